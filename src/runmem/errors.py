@@ -1,0 +1,41 @@
+"""Every error that runmem raises itself derives from `RunmemError`."""
+
+from __future__ import annotations
+
+__all__ = ["RunmemError", "SettingError", "TaskDeclarationError", "ArgumentError", "ClusterError", "TaskKilledError"]
+
+
+class RunmemError(Exception):
+    """Base of all errors of runmem: says what happened with which values, then what to do next.
+
+    Attributes
+    ----------
+    exit_code : int
+        What the command line exits with when the error reaches it.
+    """
+
+    exit_code = 1
+
+
+class SettingError(RunmemError, ValueError):
+    """An option, an environment variable or a configuration value that cannot be used."""
+
+    exit_code = 2
+
+
+class TaskDeclarationError(RunmemError, TypeError):
+    """A `@task` whose keywords do not fit the function's signature. Raised at decoration."""
+
+
+class ArgumentError(RunmemError, TypeError):
+    """An argument of a task call that cannot be sent to a worker. Raised at the call."""
+
+
+class ClusterError(RunmemError):
+    """A cluster that cannot be reached or cannot run this program."""
+
+    exit_code = 2
+
+
+class TaskKilledError(RunmemError):
+    """A task whose worker process died while it ran, as often as the cluster was willing to try."""

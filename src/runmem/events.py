@@ -1,0 +1,146 @@
+"""What happens in a run, one frozen dataclass an event, and the record of a task.
+
+Times are seconds since the epoch, memory is in bytes; both units stand in the fields' names. A value that could not be
+had is None, and `reason` says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["TaskRecord", "TaskSubmitted", "TaskStarted", "TaskEnded", "NodeSampled", "ProfileReported", "DataLost"]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """The measurement of one attempt at one task.
+
+    Attributes
+    ----------
+    task_id : int
+        Number of the call in the order of the program, from 1.
+    module, name : str
+        Where the function is defined (the program's file name without its suffix for the program itself) and its
+        qualified name; `target` joins them.
+    file : str
+        Source file of the function.
+    node, pid, thread : str, int, int
+        Host name, process id of the worker, identifier of the thread that ran the task.
+    attempt : int
+        1 for the first execution; higher when the task was run again.
+    start_s, end_s, cpu_s : float or None
+        Seconds since the epoch; processor seconds that the thread of the task used.
+    base_bytes, peak_bytes, end_bytes : int or None
+        Resident set size of the worker process when the task started, its highest value inside the task's window, and
+        when it ended.
+    method : str or None
+        How `peak_bytes` was obtained: ``hwm`` (high-water mark of the kernel, exact) or ``sampled`` (largest of the
+        readings taken, a lower bound).
+    shared : bool
+        Whether another task overlapped this one in the same process; the peak is then an upper bound.
+    status : str
+        ``finished``, ``failed`` (raised), ``killed`` (the process died), or ``running`` (no end is known yet).
+    exception : str or None
+        Type of the exception of a failed task.
+    last_bytes : int or None
+        For a killed task: the last resident set size that was read before the process died.
+    limit_bytes : int or None
+        Memory limit of the worker process.
+    lifetime_peak_bytes : int or None
+        Highest resident set size of the process since it started, of all its tasks.
+    reason : str or None
+        Why the task was killed, or why a value is missing.
+    """
+
+    task_id: int
+    module: str
+    name: str
+    file: str
+    node: str
+    pid: int
+    thread: int
+    attempt: int
+    start_s: float
+    end_s: float | None = None
+    cpu_s: float | None = None
+    base_bytes: int | None = None
+    peak_bytes: int | None = None
+    end_bytes: int | None = None
+    method: str | None = None
+    shared: bool = False
+    status: str = "running"
+    exception: str | None = None
+    last_bytes: int | None = None
+    limit_bytes: int | None = None
+    lifetime_peak_bytes: int | None = None
+    reason: str | None = None
+
+    @property
+    def target(self) -> str:
+        """Name by which a metric selects the task, such as ``wordcount.count_words``."""
+        return f"{self.module}.{self.name}"
+
+    @property
+    def increment_bytes(self) -> int | None:
+        """Peak less base: what the task itself added at its highest point."""
+        if self.peak_bytes is None or self.base_bytes is None:
+            return None
+        return self.peak_bytes - self.base_bytes
+
+    @property
+    def elapsed_s(self) -> float | None:
+        """Wall time of the task."""
+        return None if self.end_s is None else self.end_s - self.start_s
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSubmitted:
+    """The program called a task."""
+
+    task_id: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStarted:
+    """A worker began a task; `record` has no end yet."""
+
+    record: TaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEnded:
+    """A task finished, failed or was killed. Without memory measurement only names, numbers and status are known."""
+
+    task_id: int
+    name: str
+    status: str
+    record: TaskRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSampled:
+    """The sampler of a node read its memory."""
+
+    node: str
+    time_s: float
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileReported:
+    """A `@profile` report came from a worker."""
+
+    node: str
+    pid: int
+    task_id: int | None
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class DataLost:
+    """Measurements were lost: where, how many bytes or lines, and why."""
+
+    place: str
+    reason: str

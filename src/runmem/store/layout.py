@@ -1,0 +1,146 @@
+"""Where things lie: the run directory on the master and the spool folder on a node. No other module builds a path."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from runmem.errors import SettingError
+
+__all__ = ["RunDirectory", "Spool", "safe_name"]
+
+
+def safe_name(text: str) -> str:
+    """Return `text` as a file name and as a name in a `.dat` line: no space, no slash, never empty."""
+    return re.sub(r"[^\w.+-]", "_", text) or "_"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The folder that holds all that is known of one run.
+
+    ``run.json`` (provenance), ``tasks.jsonl`` (a line a record), ``traces/*.dat``, ``profiles/*.txt``, and
+    ``replica/<node>/``, byte-for-byte copies of the spool files of each node.
+    """
+
+    root: Path
+
+    @classmethod
+    def create(cls, app: str, base: Path) -> RunDirectory:
+        """Make and return ``<base>/<app>_<NN>``, NN being the first free number from 01.
+
+        Raises
+        ------
+        SettingError
+            If the folder cannot be made.
+        """
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            taken = [int(m.group(1)) for p in base.iterdir() if (m := re.fullmatch(re.escape(app) + r"_(\d+)", p.name))]
+            number = max(taken, default=0) + 1
+            while True:
+                run = cls(base / f"{app}_{number:02d}")
+                try:
+                    run.root.mkdir()
+                    break
+                except FileExistsError:  # another run took the number between the look and the making
+                    number += 1
+            for folder in (run.traces, run.profiles, run.replicas):
+                folder.mkdir()
+        except OSError as error:
+            raise SettingError(
+                f"the run directory cannot be made in {base}: {error.strerror or error}. "
+                "Start runmem in a folder that you may write to, or name one with --run_folder."
+            ) from error
+        return run
+
+    @property
+    def run_json(self) -> Path:
+        """Provenance: command, versions, settings, nodes, exit code."""
+        return self.root / "run.json"
+
+    @property
+    def tasks_jsonl(self) -> Path:
+        """One line a task record, in the order in which the tasks ended."""
+        return self.root / "tasks.jsonl"
+
+    @property
+    def traces(self) -> Path:
+        """Folder of the `.dat` traces."""
+        return self.root / "traces"
+
+    @property
+    def profiles(self) -> Path:
+        """Folder of the `@profile` reports, one text file a task name."""
+        return self.root / "profiles"
+
+    @property
+    def replicas(self) -> Path:
+        """Folder of the copies of the nodes' spool files."""
+        return self.root / "replica"
+
+    def replica(self, node: str, file: str) -> Path:
+        """Return the copy of spool file `file` of `node`; a trace lies in `traces`, so that people find it."""
+        return self.traces / file if file.endswith(".dat") else self.replicas / safe_name(node) / file
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The private folder of one run on one node (mode 0700): append-only files that outlive the processes."""
+
+    root: Path
+
+    @classmethod
+    def of_run(cls, run_id: str) -> Spool:
+        """Return the spool of run `run_id` on this host, below the folder for temporary files."""
+        return cls(Path(tempfile.gettempdir()) / f"runmem-{os.getuid()}" / run_id)
+
+    def make(self) -> None:
+        """Make the folder, readable by nobody else.
+
+        Raises
+        ------
+        SettingError
+            If the folder cannot be made, or the parent belongs to another user.
+        """
+        parent = self.root.parent
+        try:
+            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if parent.stat().st_uid != os.getuid():
+                raise SettingError(f"{parent} belongs to another user; set TMPDIR to a folder of your own.")
+            self.root.mkdir(mode=0o700, exist_ok=True)
+            self.members.mkdir(mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise SettingError(
+                f"the spool folder {self.root} cannot be made: {error.strerror or error}. Set TMPDIR to a folder with room."
+            ) from error
+
+    @property
+    def members(self) -> Path:
+        """Folder of the processes to sample: one file a process, named by its process id (see `runmem.node`)."""
+        return self.root / "members"
+
+    @property
+    def sampler_lock(self) -> Path:
+        """File whose lock is held by the node's one sampler."""
+        return self.root / "sampler.lock"
+
+    @property
+    def stop(self) -> Path:
+        """File whose existence tells the sampler to end."""
+        return self.root / "stop"
+
+    def trace(self, name: str) -> Path:
+        """Return the trace file called `name`."""
+        return self.root / name
+
+    def tasks(self, pid: int) -> Path:
+        """Return the file of task lines of worker process `pid`."""
+        return self.root / f"tasks-{pid}.jsonl"
+
+    def profiles(self, pid: int) -> Path:
+        """Return the file of `@profile` reports of worker process `pid`."""
+        return self.root / f"profiles-{pid}.jsonl"
