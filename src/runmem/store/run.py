@@ -1,0 +1,167 @@
+"""Read a run directory, also that of a run whose master was killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from runmem.errors import SettingError
+from runmem.events import TaskRecord
+from runmem.formats.mprof import Trace, read_trace
+from runmem.store.layout import RunDirectory
+from runmem.store.records import RecordFold, killed, record_from_line
+
+__all__ = ["RunData", "read_run", "newest_run", "write_provenance", "worker_series", "readings_of"]
+
+_TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """All that is known of a run.
+
+    Attributes
+    ----------
+    directory : RunDirectory
+    provenance : dict
+        ``run.json``: app, command, started_s, ended_s, exit_code, versions, settings, nodes, trace_files, lost.
+    records : list of TaskRecord
+    traces : list of Path
+        The `.dat` files in the run directory.
+    skipped : dict
+        File name to the number of its lines that could not be read.
+    """
+
+    directory: RunDirectory
+    provenance: dict[str, Any]
+    records: list[TaskRecord]
+    traces: list[Path]
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> dict[str, dict[str, Any]]:
+        """Host name to ``memory_bytes``, ``limit_bytes`` (of a worker), ``limit_source``."""
+        nodes = self.provenance.get("nodes")
+        return nodes if isinstance(nodes, dict) else {}
+
+
+def worker_series(pid: int) -> str:
+    """Return the name of the series of worker process `pid` in its node's trace."""
+    return f"worker-{pid}"
+
+
+def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[int]]:
+    """Return times (seconds since the epoch) and sizes (bytes) that were sampled of worker process `pid`."""
+    for trace in traces:
+        if (series := trace.children.get(worker_series(pid))) is not None:
+            times, sizes = series
+            return [float(t) for t in times], [int(size) for size in sizes]
+    return [], []
+
+
+def write_provenance(run: RunDirectory, provenance: dict[str, Any]) -> None:
+    """Write ``run.json``, whole or not at all."""
+    partial = run.run_json.with_suffix(".partial")
+    partial.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
+    partial.replace(run.run_json)
+
+
+def newest_run(base: Path) -> Path:
+    """Return the run directory below `base` that was made last.
+
+    Raises
+    ------
+    SettingError
+        If there is none.
+    """
+    runs = [path.parent for path in base.glob("*/run.json")]
+    if not runs:
+        raise SettingError(f"no run in {base}: name a run directory, or start a program with `runmem app.py` first.")
+    return max(runs, key=lambda path: path.stat().st_mtime)
+
+
+def read_run(path: Path | str) -> RunData:
+    """Read the run directory `path` (or its ``run.json``); torn, foreign and binary lines are skipped and counted.
+
+    Raises
+    ------
+    SettingError
+        If `path` is not a run directory.
+    """
+    root = Path(path)
+    root = root.parent if root.name == "run.json" else root
+    run = RunDirectory(root)
+    if not run.run_json.is_file() and not run.tasks_jsonl.is_file():
+        raise SettingError(
+            f"{root} is not a run directory: it has no run.json. Runs lie in runmem_runs/<program>_<number>."
+        )
+    skipped: dict[str, int] = {}
+    provenance = _read_provenance(run, skipped)
+    records = _read_records(run.tasks_jsonl, skipped)
+    traces = sorted(run.traces.glob("*.dat"))
+    if run.replicas.is_dir() and not provenance.get("records_complete"):
+        records += _records_of_replicas(run, traces, records, provenance, skipped)
+    return RunData(run, provenance, records, traces, {name: count for name, count in skipped.items() if count})
+
+
+def _read_provenance(run: RunDirectory, skipped: dict[str, int]) -> dict[str, Any]:
+    try:
+        value = json.loads(run.run_json.read_bytes())
+    except (OSError, ValueError):
+        skipped[run.run_json.name] = 1
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _read_records(path: Path, skipped: dict[str, int]) -> list[TaskRecord]:
+    records = []
+    if path.is_file():
+        with path.open("rb") as lines:
+            for line in lines:
+                if (record := record_from_line(line)) is not None:
+                    records.append(record)
+                elif line.strip():
+                    skipped[path.name] = skipped.get(path.name, 0) + 1
+    return records
+
+
+def _records_of_replicas(
+    run: RunDirectory, traces: list[Path], known: list[TaskRecord], provenance: dict[str, Any], skipped: dict[str, int]
+) -> list[TaskRecord]:
+    """Return what the nodes' task lines tell beyond the `known` records: the master died before it wrote them."""
+    seen = {(record.node, record.pid, record.task_id, record.start_s) for record in known}
+    fold = RecordFold()
+    found: list[TaskRecord] = []
+    for path in sorted(run.replicas.glob("*/tasks-*.jsonl")):
+        match = _TASK_FILE.fullmatch(path.name)
+        if match is None:
+            continue
+        before = fold.skipped
+        ended = fold.feed(path.parent.name, int(match.group(1)), path.read_bytes())
+        found += [record for event, record in ended if event == "end"]
+        skipped[path.name] = skipped.get(path.name, 0) + fold.skipped - before
+    unfinished = fold.unfinished()
+    if unfinished and not _still_running(provenance):
+        read = [read_trace(path) for path in traces]
+        reason = "the process ended before the task did; the run's master did not live to say why"
+        unfinished = [killed(record, readings_of(read, record.pid), reason) for record in unfinished]
+    return [r for r in found + unfinished if (r.node, r.pid, r.task_id, r.start_s) not in seen]
+
+
+def _still_running(provenance: dict[str, Any]) -> bool:
+    """Tell whether the run's master lives, as far as this host can know."""
+    if provenance.get("ended_s") is not None or provenance.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(provenance["pid"]), 0)
+    except (KeyError, ValueError, ProcessLookupError):
+        return False
+    except PermissionError:
+        pass
+    return True
