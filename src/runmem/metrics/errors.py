@@ -1,0 +1,15 @@
+"""Errors of the computation of metrics."""
+
+from __future__ import annotations
+
+from runmem.errors import RunmemError
+
+__all__ = ["MetricComputationError", "NoWorkFound"]
+
+
+class MetricComputationError(RunmemError, RuntimeError):
+    """Metadata that match a metric's target and cannot be turned into a value."""
+
+
+class NoWorkFound(RunmemError, LookupError):
+    """Metadata that hold nothing for a metric's target, which is no fault of theirs."""

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from runmem.metrics.metadata import TaskMetadata
+
+
+def lsst_document() -> dict[str, object]:
+    return {
+        "scalars": {},
+        "arrays": {},
+        "metadata": {
+            "demo:sub": {
+                "scalars": {"__version__": 1, "nodeName": "n1"},
+                "arrays": {"runEndMaxResidentSetSize": [3, 7], "runEndUtc": ["2026-11-20T12:00:00.5+00:00"] * 2},
+                "metadata": {},
+            }
+        },
+    }
+
+
+def test_lsst_json_survives_a_round_trip():
+    metadata = TaskMetadata.from_json(json.dumps(lsst_document()))
+    assert json.loads(metadata.to_json()) == lsst_document()
+
+
+def test_a_dot_goes_one_level_down():
+    metadata = TaskMetadata.from_json(lsst_document())
+    assert metadata["demo:sub.nodeName"] == "n1"
+    assert metadata["demo:sub"].getScalar("__version__") == 1
+    assert "demo:sub.nodeName" in metadata
+    assert "demo.nodeName" not in metadata
+
+
+def test_a_dotted_key_makes_the_levels_it_needs():
+    metadata = TaskMetadata()
+    metadata["a.b.c"] = 1
+    assert metadata.to_json_form()["metadata"]["a"]["metadata"]["b"]["scalars"] == {"c": 1}
+
+
+def test_the_scalar_of_an_array_is_its_last_element_and_the_array_of_a_scalar_has_one():
+    metadata = TaskMetadata.from_json(lsst_document())
+    assert metadata.getScalar("demo:sub.runEndMaxResidentSetSize") == 7
+    assert metadata.getArray("demo:sub.runEndMaxResidentSetSize") == [3, 7]
+    assert metadata.getArray("demo:sub.nodeName") == ["n1"]
+
+
+def test_param_names_leave_out_the_levels_and_names_have_them():
+    metadata = TaskMetadata.from_dict({"top": 1, "a": {"x": 2, "b": {"y": 3}}})
+    assert metadata.paramNames(topLevelOnly=True) == {"top"}
+    assert metadata.paramNames(topLevelOnly=False) == {"top", "a.x", "a.b.y"}
+    assert metadata.names() == {"top", "a", "a.x", "a.b", "a.b.y"}
+
+
+def test_nan_and_infinity_survive_json():
+    again = TaskMetadata.from_json(TaskMetadata.from_dict({"x": math.nan, "y": [math.inf, -math.inf]}).to_json())
+    assert math.isnan(again["x"])
+    assert again.getArray("y") == [math.inf, -math.inf]
+
+
+def test_adding_turns_a_scalar_into_an_array():
+    metadata = TaskMetadata.from_dict({"n": 1})
+    metadata.add("n", 2)
+    metadata.add("n", [3, 4])
+    assert metadata.arrays == {"n": [1, 2, 3, 4]}
+    assert metadata.scalars == {}
+
+
+def test_adding_another_type_is_refused():
+    with pytest.raises(TypeError, match="n = .*mixes int, str"):
+        TaskMetadata.from_dict({"n": [1]}).add("n", "two")
+
+
+def test_numbers_of_numpy_become_plain_ones():
+    metadata = TaskMetadata.from_dict({"i": np.int64(3), "f": np.float32(0.5), "a": np.arange(2), "l": [np.float64(1)]})
+    assert json.loads(metadata.to_json()) == {"scalars": {"i": 3, "f": 0.5}, "arrays": {"a": [0, 1], "l": [1.0]},
+                                              "metadata": {}}  # fmt: skip
+
+
+def test_a_value_that_does_not_fit_is_named_with_its_key():
+    with pytest.raises(TypeError, match=r"a\.b = None is a NoneType"):
+        TaskMetadata.from_dict({"a.b": None})
+
+
+@pytest.mark.parametrize("key", ["missing", "a.missing", "missing.x"])
+def test_a_missing_key_is_named_in_full(key):
+    with pytest.raises(KeyError, match=key):
+        TaskMetadata.from_dict({"a": {"x": 1}})[key]
+
+
+def test_deleting_takes_an_item_away():
+    metadata = TaskMetadata.from_dict({"a": {"x": 1, "y": 2}})
+    del metadata["a.x"]
+    assert metadata.names() == {"a", "a.y"}
+    with pytest.raises(KeyError, match=r"a\.x"):
+        del metadata["a.x"]
+
+
+def test_a_new_value_of_another_kind_replaces_the_old_one():
+    metadata = TaskMetadata.from_dict({"a": 1})
+    metadata["a"] = [1, 2]
+    assert (metadata.scalars, metadata.arrays) == ({}, {"a": [1, 2]})
+
+
+@pytest.mark.parametrize("document", ["[]", "{}", '{"scalars": 1}', '{"other": {}}'])
+def test_json_of_another_form_is_refused(document):
+    with pytest.raises(ValueError, match="not task metadata"):
+        TaskMetadata.from_json(document)
+
+
+def test_a_copy_of_other_metadata_has_scalars_for_arrays_of_one():
+    copy = TaskMetadata.from_metadata(TaskMetadata.from_dict({"a": {"one": [5], "two": [5, 6]}}))
+    assert copy.to_dict() == {"a": {"one": 5, "two": [5, 6]}}
+
+
+def test_a_name_may_be_a_scalar_and_a_level_at_once():
+    metadata = TaskMetadata.from_json({"scalars": {"a": 1}, "metadata": {"a": {"scalars": {"x": 2}}}})
+    assert metadata["a"] == 1
+    assert metadata.level("a")["x"] == 2
+    assert metadata["a.x"] == 2
