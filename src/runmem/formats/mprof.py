@@ -1,0 +1,236 @@
+"""Write and read `.dat` traces, the format of memory_profiler's `mprof` (0.61).
+
+::
+
+    CMDLINE <text>
+    MEM <MiB> <epoch s>                                   total of the trace's owner
+    CHLD <series> <MiB> <epoch s>                         one series a worker
+    FUNC <name> <MiB> <epoch s> <MiB> <epoch s> <level>   a task that ran, drawn as a bracket
+    LOST <lines> <epoch s>                                ours: lines that the disk had no room for until then
+    NOTE <text>                                           ours: what a reader must know of the values
+
+`mprof` ignores the last two, and fails on a blank line, on a line without a space, and on a name with a space in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from runmem.units import MIB
+
+if TYPE_CHECKING:  # a worker writes lines and never reads them: it must not pay for numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+    Integers: TypeAlias = NDArray[np.int64]
+
+__all__ = ["Bracket", "Trace", "read_trace", "cmdline_line", "mem_line", "child_line", "func_line"]
+
+_MOST_MIB = float(2**43)  # 2**63 bytes: more is no reading, and no 64-bit integer holds it
+_MOST_S = 1e12
+
+
+@dataclass(frozen=True, slots=True)
+class Bracket:
+    """A task (or function) that ran: resident set size and time at its start and at its end.
+
+    Attributes
+    ----------
+    name : str
+    start_bytes, end_bytes : int
+    start_s, end_s : float
+        Seconds since the epoch.
+    level : int
+        Depth in the stack; 0 where the file does not say.
+    """
+
+    name: str
+    start_bytes: int
+    start_s: float
+    end_bytes: int
+    end_s: float
+    level: int = 0
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a `.dat` file holds, in the order of its lines.
+
+    Attributes
+    ----------
+    cmdline : str or None
+        The command, if the file says it.
+    times_s : array of float, shape (n,)
+        Seconds since the epoch of each total.
+    totals_bytes : array of int, shape (n,)
+    children : dict
+        Name of the series to ``(times_s, sizes_bytes)``, two arrays of one length.
+    brackets : list of Bracket
+    notes : list of str
+        What the writer says of its values, such as that they are plain sums of resident set sizes.
+    skipped : int
+        Lines left out because they were torn, binary, or of a type that is not known.
+    lost_lines : int
+        Lines that the writer itself says it could not write (disk full).
+    """
+
+    cmdline: str | None
+    times_s: Floats
+    totals_bytes: Integers
+    children: dict[str, tuple[Floats, Integers]]
+    brackets: list[Bracket]
+    notes: list[str] = field(default_factory=list)
+    skipped: int = 0
+    lost_lines: int = 0
+
+    @property
+    def peak_bytes(self) -> int | None:
+        """The highest total; None when the file has no total."""
+        return int(self.totals_bytes.max()) if self.totals_bytes.size else None
+
+    @property
+    def peak_time_s(self) -> float | None:
+        """When the highest total was first read, in seconds since the epoch."""
+        return float(self.times_s[int(self.totals_bytes.argmax())]) if self.totals_bytes.size else None
+
+
+def cmdline_line(text: str) -> bytes:
+    """Return the line that names the command; line breaks become spaces."""
+    return b"CMDLINE %s\n" % _one_line(text)
+
+
+def mem_line(rss_bytes: int, time_s: float) -> bytes:
+    """Return the line of a total read at `time_s`, seconds since the epoch."""
+    return b"MEM %.6f %.4f\n" % (rss_bytes / MIB, time_s)
+
+
+def child_line(series: str, rss_bytes: int, time_s: float) -> bytes:
+    """Return the line of a reading of `series` (a worker) at `time_s`, seconds since the epoch."""
+    return b"CHLD %s %.6f %.4f\n" % (_one_word(series), rss_bytes / MIB, time_s)
+
+
+def func_line(name: str, mem0_bytes: int, t0_s: float, mem1_bytes: int, t1_s: float, level: int = 0) -> bytes:
+    """Return the bracket of a task that ran from `t0_s` to `t1_s`, with the memory at both times.
+
+    White space inside `name` becomes an underscore: `mprof` fails on it.
+    """
+    return b"FUNC %s %.4f %.4f %.4f %.4f %d\n" % (
+        _one_word(name), mem0_bytes / MIB, t0_s, mem1_bytes / MIB, t1_s, level,
+    )  # fmt: skip
+
+
+def _one_line(text: str) -> bytes:
+    return re.sub(r"[\x00-\x1f\x7f\u0085\u2028\u2029]+", " ", text).strip().encode("utf-8", "replace")
+
+
+def _one_word(text: str) -> bytes:
+    return re.sub(r"[\s\x00-\x1f\x7f]+", "_", text).encode("utf-8", "replace") or b"_"
+
+
+def read_trace(path: Path | str) -> Trace:
+    """Read a trace, written by this package, by `mprof` or by PyCOMPSs.
+
+    Content never makes it fail: what cannot be read is left out and counted.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+
+    Notes
+    -----
+    A last line without a line break is torn, even when it looks whole: its number may have lost digits.
+    """
+    with open(path, "rb") as lines:
+        return _Reading().of(lines)
+
+
+class _Reading:
+    """The columns of a trace while its lines come in."""
+
+    def __init__(self) -> None:
+        self.cmdline: str | None = None
+        self.totals: tuple[list[float], list[float]] = ([], [])
+        self.children: dict[bytes, tuple[list[float], list[float]]] = {}
+        self.brackets: list[Bracket] = []
+        self.notes: list[str] = []
+        self.lost_lines = 0
+
+    def of(self, lines: Iterable[bytes]) -> Trace:
+        skipped = 0
+        for line in lines:
+            try:
+                if line[-1:] != b"\n":
+                    raise ValueError("torn")
+                self._take(line)
+            except ValueError:
+                skipped += 1
+        times_s, totals_bytes = _arrays(self.totals)
+        children = {name.decode("utf-8", "replace"): _arrays(columns) for name, columns in self.children.items()}
+        return Trace(self.cmdline, times_s, totals_bytes, children, self.brackets, self.notes, skipped, self.lost_lines)
+
+    def _take(self, line: bytes) -> None:
+        """Take one whole line; raise ValueError if it is none."""
+        kind, *values = line.split()
+        if kind == b"CHLD":
+            series, size, time = values
+            reading = _checked(float(time), float(size))
+            columns = self.children.get(series)
+            if columns is None:
+                columns = self.children[series] = ([], [])
+        elif kind == b"MEM":
+            size, time = values
+            reading = _checked(float(time), float(size))
+            columns = self.totals
+        else:
+            self._take_rare(kind, values, line)
+            return
+        columns[0].append(reading[0])
+        columns[1].append(reading[1])
+
+    def _take_rare(self, kind: bytes, values: list[bytes], line: bytes) -> None:
+        if kind == b"FUNC":
+            self.brackets.append(_bracket(*values) if len(values) in (5, 6) else _not_a_bracket())
+        elif kind == b"LOST":
+            count, _ = values
+            self.lost_lines += max(int(count), 0)
+        elif kind == b"CMDLINE" and b"\0" not in line:
+            if self.cmdline is None:
+                self.cmdline = _text(line)
+        elif kind == b"NOTE" and b"\0" not in line:
+            self.notes.append(_text(line))
+        else:
+            raise ValueError("a type of record that is not known")
+
+
+def _text(line: bytes) -> str:
+    return line.partition(b" ")[2].decode("utf-8", "replace").strip()
+
+
+def _checked(time_s: float, size_mib: float) -> tuple[float, float]:
+    if 0 <= size_mib < _MOST_MIB and 0 <= time_s < _MOST_S:  # false for not-a-number too
+        return time_s, size_mib
+    raise ValueError("no reading")
+
+
+def _bracket(name: bytes, mem0: bytes, t0: bytes, mem1: bytes, t1: bytes, level: bytes = b"0") -> Bracket:
+    start_s, start_mib = _checked(float(t0), float(mem0))
+    end_s, end_mib = _checked(float(t1), float(mem1))
+    text = name.decode("utf-8", "replace")
+    return Bracket(text, round(start_mib * MIB), start_s, round(end_mib * MIB), end_s, int(level))
+
+
+def _not_a_bracket() -> Bracket:
+    raise ValueError("a bracket has five or six values")
+
+
+def _arrays(columns: tuple[list[float], list[float]]) -> tuple[Floats, Integers]:
+    import numpy as np
+
+    times, sizes = columns
+    return np.array(times, dtype=np.float64), np.rint(np.array(sizes, dtype=np.float64) * MIB).astype(np.int64)

@@ -1,0 +1,217 @@
+"""How much memory the processes of this node may use: the least of what the kernel, Slurm and the machine allow.
+
+Dask's own computation looks at the root of the cgroup tree alone, and so gives workers memory that they do not have.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from runmem.units import MIB
+
+__all__ = [
+    "MemoryLimit",
+    "memory_limit",
+    "node_memory_bytes",
+    "share",
+    "oom_kill_count",
+    "cgroup_folders",
+    "cgroup_limits",
+    "slurm_limits",
+]
+
+_UNLIMITED = 2**62  # cgroup v1 writes the largest number of whole pages when there is no limit
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryLimit:
+    """A limit and where it comes from.
+
+    Attributes
+    ----------
+    limit_bytes : int
+        What the processes it applies to may use together.
+    source : str
+        ``cgroup v1 <folder>``, ``cgroup v2 <folder>``, ``SLURM_MEM_PER_NODE``,
+        ``SLURM_MEM_PER_CPU x SLURM_CPUS_ON_NODE`` or ``node memory``.
+    """
+
+    limit_bytes: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class CgroupFolder:
+    """A folder of the memory controller that applies to this process.
+
+    Attributes
+    ----------
+    version : int
+        1 or 2.
+    path : Path
+    """
+
+    version: int
+    path: Path
+
+    @property
+    def limit_file(self) -> Path:
+        """The file that holds the limit."""
+        return self.path / ("memory.limit_in_bytes" if self.version == 1 else "memory.max")
+
+    @property
+    def kill_file(self) -> Path:
+        """The file that counts the kernel's kills."""
+        return self.path / ("memory.oom_control" if self.version == 1 else "memory.events")
+
+
+def memory_limit() -> MemoryLimit:
+    """Return the least limit on the memory of this process, its source with it.
+
+    Limitations: a limit on the address space (``ulimit -v``) and ``memory.high``, which slows a process down and does
+    not kill it, are left out, and so is what other processes in the same cgroup or on the node use already.
+    """
+    limits = [
+        *cgroup_limits(_own_folders()),
+        *slurm_limits(os.environ),
+        MemoryLimit(node_memory_bytes(), "node memory"),
+    ]
+    return min(limits, key=lambda limit: limit.limit_bytes)
+
+
+def node_memory_bytes() -> int:
+    """Return the physical memory of this node in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def share(limit: MemoryLimit, workers: int) -> int:
+    """Return the bytes that each of `workers` processes may use of `limit`.
+
+    Raises
+    ------
+    ValueError
+        If there is no worker to share among.
+    """
+    if workers < 1:
+        raise ValueError(f"memory cannot be shared among {workers} workers: there must be at least 1")
+    return limit.limit_bytes // workers
+
+
+def oom_kill_count() -> int | None:
+    """Return how many processes of this process's cgroup the kernel has killed for want of memory.
+
+    Read before and after the death of a worker it tells whether the kernel did it. None where there is no memory
+    controller, or a kernel that does not count (before 4.13).
+
+    Limitation: it counts the group, not a process.
+    """
+    seen = set()
+    for folder in _own_folders():
+        if folder.version not in seen:  # the process's own folder comes first, then its parents
+            seen.add(folder.version)
+            if (count := _kill_count(_read(folder.kill_file))) is not None:
+                return count
+    return None
+
+
+def _kill_count(text: str) -> int | None:
+    match = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+    return int(match.group(1)) if match else None
+
+
+def _own_folders() -> list[CgroupFolder]:
+    return cgroup_folders(_read(Path("/proc/self/cgroup")), _read(Path("/proc/self/mountinfo")))
+
+
+def cgroup_folders(cgroup: str, mountinfo: str) -> list[CgroupFolder]:
+    """Return the folders of the memory controller that apply to a process, its own first, then the parents.
+
+    Parameters
+    ----------
+    cgroup, mountinfo : str
+        Content of the process's ``/proc/<pid>/cgroup`` and ``/proc/<pid>/mountinfo``; see cgroups(7) and proc(5).
+    """
+    groups = dict(_groups(cgroup))
+    folders: list[CgroupFolder] = []
+    for version, root, mount_point in _mounts(mountinfo):
+        if version in groups:
+            found = _folders_of_mount(version, groups[version], root, mount_point)
+            folders += [folder for folder in found if folder not in folders]
+    return folders
+
+
+def _groups(cgroup: str) -> Iterator[tuple[int, str]]:
+    """Yield (version, group) of each hierarchy that can have a memory controller."""
+    for line in cgroup.splitlines():
+        fields = line.split(":", 2)
+        if len(fields) == 3 and "memory" in fields[1].split(","):
+            yield 1, fields[2]
+        elif len(fields) == 3 and fields[:2] == ["0", ""]:
+            yield 2, fields[2]
+
+
+def _mounts(mountinfo: str) -> Iterator[tuple[int, str, str]]:
+    """Yield (version, the group that is mounted, mount point)."""
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        places, kind = before.split(), after.split()
+        if len(places) < 5 or len(kind) < 3:
+            continue
+        if kind[0] == "cgroup2":
+            yield 2, _unescaped(places[3]), _unescaped(places[4])
+        elif kind[0] == "cgroup" and "memory" in kind[2].split(","):
+            yield 1, _unescaped(places[3]), _unescaped(places[4])
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match.group(1), 8)), field)
+
+
+def _folders_of_mount(version: int, group: str, root: str, mount_point: str) -> list[CgroupFolder]:
+    """Return the folders from that of `group` up to the mount point.
+
+    A group outside of what is mounted (a container that sees its own group as the root of the mount, but its full name
+    in ``/proc/self/cgroup``) is looked for at the mount point itself.
+    """
+    inside = group[len(root.rstrip("/")) :] if (group + "/").startswith(root.rstrip("/") + "/") else "/"
+    names = [name for name in inside.split("/") if name]
+    if ".." in names:
+        names = []
+    return [CgroupFolder(version, Path(mount_point, *names[:depth])) for depth in range(len(names), -1, -1)]
+
+
+def cgroup_limits(folders: list[CgroupFolder]) -> list[MemoryLimit]:
+    """Return the limits that are set in `folders`; a folder that is not there or is unlimited gives none."""
+    limits = []
+    for folder in folders:
+        text = _read(folder.limit_file).strip()
+        if text.isdigit() and 0 < int(text) < _UNLIMITED:  # version 2 says "max"
+            limits.append(MemoryLimit(int(text), f"cgroup v{folder.version} {folder.path}"))
+    return limits
+
+
+def slurm_limits(environment: Mapping[str, str]) -> list[MemoryLimit]:
+    """Return what Slurm says this job may use on this node; its megabytes are MiB, and 0 means all of the node."""
+    limits = []
+    if per_node := _whole(environment.get("SLURM_MEM_PER_NODE")):
+        limits.append(MemoryLimit(per_node * MIB, "SLURM_MEM_PER_NODE"))
+    per_cpu = _whole(environment.get("SLURM_MEM_PER_CPU"))
+    if per_cpu and (cpus := _whole(environment.get("SLURM_CPUS_ON_NODE"))):
+        limits.append(MemoryLimit(per_cpu * cpus * MIB, "SLURM_MEM_PER_CPU x SLURM_CPUS_ON_NODE"))
+    return limits
+
+
+def _whole(text: str | None) -> int:
+    return int(text) if text is not None and text.strip().isdecimal() else 0
+
+
+def _read(path: Path) -> str:
+    """Return the content of a small file, empty if it cannot be read: that is a limit that is not there."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,206 @@
+"""The memory of watched processes and their descendants from Linux's ``/proc``, at some microseconds a process.
+
+Standard library only, and without the package: see `runmem.node`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runmem.node.members import Member
+
+__all__ = ["LinuxProcesses"]
+
+SAMPLER = b"/node/sampler.py"
+_SCAN_SHARE = 0.001  # of a core, that looking for new processes may use
+_RESCAN_S = 5.0  # a scan at least so often, for systems whose loadavg says nothing
+_DEEPEST = 64  # generations between a process and its member; a bound, because stale links could form a circle
+
+
+class LinuxProcesses:
+    """Reads ``/proc/<pid>/statm`` by kept descriptors and finds descendants by listing ``/proc``.
+
+    Assumptions
+    -----------
+    The kernel's last process number, in ``/proc/loadavg``, tells whether any process was started since the last look:
+    while it stands still, no listing is needed. The parent of a process is read once, when it is first seen.
+
+    Limitations
+    -----------
+    A descendant counts from the tick after the one it was found in. Until it executes a program of its own, a child
+    that was just forked seems as large as its parent, and would show as a peak that was not there. So a child that
+    lives for less than two ticks is not seen. A descendant whose parent ended before it was first seen (a daemon) is
+    not found. Copy-on-write pages that a forked child still has in common with its parent are anonymous memory and
+    count in both; file-backed and shared memory counts once a tree, as that of the process with most of it.
+    """
+
+    note = ""
+    least_interval_s = 0.0
+
+    def __init__(self, proc: str = "/proc") -> None:
+        self._proc = proc
+        self._page = os.sysconf("SC_PAGE_SIZE")
+        self._statm: dict[int, int] = {}  # process -> kept descriptor
+        self._trees: dict[int, list[int]] = {}  # living member -> itself and its descendants
+        self._members: dict[int, Member] = {}
+        self._former: set[int] = set()
+        self._parents: dict[int, int] = {}
+        self._newborn: list[int] = []
+        self._last_pid: bytes | None = None
+        self._scan_due = self._rescan_due = 0.0
+        try:
+            self._loadavg: int | None = os.open(f"{proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._loadavg = None
+
+    def watch(self, members: Sequence[Member]) -> None:
+        """Watch these processes and no others; descendants that are known already stay known."""
+        new = {member.pid: member for member in members}
+        self._former |= self._members.keys() - new.keys()
+        self._former -= new.keys()
+        self._members = new
+        self._trees = {pid: [pid] for pid, member in new.items() if self._open(pid, member.start)}
+        self._newborn = []
+        for pid in self._parents.keys() - new.keys():
+            owner = self._owner(pid)
+            if owner is not None and pid in self._statm:
+                self._trees[owner].append(pid)
+            elif owner is not None:
+                self._newborn.append(pid)
+        for pid in self._statm.keys() - {pid for tree in self._trees.values() for pid in tree}:
+            self._close(pid)
+
+    def refresh(self) -> None:
+        """Count the descendants found at the last call, and look for new ones if there may be any."""
+        found, self._newborn = self._newborn, []
+        for pid in found:
+            self._adopt(pid)
+        now = time.perf_counter()
+        if now < self._scan_due:
+            return
+        last_pid = self._read_last_pid()
+        if last_pid is not None and last_pid == self._last_pid and now < self._rescan_due:
+            return
+        self._last_pid = last_pid
+        self._scan()
+        ended = time.perf_counter()
+        self._scan_due = ended + (ended - now) / _SCAN_SHARE
+        self._rescan_due = max(self._scan_due, ended + _RESCAN_S)
+
+    def tree(self, pid: int) -> tuple[int, int] | None:
+        """Return private and shared bytes of `pid` and its descendants; None when `pid` has ended."""
+        tree = self._trees.get(pid)
+        if tree is None:
+            return None
+        private = most_shared = 0
+        ended = []
+        for each in tree:
+            try:
+                _, resident, shared, _ = os.pread(self._statm[each], 96, 0).split(None, 3)
+            except OSError:  # ESRCH: it has ended and was reaped
+                resident = b"0"
+            if resident == b"0":  # a zombie
+                ended.append(each)
+                continue
+            shared_pages = int(shared)
+            private += int(resident) - shared_pages
+            if shared_pages > most_shared:
+                most_shared = shared_pages
+        if ended:
+            self._forget(pid, ended)
+        return None if pid in ended else (private * self._page, most_shared * self._page)
+
+    def _forget(self, member: int, ended: list[int]) -> None:
+        if member in ended:
+            ended = self._trees.pop(member)  # also its living descendants: the series ends with the member
+        else:
+            self._trees[member] = [pid for pid in self._trees[member] if pid not in ended]
+        for pid in ended:
+            self._close(pid)
+
+    def _open(self, pid: int, start: int | None = None) -> bool:
+        """Keep a descriptor for `pid`; False if it has ended or is a later process with the number of a member."""
+        if pid in self._statm:
+            return True
+        try:
+            folder = os.open(f"{self._proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:  # below one folder descriptor all files are of one process, whatever becomes of its number
+            if start is not None and int(_stat_fields(_read("stat", folder))[19]) != start:
+                return False
+            self._statm[pid] = os.open("statm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+            return True
+        except (OSError, ValueError, IndexError):
+            return False
+        finally:
+            os.close(folder)
+
+    def _close(self, pid: int) -> None:
+        descriptor = self._statm.pop(pid, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _read_last_pid(self) -> bytes | None:
+        if self._loadavg is None:
+            return None
+        try:
+            return os.pread(self._loadavg, 96, 0).rpartition(b" ")[2]
+        except OSError:
+            return None
+
+    def _scan(self) -> None:
+        """Read the parent of every process that was not there at the last look."""
+        present = {int(name) for name in os.listdir(self._proc) if name.isdigit()}
+        for pid in self._parents.keys() - present:
+            del self._parents[pid]
+        self._former &= present
+        fresh = present - self._parents.keys()
+        for pid in fresh:
+            try:
+                self._parents[pid] = int(_stat_fields(_read(f"{self._proc}/{pid}/stat"))[1])
+            except (OSError, ValueError, IndexError):
+                continue  # it has ended again
+        self._newborn = [pid for pid in fresh if pid not in self._members and self._owner(pid) is not None]
+
+    def _owner(self, pid: int) -> int | None:
+        """Return the living member that `pid` counts with."""
+        parent = self._parents.get(pid, 0)
+        for _ in range(_DEEPEST):
+            member = self._members.get(parent)
+            if member is not None:
+                return parent if member.descendants and parent in self._trees else None
+            if not parent or parent in self._former:
+                return None
+            parent = self._parents.get(parent, 0)
+        return None
+
+    def _adopt(self, pid: int) -> None:
+        owner = self._owner(pid)
+        if owner is None:
+            return
+        try:
+            if SAMPLER in _read(f"{self._proc}/{pid}/cmdline"):
+                return
+        except OSError:
+            return
+        if self._open(pid):
+            self._trees[owner].append(pid)
+
+
+def _read(path: str, folder: int | None = None) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
+
+
+def _stat_fields(stat: bytes) -> list[bytes]:
+    """Return the fields of a ``stat`` line from the state on; the name before them may hold spaces and brackets."""
+    return stat.rpartition(b")")[2].split()

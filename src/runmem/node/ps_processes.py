@@ -1,0 +1,97 @@
+"""The memory of watched processes and their descendants from ``ps``, for systems without ``/proc`` (macOS).
+
+Standard library only, and without the package: see `runmem.node`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from runmem.node.members import Member
+
+__all__ = ["PsProcesses"]
+
+_COMMAND = ["ps", "-axo", "pid=,ppid=,rss="]
+_TIMEOUT_S = 10.0
+
+
+class PsProcesses:
+    """Reads all processes with one ``ps`` at most once a second.
+
+    Limitations: a value is the plain sum of the resident set sizes of a process and its descendants, so memory that
+    they share counts in each. A process is known by its number alone: a later process with the number of a member that
+    died is taken for it until it leaves.
+    """
+
+    note = (
+        "rss-sum: values are plain sums of resident set sizes read by ps once a second; shared pages count repeatedly"
+    )
+    least_interval_s = 1.0
+
+    def __init__(self) -> None:
+        self._members: dict[int, Member] = {}
+        self._former: set[int] = set()
+        self._rss: dict[int, int] = {}
+        self._sums: dict[int, int] = {}
+        self._due = 0.0
+
+    def watch(self, members: Sequence[Member]) -> None:
+        """Watch these processes and no others."""
+        new = {member.pid: member for member in members}
+        self._former |= self._members.keys() - new.keys()
+        self._former -= new.keys()
+        self._members = new
+        self._due = 0.0
+
+    def refresh(self) -> None:
+        """Run ``ps`` and sum up, unless it is less than a second since the last time."""
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._due = now + self.least_interval_s * 0.9  # less than a tick, so that jitter does not skip one
+        table = _table()
+        self._former &= table.keys()
+        self._rss = {pid: rss for pid, (_, rss) in table.items()}
+        self._sums = {pid: self._rss.get(pid, 0) for pid in self._members}
+        for pid, (_, rss) in table.items():
+            owner = self._owner(pid, table)
+            if owner is not None:
+                self._sums[owner] += rss
+
+    def tree(self, pid: int) -> tuple[int, int] | None:
+        """Return the summed resident set size and 0, nothing being known of sharing; None when `pid` has ended."""
+        return (self._sums.get(pid, 0), 0) if self._rss.get(pid) else None
+
+    def _owner(self, pid: int, table: dict[int, tuple[int, int]]) -> int | None:
+        """Return the member that `pid`, not a member itself, counts with."""
+        if pid in self._members:
+            return None
+        seen = set()
+        while pid in table and pid not in seen:
+            seen.add(pid)
+            pid = table[pid][0]
+            if pid in self._members:
+                return pid if self._members[pid].descendants else None
+            if pid in self._former:
+                return None
+        return None
+
+
+def _table() -> dict[int, tuple[int, int]]:
+    """Return process -> (parent, resident set size in bytes); empty when ``ps`` fails."""
+    try:
+        listing = subprocess.run(_COMMAND, capture_output=True, timeout=_TIMEOUT_S, check=False).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    table = {}
+    for line in listing.splitlines():
+        fields = line.split()
+        if len(fields) == 3 and all(field.isdigit() for field in fields):
+            pid, parent, rss_kib = map(int, fields)
+            table[pid] = (parent, rss_kib * 1024)
+    return table

@@ -1,0 +1,209 @@
+"""The sampler of a node: reads the memory of every process that joined and appends it to the traces, until told to end.
+
+Started by path, as ``python -S -E .../node/sampler.py SPOOL --interval 0.1``, so that it costs a node some MiB and
+starts in tens of milliseconds; `runmem.node.launch` does it. Standard library only, and of that little.
+
+It ends when ``SPOOL/stop`` exists (after a last sample), when the spool folder is gone, when no process that joined
+has lived for five seconds, and on SIGTERM (after a last sample).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING or __package__:
+    from runmem.node.linux_processes import LinuxProcesses
+    from runmem.node.members import FOLDER, Member, read_members
+    from runmem.node.trace_file import TraceFile
+else:  # started by path: this folder is the first on the path, and the package stays unimported
+    from linux_processes import LinuxProcesses
+    from members import FOLDER, Member, read_members
+    from trace_file import TraceFile
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from runmem.node.processes import Processes
+
+__all__ = ["Sampler", "total_bytes", "main"]
+
+MIB = 1024**2
+_IDLE_S = 5.0
+_LONGEST_SLEEP_S = 0.5  # a long interval must not keep a run from ending
+_SETTLED_S = 0.1  # two changes of a folder closer than its file system's clock show one time stamp
+
+
+def total_bytes(trees: list[tuple[int, int]]) -> int:
+    """Return the memory of several processes together, from the private and shared bytes of each.
+
+    What each process may share counts once, as that of the process with most of it. Resident set sizes added up count
+    every shared page as often as it is mapped.
+
+    Assumption: processes that share memory share the same (one interpreter, one set of libraries). Limitation: what a
+    process shares that the one with the most does not have is missing, such as a second file that it alone maps.
+    """
+    return sum(private for private, _ in trees) + max((shared for _, shared in trees), default=0)
+
+
+class Sampler:
+    """Samples the members of one spool folder.
+
+    Parameters
+    ----------
+    spool_root : str
+    interval_s : float
+        Seconds from one sample to the next.
+    processes : Processes
+        How memory is read here.
+    """
+
+    def __init__(self, spool_root: str, interval_s: float, processes: Processes) -> None:
+        self._root = spool_root
+        self._folder = os.path.join(spool_root, FOLDER)
+        self._stop = os.path.join(spool_root, "stop")
+        self._interval_s = max(interval_s, processes.least_interval_s)
+        self._processes = processes
+        self._members_time = 0
+        self._watched: dict[str, list[tuple[int, bytes]]] = {}  # trace -> (process, how its line begins)
+        self._files: dict[str, TraceFile] = {}
+        self._ending = False
+
+    def end(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
+        """Have `run` return after one more sample."""
+        self._ending = True
+
+    def run(self) -> None:
+        """Sample on an absolute schedule, so that it does not drift; a missed tick is skipped and not made up for."""
+        began = last_alive = time.monotonic()
+        tick = 0
+        while True:
+            ending = self._must_end()
+            if self.sample(time.time()):
+                last_alive = time.monotonic()
+            if ending or time.monotonic() - last_alive > _IDLE_S:
+                break
+            tick = max(tick + 1, int((time.monotonic() - began) / self._interval_s) + 1)
+            self._sleep_until(began + tick * self._interval_s)
+        for file in self._files.values():
+            file.close()
+
+    def sample(self, now_s: float) -> bool:
+        """Append one reading of every member, taken at `now_s` (seconds since the epoch); False when none lives."""
+        self._look_for_members(now_s)
+        self._processes.refresh()
+        stamp = b" %.4f\n" % now_s
+        alive = False
+        for trace, watched in self._watched.items():
+            trees = []
+            lines = []
+            for pid, begin in watched:
+                tree = self._processes.tree(pid)
+                if tree is None:
+                    continue
+                trees.append(tree)
+                if begin:
+                    lines.append(b"%s%.6f%s" % (begin, (tree[0] + tree[1]) / MIB, stamp))
+            if trees:
+                alive = True
+                total = b"MEM %.6f%s" % (total_bytes(trees) / MIB, stamp)
+                self._files[trace].append(total + b"".join(lines), now_s)
+        return alive
+
+    def _look_for_members(self, now_s: float) -> None:
+        try:
+            changed = os.stat(self._folder).st_mtime_ns
+            if changed == self._members_time:
+                return
+            members = read_members(self._root)
+        except OSError:
+            return  # nobody has joined yet, or the spool is gone and the run loop sees it
+        self._members_time = changed if now_s - changed / 1e9 > _SETTLED_S else 0
+        self._watched = {}
+        for member in members:
+            begin = b"CHLD %s " % member.series.encode() if member.series else b""
+            self._watched.setdefault(member.trace, []).append((member.pid, begin))
+            if member.trace not in self._files:
+                path = os.path.join(self._root, member.trace)
+                self._files[member.trace] = TraceFile(path, self._header(member))
+        self._processes.watch(members)
+
+    def _header(self, member: Member) -> bytes:
+        note = f"NOTE {self._processes.note}\n" if self._processes.note else ""
+        return f"CMDLINE {member.cmdline}\n{note}".encode("utf-8", "replace")
+
+    def _must_end(self) -> bool:
+        return self._ending or os.access(self._stop, os.F_OK) or not os.access(self._root, os.F_OK)
+
+    def _sleep_until(self, due: float) -> None:
+        while (left := due - time.monotonic()) > 0:
+            time.sleep(min(left, _LONGEST_SLEEP_S))
+            if left > _LONGEST_SLEEP_S and self._must_end():
+                return
+
+
+def processes_of_this_system() -> Processes:
+    """Return the reader that works here."""
+    if os.path.exists("/proc/self/statm"):
+        return LinuxProcesses()
+    if TYPE_CHECKING or __package__:
+        from runmem.node.ps_processes import PsProcesses
+    else:
+        from ps_processes import PsProcesses
+    return PsProcesses()
+
+
+def main(arguments: list[str]) -> int:
+    """Sample until the end; return 0, also when another sampler has the spool, and 2 for unusable arguments.
+
+    With ``--lock DESCRIPTOR``, an open lock file that is locked already, it goes on as a process of its own that has
+    no parent to reap it, and the first process ends as soon as the second one's number is in the file.
+    """
+    try:
+        root, *rest = arguments
+        options = dict(zip(rest[::2], rest[1::2], strict=True))
+        interval_s = float(options.pop("--interval", "0.1"))
+        inherited = int(options.pop("--lock", "-1"))
+        if options or not 0 < interval_s < float("inf"):
+            raise ValueError(f"unknown options {options} or unusable interval {interval_s} s")
+    except ValueError as error:
+        print(f"usage: sampler.py SPOOL [--interval SECONDS] [--lock DESCRIPTOR]: {error}", file=sys.stderr)
+        return 2
+    root = os.path.abspath(root)
+    lock = inherited if inherited >= 0 else os.open(os.path.join(root, "sampler.lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return 0
+    pid = os.fork() if inherited >= 0 else 0
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, b"%d\n" % (pid or os.getpid()), 0)
+    if not pid:
+        _sample_until_the_end(root, interval_s)
+    return 0
+
+
+def _sample_until_the_end(root: str, interval_s: float) -> None:
+    sampler = Sampler(root, interval_s, processes_of_this_system())
+    signal.signal(signal.SIGTERM, sampler.end)
+    for terminal in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(terminal, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor a process is kept
+    try:
+        sampler.run()
+    except Exception:
+        import traceback  # nobody reads its standard error: the reason has to lie with the traces
+
+        with open(os.path.join(root, "sampler.err"), "a", encoding="utf-8") as reason:
+            traceback.print_exc(file=reason)
+        raise
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,89 @@
+"""A `.dat` trace that the sampler appends to: whole lines, one write a tick, and a full disk is survived.
+
+Standard library only, and without the package: see `runmem.node`. The lines are those of `runmem.formats.mprof`.
+"""
+
+from __future__ import annotations
+
+import os
+
+__all__ = ["TraceFile"]
+
+_LONGEST_TICK = 65536
+
+
+class TraceFile:
+    """Append ticks to a trace. Nothing here raises because the disk is full or broken.
+
+    When a write is cut short, its rest is remembered and written before anything else; ticks that come while there is
+    no room are dropped, and once there is room again a line ``LOST <lines> <epoch>`` says how many lines are missing.
+
+    Parameters
+    ----------
+    path : str
+        The file, made at the first tick with mode 0600.
+    header : bytes
+        Lines that begin a new file; not written again when a sampler is started anew on a file that has them.
+    """
+
+    def __init__(self, path: str, header: bytes) -> None:
+        self._path = path
+        self._header = header
+        self._descriptor: int | None = None
+        self._rest = b""
+        self._torn = 0  # bytes at the end of the file that `_rest` completes to a line
+        self.lost_lines = 0
+
+    def append(self, lines: bytes, time_s: float) -> None:
+        """Write the lines of one tick, read at `time_s` (seconds since the epoch), or count them as lost."""
+        try:
+            if self._descriptor is None:
+                self._descriptor = self._open()
+            if self._rest:
+                self._write(self._descriptor, self._rest)
+            if not self._rest:
+                lost = b"LOST %d %.4f\n" % (self.lost_lines, time_s) if self.lost_lines else b""
+                self._write(self._descriptor, self._header + lost + lines)
+                self._header = b""
+                self.lost_lines = 0
+                return
+        except OSError:  # no room at all, for the file or for a byte of it
+            pass
+        self.lost_lines += lines.count(b"\n")
+
+    def close(self) -> None:
+        """Close the file. Half a line that there was no room for is cut off, unless somebody appended after it."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
+            return
+        try:
+            if self._rest:
+                self._write(descriptor, self._rest)
+            if self._rest and os.lseek(descriptor, 0, os.SEEK_CUR) == os.fstat(descriptor).st_size:
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - self._torn)
+        except OSError:
+            pass
+        os.close(descriptor)
+
+    def _open(self) -> int:
+        descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        _cut_torn_end(descriptor)
+        if self._header and os.pread(descriptor, len(self._header), 0) == self._header:
+            self._header = b""
+        return descriptor
+
+    def _write(self, descriptor: int, data: bytes) -> None:
+        """Write `data` with one call; what does not fit becomes the rest. Raises OSError if not a byte fits."""
+        written = os.write(descriptor, data)
+        self._rest = data[written:]
+        newline = data.rfind(b"\n", 0, written)
+        self._torn = written - newline - 1 if newline >= 0 else self._torn + written
+
+
+def _cut_torn_end(descriptor: int) -> None:
+    """Cut off half a line at the end, which a sampler killed with a full disk may have left."""
+    size = os.fstat(descriptor).st_size
+    end = os.pread(descriptor, _LONGEST_TICK, max(0, size - _LONGEST_TICK))
+    torn = len(end) - end.rfind(b"\n") - 1
+    if torn and torn < _LONGEST_TICK:
+        os.ftruncate(descriptor, size - torn)
