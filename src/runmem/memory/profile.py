@@ -1,0 +1,241 @@
+"""``@profile``: report the memory of every call of a function, line by line or in one line.
+
+Use it under ``@task`` (the report is of the task, in the process that runs it), over ``@task`` (the report is of the
+call, in the master), or on a plain function, method, generator or coroutine function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import warnings
+from collections.abc import AsyncGenerator, Callable, Generator
+from types import FunctionType
+from typing import Any, TextIO, overload
+
+from runmem.errors import SettingError
+from runmem.memory.call_steps import steps
+from runmem.memory.profile_report import ProfileReport, set_job_name, set_report_sink
+from runmem.memory.profiled_call import CallMeasurement, Subject
+
+__all__ = ["profile", "Profile", "ProfileReport", "set_report_sink", "set_job_name"]
+
+_BACKENDS = {
+    "psutil": True, "posix": True, "psutil_pss": False, "psutil_uss": False, "tracemalloc": False,
+}  # fmt: skip
+_DEEPEST_STACK = 100  # decorators over one function; an object may claim to wrap itself
+
+
+@overload
+def profile(func: Callable[..., Any]) -> Callable[..., Any]: ...
+@overload
+def profile(
+    func: None = None,
+    full_report: bool = True,
+    precision: int = 1,
+    backend: str = "psutil",
+    stream: TextIO | None = None,
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+def profile(
+    func: Any = None,
+    full_report: bool = True,
+    precision: int = 1,
+    backend: str = "psutil",
+    stream: TextIO | None = None,
+) -> Any:
+    """Report the memory of every call of `func`, also of one that raises.
+
+    Parameters
+    ----------
+    func : callable
+        What is decorated; with other arguments, or none, the decorator for it is returned.
+    full_report : bool
+        True: a table of the function's lines, then job name, start, elapsed time, and initial, final and peak memory of
+        this process. False: the line ``<file> <function> <peak> MiB``.
+    precision : int
+        Decimals of the sizes in MiB.
+    backend : str
+        For compatibility. Sizes are resident set sizes, which is what ``psutil`` and ``posix`` mean; the other names
+        of memory_profiler are taken with a warning.
+    stream : text file, optional
+        Where the report is printed instead of standard output, in this process; it does not travel to a worker.
+
+    Raises
+    ------
+    SettingError
+        If `backend` or `precision` is not one that exists.
+
+    Notes
+    -----
+    The report is printed to the file that the environment variable ``COMPSS_PROFILING_FILE`` names, if it is set.
+
+    Assumptions: the peak is that of the process while the call lasts, from the kernel's high-water mark. Limitations: a
+    full report makes each line that runs some two microseconds slower, and has the allocator return freed blocks of 128
+    KiB or more to the kernel at once, for the rest of the process, since the table would show neither taking nor
+    giving back otherwise. The time that a generator or coroutine is suspended counts in its peak, but not in its lines.
+    """
+    if backend not in _BACKENDS:
+        raise SettingError(
+            f"profile(backend={backend!r}): there is no such backend; use one of {', '.join(_BACKENDS)}."
+        )
+    if not isinstance(precision, int) or precision < 0:
+        raise SettingError(f"profile(precision={precision!r}): use the number of decimals, 0 or more.")
+    if not _BACKENDS[backend]:
+        warnings.warn(f"profile(backend={backend!r}) reports resident set sizes all the same.", stacklevel=2)
+    if func is None:
+        return functools.partial(_decorate, full_report=full_report, precision=precision, stream=stream)
+    return _decorate(func, full_report, precision, stream)
+
+
+Profile = profile
+
+
+def _decorate(func: Any, full_report: bool, precision: int, stream: TextIO | None) -> Any:
+    if isinstance(func, (staticmethod, classmethod)):
+        return type(func)(_decorate(func.__func__, full_report, precision, stream))
+    profiled = _Profiled(func, full_report, precision, stream)
+    wrapper = _wrapper(func, profiled)
+    functools.update_wrapper(wrapper, func)
+    wrapper.__name__ = getattr(func, "__name__", profiled.subject.name)
+    wrapper.__qualname__ = getattr(func, "__qualname__", wrapper.__name__)
+    if not isinstance(func, FunctionType):
+        _pass_through(func, wrapper)
+    return wrapper
+
+
+def _wrapper(func: Any, profiled: _Profiled) -> Any:
+    """Return a function of the same kind as `func`.
+
+    A plain function, so that it binds as a method. It refers to nothing but `profiled`: cloudpickle, which sends a
+    function of the main program by value, would otherwise copy what it refers to of this module too.
+    """
+    call = func if inspect.isroutine(func) or isinstance(func, functools.partial) else type(func).__call__
+    if inspect.iscoroutinefunction(call):
+
+        async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
+            return await profiled.run_coroutine(args, kwargs)
+
+        return coroutine_wrapper
+    if inspect.isasyncgenfunction(call):
+
+        def async_generator_wrapper(*args: Any, **kwargs: Any) -> Any:
+            return profiled.run_async_generator(args, kwargs)
+
+        return async_generator_wrapper
+    if inspect.isgeneratorfunction(call):
+
+        def generator_wrapper(*args: Any, **kwargs: Any) -> Any:
+            return (yield from profiled.run_generator(args, kwargs))
+
+        return generator_wrapper
+
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return profiled.run(args, kwargs)
+
+    return wrapper
+
+
+def _pass_through(func: Any, wrapper: Any) -> None:
+    """Give `wrapper` what `func`, an object such as a task, offers to its users."""
+    for name in dir(func):
+        if not name.startswith("_") and name not in wrapper.__dict__:
+            try:
+                wrapper.__dict__[name] = getattr(func, name)
+            except Exception:  # a property of the user's object that does not work
+                continue
+
+
+def _subject(func: Any) -> Subject:
+    """Return what to profile: the function that the user wrote, below decorators, tasks, partials and bound methods."""
+    raw = func
+    for _ in range(_DEEPEST_STACK):
+        below = _below(raw)
+        if below is None:
+            break
+        raw = below
+    name = getattr(raw, "__name__", type(raw).__name__)
+    if not isinstance(raw, FunctionType):
+        raw = inspect.getattr_static(type(raw), "__call__", None)
+    if isinstance(raw, FunctionType):
+        return Subject(name, raw.__code__.co_filename, raw.__code__, raw.__globals__)
+    return Subject(name, f"<{getattr(func, '__module__', None) or 'unknown'}>", None, None)
+
+
+def _below(raw: Any) -> Any:
+    """Return the function that `raw` was made from, or None."""
+    if isinstance(raw, functools.partial):
+        return raw.func
+    if inspect.ismethod(raw):
+        return raw.__func__
+    for attribute in ("__wrapped__",) if isinstance(raw, FunctionType) else ("function", "__wrapped__"):
+        if callable(below := getattr(raw, attribute, None)):
+            return below
+    return None
+
+
+class _Profiled:
+    """A decorated function; each `run` is a call of it."""
+
+    def __init__(self, func: Any, full_report: bool, precision: int, stream: TextIO | None) -> None:
+        self.subject = _subject(func)
+        self._func = func
+        self._full_report = full_report
+        self._precision = precision
+        self._stream = stream
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_stream": None}
+
+    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        measurement = CallMeasurement(self.subject, self._full_report)
+        try:
+            if not self._full_report:
+                return self._func(*args, **kwargs)
+            with measurement.lines():
+                return self._func(*args, **kwargs)
+        finally:
+            measurement.report(self._precision, self._stream)
+
+    def run_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
+        measurement = CallMeasurement(self.subject, self._full_report)
+        try:
+            return (yield from steps(self._func(*args, **kwargs), measurement.lines))
+        finally:
+            measurement.report(self._precision, self._stream)
+
+    async def run_coroutine(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        measurement = CallMeasurement(self.subject, self._full_report, within=_current_task())
+        try:
+            return await steps(self._func(*args, **kwargs), measurement.lines)
+        finally:
+            measurement.report(self._precision, self._stream)
+
+    async def run_async_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, Any]:
+        measurement = CallMeasurement(self.subject, self._full_report, within=_current_task())
+        inner = self._func(*args, **kwargs)
+        step = inner.asend(None)
+        try:
+            while True:
+                try:
+                    item = await steps(step, measurement.lines)
+                except StopAsyncIteration:
+                    return
+                try:
+                    value = yield item
+                except GeneratorExit:
+                    await steps(inner.aclose(), measurement.lines)
+                    raise
+                except BaseException as thrown:
+                    step = inner.athrow(thrown)
+                else:
+                    step = inner.asend(value)
+        finally:
+            measurement.report(self._precision, self._stream)
+
+
+def _current_task() -> object:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # run by another event loop than asyncio's
+        return None

@@ -1,0 +1,179 @@
+"""What a `@profile` reports, and where the report goes."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shlex
+import sys
+import threading
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TextIO
+
+from runmem.memory.lines import LineProfile
+from runmem.memory.peak import PeakReading
+from runmem.units import mib
+
+__all__ = ["ProfileReport", "compose", "emit", "set_report_sink", "set_job_name", "warn_once"]
+
+_FILE_VARIABLE = "COMPSS_PROFILING_FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileReport:
+    """The report of one call.
+
+    Attributes
+    ----------
+    name, file : str
+        Of the function.
+    text : str
+        What is printed, with its last newline.
+    full_report : bool
+        Whether `text` is a table with its summary, or the one line.
+    peak_bytes : int or None
+        Highest resident set size of this process during the call; None if it could not be read.
+    """
+
+    name: str
+    file: str
+    text: str
+    full_report: bool
+    peak_bytes: int | None
+
+
+_job_name: ContextVar[str] = ContextVar("runmem_job_name", default="master")
+_sink: Callable[[ProfileReport], None] | None = None
+_warned: set[str] = set()
+_warning_lock = threading.Lock()
+
+
+def set_report_sink(sink: Callable[[ProfileReport], None] | None) -> None:
+    """Give every report of this process to `sink`, instead of printing it; None prints again.
+
+    With ``COMPSS_PROFILING_FILE`` set, or a `stream` given to the decorator, the report is printed there all the same.
+    """
+    global _sink
+    _sink = sink
+
+
+def set_job_name(name: str) -> None:
+    """Say which job the calls in this thread (and this asyncio task) belong to from now on; ``master`` by default."""
+    _job_name.set(name)
+
+
+def compose(
+    name: str, file: str, table: LineProfile | None, peak: PeakReading, times: tuple[float, float], precision: int
+) -> ProfileReport:
+    """Return the report of a call: with a `table` the full one, without it the line ``<file> <name> <peak> MiB``.
+
+    Parameters
+    ----------
+    peak : PeakReading
+        Of the window of the call.
+    times : (start, elapsed)
+        Seconds since the epoch, seconds.
+    precision : int
+        Decimals of sizes in MiB.
+
+    Notes
+    -----
+    A path that a shell would not read as one word is quoted as in a shell. An unknown peak is printed as ``-``.
+    """
+    if table is None:
+        text = f"{_one_word(file)} {name} {_size(peak.peak_bytes, precision)}\n"
+        return ProfileReport(name, file, text, False, peak.peak_bytes)
+    lines = [
+        f"Job name: {_job_name.get()}",
+        f"Task start time: {times[0]:.3f} s since the epoch",
+        f"Elapsed time: {times[1]:.6f} s",
+        f"Initial memory: {_size(peak.base_bytes, precision)}",
+        f"Final memory: {_size(peak.end_bytes, precision)}",
+        f"Peak memory: {_size(peak.peak_bytes, precision)}{_labels(peak)}",
+    ]
+    if table.reason is not None:
+        lines.append(f"Lines: {table.reason}")
+    text = table.render(precision) + "\n".join(lines) + "\n\n"
+    return ProfileReport(name, file, text, True, peak.peak_bytes)
+
+
+def _size(value: int | None, precision: int) -> str:
+    return "- MiB" if value is None else f"{mib(value):.{precision}f} MiB"
+
+
+def _labels(peak: PeakReading) -> str:
+    labels = []
+    if peak.method == "hwm":
+        labels.append("exact, high-water mark of the process")
+    elif peak.method == "sampled":
+        labels.append("sampled, the true peak may be higher")
+    if peak.shared:
+        labels.append("shared, another task ran in the process at the same time")
+    if peak.reason is not None:
+        labels.append(peak.reason)
+    return f" ({'; '.join(labels)})" if labels else ""
+
+
+def _one_word(path: str) -> str:
+    try:
+        return path if shlex.split(path) == [path] else shlex.quote(path)
+    except ValueError:  # an open quote
+        return shlex.quote(path)
+
+
+def emit(report: ProfileReport, stream: TextIO | None = None) -> None:
+    """Print `report` and give it to the sink; a failure of the sink is told once on standard error.
+
+    It is printed to the file that ``COMPSS_PROFILING_FILE`` names, else to `stream`, else, unless there is a sink, to
+    standard output.
+    """
+    sink = _sink
+    if path := os.environ.get(_FILE_VARIABLE):
+        try:
+            _append(path, report.text)
+        except OSError as error:
+            warn_once(
+                f"{_FILE_VARIABLE}={path}: the file cannot be written ({error.strerror or error}); "
+                "profile reports are printed to standard output instead."
+            )
+            _print(report.text, stream)
+    elif stream is not None or sink is None:
+        _print(report.text, stream)
+    if sink is not None:
+        try:
+            sink(report)
+        except Exception as error:
+            warn_once(f"a profile report could not be delivered: {error!r}")
+
+
+def _append(path: str, text: str) -> None:
+    """Append `text` whole: processes take turns by a lock on the file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks; a single write is whole on local ones
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        rest = memoryview(text.encode("utf-8", "backslashreplace"))
+        while rest:  # one write, unless the kernel cuts it short
+            rest = rest[os.write(descriptor, rest) :]
+    finally:
+        os.close(descriptor)
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    target = stream if stream is not None else sys.stdout
+    if target is not None:  # a process without a terminal may have no standard output
+        target.write(text)
+        target.flush()
+
+
+def warn_once(message: str) -> None:
+    """Write `message` to standard error, the first time it comes."""
+    with _warning_lock:
+        if message in _warned:
+            return
+        _warned.add(message)
+    with contextlib.suppress(Exception):
+        print(f"runmem: warning: {message}", file=sys.stderr)

@@ -1,0 +1,126 @@
+"""The measuring of one call of a profiled function."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import CodeType
+from typing import Any, TextIO
+
+from runmem.memory.allocator import return_freed_memory_at_once, trim_free_memory
+from runmem.memory.lines import LineProfile, LineTable
+from runmem.memory.peak import PeakReading, Window, process_meter
+from runmem.memory.process import own_process
+from runmem.memory.profile_report import compose, emit, warn_once
+from runmem.memory.source import SourceBlock, source_block
+from runmem.memory.tracers import line_tracer
+
+__all__ = ["Subject", "CallMeasurement"]
+
+
+class Subject:
+    """The function whose calls are profiled: its name, its code, and the text of its lines.
+
+    Parameters
+    ----------
+    name, file : str
+    code : CodeType or None
+        None for a function that is not written in Python.
+    module_globals : dict or None
+        Of the function.
+    """
+
+    def __init__(self, name: str, file: str, code: CodeType | None, module_globals: dict[str, Any] | None) -> None:
+        self.name = name
+        self.file = file
+        self.code = code
+        self._globals = module_globals
+        self._source: SourceBlock | None = None
+
+    def source(self) -> SourceBlock:
+        """Return the function's lines, as they were when first asked for."""
+        if self._source is None:
+            if self.code is None:
+                return SourceBlock(self.file, 1, ())
+            self._source = source_block(self.code, self._globals)
+        return self._source
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Take the text of the lines along: the file may not exist where a task runs."""
+        self.source()
+        return {**self.__dict__, "_globals": None}
+
+
+class CallMeasurement:
+    """Measure one call from here to `report`; nothing in it raises, and what fails is told once on standard error."""
+
+    def __init__(self, subject: Subject, full_report: bool, within: object = None) -> None:
+        self._subject = subject
+        self._window: Window | None = None
+        self._table: LineTable | None = None
+        self._full_report = full_report
+        self._start_s = time.time()
+        self._clock_s = time.perf_counter()
+        try:
+            if full_report:
+                # Else the second call of a function shows neither what it takes nor what it gives back.
+                return_freed_memory_at_once()
+                trim_free_memory()
+                if subject.code is not None:
+                    self._table = LineTable(subject.code, own_process().resident_bytes)
+            self._window = process_meter().start(within=within)
+        except Exception as error:
+            _tell(subject, error)
+
+    @contextmanager
+    def lines(self) -> Iterator[None]:
+        """Have the lines that run inside counted in the table, if there is one."""
+        table = self._table
+        if table is None:
+            yield
+            return
+        try:
+            tracer = line_tracer()
+            tracer.begin(table)
+        except Exception as error:
+            table.reason = f"the lines could not be traced: {error}"
+            yield
+            return
+        try:
+            yield
+        finally:
+            tracer.end(table)
+
+    def report(self, precision: int, stream: TextIO | None) -> None:
+        """End the measurement and emit its report."""
+        elapsed_s = time.perf_counter() - self._clock_s
+        try:
+            subject = self._subject
+            if self._window is None:
+                return
+            peak = process_meter().stop(self._window)
+            profile: LineProfile | None = None
+            if self._full_report:
+                source = subject.source()
+                if self._table is None:
+                    profile = LineProfile(source.file, ())
+                else:
+                    profile = self._table.profile(source)
+                    peak = _with_readings(peak, self._table.highest_bytes)
+            times = (self._start_s, elapsed_s)
+            emit(compose(subject.name, subject.file, profile, peak, times, precision), stream)
+        except Exception as error:
+            _tell(self._subject, error)
+
+
+def _with_readings(peak: PeakReading, highest_bytes: int) -> PeakReading:
+    """Return `peak` with the readings of the lines: the kernel's mark lags by some pages a processor."""
+    if peak.peak_bytes is None or highest_bytes <= peak.peak_bytes:
+        return peak
+    return replace(peak, peak_bytes=highest_bytes)
+
+
+def _tell(subject: Subject, error: Exception) -> None:
+    warn_once(f"{subject.file}: {subject.name} could not be profiled: {error!r}")

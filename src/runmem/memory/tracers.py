@@ -1,0 +1,214 @@
+"""Two sources of line events, behind one contract: ``sys.monitoring`` from Python 3.12 on, ``sys.settrace`` before."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import threading
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, Protocol
+
+from runmem.memory.lines import LineTable
+
+__all__ = ["LineTracer", "SettraceTracer", "MonitoringTracer", "line_tracer"]
+
+monitoring: Any = getattr(sys, "monitoring", None)  # typed so because Python 3.11 has none
+
+
+class LineTracer(Protocol):
+    """Tells tables of the lines that run in the calling thread."""
+
+    def begin(self, table: LineTable) -> None:
+        """Tell `table` of its codes from now on, until `end`. Tables begun later take precedence."""
+
+    def end(self, table: LineTable) -> None:
+        """Tell `table` no more."""
+
+
+class _Thread(threading.local):
+    """The tables that were begun in this thread, and the trace function that `SettraceTracer` found."""
+
+    def __init__(self) -> None:
+        self.tables: list[LineTable] = []
+        self.before: Callable[..., Any] | None = None
+
+    def table_of(self, code: CodeType) -> LineTable | None:
+        """Return the innermost table that `code` belongs to: in a recursion each call has its own."""
+        key = id(code)  # hashing a code object reads all of it
+        for table in reversed(self.tables):
+            if key in table.codes:
+                return table
+        return None
+
+
+class SettraceTracer:
+    """Line events from ``sys.settrace``.
+
+    A trace function that is already set (a debugger's, coverage's) is called for every event as before, and set again
+    at the end. Limitations: every Python call in the thread becomes slower meanwhile, also of code that is not traced.
+    """
+
+    def __init__(self) -> None:
+        self._thread = _Thread()
+
+    def begin(self, table: LineTable) -> None:
+        """See `LineTracer`."""
+        thread = self._thread
+        thread.tables.append(table)
+        if len(thread.tables) == 1:
+            thread.before = sys.gettrace()
+            sys.settrace(self._trace)
+
+    def end(self, table: LineTable) -> None:
+        """See `LineTracer`."""
+        thread = self._thread
+        if table in thread.tables:
+            thread.tables.remove(table)
+        if not thread.tables:
+            before, thread.before = thread.before, None
+            if sys.gettrace() == self._trace:  # else a debugger was started meanwhile: it stays
+                sys.settrace(before)
+
+    def _trace(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
+        before = self._thread.before
+        theirs = before(frame, event, arg) if before is not None else None
+        if before is not None and sys.gettrace() != self._trace:
+            sys.settrace(self._trace)  # coverage's tracer sets itself whenever it is called
+        table = self._thread.table_of(frame.f_code)
+        if table is None:
+            return theirs
+        table.enter(id(frame), frame.f_lineno)
+        return self._local(table, theirs)
+
+    def _local(self, table: LineTable, theirs: Callable[..., Any] | None) -> Callable[..., Any]:
+        key: int | None = None
+
+        def trace(frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
+            nonlocal key, theirs
+            if theirs is not None:
+                theirs = theirs(frame, event, arg)
+            if key is None:
+                key = id(frame)
+            if event == "line":
+                table.line(key, frame.f_lineno)
+            elif event == "return":
+                table.leave(key)
+            return trace
+
+        return trace
+
+
+class MonitoringTracer:
+    """Line events from ``sys.monitoring`` (Python 3.12 and later).
+
+    Only the codes of open tables send events: all other code runs at full speed, and debuggers and coverage are not
+    touched. Limitations: takes one of Python's six tool numbers for the life of the process; the end of an inner
+    function by an exception is noticed at the next line of an outer one.
+
+    Raises
+    ------
+    RuntimeError
+        If all tool numbers are taken.
+    """
+
+    def __init__(self) -> None:
+        self._thread = _Thread()
+        self._lock = threading.Lock()
+        self._users: dict[int, int] = {}  # id of a code: how many open tables want its events
+        self._loops: dict[tuple[int, int], int] = {}  # id of a code, offset of a jump in it that stays in its line
+        for number in (3, 4, monitoring.PROFILER_ID):  # the first two have no purpose that Python names
+            with contextlib.suppress(ValueError):
+                monitoring.use_tool_id(number, "runmem")
+                self._tool = number
+                break
+        else:
+            raise RuntimeError("all tool numbers of sys.monitoring are taken")
+        events = monitoring.events
+        self._events = 0
+        for event, callback in (
+            (events.LINE, self._on_line),
+            (events.PY_START, self._on_start),
+            (events.PY_RESUME, self._on_resume),
+            (events.PY_RETURN, self._on_leave),
+            (events.PY_YIELD, self._on_leave),
+            (events.JUMP, self._on_jump),
+        ):
+            self._events |= event
+            monitoring.register_callback(self._tool, event, callback)
+
+    def begin(self, table: LineTable) -> None:
+        """See `LineTracer`."""
+        self._thread.tables.append(table)
+        with self._lock:
+            for key, code in table.codes.items():
+                users = self._users[key] = self._users.get(key, 0) + 1
+                if users == 1:
+                    monitoring.set_local_events(self._tool, code, self._events)
+
+    def end(self, table: LineTable) -> None:
+        """See `LineTracer`."""
+        if table not in self._thread.tables:
+            return
+        self._thread.tables.remove(table)
+        with self._lock:
+            for key, code in table.codes.items():
+                self._users[key] -= 1
+                if not self._users[key]:
+                    del self._users[key]
+                    monitoring.set_local_events(self._tool, code, 0)
+                    self._loops = {loop: line for loop, line in self._loops.items() if loop[0] != key}
+
+    def _on_line(self, code: CodeType, line: int) -> None:
+        table = self._thread.table_of(code)
+        if table is not None:
+            table.line(id(sys._getframe(1)), line)
+
+    def _on_jump(self, code: CodeType, offset: int, target: int) -> object:
+        """A loop within one line sends no line events, though each turn is a visit: its jump back tells of it."""
+        line = self._loops.get((id(code), offset))
+        if line is None:
+            line = _line_at(code, offset)
+            if target > offset or line is None or line != _line_at(code, target):
+                return monitoring.DISABLE  # this one jump, from now on
+            self._loops[id(code), offset] = line
+        table = self._thread.table_of(code)
+        if table is not None:
+            table.line(id(sys._getframe(1)), line)
+        return None
+
+    def _on_start(self, code: CodeType, offset: int) -> None:
+        table = self._thread.table_of(code)
+        if table is not None:
+            table.enter(id(sys._getframe(1)), code.co_firstlineno)
+
+    def _on_resume(self, code: CodeType, offset: int) -> None:
+        table = self._thread.table_of(code)
+        if table is not None:
+            frame = sys._getframe(1)
+            table.enter(id(frame), frame.f_lineno)
+
+    def _on_leave(self, code: CodeType, offset: int, value: object) -> None:
+        table = self._thread.table_of(code)
+        if table is not None:
+            table.leave(id(sys._getframe(1)))
+
+
+def _line_at(code: CodeType, offset: int) -> int | None:
+    return next((line for start, end, line in code.co_lines() if start <= offset < end), None)
+
+
+_tracer: LineTracer | None = None
+_tracer_lock = threading.Lock()
+
+
+def line_tracer() -> LineTracer:
+    """Return the tracer of this process: ``sys.monitoring`` where it exists and has a number free."""
+    global _tracer
+    with _tracer_lock:
+        if _tracer is None:
+            try:
+                _tracer = MonitoringTracer() if monitoring is not None else SettraceTracer()
+            except RuntimeError:
+                _tracer = SettraceTracer()
+        return _tracer
