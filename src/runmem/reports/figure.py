@@ -1,0 +1,242 @@
+"""A figure of memory over time: every node, every worker, every task, and the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runmem.errors import SettingError
+from runmem.events import TaskRecord
+from runmem.formats.mprof import Trace, read_trace
+from runmem.reports.lanes import Bar, bars_of_brackets, bars_of_records, lanes
+from runmem.reports.node_rows import MASTER, trace_owner
+from runmem.store.run import RunData
+from runmem.units import MIB, format_bytes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Panel", "panels_of_run", "panel_of_trace", "draw"]
+
+_MOST_PANELS = 6
+_MOST_BARS = 4000
+_MOST_NAMED = 8
+_TOTAL, _LIMIT, _KILLED = "#3b4252", "#c0392b", "#c0392b"
+_WORKERS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb7733", "#999999")
+_TASKS = ("#88aacc", "#f4a9a0", "#9bcf9b", "#e3d796", "#b5a4d6", "#c9b29b", "#9ad8d8", "#d3d3d3")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What is drawn of one node.
+
+    Attributes
+    ----------
+    title : str
+    trace : Trace
+    bars : list of Bar
+        The tasks that ran there.
+    killed : list of TaskRecord
+    limit_bytes : int or None
+        Memory limit of one worker.
+    """
+
+    title: str
+    trace: Trace
+    bars: list[Bar] = field(default_factory=list)
+    killed: list[TaskRecord] = field(default_factory=list)
+    limit_bytes: int | None = None
+
+
+def panels_of_run(run: RunData) -> list[Panel]:
+    """Return a panel for each trace of the run, the fullest node first and the master last.
+
+    Raises
+    ------
+    SettingError
+        If the run has no trace with a reading.
+    """
+    hosts = {*run.nodes, *(record.node for record in run.records)}
+    panels = []
+    for path in run.traces:
+        trace = read_trace(path)
+        if not trace.times_s.size:
+            continue
+        owner = trace_owner(path.name, hosts)
+        records = [record for record in run.records if record.node == owner]
+        killed = [record for record in records if record.status == "killed" and record.end_s is not None]
+        limit = run.nodes.get(owner, {}).get("limit_bytes")
+        bars = bars_of_records(records) or bars_of_brackets(trace.brackets)
+        panels.append(Panel(owner, trace, bars, killed, limit if isinstance(limit, int) and limit > 0 else None))
+    if not panels:
+        raise SettingError(
+            f"{run.directory.root} has no trace to draw: was it started with --python_memory_profile, and long enough?"
+        )
+    return sorted(panels, key=lambda panel: (panel.title == MASTER, -(panel.trace.peak_bytes or 0)))
+
+
+def panel_of_trace(path: Path) -> Panel:
+    """Return the panel of a lone `.dat` file.
+
+    Raises
+    ------
+    SettingError
+        If the file has no reading.
+    """
+    trace = read_trace(path)
+    if not trace.times_s.size:
+        raise SettingError(f"{path} has no MEM line to draw.")
+    return Panel(path.name, trace, bars_of_brackets(trace.brackets))
+
+
+def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | None = None) -> Path:
+    """Draw the panels one above the other into `path` (PNG, SVG or PDF by its suffix) and return it.
+
+    Parameters
+    ----------
+    start_s : float or None
+        Time that the axis calls 0, in seconds since the epoch; None for the first reading.
+
+    Raises
+    ------
+    SettingError
+        If the file cannot be written, or its suffix is of no kind that can be drawn.
+
+    Notes
+    -----
+    Of more than six nodes only the fullest six are drawn, and of more than 4,000 tasks on a node only the longest; the
+    figure says so.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    shown = list(panels[:_MOST_PANELS])
+    zero_s = min(float(panel.trace.times_s.min()) for panel in shown) if start_s is None else start_s
+    counts = [len(lanes(panel.bars)) for panel in shown]
+    heights = [size for count in counts for size in (2.6, min(0.22 * count + 0.1, 2.2) if count else 0.02)]
+    figure = Figure(figsize=(10, sum(heights) + 0.45 * len(heights) + 0.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    colours = _task_colours(shown)
+    for number, panel in enumerate(shown):
+        _draw_memory(axes[2 * number], panel, zero_s)
+        _draw_tasks(axes[2 * number + 1], panel, zero_s, colours)
+    axes[-1].set_xlabel("time since the start (s)")
+    axes[-1].tick_params(labelbottom=True)
+    axes[-1].xaxis.set_visible(True)
+    axes[0].set_xlim(*_time_range(shown, zero_s))
+    left_out = f" (the fullest {len(shown)} of {len(panels)} traces)" if len(shown) < len(panels) else ""
+    figure.suptitle(title + left_out, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    _save(figure, path)
+    return path
+
+
+def _save(figure: Figure, path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=130)
+    except (OSError, ValueError) as error:
+        raise SettingError(f"the figure cannot be written to {path}: {error}") from error
+
+
+def _time_range(panels: Sequence[Panel], zero_s: float) -> tuple[float, float]:
+    ends = [float(panel.trace.times_s.max()) for panel in panels]
+    ends += [bar.end_s for panel in panels for bar in panel.bars]
+    starts = [min(float(panel.trace.times_s.min()) for panel in panels), zero_s]
+    first, last = min(starts) - zero_s, max(ends) - zero_s
+    margin = 0.01 * (last - first) or 0.5
+    return first - margin, last + margin
+
+
+def _task_colours(panels: Sequence[Panel]) -> dict[str, str]:
+    """Give a colour to the names that ran longest; the rest share the last one."""
+    total_s: dict[str, float] = {}
+    for panel in panels:
+        for bar in panel.bars:
+            total_s[bar.name] = total_s.get(bar.name, 0.0) + bar.end_s - bar.start_s
+    names = sorted(total_s, key=lambda name: -total_s[name])
+    return {name: _TASKS[min(number, len(_TASKS) - 1)] for number, name in enumerate(names)}
+
+
+def _draw_memory(axis: Axes, panel: Panel, zero_s: float) -> None:
+    trace = panel.trace
+    times = trace.times_s - zero_s
+    whole = "process" if panel.title == MASTER or not trace.children else "node, all processes"
+    axis.fill_between(times, trace.totals_bytes / MIB, color=_TOTAL, alpha=0.10, linewidth=0)
+    axis.plot(times, trace.totals_bytes / MIB, color=_TOTAL, linewidth=1.4, label=whole)
+    by_height = sorted(trace.children.items(), key=lambda item: -int(item[1][1].max(initial=0)))
+    for number, (series, (child_times, sizes)) in enumerate(by_height):
+        named = number < _MOST_NAMED
+        label = series.replace("worker-", "worker ") if named else None
+        colour = _WORKERS[number] if named else "#bbbbbb"
+        axis.plot(child_times - zero_s, sizes / MIB, color=colour, linewidth=1.1 if named else 0.6, label=label)
+    if len(by_height) > _MOST_NAMED:
+        axis.plot([], [], color="#bbbbbb", label=f"{len(by_height) - _MOST_NAMED} more workers")
+    highest = max([trace.peak_bytes or 0, *(int(sizes.max(initial=0)) for _, (_, sizes) in by_height)])
+    notes = [f"peak {format_bytes(trace.peak_bytes)}"]
+    if panel.limit_bytes is not None:
+        if panel.limit_bytes <= 1.6 * highest:
+            label = f"limit of a worker: {format_bytes(panel.limit_bytes)}"
+            axis.axhline(panel.limit_bytes / MIB, color=_LIMIT, linestyle=(0, (5, 3)), linewidth=1.1, label=label)
+            highest = max(highest, panel.limit_bytes)
+        else:  # a line far above would press the curves flat
+            notes.append(f"limit of a worker {format_bytes(panel.limit_bytes)}")
+    _mark_killed(axis, panel, zero_s)
+    axis.set_ylim(0, 1.08 * highest / MIB or 1)
+    axis.set_ylabel("memory (MiB)")
+    axis.set_title(f"{panel.title}: {', '.join(notes)}", loc="left", fontsize=10)
+    axis.grid(alpha=0.25, linewidth=0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=8, frameon=False)
+
+
+def _mark_killed(axis: Axes, panel: Panel, zero_s: float) -> None:
+    marked = [record for record in panel.killed if record.end_s is not None and record.last_bytes is not None]
+    for number, record in enumerate(marked):
+        at = ((record.end_s or 0.0) - zero_s, (record.last_bytes or 0) / MIB)
+        axis.plot(*at, "X", color=_KILLED, markersize=9, markeredgecolor="white", zorder=5,
+                  label=None if number else "killed")  # fmt: skip
+        if number < _MOST_NAMED:
+            axis.annotate(record.name, at, xytext=(7, -3), textcoords="offset points", color=_KILLED, fontsize=8)
+
+
+def _draw_tasks(axis: Axes, panel: Panel, zero_s: float, colours: dict[str, str]) -> None:
+    """Draw a lane per worker with a bar per task."""
+    kept = sorted(panel.bars, key=lambda bar: bar.start_s - bar.end_s)[:_MOST_BARS]
+    rows = lanes(kept)
+    if not rows:
+        axis.axis("off")
+        return
+    for height, (_, bars) in enumerate(rows):
+        spans = [(bar.start_s - zero_s, max(bar.end_s - bar.start_s, 1e-4)) for bar in bars]
+        edges = [_KILLED if bar.killed else "white" for bar in bars]
+        axis.broken_barh(spans, (height - 0.4, 0.8), facecolors=[colours[bar.name] for bar in bars],
+                         edgecolors=edges, linewidth=0.4)  # fmt: skip
+    if len(rows) <= 2 * _MOST_NAMED:
+        axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
+    else:
+        axis.set_yticks([])
+        axis.set_ylabel(f"{len(rows)} lanes", fontsize=8)
+    axis.set_ylim(len(rows) - 0.5, -0.5)
+    axis.spines[["top", "right", "left"]].set_visible(False)
+    axis.tick_params(left=False)
+    _name_tasks(axis, kept, colours, len(panel.bars) - len(kept))
+
+
+def _name_tasks(axis: Axes, bars: Sequence[Bar], colours: dict[str, str], left_out: int) -> None:
+    from matplotlib.patches import Patch
+
+    present = {bar.name for bar in bars}
+    names = [name for name in colours if name in present]
+    own = [name for name in names if colours[name] != _TASKS[-1]]
+    handles = [Patch(color=colours[name], label=name) for name in own]
+    if len(names) > len(own):
+        handles.append(Patch(color=_TASKS[-1], label=f"{len(names) - len(own)} more tasks"))
+    if left_out:
+        handles.append(Patch(color="none", label=f"({left_out} shorter ones not drawn)"))
+    axis.legend(
+        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=8, frameon=False
+    )

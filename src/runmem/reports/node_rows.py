@@ -1,0 +1,125 @@
+"""What is told of the memory of each node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from runmem.events import TaskRecord
+from runmem.formats.mprof import Trace
+from runmem.store.layout import safe_name
+
+__all__ = ["MASTER", "NodeRow", "node_rows", "trace_owner"]
+
+MASTER = "master"
+
+
+@dataclass(frozen=True)
+class NodeRow:
+    """The memory of one node, or of the master (the process of the user's program).
+
+    Attributes
+    ----------
+    node : str
+        Host name, or ``master``.
+    trace : str or None
+        File name of its trace.
+    peak_bytes, peak_time_s : int, float or None
+        Highest total in the trace, and when it was read, in seconds since the epoch.
+    memory_bytes : int or None
+        Memory of the host.
+    worker_peak_bytes, limit_bytes : int or None
+        Highest resident set size of any one worker process, in the trace or in the task records, and the limit of one.
+    limit_source : str or None
+        Where the limit comes from.
+    notes : tuple of str
+        What the trace's writer says of its values.
+
+    Notes
+    -----
+    Limitation: the total is sampled, so a spike between two samples is not in it, though it is in the workers' peaks
+    where these were read as high-water marks.
+    """
+
+    node: str
+    trace: str | None = None
+    peak_bytes: int | None = None
+    peak_time_s: float | None = None
+    memory_bytes: int | None = None
+    worker_peak_bytes: int | None = None
+    limit_bytes: int | None = None
+    limit_source: str | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def memory_fraction(self) -> float | None:
+        """Peak of the total in parts of the host's memory."""
+        return _fraction(self.peak_bytes, self.memory_bytes)
+
+    @property
+    def limit_fraction(self) -> float | None:
+        """Peak of a worker in parts of its limit."""
+        return _fraction(self.worker_peak_bytes, self.limit_bytes)
+
+
+def trace_owner(file: str, nodes: Iterable[str]) -> str:
+    """Return the node whose trace is called `file`, ``master`` for the master's, or else the name without suffix."""
+    stem = file.removesuffix(".dat")
+    if stem.startswith("mprofile_"):
+        return MASTER
+    return next((node for node in nodes if safe_name(node) == stem), stem)
+
+
+def node_rows(
+    records: Iterable[TaskRecord],
+    traces: Mapping[str, Trace],
+    nodes: Mapping[str, Mapping[str, Any]],
+    master_host: str | None = None,
+) -> list[NodeRow]:
+    """Return a row for the master and one per node, in the order of their names.
+
+    Parameters
+    ----------
+    traces : mapping
+        File name to trace.
+    nodes : mapping
+        Host name to ``memory_bytes``, ``limit_bytes``, ``limit_source``, as in a run's provenance.
+    master_host : str or None
+        Host of the master, whose memory the master's peak is compared with.
+    """
+    highest: dict[str, int] = {}
+    limits: dict[str, int] = {}
+    for record in records:
+        highest[record.node] = max(highest.get(record.node, 0), record.peak_bytes or 0)
+        limits[record.node] = max(limits.get(record.node, 0), record.limit_bytes or 0)
+    names = {*highest, *nodes}
+    by_node = {trace_owner(file, names): (file, trace) for file, trace in traces.items()}
+    rows = []
+    for node in sorted(names | set(by_node), key=lambda name: (name != MASTER, name)):
+        file, trace = by_node.get(node, (None, None))
+        known = nodes.get(node, {})
+        host = nodes.get(master_host or "", {}) if node == MASTER else known
+        series = [int(sizes.max()) for _, sizes in trace.children.values() if sizes.size] if trace else []
+        rows.append(
+            NodeRow(
+                node=node,
+                trace=file,
+                peak_bytes=trace.peak_bytes if trace else None,
+                peak_time_s=trace.peak_time_s if trace else None,
+                memory_bytes=_size(host.get("memory_bytes")),
+                worker_peak_bytes=max([*series, highest.get(node, 0)]) or None,
+                limit_bytes=_size(known.get("limit_bytes")) or _size(limits.get(node)),
+                limit_source=known.get("limit_source") or None,
+                notes=tuple(trace.notes) if trace else (),
+            )
+        )
+    return rows
+
+
+def _size(value: object) -> int | None:
+    return int(value) if isinstance(value, (int, float)) and value > 0 else None
+
+
+def _fraction(part: int | None, whole: int | None) -> float | None:
+    return part / whole if part is not None and whole else None

@@ -1,0 +1,172 @@
+"""The parts of a run's summary as lines of text, each with the style it has on a terminal."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Sequence
+
+from runmem.events import TaskRecord
+from runmem.reports.node_rows import NodeRow
+from runmem.reports.table import Column, lay_out, printable
+from runmem.reports.task_rows import TaskRow
+from runmem.units import format_bytes
+
+__all__ = ["Line", "headline", "task_table", "how_line", "node_table", "killed_lines", "section", "seconds"]
+
+Line = tuple[str, str]
+"""Text, and its style in rich's words (empty for none)."""
+
+_BOUND = {"exact": "", "sampled": ">=", "shared": "<=", "unclear": "~"}
+_MEANING = {
+    "sampled": "  >= sampled: the highest of the readings, a lower bound",
+    "shared": "  <= shared: another task overlapped in the same process, an upper bound",
+    "unclear": "  ~ sampled while another task overlapped in the same process: neither bound",
+}
+_NEARLY_FULL, _FILLING = 0.9, 0.75
+
+
+def seconds(time_s: float | None) -> str:
+    """Return a duration for a person: ``0.25 s``, ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
+    if time_s is None:
+        return "-"
+    if time_s < 1:
+        return f"{time_s:.2f} s"
+    if time_s < 60:
+        return f"{time_s:.1f} s"
+    minutes, rest = divmod(round(time_s), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def headline(title: str, elapsed_s: float | None, exit_code: int | None, tasks: Sequence[TaskRow]) -> list[Line]:
+    """Say in one line what ran, for how long, and how it ended."""
+    calls = sum(row.calls for row in tasks)
+    parts = [f"{calls} task call{'' if calls == 1 else 's'}"]
+    if elapsed_s is not None:
+        parts.append(f"in {seconds(elapsed_s)}")
+    text = f"{printable(title)}: {' '.join(parts)}, {_ending(exit_code)}"
+    return [(text, "bold" if exit_code == 0 else "bold red")]
+
+
+def _ending(exit_code: int | None) -> str:
+    if exit_code is None:
+        return "no end is recorded (it goes on, or its master was killed)"
+    try:
+        return f"ended by {signal.Signals(exit_code - 128).name} (exit code {exit_code})"
+    except ValueError:
+        return f"exit code {exit_code}"
+
+
+def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None = None) -> list[Line]:
+    """Return a table with a row per task; the columns ``Killed`` and ``Node`` only where they say something."""
+    if not rows:
+        return [("No task ran.", "")]
+    shown = rows[:most_rows]
+    several_nodes = len({row.max_node for row in rows if row.max_node}) > 1
+    columns: list[tuple[Column, Callable[[TaskRow], str]]] = [
+        (Column("Task", flexible=True), lambda row: row.name),
+        (Column("Calls", right=True), lambda row: str(row.calls)),
+        (Column("Failed", right=True), lambda row: str(row.failed)),
+        (Column("Max peak", right=True), _max_peak),
+        (Column("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)),
+        (Column("Increment", right=True), lambda row: format_bytes(row.max_increment_bytes)),
+    ]  # fmt: skip
+    if any(row.killed for row in rows):
+        columns.insert(3, (Column("Killed", right=True), lambda row: str(row.killed)))
+    if several_nodes:
+        columns.append((Column("Node", flexible=True), lambda row: row.max_node or "-"))
+    titles, texts = zip(*columns, strict=True)
+    head, *lines = lay_out(titles, [[text(row) for text in texts] for row in shown], width)
+    found = [(head, "bold")]
+    found += [(line, "red" if row.failed or row.killed else "") for row, line in zip(shown, lines, strict=True)]
+    if len(shown) < len(rows):
+        found.append((f"and {len(rows) - len(shown)} more tasks with lower peaks", "dim"))
+    return found
+
+
+def _max_peak(row: TaskRow) -> str:
+    return _BOUND.get(row.max_how or "", "") + format_bytes(row.max_peak_bytes)
+
+
+def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]:
+    """Say how the peaks were obtained, and what the marks before them mean."""
+    if not rows:
+        return []
+    kinds = ("exact", "sampled", "shared", "unclear", "missing")
+    counts = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
+    if counts["exact"] == sum(counts.values()):
+        return [("Peaks are exact: the kernel's high-water mark of each task.", "dim")]
+    text = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
+    found = [(f"Peaks: {text}.", ""), *((_MEANING[kind], "dim") for kind in _MEANING if counts[kind])]
+    return found + [(f"  missing: {printable(reason)}", "dim") for reason in reasons]
+
+
+def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | None) -> list[Line]:
+    """Return a table with a row per node: its peak, when, in parts of its memory, and its highest worker."""
+    if not rows:
+        return []
+    columns = [
+        Column("Node", flexible=True),
+        Column("Peak", right=True),
+        Column("At", right=True),
+        Column("Memory", right=True),
+        Column("Used", right=True),
+        Column("Top worker", right=True),
+        Column("Limit", right=True),
+        Column("Used", right=True),
+    ]
+    cells = [
+        [
+            row.node,
+            format_bytes(row.peak_bytes),
+            _after(row.peak_time_s, started_s),
+            format_bytes(row.memory_bytes),
+            _percent(row.memory_fraction),
+            format_bytes(row.worker_peak_bytes),
+            format_bytes(row.limit_bytes),
+            _percent(row.limit_fraction),
+        ]
+        for row in rows
+    ]
+    head, *lines = lay_out(columns, cells, width)
+    found = [(head, "bold")] + [(line, _fill_style(row)) for row, line in zip(rows, lines, strict=True)]
+    return found + [(f"  {row.node}: {printable(note)}", "dim") for row in rows for note in row.notes]
+
+
+def _after(time_s: float | None, started_s: float | None) -> str:
+    return "-" if time_s is None or started_s is None else seconds(max(time_s - started_s, 0.0))
+
+
+def _percent(fraction: float | None) -> str:
+    if fraction is None:
+        return "-"
+    return f"{100 * fraction:.0f} %" if fraction >= 0.1 else f"{100 * fraction:.1f} %"
+
+
+def _fill_style(row: NodeRow) -> str:
+    fullest = max(row.memory_fraction or 0.0, row.limit_fraction or 0.0)
+    return "bold red" if fullest >= _NEARLY_FULL else "yellow" if fullest >= _FILLING else ""
+
+
+def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list[Line]:
+    """Say of each killed task what ran where, what it had reached, and why it died."""
+    found: list[Line] = []
+    for record in records[:most]:
+        after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
+        where = f"on {record.node} (process {record.pid})"
+        found.append(
+            (printable(f"  {record.target}, call {record.task_id}, attempt {record.attempt}, {where}{after}"), "red")
+        )
+        fraction = record.last_bytes / record.limit_bytes if record.last_bytes and record.limit_bytes else None
+        share = f" ({_percent(fraction)})" if fraction is not None else ""
+        found.append(
+            (f"    last reading {format_bytes(record.last_bytes)}, limit {format_bytes(record.limit_bytes)}{share}", "")
+        )
+        found.append((f"    {printable(record.reason or 'nothing is known of the cause')}", ""))
+    if most is not None and len(records) > most:
+        found.append((f"  and {len(records) - most} more killed tasks", "dim"))
+    return found
+
+
+def section(title: str, lines: Sequence[Line]) -> list[Line]:
+    """Return `lines` under a title and after an empty line; nothing for no lines."""
+    return [("", ""), (title, "bold"), *lines] if lines else []

@@ -1,0 +1,221 @@
+"""The summary of a run: as data, and as what a person reads at its end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from runmem.events import TaskRecord
+from runmem.formats.mprof import Trace, read_trace
+from runmem.reports import sections
+from runmem.reports.node_rows import MASTER, NodeRow, node_rows
+from runmem.reports.table import printable
+from runmem.reports.task_rows import TaskRow, task_rows
+from runmem.store.run import RunData
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["RunSummary"]
+
+_MOST_KILLED = 10
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What is told of a run.
+
+    Attributes
+    ----------
+    title : str
+        Name of the run's directory, or of the program.
+    tasks : list of TaskRow
+    nodes : list of NodeRow
+    killed : list of TaskRecord
+        Executions whose process died.
+    lost : list of str
+        Measurements that were lost, and why.
+    skipped : dict of str to int
+        File name to the number of its lines that could not be read.
+    missing_reasons : list of str
+        Why peaks are missing, the most frequent reason first.
+    directory : Path or None
+        The run directory.
+    trace_files : list of Path
+        Traces, those in the folder that the run was started from where they are still there.
+    profile_count : int
+        Files of `@profile` reports in the run directory.
+    started_s, ended_s : float or None
+        Seconds since the epoch.
+    exit_code : int or None
+    """
+
+    title: str
+    tasks: list[TaskRow]
+    nodes: list[NodeRow] = field(default_factory=list)
+    killed: list[TaskRecord] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    skipped: dict[str, int] = field(default_factory=dict)
+    missing_reasons: list[str] = field(default_factory=list)
+    directory: Path | None = None
+    trace_files: list[Path] = field(default_factory=list)
+    profile_count: int = 0
+    started_s: float | None = None
+    ended_s: float | None = None
+    exit_code: int | None = None
+
+    @classmethod
+    def from_run(cls, run: RunData) -> RunSummary:
+        """Return the summary of a run directory; its traces are read."""
+        traces, unreadable = {}, []
+        for path in run.traces:
+            try:
+                traces[path.name] = read_trace(path)
+            except OSError as error:
+                unreadable.append(f"{path.name}: could not be opened ({error.strerror or error})")
+        root = run.directory.root
+        return cls.from_records(
+            run.records,
+            traces=traces,
+            provenance=run.provenance,
+            skipped=run.skipped,
+            lost=unreadable,
+            title=root.name or str(root),
+            directory=root,
+            trace_files=_trace_files(run),
+            profile_count=sum(path.is_file() for path in run.directory.profiles.glob("*")),
+        )
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[TaskRecord],
+        traces: Mapping[str, Trace] | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        skipped: Mapping[str, int] | None = None,
+        lost: Iterable[str] = (),
+        title: str = "run",
+        **files: Any,
+    ) -> RunSummary:
+        """Return the summary of records in memory; every other part may be missing.
+
+        Parameters
+        ----------
+        traces : mapping
+            File name to trace.
+        provenance : mapping
+            What ``run.json`` holds.
+        **files
+            `directory`, `trace_files`, `profile_count`.
+        """
+        records, traces, known = list(records), dict(traces or {}), dict(provenance or {})
+        nodes = known.get("nodes")
+        reasons = Counter(r.reason or "no reason is recorded" for r in records if r.peak_bytes is None)
+        return cls(
+            title=title,
+            tasks=task_rows(records),
+            nodes=node_rows(records, traces, nodes if isinstance(nodes, dict) else {}, known.get("host")),
+            killed=[record for record in records if record.status == "killed"],
+            lost=[*_lost(traces, known.get("lost")), *lost],
+            skipped={**(skipped or {}), **{file: trace.skipped for file, trace in traces.items() if trace.skipped}},
+            missing_reasons=[reason for reason, _ in reasons.most_common(3)],
+            started_s=_number(known.get("started_s")),
+            ended_s=_number(known.get("ended_s")),
+            exit_code=code if isinstance(code := known.get("exit_code"), int) else None,
+            **files,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary for JSON: sizes in bytes, times in seconds since the epoch, a missing value as null."""
+        content = asdict(self)
+        content["directory"] = None if self.directory is None else str(self.directory)
+        content["trace_files"] = [str(path) for path in self.trace_files]
+        return content
+
+    def render(self, console: Console, most_rows: int | None = 30) -> None:
+        """Print the summary; on a terminal it fits the width and has colour, elsewhere it is plain lines.
+
+        Parameters
+        ----------
+        most_rows : int or None
+            Tasks to list, the highest peaks first; None for all.
+        """
+        from rich.text import Text
+
+        for text, style in self._lines(console.width if console.is_terminal else None, most_rows):
+            console.print(Text(text, style=style), soft_wrap=True)
+
+    def _lines(self, width: int | None, most_rows: int | None) -> list[sections.Line]:
+        elapsed_s = None if self.started_s is None or self.ended_s is None else self.ended_s - self.started_s
+        blank: sections.Line = ("", "")
+        nodes = sections.node_table(self.nodes, self.started_s, width)
+        return [
+            *sections.headline(self.title, elapsed_s, self.exit_code, self.tasks),
+            blank,
+            *sections.task_table(self.tasks, width, most_rows),
+            *sections.how_line(self.tasks, self.missing_reasons),
+            *([blank, *nodes] if nodes else []),
+            *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
+            *sections.section("Lost or unreadable", self._loss_lines()),
+            *sections.section("Files", self._file_lines()),
+            *sections.section("Next", [(f"  {command}", "cyan") for command in self.next_commands()]),
+        ]
+
+    def _loss_lines(self) -> list[sections.Line]:
+        skipped = [
+            f"{file}: {count} line{'' if count == 1 else 's'} skipped (torn, foreign or binary)"
+            for file, count in self.skipped.items()
+        ]
+        return [(f"  {printable(text)}", "yellow") for text in [*self.lost, *skipped]]
+
+    def _file_lines(self) -> list[sections.Line]:
+        found = [f"trace     {_near(path)}" for path in self.trace_files]
+        if self.directory is not None:
+            found.insert(0, f"run       {_near(self.directory)}")
+        if self.profile_count and self.directory is not None:
+            found.append(f"profiles  {_near(self.directory / 'profiles')} ({self.profile_count} files)")
+        return [(f"  {text}", "") for text in found]
+
+    def next_commands(self) -> list[str]:
+        """Return commands to type next: plot the trace of the fullest node, and draw the run."""
+        found = []
+        if self.trace_files:
+            nodes = [row for row in self.nodes if row.node != MASTER and row.trace and row.peak_bytes is not None]
+            fullest = max(nodes, key=lambda row: row.peak_bytes or 0, default=None)
+            wanted = [path for path in self.trace_files if fullest and path.name == fullest.trace]
+            found.append(f"mprof plot {shlex.quote(_near((wanted or self.trace_files)[0]))}")
+        if self.directory is not None:
+            found.append(f"runmem report {shlex.quote(_near(self.directory))} --figure memory.png")
+        return found
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+
+
+def _lost(traces: Mapping[str, Trace], stated: object) -> list[str]:
+    """Return what the run's master and the traces' writers say was lost."""
+    lines = [
+        f"{file}: {t.lost_lines} lines could not be written on the node" for file, t in traces.items() if t.lost_lines
+    ]
+    return [*(map(str, stated) if isinstance(stated, list) else ()), *lines]
+
+
+def _trace_files(run: RunData) -> list[Path]:
+    """Return the run's traces, each as the copy in the launching folder where that is still there."""
+    listed = run.provenance.get("trace_files")
+    outside = {Path(str(path)).name: Path(str(path)) for path in listed} if isinstance(listed, list) else {}
+    return [there if (there := outside.get(path.name, path)).is_file() else path for path in run.traces]
+
+
+def _near(path: Path) -> str:
+    """Return the path as one types it here: relative where it lies below the current folder."""
+    try:
+        return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
+    except OSError:
+        return str(path)

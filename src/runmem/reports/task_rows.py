@@ -1,0 +1,96 @@
+"""What is told of all executions of one task."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from runmem.events import TaskRecord
+from runmem.reports.statistics import percentile
+
+__all__ = ["TaskRow", "task_rows", "how_measured"]
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """The executions of one task.
+
+    Attributes
+    ----------
+    target, name : str
+        ``module.name``, and the shortest name that no other task of the run has.
+    calls, executions : int
+        Calls in the program; executions, which are more where a call was run again.
+    failed, killed : int
+        Executions that raised, and those whose process died.
+    max_peak_bytes, p95_peak_bytes : int or None
+        Highest peak, and the 95th percentile of the peaks (nearest rank); None without a measured peak.
+    max_increment_bytes : int or None
+        Largest peak less base.
+    max_node, max_how : str or None
+        Node of the highest peak, and how that was obtained (see `how_measured`).
+    exact, sampled, shared, unclear, missing : int
+        Executions whose peak is exact; sampled (a lower bound); shared with an overlapping task (an upper bound);
+        sampled and shared (neither bound); or not known. Together `executions`.
+    """
+
+    target: str
+    name: str
+    calls: int
+    executions: int
+    failed: int
+    killed: int
+    max_peak_bytes: int | None
+    p95_peak_bytes: int | None
+    max_increment_bytes: int | None
+    max_node: str | None
+    max_how: str | None
+    exact: int
+    sampled: int
+    shared: int
+    unclear: int
+    missing: int
+
+
+def how_measured(record: TaskRecord) -> str:
+    """Return ``exact``, ``sampled``, ``shared``, ``unclear`` (sampled and shared) or ``missing``."""
+    if record.peak_bytes is None:
+        return "missing"
+    if record.method == "hwm":
+        return "shared" if record.shared else "exact"
+    return "unclear" if record.shared else "sampled"
+
+
+def task_rows(records: Iterable[TaskRecord]) -> list[TaskRow]:
+    """Return a row per task, the one with the highest peak first and those without a peak last."""
+    groups: dict[str, list[TaskRecord]] = defaultdict(list)
+    for record in records:
+        groups[record.target].append(record)
+    short = Counter(group[0].name for group in groups.values())
+    rows = [_row(target, group, short[group[0].name] == 1) for target, group in groups.items()]
+    return sorted(rows, key=lambda row: (-(row.max_peak_bytes or 0), row.target))
+
+
+def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
+    measured = [record for record in group if record.peak_bytes is not None]
+    highest = max(measured, key=lambda record: record.peak_bytes or 0, default=None)
+    how = Counter(map(how_measured, group))
+    return TaskRow(
+        target=target,
+        name=group[0].name if name_is_unique else target,
+        calls=len({record.task_id for record in group}),
+        executions=len(group),
+        failed=sum(record.status == "failed" for record in group),
+        killed=sum(record.status == "killed" for record in group),
+        max_peak_bytes=highest.peak_bytes if highest else None,
+        p95_peak_bytes=percentile((peak for r in group if (peak := r.peak_bytes) is not None), 95),
+        max_increment_bytes=max((more for r in group if (more := r.increment_bytes) is not None), default=None),
+        max_node=highest.node if highest else None,
+        max_how=how_measured(highest) if highest else None,
+        exact=how["exact"],
+        sampled=how["sampled"],
+        shared=how["shared"],
+        unclear=how["unclear"],
+        missing=how["missing"],
+    )
