@@ -24,9 +24,10 @@ __all__ = ["Panel", "panels_of_run", "panel_of_trace", "draw"]
 _MOST_PANELS = 6
 _MOST_BARS = 4000
 _MOST_NAMED = 8
-_TOTAL, _LIMIT, _KILLED = "#3b4252", "#c0392b", "#c0392b"
-_WORKERS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#bb7733", "#999999")
-_TASKS = ("#88aacc", "#f4a9a0", "#9bcf9b", "#e3d796", "#b5a4d6", "#c9b29b", "#9ad8d8", "#d3d3d3")
+_MOST_PEAKS = 300
+_TOTAL, _LIMIT, _KILLED = "#7b8794", "#c0392b", "#c0392b"
+_WORKERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#b8860b", "#7a5195", "#777777")
+_TASKS = ("#b9add9", "#f3d28f", "#b7dcb4", "#f2b8c6", "#a9d3e0", "#d8c3a5", "#c5d86d", "#d9d9d9")  # unlike any worker's
 
 
 @dataclass(frozen=True)
@@ -115,23 +116,30 @@ def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | 
 
     shown = list(panels[:_MOST_PANELS])
     zero_s = min(float(panel.trace.times_s.min()) for panel in shown) if start_s is None else start_s
-    counts = [len(lanes(panel.bars)) for panel in shown]
-    heights = [size for count in counts for size in (2.6, min(0.22 * count + 0.1, 2.2) if count else 0.02)]
-    figure = Figure(figsize=(10, sum(heights) + 0.45 * len(heights) + 0.8), layout="constrained")
+    heights = [height for panel in shown for height in _heights(panel)]
+    figure = Figure(figsize=(10, sum(heights) + 0.3 * len(heights) + 0.8), layout="constrained")
     FigureCanvasAgg(figure)
-    axes: Any = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    axes: Any = iter(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     colours = _task_colours(shown)
-    for number, panel in enumerate(shown):
-        _draw_memory(axes[2 * number], panel, zero_s)
-        _draw_tasks(axes[2 * number + 1], panel, zero_s, colours)
-    axes[-1].set_xlabel("time since the start (s)")
-    axes[-1].tick_params(labelbottom=True)
-    axes[-1].xaxis.set_visible(True)
-    axes[0].set_xlim(*_time_range(shown, zero_s))
+    for panel in shown:
+        axis = next(axes)
+        _draw_memory(axis, panel, zero_s)
+        if panel.bars:
+            axis = next(axes)
+            _draw_tasks(axis, panel, zero_s, colours)
+    axis.set_xlabel("time since the start (s)")
+    axis.set_xlim(*_time_range(shown, zero_s))
     left_out = f" (the fullest {len(shown)} of {len(panels)} traces)" if len(shown) < len(panels) else ""
     figure.suptitle(title + left_out, x=0.01, ha="left", fontsize=12, fontweight="bold")
     _save(figure, path)
     return path
+
+
+def _heights(panel: Panel) -> list[float]:
+    """Return the heights, in inches, of what is drawn of a panel: the curves, and the lanes if there are any."""
+    lane_count = len(lanes(panel.bars))
+    curves = 1.5 if panel.title == MASTER else 2.6
+    return [curves, min(0.22 * lane_count + 0.1, 2.2)] if lane_count else [curves]
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -176,6 +184,7 @@ def _draw_memory(axis: Axes, panel: Panel, zero_s: float) -> None:
     if len(by_height) > _MOST_NAMED:
         axis.plot([], [], color="#bbbbbb", label=f"{len(by_height) - _MOST_NAMED} more workers")
     highest = max([trace.peak_bytes or 0, *(int(sizes.max(initial=0)) for _, (_, sizes) in by_height)])
+    highest = max(highest, _mark_peaks(axis, panel, zero_s))
     notes = [f"peak {format_bytes(trace.peak_bytes)}"]
     if panel.limit_bytes is not None:
         if panel.limit_bytes <= 1.6 * highest:
@@ -191,6 +200,22 @@ def _draw_memory(axis: Axes, panel: Panel, zero_s: float) -> None:
     axis.grid(alpha=0.25, linewidth=0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=8, frameon=False)
+
+
+def _mark_peaks(axis: Axes, panel: Panel, zero_s: float) -> int:
+    """Mark the exact peaks of the highest tasks, which the samples may have missed; return the highest, in bytes."""
+    known = sorted((bar for bar in panel.bars if bar.peak_bytes is not None), key=lambda bar: -(bar.peak_bytes or 0))
+    if not known:
+        return 0
+    marked = known[:_MOST_PEAKS]
+    axis.hlines(
+        [(bar.peak_bytes or 0) / MIB for bar in marked],
+        [bar.start_s - zero_s for bar in marked],
+        [bar.end_s - zero_s for bar in marked],
+        color="#111111", linewidth=1.6, alpha=0.75, zorder=4,
+        label="exact peak of a task" if len(known) <= _MOST_PEAKS else f"exact peak of a task (highest {_MOST_PEAKS})",
+    )  # fmt: skip
+    return known[0].peak_bytes or 0
 
 
 def _mark_killed(axis: Axes, panel: Panel, zero_s: float) -> None:

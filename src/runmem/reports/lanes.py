@@ -15,19 +15,30 @@ __all__ = ["Bar", "bars_of_records", "bars_of_brackets", "lanes"]
 
 @dataclass(frozen=True)
 class Bar:
-    """A task that ran, from `start_s` to `end_s` (seconds since the epoch), on the worker called `lane`."""
+    """A task that ran, from `start_s` to `end_s` (seconds since the epoch), on the worker called `lane`.
+
+    Its peak (bytes) is None where it is not known for this task alone.
+    """
 
     name: str
     lane: str
     start_s: float
     end_s: float
     killed: bool = False
+    peak_bytes: int | None = None
 
 
 def bars_of_records(records: Iterable[TaskRecord]) -> list[Bar]:
     """Return a bar for each record that has an end."""
     return [
-        Bar(record.name, f"worker {record.pid}", record.start_s, record.end_s, record.status == "killed")
+        Bar(
+            record.name,
+            f"worker {record.pid}",
+            record.start_s,
+            record.end_s,
+            record.status == "killed",
+            record.peak_bytes if record.method == "hwm" and not record.shared else None,
+        )
         for record in records
         if record.end_s is not None
     ]

@@ -11,7 +11,17 @@ from runmem.reports.table import Column, lay_out, printable
 from runmem.reports.task_rows import TaskRow
 from runmem.units import format_bytes
 
-__all__ = ["Line", "headline", "task_table", "how_line", "node_table", "killed_lines", "section", "seconds"]
+__all__ = [
+    "Line",
+    "headline",
+    "task_table",
+    "how_line",
+    "node_table",
+    "killed_lines",
+    "section",
+    "seconds",
+    "lines_skipped",
+]
 
 Line = tuple[str, str]
 """Text, and its style in rich's words (empty for none)."""
@@ -35,6 +45,11 @@ def seconds(time_s: float | None) -> str:
         return f"{time_s:.1f} s"
     minutes, rest = divmod(round(time_s), 60)
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def lines_skipped(count: int) -> str:
+    """Say how many lines of a file were left out."""
+    return f"{count} line{'' if count == 1 else 's'} skipped (torn, foreign or binary)"
 
 
 def headline(title: str, elapsed_s: float | None, exit_code: int | None, tasks: Sequence[TaskRow]) -> list[Line]:

@@ -167,10 +167,7 @@ class RunSummary:
         ]
 
     def _loss_lines(self) -> list[sections.Line]:
-        skipped = [
-            f"{file}: {count} line{'' if count == 1 else 's'} skipped (torn, foreign or binary)"
-            for file, count in self.skipped.items()
-        ]
+        skipped = [f"{file}: {sections.lines_skipped(count)}" for file, count in self.skipped.items()]
         return [(f"  {printable(text)}", "yellow") for text in [*self.lost, *skipped]]
 
     def _file_lines(self) -> list[sections.Line]:

@@ -1,0 +1,102 @@
+"""`runmem report`: what a run, or a lone trace, tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from runmem.errors import SettingError
+
+if TYPE_CHECKING:
+    from runmem.store.run import RunData
+
+__all__ = ["command"]
+
+
+@click.command("report")
+@click.argument("run", required=False, type=click.Path(path_type=Path))
+@click.option("--figure", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
+              help="Draw memory over time into FILE (.png, .svg or .pdf).")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON: bytes, and seconds since the epoch.")
+@click.option("--tasks", is_flag=True, help="Print a line for every execution of a task instead of the summary.")
+def command(run: Path | None, figure: Path | None, as_json: bool, tasks: bool) -> None:
+    """Tell the memory of a run that was recorded: per task, per node, and what was killed.
+
+    RUN is a run directory (runmem_runs/wordcount_01) or its run.json; without it, the newest run in ./runmem_runs.
+    RUN may also be a lone .dat file, of mprof or of PyCOMPSs.
+
+    \b
+    Examples:
+      runmem report                                     the newest run
+      runmem report runmem_runs/wordcount_01 --figure memory.png
+      runmem report runmem_runs/wordcount_01 --tasks | grep killed
+      runmem report node1.dat                           the peak of a trace
+
+    Lines of the files that are torn, foreign or binary are skipped, and counted in the output. A value that is
+    not known is shown as - (null in JSON), never as 0. The 95th percentile is the nearest-rank one.
+    """
+    if as_json and tasks:
+        raise SettingError("--json and --tasks exclude each other: --json gives the summary, --tasks the executions")
+    if run is not None and run.suffix == ".dat" and not run.is_dir():
+        _report_trace(run, figure, as_json, tasks)
+    else:
+        _report_run(_run_data(run), figure, as_json, tasks)
+
+
+def _run_data(run: Path | None) -> RunData:
+    from runmem.store.run import newest_run, read_run
+
+    if run is not None and not run.exists():
+        raise SettingError(
+            f"{run} does not exist: give a run directory such as runmem_runs/wordcount_01, or a .dat file."
+        )
+    return read_run(run if run is not None else newest_run(Path("runmem_runs")))
+
+
+def _report_run(data: RunData, figure: Path | None, as_json: bool, tasks: bool) -> None:
+    from runmem.reports.summary import RunSummary
+
+    if tasks:
+        from runmem.reports.record_lines import record_lines
+        from runmem.reports.sections import lines_skipped
+
+        started_s = data.provenance.get("started_s")
+        lines = record_lines(data.records, started_s if isinstance(started_s, (int, float)) else None)
+        click.echo("\n".join(lines))
+        for file, count in data.skipped.items():
+            click.echo(f"{file}: {lines_skipped(count)}", err=True)
+    elif as_json:
+        click.echo(json.dumps(RunSummary.from_run(data).as_dict(), indent=1))
+    else:
+        from rich.console import Console
+
+        RunSummary.from_run(data).render(Console(), most_rows=None)
+    if figure is not None:
+        from runmem.reports.figure import draw, panels_of_run
+
+        started_s = data.provenance.get("started_s")
+        start = float(started_s) if isinstance(started_s, (int, float)) else None
+        draw(panels_of_run(data), figure, f"{data.directory.root.resolve().name}: memory over time", start)
+        click.echo(f"figure: {figure}", err=as_json or tasks)
+
+
+def _report_trace(path: Path, figure: Path | None, as_json: bool, tasks: bool) -> None:
+    from runmem.reports.trace_summary import TraceSummary
+
+    if tasks:
+        raise SettingError(f"--tasks needs a run directory: {path} is a lone trace and holds no task records")
+    summary = TraceSummary.from_file(path)
+    if as_json:
+        click.echo(json.dumps(summary.as_dict(), indent=1))
+    else:
+        from rich.console import Console
+
+        summary.render(Console())
+    if figure is not None:
+        from runmem.reports.figure import draw, panel_of_trace
+
+        draw([panel_of_trace(path)], figure, f"{path.name}: memory over time")
+        click.echo(f"figure: {figure}", err=as_json)

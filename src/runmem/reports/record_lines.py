@@ -1,0 +1,50 @@
+"""The records of a run as lines, one a record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runmem.events import TaskRecord
+from runmem.reports.sections import seconds
+from runmem.reports.table import Column, lay_out
+from runmem.reports.task_rows import how_measured
+from runmem.units import format_bytes
+
+__all__ = ["record_lines"]
+
+_COLUMNS = (
+    Column("Call", right=True), Column("Try", right=True), Column("Task"), Column("Node"),
+    Column("Process", right=True), Column("Status"), Column("Start", right=True), Column("Time", right=True),
+    Column("Base", right=True), Column("Peak", right=True), Column("Increment", right=True), Column("How"),
+)  # fmt: skip
+
+
+def record_lines(records: Sequence[TaskRecord], started_s: float | None = None) -> list[str]:
+    """Return a table with a line per record, in the order in which the tasks started.
+
+    Parameters
+    ----------
+    started_s : float or None
+        Time that the column ``Start`` counts from, in seconds since the epoch; None for the first start.
+    """
+    ordered = sorted(records, key=lambda record: (record.start_s, record.task_id))
+    zero_s = started_s if started_s is not None else (ordered[0].start_s if ordered else 0.0)
+    return lay_out(_COLUMNS, [_cells(record, zero_s) for record in ordered])
+
+
+def _cells(record: TaskRecord, zero_s: float) -> list[str]:
+    status = f"{record.status} ({record.exception})" if record.exception else record.status
+    return [
+        str(record.task_id),
+        str(record.attempt),
+        record.target,
+        record.node,
+        str(record.pid),
+        status,
+        f"{record.start_s - zero_s:.3f} s",
+        seconds(record.elapsed_s),
+        format_bytes(record.base_bytes),
+        format_bytes(record.peak_bytes),
+        format_bytes(record.increment_bytes),
+        how_measured(record),
+    ]
