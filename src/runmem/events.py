@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["TaskRecord", "TaskSubmitted", "TaskStarted", "TaskEnded", "NodeSampled", "ProfileReported", "DataLost"]
+__all__ = ["TaskRecord", "TaskSubmitted", "TaskStarted", "TaskEnded", "TaskMeasured", "NodeSampled", "ProfileReported", "DataLost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +110,18 @@ class TaskStarted:
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded:
-    """A task finished, failed or was killed. Without memory measurement only names, numbers and status are known."""
+    """A task finished or failed, as the cluster tells it, whether or not memory is measured."""
 
     task_id: int
     name: str
     status: str
-    record: TaskRecord | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMeasured:
+    """The measurement of an attempt that ended, or that was killed, reached the master."""
+
+    record: TaskRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,7 @@ class ProfileReported:
 
 @dataclass(frozen=True, slots=True)
 class DataLost:
-    """Measurements were lost: where, how many bytes or lines, and why."""
+    """Measurements were lost: where, and what is known of how many and why."""
 
     place: str
     reason: str

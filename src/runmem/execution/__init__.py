@@ -1,0 +1,1 @@
+"""A run: calls go out to Dask, results and measurements come back."""

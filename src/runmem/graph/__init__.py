@@ -1,0 +1,1 @@
+"""Tasks as the program sees them: `@task`, directions, futures, data versions, synchronisation. Knows no cluster."""

@@ -1,0 +1,96 @@
+"""The embedded cluster: scheduler and workers on this machine, on loopback, started and ended with the program."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, ClassVar
+
+from runmem.clusters.contract import Cluster
+from runmem.errors import ClusterError, SettingError
+from runmem.memory.limits import memory_limit, share
+from runmem.settings import Settings
+from runmem.units import format_bytes
+
+__all__ = ["EmbeddedCluster", "environment_of", "worker_count"]
+
+
+def worker_count(settings: Settings) -> int:
+    """Return how many worker processes to start: as asked, else one a core that this process may use."""
+    return settings.workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+
+def environment_of(script: Path) -> dict[str, str]:
+    """Return the environment variables that sourcing a shell script sets or changes.
+
+    Raises
+    ------
+    SettingError
+        If the script is missing or fails; its output is shown.
+    """
+    if not script.is_file():
+        raise SettingError(f"--env_script: {str(script)!r} is not a file.")
+    command = ["bash", "-c", 'set -e; . "$1" >&2; env -0', "bash", str(script.absolute())]
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+    except OSError as error:
+        raise SettingError(f"--env_script needs bash: {error}.") from error
+    if done.returncode:
+        raise SettingError(
+            f"--env_script: {str(script)!r} ended with exit code {done.returncode}:\n{done.stderr.decode(errors='replace')}"
+        )
+    pairs = (item.partition("=") for item in done.stdout.decode(errors="replace").split("\0") if "=" in item)
+    return {name: value for name, _, value in pairs if os.environ.get(name) != value and name not in ("_", "SHLVL")}
+
+
+class EmbeddedCluster(Cluster):
+    """One worker process a core, one thread each: a task's peak is then its own."""
+
+    kind: ClassVar[str] = "local"
+    lazy: ClassVar[bool] = True
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._cluster: Any = None
+        self._client: Any = None
+        self.workers = worker_count(settings)
+        limit = memory_limit()
+        self.worker_memory_bytes = settings.worker_memory_bytes or share(limit, self.workers)
+        if self.worker_memory_bytes * self.workers > limit.limit_bytes and settings.worker_memory_bytes:
+            logging.getLogger("runmem").warning(
+                "%d workers of %s may together use more than the %s that %s allows",
+                self.workers, format_bytes(self.worker_memory_bytes), format_bytes(limit.limit_bytes), limit.source,
+            )  # fmt: skip
+        self._environment = environment_of(settings.env_script) if settings.env_script is not None else {}
+
+    def connect(self) -> Any:
+        """Start scheduler and workers."""
+        import distributed
+
+        try:
+            self._cluster = distributed.LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                memory_limit=self.worker_memory_bytes,
+                env=self._environment,
+                silence_logs=logging.ERROR,
+            )
+            self._client = distributed.Client(self._cluster, set_as_default=False)
+        except Exception as error:
+            self.close()
+            raise ClusterError(
+                f"the embedded cluster of {self.workers} workers did not start: {type(error).__name__}: {error}"
+            ) from error
+        return self._client
+
+    def close(self) -> None:
+        """End workers and scheduler."""
+        for part in (self._client, self._cluster):
+            if part is not None:
+                part.close()
+        self._client = self._cluster = None

@@ -1,0 +1,188 @@
+"""Arguments on their way to a worker: packed on the master when the task is called, unpacked in front of the task.
+
+Packing reads the arguments at the call, so that the program may change them afterwards, and finds futures at any depth.
+A large argument is sent once, by its content, however many calls take it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cloudpickle
+
+from runmem.errors import ArgumentError
+from runmem.graph.call import TaskCall, Version
+from runmem.graph.future import Future
+
+__all__ = ["Body", "pack", "unpack", "LargeArguments", "private_copy"]
+
+_PLAIN = frozenset((int, float, str, bytes, bool, complex, type(None)))
+LARGE_BYTES = 256 * 1024
+
+Resolve = Callable[[Any], Version | None]
+_loading = threading.local()
+
+
+class Body:
+    """Packed arguments of one call.
+
+    Attributes
+    ----------
+    data : bytes
+        The pickled arguments.
+    inputs : list of Version
+        Results of other tasks that stand in the arguments; on the worker they come in this order.
+    places : dict
+        Position or keyword of each argument that is wholly an input, to its index in `inputs`.
+    """
+
+    __slots__ = ("data", "inputs", "places")
+
+    def __init__(self, data: bytes, inputs: list[Version], places: dict[int | str, int]) -> None:
+        self.data = data
+        self.inputs = inputs
+        self.places = places
+
+
+class LargeArguments:
+    """Versions of large arguments by their content.
+
+    Parameters
+    ----------
+    send : callable
+        Takes pickled bytes and a digest; returns the version that stands for the value on the cluster.
+    keep : int
+        How many are kept for calls to come; those that waiting calls refer to live on anyway.
+    """
+
+    def __init__(self, send: Callable[[bytes, str], Version], keep: int = 16) -> None:
+        self._send = send
+        self._keep = keep
+        self._known: OrderedDict[str, Version] = OrderedDict()
+
+    def version(self, data: bytes) -> Version:
+        """Return the version of the value whose pickle is `data`."""
+        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+        version = self._known.pop(digest, None) or self._send(data, digest)
+        self._known[digest] = version
+        if len(self._known) > self._keep:
+            self._known.popitem(last=False)
+        return version
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles arguments; a future or tracked object becomes a reference to an input."""
+
+    def __init__(self, file: io.BytesIO, resolve: Resolve, refer: Callable[[Version], int]) -> None:
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+        self._resolve = resolve
+        self._refer = refer
+
+    def reducer_override(self, obj: Any) -> Any:
+        version = obj.version if type(obj) is Future else self._resolve(obj)
+        if version is not None:
+            return _input, (self._refer(version),)
+        return super().reducer_override(obj)
+
+
+def _input(index: int) -> Any:
+    """Return input `index` of the call whose arguments are being unpacked in this thread."""
+    return _loading.inputs[index]
+
+
+def pack(call: TaskCall, resolve: Resolve, large: LargeArguments) -> Body:
+    """Pack the arguments of a call.
+
+    Raises
+    ------
+    ArgumentError
+        If an argument cannot be pickled; names the parameter.
+    """
+    inputs: list[Version] = []
+    index: dict[Version, int] = {}
+    places: dict[int | str, int] = {}
+
+    def refer(version: Version) -> int:
+        if version not in index:
+            index[version] = len(inputs)
+            inputs.append(version)
+        return index[version]
+
+    args, kwargs = list(call.args), dict(call.kwargs)
+    plain = True
+    for holder, pairs in ((args, enumerate(call.args)), (kwargs, call.kwargs.items())):
+        for place, value in pairs:
+            kind = type(value)
+            if kind is Version:
+                places[place] = refer(value)
+                holder[place] = None  # type: ignore[index,call-overload]
+            elif kind not in _PLAIN or (kind in (str, bytes) and len(value) > LARGE_BYTES):
+                data = _dumps(value, resolve, refer, call, place) if _may_be_large(value) else None
+                if data is None:
+                    plain = False
+                else:
+                    places[place] = refer(large.version(data))
+                    holder[place] = None  # type: ignore[index,call-overload]
+    if plain:
+        return Body(pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL), inputs, places)
+    try:
+        return Body(_pickled((args, kwargs), resolve, refer), inputs, places)
+    except Exception:
+        for place, value in [*enumerate(args), *kwargs.items()]:
+            _dumps(value, resolve, refer, call, place)  # raises for the one that is to blame
+        raise
+
+
+def _may_be_large(value: Any) -> bool:
+    size = getattr(value, "nbytes", None)
+    if size is None and type(value) in (str, bytes, bytearray):
+        size = len(value)
+    return isinstance(size, int) and size > LARGE_BYTES
+
+
+def _pickled(value: Any, resolve: Resolve, refer: Callable[[Version], int]) -> bytes:
+    buffer = io.BytesIO()
+    _Pickler(buffer, resolve, refer).dump(value)
+    return buffer.getvalue()
+
+
+def _dumps(value: Any, resolve: Resolve, refer: Callable[[Version], int], call: TaskCall, place: int | str) -> bytes:
+    try:
+        return _pickled(value, resolve, refer)
+    except Exception as error:
+        raise ArgumentError(
+            f"{call.task.name}: parameter {call.parameter_of(place)!r} cannot be sent to a worker: a value of type "
+            f"{type(value).__name__} could not be pickled ({type(error).__name__}: {error}). Pass what the task needs to "
+            "make it, for example a path instead of an open file, and make it inside the task."
+        ) from error
+
+
+def unpack(data: bytes, inputs: Sequence[Any], places: dict[int | str, int]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a call, with its inputs in their places."""
+    _loading.inputs = inputs
+    try:
+        args, kwargs = pickle.loads(data)
+    finally:
+        _loading.inputs = ()
+    for place, index in places.items():
+        holder: Any = kwargs if isinstance(place, str) else args
+        holder[place] = inputs[index]
+    return args, kwargs
+
+
+def private_copy(value: Any) -> Any:
+    """Return a copy of `value` that shares nothing changeable with it.
+
+    Arrays are copied once: pickle protocol 5 with out-of-band buffers.
+    """
+    if type(value) in _PLAIN:
+        return value
+    buffers: list[pickle.PickleBuffer] = []
+    data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(data, buffers=[bytearray(buffer.raw()) for buffer in buffers])

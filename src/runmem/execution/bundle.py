@@ -1,0 +1,201 @@
+"""Calls that travel to a worker together. Pure: decides what goes with what, sends nothing.
+
+A Dask task costs about a millisecond and a half of scheduling. Calls that are known to be much shorter share one Dask
+task of about `TARGET_S`: independent calls of one function, or calls that depend on each other.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import ceil
+from typing import Any
+
+from runmem.graph.call import Execution, Version
+from runmem.store.layout import safe_name
+
+__all__ = ["Bundle", "Pending", "Durations", "plan"]
+
+TARGET_S = 0.02
+SHORT_S = 0.008
+MOST_CALLS = 256
+LARGEST_RESULT_BYTES = 64 * 1024
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """What the submitter knows of an execution.
+
+    Attributes
+    ----------
+    function, data, places
+        The packed function and arguments (see `arguments.Body`).
+    inputs : list of Version
+        Results that the arguments refer to.
+    after : tuple of Execution
+        What must have ended before, without its value.
+    alone : bool
+        Whether the call must not share a bundle, because one that it shared was killed or failed.
+    literal : bytes or None
+        For a value that the program sends (a large argument): its pickle; there is no call.
+    bundle, position
+        Where it was sent: its bundle and its place in it; None while it waits.
+    error
+        The exception it ended with.
+    done : bool
+        Whether it has ended, well or badly.
+    """
+
+    execution: Execution
+    function: bytes = b""
+    data: bytes = b""
+    places: dict[int | str, int] = field(default_factory=dict)
+    inputs: list[Version] = field(default_factory=list)
+    after: tuple[Execution, ...] = ()
+    returns: int = 1
+    writes: tuple[int | str, ...] = ()
+    files: tuple[tuple[str, str | None], ...] = ()
+    alone: bool = False
+    literal: bytes | None = None
+    bundle: Bundle | None = None
+    position: int | None = None
+    error: BaseException | None = None
+    done: bool = False
+
+    @property
+    def needs(self) -> list[Execution]:
+        """The executions that must have ended before."""
+        return [version.execution for version in self.inputs] + list(self.after)
+
+    def let_go(self) -> None:
+        """Forget what was only needed to run the call."""
+        self.function = self.data = b""
+        self.places, self.inputs, self.after, self.literal = {}, [], (), None
+
+
+@dataclass(slots=True, eq=False)
+class Bundle:
+    """Executions that run one after the other in one Dask task.
+
+    Attributes
+    ----------
+    key : str
+        Key of the Dask task; what stands before the last dash is what the Dask dashboard shows.
+    future
+        The Dask future, once it was sent.
+    values : dict or None
+        Results that were fetched with those of other calls of the bundle, by position.
+    """
+
+    key: str
+    executions: list[Execution] = field(default_factory=list)
+    future: Any = None
+    values: dict[int, Any] | None = None
+
+    @classmethod
+    def named(cls, name: str) -> Bundle:
+        """Return an empty bundle whose Dask task is called `name`."""
+        return cls(f"{safe_name(name)}-{uuid.uuid4().hex}")
+
+
+@dataclass(slots=True)
+class _Seen:
+    calls: int = 0
+    total_s: float = 0.0
+    largest_bytes: int = 0
+
+
+class Durations:
+    """How long the calls of each task lasted on the workers, and how large their results were."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, _Seen] = {}
+
+    def observe(self, name: str, calls: int, total_s: float, largest_bytes: int) -> None:
+        """Add what a worker reported: number of calls, their seconds, the largest result in bytes."""
+        seen = self._seen.setdefault(name, _Seen())
+        seen.calls += calls
+        seen.total_s += total_s
+        seen.largest_bytes = max(seen.largest_bytes, largest_bytes)
+
+    def mean_s(self, name: str) -> float | None:
+        """Return the mean duration, or None if no call has ended."""
+        seen = self._seen.get(name)
+        return seen.total_s / seen.calls if seen is not None and seen.calls else None
+
+    def calls_a_bundle(self, name: str) -> int:
+        """Return how many calls of `name` make a bundle of the target length; 1: they are sent singly."""
+        mean = self.mean_s(name)
+        if mean is None or mean > SHORT_S or self._seen[name].largest_bytes > LARGEST_RESULT_BYTES:
+            return 1
+        return max(1, min(MOST_CALLS, int(TARGET_S / max(mean, 1e-7))))
+
+
+def plan(
+    queue: deque[Execution],
+    durations: Durations,
+    workers: int,
+    in_flight: Counter[str],
+    hold: Callable[[str], bool],
+) -> list[Bundle]:
+    """Take executions from the front of `queue` and return the bundles to send, each after those that it needs.
+
+    Parameters
+    ----------
+    in_flight : Counter
+        By task name, calls that were sent and have not ended; updated.
+    hold : callable
+        Tells whether calls of a name may still be held back. While nothing is known of a name, only enough of its calls
+        to occupy the workers are sent: the others are bundled once a duration is known.
+
+    Notes
+    -----
+    Bundles cannot wait for each other in a circle: a bundle comes to depend on another only when that one is closed,
+    and a closed bundle takes no more calls.
+    """
+    most_each = max(1, ceil(len(queue) / (2 * workers)))
+    opened: dict[str, Bundle] = {}
+    member: dict[Execution, Bundle] = {}  # of open bundles only
+    closed: list[Bundle] = []
+
+    def close(bundle: Bundle) -> None:
+        closed.append(bundle)
+        for name in [name for name, its in opened.items() if its is bundle]:
+            del opened[name]
+        for execution in bundle.executions:
+            member.pop(execution, None)
+
+    while queue:
+        execution = queue[0]
+        pending: Pending = execution.state
+        if pending.literal is not None:
+            queue.popleft()
+            bundle = Bundle.named(execution.name)
+            bundle.executions.append(execution)
+            closed.append(bundle)
+            continue
+        size = 1 if pending.alone else min(most_each, durations.calls_a_bundle(execution.name))
+        unknown = durations.mean_s(execution.name) is None
+        if unknown and in_flight[execution.name] >= 2 * workers and hold(execution.name):
+            break
+        queue.popleft()
+        in_flight[execution.name] += 1
+        needed = {id(b): b for b in (member.get(e) for e in pending.needs) if b is not None}
+        if len(needed) == 1 and size > 1:
+            bundle = next(iter(needed.values()))
+        else:
+            for bundle in needed.values():
+                close(bundle)
+            bundle = opened[execution.name] if size > 1 and execution.name in opened else Bundle.named(execution.name)
+            if size > 1:
+                opened[execution.name] = bundle
+        bundle.executions.append(execution)
+        member[execution] = bundle
+        if size == 1 or len(bundle.executions) >= size:
+            close(bundle)
+    for bundle in list({id(b): b for b in opened.values()}.values()):
+        close(bundle)
+    return closed
+

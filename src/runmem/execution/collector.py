@@ -1,0 +1,292 @@
+"""Brings what the nodes spool to the master while the program runs, and tells the observers what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from runmem.events import DataLost, NodeSampled, ProfileReported, TaskMeasured, TaskStarted
+from runmem.execution.observer import Observers
+from runmem.execution.spool_reader import SpoolNews, read_spool
+from runmem.formats.mprof import read_trace
+from runmem.store.layout import RunDirectory
+from runmem.store.records import RecordFold, killed
+from runmem.store.run import readings_of
+from runmem.units import MIB
+
+__all__ = ["Collector", "Replicas"]
+
+INTERVAL_S = 0.4
+_BACKLOG_BYTES = 64 * MIB
+_TASKS = re.compile(r"tasks-(\d+)\.jsonl")
+_PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
+_DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
+
+RemoteReader = Callable[[dict[str, dict[str, int]]], Iterator[tuple[str, SpoolNews | str]]]
+
+
+class Replicas:
+    """Copies of the nodes' spool files, written at the offsets at which they were read.
+
+    Writing twice is harmless. What cannot be written (a full disk) is kept in memory up to 64 MiB and tried again.
+
+    Parameters
+    ----------
+    run : RunDirectory
+    trace_folder : Path
+        Where the `.dat` traces appear beside the run directory, under their own names.
+    """
+
+    def __init__(self, run: RunDirectory, trace_folder: Path) -> None:
+        self._run = run
+        self._trace_folder = trace_folder
+        self._backlog: dict[Path, list[tuple[int, bytes]]] = {}
+        self._kept = 0
+        self.lost: dict[Path, int] = {}
+        self.links: dict[Path, Path] = {}
+
+    def write(self, node: str, file: str, offset: int, data: bytes) -> None:
+        """Write `data` at `offset` of the replica of `file` of `node`."""
+        path = self._run.replica(node, file)
+        waiting = self._backlog.pop(path, [])
+        self._kept -= sum(len(kept) for _, kept in waiting)
+        for start, piece in [*waiting, (offset, data)]:
+            if not self._put(path, start, piece):
+                self._keep(path, start, piece)
+        if file.endswith(".dat"):
+            self._link(path)
+
+    def _put(self, path: Path, offset: int, data: bytes) -> bool:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError:
+            return False
+        try:
+            view = memoryview(data)
+            while view:
+                written = os.pwrite(fd, view, offset)
+                offset, view = offset + written, view[written:]
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+
+    def _keep(self, path: Path, offset: int, data: bytes) -> None:
+        if self._kept + len(data) > _BACKLOG_BYTES:
+            self.lost[path] = self.lost.get(path, 0) + len(data)
+            return
+        self._kept += len(data)
+        self._backlog.setdefault(path, []).append((offset, data))
+
+    def _link(self, path: Path) -> None:
+        """Let the trace appear in the trace folder; the one of an earlier run gives way (its run directory keeps it)."""
+        if path in self.links or not path.exists():
+            return
+        shown = self._trace_folder / path.name
+        try:
+            self._trace_folder.mkdir(parents=True, exist_ok=True)
+            shown.unlink(missing_ok=True)
+            os.link(path, shown)
+        except OSError:
+            pass  # another file system: copied at the end
+        self.links[path] = shown
+
+    def finish(self) -> list[DataLost]:
+        """Write what is left, cut torn ends, bring the traces to their folder; return what was lost."""
+        for path, waiting in list(self._backlog.items()):
+            left = [piece for piece in waiting if not self._put(path, *piece)]
+            if left:
+                self.lost[path] = self.lost.get(path, 0) + sum(len(data) for _, data in left)
+                _cut_torn_end(path, min(offset for offset, _ in left))
+        lost = [DataLost(str(path), f"{size} bytes could not be written (disk full?)") for path, size in self.lost.items()]
+        for path, shown in self.links.items():
+            try:
+                if not (shown.exists() and os.path.samefile(path, shown)):
+                    shutil.copyfile(path, shown)
+            except OSError as error:
+                lost.append(DataLost(str(shown), f"the trace could not be copied here: {error.strerror}; it is in {path}"))
+        return lost
+
+
+def _cut_torn_end(path: Path, written: int) -> None:
+    """Leave only whole lines of the first `written` bytes and what may have been written after them."""
+    try:
+        data = path.read_bytes()[: max(written, 0)] if path.exists() else b""
+        os.truncate(path, data.rfind(b"\n") + 1)
+    except OSError:
+        pass
+
+
+class Collector:
+    """Reads the spools about twice a second and keeps the run directory less than a second behind them.
+
+    Parameters
+    ----------
+    run_id : str
+    replicas : Replicas
+    observers : Observers
+    interval_s : float or None
+        Interval of the sampler; None where memory is not measured.
+    """
+
+    def __init__(
+        self, run_id: str, run: RunDirectory, replicas: Replicas, observers: Observers, interval_s: float | None
+    ) -> None:
+        self._run_id = run_id
+        self._run = run
+        self._replicas = replicas
+        self._observers = observers
+        self._interval_s = interval_s
+        self._fold = RecordFold()
+        self._offsets: dict[str, dict[str, int]] = {}
+        self._causes: dict[tuple[str, int], str] = {}
+        self._dead: dict[tuple[str, int], float] = {}
+        self._buried: set[tuple[str, int]] = set()
+        self._kills: dict[int, str] = {}
+        self._remote: RemoteReader | None = None
+        self._stop = threading.Event()
+        self._turn = threading.Lock()
+        self._thread = threading.Thread(target=self._loop, name="runmem-collector", daemon=True)
+        self.nodes: dict[str, dict[str, Any]] = {}
+
+    def start(self) -> None:
+        """Begin to collect from this node."""
+        self._thread.start()
+
+    def add_remote(self, reader: RemoteReader) -> None:
+        """Collect from other nodes too; `reader` takes offsets by node and yields (host, news or error text)."""
+        self._remote = reader
+
+    def killed_reason(self, task_id: int, patience_s: float = 3.0) -> str | None:
+        """Return what is known of why the last attempt at a task was killed; wait for it a little."""
+        deadline = time.monotonic() + patience_s
+        while task_id not in self._kills and time.monotonic() < deadline and self._interval_s is not None:
+            self.collect()
+            self._stop.wait(0.05)
+        return self._kills.get(task_id)
+
+    def _loop(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            self.collect()
+
+    def collect(self, last: bool = False) -> None:
+        """Read all that is new, now."""
+        with self._turn:
+            more = True
+            while more:
+                more = False
+                for news in self._news():
+                    self._take(news)
+                    more = more or news.more
+            self._bury(last)
+
+    def _news(self) -> Iterator[SpoolNews]:
+        local = socket.gethostname()
+        try:
+            yield read_spool(self._run_id, self._offsets.get(local, {}), self._interval_s)
+        except Exception as error:
+            self._observers.tell("data_lost", DataLost(local, f"the spool could not be read: {error}"))
+        if self._remote is not None:
+            for host, news in self._remote(self._offsets):
+                if isinstance(news, SpoolNews):
+                    if news.node != local:
+                        yield news
+                else:
+                    self._observers.tell("data_lost", DataLost(host, f"the spool could not be read: {news}"))
+
+    def _take(self, news: SpoolNews) -> None:
+        offsets = self._offsets.setdefault(news.node, {})
+        for file, (offset, data) in news.files.items():
+            if offset != offsets.get(file, 0):
+                continue
+            self._replicas.write(news.node, file, offset, data)
+            offsets[file] = offset + len(data)
+            self._read(news, file, data)
+        for pid in news.dead:
+            self._dead.setdefault((news.node, pid), time.monotonic())
+
+    def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
+        if match := _TASKS.fullmatch(file):
+            self._note_node(news)
+            for event, record in self._fold.feed(news.node, int(match[1]), data):
+                if event == "start":
+                    self._observers.tell("task_started", TaskStarted(record))
+                else:
+                    self._observers.tell("task_measured", TaskMeasured(record))
+        elif match := _PROFILES.fullmatch(file):
+            for line in data.splitlines():
+                report = json.loads(line)
+                self._observers.tell("profile_reported", ProfileReported(**report))
+        elif _DEATHS.fullmatch(file):
+            for line in data.splitlines():
+                death = json.loads(line)
+                self._causes.setdefault((news.node, death["pid"]), death["cause"])
+        elif file.endswith(".dat") and not file.startswith("mprofile_"):
+            self._note_node(news)
+            totals = [line.split() for line in data.splitlines() if line.startswith(b"MEM ")]
+            for _, size, time_s in totals[-1:]:
+                self._observers.tell("node_sampled", NodeSampled(news.node, float(time_s), int(float(size) * MIB)))
+            lost = [line.split() for line in data.splitlines() if line.startswith(b"LOST ")]
+            for _, count, *_ in lost:
+                reason = f"the node could not write {int(count)} samples (disk full?)"
+                self._observers.tell("data_lost", DataLost(f"{news.node}/{file}", reason))
+
+    def _note_node(self, news: SpoolNews) -> None:
+        self.nodes[news.node] = {
+            "memory_bytes": news.memory_bytes, "limit_bytes": news.limit_bytes, "limit_source": news.limit_source,
+        }  # fmt: skip
+
+    def _bury(self, last: bool) -> None:
+        """Turn the unfinished tasks of dead processes into records of killed tasks, once the cause had time to come."""
+        for (node, pid), since in list(self._dead.items()):
+            if (node, pid) in self._buried:
+                continue
+            cause = self._causes.get((node, pid))
+            if cause is None and not last and time.monotonic() - since < 1.0:
+                continue
+            self._buried.add((node, pid))
+            unfinished = self._fold.give_up(node, pid)
+            if not unfinished:
+                continue
+            traces = [read_trace(path) for path in self._run.traces.glob("*.dat")]
+            reason = cause or "the worker process died; nothing says why"
+            for record in unfinished:
+                self._kills[record.task_id] = _describe(done := killed(record, readings_of(traces, pid), reason))
+                self._observers.tell("task_measured", TaskMeasured(done))
+
+    def finish(self) -> None:
+        """Collect for the last time and complete the replicas."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.collect(last=True)
+        for lost in self._replicas.finish():
+            self._observers.tell("data_lost", lost)
+        if self._fold.skipped:
+            reason = f"{self._fold.skipped} torn or foreign lines were skipped"
+            self._observers.tell("data_lost", DataLost("task lines", reason))
+
+    @property
+    def unfinished(self) -> int:
+        """Number of tasks that started and of whose end nothing is known."""
+        return len(self._fold.unfinished())
+
+
+def _describe(record: Any) -> str:
+    from runmem.units import format_bytes
+
+    limit = f" of the worker's limit of {format_bytes(record.limit_bytes)}" if record.limit_bytes else ""
+    return (
+        f"{record.reason}. Its last reading, on node {record.node}, process {record.pid}, was "
+        f"{format_bytes(record.last_bytes)}{limit}; it started at {format_bytes(record.base_bytes)}"
+    )

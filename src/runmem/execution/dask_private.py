@@ -1,0 +1,65 @@
+"""All that runmem uses of Dask beyond its public interface; `tests/execution/test_dask_private.py` watches over it.
+
+- `dask._task_spec.Task` and `TaskRef`: a graph with exact dependencies. The public tuple form is searched recursively for
+  keys, which costs time and could take a user's string for one.
+- The `interval` of the batched connections: how long a message waits for company. Dask's defaults (2 to 10 ms) make up
+  most of the time of a short task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import distributed
+from dask._task_spec import Task, TaskRef
+
+__all__ = ["send_graph", "shorten_intervals", "worker_memory_limit"]
+
+_INTERVAL_S = 0.0005
+
+
+def send_graph(
+    client: distributed.Client, graph: Mapping[str, tuple[Callable[..., Any], Sequence[Any], Iterable[str]]]
+) -> dict[str, distributed.Future]:
+    """Send tasks and return their futures at once.
+
+    Parameters
+    ----------
+    graph : mapping
+        Key to (function, literal arguments, keys whose values follow as arguments). Keys outside the graph must belong
+        to futures that are alive.
+    """
+    tasks = {
+        key: Task(key, function, *literals, *(TaskRef(name) for name in inputs))
+        for key, (function, literals, inputs) in graph.items()
+    }
+    keys = list(tasks)
+    return dict(zip(keys, client.get(tasks, keys, sync=False), strict=True))
+
+
+def _shorten_worker(dask_worker: Any) -> None:
+    stream = getattr(dask_worker, "batched_stream", None)
+    if hasattr(stream, "interval"):
+        stream.interval = _INTERVAL_S
+
+
+def _shorten_scheduler(dask_scheduler: Any) -> None:
+    for stream in getattr(dask_scheduler, "stream_comms", {}).values():
+        if hasattr(stream, "interval"):
+            stream.interval = _INTERVAL_S
+
+
+def shorten_intervals(client: distributed.Client) -> None:
+    """Let messages between client, scheduler and workers wait less for company, where this Dask lets us."""
+    if hasattr(getattr(client, "scheduler_comm", None), "interval"):
+        client.scheduler_comm.interval = _INTERVAL_S
+    with suppress(Exception):  # a Dask that is built otherwise is slower, and that is all
+        client.run_on_scheduler(_shorten_scheduler)
+        client.run(_shorten_worker, on_error="ignore")
+
+
+def worker_memory_limit(worker: Any) -> int | None:
+    """Return the memory limit in bytes that a Dask worker goes by, or None if it has none."""
+    return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)

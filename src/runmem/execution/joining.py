@@ -1,0 +1,67 @@
+"""Joins the workers of a cluster to a run, and lets them go."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import distributed
+
+from runmem.execution.dask_private import shorten_intervals
+from runmem.execution.nanny import RunmemNanny
+from runmem.execution.remote_nodes import RemoteNodes
+from runmem.execution.worker import RunmemWorker, RunOnWorkers, stats_topic
+
+if TYPE_CHECKING:
+    from runmem.execution.run import Run
+
+__all__ = ["JoinedCluster", "join_cluster"]
+
+log = logging.getLogger(__name__)
+
+
+class JoinedCluster(RemoteNodes):
+    """A cluster whose workers take part in a run."""
+
+    def __init__(self, client: distributed.Client, run: Run, plugins: list[Any]) -> None:
+        super().__init__(client, run.run_id, run.settings.memory_interval_s if run.settings.python_memory_profile else None)
+        self._plugins = plugins
+
+    def leave(self) -> None:
+        """Let the workers go; they may serve other runs."""
+        with suppress(Exception):
+            self._client.unsubscribe_topic(stats_topic(self._run_id))
+            for plugin in self._plugins:
+                unregister = (
+                    self._client.unregister_nanny_plugin
+                    if isinstance(plugin, RunmemNanny)
+                    else self._client.unregister_worker_plugin
+                )
+                unregister(plugin.name)
+
+
+def join_cluster(client: distributed.Client, run: Run) -> JoinedCluster:
+    """Register the run with all workers that the cluster has and will have."""
+    from runmem.execution.run import import_paths
+
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    hosts = {worker["host"] for worker in workers}
+    settings = run.settings
+    on_workers = RunOnWorkers(
+        run.run_id, run.app, settings.python_memory_profile, settings.memory_interval_s, settings.malloc_trim,
+        import_paths(), max(1, len(workers) // max(1, len(hosts))),
+        quiet=run.quiet_workers,
+    )  # fmt: skip
+    plugins = [RunmemNanny(run.run_id), RunmemWorker(on_workers)]
+    for plugin in plugins:
+        client.register_plugin(plugin)
+
+    def told(event: tuple[float, dict[str, Any]]) -> None:
+        message = event[1]
+        if run._submitter is not None:
+            run._submitter.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
+
+    client.subscribe_topic(stats_topic(run.run_id), told)
+    shorten_intervals(client)
+    return JoinedCluster(client, run, plugins)

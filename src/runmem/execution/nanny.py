@@ -1,0 +1,108 @@
+"""What a run learns from a Dask nanny: why a worker process died."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+from typing import Any
+
+from distributed import NannyPlugin
+
+from runmem.memory.limits import oom_kill_count
+from runmem.store.append import LineAppender
+from runmem.store.layout import Spool
+
+__all__ = ["RunmemNanny", "DEATHS_FILE"]
+
+DEATHS_FILE = "deaths-{pid}.jsonl"
+
+_SIGNAL = re.compile(r"Worker process (\d+) was killed by signal (\d+)")
+_EXITED = re.compile(r"Worker process (\d+) exited with status (\d+)")
+_BUDGET = re.compile(r"\(pid=(\d+)\) exceeded (\d+)% memory budget")
+
+
+def cause_of(message: str, oom_kills: int | None) -> tuple[int, str] | None:
+    """Return (process id, cause) if a line of the nanny's log tells of a death, else None.
+
+    Parameters
+    ----------
+    oom_kills : int or None
+        How many processes the kernel's out-of-memory killer has ended in this control group since the last death.
+    """
+    if match := _BUDGET.search(message):
+        return int(match[1]), f"Dask's nanny ended the worker: it used more than {match[2]} % of its memory limit"
+    if match := _SIGNAL.search(message):
+        if match[2] == "9" and oom_kills:
+            return int(match[1]), "the kernel's out-of-memory killer ended the worker (signal 9)"
+        return int(match[1]), f"the worker process was killed by signal {match[2]}"
+    if match := _EXITED.search(message):
+        return int(match[1]), f"the worker process exited with status {match[2]}"
+    return None
+
+
+class _DeathWatch(logging.Filter):
+    """Listens to the nanny's log, whatever level it shows, and writes what it hears of deaths to the spool."""
+
+    def __init__(self, run_id: str, logger: logging.Logger) -> None:
+        super().__init__()
+        spool = Spool.of_run(run_id)
+        spool.make()
+        self._file = LineAppender(spool.root / DEATHS_FILE.format(pid=os.getpid()))
+        self._logger = logger
+        self._shown = logger.getEffectiveLevel()
+        self._level = logger.level
+        self._oom_kills = oom_kill_count()
+        logger.addFilter(self)
+        if self._shown > logging.INFO:
+            logger.setLevel(logging.INFO)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        kills = oom_kill_count()
+        new = None if kills is None or self._oom_kills is None else kills - self._oom_kills
+        if (cause := cause_of(record.getMessage(), new)) is not None:
+            self._oom_kills = kills
+            self._file.write(json.dumps({"pid": cause[0], "cause": cause[1]}).encode() + b"\n")
+        return record.levelno >= self._shown
+
+    def close(self) -> None:
+        self._logger.removeFilter(self)
+        self._logger.setLevel(self._level)
+        self._file.close()
+
+
+_watches: dict[str, tuple[int, list[_DeathWatch]]] = {}
+_lock = threading.Lock()
+
+
+class RunmemNanny(NannyPlugin):  # type: ignore[misc]
+    """Notes why the worker under a Dask nanny died. Nannies that share a process share one watch."""
+
+    def __init__(self, run_id: str) -> None:
+        self.name = f"runmem-nanny-{run_id}"
+        self._run_id = run_id
+
+    def setup(self, nanny: Any) -> None:
+        """Begin to listen."""
+        with _lock:
+            users, watches = _watches.get(self._run_id, (0, []))
+            if not watches:
+                try:
+                    names = ("distributed.nanny", "distributed.nanny.memory", "distributed.worker.memory")
+                    watches = [_DeathWatch(self._run_id, logging.getLogger(name)) for name in names]
+                except Exception:
+                    logging.getLogger(__name__).exception("deaths of workers will not be explained")
+                    return
+            _watches[self._run_id] = users + 1, watches
+
+    def teardown(self, nanny: Any) -> None:
+        """Stop listening, with the last nanny of this process."""
+        with _lock:
+            users, watches = _watches.pop(self._run_id, (1, []))
+            if users > 1:
+                _watches[self._run_id] = users - 1, watches
+                return
+            for watch in watches:
+                watch.close()

@@ -1,0 +1,212 @@
+"""What happens on a worker: inputs are put in their places, the probes start, the user's function runs, they stop."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, NoReturn
+
+from runmem.errors import RunmemError
+from runmem.execution.arguments import private_copy, unpack
+from runmem.execution.functions import load_function
+
+__all__ = ["PackedCall", "BundleFailed", "RemoteError", "run_bundle", "load_literal", "root_task", "worker_runs"]
+
+_ROOT = "_runmem_task"
+
+
+class PackedCall(NamedTuple):
+    """One call in a bundle.
+
+    Attributes
+    ----------
+    function : int
+        Index of the packed function in the bundle.
+    sources : list of (slot, position, output)
+        Where each input comes from. `slot` is the index of a dependency of the Dask task, or -1 for this bundle;
+        `position` the place of the producer in its bundle, or None where it was alone; `output` the number of the
+        value among the producer's, or None where it makes one only.
+    """
+
+    task_id: int
+    function: int
+    data: bytes
+    places: dict[int | str, int]
+    sources: list[tuple[int, int | None, int | None]]
+    returns: int
+    writes: tuple[int | str, ...]
+    files: tuple[tuple[str, str | None], ...]
+
+
+class BundleFailed(RunmemError):
+    """Some calls of a bundle raised. Carries the outcome of each call to the master: (True, value) or (False, error)."""
+
+    def __init__(self, key: str, outcomes: list[tuple[bool, Any]] | None) -> None:
+        super().__init__(key, outcomes)
+        self.key = key
+        self.outcomes = outcomes
+
+    def __str__(self) -> str:
+        return f"some calls of the bundle {self.key} raised"
+
+
+class RemoteError(RunmemError):
+    """An exception of a task that cannot be pickled: its type, message and traceback as text."""
+
+
+# The runs that this process works for: run id to what measures its calls and takes its reports (see `worker.py`).
+worker_runs: dict[str, Any] = {}
+
+
+def load_literal(data: bytes) -> Any:
+    """Return a large argument; the Dask task that stands for it on the cluster."""
+    return pickle.loads(data)
+
+
+def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes, *dependencies: Any) -> Any:
+    """Run the calls of a bundle one after the other and return their results.
+
+    Returns
+    -------
+    object
+        For a single call its result; else a tuple with the result of each. The result of a call with one output is the
+        value itself, with more a tuple.
+
+    Raises
+    ------
+    BundleFailed
+        If the bundle has more than one call and some raised.
+    Exception
+        What the user's function raised, if the bundle has one call.
+    """
+    calls: list[PackedCall] = pickle.loads(packed)
+    run = worker_runs.get(run_id)
+    if len(calls) == 1:
+        return _run_call(run, calls[0], functions, dependencies, ())
+    outcomes: list[tuple[bool, Any]] = []
+    for call in calls:
+        try:
+            outcomes.append((True, _run_call(run, call, functions, dependencies, outcomes)))
+        except Exception as error:
+            outcomes.append((False, error))
+    if all(good for good, _ in outcomes):
+        return tuple(value for _, value in outcomes)
+    raise BundleFailed(key, outcomes)
+
+
+def _run_call(
+    run: Any, call: PackedCall, functions: Sequence[bytes], dependencies: Sequence[Any], earlier: Sequence[Any]
+) -> Any:
+    task, function = load_function(functions[call.function])
+    inputs = [_input(source, dependencies, earlier) for source in call.sources]  # raises what an earlier call raised
+    started = time.perf_counter()
+    try:
+        if run is None or not run.measures:
+            result = _invoke(call, task, function, inputs)
+        else:
+            result = run.measured(call.task_id, task, lambda: _invoke(call, task, function, inputs))
+    except BaseException as error:
+        _raise(error, call, task, inputs)
+    if run is not None:
+        run.ended(task.name, time.perf_counter() - started, result)
+    return result
+
+
+def _input(source: tuple[int, int | None, int | None], dependencies: Sequence[Any], earlier: Sequence[Any]) -> Any:
+    slot, position, output = source
+    if slot < 0:
+        assert position is not None
+        good, value = earlier[position]
+        if not good:
+            raise value
+    else:
+        value = dependencies[slot] if position is None else dependencies[slot][position]
+    return value if output is None else value[output]
+
+
+def _invoke(call: PackedCall, task: Any, function: Callable[..., Any], inputs: Sequence[Any]) -> Any:
+    for path, copy_from in call.files:
+        _prepare_file(path, copy_from)
+    args, kwargs = unpack(call.data, inputs, call.places)
+    written = []
+    for place in call.writes:
+        holder: Any = kwargs if isinstance(place, str) else args
+        if place in call.places:  # a result of another task: other readers, and this task run again, need it unchanged
+            holder[place] = private_copy(holder[place])
+        written.append(holder[place])
+    value = function(*args, **kwargs)
+    returned = _returned(value, call.returns, task)
+    outputs = (*returned, *written) if written else tuple(returned)
+    if not outputs:
+        return None
+    return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _returned(value: Any, count: int, task: Any) -> Sequence[Any]:
+    if count == 0:
+        return ()
+    return (value,) if count == 1 else _counted(value, count, task)
+
+
+def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
+    """Return the values of a task that declared more than one; TypeError if it returned another number."""
+    if isinstance(value, (tuple, list)) and len(value) == count:
+        return value
+    got = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"one {type(value).__name__}"
+    raise TypeError(f"{task.name} is declared to return {count} values and returned {got}: correct returns= in @task")
+
+
+def _prepare_file(path: str, copy_from: str | None) -> None:
+    """Bring the file into the state in which the task expects it, whatever an earlier attempt left."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if copy_from is not None:
+        shutil.copyfile(copy_from, path)
+    elif os.path.exists(path) and copy_from is None:
+        os.unlink(path)
+
+
+def _raise(error: BaseException, call: PackedCall, task: Any, inputs: Sequence[Any]) -> NoReturn:
+    """Raise `error` so that it reaches the program as itself, with all that is known of where it happened."""
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        # Dask would take these for an order to the worker.
+        error = RemoteError(f"the task called for an exit: {error!r}")
+    remote = "".join(traceback.format_exception(error)).rstrip()
+    if hasattr(error, "add_note"):
+        error.add_note(
+            f"raised in task {task.name} (call {call.task_id}) on node {socket.gethostname()}, process {os.getpid()}, "
+            f"thread {threading.get_ident()}\n"
+            f"arguments: {_argument_types(call, task, inputs)}\n"
+            f"traceback on the worker:\n{remote}"
+        )
+    try:
+        setattr(error, _ROOT, call.task_id)
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        portable = RemoteError(f"{type(error).__name__}: {error}")
+        for note in getattr(error, "__notes__", ()):
+            portable.add_note(note)
+        setattr(portable, _ROOT, call.task_id)
+        raise portable from None
+    raise error
+
+
+def _argument_types(call: PackedCall, task: Any, inputs: Sequence[Any]) -> str:
+    try:
+        args, kwargs = unpack(call.data, inputs, call.places)
+        return ", ".join(
+            f"{task.signature.parameter_at(place)}: {type(value).__name__}"
+            for place, value in [*enumerate(args), *kwargs.items()]
+        )
+    except Exception as error:
+        return f"could not be unpacked ({type(error).__name__}: {error})"
+
+
+def root_task(error: BaseException) -> int | None:
+    """Return the number of the call that raised `error` first; calls that depend on it fail with the same error."""
+    return getattr(error, _ROOT, None)

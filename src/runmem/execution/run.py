@@ -1,0 +1,259 @@
+"""A run from its start to its end: run directory, master trace, cluster, submitter, collector, and what is left behind."""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from runmem.clusters import Cluster, cluster_for
+from runmem.errors import SettingError
+from runmem.execution.collector import Collector, Replicas
+from runmem.execution.observer import Observer, Observers
+from runmem.execution.recorder import ProfileWriter, Recorder
+from runmem.graph.current import current_program, set_current_program
+from runmem.graph.program import Program
+from runmem.node.launch import ensure_sampler
+from runmem.node.members import join
+from runmem.settings import Settings
+from runmem.store.layout import RunDirectory, Spool, safe_name
+from runmem.store.run import write_provenance
+
+__all__ = ["Run"]
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("runmem", "dask", "distributed", "memory-profiler", "psutil", "numpy", "cloudpickle")
+
+
+class Run:
+    """One execution of a program. Use as a context manager, or `start` and `finish`.
+
+    Parameters
+    ----------
+    settings : Settings
+    app : str
+        Name of the program, for the run directory.
+    command : list of str
+        What was typed, for the record.
+    observers : sequence of Observer
+        Told of all that happens, beside those that write the run directory.
+
+    Raises
+    ------
+    SettingError, ClusterError
+        At `start`, before any work, if the run cannot take place.
+    """
+
+    def __init__(
+        self, settings: Settings, app: str, command: Sequence[str], observers: Sequence[Observer] = ()
+    ) -> None:
+        self.settings = settings
+        self.app = safe_name(app)
+        self.command = list(command)
+        self.run_id = f"{time.strftime('%Y%m%d%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.started_s = time.time()
+        self._extra = list(observers)
+        self._cluster: Cluster = cluster_for(settings)
+        self._connected: Any = None
+        self._submitter: Any = None
+        self._remote: Any = None
+
+    def start(self) -> Run:
+        """Make the run directory, begin to measure, and let task calls go to the cluster."""
+        if current_program() is not None:
+            raise SettingError("a run is under way in this process already: end it before you start another.")
+        self.directory = RunDirectory.create(self.app, self.settings.run_folder.absolute())
+        trace_folder = (self.settings.worker_profile_path or Path.cwd()).absolute()
+        _check_writable(trace_folder, self.settings)
+        self.recorder = Recorder(self.directory)
+        shown = self.settings.log_level == "debug"
+        self.observers = Observers([self.recorder, ProfileWriter(self.directory, shown), *self._extra])
+        self._replicas = Replicas(self.directory, trace_folder)
+        interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
+        self.collector = Collector(self.run_id, self.directory, self._replicas, self.observers, interval)
+        self._write_provenance()
+        spool = Spool.of_run(self.run_id)
+        spool.make()
+        if interval is not None:
+            trace = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
+            with suppress(OSError):  # the program runs, the trace is missing and said to be
+                join(spool.root, os.getpid(), trace, "", " ".join(self.command), descendants=False)
+                ensure_sampler(spool.root, interval)
+        if not self._cluster.lazy:
+            self._connect()
+        self.program = Program(_LazySubmitter(self), self._files_folder)
+        self.collector.start()
+        set_current_program(self.program)
+        return self
+
+    @property
+    def quiet_workers(self) -> bool:
+        """Whether the workers, ours and on this terminal, keep their own log of failed tasks to themselves."""
+        return self._cluster.lazy and self.settings.log_level == "off"
+
+    def _files_folder(self) -> Path:
+        return self.directory.root / "files"
+
+    def _connect(self) -> tuple[Any, int]:
+        """Start or reach the cluster and join its workers to this run."""
+        if self._connected is None:
+            from runmem.execution import joining
+
+            client = self._cluster.connect()
+            self._remote = joining.join_cluster(client, self)
+            self._connected = client, max(1, self._remote.workers())
+            self.collector.add_remote(self._remote.read)
+            self.observers.tell("cluster_started", client.dashboard_link, self._connected[1])
+        return self._connected
+
+    def finish(self, exit_code: int | None) -> list[BaseException]:
+        """Wait for all tasks, collect, end what was started; return the errors of tasks that nobody has seen.
+
+        Parameters
+        ----------
+        exit_code : int or None
+            The program's, for the record.
+        """
+        set_current_program(None)
+        unseen: list[BaseException] = []
+        if self._submitter is not None:
+            unseen = self._wait_for_tasks(exit_code)
+        self._end_measurement()
+        if self._submitter is not None:
+            self._submitter.close()
+        self._cluster.close()
+        self.ended_s = time.time()
+        self._write_provenance(exit_code if exit_code or not unseen else 1)
+        return unseen
+
+    def _wait_for_tasks(self, exit_code: int | None) -> list[BaseException]:
+        """Wait for what still runs, unless the program failed: then nobody wants it."""
+        if not exit_code:
+            while True:
+                try:
+                    self._submitter.wait(None)
+                    break
+                except Exception as error:
+                    self._late = [*getattr(self, "_late", []), error]
+                    if self._submitter.broken:
+                        break
+            self.program.settle_all_files()
+        return [*getattr(self, "_late", []), *self._submitter.unseen_errors()]
+
+    def _end_measurement(self) -> None:
+        from runmem.execution.spool_reader import end_spool
+
+        if self._remote is not None:
+            self._remote.end(remove=False)
+        end_spool(self.run_id, remove=False)
+        self.collector.finish()
+        if self._remote is not None:
+            self._remote.leave()
+            self._remote.end(remove=True)
+        end_spool(self.run_id, remove=True)
+        self.observers.tell("run_ended")
+
+    def __enter__(self) -> Run:
+        return self.start()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
+        unseen = self.finish(0 if error is None else 1)
+        if unseen and error is None:
+            raise unseen[0]
+
+    def _write_provenance(self, exit_code: int | None = None) -> None:
+        ended = getattr(self, "ended_s", None)
+        lost = list(self.recorder.lost)
+        if ended is not None and self.settings.python_memory_profile:
+            if self.collector.unfinished:
+                lost.append(f"{self.collector.unfinished} tasks have no end in their records")
+        values = {
+            "app": self.app,
+            "run_id": self.run_id,
+            "command": self.command,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_s": self.started_s,
+            "ended_s": ended,
+            "exit_code": exit_code,
+            "cluster": self._cluster.kind,
+            "workers": self._connected[1] if self._connected else 0,
+            "calls": self.program.calls if hasattr(self, "program") else 0,
+            "versions": {"python": platform.python_version(), "system": platform.platform(), **_versions()},
+            "settings": self.settings.describe(),
+            "nodes": self.collector.nodes,
+            "trace_files": [str(path) for path in self._replicas.links.values()],
+            "lost": lost,
+            "records_complete": ended is not None and self.collector.unfinished == 0,
+        }
+        try:
+            write_provenance(self.directory, values)
+        except OSError as error:
+            log.error("%s could not be written: %s", self.directory.run_json, error)
+
+
+class _LazySubmitter:
+    """Stands in until the first call, so that a program without tasks does not pay for Dask."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def _real(self) -> Any:
+        run = self._run
+        if run._submitter is None:
+            from runmem.execution.submitter import DaskSubmitter
+
+            run._submitter = DaskSubmitter(run.run_id, run._connect, run.observers, run.collector.killed_reason)
+        return run._submitter
+
+    def submit(self, call: Any, resolve: Any) -> None:
+        self._real().submit(call, resolve)
+
+    def fetch(self, versions: Sequence[Any]) -> list[Any]:
+        return list(self._real().fetch(versions))
+
+    def wait(self, executions: Sequence[Any] | None) -> None:
+        if self._run._submitter is not None:
+            self._run._submitter.wait(executions)
+
+
+def _check_writable(folder: Path, settings: Settings) -> None:
+    """Raise before any work is done if the traces could not be written."""
+    if not settings.python_memory_profile:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f".runmem-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise SettingError(
+            f"the traces cannot be written to {folder}: {error.strerror or error}. Start the program in a folder that you "
+            "may write to, or set COMPSS_WORKER_PROFILE_PATH to one."
+        ) from error
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found
+
+
+def import_paths() -> tuple[str, ...]:
+    """Return the folders that the program imports from, beyond those that every Python of this environment has."""
+    prefixes = (sys.prefix, sys.base_prefix)
+    return tuple(
+        os.path.abspath(path or os.getcwd()) for path in sys.path if not path or not path.startswith(prefixes)
+    )

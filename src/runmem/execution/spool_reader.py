@@ -1,0 +1,110 @@
+"""Reads what is new in a node's spool. Runs on the node: in its nanny where there is one, so it outlives the worker."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from runmem.memory.limits import memory_limit, node_memory_bytes
+from runmem.node.launch import ensure_sampler, sampler_pid
+from runmem.node.members import read_members, start_ticks
+from runmem.store.layout import Spool
+
+__all__ = ["SpoolNews", "read_spool", "read_spool_on", "end_spool"]
+
+CHUNK_BYTES = 4 * 1024**2
+
+
+@dataclass(frozen=True)
+class SpoolNews:
+    """What is new on a node.
+
+    Attributes
+    ----------
+    node : str
+        Host name.
+    files : dict
+        File name to (offset, bytes); the bytes end with a whole line.
+    dead : list of int
+        Process ids of members that died without leaving.
+    more : bool
+        Whether there is more to read at once.
+    memory_bytes, limit_bytes, limit_source
+        Physical memory of the node; what the processes of the run may use of it, and who says so.
+    """
+
+    node: str
+    files: dict[str, tuple[int, bytes]]
+    dead: list[int] = field(default_factory=list)
+    more: bool = False
+    memory_bytes: int | None = None
+    limit_bytes: int | None = None
+    limit_source: str | None = None
+
+
+def read_spool(run_id: str, offsets: dict[str, int], interval_s: float | None) -> SpoolNews:
+    """Return what the spool of a run has on this node beyond `offsets`, in whole lines.
+
+    Parameters
+    ----------
+    offsets : dict
+        File name to the number of bytes that the master has.
+    interval_s : float or None
+        Sampling interval, to restart a sampler that died; None: memory is not measured.
+    """
+    spool = Spool.of_run(run_id)
+    files: dict[str, tuple[int, bytes]] = {}
+    more = False
+    for entry in sorted(os.scandir(spool.root), key=lambda entry: entry.name) if spool.root.is_dir() else []:
+        if entry.name.endswith((".dat", ".jsonl")):
+            offset = offsets.get(entry.name, 0)
+            data = _whole_lines(entry.path, offset)
+            if data:
+                files[entry.name] = offset, data
+                more = more or len(data) > CHUNK_BYTES // 2
+    dead = []
+    if interval_s is not None and spool.members.is_dir():
+        members = read_members(str(spool.root))
+        dead = [member.pid for member in members if member.start is not None and start_ticks(member.pid) != member.start]
+        if len(dead) < len(members) and not spool.stop.exists():
+            ensure_sampler(spool.root, interval_s)
+    limit = memory_limit()
+    return SpoolNews(
+        socket.gethostname(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source
+    )
+
+
+def _whole_lines(path: str, offset: int) -> bytes:
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read(CHUNK_BYTES)
+        while data and b"\n" not in data:  # one line longer than a chunk
+            rest = file.read(CHUNK_BYTES)
+            if not rest:
+                return b""
+            data += rest
+    return data[: data.rfind(b"\n") + 1]
+
+
+def read_spool_on(run_id: str, offsets: dict[str, int], interval_s: float | None) -> Any:
+    """`read_spool` as `Client.run` calls it: an error comes back as text, for the run to state."""
+    try:
+        return read_spool(run_id, offsets, interval_s)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def end_spool(run_id: str, remove: bool, patience_s: float = 2.0) -> None:
+    """Tell the sampler of a run on this node to end and wait until it has, or (`remove`) delete the spool."""
+    spool = Spool.of_run(run_id)
+    if remove:
+        shutil.rmtree(spool.root, ignore_errors=True)
+    elif spool.root.is_dir():
+        spool.stop.touch()
+        deadline = time.monotonic() + patience_s
+        while sampler_pid(spool.root) is not None and time.monotonic() < deadline:
+            time.sleep(0.005)

@@ -1,0 +1,437 @@
+"""Sends calls to Dask, and brings results and errors back. The only module that talks to a Dask client about tasks.
+
+The program's thread only puts calls into a queue; a thread of ours sends them, a few milliseconds' worth at a time.
+Calls that share a Dask task (see `bundle`) keep their own results, errors and blame: when a bundle is killed its calls
+run again one by one, and when one of its calls raises, the results of the others are kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import cloudpickle
+import distributed
+from distributed.scheduler import KilledWorker
+
+from runmem.errors import RunmemError, TaskKilledError
+from runmem.events import TaskEnded, TaskSubmitted
+from runmem.execution.arguments import LargeArguments, Resolve, pack
+from runmem.execution.bundle import Bundle, Durations, Pending, plan
+from runmem.execution.dask_private import send_graph
+from runmem.execution.functions import FunctionPacker
+from runmem.execution.observer import Observers
+from runmem.execution.on_worker import BundleFailed, PackedCall, load_literal, root_task, run_bundle
+from runmem.graph.call import Execution, TaskCall, Version
+
+__all__ = ["DaskSubmitter"]
+
+log = logging.getLogger(__name__)
+
+_GATHER_S = 0.002  # how long calls wait for company
+_POLL_S = 0.01
+_IDLE_POLL_S = 0.1
+_HOLD_S = 0.2
+_CACHED_BUNDLES = 16
+_ARGUMENT = "argument"
+
+
+class DaskSubmitter:
+    """Implements `runmem.graph.call.Submitter` on a Dask cluster.
+
+    Parameters
+    ----------
+    run_id : str
+    connect : callable
+        Gives the client and the number of workers; called in a thread of ours when the first call comes.
+    observers : Observers
+    killed_reason : callable
+        Tells what is known of why a call's worker was killed.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        connect: Callable[[], tuple[distributed.Client, int]],
+        observers: Observers,
+        killed_reason: Callable[[int], str | None],
+    ) -> None:
+        self._run_id = run_id
+        self._connect = connect
+        self._observers = observers
+        self._killed_reason = killed_reason
+        self._functions = FunctionPacker()
+        self._large = LargeArguments(self._send_literal)
+        self._durations = Durations()
+        self._queue: deque[Execution] = deque()
+        self._live: dict[Execution, None] = {}  # waiting or sent: kept alive until they have ended
+        self._sent: dict[Bundle, None] = {}
+        self._in_flight: Counter[str] = Counter()
+        self._first_sent: dict[str, float] = {}
+        self._unseen: dict[int, BaseException] = {}
+        self._cached: deque[Bundle] = deque()
+        self._client: distributed.Client | None = None
+        self._workers = 1
+        self._broken: BaseException | None = None
+        self._changed = threading.Condition(threading.RLock())
+        self._sending = threading.Lock()
+        self._urgent = False
+        self._closing = False
+        self._thread: threading.Thread | None = None
+        self._tells_submitted = observers.hears("task_submitted")
+        self._tells_ended = observers.hears("task_ended")
+
+    # --- the program's side -------------------------------------------------------------------------------------------
+
+    def submit(self, call: TaskCall, resolve: Resolve) -> None:
+        """Take a call; see `Submitter`."""
+        self._check()
+        function = self._functions.pack(call.task)
+        body = pack(call, resolve, self._large)
+        call.execution.state = Pending(
+            call.execution, function, body.data, body.places, body.inputs, call.after, call.returns, call.writes,
+            tuple((file.path, file.copy_from) for file in call.files),
+        )  # fmt: skip
+        self._enqueue(call.execution)
+        if self._tells_submitted:
+            self._observers.tell("task_submitted", TaskSubmitted(call.execution.task_id, call.execution.name))
+
+    def _send_literal(self, data: bytes, digest: str) -> Version:
+        execution = Execution(0, _ARGUMENT, 1)
+        execution.state = Pending(execution, literal=data)
+        self._enqueue(execution)
+        return Version(execution, 0)
+
+    def _enqueue(self, execution: Execution) -> None:
+        with self._changed:
+            self._live[execution] = None
+            self._queue.append(execution)
+            if len(self._queue) == 1:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._loop, name="runmem-submitter", daemon=True)
+                    self._thread.start()
+                self._changed.notify_all()
+
+    def fetch(self, versions: Sequence[Version]) -> list[Any]:
+        """Return values; see `Submitter`."""
+        executions = list(dict.fromkeys(version.execution for version in versions))
+        while True:
+            self._settle(executions)
+            self._raise_first(executions)
+            bundles = list({id(b): b for e in executions if (b := self._bundle_to_fetch(e)) is not None}.values())
+            try:
+                results = self._gather([bundle.future for bundle in bundles])
+            except Exception:
+                # Lost between its end and here: Dask runs it again, and it may end otherwise this time.
+                self._poll(again=bundles)
+                if all(bundle.future.status == "finished" for bundle in bundles):
+                    raise
+                continue
+            break
+        fetched = dict(zip(bundles, results, strict=True))
+        return [self._value(version, fetched) for version in versions]
+
+    def wait(self, executions: Sequence[Execution] | None) -> None:
+        """Wait until executions have ended; see `Submitter`."""
+        if executions is not None:
+            self._settle(executions)
+            self._raise_first(executions)
+            return
+        while True:
+            with self._changed:
+                waiting = list(self._live)
+            if not waiting:
+                break
+            self._settle(waiting)
+        if self._unseen:
+            raise self._unseen.pop(next(iter(self._unseen)))
+
+    @property
+    def broken(self) -> bool:
+        """Whether the cluster could not be reached, or not any more."""
+        return self._broken is not None
+
+    def unseen_errors(self) -> list[BaseException]:
+        """Return the errors of tasks that nobody has seen, for the end of the run."""
+        return list(self._unseen.values())
+
+    def close(self) -> None:
+        """Stop sending; what was not sent is dropped."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+
+    def _check(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    def _raise_first(self, executions: Sequence[Execution]) -> None:
+        for execution in executions:
+            error = execution.state.error
+            if error is not None:
+                self._unseen.pop(root_task(error) or execution.task_id, None)
+                raise error
+
+    def _settle(self, executions: Sequence[Execution]) -> None:
+        """Return when all have ended."""
+        while True:
+            self._check()
+            with self._changed:
+                open_ones = [execution for execution in executions if not execution.state.done]
+                if not open_ones:
+                    return
+                futures = {id(b): b.future for e in open_ones if (b := e.state.bundle) and b.future is not None}
+                if self._client is None or not futures:
+                    self._urgent = True
+                    self._changed.notify_all()
+                    self._changed.wait(0.005 if self._client is not None else 0.05)
+                    continue
+            with self._client.as_current():
+                distributed.wait(list(futures.values()))
+            self._poll()
+
+    def _gather(self, futures: list[Any]) -> list[Any]:
+        return list(self._client.gather(futures)) if self._client is not None and futures else []
+
+    def _bundle_to_fetch(self, execution: Execution) -> Bundle | None:
+        state = execution.state
+        if state.bundle.values is not None and state.position in state.bundle.values:
+            return None
+        bundle: Bundle = state.bundle
+        return bundle
+
+    def _value(self, version: Version, fetched: dict[Bundle, Any]) -> Any:
+        """Return one value; the others of its bundle are kept a while, because they are likely to be asked for next."""
+        execution = version.execution
+        state: Pending = execution.state
+        bundle = state.bundle
+        assert bundle is not None
+        if state.position is None:
+            value = fetched[bundle]
+        else:
+            if bundle in fetched and bundle.values is None:
+                bundle.values = dict(enumerate(fetched[bundle]))
+                self._cached.append(bundle)
+                if len(self._cached) > _CACHED_BUNDLES:
+                    self._cached.popleft().values = None
+            if bundle.values is not None and state.position in bundle.values:
+                value = bundle.values[state.position]
+                if execution.outputs == 1:  # handed over: the program may change it
+                    del bundle.values[state.position]
+            else:
+                value = fetched[bundle][state.position]
+        return value[version.output] if execution.outputs > 1 else value
+
+    # --- the sending side ---------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        try:
+            client, workers = self._connect()
+        except BaseException as error:
+            with self._changed:
+                self._broken = error
+                self._changed.notify_all()
+            return
+        with self._changed:
+            self._client, self._workers = client, workers
+            self._changed.notify_all()
+        while not self._closing:
+            with self._changed:
+                if not self._queue and not self._urgent:
+                    self._changed.wait(_POLL_S if self._sent else _IDLE_POLL_S)
+            if self._queue and not self._urgent:
+                time.sleep(_GATHER_S)
+            try:
+                self._poll()
+                self._flush()
+            except Exception as error:
+                if not self._closing:
+                    log.exception("calls could not be sent")
+                    with self._changed:
+                        self._broken = RunmemError(
+                            f"the connection to the Dask cluster failed: {type(error).__name__}: {error}. Look at the "
+                            "scheduler's log; the tasks that had ended are in the run directory."
+                        )
+                        self._changed.notify_all()
+                return
+
+    def workers_changed(self, workers: int) -> None:
+        """Note how many workers there are now."""
+        self._workers = max(1, workers)
+
+    def told(self, name: str, calls: int, seconds: float, largest_bytes: int) -> None:
+        """Take what a worker tells of the duration of calls."""
+        with self._changed:
+            self._durations.observe(name, calls, seconds, largest_bytes)
+            self._changed.notify_all()
+
+    def _may_hold(self, name: str) -> bool:
+        return time.monotonic() - self._first_sent.setdefault(name, time.monotonic()) < _HOLD_S
+
+    def _enough_to_do(self) -> bool:
+        """Tell whether the workers have bundles enough; calls that wait meanwhile make larger ones."""
+        if not self._queue or self._durations.calls_a_bundle(self._queue[0].name) == 1:
+            return False
+        return sum(len(bundle.executions) > 1 for bundle in self._sent) >= 3 * self._workers
+
+    def _flush(self) -> None:
+        with self._sending:
+            with self._changed:
+                self._urgent = False
+                if not self._queue or self._enough_to_do():
+                    if self._queue:
+                        self._changed.wait(0.001)
+                    return
+                bundles = plan(self._queue, self._durations, self._workers, self._in_flight, self._may_hold)
+                graph = {}
+                for bundle in bundles:
+                    if (entry := self._entry(bundle)) is not None:
+                        graph[bundle.key] = entry
+                for execution in {e.name: e for b in bundles for e in b.executions}.values():
+                    self._first_sent.setdefault(execution.name, time.monotonic())
+            if graph and self._client is not None:
+                futures = send_graph(self._client, graph)
+                with self._changed:
+                    for bundle in bundles:
+                        if bundle.key in futures:
+                            bundle.future = futures[bundle.key]
+                            self._sent[bundle] = None
+                    self._changed.notify_all()
+            elif self._queue:
+                with self._changed:
+                    self._changed.wait(0.002)  # held back, until a duration is known
+
+    def _entry(self, bundle: Bundle) -> tuple[Callable[..., Any], Sequence[Any], list[str]] | None:
+        """Return the Dask task of a bundle; None if none of its calls can run, because what they need has failed."""
+        bundle.executions = [e for e in bundle.executions if not self._fails_with_its_inputs(e)]
+        if not bundle.executions:
+            return None
+        alone = len(bundle.executions) == 1
+        for position, execution in enumerate(bundle.executions):
+            execution.state.bundle, execution.state.position = bundle, None if alone else position
+        first: Pending = bundle.executions[0].state
+        if first.literal is not None:
+            return load_literal, (first.literal,), []
+        functions: dict[bytes, int] = {}
+        keys: dict[str, int] = {}
+        calls = []
+        for execution in bundle.executions:
+            state: Pending = execution.state
+            for needed in state.after:
+                if needed.state.bundle is not bundle:
+                    keys.setdefault(needed.state.bundle.key, len(keys))
+            sources = [self._source(version, bundle, keys) for version in state.inputs]
+            function = functions.setdefault(state.function, len(functions))
+            calls.append(
+                PackedCall(
+                    execution.task_id, function, state.data, state.places, sources, state.returns, state.writes,
+                    state.files,
+                )
+            )  # fmt: skip
+        packed = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)
+        return run_bundle, (self._run_id, bundle.key, tuple(functions), packed), list(keys)
+
+    def _source(self, version: Version, bundle: Bundle, keys: dict[str, int]) -> tuple[int, int | None, int | None]:
+        state: Pending = version.execution.state
+        assert state.bundle is not None
+        slot = -1 if state.bundle is bundle else keys.setdefault(state.bundle.key, len(keys))
+        return slot, state.position, version.output if version.execution.outputs > 1 else None
+
+    def _fails_with_its_inputs(self, execution: Execution) -> bool:
+        error = next((e.state.error for e in execution.state.needs if e.state.error is not None), None)
+        if error is not None:
+            self._in_flight[execution.name] -= 1
+            self._ended(execution, error)
+        return error is not None
+
+    # --- what became of what was sent ---------------------------------------------------------------------------------
+
+    def _poll(self, again: Sequence[Bundle] = ()) -> None:
+        """Take note of the bundles that have ended."""
+        with self._changed:
+            ended = [bundle for bundle in [*self._sent, *again] if bundle.future.status != "pending"]
+            for bundle in ended:
+                if self._sent.pop(bundle, bundle) is None:
+                    self._in_flight.subtract(e.name for e in bundle.executions if e.state.literal is None)
+                self._note(bundle)
+            if ended:
+                self._changed.notify_all()
+
+    def _note(self, bundle: Bundle) -> None:
+        if bundle.future.status == "finished":
+            for execution in bundle.executions:
+                self._ended(execution, None)
+            return
+        error = bundle.future.exception() if bundle.future.status == "error" else None
+        ours = bundle.key in (getattr(error, "key", None), getattr(error, "task", None))
+        if isinstance(error, BundleFailed) and ours and error.outcomes is not None:
+            for execution, (good, value) in zip(bundle.executions, error.outcomes, strict=True):
+                if good:
+                    self._rehouse(execution, value)
+                else:
+                    self._ended(execution, value)
+        elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not ours:
+            self._requeue(bundle)  # cancelled, or what it needs was killed or failed: that one is dealt with on its own
+        elif len(bundle.executions) > 1:
+            self._requeue(bundle, alone=True)
+        else:
+            execution = bundle.executions[0]
+            self._ended(execution, self._explained(execution, error) if isinstance(error, KilledWorker) else error)
+
+    def _requeue(self, bundle: Bundle, alone: bool = False) -> None:
+        for execution in reversed(bundle.executions):
+            state: Pending = execution.state
+            state.bundle = state.position = None
+            state.done = False
+            state.alone = state.alone or alone
+            self._live[execution] = None
+            self._queue.appendleft(execution)
+
+    def _rehouse(self, execution: Execution, value: Any) -> None:
+        """Give a result a place of its own: the bundle that it came from failed through another call."""
+        try:
+            data = cloudpickle.dumps(value)
+        except Exception as error:
+            self._ended(execution, error)
+            return
+        state: Pending = execution.state
+        state.let_go()
+        state.literal, state.bundle, state.position = data, None, None
+        self._live[execution] = None
+        self._queue.appendleft(execution)
+
+    def _ended(self, execution: Execution, error: BaseException | None) -> None:
+        state: Pending = execution.state
+        if state.done and error is state.error:
+            return
+        state.done, state.error = True, error
+        state.let_go()
+        self._live.pop(execution, None)
+        if error is not None:
+            self._unseen.setdefault(root_task(error) or execution.task_id, error)
+        if self._tells_ended and execution.task_id:
+            status = "finished" if error is None else "failed"
+            self._observers.tell("task_ended", TaskEnded(execution.task_id, execution.name, status))
+
+    def _explained(self, execution: Execution, error: KilledWorker) -> TaskKilledError:
+        reason = self._killed_reason(execution.task_id)
+        told = f"{reason}." if reason else "With --python_memory_profile its last memory reading would be known."
+        return TaskKilledError(
+            f"task {execution.name} (call {execution.task_id}): its worker process died each of the "
+            f"{dask_attempts()} times it was tried. {told} If it needs more memory, raise --worker_memory or use fewer "
+            "--workers."
+        )
+
+
+def dask_attempts() -> int:
+    """Return how often Dask tries a task whose worker dies."""
+    import dask
+
+    return int(dask.config.get("distributed.scheduler.allowed-failures", 3)) + 1

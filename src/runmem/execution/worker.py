@@ -1,0 +1,241 @@
+"""What a run keeps in a worker process: where task lines and profile reports go, and who measures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dask.sizeof import sizeof
+from distributed import WorkerPlugin
+
+from runmem.execution.dask_private import worker_memory_limit
+from runmem.execution.on_worker import worker_runs
+from runmem.execution.probe import PeakProbe, Probe
+from runmem.formats.brackets import BracketBudget
+from runmem.formats.mprof import func_line
+from runmem.memory.limits import memory_limit
+from runmem.memory.profile import ProfileReport, set_job_name, set_report_sink
+from runmem.node.launch import ensure_sampler
+from runmem.node.members import join, leave
+from runmem.store.append import LineAppender
+from runmem.store.layout import Spool, safe_name
+from runmem.store.run import worker_series
+
+__all__ = ["RunOnWorkers", "WorkerRun", "RunmemWorker", "stats_topic"]
+
+log = logging.getLogger(__name__)
+
+_BRACKETS_A_NODE = 200
+_REPORT_EVERY_S = 5.0
+
+
+def stats_topic(run_id: str) -> str:
+    """Return the Dask topic on which workers tell how long calls lasted."""
+    return f"runmem-{run_id}"
+
+
+@dataclass(frozen=True)
+class RunOnWorkers:
+    """What the workers must know of a run.
+
+    Attributes
+    ----------
+    run_id : str
+    app : str
+        Name of the program, for the traces.
+    measures : bool
+        Whether memory is measured.
+    interval_s : float
+        Seconds between two readings of the sampler.
+    malloc_trim : bool
+    import_paths : tuple of str
+        Folders from which the program imports.
+    workers_a_node : int
+        Roughly; shares out the brackets of a node's trace.
+    quiet : bool
+        Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
+    """
+
+    run_id: str
+    app: str
+    measures: bool
+    interval_s: float
+    malloc_trim: bool = False
+    import_paths: tuple[str, ...] = ()
+    workers_a_node: int = 1
+    quiet: bool = False
+
+
+class WorkerRun:
+    """One run in this process."""
+
+    def __init__(self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.measures = run.measures
+        self.node = socket.gethostname()
+        self._run = run
+        self._tell = tell
+        self._spool = Spool.of_run(run.run_id)
+        self._spool.make()
+        self._limit_bytes = limit_bytes
+        self._probes: list[Probe] = [PeakProbe(run.malloc_trim)] if run.measures else []
+        self._tails: dict[tuple[str, str, str], bytes] = {}
+        self._stats: dict[str, list[float]] = {}
+        self._told: dict[str, float] = {}
+        self._reports: LineAppender | None = None
+        self._lock = threading.Lock()
+        self._current = threading.local()
+        if run.measures:
+            trace = safe_name(self.node) + ".dat"
+            self._tasks = LineAppender(self._spool.tasks(os.getpid()))
+            self._trace = LineAppender(self._spool.trace(trace))
+            self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
+            join(self._spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
+            ensure_sampler(self._spool.root, run.interval_s)
+
+    def close(self) -> None:
+        """Leave the run: the process is sampled no longer and its files are closed."""
+        if self.measures:
+            leave(self._spool.root, os.getpid())
+            self._tasks.close()
+            self._trace.close()
+        if self._reports is not None:
+            self._reports.close()
+
+    def measured(self, task_id: int, task: Any, body: Callable[[], Any]) -> Any:
+        """Run `body`, the call of a task, with the probes around it and a line before and after."""
+        started = [(probe, self._begin(probe)) for probe in self._probes]
+        start_s, cpu_s = time.time(), time.thread_time()
+        base = getattr(started[0][1], "base_bytes", None) if started else None
+        thread = threading.get_ident()
+        self._current.task_id = task_id
+        set_job_name(f"task {task_id}")
+        self._tasks.write(
+            b'{"event": "start", "task_id": %d, "start_s": %.6f, "base_bytes": %s, "thread": %d, %s}\n'
+            % (task_id, start_s, b"null" if base is None else b"%d" % base, thread, self._tail(task))
+        )
+        status, exception = "finished", None
+        try:
+            return body()
+        except BaseException as error:
+            status, exception = "failed", type(error).__name__
+            raise
+        finally:
+            values: dict[str, Any] = {}
+            for probe, state in started:
+                values |= self._finish(probe, state)
+            end_s = time.time()
+            values |= {"end_s": round(end_s, 6), "cpu_s": round(time.thread_time() - cpu_s, 6)}
+            self._tasks.write(
+                b'{"event": "end", "task_id": %d, "status": "%s", "exception": %s, %s\n'
+                % (task_id, status.encode(), json.dumps(exception).encode(), json.dumps(values).encode()[1:])
+            )
+            self._bracket(task, start_s, end_s, values)
+            self._current.task_id = None
+
+    def _tail(self, task: Any) -> bytes:
+        """Return the part of a start line that is the same for all calls of a task here."""
+        key = task.module, task.name, task.file
+        tail = self._tails.get(key)
+        if tail is None:
+            values = {
+                "module": task.module, "name": task.name, "file": task.file, "node": self.node, "pid": os.getpid(),
+                "limit_bytes": self._limit_bytes,
+            }  # fmt: skip
+            tail = self._tails[key] = json.dumps(values).encode()[1:-1]
+        return tail
+
+    def _begin(self, probe: Probe) -> Any:
+        try:
+            return probe.start()
+        except Exception:
+            log.warning("%s.start failed", type(probe).__name__, exc_info=True)
+            return None
+
+    def _finish(self, probe: Probe, state: Any) -> dict[str, Any]:
+        if state is None:
+            return {}
+        try:
+            return probe.stop(state)
+        except Exception as error:
+            log.warning("%s.stop failed", type(probe).__name__, exc_info=True)
+            return {"reason": f"{type(probe).__name__} failed: {error}"}
+
+    def _bracket(self, task: Any, start_s: float, end_s: float, values: dict[str, Any]) -> None:
+        base, end = values.get("base_bytes"), values.get("end_bytes")
+        if base is not None and end is not None and self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
+            self._trace.write(func_line(f"{task.module}.{task.name}", base, start_s, end, end_s))
+
+    def ended(self, name: str, elapsed_s: float, result: Any) -> None:
+        """Note a call that finished; tell the master now and then how long calls of this name last."""
+        with self._lock:
+            stats = self._stats.setdefault(name, [0, 0.0, 0, 1])
+            stats[0] += 1
+            stats[1] += elapsed_s
+            if result is not None and stats[0] in (1, 2, 4, 8, 64, 512, 4096):
+                stats[2] = max(stats[2], _size(result))
+            now = time.monotonic()
+            # The first call at once, then at twice as many calls or after some seconds: the scheduler keeps what is told.
+            if stats[0] >= stats[3] or now - self._told.get(name, 0.0) > _REPORT_EVERY_S:
+                calls, seconds, size, most = stats
+                self._stats[name] = [0, 0.0, 0, min(most * 2, 4096)]
+                self._told[name] = now
+                self._tell({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
+
+    def report(self, report: ProfileReport) -> None:
+        """Take a `@profile` report, for the master to ship."""
+        line = {
+            "task_id": getattr(self._current, "task_id", None), "node": self.node, "pid": os.getpid(),
+            "name": report.name, "text": report.text,
+        }  # fmt: skip
+        with self._lock:
+            if self._reports is None:
+                self._reports = LineAppender(self._spool.profiles(os.getpid()))
+            self._reports.write(json.dumps(line).encode() + b"\n")
+
+
+def _size(result: Any) -> int:
+    try:
+        return int(sizeof(result))
+    except Exception:
+        return 0
+
+
+class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
+    """Joins a Dask worker to a run; Dask also gives it to workers that come later."""
+
+    def __init__(self, run: RunOnWorkers) -> None:
+        self.name = f"runmem-{run.run_id}"
+        self._run = run
+
+    def setup(self, worker: Any) -> None:
+        """Join. A worker that cannot measure runs tasks all the same."""
+        if self._run.quiet:
+            logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
+        for path in reversed(self._run.import_paths):
+            if path not in sys.path and Path(path).is_dir():
+                sys.path.insert(0, path)
+        limits = [limit for limit in (worker_memory_limit(worker), memory_limit().limit_bytes) if limit]
+        topic = stats_topic(self._run.run_id)
+        try:
+            run = WorkerRun(self._run, min(limits, default=None), lambda message: worker.log_event(topic, message))
+        except Exception:
+            log.exception("this worker cannot measure memory for run %s", self._run.run_id)
+            return
+        worker_runs[self._run.run_id] = run
+        set_report_sink(run.report)
+
+    def teardown(self, worker: Any) -> None:
+        """Leave: the run has ended, or the worker ends."""
+        run = worker_runs.pop(self._run.run_id, None)
+        if run is not None:
+            set_report_sink(None)
+            run.close()

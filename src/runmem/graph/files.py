@@ -1,0 +1,108 @@
+"""Versions of files. A writer never touches the file that a reader of an older version may still be reading."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runmem.graph.call import Execution, FileUse
+
+__all__ = ["FileVersions"]
+
+
+@dataclass(slots=True)
+class _File:
+    """The current version of one file: where it lies, who writes it, and who reads the one in place."""
+
+    path: str
+    writer: Execution | None = None
+    # Weak: an execution that has ended and whose results nobody wants is not kept for having read a file.
+    readers_in_place: list[weakref.ref[Execution]] = field(default_factory=list)
+
+    def readers(self) -> list[Execution]:
+        return [reader for ref in self.readers_in_place if (reader := ref()) is not None]
+
+
+class FileVersions:
+    """The current versions of the files that tasks use, by absolute path.
+
+    The first version that a task writes to a path where nothing is lies in place. Every later one lies in a folder of
+    its own, under its own base name, and is moved into place when the program asks for the file (or ends).
+
+    Parameters
+    ----------
+    folder : callable
+        Gives the folder for versions that are not in place; called when the first one is needed. It must be visible
+        under the same path on the workers.
+    """
+
+    def __init__(self, folder: Callable[[], Path]) -> None:
+        self._folder = folder
+        self._files: dict[str, _File] = {}
+        self._count = 0
+
+    def read(self, path: str, reader: Execution) -> tuple[str, Execution | None]:
+        """Note a reader; return the path of its version and the execution that writes it, if one does."""
+        name = os.path.abspath(path)
+        file = self._files.setdefault(name, _File(name))
+        if file.path == name:
+            file.readers_in_place.append(weakref.ref(reader))
+        return file.path, file.writer
+
+    def write(self, path: str, writer: Execution, reads: bool) -> tuple[FileUse, Execution | None]:
+        """Make a new version.
+
+        Parameters
+        ----------
+        reads : bool
+            Whether the writer starts from the current version.
+
+        Returns
+        -------
+        FileUse
+            Where the writer finds its version and what it starts from.
+        Execution or None
+            The writer of the version that it starts from.
+        """
+        name = os.path.abspath(path)
+        file = self._files.setdefault(name, _File(name))
+        before = file.path, file.writer
+        if file.writer is None and not file.readers_in_place and not os.path.exists(name):
+            target = name
+        else:
+            self._count += 1
+            target = str(self._folder() / f"v{self._count}" / os.path.basename(name))
+            if reads and before[0] == name:
+                file.readers_in_place.append(weakref.ref(writer))  # it copies from the file in place
+        file.path, file.writer = target, writer
+        return FileUse(target, before[0] if reads and target != name else None), before[1] if reads else None
+
+    def known(self) -> list[str]:
+        """Return the absolute paths of all files that tasks used."""
+        return list(self._files)
+
+    def settle(self, path: str, wait: Callable[[Sequence[Execution]], None], for_writing: bool = False) -> None:
+        """Wait for the current version of a file and bring it into place, once nobody reads the old one.
+
+        Parameters
+        ----------
+        for_writing : bool
+            Whether the program itself will write the file: then also the readers of the current version must have ended.
+        """
+        name = os.path.abspath(path)
+        file = self._files.get(name)
+        if file is None:
+            return
+        if file.writer is not None:
+            wait([file.writer])
+        if file.path != name or for_writing:
+            wait(file.readers())
+            file.readers_in_place.clear()
+        if file.path != name:
+            shutil.move(file.path, name)
+            os.rmdir(os.path.dirname(file.path))
+        self._files[name] = _File(name, None, file.readers_in_place)

@@ -1,0 +1,168 @@
+"""The running program: it turns calls of tasks into `TaskCall`s and synchronises with them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runmem.errors import ArgumentError
+from runmem.graph.call import Execution, FileUse, Submitter, TaskCall, Version
+from runmem.graph.directions import Direction, Kind, Parameter
+from runmem.graph.files import FileVersions
+from runmem.graph.future import Future
+from runmem.graph.task import TaskFunction
+from runmem.graph.versions import ObjectVersions
+
+__all__ = ["Program"]
+
+
+class Program:
+    """What runmem knows of the program while it runs: data versions, files, and where calls go.
+
+    Parameters
+    ----------
+    submitter : Submitter
+    files_folder : callable
+        See `FileVersions`.
+    """
+
+    def __init__(self, submitter: Submitter, files_folder: Callable[[], Path]) -> None:
+        self._submitter = submitter
+        self._objects = ObjectVersions()
+        self._files = FileVersions(files_folder)
+        self._calls = 0
+        self._lock = threading.RLock()
+
+    @property
+    def calls(self) -> int:
+        """Number of task calls so far."""
+        return self._calls
+
+    def call(self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Submit a call; return a future, a list of futures for more than one value, or None for none."""
+        task.signature.check(args, kwargs)
+        with self._lock:
+            execution = Execution(self._calls + 1, task.name, task.returns.count)
+            call, written = self._describe(task, args, kwargs, execution)
+            self._submitter.submit(call, self._objects.current)
+            self._calls += 1
+            for output, datum in enumerate(written, task.returns.count):
+                self._objects.write(datum, Version(execution, output))
+        count, cls = task.returns
+        if count == 0:
+            return None
+        futures = [Future(Version(execution, output), cls if output == 0 else None) for output in range(count)]
+        return futures[0] if count == 1 else futures
+
+    def _describe(
+        self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any], execution: Execution
+    ) -> tuple[TaskCall, list[Any]]:
+        """Return the call and the data that it writes, in the order of its outputs after the returned ones."""
+        values: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+        writes: list[int | str] = []
+        written: list[Any] = []
+        after: list[Execution] = []
+        files: list[FileUse] = []
+        if not task.signature.only_reads:
+            for place, use in task.signature.uses(args, kwargs):
+                if use.kind is Kind.FILE:
+                    values[place] = self._use_file(task, place, values[place], use, execution, files, after)
+                else:
+                    writes.append(place)
+                    written.append(values[place])
+        current = self._objects.current
+        for place, value in values.items():
+            if (version := current(value)) is not None:
+                values[place] = version
+        execution.outputs += len(writes)
+        sent = tuple(values[position] for position in range(len(args))), {name: values[name] for name in kwargs}
+        call = TaskCall(
+            execution, task, *sent, returns=task.returns.count, writes=tuple(writes), after=tuple(after),
+            files=tuple(files),
+        )  # fmt: skip
+        return call, written
+
+    def _use_file(
+        self,
+        task: TaskFunction,
+        place: int | str,
+        path: Any,
+        use: Parameter,
+        execution: Execution,
+        files: list[FileUse],
+        after: list[Execution],
+    ) -> str:
+        if not isinstance(path, (str, os.PathLike)):
+            raise ArgumentError(
+                f"{task.name}: parameter {task.signature.parameter_at(place)!r} is declared {use!r}, so it takes a path; "
+                f"it was given {path!r} of type {type(path).__name__}."
+            )
+        path = os.fspath(path)
+        if use.direction is Direction.IN:
+            path, writer = self._files.read(path, execution)
+        else:
+            file, writer = self._files.write(path, execution, reads=use.direction is Direction.INOUT)
+            files.append(file)
+            path = file.path
+        if writer is not None:
+            after.append(writer)
+        return path
+
+    def wait_on(self, objects: tuple[Any, ...]) -> Any:
+        """Return the values of futures and of objects that tasks have written, in the same containers."""
+        with self._lock:
+            versions: dict[Version, None] = {}
+            for datum in objects:
+                self._collect(datum, versions)
+            wanted = list(versions)
+        values = dict(zip(wanted, self._submitter.fetch(wanted), strict=True)) if wanted else {}
+        results = [self._replace(datum, values) for datum in objects]
+        return results[0] if len(results) == 1 else results
+
+    def _collect(self, datum: Any, versions: dict[Version, None]) -> None:
+        if (version := self._objects.current(datum)) is not None:
+            versions[version] = None
+        elif type(datum) in (list, tuple):
+            for item in datum:
+                self._collect(item, versions)
+        elif type(datum) is dict:
+            for item in datum.values():
+                self._collect(item, versions)
+
+    def _replace(self, datum: Any, values: dict[Version, Any]) -> Any:
+        if (version := self._objects.current(datum)) is not None:
+            return values[version]
+        if type(datum) in (list, tuple):
+            items = [self._replace(item, values) for item in datum]
+            changed = any(new is not old for new, old in zip(items, datum, strict=True))
+            return type(datum)(items) if changed else datum
+        if type(datum) is dict:
+            pairs = {key: self._replace(item, values) for key, item in datum.items()}
+            return pairs if any(pairs[key] is not datum[key] for key in datum) else datum
+        return datum
+
+    def barrier(self) -> None:
+        """Wait for all tasks; raise the exception of one that failed and that nobody has seen."""
+        self._submitter.wait(None)
+
+    def settle_file(self, path: str | os.PathLike[str], for_writing: bool = False) -> None:
+        """Wait for the last writer of a file and bring its version into place."""
+        with self._lock:
+            self._files.settle(os.fspath(path), self._submitter.wait, for_writing)
+
+    def settle_all_files(self) -> None:
+        """Bring every file into place that can be; a file whose writer failed stays as it was."""
+        with self._lock:
+            for path in self._files.known():
+                try:
+                    self._files.settle(path, self._submitter.wait)
+                except Exception:  # its writer failed: told by the submitter at the end of the run
+                    continue
+
+    def delete_object(self, datum: Any) -> bool:
+        """Stop tracking an object, so that its versions can be freed; return whether it was tracked."""
+        with self._lock:
+            return self._objects.forget(datum)

@@ -1,0 +1,116 @@
+"""How many values a task returns: from `returns=`, the type hint, or the `return` statements."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+from runmem.errors import TaskDeclarationError
+
+__all__ = ["Returns", "declared_returns"]
+
+
+class Returns(typing.NamedTuple):
+    """Number of returned values and, where a class was declared, the class of the first."""
+
+    count: int
+    cls: type | None = None
+
+
+def declared_returns(function: Callable[..., Any], declared: Any, where: str) -> Returns:
+    """Return what a task returns.
+
+    Parameters
+    ----------
+    declared
+        An int, a type, a tuple or list of types, a string (a number, the name of a global, or a type's name), or None
+        when `returns=` is absent.
+
+    Raises
+    ------
+    TaskDeclarationError
+        For a value that is none of these.
+    """
+    if declared is None:
+        return _inferred(function)
+    if isinstance(declared, str):
+        declared = _from_text(function, declared, where)
+    if isinstance(declared, bool) or declared is None:
+        raise TaskDeclarationError(f"{where}: returns={declared!r} is neither a number nor a type.")
+    if isinstance(declared, int):
+        if declared < 0:
+            raise TaskDeclarationError(f"{where}: returns={declared} is negative.")
+        return Returns(declared)
+    if isinstance(declared, (tuple, list)):
+        return Returns(len(declared), _class_of(declared[0]) if declared else None)
+    if isinstance(declared, type) or typing.get_origin(declared) is not None or callable(declared):
+        return Returns(1, _class_of(declared))
+    raise TaskDeclarationError(f"{where}: returns={declared!r} is neither a number nor a type, a list of types or a name.")
+
+
+def _from_text(function: Callable[..., Any], text: str, where: str) -> Any:
+    text = text.strip()
+    if text.isdecimal():
+        return int(text)
+    value = getattr(function, "__globals__", {}).get(text, getattr(builtins, text, None))
+    if value is None:
+        raise TaskDeclarationError(
+            f"{where}: returns={text!r} is neither a number nor the name of a global that is defined above the task."
+        )
+    return value
+
+
+def _class_of(declared: Any) -> type | None:
+    """Return a class of the user's, whose task methods can be called on the future; built-in types have none."""
+    return declared if isinstance(declared, type) and declared.__module__ != "builtins" else None
+
+
+def _inferred(function: Callable[..., Any]) -> Returns:
+    hint = getattr(function, "__annotations__", {}).get("return", inspect.Parameter.empty)
+    if hint is None or hint in ("None", type(None)):
+        return Returns(0)
+    if hint is not inspect.Parameter.empty:
+        parts = typing.get_args(hint)
+        if typing.get_origin(hint) is tuple and parts and Ellipsis not in parts:
+            return Returns(len(parts), _class_of(parts[0]))
+        return Returns(1, _class_of(hint))
+    return Returns(_count_in_source(function))
+
+
+def _count_in_source(function: Callable[..., Any]) -> int:
+    """Return 0 without a `return` that has a value, n where each gives a tuple of n, else 1."""
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, types.CodeType) or function.__name__ == "<lambda>":
+        return 1
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
+    except (OSError, SyntaxError, TypeError):
+        return 1
+    body = next((node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
+    if body is None:
+        return 1
+    values = [node.value for node in _own_returns(body) if node.value is not None]
+    values = [value for value in values if not (isinstance(value, ast.Constant) and value.value is None)]
+    if not values:
+        return 0
+    sizes = {len(value.elts) if isinstance(value, ast.Tuple) else 1 for value in values}
+    starred = any(isinstance(item, ast.Starred) for v in values if isinstance(v, ast.Tuple) for item in v.elts)
+    return sizes.pop() if len(sizes) == 1 and not starred else 1
+
+
+def _own_returns(body: ast.AST) -> list[ast.Return]:
+    """Return the `return` statements of a function, without those of functions defined inside it."""
+    found, waiting = [], list(ast.iter_child_nodes(body))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Return):
+            found.append(node)
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            waiting.extend(ast.iter_child_nodes(node))
+    return found

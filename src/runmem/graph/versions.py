@@ -1,0 +1,43 @@
+"""Which version of each datum is the current one. Pure: knows no cluster and runs nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from runmem.graph.call import Version
+from runmem.graph.future import Future
+
+__all__ = ["ObjectVersions"]
+
+
+class ObjectVersions:
+    """The current versions of the program's objects that tasks have written.
+
+    An object is known by its identity in the program and kept alive until it is deleted, so that its identity is not
+    given to another one. Objects that tasks only read are not kept: they are read anew at each call.
+    """
+
+    def __init__(self) -> None:
+        self._written: dict[int, tuple[Any, Version]] = {}
+
+    def current(self, datum: Any) -> Version | None:
+        """Return the version that a reader gets now; None: the object itself, no task has written it."""
+        if type(datum) is Future:
+            return datum.version
+        found = self._written.get(id(datum))
+        return found[1] if found is not None else None
+
+    def write(self, datum: Any, version: Version) -> None:
+        """Make `version` the current one of `datum`."""
+        if type(datum) is Future:
+            datum.version = version
+        else:
+            self._written[id(datum)] = (datum, version)
+
+    def forget(self, datum: Any) -> bool:
+        """Stop tracking an object; return whether it was tracked."""
+        return self._written.pop(id(datum), None) is not None
+
+    def __bool__(self) -> bool:
+        """Whether any object is tracked."""
+        return bool(self._written)

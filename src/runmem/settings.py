@@ -1,0 +1,156 @@
+"""Settings of a run, resolved in one place: defaults < `dask.config` < environment < command line."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from runmem.errors import SettingError
+from runmem.units import parse_bytes
+
+__all__ = ["Settings", "resolve"]
+
+LOG_LEVELS = ("off", "info", "debug")
+
+
+def _flag(value: Any) -> bool:
+    text = str(value).strip().lower()
+    if text in ("1", "true", "yes", "on"):
+        return True
+    if text in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("expected true or false")
+
+
+def _seconds(value: Any) -> float:
+    seconds = float(value)
+    if not 0.01 <= seconds <= 3600:
+        raise ValueError("expected from 0.01 to 3600 seconds")
+    return seconds
+
+
+def _count(value: Any) -> int:
+    count = int(value)
+    if count < 1:
+        raise ValueError("expected a whole number, 1 or more")
+    return count
+
+
+def _memory(value: Any) -> int:
+    size = parse_bytes(value)
+    if size < 32 * 1024**2:
+        raise ValueError("a worker needs at least 32MiB")
+    return size
+
+
+def _address(value: Any) -> str:
+    if not re.fullmatch(r"(\w+://)?[^\s/:]+:\d+|\w+://\S+", str(value)):
+        raise ValueError("expected an address such as tcp://10.0.0.5:8786")
+    return str(value)
+
+
+def _log_level(value: Any) -> str:
+    if value not in LOG_LEVELS:
+        raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
+    return str(value)
+
+
+def _path(value: Any) -> Path:
+    return Path(str(value)).expanduser()
+
+
+def _setting(
+    default: Any, parse: Callable[[Any], Any], option: str, *environment: str
+) -> Any:  # a dataclass field, typed as its value
+    return field(default=default, metadata={"parse": parse, "option": option, "environment": environment})
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user can set about a run.
+
+    Attributes
+    ----------
+    python_memory_profile : bool
+        Whether memory is measured.
+    memory_interval_s : float
+        Seconds between two readings of the node sampler.
+    workers : int or None
+        Worker processes of the embedded cluster; None: one a core.
+    worker_memory_bytes : int or None
+        Memory limit of a worker; None: its share of what the machine allows.
+    scheduler : str or None
+        Address of a Dask scheduler to use instead of the embedded cluster.
+    log_level : str
+        ``off``, ``info`` or ``debug`` (shows the workers' `@profile` reports).
+    env_script : Path or None
+        Shell script sourced before workers start.
+    run_folder : Path
+        Where run directories are made.
+    worker_profile_path : Path or None
+        Where the `.dat` traces go; None: the folder the program was started from.
+    malloc_trim : bool
+        Whether the C allocator gives free memory back before each task.
+    """
+
+    python_memory_profile: bool = _setting(False, _flag, "--python_memory_profile", "RUNMEM_PYTHON_MEMORY_PROFILE")
+    memory_interval_s: float = _setting(0.1, _seconds, "--memory_interval", "RUNMEM_MEMORY_INTERVAL")
+    workers: int | None = _setting(None, _count, "--workers", "RUNMEM_WORKERS")
+    worker_memory_bytes: int | None = _setting(None, _memory, "--worker_memory", "RUNMEM_WORKER_MEMORY")
+    scheduler: str | None = _setting(None, _address, "--scheduler", "RUNMEM_SCHEDULER")
+    log_level: str = _setting("off", _log_level, "--log_level", "RUNMEM_LOG_LEVEL")
+    env_script: Path | None = _setting(None, _path, "--env_script", "RUNMEM_ENV_SCRIPT")
+    run_folder: Path = _setting(Path("runmem_runs"), _path, "--run_folder", "RUNMEM_RUN_FOLDER")
+    worker_profile_path: Path | None = _setting(
+        None, _path, "--worker_profile_path", "RUNMEM_WORKER_PROFILE_PATH", "COMPSS_WORKER_PROFILE_PATH"
+    )
+    malloc_trim: bool = _setting(False, _flag, "--malloc_trim", "RUNMEM_MALLOC_TRIM")
+
+    def describe(self) -> dict[str, Any]:
+        """Return the settings as JSON values, for the record of the run."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
+
+
+def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """Return the settings of a run.
+
+    Parameters
+    ----------
+    given : mapping
+        Values from the command line or from `runmem.session`, by field name; None counts as not given.
+    environment : mapping, optional
+        Default `os.environ`.
+
+    Raises
+    ------
+    SettingError
+        For a value that cannot be used, with the place it came from.
+    """
+    from dask import config  # here, so that a worker that only needs the class does not pay for it
+
+    environment = os.environ if environment is None else environment
+    known = {f.name: f for f in fields(Settings)}
+    if unknown := [name for name in given if name not in known]:
+        raise SettingError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(known)}.")
+    values = {}
+    for name, setting in known.items():
+        places: list[tuple[str, Any]] = [(setting.metadata["option"], given.get(name))]
+        places += [(f"environment variable {key}", environment.get(key)) for key in setting.metadata["environment"]]
+        places += [(f"dask configuration runmem.{name}", config.get(f"runmem.{name}", None))]
+        for place, value in places:
+            if value is not None and value != "":
+                values[name] = _parsed(setting.metadata["parse"], value, place)
+                break
+    return Settings(**values)
+
+
+def _parsed(parse: Callable[[Any], Any], value: Any, place: str) -> Any:
+    try:
+        return parse(value)
+    except (ValueError, TypeError) as error:
+        raise SettingError(f"{place}: {value!r} cannot be used: {error}.") from None
