@@ -189,7 +189,7 @@ def cgroup_limits(folders: list[CgroupFolder]) -> list[MemoryLimit]:
     limits = []
     for folder in folders:
         text = _read(folder.limit_file).strip()
-        if text.isdigit() and 0 < int(text) < _UNLIMITED:  # version 2 says "max"
+        if text.isdecimal() and 0 < int(text) < _UNLIMITED:  # version 2 says "max"
             limits.append(MemoryLimit(int(text), f"cgroup v{folder.version} {folder.path}"))
     return limits
 

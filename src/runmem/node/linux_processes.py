@@ -170,6 +170,8 @@ class LinuxProcesses:
 
     def _owner(self, pid: int) -> int | None:
         """Return the living member that `pid` counts with."""
+        if pid in self._former:
+            return None
         parent = self._parents.get(pid, 0)
         for _ in range(_DEEPEST):
             member = self._members.get(parent)

@@ -69,7 +69,7 @@ class PsProcesses:
 
     def _owner(self, pid: int, table: dict[int, tuple[int, int]]) -> int | None:
         """Return the member that `pid`, not a member itself, counts with."""
-        if pid in self._members:
+        if pid in self._members or pid in self._former:
             return None
         seen = set()
         while pid in table and pid not in seen:

@@ -5,6 +5,7 @@ Standard library only, and without the package: see `runmem.node`. The lines are
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 __all__ = ["TraceFile"]
@@ -56,13 +57,13 @@ class TraceFile:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
-        try:
+        with contextlib.suppress(OSError):
             if self._rest:
                 self._write(descriptor, self._rest)
-            if self._rest and os.lseek(descriptor, 0, os.SEEK_CUR) == os.fstat(descriptor).st_size:
-                os.ftruncate(descriptor, os.fstat(descriptor).st_size - self._torn)
-        except OSError:
-            pass
+        with contextlib.suppress(OSError):
+            size = os.fstat(descriptor).st_size
+            if self._rest and os.lseek(descriptor, 0, os.SEEK_CUR) == size:
+                os.ftruncate(descriptor, size - self._torn)
         os.close(descriptor)
 
     def _open(self) -> int:

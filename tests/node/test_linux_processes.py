@@ -1,0 +1,209 @@
+"""The memory of processes and their descendants, from /proc."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runmem.node.linux_processes import LinuxProcesses
+from runmem.node.members import Member, start_ticks
+from runmem.node.sampler import total_bytes
+from runmem.units import MIB
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs Linux's /proc")
+
+CHILD = f"import subprocess; child = subprocess.Popen([{sys.executable!r}, '-c', {{!r}}], stdout=subprocess.PIPE)"
+HOLD = "x = b'x' * ({} << 20); print('ready', flush=True); import time; time.sleep(600)"
+
+
+def has_child(process: object, mebibytes: int) -> None:
+    process.do(CHILD.format(HOLD.format(mebibytes)))  # type: ignore[attr-defined]
+    process.do("child.stdout.readline()")  # type: ignore[attr-defined]
+
+
+def resident(pid: int, field: str = "Rss") -> int:
+    match = re.search(rf"^{field}:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
+    assert match is not None
+    return int(match.group(1)) * 1024
+
+
+def member(pid: int, *, descendants: bool = True) -> Member:
+    return Member(pid, start_ticks(pid), "a.dat", f"worker-{pid}", descendants=descendants)
+
+
+def settled(processes: LinuxProcesses) -> None:
+    """Look for descendants until all are found and counted: twice, the scan not being held back by its share."""
+    for _ in range(2):
+        processes._scan_due = 0.0
+        processes.refresh()
+
+
+def of(processes: LinuxProcesses, pid: int) -> int:
+    tree = processes.tree(pid)
+    assert tree is not None
+    return sum(tree)
+
+
+def test_a_single_process_has_its_resident_set_size(start: Callable) -> None:
+    worker = start()
+    processes = LinuxProcesses()
+    processes.watch([member(worker.pid)])
+    before = of(processes, worker.pid)
+    worker.do("x = b'x' * (100 << 20)")
+    after = of(processes, worker.pid)
+    assert abs(after - resident(worker.pid)) < MIB
+    assert 100 * MIB <= after - before < 101 * MIB
+
+
+def test_a_child_started_by_any_thread_counts_with_the_process(start: Callable) -> None:
+    worker = start()
+    worker.do("import subprocess, threading")
+    processes = LinuxProcesses()
+    processes.watch([member(worker.pid)])
+    settled(processes)
+    alone = of(processes, worker.pid)
+    start_child = CHILD.format(HOLD.format(60)).replace("child =", "globals()['child'] =")
+    worker.do(f"t = threading.Thread(target=exec, args=({start_child!r}, globals())); t.start(); t.join()")
+    worker.do("child.stdout.readline()")
+    settled(processes)
+    assert 60 * MIB <= of(processes, worker.pid) - alone < 75 * MIB
+    worker.do("child.kill(); child.wait()")
+    assert abs(of(processes, worker.pid) - alone) < 2 * MIB
+
+
+def test_a_grandchild_counts_also_after_its_parent_died(start: Callable) -> None:
+    worker = start()
+    inner = CHILD.format(HOLD.format(60)) + "; child.stdout.readline(); print('ready', flush=True); input()"
+    worker.do(f"import subprocess; p = subprocess.PIPE; a = [{sys.executable!r}, '-c', {inner!r}]")
+    worker.do("child = subprocess.Popen(a, stdin=p, stdout=p); child.stdout.readline()")
+    processes = LinuxProcesses()
+    processes.watch([member(worker.pid)])
+    settled(processes)
+    assert of(processes, worker.pid) > 70 * MIB
+    worker.do("child.kill(); child.wait()")
+    settled(processes)
+    assert of(processes, worker.pid) > 65 * MIB
+    orphans = processes._trees[worker.pid][1:]
+    worker.kill()
+    assert processes.tree(worker.pid) is None
+    for pid in orphans:
+        os.kill(pid, 9)
+
+
+def test_a_child_that_is_watched_itself_does_not_count_with_its_parent(start: Callable) -> None:
+    master = start()
+    has_child(master, 60)
+    processes = LinuxProcesses()
+    processes.watch([member(master.pid)])
+    settled(processes)
+    assert of(processes, master.pid) > 60 * MIB
+    (child,) = processes._trees[master.pid][1:]
+    processes.watch([member(master.pid), member(child)])
+    assert of(processes, master.pid) < 30 * MIB
+    assert of(processes, child) > 60 * MIB
+
+
+def test_a_worker_that_left_is_not_its_parents_memory(start: Callable) -> None:
+    master = start()
+    has_child(master, 60)
+    processes = LinuxProcesses()
+    processes.watch([member(master.pid)])
+    settled(processes)
+    (child,) = processes._trees[master.pid][1:]
+    processes.watch([member(master.pid), member(child)])
+    processes.watch([member(master.pid)])
+    settled(processes)
+    assert of(processes, master.pid) < 30 * MIB
+    assert processes.tree(child) is None
+
+
+def test_descendants_can_be_left_out(start: Callable) -> None:
+    master = start()
+    has_child(master, 60)
+    processes = LinuxProcesses()
+    processes.watch([member(master.pid, descendants=False)])
+    settled(processes)
+    assert of(processes, master.pid) < 30 * MIB
+
+
+def test_a_sampler_started_by_a_watched_process_does_not_count(start: Callable, tmp_path: Path) -> None:
+    import runmem.node.sampler as sampler
+
+    master = start()
+    master.do("import subprocess")
+    processes = LinuxProcesses()
+    processes.watch([member(master.pid)])
+    settled(processes)
+    alone = of(processes, master.pid)
+    command = [sys.executable, "-S", "-E", sampler.__file__, str(tmp_path)]
+    master.do(f"child = subprocess.Popen({command!r})")
+    settled(processes)
+    assert master.pid in processes._parents.values()  # the child was seen
+    assert abs(of(processes, master.pid) - alone) < MIB
+    master.do("child.kill(); child.wait()")
+
+
+@pytest.mark.parametrize("reap", [False, True], ids=["zombie", "reaped"])
+def test_a_process_that_was_killed_has_no_reading(start: Callable, eventually: Callable, reap: bool) -> None:
+    worker = start()
+    processes = LinuxProcesses()
+    processes.watch([member(worker.pid)])
+    assert processes.tree(worker.pid) is not None
+    worker.kill(reap=reap)
+    eventually(lambda: processes.tree(worker.pid) is None)
+    processes.watch([member(worker.pid)])
+    assert processes.tree(worker.pid) is None
+
+
+def test_a_later_process_with_the_number_of_a_member_is_not_the_member(start: Callable) -> None:
+    worker = start()
+    processes = LinuxProcesses()
+    processes.watch([Member(worker.pid, (start_ticks(worker.pid) or 0) - 1, "a.dat")])
+    assert processes.tree(worker.pid) is None
+
+
+def test_a_file_in_proc_is_read_only_while_processes_start(start: Callable) -> None:
+    processes = LinuxProcesses()
+    processes.watch([member(start().pid)])
+    settled(processes)
+    open_before = len(os.listdir("/proc/self/fd"))
+    for _ in range(100):
+        processes.refresh()
+    assert len(os.listdir("/proc/self/fd")) == open_before
+    processes.watch([])
+    assert len(os.listdir("/proc/self/fd")) == open_before - 1
+
+
+def test_the_total_of_processes_that_share_libraries_is_nearer_the_truth_than_the_sum(start: Callable) -> None:
+    workers = [start() for _ in range(4)]
+    for number, worker in enumerate(workers):
+        worker.do("import numpy")
+        worker.do(f"x = numpy.ones({number + 1} << 20)")
+    processes = LinuxProcesses()
+    processes.watch([member(worker.pid) for worker in workers])
+    trees = [tree for worker in workers if (tree := processes.tree(worker.pid)) is not None]
+    true = sum(resident(worker.pid, "Pss") for worker in workers)
+    summed = sum(map(sum, trees))
+    error = total_bytes(trees) - true
+    print(f"true {true / MIB:.1f} MiB, total {error / MIB:+.1f} MiB, sum of RSS {(summed - true) / MIB:+.1f} MiB")
+    assert abs(error) < 0.1 * true
+    assert abs(error) < abs(summed - true)
+
+
+def test_descendants_are_found_where_the_kernels_last_process_number_is_not_told(start: Callable) -> None:
+    worker = start()
+    processes = LinuxProcesses()
+    processes._loadavg = None
+    processes.watch([member(worker.pid)])
+    processes.refresh()
+    has_child(worker, 60)
+    due = time.monotonic() + 30
+    while of(processes, worker.pid) < 60 * MIB:
+        processes.refresh()
+        assert time.monotonic() < due

@@ -1,0 +1,52 @@
+"""The memory of processes and their descendants, from ps."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from runmem.node.members import Member
+from runmem.node.ps_processes import PsProcesses
+from runmem.units import MIB
+
+pytestmark = pytest.mark.skipif(shutil.which("ps") is None, reason="ps is not installed")
+
+HOLD = "x = b'x' * (60 << 20); print('ready', flush=True); import time; time.sleep(600)"
+
+
+def sizes(members: list[Member]) -> list[int | None]:
+    processes = PsProcesses()
+    processes.watch(members)
+    processes.refresh()
+    trees = [processes.tree(member.pid) for member in members]
+    return [None if tree is None else sum(tree) for tree in trees]
+
+
+def test_a_process_and_its_children_are_summed_and_one_that_ended_has_no_reading(start: Callable) -> None:
+    worker, ended = start(), start()
+    (alone,) = sizes([Member(worker.pid, None, "a.dat")])
+    worker.do(f"import subprocess; child = subprocess.Popen([{sys.executable!r}, '-c', {HOLD!r}], stdout=-1)")
+    worker.do("child.stdout.readline()")
+    ended.kill()
+    together, none = sizes([Member(worker.pid, None, "a.dat"), Member(ended.pid, None, "a.dat")])
+    (left_out,) = sizes([Member(worker.pid, None, "a.dat", descendants=False)])
+    assert alone is not None
+    assert together is not None
+    assert left_out is not None
+    assert 60 * MIB < together - alone < 80 * MIB
+    assert abs(left_out - alone) < 5 * MIB
+    assert none is None
+
+
+def test_a_zombie_has_no_reading(start: Callable, eventually: Callable) -> None:
+    worker = start()
+    worker.kill(reap=False)
+    eventually(lambda: sizes([Member(worker.pid, None, "a.dat")]) == [None])
+
+
+def test_the_values_say_that_they_are_sums() -> None:
+    assert "sums of resident set sizes" in PsProcesses.note
+    assert PsProcesses.least_interval_s == 1.0
