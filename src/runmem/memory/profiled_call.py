@@ -91,7 +91,10 @@ class CallMeasurement:
         try:
             yield
         finally:
-            tracer.end(table)
+            try:
+                tracer.end(table)
+            except Exception as error:  # another tool freed our number of sys.monitoring
+                table.reason = f"the tracing of the lines was ended from outside: {error}"
 
     def report(self, precision: int, stream: TextIO | None) -> None:
         """End the measurement and emit its report."""

@@ -160,7 +160,10 @@ class MonitoringTracer:
                     self._loops = {loop: line for loop, line in self._loops.items() if loop[0] != key}
 
     def _on_line(self, code: CodeType, line: int) -> None:
-        table = self._thread.table_of(code)
+        tables = self._thread.tables
+        table = tables[-1] if tables else None
+        if table is not None and id(code) not in table.codes:  # the lookup is left out where it is not needed
+            table = self._thread.table_of(code)
         if table is not None:
             table.line(id(sys._getframe(1)), line)
 
