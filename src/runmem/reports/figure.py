@@ -184,7 +184,7 @@ def _draw_memory(axis: Axes, panel: Panel, zero_s: float) -> None:
     if len(by_height) > _MOST_NAMED:
         axis.plot([], [], color="#bbbbbb", label=f"{len(by_height) - _MOST_NAMED} more workers")
     highest = max([trace.peak_bytes or 0, *(int(sizes.max(initial=0)) for _, (_, sizes) in by_height)])
-    highest = max(highest, _mark_peaks(axis, panel, zero_s))
+    highest = max(highest, _mark_peaks(axis, panel, zero_s), *(record.last_bytes or 0 for record in panel.killed), 0)
     notes = [f"peak {format_bytes(trace.peak_bytes)}"]
     if panel.limit_bytes is not None:
         if panel.limit_bytes <= 1.6 * highest:

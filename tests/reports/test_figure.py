@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import re
+
+import matplotlib.image
+import pytest
+
+from runmem.errors import SettingError
+from runmem.formats.mprof import child_line, mem_line
+from runmem.reports.figure import draw, panel_of_trace, panels_of_run
+from runmem.store.run import read_run
+from runmem.units import MIB
+
+START = 1_790_000_000.0
+
+
+def svg_text(path) -> str:
+    """Matplotlib writes each text of an SVG file as a comment beside its outlines."""
+    return "\n".join(re.findall(r"<!-- (.*?) -->", path.read_text()))
+
+
+def test_the_figure_shows_node_workers_limit_tasks_and_the_killed_one(write_run, record, killed, tmp_path):
+    run = read_run(write_run([record(1), record(2, name="merge"), killed]).root)
+    text = svg_text(draw(panels_of_run(run), tmp_path / "run.svg", "wordcount_01", START))
+    for label in ("n1: peak 170.0 MiB", "master: peak 104.0 MiB", "worker 10", "node, all processes", "count_words",
+                  "merge", "killed", "big", "limit of a worker: 512.0 MiB", "exact peak of a task", "memory (MiB)",
+                  "time since the start (s)"):  # fmt: skip
+        assert label in text
+
+
+def test_a_png_is_a_picture_that_is_not_empty(write_run, record, tmp_path):
+    path = draw(panels_of_run(read_run(write_run([record(1)]).root)), tmp_path / "new" / "run.png")
+    picture = matplotlib.image.imread(path)
+    assert picture.shape[1] > 1000
+    assert picture[..., :3].std() > 0.02
+
+
+def test_a_limit_far_above_is_told_and_not_drawn(write_run, record, tmp_path):
+    nodes = {"n1": {"limit_bytes": 8000 * MIB}}
+    run = read_run(write_run([record(1)], nodes=nodes).root)
+    text = svg_text(draw(panels_of_run(run), tmp_path / "run.svg"))
+    assert "n1: peak 170.0 MiB, limit of a worker 7.8 GiB" in text
+    assert "limit of a worker:" not in text
+
+
+def test_the_fullest_node_comes_first_and_the_master_last(write_run, record):
+    run = write_run([record(1)])
+    (run.traces / "n2.dat").write_bytes(mem_line(999 * MIB, START))
+    assert [panel.title for panel in panels_of_run(read_run(run.root))] == ["n2", "n1", "master"]
+
+
+def test_many_nodes_are_cut_to_the_fullest_and_the_figure_says_so(write_run, record, tmp_path):
+    run = write_run([record(1)])
+    for number in range(10):
+        (run.traces / f"m{number}.dat").write_bytes(mem_line((200 + number) * MIB, START))
+    text = svg_text(draw(panels_of_run(read_run(run.root)), tmp_path / "run.svg", "run"))
+    assert "run (the fullest 6 of 12 traces)" in text
+    assert "m9: peak" in text
+    assert "m3: peak" not in text
+
+
+def test_many_workers_are_drawn_and_the_highest_are_named(tmp_path):
+    path = tmp_path / "n1.dat"
+    lines = [child_line(f"worker-{100 + w}", (10 + w) * MIB, START + t) for t in range(3) for w in range(64)]
+    path.write_bytes(b"".join(lines) + mem_line(900 * MIB, START) + mem_line(950 * MIB, START + 2))
+    text = svg_text(draw([panel_of_trace(path)], tmp_path / "n1.svg"))
+    assert "56 more workers" in text
+    assert "worker 163" in text
+    assert "worker 155" not in text
+
+
+def test_a_single_sample_can_be_drawn(tmp_path):
+    path = tmp_path / "n1.dat"
+    path.write_bytes(mem_line(0, START))
+    assert draw([panel_of_trace(path)], tmp_path / "n1.png").stat().st_size > 1000
+
+
+def test_a_run_without_traces_cannot_be_drawn(write_run, record):
+    run = write_run([record(1)])
+    for path in run.traces.iterdir():
+        path.unlink()
+    with pytest.raises(SettingError, match="no trace to draw"):
+        panels_of_run(read_run(run.root))
+
+
+@pytest.mark.parametrize("name", ["run.xyz", "file/run.png"])
+def test_a_figure_that_cannot_be_written_names_its_file(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "n1.dat"
+    path.write_bytes(mem_line(MIB, START))
+    with pytest.raises(SettingError, match=re.escape(name)):
+        draw([panel_of_trace(path)], tmp_path / name)

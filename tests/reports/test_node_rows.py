@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runmem.formats.mprof import read_trace
+from runmem.reports.node_rows import node_rows, trace_owner
+from runmem.units import GIB, MIB
+
+
+@pytest.fixture
+def trace(tmp_path: Path):
+    def make(text: str):
+        path = tmp_path / "trace.dat"
+        path.write_text(text)
+        return read_trace(path)
+
+    return make
+
+
+def test_a_node_has_its_peak_against_its_memory_and_its_top_worker_against_the_limit(trace, record):
+    traces = {"n1.dat": trace("MEM 100 1000\nMEM 300 1001\nMEM 200 1002\nCHLD worker-1 150 1001\n")}
+    nodes = {"n1": {"memory_bytes": 600 * MIB, "limit_bytes": 200 * MIB, "limit_source": "cgroup"}}
+    (row,) = node_rows([record(1, peak_bytes=50 * MIB)], traces, nodes)
+    assert (row.peak_bytes, row.peak_time_s, row.memory_fraction) == (300 * MIB, 1001.0, 0.5)
+    assert (row.worker_peak_bytes, row.limit_bytes, row.limit_fraction) == (150 * MIB, 200 * MIB, 0.75)
+
+
+def test_the_top_worker_may_be_known_from_a_record_where_the_samples_missed_it(trace, record):
+    traces = {"n1.dat": trace("MEM 100 1000\nCHLD worker-10 90 1000\n")}
+    (row,) = node_rows([record(1, peak_bytes=400 * MIB)], traces, {})
+    assert row.worker_peak_bytes == 400 * MIB
+
+
+def test_a_node_without_a_trace_has_a_row_with_what_is_known(record):
+    (row,) = node_rows([record(1, limit_bytes=512 * MIB)], {}, {})
+    assert (row.node, row.peak_bytes, row.memory_fraction, row.limit_bytes) == ("n1", None, None, 512 * MIB)
+
+
+def test_the_master_comes_first_and_is_held_against_the_memory_of_its_host(trace):
+    traces = {"a.dat": trace("MEM 1 1\n"), "mprofile_20260921132320.dat": trace("MEM 512 1\n")}
+    rows = node_rows([], traces, {"a": {"memory_bytes": GIB}}, master_host="a")
+    assert [row.node for row in rows] == ["master", "a"]
+    assert rows[0].memory_fraction == 0.5
+
+
+def test_what_a_writer_says_of_its_values_travels_with_the_row(trace):
+    (row,) = node_rows([], {"mac.dat": trace("NOTE rss-sum shared pages are counted more than once\nMEM 1 1\n")}, {})
+    assert "rss-sum" in row.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("file", "owner"),
+    [("n1.dat", "n1"), ("my_node.dat", "my node"), ("mprofile_20260921132320.dat", "master"), ("other.dat", "other")],
+)
+def test_a_trace_belongs_to_the_node_it_is_named_after(file, owner):
+    assert trace_owner(file, ["n1", "my node"]) == owner
+
+
+@pytest.mark.parametrize("odd", [None, "lots", -1, 0])
+def test_an_odd_memory_size_is_taken_as_not_known(odd):
+    (row,) = node_rows([], {}, {"n1": {"memory_bytes": odd, "limit_bytes": odd}})
+    assert (row.memory_bytes, row.limit_bytes) == (None, None)

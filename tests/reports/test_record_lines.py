@@ -1,0 +1,23 @@
+from __future__ import annotations
+
+from runmem.reports.record_lines import record_lines
+
+
+def test_each_record_has_a_line_in_the_order_of_its_start(record):
+    lines = record_lines([record(2), record(1), record(3)])
+    assert [line.split()[0] for line in lines] == ["Call", "1", "2", "3"]
+
+
+def test_a_missing_value_is_a_dash(record):
+    line = record_lines([record(1, peak_bytes=None, end_s=None, status="running")])[1]
+    assert line.split()[5] == "running"
+    assert line.rstrip().endswith("-          -  missing")
+    assert " 0.0 " not in line.replace("0.000 s", "")
+
+
+def test_a_failed_task_names_its_exception(record):
+    assert "failed (KeyError)" in record_lines([record(1, status="failed", exception="KeyError")])[1]
+
+
+def test_no_records_leave_the_titles():
+    assert len(record_lines([])) == 1

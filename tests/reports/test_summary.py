@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import io
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from runmem.reports.summary import RunSummary
+from runmem.store.run import read_run
+from runmem.units import MIB
+
+
+def printed(summary: RunSummary, **console: object) -> str:
+    out = io.StringIO()
+    summary.render(Console(file=out, **console))  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def test_the_summary_of_a_run_tells_tasks_nodes_and_files(write_run, record):
+    run = write_run([record(1), record(2, peak_bytes=200 * MIB), record(3, name="merge", peak_bytes=70 * MIB)])
+    summary = RunSummary.from_run(read_run(run.root))
+    assert [(row.name, row.calls, row.max_peak_bytes) for row in summary.tasks] == [
+        ("count_words", 2, 200 * MIB),
+        ("merge", 1, 70 * MIB),
+    ]
+    assert [(row.node, row.peak_bytes) for row in summary.nodes] == [("master", 104 * MIB), ("n1", 170 * MIB)]
+    assert summary.nodes[1].worker_peak_bytes == 200 * MIB
+    text = printed(summary)
+    assert "wordcount_01: 3 task calls in 5.0 s, exit code 0" in text
+    assert re.search(r"^count_words +2 +0 +200\.0 MiB +200\.0 MiB +150\.0 MiB$", text, re.M)
+    assert re.search(r"^n1 +170\.0 MiB +4\.0 s +1\.0 GiB +17 % +200\.0 MiB +512\.0 MiB +39 %$", text, re.M)
+    assert str(run.root) in text
+
+
+def test_it_ends_with_the_next_commands_to_type(write_run, record):
+    run = write_run([record(1)])
+    lines = printed(RunSummary.from_run(read_run(run.root))).rstrip().splitlines()
+    assert lines[-2].split() == ["mprof", "plot", str(run.traces / "n1.dat")]
+    assert lines[-1].split()[:3] == ["runmem", "report", str(run.root)]
+
+
+def test_a_path_with_a_space_is_quoted_in_the_next_command(tmp_path, write_run, record):
+    run = write_run([record(1)])
+    moved = run.root.rename(tmp_path / "my run")
+    assert f"'{moved}'" in printed(RunSummary.from_run(read_run(moved)))
+
+
+def test_the_trace_in_the_launching_folder_is_named_while_it_is_there(tmp_path, write_run, record):
+    outside = tmp_path / "n1.dat"
+    outside.write_text("MEM 1 1\n")
+    run = write_run([record(1)], trace_files=[str(outside), str(tmp_path / "gone" / "mprofile_20260921132320.dat")])
+    assert RunSummary.from_run(read_run(run.root)).trace_files == [run.traces / "mprofile_20260921132320.dat", outside]
+
+
+def test_a_killed_task_is_named_with_its_last_reading_its_limit_and_the_reason(record, killed):
+    text = printed(RunSummary.from_records([record(1), killed]))
+    assert "wordcount.big, call 17, attempt 2, on n1 (process 10)" in text
+    assert "last reading 490.0 MiB, limit 512.0 MiB (96 %)" in text
+    assert "the kernel ended it: out of memory" in text
+    assert ">=500.0 MiB" in text
+
+
+def test_what_was_lost_and_what_was_skipped_is_said(write_run, record):
+    run = write_run(
+        [record(1)], node_lines=b"LOST 5 1790000009\nMEM 12.3\n\0\0\xff\n", task_lines=b"\x00\xff\n{torn\n",
+        lost=["n2: the node went away"],
+    )  # fmt: skip
+    text = printed(RunSummary.from_run(read_run(run.root)))
+    assert "tasks.jsonl: 2 lines skipped (torn, foreign or binary)" in text
+    assert "n1.dat: 2 lines skipped" in text
+    assert "n1.dat: 5 lines could not be written on the node" in text
+    assert "n2: the node went away" in text
+
+
+def test_a_whole_run_says_nothing_of_losses(write_run, record):
+    assert "Lost" not in printed(RunSummary.from_run(read_run(write_run([record(1)]).root)))
+
+
+def test_a_missing_measurement_is_a_dash_with_its_reason_never_zero(record):
+    text = printed(
+        RunSummary.from_records([record(1, peak_bytes=None, base_bytes=None, method=None, reason="no /proc")])
+    )
+    assert re.search(r"^count_words +1 +0 +- +- +-$", text, re.M)
+    assert "missing: no /proc" in text
+    assert "0 B" not in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "mark", "meaning"),
+    [
+        ({"method": "sampled"}, ">=100.0 MiB", "a lower bound"),
+        ({"shared": True}, "<=100.0 MiB", "an upper bound"),
+        ({"method": "sampled", "shared": True}, "~100.0 MiB", "neither bound"),
+    ],
+)
+def test_a_peak_that_is_not_exact_is_marked_and_explained(record, fields, mark, meaning):
+    text = printed(RunSummary.from_records([record(1, **fields)]))
+    assert mark in text
+    assert meaning in text
+
+
+def test_exact_peaks_are_said_to_be_exact(record):
+    assert "Peaks are exact" in printed(RunSummary.from_records([record(1)]))
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "words"),
+    [(0, "exit code 0"), (3, "exit code 3"), (137, "SIGKILL (exit code 137)"), (None, "no end is recorded")],
+)
+def test_how_the_program_ended_is_said(record, exit_code, words):
+    assert words in printed(RunSummary.from_records([record(1)], provenance={"exit_code": exit_code}))
+
+
+def test_a_narrow_terminal_gets_no_line_that_is_longer(write_run, record, killed):
+    names = ["a_rather_long_name_of_a_function_in_a_pipeline", "merge"]
+    records = [record(i, name=names[i % 2], node=f"node-with-a-long-name-{i % 2}") for i in range(1, 9)]
+    run = write_run([*records, killed])
+    text = printed(RunSummary.from_run(read_run(run.root)), width=80, force_terminal=True, color_system=None)
+    table = text[: text.index("Files")]  # paths are given whole, to be copied
+    assert max(map(len, table.splitlines())) <= 80
+    assert re.search(r"^a_r\S*\.\.\S*ine +4 +0 +0 +100\.0 MiB", text, re.M)
+
+
+def test_in_a_pipe_there_are_only_plain_whole_lines(record):
+    name = "a_name_" * 20
+    text = printed(RunSummary.from_records([record(1, name=name), record(2, name="\x1b[31mred")]))
+    assert name in text
+    assert "\x1b" not in text
+    assert text.isascii()
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_many_tasks_are_cut_to_the_highest_and_the_rest_is_counted(record):
+    summary = RunSummary.from_records([record(i, name=f"task_{i}", peak_bytes=i * MIB) for i in range(1, 51)])
+    assert "and 20 more tasks" in printed(summary)
+    out = io.StringIO()
+    summary.render(Console(file=out), most_rows=None)
+    assert re.search(r"^task_1 ", out.getvalue(), re.M)
+
+
+def test_a_run_without_tasks_says_so():
+    assert "No task ran." in printed(RunSummary.from_records([]))
+
+
+def test_the_summary_as_json_has_null_for_what_is_missing(write_run, record):
+    run = write_run([record(1, peak_bytes=None)], exit_code=None)
+    content = json.loads(json.dumps(RunSummary.from_run(read_run(run.root)).as_dict()))
+    assert content["exit_code"] is None
+    assert content["tasks"][0]["max_peak_bytes"] is None
+    assert content["directory"] == str(run.root)
+
+
+def test_provenance_that_is_not_ours_does_no_harm(write_run, record):
+    run = write_run([record(1)], nodes=[], lost="x", trace_files=7, started_s="now", exit_code="?", host=None)
+    assert "count_words" in printed(RunSummary.from_run(read_run(run.root)))
+
+
+def test_importing_the_summary_loads_neither_rich_nor_matplotlib_nor_numpy():
+    code = "import sys, runmem.reports.summary as s; print(sorted({'rich', 'matplotlib', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
