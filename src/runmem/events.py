@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["TaskRecord", "TaskSubmitted", "TaskStarted", "TaskEnded", "TaskMeasured", "NodeSampled", "ProfileReported", "DataLost"]
+__all__ = [
+    "TaskRecord",
+    "TaskSubmitted",
+    "TaskStarted",
+    "TaskEnded",
+    "TaskMeasured",
+    "NodeSampled",
+    "ProfileReported",
+    "DataLost",
+]
 
 
 @dataclass(frozen=True, slots=True)

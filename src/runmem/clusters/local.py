@@ -19,7 +19,9 @@ __all__ = ["EmbeddedCluster", "environment_of", "worker_count"]
 
 def worker_count(settings: Settings) -> int:
     """Return how many worker processes to start: as asked, else one a core that this process may use."""
-    return settings.workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    return settings.workers or (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
 
 
 def environment_of(script: Path) -> dict[str, str]:
@@ -67,24 +69,28 @@ class EmbeddedCluster(Cluster):
 
     def connect(self) -> Any:
         """Start scheduler and workers."""
+        import dask
         import distributed
 
         try:
-            self._cluster = distributed.LocalCluster(
-                n_workers=self.workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                memory_limit=self.worker_memory_bytes,
-                env=self._environment,
-                silence_logs=logging.ERROR,
-            )
+            # Set before the process starts: it must know that it is a worker when it would import the program.
+            with dask.config.set({"distributed.nanny.pre-spawn-environ.RUNMEM_WORKER": "1"}):
+                self._cluster = distributed.LocalCluster(
+                    n_workers=self.workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    memory_limit=self.worker_memory_bytes,
+                    env=self._environment,
+                    silence_logs=logging.ERROR,
+                )
             self._client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:
             self.close()
             raise ClusterError(
-                f"the embedded cluster of {self.workers} workers did not start: {type(error).__name__}: {error}"
+                f"the embedded cluster of {self.workers} workers did not start: {type(error).__name__}: {error} If a script "
+                "started it with runmem.session, the session must stand below `if __name__ == '__main__':`."
             ) from error
         return self._client
 

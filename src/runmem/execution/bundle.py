@@ -198,4 +198,3 @@ def plan(
     for bundle in list({id(b): b for b in opened.values()}.values()):
         close(bundle)
     return closed
-

@@ -108,13 +108,17 @@ class Replicas:
             if left:
                 self.lost[path] = self.lost.get(path, 0) + sum(len(data) for _, data in left)
                 _cut_torn_end(path, min(offset for offset, _ in left))
-        lost = [DataLost(str(path), f"{size} bytes could not be written (disk full?)") for path, size in self.lost.items()]
+        lost = [
+            DataLost(str(path), f"{size} bytes could not be written (disk full?)") for path, size in self.lost.items()
+        ]
         for path, shown in self.links.items():
             try:
                 if not (shown.exists() and os.path.samefile(path, shown)):
                     shutil.copyfile(path, shown)
             except OSError as error:
-                lost.append(DataLost(str(shown), f"the trace could not be copied here: {error.strerror}; it is in {path}"))
+                lost.append(
+                    DataLost(str(shown), f"the trace could not be copied here: {error.strerror}; it is in {path}")
+                )
         return lost
 
 

@@ -25,7 +25,9 @@ class JoinedCluster(RemoteNodes):
     """A cluster whose workers take part in a run."""
 
     def __init__(self, client: distributed.Client, run: Run, plugins: list[Any]) -> None:
-        super().__init__(client, run.run_id, run.settings.memory_interval_s if run.settings.python_memory_profile else None)
+        super().__init__(
+            client, run.run_id, run.settings.memory_interval_s if run.settings.python_memory_profile else None
+        )
         self._plugins = plugins
 
     def leave(self) -> None:
@@ -51,7 +53,7 @@ def join_cluster(client: distributed.Client, run: Run) -> JoinedCluster:
     on_workers = RunOnWorkers(
         run.run_id, run.app, settings.python_memory_profile, settings.memory_interval_s, settings.malloc_trim,
         import_paths(), max(1, len(workers) // max(1, len(hosts))),
-        quiet=run.quiet_workers,
+        prepare=run.prepare_workers, quiet=run.quiet_workers,
     )  # fmt: skip
     plugins = [RunmemNanny(run.run_id), RunmemWorker(on_workers)]
     for plugin in plugins:

@@ -47,6 +47,8 @@ class Run:
         What was typed, for the record.
     observers : sequence of Observer
         Told of all that happens, beside those that write the run directory.
+    prepare_workers : sequence of str
+        Functions without arguments, as ``module:function``, that each worker calls before its first task.
 
     Raises
     ------
@@ -55,8 +57,14 @@ class Run:
     """
 
     def __init__(
-        self, settings: Settings, app: str, command: Sequence[str], observers: Sequence[Observer] = ()
+        self,
+        settings: Settings,
+        app: str,
+        command: Sequence[str],
+        observers: Sequence[Observer] = (),
+        prepare_workers: Sequence[str] = (),
     ) -> None:
+        self.prepare_workers = tuple(prepare_workers)
         self.settings = settings
         self.app = safe_name(app)
         self.command = list(command)
@@ -70,6 +78,11 @@ class Run:
 
     def start(self) -> Run:
         """Make the run directory, begin to measure, and let task calls go to the cluster."""
+        if "RUNMEM_WORKER" in os.environ:
+            raise SettingError(
+                "this process is a worker that imports the script of its master: put runmem.session below "
+                "`if __name__ == '__main__':`."
+            )
         if current_program() is not None:
             raise SettingError("a run is under way in this process already: end it before you start another.")
         self.directory = RunDirectory.create(self.app, self.settings.run_folder.absolute())
@@ -254,6 +267,4 @@ def _versions() -> dict[str, str]:
 def import_paths() -> tuple[str, ...]:
     """Return the folders that the program imports from, beyond those that every Python of this environment has."""
     prefixes = (sys.prefix, sys.base_prefix)
-    return tuple(
-        os.path.abspath(path or os.getcwd()) for path in sys.path if not path or not path.startswith(prefixes)
-    )
+    return tuple(os.path.abspath(path or os.getcwd()) for path in sys.path if not path or not path.startswith(prefixes))

@@ -69,13 +69,13 @@ def read_spool(run_id: str, offsets: dict[str, int], interval_s: float | None) -
     dead = []
     if interval_s is not None and spool.members.is_dir():
         members = read_members(str(spool.root))
-        dead = [member.pid for member in members if member.start is not None and start_ticks(member.pid) != member.start]
+        dead = [
+            member.pid for member in members if member.start is not None and start_ticks(member.pid) != member.start
+        ]
         if len(dead) < len(members) and not spool.stop.exists():
             ensure_sampler(spool.root, interval_s)
     limit = memory_limit()
-    return SpoolNews(
-        socket.gethostname(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source
-    )
+    return SpoolNews(socket.gethostname(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source)
 
 
 def _whole_lines(path: str, offset: int) -> bytes:

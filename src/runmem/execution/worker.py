@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ class RunOnWorkers:
         Folders from which the program imports.
     workers_a_node : int
         Roughly; shares out the brackets of a node's trace.
+    prepare : tuple of str
+        Functions without arguments, as ``module:function``, that a worker calls first (import aliases).
     quiet : bool
         Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
     """
@@ -72,6 +75,7 @@ class RunOnWorkers:
     malloc_trim: bool = False
     import_paths: tuple[str, ...] = ()
     workers_a_node: int = 1
+    prepare: tuple[str, ...] = ()
     quiet: bool = False
 
 
@@ -223,6 +227,9 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
                 sys.path.insert(0, path)
+        for place in self._run.prepare:
+            module, _, function = place.partition(":")
+            getattr(import_module(module), function)()
         limits = [limit for limit in (worker_memory_limit(worker), memory_limit().limit_bytes) if limit]
         topic = stats_topic(self._run.run_id)
         try:

@@ -51,7 +51,9 @@ def declared_returns(function: Callable[..., Any], declared: Any, where: str) ->
         return Returns(len(declared), _class_of(declared[0]) if declared else None)
     if isinstance(declared, type) or typing.get_origin(declared) is not None or callable(declared):
         return Returns(1, _class_of(declared))
-    raise TaskDeclarationError(f"{where}: returns={declared!r} is neither a number nor a type, a list of types or a name.")
+    raise TaskDeclarationError(
+        f"{where}: returns={declared!r} is neither a number nor a type, a list of types or a name."
+    )
 
 
 def _from_text(function: Callable[..., Any], text: str, where: str) -> Any:

@@ -1,0 +1,1 @@
+"""PyCOMPSs's import paths: `pycompss.api.task` and the others, re-exported from runmem (see `install`)."""

@@ -1,23 +1,17 @@
 """Cost of `@profile` beside memory_profiler in the same run.
 
-python benchmarks/profile.py
+python benchmarks/line_profile.py
 """
 
 from __future__ import annotations
 
 import io
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
-# Started as a script, this folder comes first on the path, and this file would stand in for the standard library's
-# `profile`, which cProfile and others import.
-sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
+import memory_profiler
 
-import memory_profiler  # noqa: E402
-
-from runmem.memory.profile import profile  # noqa: E402
+from runmem.memory.profile import profile
 
 LOOP_LINES = 100_000
 
