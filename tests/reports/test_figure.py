@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import matplotlib.image
 import pytest
@@ -67,6 +70,26 @@ def test_many_workers_are_drawn_and_the_highest_are_named(tmp_path):
     assert "56 more workers" in text
     assert "worker 163" in text
     assert "worker 155" not in text
+
+
+def test_a_total_far_above_its_workers_gets_an_axis_of_its_own_and_large_ones_are_in_gib(tmp_path):
+    path = tmp_path / "n1.dat"
+    path.write_bytes(
+        b"".join(mem_line(9000 * MIB, START + t) + child_line("w", 100 * MIB, START + t) for t in range(3))
+    )
+    text = svg_text(draw([panel_of_trace(path)], tmp_path / "n1.svg"))
+    assert "node (GiB)" in text
+    assert "workers (MiB)" in text
+
+
+def test_the_script_of_the_readmes_figure_draws_the_run_it_is_given(write_run, record, tmp_path):
+    script = Path(__file__).parents[2] / "plots" / "run_figure.py"
+    out = tmp_path / "wordcount.png"
+    subprocess.run([sys.executable, script, write_run([record(1)]).root, out], check=True, capture_output=True)
+    assert out.read_bytes().startswith(b"\x89PNG")
+    failed = subprocess.run([sys.executable, script, tmp_path, out], capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert "not a run directory" in failed.stderr
 
 
 def test_a_single_sample_can_be_drawn(tmp_path):

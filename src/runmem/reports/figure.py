@@ -13,7 +13,7 @@ from runmem.formats.mprof import Trace, read_trace
 from runmem.reports.lanes import Bar, bars_of_brackets, bars_of_records, lanes
 from runmem.reports.node_rows import MASTER, trace_owner
 from runmem.store.run import RunData
-from runmem.units import MIB, format_bytes
+from runmem.units import GIB, MIB, format_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,9 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["Panel", "panels_of_run", "panel_of_trace", "draw"]
 
 _MOST_PANELS = 6
-_MOST_BARS = 4000
+_MOST_EDGED = 2000
+_MOST_BARS = 20_000
 _MOST_NAMED = 8
 _MOST_PEAKS = 300
+_NEAR = 1.6  # a limit up to so many times the highest value is drawn, a higher one is told
+_SPLIT = 4  # a total above so many times the highest worker gets an axis of its own
+_GIB_FROM = 8 * GIB
 _TOTAL, _LIMIT, _KILLED = "#7b8794", "#c0392b", "#c0392b"
 _WORKERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#b8860b", "#7a5195", "#777777")
 _TASKS = ("#b9add9", "#f3d28f", "#b7dcb4", "#f2b8c6", "#a9d3e0", "#d8c3a5", "#c5d86d", "#d9d9d9")  # unlike any worker's
@@ -108,7 +112,7 @@ def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | 
 
     Notes
     -----
-    Of more than six nodes only the fullest six are drawn, and of more than 4,000 tasks on a node only the longest; the
+    Of more than six nodes only the fullest six are drawn, and of more than 20,000 tasks on a node only the longest; the
     figure says so.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -122,8 +126,9 @@ def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | 
     axes: Any = iter(figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0])
     colours = _task_colours(shown)
     for panel in shown:
-        axis = next(axes)
-        _draw_memory(axis, panel, zero_s)
+        curves = [next(axes) for _ in range(2 if _is_split(panel) else 1)]
+        axis = curves[-1]
+        _draw_memory(curves, panel, zero_s)
         if panel.bars:
             axis = next(axes)
             _draw_tasks(axis, panel, zero_s, colours)
@@ -137,9 +142,14 @@ def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | 
 
 def _heights(panel: Panel) -> list[float]:
     """Return the heights, in inches, of what is drawn of a panel: the curves, and the lanes if there are any."""
-    lane_count = len(lanes(panel.bars))
-    curves = 1.5 if panel.title == MASTER else 2.6
-    return [curves, min(0.22 * lane_count + 0.1, 2.2)] if lane_count else [curves]
+    lane_count = len(lanes(_longest(panel.bars)))
+    curves = [1.5] if panel.title == MASTER else [1.5, 2.2] if _is_split(panel) else [2.6]
+    return [*curves, min(0.22 * lane_count + 0.1, 2.2)] if lane_count else curves
+
+
+def _longest(bars: Sequence[Bar]) -> list[Bar]:
+    """Return the tasks that can be told apart in a figure: the longest."""
+    return sorted(bars, key=lambda bar: bar.start_s - bar.end_s)[:_MOST_BARS]
 
 
 def _save(figure: Figure, path: Path) -> None:
@@ -169,59 +179,103 @@ def _task_colours(panels: Sequence[Panel]) -> dict[str, str]:
     return {name: _TASKS[min(number, len(_TASKS) - 1)] for number, name in enumerate(names)}
 
 
-def _draw_memory(axis: Axes, panel: Panel, zero_s: float) -> None:
+def _draw_total(axis: Axes, panel: Panel, zero_s: float, scale: float) -> int:
+    """Draw the total of the trace; return its highest value in bytes."""
     trace = panel.trace
     times = trace.times_s - zero_s
-    whole = "process" if panel.title == MASTER or not trace.children else "node, all processes"
-    axis.fill_between(times, trace.totals_bytes / MIB, color=_TOTAL, alpha=0.10, linewidth=0)
-    axis.plot(times, trace.totals_bytes / MIB, color=_TOTAL, linewidth=1.4, label=whole)
-    by_height = sorted(trace.children.items(), key=lambda item: -int(item[1][1].max(initial=0)))
-    for number, (series, (child_times, sizes)) in enumerate(by_height):
+    label = "process" if panel.title == MASTER or not trace.children else "node, all processes"
+    axis.fill_between(times, trace.totals_bytes / scale, color=_TOTAL, alpha=0.10, linewidth=0)
+    axis.plot(times, trace.totals_bytes / scale, color=_TOTAL, linewidth=1.4, label=label)
+    return trace.peak_bytes or 0
+
+
+def _draw_workers(axis: Axes, panel: Panel, zero_s: float, scale: float) -> int:
+    """Draw each worker with the tasks' peaks, the limit and the killed; return the highest value drawn, in bytes."""
+    by_height = sorted(panel.trace.children.items(), key=lambda item: -int(item[1][1].max(initial=0)))
+    for number, (series, (times, sizes)) in reversed([*enumerate(by_height)]):  # the highest on top
         named = number < _MOST_NAMED
-        label = series.replace("worker-", "worker ") if named else None
         colour = _WORKERS[number] if named else "#bbbbbb"
-        axis.plot(child_times - zero_s, sizes / MIB, color=colour, linewidth=1.1 if named else 0.6, label=label)
+        label = series.replace("worker-", "worker ") if named else None
+        axis.plot(times - zero_s, sizes / scale, color=colour, linewidth=1.1 if named else 0.6, label=label)
     if len(by_height) > _MOST_NAMED:
         axis.plot([], [], color="#bbbbbb", label=f"{len(by_height) - _MOST_NAMED} more workers")
-    highest = max([trace.peak_bytes or 0, *(int(sizes.max(initial=0)) for _, (_, sizes) in by_height)])
-    highest = max(highest, _mark_peaks(axis, panel, zero_s), *(record.last_bytes or 0 for record in panel.killed), 0)
-    notes = [f"peak {format_bytes(trace.peak_bytes)}"]
-    if panel.limit_bytes is not None:
-        if panel.limit_bytes <= 1.6 * highest:
-            label = f"limit of a worker: {format_bytes(panel.limit_bytes)}"
-            axis.axhline(panel.limit_bytes / MIB, color=_LIMIT, linestyle=(0, (5, 3)), linewidth=1.1, label=label)
-            highest = max(highest, panel.limit_bytes)
-        else:  # a line far above would press the curves flat
-            notes.append(f"limit of a worker {format_bytes(panel.limit_bytes)}")
-    _mark_killed(axis, panel, zero_s)
-    axis.set_ylim(0, 1.08 * highest / MIB or 1)
-    axis.set_ylabel("memory (MiB)")
-    axis.set_title(f"{panel.title}: {', '.join(notes)}", loc="left", fontsize=10)
-    axis.grid(alpha=0.25, linewidth=0.6)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=8, frameon=False)
+    _mark_peaks(axis, panel, zero_s, scale)
+    highest = _top_worker(panel)
+    if panel.limit_bytes is not None and panel.limit_bytes <= _NEAR * max(highest, panel.trace.peak_bytes or 0):
+        label = f"limit of a worker: {format_bytes(panel.limit_bytes)}"
+        axis.axhline(panel.limit_bytes / scale, color=_LIMIT, linestyle=(0, (5, 3)), linewidth=1.1, label=label)
+        highest = max(highest, panel.limit_bytes)
+    _mark_killed(axis, panel, zero_s, scale)
+    return highest
 
 
-def _mark_peaks(axis: Axes, panel: Panel, zero_s: float) -> int:
-    """Mark the exact peaks of the highest tasks, which the samples may have missed; return the highest, in bytes."""
+def _title(panel: Panel) -> str:
+    text = f"{panel.title}: peak {format_bytes(panel.trace.peak_bytes)}"
+    highest = max(panel.trace.peak_bytes or 0, _top_worker(panel))
+    if panel.limit_bytes is not None and panel.limit_bytes > _NEAR * highest:
+        text += f", limit of a worker {format_bytes(panel.limit_bytes)}"  # a line far above would press the curves flat
+    return text
+
+
+def _top_worker(panel: Panel) -> int:
+    """Return the highest value known of any worker, in bytes."""
+    sampled = [int(sizes.max(initial=0)) for _, sizes in panel.trace.children.values()]
+    known = [*(bar.peak_bytes or 0 for bar in panel.bars), *(record.last_bytes or 0 for record in panel.killed)]
+    return max([*sampled, *known], default=0)
+
+
+def _is_split(panel: Panel) -> bool:
+    """Tell whether the total is so far above the workers that they need an axis of their own to be seen."""
+    return bool(panel.trace.children) and (panel.trace.peak_bytes or 0) > _SPLIT * max(_top_worker(panel), 1)
+
+
+def _draw_memory(axes: Sequence[Axes], panel: Panel, zero_s: float) -> None:
+    """Draw total and workers on one axis, or on two."""
+    everything = max(panel.trace.peak_bytes or 0, _top_worker(panel))
+    parts = [[_draw_total], [_draw_workers]] if len(axes) > 1 else [[_draw_total, _draw_workers]]
+    for axis, drawings in zip(axes, parts, strict=True):
+        whole = _top_worker(panel) if drawings == [_draw_workers] else everything
+        scale, unit = (GIB, "GiB") if whole >= _GIB_FROM else (MIB, "MiB")
+        highest = max(drawing(axis, panel, zero_s, scale) for drawing in drawings)
+        axis.set_ylim(0, 1.08 * highest / scale or 1)
+        axis.set_ylabel(
+            f"memory ({unit})" if len(parts) == 1 else f"{'workers' if axis is axes[-1] else 'node'} ({unit})"
+        )
+        axis.grid(alpha=0.25, linewidth=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+        _order_legend(axis)
+    axes[0].set_title(_title(panel), loc="left", fontsize=10)
+
+
+def _order_legend(axis: Axes) -> None:
+    """Put the legend beside the axis: total, workers by height, then the rest."""
+    handles, labels = axis.get_legend_handles_labels()
+    workers = [number for number, label in enumerate(labels) if label.startswith("worker ")]
+    order = [*(n for n in range(min(workers, default=0))), *reversed(workers)]
+    order += [n for n in range(len(labels)) if n not in order]
+    axis.legend([handles[n] for n in order], [labels[n] for n in order], loc="upper left", bbox_to_anchor=(1.01, 1.0),
+                borderaxespad=0, fontsize=8, frameon=False)  # fmt: skip
+
+
+def _mark_peaks(axis: Axes, panel: Panel, zero_s: float, scale: float) -> None:
+    """Mark the exact peaks of the highest tasks, which the samples may have missed."""
     known = sorted((bar for bar in panel.bars if bar.peak_bytes is not None), key=lambda bar: -(bar.peak_bytes or 0))
     if not known:
-        return 0
+        return
     marked = known[:_MOST_PEAKS]
     axis.hlines(
-        [(bar.peak_bytes or 0) / MIB for bar in marked],
+        [(bar.peak_bytes or 0) / scale for bar in marked],
         [bar.start_s - zero_s for bar in marked],
         [bar.end_s - zero_s for bar in marked],
         color="#111111", linewidth=1.6, alpha=0.75, zorder=4,
         label="exact peak of a task" if len(known) <= _MOST_PEAKS else f"exact peak of a task (highest {_MOST_PEAKS})",
     )  # fmt: skip
-    return known[0].peak_bytes or 0
 
 
-def _mark_killed(axis: Axes, panel: Panel, zero_s: float) -> None:
+def _mark_killed(axis: Axes, panel: Panel, zero_s: float, scale: float) -> None:
     marked = [record for record in panel.killed if record.end_s is not None and record.last_bytes is not None]
     for number, record in enumerate(marked):
-        at = ((record.end_s or 0.0) - zero_s, (record.last_bytes or 0) / MIB)
+        at = ((record.end_s or 0.0) - zero_s, (record.last_bytes or 0) / scale)
         axis.plot(*at, "X", color=_KILLED, markersize=9, markeredgecolor="white", zorder=5,
                   label=None if number else "killed")  # fmt: skip
         if number < _MOST_NAMED:
@@ -230,14 +284,11 @@ def _mark_killed(axis: Axes, panel: Panel, zero_s: float) -> None:
 
 def _draw_tasks(axis: Axes, panel: Panel, zero_s: float, colours: dict[str, str]) -> None:
     """Draw a lane per worker with a bar per task."""
-    kept = sorted(panel.bars, key=lambda bar: bar.start_s - bar.end_s)[:_MOST_BARS]
+    kept = _longest(panel.bars)
     rows = lanes(kept)
-    if not rows:
-        axis.axis("off")
-        return
     for height, (_, bars) in enumerate(rows):
         spans = [(bar.start_s - zero_s, max(bar.end_s - bar.start_s, 1e-4)) for bar in bars]
-        edges = [_KILLED if bar.killed else "white" for bar in bars]
+        edges = [_KILLED if bar.killed else "white" if len(kept) <= _MOST_EDGED else "none" for bar in bars]
         axis.broken_barh(spans, (height - 0.4, 0.8), facecolors=[colours[bar.name] for bar in bars],
                          edgecolors=edges, linewidth=0.4)  # fmt: skip
     if len(rows) <= 2 * _MOST_NAMED:
