@@ -40,7 +40,7 @@ def test_a_png_is_a_picture_that_is_not_empty(write_run, record, tmp_path):
 
 def test_a_limit_far_above_is_told_and_not_drawn(write_run, record, tmp_path):
     nodes = {"n1": {"limit_bytes": 8000 * MIB}}
-    run = read_run(write_run([record(1)], nodes=nodes).root)
+    run = read_run(write_run([record(1, limit_bytes=None)], nodes=nodes).root)
     text = svg_text(draw(panels_of_run(run), tmp_path / "run.svg"))
     assert "n1: peak 170.0 MiB, limit of a worker 7.8 GiB" in text
     assert "limit of a worker:" not in text

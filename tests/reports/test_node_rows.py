@@ -22,7 +22,7 @@ def trace(tmp_path: Path):
 def test_a_node_has_its_peak_against_its_memory_and_its_top_worker_against_the_limit(trace, record):
     traces = {"n1.dat": trace("MEM 100 1000\nMEM 300 1001\nMEM 200 1002\nCHLD worker-1 150 1001\n")}
     nodes = {"n1": {"memory_bytes": 600 * MIB, "limit_bytes": 200 * MIB, "limit_source": "cgroup"}}
-    (row,) = node_rows([record(1, peak_bytes=50 * MIB)], traces, nodes)
+    (row,) = node_rows([record(1, peak_bytes=50 * MIB, limit_bytes=None)], traces, nodes)
     assert (row.peak_bytes, row.peak_time_s, row.memory_fraction) == (300 * MIB, 1001.0, 0.5)
     assert (row.worker_peak_bytes, row.limit_bytes, row.limit_fraction) == (150 * MIB, 200 * MIB, 0.75)
 
@@ -31,6 +31,11 @@ def test_the_top_worker_may_be_known_from_a_record_where_the_samples_missed_it(t
     traces = {"n1.dat": trace("MEM 100 1000\nCHLD worker-10 90 1000\n")}
     (row,) = node_rows([record(1, peak_bytes=400 * MIB)], traces, {})
     assert row.worker_peak_bytes == 400 * MIB
+
+
+def test_the_limit_that_applied_to_the_tasks_goes_before_the_one_the_node_stated(record):
+    (row,) = node_rows([record(1, limit_bytes=512 * MIB)], {}, {"n1": {"limit_bytes": 2 * GIB}})
+    assert row.limit_bytes == 512 * MIB
 
 
 def test_a_node_without_a_trace_has_a_row_with_what_is_known(record):

@@ -107,6 +107,12 @@ def test_exact_peaks_are_said_to_be_exact(record):
     assert "Peaks are exact" in printed(RunSummary.from_records([record(1)]))
 
 
+def test_executions_beyond_the_calls_are_said(record):
+    text = printed(RunSummary.from_records([record(1, status="failed"), record(1, attempt=2), record(2)]))
+    assert "Peaks of 3 executions (1 again) are exact" in text
+    assert "2 task calls" in text
+
+
 @pytest.mark.parametrize(
     ("exit_code", "words"),
     [(0, "exit code 0"), (3, "exit code 3"), (137, "SIGKILL (exit code 137)"), (None, "no end is recorded")],

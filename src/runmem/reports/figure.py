@@ -11,7 +11,7 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.reports.lanes import Bar, bars_of_brackets, bars_of_records, lanes
-from runmem.reports.node_rows import MASTER, trace_owner
+from runmem.reports.node_rows import MASTER, node_rows, trace_owner
 from runmem.store.run import RunData
 from runmem.units import GIB, MIB, format_bytes
 
@@ -73,9 +73,9 @@ def panels_of_run(run: RunData) -> list[Panel]:
         owner = trace_owner(path.name, hosts)
         records = [record for record in run.records if record.node == owner]
         killed = [record for record in records if record.status == "killed" and record.end_s is not None]
-        limit = run.nodes.get(owner, {}).get("limit_bytes")
+        (row,) = node_rows(records, {}, {owner: run.nodes.get(owner, {})})
         bars = bars_of_records(records) or bars_of_brackets(trace.brackets)
-        panels.append(Panel(owner, trace, bars, killed, limit if isinstance(limit, int) and limit > 0 else None))
+        panels.append(Panel(owner, trace, bars, killed, row.limit_bytes))
     if not panels:
         raise SettingError(
             f"{run.directory.root} has no trace to draw: was it started with --python_memory_profile, and long enough?"

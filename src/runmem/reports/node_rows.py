@@ -30,7 +30,8 @@ class NodeRow:
     memory_bytes : int or None
         Memory of the host.
     worker_peak_bytes, limit_bytes : int or None
-        Highest resident set size of any one worker process, in the trace or in the task records, and the limit of one.
+        Highest resident set size of any one worker process, in the trace or in the task records, and the limit of one:
+        as the task records have it, or else as the node stated it.
     limit_source : str or None
         Where the limit comes from.
     notes : tuple of str
@@ -109,7 +110,7 @@ def node_rows(
                 peak_time_s=trace.peak_time_s if trace else None,
                 memory_bytes=_size(host.get("memory_bytes")),
                 worker_peak_bytes=max([*series, highest.get(node, 0)]) or None,
-                limit_bytes=_size(known.get("limit_bytes")) or _size(limits.get(node)),
+                limit_bytes=_size(limits.get(node)) or _size(known.get("limit_bytes")),
                 limit_source=known.get("limit_source") or None,
                 notes=tuple(trace.notes) if trace else (),
             )

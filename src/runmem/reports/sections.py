@@ -108,10 +108,12 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
         return []
     kinds = ("exact", "sampled", "shared", "unclear", "missing")
     counts = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
-    if counts["exact"] == sum(counts.values()):
-        return [("Peaks are exact: the kernel's high-water mark of each task.", "dim")]
+    executions, calls = sum(row.executions for row in rows), sum(row.calls for row in rows)
+    again = f" of {executions} executions ({executions - calls} again)" if executions > calls else ""
+    if counts["exact"] == executions:
+        return [(f"Peaks{again} are exact: the kernel's high-water mark of each task.", "dim")]
     text = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    found = [(f"Peaks: {text}.", ""), *((_MEANING[kind], "dim") for kind in _MEANING if counts[kind])]
+    found = [(f"Peaks{again}: {text}.", ""), *((_MEANING[kind], "dim") for kind in _MEANING if counts[kind])]
     return found + [(f"  missing: {printable(reason)}", "dim") for reason in reasons]
 
 
