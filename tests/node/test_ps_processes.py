@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from runmem.node.members import Member
+from runmem.formats.mprof import read_trace
+from runmem.node.members import Member, join
 from runmem.node.ps_processes import PsProcesses
+from runmem.node.sampler import Sampler
 from runmem.units import MIB
 
 pytestmark = pytest.mark.skipif(shutil.which("ps") is None, reason="ps is not installed")
@@ -50,3 +54,13 @@ def test_a_zombie_has_no_reading(start: Callable, eventually: Callable) -> None:
 def test_the_values_say_that_they_are_sums() -> None:
     assert "sums of resident set sizes" in PsProcesses.note
     assert PsProcesses.least_interval_s == 1.0
+
+
+def test_a_trace_made_with_ps_says_so_in_a_line_that_readers_keep(spool: Path, start: Callable) -> None:
+    worker = start()
+    join(spool, worker.pid, "node7.dat", "worker", "app.py")
+    sampler = Sampler(str(spool), 0.1, PsProcesses())
+    assert sampler.sample(time.time())
+    trace = read_trace(spool / "node7.dat")
+    assert trace.notes == [PsProcesses.note]
+    assert (trace.cmdline, len(trace.times_s), list(trace.children), trace.skipped) == ("app.py", 1, ["worker"], 0)

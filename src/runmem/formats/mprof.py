@@ -117,7 +117,9 @@ def child_line(series: str, rss_bytes: int, time_s: float) -> bytes:
 def func_line(name: str, mem0_bytes: int, t0_s: float, mem1_bytes: int, t1_s: float, level: int = 0) -> bytes:
     """Return the bracket of a task that ran from `t0_s` to `t1_s`, with the memory at both times.
 
-    White space inside `name` becomes an underscore: `mprof` fails on it.
+    White space inside `name` becomes an underscore: `mprof` fails on it. `mprof plot` draws the two memories as points
+    of the curve of the totals, so give the totals of those times (`runmem.formats.totals`) where the trace has several
+    series; the memory of one worker shows as a fall of the whole node.
     """
     return b"FUNC %s %.4f %.4f %.4f %.4f %d\n" % (
         _one_word(name), mem0_bytes / MIB, t0_s, mem1_bytes / MIB, t1_s, level,

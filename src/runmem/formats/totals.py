@@ -1,0 +1,61 @@
+"""Look up a total in a trace that is still being written, without reading the whole of it."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from runmem.units import MIB
+
+__all__ = ["total_at"]
+
+_BLOCK = 65536  # more than a tick of a node with a thousand workers
+_TOTAL = re.compile(rb"^MEM (\d+\.\d+) (\d+\.\d+)$", re.MULTILINE)
+
+
+def total_at(path: Path | str, time_s: float) -> int | None:
+    """Return the total in bytes that a trace had at `time_s`: its last reading until then, or else its first.
+
+    For the two memories of a bracket: `mprof plot` draws them as points of the total's own curve, so the memory of one
+    worker would show as a fall of the whole node. Reads some 64 KiB blocks, by bisection, however long the trace is.
+
+    Parameters
+    ----------
+    time_s : float
+        Seconds since the epoch.
+
+    Returns
+    -------
+    int or None
+        None when there is no file, or no total in it.
+
+    Notes
+    -----
+    Assumption: totals are in the order of their times, as one sampler writes them.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return _bisect(descriptor, os.fstat(descriptor).st_size, time_s)
+    finally:
+        os.close(descriptor)
+
+
+def _bisect(descriptor: int, size: int, time_s: float) -> int | None:
+    low, high = 0, size
+    while high - low > _BLOCK:
+        middle = (low + high) // 2
+        found = _TOTAL.search(os.pread(descriptor, _BLOCK, middle), 1)  # from 1: the first line there may be cut
+        if found is not None and float(found.group(2)) <= time_s:
+            low = middle
+        else:
+            high = middle
+    total = None
+    for found in _TOTAL.finditer(os.pread(descriptor, high - low + _BLOCK, low), 1 if low else 0):
+        if total is not None and float(found.group(2)) > time_s:
+            break
+        total = round(float(found.group(1)) * MIB)
+    return total

@@ -1,0 +1,56 @@
+"""Looking up a total in a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runmem.formats.mprof import child_line, cmdline_line, func_line, mem_line
+from runmem.formats.totals import total_at
+from runmem.units import MIB
+
+EPOCH = 1795180122.0
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    """A trace of 8 MB whose tick number i, at EPOCH + i seconds, has i MiB."""
+    path = tmp_path / "node7.dat"
+    with path.open("wb") as file:
+        file.write(cmdline_line("app"))
+        for number in range(5000):
+            file.write(mem_line(number * MIB, EPOCH + number))
+            file.writelines(child_line(f"worker-{i}", MIB, EPOCH + number) for i in range(45))
+            if number % 100 == 0:
+                file.write(func_line("f", 7, EPOCH, 7, EPOCH))
+    return path
+
+
+@pytest.mark.parametrize("number", [0, 1, 17, 2500, 4567, 4998, 4999])
+def test_the_last_reading_until_a_time_is_found(trace: Path, number: int) -> None:
+    assert total_at(trace, EPOCH + number) == number * MIB
+    assert total_at(trace, EPOCH + number + 0.9) == number * MIB
+
+
+def test_every_time_is_found(trace: Path) -> None:
+    assert [total_at(trace, EPOCH + n) for n in range(0, 5000, 37)] == [n * MIB for n in range(0, 5000, 37)]
+
+
+def test_before_the_first_reading_it_is_the_first(trace: Path) -> None:
+    assert total_at(trace, 0.0) == 0
+    trace.write_bytes(mem_line(5 * MIB, EPOCH) + mem_line(6 * MIB, EPOCH + 1))
+    assert total_at(trace, EPOCH - 1) == 5 * MIB
+
+
+def test_a_torn_last_line_is_not_a_reading(trace: Path) -> None:
+    trace.write_bytes(mem_line(5 * MIB, EPOCH) + mem_line(66 * MIB, EPOCH + 1)[:10])
+    assert total_at(trace, EPOCH + 9) == 5 * MIB
+
+
+@pytest.mark.parametrize("content", [b"", b"CMDLINE app\n", b"\0\xff garbage" * 50_000])
+def test_without_a_total_it_is_not_known(trace: Path, content: bytes) -> None:
+    trace.write_bytes(content)
+    assert total_at(trace, EPOCH) is None
+    trace.unlink()
+    assert total_at(trace, EPOCH) is None
