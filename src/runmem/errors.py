@@ -38,4 +38,18 @@ class ClusterError(RunmemError):
 
 
 class TaskKilledError(RunmemError):
-    """A task whose worker process died while it ran, as often as the cluster was willing to try."""
+    """A task whose worker process died while it ran, as often as the cluster was willing to try.
+
+    Parameters
+    ----------
+    name : str
+        The task.
+    task_id : int
+        Number of the call.
+    """
+
+    def __init__(self, name: str, task_id: int) -> None:
+        super().__init__(f"task {name} (call {task_id}): its worker process died each time it was tried")
+        self.name = name
+        self.root_task_id = task_id
+        self.task_id: int | None = task_id  # None once the message tells what was measured

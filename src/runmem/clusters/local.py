@@ -83,7 +83,7 @@ class EmbeddedCluster(Cluster):
                     dashboard_address="127.0.0.1:0",
                     memory_limit=self.worker_memory_bytes,
                     env=self._environment,
-                    silence_logs=logging.ERROR,
+                    silence_logs=logging.CRITICAL,
                 )
             self._client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:

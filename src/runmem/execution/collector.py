@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from runmem.events import DataLost, NodeSampled, ProfileReported, TaskMeasured, TaskStarted
+from runmem.events import DataLost, NodeSampled, ProfileReported, TaskMeasured, TaskRecord, TaskStarted
 from runmem.execution.observer import Observers
 from runmem.execution.spool_reader import SpoolNews, read_spool
 from runmem.formats.mprof import read_trace
 from runmem.store.layout import RunDirectory
 from runmem.store.records import RecordFold, killed
 from runmem.store.run import readings_of
-from runmem.units import MIB
+from runmem.units import MIB, format_bytes
 
 __all__ = ["Collector", "Replicas"]
 
@@ -141,16 +141,25 @@ class Collector:
     observers : Observers
     interval_s : float or None
         Interval of the sampler; None where memory is not measured.
+    node_found : callable
+        Called when a node is heard of for the first time, once `nodes` knows it.
     """
 
     def __init__(
-        self, run_id: str, run: RunDirectory, replicas: Replicas, observers: Observers, interval_s: float | None
+        self,
+        run_id: str,
+        run: RunDirectory,
+        replicas: Replicas,
+        observers: Observers,
+        interval_s: float | None,
+        node_found: Callable[[], None],
     ) -> None:
         self._run_id = run_id
         self._run = run
         self._replicas = replicas
         self._observers = observers
         self._interval_s = interval_s
+        self._node_found = node_found
         self._fold = RecordFold()
         self._offsets: dict[str, dict[str, int]] = {}
         self._causes: dict[tuple[str, int], str] = {}
@@ -246,9 +255,12 @@ class Collector:
                 self._observers.tell("data_lost", DataLost(f"{news.node}/{file}", reason))
 
     def _note_node(self, news: SpoolNews) -> None:
+        if news.node in self.nodes:
+            return
         self.nodes[news.node] = {
             "memory_bytes": news.memory_bytes, "limit_bytes": news.limit_bytes, "limit_source": news.limit_source,
         }  # fmt: skip
+        self._node_found()
 
     def _bury(self, last: bool) -> None:
         """Turn the unfinished tasks of dead processes into records of killed tasks, once the cause had time to come."""
@@ -286,9 +298,7 @@ class Collector:
         return len(self._fold.unfinished())
 
 
-def _describe(record: Any) -> str:
-    from runmem.units import format_bytes
-
+def _describe(record: TaskRecord) -> str:
     limit = f" of the worker's limit of {format_bytes(record.limit_bytes)}" if record.limit_bytes else ""
     return (
         f"{record.reason}. Its last reading, on node {record.node}, process {record.pid}, was "

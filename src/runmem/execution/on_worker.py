@@ -18,7 +18,7 @@ from runmem.execution.functions import load_function
 
 __all__ = ["PackedCall", "BundleFailed", "RemoteError", "run_bundle", "load_literal", "root_task", "worker_runs"]
 
-_ROOT = "_runmem_task"
+_ROOT = "root_task_id"
 
 
 class PackedCall(NamedTuple):
@@ -209,4 +209,5 @@ def _argument_types(call: PackedCall, task: Any, inputs: Sequence[Any]) -> str:
 
 def root_task(error: BaseException) -> int | None:
     """Return the number of the call that raised `error` first; calls that depend on it fail with the same error."""
-    return getattr(error, _ROOT, None)
+    number: int | None = getattr(error, _ROOT, None)
+    return number

@@ -93,7 +93,9 @@ class Run:
         self.observers = Observers([self.recorder, ProfileWriter(self.directory, shown), *self._extra])
         self._replicas = Replicas(self.directory, trace_folder)
         interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
-        self.collector = Collector(self.run_id, self.directory, self._replicas, self.observers, interval)
+        self.collector = Collector(
+            self.run_id, self.directory, self._replicas, self.observers, interval, self._write_provenance
+        )
         self._write_provenance()
         spool = Spool.of_run(self.run_id)
         spool.make()
@@ -126,6 +128,7 @@ class Run:
             self._remote = joining.join_cluster(client, self)
             self._connected = client, max(1, self._remote.workers())
             self.collector.add_remote(self._remote.read)
+            self._write_provenance()
             self.observers.tell("cluster_started", client.dashboard_link, self._connected[1])
         return self._connected
 
@@ -187,9 +190,8 @@ class Run:
     def _write_provenance(self, exit_code: int | None = None) -> None:
         ended = getattr(self, "ended_s", None)
         lost = list(self.recorder.lost)
-        if ended is not None and self.settings.python_memory_profile:
-            if self.collector.unfinished:
-                lost.append(f"{self.collector.unfinished} tasks have no end in their records")
+        if ended is not None and self.collector.unfinished:
+            lost.append(f"{self.collector.unfinished} tasks have no end in their records")
         values = {
             "app": self.app,
             "run_id": self.run_id,

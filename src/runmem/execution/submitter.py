@@ -80,6 +80,7 @@ class DaskSubmitter:
         self._broken: BaseException | None = None
         self._changed = threading.Condition(threading.RLock())
         self._sending = threading.Lock()
+        self._told: deque[tuple[str, int, float, int]] = deque()
         self._urgent = False
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -149,7 +150,7 @@ class DaskSubmitter:
                 break
             self._settle(waiting)
         if self._unseen:
-            raise self._unseen.pop(next(iter(self._unseen)))
+            raise self._explained(self._unseen.pop(next(iter(self._unseen))))
 
     @property
     def broken(self) -> bool:
@@ -158,7 +159,7 @@ class DaskSubmitter:
 
     def unseen_errors(self) -> list[BaseException]:
         """Return the errors of tasks that nobody has seen, for the end of the run."""
-        return list(self._unseen.values())
+        return [self._explained(error) for error in self._unseen.values()]
 
     def close(self) -> None:
         """Stop sending; what was not sent is dropped."""
@@ -177,7 +178,7 @@ class DaskSubmitter:
             error = execution.state.error
             if error is not None:
                 self._unseen.pop(root_task(error) or execution.task_id, None)
-                raise error
+                raise self._explained(error)
 
     def _settle(self, executions: Sequence[Execution]) -> None:
         """Return when all have ended."""
@@ -267,10 +268,11 @@ class DaskSubmitter:
         self._workers = max(1, workers)
 
     def told(self, name: str, calls: int, seconds: float, largest_bytes: int) -> None:
-        """Take what a worker tells of the duration of calls."""
-        with self._changed:
-            self._durations.observe(name, calls, seconds, largest_bytes)
-            self._changed.notify_all()
+        """Take what a worker tells of the duration of calls.
+
+        Called in the client's event loop, which must never wait for our lock: who holds it may wait for the loop.
+        """
+        self._told.append((name, calls, seconds, largest_bytes))
 
     def _may_hold(self, name: str) -> bool:
         return time.monotonic() - self._first_sent.setdefault(name, time.monotonic()) < _HOLD_S
@@ -285,6 +287,8 @@ class DaskSubmitter:
         with self._sending:
             with self._changed:
                 self._urgent = False
+                while self._told:
+                    self._durations.observe(*self._told.popleft())
                 if not self._queue or self._enough_to_do():
                     if self._queue:
                         self._changed.wait(0.001)
@@ -383,7 +387,9 @@ class DaskSubmitter:
             self._requeue(bundle, alone=True)
         else:
             execution = bundle.executions[0]
-            self._ended(execution, self._explained(execution, error) if isinstance(error, KilledWorker) else error)
+            if isinstance(error, KilledWorker):
+                error = TaskKilledError(execution.name, execution.task_id)
+            self._ended(execution, error)
 
     def _requeue(self, bundle: Bundle, alone: bool = False) -> None:
         for execution in reversed(bundle.executions):
@@ -420,14 +426,17 @@ class DaskSubmitter:
             status = "finished" if error is None else "failed"
             self._observers.tell("task_ended", TaskEnded(execution.task_id, execution.name, status))
 
-    def _explained(self, execution: Execution, error: KilledWorker) -> TaskKilledError:
-        reason = self._killed_reason(execution.task_id)
-        told = f"{reason}." if reason else "With --python_memory_profile its last memory reading would be known."
-        return TaskKilledError(
-            f"task {execution.name} (call {execution.task_id}): its worker process died each of the "
-            f"{dask_attempts()} times it was tried. {told} If it needs more memory, raise --worker_memory or use fewer "
-            "--workers."
-        )
+    def _explained(self, error: BaseException) -> BaseException:
+        """Complete the error of a killed task with what has been measured meanwhile; not under our lock: it may wait."""
+        if isinstance(error, TaskKilledError) and error.task_id is not None:
+            reason = self._killed_reason(error.task_id)
+            told = f"{reason}." if reason else "With --python_memory_profile its last memory reading would be known."
+            error.args = (
+                f"task {error.name} (call {error.task_id}): its worker process died each of the {dask_attempts()} times it "
+                f"was tried. {told} If it needs more memory, raise --worker_memory or use fewer --workers.",
+            )
+            error.task_id = None
+        return error
 
 
 def dask_attempts() -> int:
