@@ -7,5 +7,7 @@ embedded cluster does not: it gets functions by value, and the program must not 
 import os
 import runpy
 
-if "RUNMEM_WORKER" not in os.environ and "RUNMEM_PROGRAM" in os.environ:
+from runmem.clusters.local import is_embedded_worker
+
+if not is_embedded_worker() and "RUNMEM_PROGRAM" in os.environ:
     globals().update(runpy.run_path(os.environ["RUNMEM_PROGRAM"], run_name="__mp_main__"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
 import os
 import subprocess
 from pathlib import Path
@@ -14,7 +15,7 @@ from runmem.memory.limits import memory_limit, share
 from runmem.settings import Settings
 from runmem.units import format_bytes
 
-__all__ = ["EmbeddedCluster", "environment_of", "worker_count"]
+__all__ = ["EmbeddedCluster", "environment_of", "is_embedded_worker", "worker_count"]
 
 
 def worker_count(settings: Settings) -> int:
@@ -22,6 +23,10 @@ def worker_count(settings: Settings) -> int:
     return settings.workers or (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment_of(script: Path) -> dict[str, str]:
@@ -47,6 +52,14 @@ def environment_of(script: Path) -> dict[str, str]:
     return {name: value for name, _, value in pairs if os.environ.get(name) != value and name not in ("_", "SHLVL")}
 
 
+def is_embedded_worker() -> bool:
+    """Tell whether this process is a worker that a Dask nanny spawned, also while it still imports the main module.
+
+    `multiprocessing` names a process before it imports what the parent's main module was; Dask names its workers so.
+    """
+    return multiprocessing.current_process().name.startswith("Dask Worker process")
+
+
 class EmbeddedCluster(Cluster):
     """One worker process a core, one thread each: a task's peak is then its own."""
 
@@ -69,22 +82,19 @@ class EmbeddedCluster(Cluster):
 
     def connect(self) -> Any:
         """Start scheduler and workers."""
-        import dask
         import distributed
 
         try:
-            # Set before the process starts: it must know that it is a worker when it would import the program.
-            with dask.config.set({"distributed.nanny.pre-spawn-environ.RUNMEM_WORKER": "1"}):
-                self._cluster = distributed.LocalCluster(
-                    n_workers=self.workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    dashboard_address="127.0.0.1:0",
-                    memory_limit=self.worker_memory_bytes,
-                    env=self._environment,
-                    silence_logs=logging.CRITICAL,
-                )
+            self._cluster = distributed.LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address="127.0.0.1:0",
+                memory_limit=self.worker_memory_bytes,
+                env=self._environment,
+                silence_logs=logging.CRITICAL,
+            )
             self._client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:
             self.close()

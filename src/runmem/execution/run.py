@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from runmem.clusters import Cluster, cluster_for
+from runmem.clusters.local import is_embedded_worker
 from runmem.errors import SettingError
 from runmem.execution.collector import Collector, Replicas
 from runmem.execution.observer import Observer, Observers
@@ -78,7 +79,7 @@ class Run:
 
     def start(self) -> Run:
         """Make the run directory, begin to measure, and let task calls go to the cluster."""
-        if "RUNMEM_WORKER" in os.environ:
+        if is_embedded_worker():
             raise SettingError(
                 "this process is a worker that imports the script of its master: put runmem.session below "
                 "`if __name__ == '__main__':`."
