@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +47,6 @@ class JoinedCluster(RemoteNodes):
 
 def join_cluster(client: distributed.Client, run: Run) -> JoinedCluster:
     """Register the run with all workers that the cluster has and will have."""
-    from runmem.execution.run import import_paths
-
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     hosts = {worker["host"] for worker in workers}
     settings = run.settings
@@ -67,3 +67,10 @@ def join_cluster(client: distributed.Client, run: Run) -> JoinedCluster:
     client.subscribe_topic(stats_topic(run.run_id), told)
     shorten_intervals(client)
     return JoinedCluster(client, run, plugins)
+
+
+def import_paths() -> tuple[str, ...]:
+    """Return the folders that the program imports from, beyond those that every Python of this environment has."""
+    # Only its library folders: with the system's Python the prefix is /usr, and a program may lie in /usr/src/app.
+    libraries = tuple(os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix))
+    return tuple(os.path.abspath(path or os.getcwd()) for path in sys.path if not path.startswith(libraries))

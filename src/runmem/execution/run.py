@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import socket
-import sys
 import time
 import uuid
 from collections.abc import Sequence
@@ -265,9 +264,3 @@ def _versions() -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-def import_paths() -> tuple[str, ...]:
-    """Return the folders that the program imports from, beyond those that every Python of this environment has."""
-    prefixes = (sys.prefix, sys.base_prefix)
-    return tuple(os.path.abspath(path or os.getcwd()) for path in sys.path if not path or not path.startswith(prefixes))
