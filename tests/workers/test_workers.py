@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runmem.formats.mprof import read_trace
+from runmem.store.layout import safe_name
+from runmem.store.run import read_run
+
+ROOT = Path(__file__).resolve().parents[2]
+START_WORKER = ROOT / "workers" / "start_worker.sh"
+LIMIT_BYTES = 700 * 1024**2
+PATIENCE_S = 60
+
+ENVIRONMENT = """
+import os
+import sys
+from runmem import task, wait_on
+
+@task(returns=1)
+def read(name):
+    return os.environ.get(name)
+
+print(*wait_on([read(name) for name in sys.argv[1:]]))
+"""
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    """End a process that this test started, and what it started."""
+    process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def first_line_with(words: str, log: Path, process: subprocess.Popen[str]) -> str:
+    """Return the first line of a log that has `words`, once it is there."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        for line in log.read_text().splitlines():
+            if words in line:
+                return line
+        if process.poll() is not None:
+            break
+        time.sleep(0.05)  # between two looks
+    raise AssertionError(f"no line with {words!r} came; exit code {process.poll()}:\n{log.read_text()}")
+
+
+@pytest.fixture
+def scheduler(tmp_path) -> Iterator[str]:
+    """The address of a Dask scheduler on loopback."""
+    log = tmp_path / "scheduler.log"
+    told = tmp_path / "scheduler.json"
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "dask", "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+             "--scheduler-file", str(told)],
+            stdout=output, stderr=output, text=True,
+        )  # fmt: skip
+    try:
+        first_line_with("Scheduler at:", log, process)
+        yield json.loads(told.read_text())["address"]
+    finally:
+        end(process)
+
+
+@pytest.fixture
+def worker(tmp_path, scheduler) -> Iterator[Path]:
+    """The log of a worker that workers/start_worker.sh started."""
+    log = tmp_path / "worker.log"
+    environment = {
+        **os.environ, "PYTHON": sys.executable, "RUNMEM_WORKER_MEMORY": str(LIMIT_BYTES),
+        "RUNMEM_ENV_SCRIPT": str(ROOT / "workers" / "env.sh"), "OMP_NUM_THREADS": "7",
+    }  # fmt: skip
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            [str(START_WORKER), scheduler, "--host", "127.0.0.1", "--local-directory", str(tmp_path)],
+            stdout=output, stderr=output, text=True, env=environment,
+        )  # fmt: skip
+    try:
+        first_line_with("Registered to:", log, process)
+        yield log
+    finally:
+        end(process)
+
+
+def runmem(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "runmem", *map(str, arguments)],
+        cwd=folder, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def start_worker(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(START_WORKER), *arguments], env={**os.environ, "PYTHON": sys.executable, **environment},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+
+
+def test_a_worker_started_by_hand_runs_and_measures_a_program(tmp_path, scheduler, worker):
+    (tmp_path / "text.txt").write_text("one two two")
+    done = runmem(
+        tmp_path, "--scheduler", scheduler, "--python_memory_profile", ROOT / "examples" / "wordcount.py", tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "3 words, 2 distinct" in done.stdout
+    run = read_run(next(tmp_path.glob("runmem_runs/wordcount_*")))
+    (record,) = run.records
+    assert (record.target, record.status) == ("wordcount.count_words", "finished")
+    assert record.limit_bytes == LIMIT_BYTES
+    assert record.peak_bytes >= record.base_bytes > 0
+    trace = read_trace(tmp_path / f"{safe_name(os.uname().nodename)}.dat")
+    assert [name for name in trace.children if str(record.pid) in name]
+
+
+def test_the_worker_has_the_host_in_its_name_one_thread_and_the_environment_of_its_script(tmp_path, scheduler, worker):
+    (tmp_path / "environment.py").write_text(ENVIRONMENT)
+    done = runmem(tmp_path, "--scheduler", scheduler, "environment.py", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
+    assert done.stdout == "1 1\n", done.stderr
+    log = worker.read_text()
+    assert f"{os.uname().nodename}-" in log
+    assert "Threads:                          1" in " ".join(log.splitlines())
+
+
+def test_the_worker_is_not_started_by_a_python_without_runmem(tmp_path):
+    (tmp_path / "runmem.py").write_text("raise ImportError('no runmem here')")
+    done = start_worker("tcp://127.0.0.1:1", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 2
+    assert "no runmem here" in done.stderr
+    assert "set PYTHON to the interpreter that has it" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        ([], {}, "usage"),
+        (["--help"], {}, "usage"),
+        (["tcp://127.0.0.1:1"], {"PYTHON": "/nowhere/python"}, "there is no /nowhere/python here"),
+        (["tcp://127.0.0.1:1"], {"RUNMEM_WORKER_MEMORY": "much"}, "RUNMEM_WORKER_MEMORY: 'much' is not an amount"),
+    ],
+)
+def test_what_cannot_be_used_is_said_before_anything_is_started(arguments, environment, message):
+    done = start_worker(*arguments, **environment)
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def test_the_env_script_reaches_the_workers_of_the_embedded_cluster(tmp_path):
+    (tmp_path / "environment.py").write_text(ENVIRONMENT)
+    script = tmp_path / "env.sh"
+    script.write_text((ROOT / "workers" / "env.sh").read_text() + "\nexport RUNMEM_TEST_OF_ENV='two words'\n")
+    done = runmem(
+        tmp_path, "--workers=1", f"--env_script={script}", "environment.py", "RUNMEM_TEST_OF_ENV", "OMP_NUM_THREADS"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "two words 1\n"

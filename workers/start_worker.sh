@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Start a worker on this node, for `runmem --scheduler ADDRESS app.py`.
+#
+#     workers/start_worker.sh ADDRESS [option of `dask worker` ...]
+#
+# ADDRESS is what `dask scheduler` prints, such as tcp://10.0.0.5:8786. The worker has one thread, so that a task's peak
+# is its own, and a nanny, which starts it again when it dies and says why it died. Start one a core.
+#
+#   PYTHON               the interpreter (default: python); it must have the master's versions of Python and runmem
+#   RUNMEM_ENV_SCRIPT    a script to source first, such as workers/env.sh
+#   RUNMEM_WORKER_MEMORY memory limit, such as 2GiB (default: what this node allows, shared among its cores)
+#
+# The worker runs in the foreground and ends with Ctrl-C or SIGTERM. Its name is the host's name and this process's id.
+set -euo pipefail
+
+if [ $# -lt 1 ] || [ "${1#-}" != "$1" ]; then
+    echo "usage: $0 ADDRESS [option of dask worker ...]     e.g. $0 tcp://10.0.0.5:8786" >&2
+    exit 2
+fi
+address=$1
+shift
+
+if [ -n "${RUNMEM_ENV_SCRIPT:-}" ]; then
+    # shellcheck disable=SC1090
+    . "$RUNMEM_ENV_SCRIPT" >&2
+fi
+python=${PYTHON:-python}
+if ! command -v "$python" >/dev/null; then
+    echo "$0: there is no $python here: set PYTHON to the interpreter that has runmem" >&2
+    exit 2
+fi
+
+# What Dask would take by itself is the memory of the machine, whatever the cgroup or Slurm allow this process.
+limit='
+import os, sys
+try:
+    import distributed, runmem
+    from runmem.memory.limits import memory_limit, share
+    from runmem.units import parse_bytes
+except ImportError as error:
+    sys.exit(f"{error}: {sys.executable} cannot run workers. Install runmem there, in the version of the master "
+             "(pip install runmem), or set PYTHON to the interpreter that has it.")
+asked = os.environ.get("RUNMEM_WORKER_MEMORY")
+cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+try:
+    print(parse_bytes(asked) if asked else share(memory_limit(), cores))
+except ValueError as error:
+    sys.exit(f"RUNMEM_WORKER_MEMORY: {error}")
+'
+bytes=$("$python" -c "$limit") || exit 2
+
+exec "$python" -m dask worker "$address" \
+    --nworkers 1 --nthreads 1 --memory-limit "$bytes" --name "$(uname -n)-$$" --no-dashboard "$@"
