@@ -154,6 +154,14 @@ class ProfileReported:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordLines:
+    """Records of tasks that ended, as lines of ``tasks.jsonl``."""
+
+    lines: bytes
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class DataLost:
     """Measurements were lost: where, and what is known of how many and why."""
 

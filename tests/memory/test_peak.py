@@ -228,6 +228,9 @@ class Unreadable:
     def high_water_and_resident(self):
         raise OSError("gone")
 
+    def page_faults(self):
+        raise OSError("gone")
+
     def reset_high_water_mark(self):
         raise OSError("gone")
 
@@ -251,6 +254,9 @@ class SilentlyIgnoring:
 
     def high_water_and_resident(self):
         return 500 * MIB, 10 * MIB
+
+    def page_faults(self):
+        return None
 
     def reset_high_water_mark(self):
         pass
@@ -296,3 +302,25 @@ def test_a_forked_child_measures_itself_also_while_another_thread_of_the_parent_
 def test_the_process_has_one_meter():
     assert process_meter() is process_meter()
     assert own_process() is own_process()
+
+
+@linux
+def test_a_window_without_a_page_fault_does_not_inherit_the_peak_of_the_one_before():
+    out = run_python(
+        "import mmap\n"
+        "from runmem.memory.peak import process_meter\n"
+        "meter = process_meter()\n"
+        "for size in (1, 50, 1, 200, 3) * 3:\n"
+        "    window = meter.start()\n"
+        "    block = mmap.mmap(-1, size << 20)\n"
+        "    for at in range(0, size << 20, 4096): block[at] = 1\n"
+        "    block.close()\n"
+        "    high = meter.stop(window)\n"
+        "    idle = [meter.stop(meter.start()) for _ in range(3)]\n"
+        "    rises = [(r.peak_bytes - r.base_bytes) / 2**20 for r in [high, *idle]]\n"
+        "    assert abs(rises[0] - size) < 0.5 and max(rises[1:]) < 0.3, (size, rises)\n"
+        "    assert {r.method for r in [high, *idle]} == {'hwm'}\n"
+        "    assert high.lifetime_peak_bytes >= high.peak_bytes\n"
+        "print('right')"
+    )
+    assert out.strip() == "right"

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import Any, TextIO
 
-from runmem.events import NodeSampled, TaskEnded, TaskStarted, TaskSubmitted
+from runmem.events import NodeSampled, TaskEnded, TaskSubmitted
 from runmem.execution.observer import Observer
 from runmem.units import format_bytes
 
@@ -51,9 +51,9 @@ class LiveView(PlainView):
             self._thread = threading.Thread(target=self._follow, name="runmem-view", daemon=True)
             self._thread.start()
 
-    def task_started(self, event: TaskStarted) -> None:
+    def tasks_running(self, running: int) -> None:
         """Count."""
-        self._running = (self._running or 0) + 1
+        self._running = running
 
     def task_ended(self, event: TaskEnded) -> None:
         """Count."""
@@ -70,7 +70,7 @@ class LiveView(PlainView):
         waiting = self._submitted - self._done - self._failed
         parts = [f"{self._done} done", f"{waiting} to do"]
         if self._running is not None:
-            parts.insert(1, f"{max(0, min(waiting, self._running - self._done - self._failed))} running")
+            parts.insert(1, f"{max(0, min(waiting, self._running))} running")
         if self._failed:
             parts.append(f"{self._failed} failed")
         if self._highest is not None:

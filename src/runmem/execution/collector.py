@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from runmem.events import DataLost, NodeSampled, ProfileReported, TaskMeasured, TaskRecord, TaskStarted
+from runmem.events import DataLost, NodeSampled, ProfileReported, RecordLines, TaskMeasured, TaskRecord, TaskStarted
 from runmem.execution.observer import Observers
 from runmem.execution.spool_reader import SpoolNews, read_spool
+from runmem.execution.task_lines import TaskLines
 from runmem.formats.mprof import read_trace
 from runmem.store.layout import RunDirectory
-from runmem.store.records import RecordFold, killed
+from runmem.store.records import killed, record_from_line, record_to_line
 from runmem.store.run import readings_of
 from runmem.units import MIB, format_bytes
 
@@ -160,7 +161,7 @@ class Collector:
         self._observers = observers
         self._interval_s = interval_s
         self._node_found = node_found
-        self._fold = RecordFold()
+        self._tasks = TaskLines()
         self._offsets: dict[str, dict[str, int]] = {}
         self._causes: dict[tuple[str, int], str] = {}
         self._dead: dict[tuple[str, int], float] = {}
@@ -231,28 +232,36 @@ class Collector:
     def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
         if match := _TASKS.fullmatch(file):
             self._note_node(news)
-            for event, record in self._fold.feed(news.node, int(match[1]), data):
-                if event == "start":
-                    self._observers.tell("task_started", TaskStarted(record))
-                else:
-                    self._observers.tell("task_measured", TaskMeasured(record))
-        elif match := _PROFILES.fullmatch(file):
+            self._read_tasks(news.node, int(match[1]), data)
+        elif _PROFILES.fullmatch(file):
             for line in data.splitlines():
-                report = json.loads(line)
-                self._observers.tell("profile_reported", ProfileReported(**report))
+                self._observers.tell("profile_reported", ProfileReported(**json.loads(line)))
         elif _DEATHS.fullmatch(file):
             for line in data.splitlines():
                 death = json.loads(line)
                 self._causes.setdefault((news.node, death["pid"]), death["cause"])
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
-            totals = [line.split() for line in data.splitlines() if line.startswith(b"MEM ")]
-            for _, size, time_s in totals[-1:]:
-                self._observers.tell("node_sampled", NodeSampled(news.node, float(time_s), int(float(size) * MIB)))
-            lost = [line.split() for line in data.splitlines() if line.startswith(b"LOST ")]
-            for _, count, *_ in lost:
-                reason = f"the node could not write {int(count)} samples (disk full?)"
-                self._observers.tell("data_lost", DataLost(f"{news.node}/{file}", reason))
+            self._read_trace(news.node, file, data)
+
+    def _read_tasks(self, node: str, pid: int, data: bytes) -> None:
+        started, ended = self._tasks.feed(node, pid, data)
+        self._observers.tell("tasks_running", self._tasks.running)
+        if ended:
+            self._observers.tell("records_written", RecordLines(b"".join(ended), len(ended)))
+        for hook, event, lines in (("task_started", TaskStarted, started), ("task_measured", TaskMeasured, ended)):
+            if self._observers.hears(hook):
+                for line in lines:
+                    if (record := record_from_line(line)) is not None:
+                        self._observers.tell(hook, event(record))
+
+    def _read_trace(self, node: str, file: str, data: bytes) -> None:
+        lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]
+        for _, size, time_s in [line for line in lines if line[0] == b"MEM"][-1:]:
+            self._observers.tell("node_sampled", NodeSampled(node, float(time_s), int(float(size) * MIB)))
+        for _, count, *_ in [line for line in lines if line[0] == b"LOST"]:
+            reason = f"the node could not write {int(count)} lines (disk full?)"
+            self._observers.tell("data_lost", DataLost(f"{node}/{file}", reason))
 
     def _note_node(self, news: SpoolNews) -> None:
         if news.node in self.nodes:
@@ -271,14 +280,17 @@ class Collector:
             if cause is None and not last and time.monotonic() - since < 1.0:
                 continue
             self._buried.add((node, pid))
-            unfinished = self._fold.give_up(node, pid)
-            if not unfinished:
-                continue
-            traces = [read_trace(path) for path in self._run.traces.glob("*.dat")]
-            reason = cause or "the worker process died; nothing says why"
-            for record in unfinished:
-                self._kills[record.task_id] = _describe(done := killed(record, readings_of(traces, pid), reason))
-                self._observers.tell("task_measured", TaskMeasured(done))
+            self._end_as_killed(self._tasks.give_up(node, pid), cause or "the worker process died; nothing says why")
+
+    def _end_as_killed(self, unfinished: list[TaskRecord], reason: str) -> None:
+        if not unfinished:
+            return
+        traces = [read_trace(path) for path in self._run.traces.glob("*.dat")]
+        for record in unfinished:
+            done = killed(record, readings_of(traces, record.pid), reason)
+            self._kills[record.task_id] = _describe(done)
+            self._observers.tell("records_written", RecordLines(record_to_line(done), 1))
+            self._observers.tell("task_measured", TaskMeasured(done))
 
     def finish(self) -> None:
         """Collect for the last time and complete the replicas."""
@@ -286,16 +298,12 @@ class Collector:
         if self._thread.is_alive():
             self._thread.join()
         self.collect(last=True)
+        self._end_as_killed(self._tasks.give_up(), "the program ended before the task did")
         for lost in self._replicas.finish():
             self._observers.tell("data_lost", lost)
-        if self._fold.skipped:
-            reason = f"{self._fold.skipped} torn or foreign lines were skipped"
+        if self._tasks.skipped:
+            reason = f"{self._tasks.skipped} torn or foreign lines were skipped"
             self._observers.tell("data_lost", DataLost("task lines", reason))
-
-    @property
-    def unfinished(self) -> int:
-        """Number of tasks that started and of whose end nothing is known."""
-        return len(self._fold.unfinished())
 
 
 def _describe(record: TaskRecord) -> str:

@@ -5,7 +5,16 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from runmem.events import DataLost, NodeSampled, ProfileReported, TaskEnded, TaskMeasured, TaskStarted, TaskSubmitted
+from runmem.events import (
+    DataLost,
+    NodeSampled,
+    ProfileReported,
+    RecordLines,
+    TaskEnded,
+    TaskMeasured,
+    TaskStarted,
+    TaskSubmitted,
+)
 
 __all__ = ["Observer", "Observers"]
 
@@ -30,6 +39,12 @@ class Observer:
 
     def task_ended(self, event: TaskEnded) -> None:
         """A task finished or failed."""
+
+    def tasks_running(self, running: int) -> None:
+        """So many tasks have started and not ended, as far as is known (only where memory is measured)."""
+
+    def records_written(self, event: RecordLines) -> None:
+        """Records of tasks came in, as lines; many at a time."""
 
     def task_measured(self, event: TaskMeasured) -> None:
         """The measurement of a task came in."""

@@ -87,6 +87,16 @@ def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes,
     """
     calls: list[PackedCall] = pickle.loads(packed)
     run = worker_runs.get(run_id)
+    try:
+        return _run_calls(run, key, calls, functions, dependencies)
+    finally:
+        if run is not None:
+            run.flush()
+
+
+def _run_calls(
+    run: Any, key: str, calls: Sequence[PackedCall], functions: Sequence[bytes], dependencies: Sequence[Any]
+) -> Any:
     if len(calls) == 1:
         return _run_call(run, calls[0], functions, dependencies, ())
     outcomes: list[tuple[bool, Any]] = []

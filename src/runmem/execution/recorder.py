@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from runmem.events import DataLost, ProfileReported, TaskMeasured
+from runmem.events import DataLost, ProfileReported, RecordLines
 from runmem.execution.observer import Observer
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, safe_name
-from runmem.store.records import record_to_line
 
 __all__ = ["Recorder", "ProfileWriter"]
 
@@ -27,10 +26,10 @@ class Recorder(Observer):
         self.records = 0
         self.lost: list[str] = []
 
-    def task_measured(self, event: TaskMeasured) -> None:
-        """Write a record."""
-        self._file.write(record_to_line(event.record))
-        self.records += 1
+    def records_written(self, event: RecordLines) -> None:
+        """Write records."""
+        self._file.write(event.lines)
+        self.records += event.count
 
     def data_lost(self, event: DataLost) -> None:
         """Note a loss."""

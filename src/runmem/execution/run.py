@@ -190,8 +190,6 @@ class Run:
     def _write_provenance(self, exit_code: int | None = None) -> None:
         ended = getattr(self, "ended_s", None)
         lost = list(self.recorder.lost)
-        if ended is not None and self.collector.unfinished:
-            lost.append(f"{self.collector.unfinished} tasks have no end in their records")
         values = {
             "app": self.app,
             "run_id": self.run_id,
@@ -209,7 +207,7 @@ class Run:
             "nodes": self.collector.nodes,
             "trace_files": [str(path) for path in self._replicas.links.values()],
             "lost": lost,
-            "records_complete": ended is not None and self.collector.unfinished == 0,
+            "records_complete": ended is not None and not lost,
         }
         try:
             write_provenance(self.directory, values)

@@ -21,8 +21,10 @@ from distributed import WorkerPlugin
 from runmem.execution.dask_private import worker_memory_limit
 from runmem.execution.on_worker import worker_runs
 from runmem.execution.probe import PeakProbe, Probe
+from runmem.execution.task_lines import LineWriter
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof import func_line
+from runmem.formats.totals import total_at
 from runmem.memory.limits import memory_limit
 from runmem.memory.profile import ProfileReport, set_job_name, set_report_sink
 from runmem.node.launch import ensure_sampler
@@ -89,9 +91,8 @@ class WorkerRun:
         self._tell = tell
         self._spool = Spool.of_run(run.run_id)
         self._spool.make()
-        self._limit_bytes = limit_bytes
         self._probes: list[Probe] = [PeakProbe(run.malloc_trim)] if run.measures else []
-        self._tails: dict[tuple[str, str, str], bytes] = {}
+        self._lines = LineWriter(self.node, limit_bytes)
         self._stats: dict[str, list[float]] = {}
         self._told: dict[str, float] = {}
         self._reports: LineAppender | None = None
@@ -117,15 +118,13 @@ class WorkerRun:
     def measured(self, task_id: int, task: Any, body: Callable[[], Any]) -> Any:
         """Run `body`, the call of a task, with the probes around it and a line before and after."""
         started = [(probe, self._begin(probe)) for probe in self._probes]
-        start_s, cpu_s = time.time(), time.thread_time()
-        base = getattr(started[0][1], "base_bytes", None) if started else None
         thread = threading.get_ident()
+        base = getattr(started[0][1], "base_bytes", None) if started else None
+        start_s, cpu_s = time.time(), time.thread_time()
         self._current.task_id = task_id
         set_job_name(f"task {task_id}")
-        self._tasks.write(
-            b'{"event": "start", "task_id": %d, "start_s": %.6f, "base_bytes": %s, "thread": %d, %s}\n'
-            % (task_id, start_s, b"null" if base is None else b"%d" % base, thread, self._tail(task))
-        )
+        # With the end of the call before in the same bundle, if there was one: one system call for both.
+        self._tasks.write(self._take_pending() + self._lines.start(task, task_id, thread, start_s, base))
         status, exception = "finished", None
         try:
             return body()
@@ -133,29 +132,26 @@ class WorkerRun:
             status, exception = "failed", type(error).__name__
             raise
         finally:
+            cpu_s = time.thread_time() - cpu_s
             values: dict[str, Any] = {}
             for probe, state in started:
                 values |= self._finish(probe, state)
             end_s = time.time()
-            values |= {"end_s": round(end_s, 6), "cpu_s": round(time.thread_time() - cpu_s, 6)}
-            self._tasks.write(
-                b'{"event": "end", "task_id": %d, "status": "%s", "exception": %s, %s\n'
-                % (task_id, status.encode(), json.dumps(exception).encode(), json.dumps(values).encode()[1:])
-            )
-            self._bracket(task, start_s, end_s, values)
+            if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
+                self._bracket(task, start_s, end_s)
+            times = start_s, end_s, cpu_s
+            self._current.pending = self._lines.end(task, task_id, thread, times, status, exception, values)
             self._current.task_id = None
 
-    def _tail(self, task: Any) -> bytes:
-        """Return the part of a start line that is the same for all calls of a task here."""
-        key = task.module, task.name, task.file
-        tail = self._tails.get(key)
-        if tail is None:
-            values = {
-                "module": task.module, "name": task.name, "file": task.file, "node": self.node, "pid": os.getpid(),
-                "limit_bytes": self._limit_bytes,
-            }  # fmt: skip
-            tail = self._tails[key] = json.dumps(values).encode()[1:-1]
-        return tail
+    def _take_pending(self) -> bytes:
+        pending: bytes = getattr(self._current, "pending", b"")
+        self._current.pending = b""
+        return pending
+
+    def flush(self) -> None:
+        """Write what is kept of this thread's last task: its bundle has ended."""
+        if pending := self._take_pending():
+            self._tasks.write(pending)
 
     def _begin(self, probe: Probe) -> Any:
         try:
@@ -173,10 +169,11 @@ class WorkerRun:
             log.warning("%s.stop failed", type(probe).__name__, exc_info=True)
             return {"reason": f"{type(probe).__name__} failed: {error}"}
 
-    def _bracket(self, task: Any, start_s: float, end_s: float, values: dict[str, Any]) -> None:
-        base, end = values.get("base_bytes"), values.get("end_bytes")
-        if base is not None and end is not None and self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
-            self._trace.write(func_line(f"{task.module}.{task.name}", base, start_s, end, end_s))
+    def _bracket(self, task: Any, start_s: float, end_s: float) -> None:
+        """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve."""
+        start, end = total_at(self._trace.path, start_s), total_at(self._trace.path, end_s)
+        if start is not None and end is not None:
+            self._trace.write(func_line(f"{task.module}.{task.name}", start, start_s, end, end_s))
 
     def ended(self, name: str, elapsed_s: float, result: Any) -> None:
         """Note a call that finished; tell the master now and then how long calls of this name last."""

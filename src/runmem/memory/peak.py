@@ -103,6 +103,8 @@ class PeakMeter:
         self._readings: Readings | None = self._given
         self._open: list[Window] = []
         self._lifetime_peak: int | None = None
+        self._mark: int | None = None
+        self._faults: int | None = None
         self._proved = False
         self._reason: str | None = None
         self._poller: Poller | None = None
@@ -131,6 +133,7 @@ class PeakMeter:
                 if self._reason is None:
                     self._reset(mark)
                 if self._reason is None:
+                    self._mark = resident
                     window._floor, window._exact = 0, True
                 elif mark is not None:
                     window._floor = mark
@@ -158,14 +161,24 @@ class PeakMeter:
         return PeakReading(window.base_bytes, window._peak, end, method, window._shared, lifetime, reason)
 
     def _read(self) -> tuple[int | None, int]:
-        """Read mark and size, and fold them into every open window and the lifetime's peak."""
+        """Read mark and size, and fold them into every open window and the lifetime's peak.
+
+        While the process has had no page fault its size has not risen, and the mark, which costs most, is not read: the
+        last one still holds.
+        """
         if self._readings is None:
             self._readings = own_process()
-        mark, resident = self._readings.high_water_and_resident()
+        faults = self._readings.page_faults()
+        if faults is not None and faults == self._faults:
+            mark, resident = self._mark, self._readings.resident_bytes()
+        else:
+            mark, resident = self._readings.high_water_and_resident()
+            self._faults = faults
         for window in self._open:
             window._fold(mark, resident)
         if mark is not None and (self._lifetime_peak is None or mark > self._lifetime_peak):
             self._lifetime_peak = mark
+        self._mark = mark
         return mark, resident
 
     def _reset(self, mark: int | None) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import resource
 import sys
 from typing import Protocol
 
@@ -25,6 +26,9 @@ class Readings(Protocol):
 
     def high_water_and_resident(self) -> tuple[int | None, int]:
         """Return the high-water mark of the resident set size (None: this system has none) and the size, in bytes."""
+
+    def page_faults(self) -> int | None:
+        """Page faults of the process so far; None where their count says nothing about the resident set size."""
 
     def reset_high_water_mark(self) -> None:
         """Lower the mark to the present size. Raises OSError where that is not possible."""
@@ -89,6 +93,16 @@ class ProcReadings:
         parts = text[at : at + 80].split(None, 5)
         return int(parts[1]) * 1024, int(parts[4]) * 1024
 
+    def page_faults(self) -> int | None:
+        """Return how many page faults the process has had (0.7 microseconds).
+
+        Memory comes to a process page by page, each with a fault: while the count stands still, the resident set size
+        has not risen. (`userfaultfd` and the kernel's merging of small pages into huge ones are the exceptions; the
+        latter may add up to 2 MiB a merged area.)
+        """
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return usage.ru_minflt + usage.ru_majflt or None  # a sandbox that does not count says 0
+
     def reset_high_water_mark(self) -> None:
         """Lower the high-water mark to the present resident set size (0.5 microseconds).
 
@@ -140,6 +154,10 @@ class PsutilReadings:
     def high_water_and_resident(self) -> tuple[int | None, int]:
         """Return None, for the mark, and the resident set size in bytes."""
         return None, self.resident_bytes()
+
+    def page_faults(self) -> int | None:
+        """None: not known to stand still while memory does."""
+        return None
 
     def reset_high_water_mark(self) -> None:
         """Raise OSError: not possible here."""

@@ -1,0 +1,139 @@
+"""The lines that a worker writes about its tasks, and what the master reads from them without parsing them.
+
+A line of a task that ended is its whole record, so the master copies it to ``tasks.jsonl`` as it is: what it must know
+meanwhile is which tasks run, and whether a task was tried before.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+from runmem.events import TaskRecord
+from runmem.store.records import record_from_line
+
+__all__ = ["LineWriter", "TaskLines"]
+
+_START = b'{"event": "start", "task_id": '
+_END = b'{"event": "end", "task_id": '
+_ATTEMPT = b'"attempt": 1,'
+
+
+class LineWriter:
+    """Formats the lines of one worker process. (By hand: JSON of nine numbers costs more than measuring them.)"""
+
+    def __init__(self, node: str, limit_bytes: int | None) -> None:
+        self._node = node
+        self._limit_bytes = limit_bytes
+        self._tails: dict[tuple[str, str, str], bytes] = {}
+        self._texts: dict[str | bool | None, bytes] = {}
+
+    def start(self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None) -> bytes:
+        """Return the line of a task that starts."""
+        return b'%s%d, "attempt": 1, "thread": %d, "start_s": %.6f, "base_bytes": %s, %s}\n' % (
+            _START, task_id, thread, start_s, self._number(base_bytes), self._tail(task),
+        )  # fmt: skip
+
+    def end(
+        self,
+        task: Any,
+        task_id: int,
+        thread: int,
+        times: tuple[float, float, float],
+        status: str,
+        exception: str | None,
+        values: dict[str, Any],
+    ) -> bytes:
+        """Return the line of a task that ended; `times` are start, end and processor seconds."""
+        take = values.pop
+        base, peak = take("base_bytes", None), take("peak_bytes", None)
+        increment = None if base is None or peak is None else peak - base
+        number, text = self._number, self._text
+        line = (
+            b'%s%d, "attempt": 1, "thread": %d, "start_s": %.6f, "end_s": %.6f, "cpu_s": %.6f, "status": %s, '
+            b'"exception": %s, "base_bytes": %s, "peak_bytes": %s, "end_bytes": %s, "increment_bytes": %s, "method": %s, '
+            b'"shared": %s, "lifetime_peak_bytes": %s, "reason": %s, %s'
+        ) % (
+            _END, task_id, thread, *times, text(status), text(exception), number(base), number(peak),
+            number(take("end_bytes", None)), number(increment), text(take("method", None)),
+            text(take("shared", False)), number(take("lifetime_peak_bytes", None)), text(take("reason", None)),
+            self._tail(task),
+        )  # fmt: skip
+        for name, value in values.items():  # of probes that others add
+            line += b", %s: %s" % (json.dumps(name).encode(), json.dumps(value).encode())
+        return line + b"}\n"
+
+    @staticmethod
+    def _number(value: int | None) -> bytes:
+        return b"null" if value is None else b"%d" % value
+
+    def _text(self, value: str | bool | None) -> bytes:
+        """Return a value as JSON; the few that occur again and again are kept."""
+        known = self._texts.get(value)
+        if known is None:
+            known = json.dumps(value).encode()
+            if len(self._texts) < 256:
+                self._texts[value] = known
+        return known
+
+    def _tail(self, task: Any) -> bytes:
+        """Return the part that is the same for all calls of a task here."""
+        key = task.module, task.name, task.file
+        tail = self._tails.get(key)
+        if tail is None:
+            values = {
+                "module": task.module, "name": task.name, "file": task.file, "node": self._node, "pid": os.getpid(),
+                "limit_bytes": self._limit_bytes,
+            }  # fmt: skip
+            tail = self._tails[key] = json.dumps(values).encode()[1:-1]
+        return tail
+
+
+class TaskLines:
+    """Follows the task lines of all workers.
+
+    Attributes
+    ----------
+    skipped : int
+        Lines that were torn or not ours.
+    """
+
+    def __init__(self) -> None:
+        self.skipped = 0
+        self._running: dict[tuple[str, int], dict[bytes, bytes]] = {}
+        self._attempts: dict[bytes, int] = {}
+
+    def feed(self, node: str, pid: int, lines: bytes) -> tuple[list[bytes], list[bytes]]:
+        """Take whole lines of the file of one worker, in their order; return the start lines and the records in them."""
+        running = self._running.setdefault((node, pid), {})
+        started: list[bytes] = []
+        ended: list[bytes] = []
+        for line in lines.splitlines(keepends=True):
+            if line.startswith(_START):
+                number = line[len(_START) : line.find(b",")]
+                attempt = self._attempts.get(number, 0) + 1
+                self._attempts[number] = attempt
+                if attempt > 1:
+                    line = line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1)
+                running[number] = line
+                started.append(line)
+            elif line.startswith(_END):
+                number = line[len(_END) : line.find(b",")]
+                running.pop(number, None)
+                attempt = self._attempts.get(number, 1)
+                ended.append(line if attempt == 1 else line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1))
+            else:
+                self.skipped += bool(line.strip())
+        return started, ended
+
+    @property
+    def running(self) -> int:
+        """Number of tasks that started and of whose end nothing is known."""
+        return sum(len(tasks) for tasks in self._running.values())
+
+    def give_up(self, node: str | None = None, pid: int | None = None) -> list[TaskRecord]:
+        """Take out and return the unfinished records of a process that is gone, or (None) of all."""
+        gone = [key for key in self._running if node is None or key == (node, pid)]
+        lines = [line for key in gone for line in self._running.pop(key).values()]
+        return [record for line in lines if (record := record_from_line(line)) is not None]
