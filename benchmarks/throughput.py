@@ -2,8 +2,8 @@
 
 python benchmarks/throughput.py [CALLS] [ROUNDS]
 
-Prints, for no-op tasks on 2 workers: the throughput of both with measuring off, the ratio; the throughput with measuring
-on and what it costs; a chain; a round trip; and how many of 200 tasks are lost to one that kills its worker. Rounds of
+Prints, for no-op tasks on 2 workers: the throughput of both with measuring off, the ratio; the throughput with
+measuring on and what it costs; a chain; a round trip; and how many of 200 tasks are lost to one that kills its worker. Rounds of
 each kind are interleaved, the median counts, because machines are shared and noisy.
 """
 
@@ -15,6 +15,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -89,12 +90,12 @@ def rates(calls: int, rounds: int) -> dict[str, list[float]]:
                     found.setdefault(kind, []).append(calls / seconds(lambda: by_task(calls)))
                 if measuring:
                     continue
-                found.setdefault("submit", []).append(calls / seconds(lambda: by_submit(client, calls)))
+                found.setdefault("submit", []).append(calls / seconds(partial(by_submit, client, calls)))
                 found.setdefault("chain", []).append(1000 / seconds(lambda: by_chain(1000)))
-                found.setdefault("submit chain", []).append(500 / seconds(lambda: by_submit_chain(client, 500)))
+                found.setdefault("submit chain", []).append(500 / seconds(partial(by_submit_chain, client, 500)))
                 trips = [seconds(lambda: wait_on(nothing(1))) for _ in range(20)]
                 found.setdefault("trip", []).append(statistics.median(trips))
-                trips = [seconds(lambda: client.submit(plain_nothing, 1, pure=False).result()) for _ in range(20)]
+                trips = [seconds(partial(by_submit, client, 1)) for _ in range(20)]
                 found.setdefault("submit trip", []).append(statistics.median(trips))
     return found
 

@@ -64,8 +64,8 @@ class AddressCluster(Cluster):
             self._client = distributed.Client(address, timeout=_TIMEOUT_S, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise ClusterError(
-                f"--scheduler: no Dask scheduler answers at {address} ({error or type(error).__name__}). Start one with "
-                "`dask scheduler`, and workers with `dask worker ADDRESS`; its first lines print the address."
+                f"--scheduler: no Dask scheduler answers at {address} ({error or type(error).__name__}). Start one "
+                "with `dask scheduler`, and workers with `dask worker ADDRESS`; its first lines print the address."
             ) from error
         try:
             self._client.wait_for_workers(1, timeout=_TIMEOUT_S)

@@ -41,12 +41,13 @@ def environment_of(script: Path) -> dict[str, str]:
         raise SettingError(f"--env_script: {str(script)!r} is not a file.")
     command = ["bash", "-c", 'set -e; . "$1" >&2; env -0', "bash", str(script.absolute())]
     try:
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(command, capture_output=True, check=False)
     except OSError as error:
         raise SettingError(f"--env_script needs bash: {error}.") from error
     if done.returncode:
         raise SettingError(
-            f"--env_script: {str(script)!r} ended with exit code {done.returncode}:\n{done.stderr.decode(errors='replace')}"
+            f"--env_script: {str(script)!r} ended with exit code {done.returncode}:\n"
+            f"{done.stderr.decode(errors='replace')}"
         )
     pairs = (item.partition("=") for item in done.stdout.decode(errors="replace").split("\0") if "=" in item)
     return {name: value for name, _, value in pairs if os.environ.get(name) != value and name not in ("_", "SHLVL")}
@@ -99,8 +100,8 @@ class EmbeddedCluster(Cluster):
         except Exception as error:
             self.close()
             raise ClusterError(
-                f"the embedded cluster of {self.workers} workers did not start: {type(error).__name__}: {error} If a script "
-                "started it with runmem.session, the session must stand below `if __name__ == '__main__':`."
+                f"the embedded cluster of {self.workers} workers did not start: {type(error).__name__}: {error} "
+                "If a script started it with runmem.session, the session must stand below `if __name__ == '__main__':`."
             ) from error
         return self._client
 

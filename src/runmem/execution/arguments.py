@@ -76,18 +76,33 @@ class LargeArguments:
         return version
 
 
+class _Inputs:
+    """Collects the results of other tasks that the arguments of one call refer to, each once."""
+
+    def __init__(self) -> None:
+        self.versions: list[Version] = []
+        self._index: dict[Version, int] = {}
+
+    def refer(self, version: Version) -> int:
+        """Return the index of an input."""
+        if version not in self._index:
+            self._index[version] = len(self.versions)
+            self.versions.append(version)
+        return self._index[version]
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles arguments; a future or tracked object becomes a reference to an input."""
 
-    def __init__(self, file: io.BytesIO, resolve: Resolve, refer: Callable[[Version], int]) -> None:
+    def __init__(self, file: io.BytesIO, resolve: Resolve, inputs: _Inputs) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._resolve = resolve
-        self._refer = refer
+        self._inputs = inputs
 
     def reducer_override(self, obj: Any) -> Any:
         version = obj.version if type(obj) is Future else self._resolve(obj)
         if version is not None:
-            return _input, (self._refer(version),)
+            return _input, (self._inputs.refer(version),)
         return super().reducer_override(obj)
 
 
@@ -104,39 +119,34 @@ def pack(call: TaskCall, resolve: Resolve, large: LargeArguments) -> Body:
     ArgumentError
         If an argument cannot be pickled; names the parameter.
     """
-    inputs: list[Version] = []
-    index: dict[Version, int] = {}
+    inputs = _Inputs()
     places: dict[int | str, int] = {}
-
-    def refer(version: Version) -> int:
-        if version not in index:
-            index[version] = len(inputs)
-            inputs.append(version)
-        return index[version]
-
-    args, kwargs = list(call.args), dict(call.kwargs)
+    values = dict[int | str, Any](enumerate(call.args))
+    values.update(call.kwargs)
     plain = True
-    for holder, pairs in ((args, enumerate(call.args)), (kwargs, call.kwargs.items())):
-        for place, value in pairs:
-            kind = type(value)
-            if kind is Version:
-                places[place] = refer(value)
-                holder[place] = None  # type: ignore[index,call-overload]
-            elif kind not in _PLAIN or (kind in (str, bytes) and len(value) > LARGE_BYTES):
-                data = _dumps(value, resolve, refer, call, place) if _may_be_large(value) else None
-                if data is None:
-                    plain = False
-                else:
-                    places[place] = refer(large.version(data))
-                    holder[place] = None  # type: ignore[index,call-overload]
-    if plain:
-        return Body(pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL), inputs, places)
+    for place, value in values.items():
+        kind = type(value)
+        if kind is Version:
+            places[place] = inputs.refer(value)
+        elif kind not in _PLAIN or (kind in (str, bytes) and len(value) > LARGE_BYTES):
+            if _may_be_large(value):
+                places[place] = inputs.refer(large.version(_dumps(value, resolve, inputs, call, place)))
+            else:
+                plain = False
+    for place in places:
+        values[place] = None
+    args = [values[position] for position in range(len(call.args))]
+    kwargs = {name: values[name] for name in call.kwargs}
     try:
-        return Body(_pickled((args, kwargs), resolve, refer), inputs, places)
+        if plain:
+            data = pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL)
+        else:
+            data = _pickled((args, kwargs), resolve, inputs)
     except Exception:
-        for place, value in [*enumerate(args), *kwargs.items()]:
-            _dumps(value, resolve, refer, call, place)  # raises for the one that is to blame
+        for place, value in values.items():
+            _dumps(value, resolve, inputs, call, place)  # raises for the one that is to blame
         raise
+    return Body(data, inputs.versions, places)
 
 
 def _may_be_large(value: Any) -> bool:
@@ -146,20 +156,20 @@ def _may_be_large(value: Any) -> bool:
     return isinstance(size, int) and size > LARGE_BYTES
 
 
-def _pickled(value: Any, resolve: Resolve, refer: Callable[[Version], int]) -> bytes:
+def _pickled(value: Any, resolve: Resolve, inputs: _Inputs) -> bytes:
     buffer = io.BytesIO()
-    _Pickler(buffer, resolve, refer).dump(value)
+    _Pickler(buffer, resolve, inputs).dump(value)
     return buffer.getvalue()
 
 
-def _dumps(value: Any, resolve: Resolve, refer: Callable[[Version], int], call: TaskCall, place: int | str) -> bytes:
+def _dumps(value: Any, resolve: Resolve, inputs: _Inputs, call: TaskCall, place: int | str) -> bytes:
     try:
-        return _pickled(value, resolve, refer)
+        return _pickled(value, resolve, inputs)
     except Exception as error:
         raise ArgumentError(
             f"{call.task.name}: parameter {call.parameter_of(place)!r} cannot be sent to a worker: a value of type "
-            f"{type(value).__name__} could not be pickled ({type(error).__name__}: {error}). Pass what the task needs to "
-            "make it, for example a path instead of an open file, and make it inside the task."
+            f"{type(value).__name__} could not be pickled ({type(error).__name__}: {error}). Pass what the task needs "
+            "to make it, for example a path instead of an open file, and make it inside the task."
         ) from error
 
 

@@ -133,6 +133,44 @@ class Durations:
         return max(1, min(MOST_CALLS, int(TARGET_S / max(mean, 1e-7))))
 
 
+class _Bundling:
+    """Bundles in the making: open ones take more calls, closed ones are ready to be sent."""
+
+    def __init__(self) -> None:
+        self.closed: list[Bundle] = []
+        self._opened: dict[str, Bundle] = {}
+        self._member: dict[Execution, Bundle] = {}  # of open bundles only
+
+    def place(self, execution: Execution, size: int) -> None:
+        """Put an execution into a bundle of at most `size`: that of what it needs, if that is one, or of its name."""
+        needed = {id(b): b for e in execution.state.needs if (b := self._member.get(e)) is not None}
+        if len(needed) == 1 and size > 1:
+            bundle = next(iter(needed.values()))
+        else:
+            for bundle in needed.values():
+                self._close(bundle)
+            bundle = Bundle.named(execution.name)
+            if size > 1:
+                bundle = self._opened.setdefault(execution.name, bundle)
+        bundle.executions.append(execution)
+        self._member[execution] = bundle
+        if len(bundle.executions) >= size:
+            self._close(bundle)
+
+    def _close(self, bundle: Bundle) -> None:
+        self.closed.append(bundle)
+        for name in [name for name, its in self._opened.items() if its is bundle]:
+            del self._opened[name]
+        for execution in bundle.executions:
+            del self._member[execution]
+
+    def close_all(self) -> list[Bundle]:
+        """Close what is open; return all bundles, each after those that it needs."""
+        for bundle in list(self._opened.values()):
+            self._close(bundle)
+        return self.closed
+
+
 def plan(
     queue: deque[Execution],
     durations: Durations,
@@ -156,45 +194,16 @@ def plan(
     and a closed bundle takes no more calls.
     """
     most_each = max(1, ceil(len(queue) / (2 * workers)))
-    opened: dict[str, Bundle] = {}
-    member: dict[Execution, Bundle] = {}  # of open bundles only
-    closed: list[Bundle] = []
-
-    def close(bundle: Bundle) -> None:
-        closed.append(bundle)
-        for name in [name for name, its in opened.items() if its is bundle]:
-            del opened[name]
-        for execution in bundle.executions:
-            member.pop(execution, None)
-
+    bundling = _Bundling()
     while queue:
         execution = queue[0]
         pending: Pending = execution.state
-        if pending.literal is not None:
-            queue.popleft()
-            bundle = Bundle.named(execution.name)
-            bundle.executions.append(execution)
-            closed.append(bundle)
-            continue
-        size = 1 if pending.alone else min(most_each, durations.calls_a_bundle(execution.name))
-        unknown = durations.mean_s(execution.name) is None
-        if unknown and in_flight[execution.name] >= 2 * workers and hold(execution.name):
-            break
+        name = execution.name
+        if pending.literal is None:
+            if durations.mean_s(name) is None and in_flight[name] >= 2 * workers and hold(name):
+                break
+            in_flight[name] += 1
         queue.popleft()
-        in_flight[execution.name] += 1
-        needed = {id(b): b for b in (member.get(e) for e in pending.needs) if b is not None}
-        if len(needed) == 1 and size > 1:
-            bundle = next(iter(needed.values()))
-        else:
-            for bundle in needed.values():
-                close(bundle)
-            bundle = opened[execution.name] if size > 1 and execution.name in opened else Bundle.named(execution.name)
-            if size > 1:
-                opened[execution.name] = bundle
-        bundle.executions.append(execution)
-        member[execution] = bundle
-        if size == 1 or len(bundle.executions) >= size:
-            close(bundle)
-    for bundle in list({id(b): b for b in opened.values()}.values()):
-        close(bundle)
-    return closed
+        alone = pending.alone or pending.literal is not None
+        bundling.place(execution, 1 if alone else min(most_each, durations.calls_a_bundle(name)))
+    return bundling.close_all()

@@ -90,7 +90,7 @@ class Replicas:
         self._backlog.setdefault(path, []).append((offset, data))
 
     def _link(self, path: Path) -> None:
-        """Let the trace appear in the trace folder; the one of an earlier run gives way (its run directory keeps it)."""
+        """Let the trace appear in the trace folder; that of an earlier run gives way (its run directory keeps it)."""
         if path in self.links or not path.exists():
             return
         shown = self._trace_folder / path.name

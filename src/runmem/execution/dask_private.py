@@ -1,7 +1,7 @@
 """All that runmem uses of Dask beyond its public interface; `tests/execution/test_dask_private.py` watches over it.
 
-- `dask._task_spec.Task` and `TaskRef`: a graph with exact dependencies. The public tuple form is searched recursively for
-  keys, which costs time and could take a user's string for one.
+- `dask._task_spec.Task` and `TaskRef`: a graph with exact dependencies. The public tuple form is searched recursively
+  for keys, which costs time and could take a user's string for one.
 - The `interval` of the batched connections: how long a message waits for company. Dask's defaults (2 to 10 ms) make up
   most of the time of a short task.
 """
@@ -53,8 +53,9 @@ def _shorten_scheduler(dask_scheduler: Any) -> None:
 
 def shorten_intervals(client: distributed.Client) -> None:
     """Let messages between client, scheduler and workers wait less for company, where this Dask lets us."""
-    if hasattr(getattr(client, "scheduler_comm", None), "interval"):
-        client.scheduler_comm.interval = _INTERVAL_S
+    stream = getattr(client, "scheduler_comm", None)
+    if stream is not None and hasattr(stream, "interval"):
+        stream.interval = _INTERVAL_S
     with suppress(Exception):  # a Dask that is built otherwise is slower, and that is all
         client.run_on_scheduler(_shorten_scheduler)
         client.run(_shorten_worker, on_error="ignore")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from runmem.execution.dask_private import shorten_intervals
 from runmem.execution.nanny import RunmemNanny
 from runmem.execution.remote_nodes import RemoteNodes
 from runmem.execution.worker import RunmemWorker, RunOnWorkers, stats_topic
+from runmem.store.layout import Spool
 
 if TYPE_CHECKING:
     from runmem.execution.run import Run
@@ -51,10 +53,18 @@ def join_cluster(client: distributed.Client, run: Run) -> JoinedCluster:
     hosts = {worker["host"] for worker in workers}
     settings = run.settings
     on_workers = RunOnWorkers(
-        run.run_id, run.app, settings.python_memory_profile, settings.memory_interval_s, settings.malloc_trim,
-        import_paths(), max(1, len(workers) // max(1, len(hosts))),
-        prepare=run.prepare_workers, quiet=run.quiet_workers,
-    )  # fmt: skip
+        run_id=run.run_id,
+        app=run.app,
+        host=socket.gethostname(),
+        spool=str(Spool.of_run(run.run_id).root),
+        measures=settings.python_memory_profile,
+        interval_s=settings.memory_interval_s,
+        malloc_trim=settings.malloc_trim,
+        import_paths=import_paths(),
+        workers_a_node=max(1, len(workers) // max(1, len(hosts))),
+        prepare=run.prepare_workers,
+        quiet=run.quiet_workers,
+    )
     plugins = [RunmemNanny(run.run_id), RunmemWorker(on_workers)]
     for plugin in plugins:
         client.register_plugin(plugin)

@@ -45,7 +45,7 @@ class PackedCall(NamedTuple):
 
 
 class BundleFailed(RunmemError):
-    """Some calls of a bundle raised. Carries the outcome of each call to the master: (True, value) or (False, error)."""
+    """Some calls of a bundle raised. Carries the outcome of each to the master: (True, value) or (False, error)."""
 
     def __init__(self, key: str, outcomes: list[tuple[bool, Any]] | None) -> None:
         super().__init__(key, outcomes)

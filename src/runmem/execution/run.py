@@ -1,4 +1,4 @@
-"""A run from its start to its end: run directory, master trace, cluster, submitter, collector, and what is left behind."""
+"""A run from its start to its end: run directory, master trace, cluster, submitter and collector."""
 
 from __future__ import annotations
 
@@ -130,7 +130,8 @@ class Run:
             self.collector.add_remote(self._remote.read)
             self._write_provenance()
             self.observers.tell("cluster_started", client.dashboard_link, self._connected[1])
-        return self._connected
+        connected: tuple[Any, int] = self._connected
+        return connected
 
     def finish(self, exit_code: int | None) -> list[BaseException]:
         """Wait for all tasks, collect, end what was started; return the errors of tasks that nobody has seen.
@@ -235,9 +236,9 @@ class _LazySubmitter:
     def fetch(self, versions: Sequence[Any]) -> list[Any]:
         return list(self._real().fetch(versions))
 
-    def wait(self, executions: Sequence[Any] | None) -> None:
+    def wait(self, executions: Sequence[Any] | None, raises: bool = True) -> None:
         if self._run._submitter is not None:
-            self._run._submitter.wait(executions)
+            self._run._submitter.wait(executions, raises)
 
 
 def _check_writable(folder: Path, settings: Settings) -> None:
@@ -251,8 +252,8 @@ def _check_writable(folder: Path, settings: Settings) -> None:
         probe.unlink()
     except OSError as error:
         raise SettingError(
-            f"the traces cannot be written to {folder}: {error.strerror or error}. Start the program in a folder that you "
-            "may write to, or set COMPSS_WORKER_PROFILE_PATH to one."
+            f"the traces cannot be written to {folder}: {error.strerror or error}. Start the program in a folder that "
+            "you may write to, or set COMPSS_WORKER_PROFILE_PATH to one."
         ) from error
 
 

@@ -8,7 +8,6 @@ run again one by one, and when one of its calls raises, the results of the other
 from __future__ import annotations
 
 import logging
-import pickle
 import threading
 import time
 from collections import Counter, deque
@@ -24,9 +23,10 @@ from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.arguments import LargeArguments, Resolve, pack
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
 from runmem.execution.dask_private import send_graph
+from runmem.execution.dask_task import dask_task
 from runmem.execution.functions import FunctionPacker
 from runmem.execution.observer import Observers
-from runmem.execution.on_worker import BundleFailed, PackedCall, load_literal, root_task, run_bundle
+from runmem.execution.on_worker import BundleFailed, root_task
 from runmem.graph.call import Execution, TaskCall, Version
 
 __all__ = ["DaskSubmitter"]
@@ -137,11 +137,12 @@ class DaskSubmitter:
         fetched = dict(zip(bundles, results, strict=True))
         return [self._value(version, fetched) for version in versions]
 
-    def wait(self, executions: Sequence[Execution] | None) -> None:
+    def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
         """Wait until executions have ended; see `Submitter`."""
         if executions is not None:
             self._settle(executions)
-            self._raise_first(executions)
+            if raises:
+                self._raise_first(executions)
             return
         while True:
             with self._changed:
@@ -284,69 +285,39 @@ class DaskSubmitter:
         return sum(len(bundle.executions) > 1 for bundle in self._sent) >= 3 * self._workers
 
     def _flush(self) -> None:
+        """Send what can be sent."""
         with self._sending:
+            bundles, graph = self._next_graph()
+            if not graph or self._client is None:
+                if self._queue:
+                    with self._changed:
+                        self._changed.wait(0.001)  # held back, until a duration is known or a worker is free
+                return
+            futures = send_graph(self._client, graph)
             with self._changed:
-                self._urgent = False
-                while self._told:
-                    self._durations.observe(*self._told.popleft())
-                if not self._queue or self._enough_to_do():
-                    if self._queue:
-                        self._changed.wait(0.001)
-                    return
-                bundles = plan(self._queue, self._durations, self._workers, self._in_flight, self._may_hold)
-                graph = {}
                 for bundle in bundles:
-                    if (entry := self._entry(bundle)) is not None:
-                        graph[bundle.key] = entry
-                for execution in {e.name: e for b in bundles for e in b.executions}.values():
+                    if bundle.key in futures:
+                        bundle.future = futures[bundle.key]
+                        self._sent[bundle] = None
+                self._changed.notify_all()
+
+    def _next_graph(self) -> tuple[list[Bundle], dict[str, Any]]:
+        """Take from the queue what is to be sent now, as bundles and as Dask tasks by key."""
+        with self._changed:
+            self._urgent = False
+            while self._told:
+                self._durations.observe(*self._told.popleft())
+            if not self._queue or self._enough_to_do():
+                return [], {}
+            bundles = plan(self._queue, self._durations, self._workers, self._in_flight, self._may_hold)
+            graph = {}
+            for bundle in bundles:
+                bundle.executions = [e for e in bundle.executions if not self._fails_with_its_inputs(e)]
+                if bundle.executions:
+                    graph[bundle.key] = dask_task(bundle, self._run_id)
+                for execution in bundle.executions:
                     self._first_sent.setdefault(execution.name, time.monotonic())
-            if graph and self._client is not None:
-                futures = send_graph(self._client, graph)
-                with self._changed:
-                    for bundle in bundles:
-                        if bundle.key in futures:
-                            bundle.future = futures[bundle.key]
-                            self._sent[bundle] = None
-                    self._changed.notify_all()
-            elif self._queue:
-                with self._changed:
-                    self._changed.wait(0.002)  # held back, until a duration is known
-
-    def _entry(self, bundle: Bundle) -> tuple[Callable[..., Any], Sequence[Any], list[str]] | None:
-        """Return the Dask task of a bundle; None if none of its calls can run, because what they need has failed."""
-        bundle.executions = [e for e in bundle.executions if not self._fails_with_its_inputs(e)]
-        if not bundle.executions:
-            return None
-        alone = len(bundle.executions) == 1
-        for position, execution in enumerate(bundle.executions):
-            execution.state.bundle, execution.state.position = bundle, None if alone else position
-        first: Pending = bundle.executions[0].state
-        if first.literal is not None:
-            return load_literal, (first.literal,), []
-        functions: dict[bytes, int] = {}
-        keys: dict[str, int] = {}
-        calls = []
-        for execution in bundle.executions:
-            state: Pending = execution.state
-            for needed in state.after:
-                if needed.state.bundle is not bundle:
-                    keys.setdefault(needed.state.bundle.key, len(keys))
-            sources = [self._source(version, bundle, keys) for version in state.inputs]
-            function = functions.setdefault(state.function, len(functions))
-            calls.append(
-                PackedCall(
-                    execution.task_id, function, state.data, state.places, sources, state.returns, state.writes,
-                    state.files,
-                )
-            )  # fmt: skip
-        packed = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)
-        return run_bundle, (self._run_id, bundle.key, tuple(functions), packed), list(keys)
-
-    def _source(self, version: Version, bundle: Bundle, keys: dict[str, int]) -> tuple[int, int | None, int | None]:
-        state: Pending = version.execution.state
-        assert state.bundle is not None
-        slot = -1 if state.bundle is bundle else keys.setdefault(state.bundle.key, len(keys))
-        return slot, state.position, version.output if version.execution.outputs > 1 else None
+            return bundles, graph
 
     def _fails_with_its_inputs(self, execution: Execution) -> bool:
         error = next((e.state.error for e in execution.state.needs if e.state.error is not None), None)
@@ -427,13 +398,13 @@ class DaskSubmitter:
             self._observers.tell("task_ended", TaskEnded(execution.task_id, execution.name, status))
 
     def _explained(self, error: BaseException) -> BaseException:
-        """Complete the error of a killed task with what has been measured meanwhile; not under our lock: it may wait."""
+        """Complete the error of a killed task with what was measured meanwhile; not under our lock: it may wait."""
         if isinstance(error, TaskKilledError) and error.task_id is not None:
             reason = self._killed_reason(error.task_id)
             told = f"{reason}." if reason else "With --python_memory_profile its last memory reading would be known."
             error.args = (
-                f"task {error.name} (call {error.task_id}): its worker process died each of the {dask_attempts()} times it "
-                f"was tried. {told} If it needs more memory, raise --worker_memory or use fewer --workers.",
+                f"task {error.name} (call {error.task_id}): its worker process died each of the {dask_attempts()} "
+                f"times it was tried. {told} If it needs more memory, raise --worker_memory or use fewer --workers.",
             )
             error.task_id = None
         return error

@@ -52,8 +52,8 @@ class LineWriter:
         number, text = self._number, self._text
         line = (
             b'%s%d, "attempt": 1, "thread": %d, "start_s": %.6f, "end_s": %.6f, "cpu_s": %.6f, "status": %s, '
-            b'"exception": %s, "base_bytes": %s, "peak_bytes": %s, "end_bytes": %s, "increment_bytes": %s, "method": %s, '
-            b'"shared": %s, "lifetime_peak_bytes": %s, "reason": %s, %s'
+            b'"exception": %s, "base_bytes": %s, "peak_bytes": %s, "end_bytes": %s, "increment_bytes": %s, '
+            b'"method": %s, "shared": %s, "lifetime_peak_bytes": %s, "reason": %s, %s'
         ) % (
             _END, task_id, thread, *times, text(status), text(exception), number(base), number(peak),
             number(take("end_bytes", None)), number(increment), text(take("method", None)),
@@ -105,7 +105,7 @@ class TaskLines:
         self._attempts: dict[bytes, int] = {}
 
     def feed(self, node: str, pid: int, lines: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Take whole lines of the file of one worker, in their order; return the start lines and the records in them."""
+        """Take whole lines of one worker's file, in their order; return the start lines and the records in them."""
         running = self._running.setdefault((node, pid), {})
         started: list[bytes] = []
         ended: list[bytes] = []

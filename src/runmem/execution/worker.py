@@ -55,6 +55,8 @@ class RunOnWorkers:
     run_id : str
     app : str
         Name of the program, for the traces.
+    host, spool : str
+        Host name and spool folder of the master. Workers on its host share its spool, whatever their TMPDIR is.
     measures : bool
         Whether memory is measured.
     interval_s : float
@@ -72,6 +74,8 @@ class RunOnWorkers:
 
     run_id: str
     app: str
+    host: str
+    spool: str
     measures: bool
     interval_s: float
     malloc_trim: bool = False
@@ -89,7 +93,7 @@ class WorkerRun:
         self.node = socket.gethostname()
         self._run = run
         self._tell = tell
-        self._spool = Spool.of_run(run.run_id)
+        self._spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self._spool.make()
         self._probes: list[Probe] = [PeakProbe(run.malloc_trim)] if run.measures else []
         self._lines = LineWriter(self.node, limit_bytes)
@@ -184,7 +188,7 @@ class WorkerRun:
             if result is not None and stats[0] in (1, 2, 4, 8, 64, 512, 4096):
                 stats[2] = max(stats[2], _size(result))
             now = time.monotonic()
-            # The first call at once, then at twice as many calls or after some seconds: the scheduler keeps what is told.
+            # The first call at once, then at twice as many or after some seconds: the scheduler keeps what is told.
             if stats[0] >= stats[3] or now - self._told.get(name, 0.0) > _REPORT_EVERY_S:
                 calls, seconds, size, most = stats
                 self._stats[name] = [0, 0.0, 0, min(most * 2, 4096)]

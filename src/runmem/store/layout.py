@@ -115,7 +115,8 @@ class Spool:
             self.members.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise SettingError(
-                f"the spool folder {self.root} cannot be made: {error.strerror or error}. Set TMPDIR to a folder with room."
+                f"the spool folder {self.root} cannot be made: {error.strerror or error}. Set TMPDIR to a folder with "
+                "room."
             ) from error
 
     @property

@@ -46,7 +46,7 @@ class RunData:
 
     @property
     def nodes(self) -> dict[str, dict[str, Any]]:
-        """Host name to ``memory_bytes``, ``limit_bytes`` (of a worker), ``limit_source``."""
+        """Host name to ``memory_bytes``, ``limit_bytes`` (for all processes of the run there), ``limit_source``."""
         nodes = self.provenance.get("nodes")
         return nodes if isinstance(nodes, dict) else {}
 

@@ -1,0 +1,51 @@
+"""The Dask task of a bundle: a function, what it is given, and the keys of the results that it needs."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from runmem.execution.bundle import Bundle, Pending
+from runmem.execution.on_worker import PackedCall, load_literal, run_bundle
+from runmem.graph.call import Version
+
+__all__ = ["dask_task"]
+
+
+def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., Any], Sequence[Any], list[str]]:
+    """Return (function, literal arguments, keys whose values follow), and note in each execution where it went.
+
+    The bundles of everything that the executions need must have their keys already.
+    """
+    alone = len(bundle.executions) == 1
+    for position, execution in enumerate(bundle.executions):
+        execution.state.bundle, execution.state.position = bundle, None if alone else position
+    first: Pending = bundle.executions[0].state
+    if first.literal is not None:
+        return load_literal, (first.literal,), []
+    functions: dict[bytes, int] = {}
+    keys: dict[str, int] = {}
+    calls = []
+    for execution in bundle.executions:
+        state: Pending = execution.state
+        for needed in state.after:
+            if needed.state.bundle is not bundle:
+                keys.setdefault(needed.state.bundle.key, len(keys))
+        sources = [_source(version, bundle, keys) for version in state.inputs]
+        function = functions.setdefault(state.function, len(functions))
+        calls.append(
+            PackedCall(
+                execution.task_id, function, state.data, state.places, sources, state.returns, state.writes, state.files
+            )
+        )
+    packed = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)
+    return run_bundle, (run_id, bundle.key, tuple(functions), packed), list(keys)
+
+
+def _source(version: Version, bundle: Bundle, keys: dict[str, int]) -> tuple[int, int | None, int | None]:
+    """Return where an input comes from, as `PackedCall.sources` has it."""
+    state: Pending = version.execution.state
+    assert state.bundle is not None
+    slot = -1 if state.bundle is bundle else keys.setdefault(state.bundle.key, len(keys))
+    return slot, state.position, version.output if version.execution.outputs > 1 else None
