@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from runmem.errors import SettingError
 from runmem.units import parse_bytes
 
-__all__ = ["Settings", "resolve"]
+__all__ = ["LOG_LEVELS", "Settings", "resolve", "option_name"]
 
 LOG_LEVELS = ("off", "info", "debug")
 
@@ -23,21 +24,31 @@ def _flag(value: Any) -> bool:
         return True
     if text in ("0", "false", "no", "off", ""):
         return False
-    raise ValueError("expected true or false")
+    raise ValueError("expected true or false (or 1 or 0, yes or no, on or off)")
+
+
+def _number(value: Any) -> float:
+    """Return a number, or one that no range holds for what is none; True and False are not taken for 1 and 0."""
+    if isinstance(value, bool):
+        return math.nan
+    try:
+        return float(value)
+    except (ValueError, TypeError):
+        return math.nan
 
 
 def _seconds(value: Any) -> float:
-    seconds = float(value)
+    seconds = _number(value)
     if not 0.01 <= seconds <= 3600:
-        raise ValueError("expected from 0.01 to 3600 seconds")
+        raise ValueError("expected a number of seconds from 0.01 to 3600, such as 0.1")
     return seconds
 
 
 def _count(value: Any) -> int:
-    count = int(value)
-    if count < 1:
+    count = _number(value)
+    if not (count >= 1 and count.is_integer()):
         raise ValueError("expected a whole number, 1 or more")
-    return count
+    return int(count)
 
 
 def _memory(value: Any) -> int:
@@ -137,11 +148,13 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
     known = {f.name: f for f in fields(Settings)}
     if unknown := [name for name in given if name not in known]:
         raise SettingError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(known)}.")
+    _check_configuration(config.get("runmem", None) or {}, [option_name(f) for f in known.values()])
     values = {}
     for name, setting in known.items():
         places: list[tuple[str, Any]] = [(setting.metadata["option"], given.get(name))]
         places += [(f"environment variable {key}", environment.get(key)) for key in setting.metadata["environment"]]
-        places += [(f"dask configuration runmem.{name}", config.get(f"runmem.{name}", None))]
+        key = f"runmem.{option_name(setting)}"
+        places.append((f"dask configuration {key}", config.get(key, None)))
         for place, value in places:
             if value is not None and value != "":
                 values[name] = _parsed(setting.metadata["parse"], value, place)
@@ -149,8 +162,23 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
     return Settings(**values)
 
 
+def option_name(setting: Field[Any]) -> str:
+    """Return the name of a field of `Settings` on the command line and in Dask's configuration, without dashes."""
+    return str(setting.metadata["option"]).lstrip("-")
+
+
+def _check_configuration(section: Any, names: list[str]) -> None:
+    if not isinstance(section, Mapping):
+        raise SettingError(f"dask configuration runmem: {section!r} is not a mapping of settings to values.")
+    for key in section:
+        if str(key).replace("-", "_") not in names:
+            raise SettingError(
+                f"dask configuration runmem.{key}: there is no such setting; write one of {', '.join(names)}."
+            )
+
+
 def _parsed(parse: Callable[[Any], Any], value: Any, place: str) -> Any:
     try:
         return parse(value)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise SettingError(f"{place}: {value!r} cannot be used: {error}.") from None

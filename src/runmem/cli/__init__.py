@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -33,12 +35,26 @@ class _Commands(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
+            if not args[0].startswith("-"):
+                _check_is_program(args[0])
             args = ["run", *args]
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _check_is_program(word: str) -> None:
+    """Raise a UsageError if `word` is neither a command nor a file, and looks more like a command."""
+    if os.path.lexists(word) or os.sep in word or "." in word:
+        return
+    close = get_close_matches(word, COMMANDS, n=1)
+    meant = f" Did you mean {close[0]!r}?" if close else ""
+    raise click.UsageError(
+        f"{word!r} is no command, and there is no program of that name here.{meant} The commands are "
+        f"{', '.join(COMMANDS)}; a program is given by its path, such as {word}.py."
+    )
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from runmem.cli.program import load_program, print_exception, run_program
+from runmem.cli.misplaced import misplaced_options
+from runmem.cli.program import Script, exit_code_of, load_script, run_script, terminable
+from runmem.cli.tracebacks import print_exception
 from runmem.settings import LOG_LEVELS, resolve
+
+if TYPE_CHECKING:
+    from runmem.execution.run import Run
 
 __all__ = ["command"]
 
@@ -22,11 +28,14 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 @click.option("--memory_interval", metavar="SECONDS", help="Time between two readings of a node.  [default: 0.1]")
 @click.option("--workers", metavar="N", help="Worker processes, one thread each.  [default: one a core]")
 @click.option("--worker_memory", metavar="SIZE",
-              help="Memory limit of a worker, such as 2GiB.  [default: its share of what this machine allows]")  # fmt: skip
+              help="Memory limit of a worker, such as 2GiB.  [default: its share of what is allowed here]")  # fmt: skip
 @click.option("--scheduler", metavar="ADDRESS", help="Use the Dask scheduler at ADDRESS, such as tcp://10.0.0.5:8786.")
 @click.option("--env_script", metavar="FILE", help="Shell script that is sourced before workers start.")
 @click.option("--log_level", type=click.Choice(LOG_LEVELS), help="debug shows the workers' @profile reports.")
 @click.option("--run_folder", metavar="DIR", help="Where run directories are made.  [default: runmem_runs]")
+@click.option(
+    "--worker_profile_path", metavar="DIR", help="Where the .dat traces go.  [default: the folder you are in]"
+)
 @click.option("--malloc_trim", is_flag=True, default=None,
               help="Give freed memory back before each task, so that its increment is its own.")  # fmt: skip
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
@@ -45,31 +54,51 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
       runmem --scheduler tcp://10.0.0.5:8786 app.py
 
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
-    The traces go to the folder you are in, or to COMPSS_WORKER_PROFILE_PATH.
+    The traces go to the folder you are in, or to COMPSS_WORKER_PROFILE_PATH, which PyCOMPSs has too.
     """
     renamed = {"memory_interval": "memory_interval_s", "worker_memory": "worker_memory_bytes"}
     settings = resolve({renamed.get(name, name): value for name, value in options.items()})
     try:
-        code = load_program(program)
+        script = load_script(program)
     except SyntaxError as error:
         print("".join(_syntax_error(error)), end="", file=sys.stderr)
         sys.exit(1)
+    for line in misplaced_options(command, script, arguments):
+        print(f"runmem: note: {line}", file=sys.stderr)
     from runmem.dashboard.terminal import terminal_view
     from runmem.execution.run import Run
     from runmem.pycompss.install import install
 
     install()
     view = terminal_view(sys.stderr)
-    run = Run(settings, program.stem, sys.argv, [view], ["runmem.pycompss.install:install"]).start()
-    exit_code = run_program(code, program, arguments)
-    unseen = run.finish(exit_code)
-    view.close()
-    for error in unseen:
+    with terminable():
+        name = script.path.absolute().stem  # of `.`, too
+        run = Run(settings, name, sys.argv, [view], ["runmem.pycompss.install:install"]).start()
+        try:
+            exit_code, unseen = _execute(run, script, arguments)
+        finally:
+            view.close()
+    whole = settings.log_level == "debug"
+    for unseen_error in unseen:
         print("runmem: a task failed and the program did not wait for it:", file=sys.stderr)
-        print_exception(error)
+        print_exception(unseen_error, whole)
     if not no_summary and (run.program.calls or settings.python_memory_profile):
         _summarise(run)
     sys.exit(exit_code or (1 if unseen else 0))
+
+
+def _execute(run: Run, script: Script, arguments: tuple[str, ...]) -> tuple[int, list[BaseException]]:
+    """Run the program and end the run; return the exit code and the errors of tasks that nobody has seen."""
+    master = os.getpid()
+    try:
+        exit_code = run_script(script, arguments, run.settings.log_level == "debug")
+        if os.getpid() != master:  # a child that the program forked and that came to the program's end
+            os._exit(exit_code)
+        return exit_code, run.finish(exit_code)
+    except (SystemExit, KeyboardInterrupt) as request:
+        # A signal between the program's end and that of its last task: those that still run are given up.
+        exit_code = exit_code_of(request)
+        return exit_code, run.finish(exit_code)
 
 
 def _syntax_error(error: SyntaxError) -> list[str]:
@@ -78,8 +107,15 @@ def _syntax_error(error: SyntaxError) -> list[str]:
     return traceback.format_exception_only(error)
 
 
-def _summarise(run: Any) -> None:
+def _summarise(run: Run) -> None:
     """Print the table of a run; a mistake in it must not cost the program its exit code."""
+    if not run.settings.python_memory_profile:
+        calls = run.program.calls
+        print(
+            f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
+            f"The run is in {_shown(run.directory.root)}", file=sys.stderr,
+        )  # fmt: skip
+        return
     try:
         from rich.console import Console
 
@@ -89,4 +125,9 @@ def _summarise(run: Any) -> None:
         RunSummary.from_run(read_run(run.directory.root)).render(Console(stderr=True))
     except Exception as error:
         print(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in "
-              f"{run.directory.root}", file=sys.stderr)  # fmt: skip
+              f"{_shown(run.directory.root)}", file=sys.stderr)  # fmt: skip
+
+
+def _shown(path: Path) -> str:
+    """Return a path relative to the current folder where it lies below it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

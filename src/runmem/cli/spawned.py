@@ -5,9 +5,11 @@ embedded cluster does not: it gets functions by value, and the program must not 
 """
 
 import os
-import runpy
 
 from runmem.clusters.local import is_embedded_worker
 
 if not is_embedded_worker() and "RUNMEM_PROGRAM" in os.environ:
-    globals().update(runpy.run_path(os.environ["RUNMEM_PROGRAM"], run_name="__mp_main__"))
+    # In this module's own namespace: multiprocessing copies it to that of __main__, as it does for a plain program.
+    __file__ = os.environ["RUNMEM_PROGRAM"]
+    with open(__file__, "rb") as _file:
+        exec(compile(_file.read(), __file__, "exec", dont_inherit=True))

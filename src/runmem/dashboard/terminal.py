@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
-import time
-from typing import Any, TextIO
+from typing import TextIO
 
+from runmem.dashboard.status_line import StatusLine
 from runmem.events import NodeSampled, TaskEnded, TaskSubmitted
 from runmem.execution.observer import Observer
 from runmem.units import format_bytes
@@ -30,24 +31,30 @@ class PlainView(Observer):
 
 
 class LiveView(PlainView):
-    """Keeps one line up to date: tasks done, running and failed, and the highest memory of a node."""
+    """Keeps one line up to date: tasks done, running and failed, and the highest memory of a node.
+
+    The line appears with the first task. Until `close`, `sys.stdout` and `sys.stderr` are stood in for where they go to
+    a terminal, so that the program's output and the line do not mix.
+    """
 
     _EVERY_S = 0.25
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
+        self._line = StatusLine(stream)
+        super().__init__(self._line.above(stream))
         self._submitted = self._done = self._failed = 0
         self._running: int | None = None
         self._highest: tuple[int, str] | None = None
-        self._lock = threading.Lock()
-        self._live: Any = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
+        self._streams = sys.stdout, sys.stderr
+        self._stand_ins = tuple(self._line.above(s) if s is not None and s.isatty() else s for s in self._streams)
+        sys.stdout, sys.stderr = self._stand_ins
 
     def task_submitted(self, event: TaskSubmitted) -> None:
         """Count; the line appears with the first task."""
         self._submitted += 1
-        if self._thread is None:
+        if self._thread is None and not self._ended.is_set():
             self._thread = threading.Thread(target=self._follow, name="runmem-view", daemon=True)
             self._thread.start()
 
@@ -78,27 +85,27 @@ class LiveView(PlainView):
         return "runmem: " + ", ".join(parts)
 
     def _follow(self) -> None:
-        from rich.console import Console
-        from rich.live import Live
-        from rich.text import Text
-
-        console = Console(file=self._stream)
-        with Live(
-            Text(self.line()), console=console, transient=True, auto_refresh=False,
-            redirect_stdout=sys.stdout.isatty(), redirect_stderr=True,
-        ) as live:  # fmt: skip
-            while not self._ended.wait(self._EVERY_S):
-                live.update(Text(self.line(), no_wrap=True, overflow="ellipsis"), refresh=True)
+        while True:
+            self._line.show(self.line())
+            if self._ended.wait(self._EVERY_S):
+                return
 
     def close(self) -> None:
-        """Take the line off the screen."""
+        """Take the line off the screen and give the streams back, unless the program has put others in their place."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
             self._thread = None
-        time.sleep(0)
+        self._line.hide()
+        if sys.stdout is self._stand_ins[0]:
+            sys.stdout = self._streams[0]
+        if sys.stderr is self._stand_ins[1]:
+            sys.stderr = self._streams[1]
 
 
 def terminal_view(stream: TextIO) -> PlainView:
-    """Return the view that fits `stream`: live on a terminal, plain in a pipe or file."""
-    return LiveView(stream) if stream.isatty() else PlainView(stream)
+    """Return the view that fits `stream`: live on a terminal, plain in a pipe or file or on a terminal without control.
+
+    Making a `LiveView` changes `sys.stdout` and `sys.stderr`; `close` it.
+    """
+    return LiveView(stream) if stream.isatty() and os.environ.get("TERM") != "dumb" else PlainView(stream)

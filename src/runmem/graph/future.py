@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from runmem.errors import ArgumentError
@@ -37,9 +38,54 @@ class Future:
         )
 
     def __repr__(self) -> str:
-        return f"<Future of {self.version.execution.name} (call {self.version.execution.task_id})>"
+        execution = self.version.execution
+        return f"<Future of {execution.name} (call {execution.task_id}): wait_on gives its value>"
+
+    def __format__(self, spec: str) -> str:
+        if not spec:
+            return repr(self)
+        _refusal(f"format {spec!r}")(self)
+
+    def __bool__(self) -> bool:
+        return True
 
     def __reduce__(self) -> NoReturn:
         raise ArgumentError(
             f"{self!r} cannot be pickled by itself: pass it to a task, or get its value with wait_on first."
         )
+
+
+def _refusal(name: str) -> Callable[..., NoReturn]:
+    def refuse(self: Future, *_: Any) -> NoReturn:
+        raise TypeError(
+            f"this is the future of task {self.version.execution.name!r}, not its value, so it has no {name}; "
+            "get the value with wait_on first."
+        )
+
+    return refuse
+
+
+# All that a value could do and a future cannot. Comparison with == stays that of identity, as in PyCOMPSs: a future can
+# be looked for in a list and be the key of a dictionary.
+_OPERATORS = (
+    "add",
+    "sub",
+    "mul",
+    "matmul",
+    "truediv",
+    "floordiv",
+    "mod",
+    "divmod",
+    "pow",
+    "lshift",
+    "rshift",
+    "and",
+    "xor",
+    "or",
+)
+_OTHERS = (
+    "lt", "le", "gt", "ge", "neg", "pos", "abs", "invert", "int", "float", "complex", "index", "round", "len", "iter",
+    "getitem", "setitem", "delitem", "contains",
+)  # fmt: skip
+for _name in (*_OPERATORS, *(f"r{name}" for name in _OPERATORS), *_OTHERS):
+    setattr(Future, f"__{_name}__", _refusal(f"__{_name}__"))

@@ -6,6 +6,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
@@ -27,8 +28,7 @@ class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         ours = importlib.util.find_spec(_OURS + name[len(_NAME) :])
         if ours is None:
             raise ModuleNotFoundError(
-                f"{name} is not offered by runmem, and the real PyCOMPSs is not installed. runmem offers pycompss.api.task, "
-                "pycompss.api.parameter, pycompss.api.api and pycompss.functions.profile.",
+                f"{name} is not offered by runmem, and the real PyCOMPSs is not installed. runmem offers {_offered()}.",
                 name=name,
             )
         return importlib.machinery.ModuleSpec(name, self, is_package=ours.submodule_search_locations is not None)
@@ -44,6 +44,13 @@ class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__loader__ = self._spec_of_ours.loader if self._spec_of_ours is not None else None
         if module.__spec__ is not None:
             module.__package__ = module.__spec__.parent
+
+
+def _offered() -> str:
+    """Return the modules under the names that PyCOMPSs gives them, as found in the package."""
+    package = importlib.import_module(_OURS)
+    found = (module for module in pkgutil.walk_packages(package.__path__, _NAME + ".") if not module.ispkg)
+    return ", ".join(sorted(module.name for module in found if module.name != f"{_NAME}.install"))
 
 
 def installed() -> bool:

@@ -1,0 +1,28 @@
+"""Notice an option of runmem that was written after the program, where it goes to the program instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import click
+
+from runmem.cli.program import Script
+
+__all__ = ["misplaced_options"]
+
+
+def misplaced_options(command: click.Command, script: Script, arguments: Sequence[str]) -> Iterator[str]:
+    """Yield a line for each argument of the program that looks like an option of `command`.
+
+    A program may have an option of the same name: what its source mentions is its own.
+    """
+    ours = {name for parameter in command.params if isinstance(parameter, click.Option) for name in parameter.opts}
+    for argument in arguments:
+        if argument == "--":
+            return
+        name = argument.partition("=")[0]
+        if name in ours and name.lstrip("-").encode() not in script.source:
+            yield (
+                f"{name} stands after the program, so it went to the program. Options of runmem come first: "
+                f"runmem {argument} ... {script.path}"
+            )

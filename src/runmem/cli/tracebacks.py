@@ -1,0 +1,87 @@
+"""Tracebacks for the user of a program: from the program's first line on, without what lies between its own lines."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from importlib.util import find_spec
+from types import TracebackType
+
+from runmem.errors import RunmemError
+
+__all__ = ["print_uncaught", "print_exception", "shorten"]
+
+_INNER = ("runmem", "distributed", "dask", "cloudpickle")
+_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_US = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def print_uncaught(error: BaseException, whole: bool) -> None:
+    """Print an exception that ended the program, by the program's own hook if it has one.
+
+    Parameters
+    ----------
+    whole : bool
+        Whether the frames inside runmem and Dask are printed; those above the program's first line never are.
+    """
+    trace = error.__traceback__
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_US):
+        trace = trace.tb_next
+    error.__traceback__ = trace or error.__traceback__
+    if not whole:
+        shorten(error)
+    sys.excepthook(type(error), error, error.__traceback__)
+
+
+def print_exception(error: BaseException, whole: bool) -> None:
+    """Print an exception with its traceback on standard error."""
+    if not whole:
+        shorten(error)
+    traceback.print_exception(error, file=sys.stderr)
+
+
+def shorten(error: BaseException) -> None:
+    """Take the frames of runmem, Dask and cloudpickle out of the traceback of `error` and of its causes.
+
+    Only where they say nothing: an exception of a task, one that runmem raises on purpose, or an interrupt. A mistake
+    in runmem itself keeps its frames.
+    """
+    from runmem.execution.on_worker import root_task  # it brings cloudpickle, which only a program with tasks needs
+
+    if not isinstance(error, (RunmemError, KeyboardInterrupt)) and root_task(error) is None:
+        return
+    folders = _folders()
+    error.__traceback__ = _without(error.__traceback__, folders)
+    link, seen = error, {id(error)}
+    while (before := link.__cause__ or (None if link.__suppress_context__ else link.__context__)) is not None:
+        before.__traceback__ = _without(before.__traceback__, folders)
+        if before.__traceback__ is None or id(before) in seen:  # all ours: the message tells what it says
+            link.__cause__, link.__suppress_context__ = None, True
+            return
+        seen.add(id(before))
+        link = before
+
+
+def _folders() -> tuple[str, ...]:
+    specs = [find_spec(name) for name in _INNER]
+    return tuple(
+        os.path.abspath(folder) + os.sep for spec in specs if spec for folder in spec.submodule_search_locations or ()
+    )
+
+
+def _without(trace: TracebackType | None, folders: tuple[str, ...]) -> TracebackType | None:
+    """Return the traceback without the frames of files in `folders`, nor those of the library that they call into."""
+    kept = []
+    inside = False  # a frame of Python's own library belongs to whoever called it
+    while trace is not None:
+        file = trace.tb_frame.f_code.co_filename
+        library = file.startswith(_LIBRARY) and "-packages" not in file
+        inside = file.startswith(folders) or (inside and library)
+        if not inside:
+            kept.append(trace)
+        trace = trace.tb_next
+    result: TracebackType | None = None
+    for frame in reversed(kept):
+        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return result
