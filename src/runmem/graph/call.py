@@ -73,7 +73,7 @@ class TaskCall:
         Number of values that the function returns.
     writes : tuple of int or str
         Positions or names of the object parameters whose new version is an output, after the returned ones.
-    after : tuple of Version
+    after : tuple of Execution
         What must be done first, without its value being needed (files).
     files : tuple of FileUse
     """
@@ -104,5 +104,8 @@ class Submitter(Protocol):
     def fetch(self, versions: Sequence[Version]) -> list[Any]:
         """Return the values, waiting for them; raise the exception of the first task that failed."""
 
-    def wait(self, executions: Sequence[Execution] | None) -> None:
-        """Wait until these (or None: all) have ended; raise the exception of a failed one that nobody has seen."""
+    def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
+        """Wait until these (or None: all) have ended.
+
+        With `raises`, raise the exception of the first of them that failed; with None, of one that nobody has seen.
+        """

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from runmem.graph.call import Execution, FileUse
+from runmem.graph.call import Execution, FileUse, Submitter
 
 __all__ = ["FileVersions"]
 
@@ -31,19 +31,41 @@ class FileVersions:
     """The current versions of the files that tasks use, by absolute path.
 
     The first version that a task writes to a path where nothing is lies in place. Every later one lies in a folder of
-    its own, under its own base name, and is moved into place when the program asks for the file (or ends).
+    its own, under its own base name, and appears in place when the program asks for the file (or ends); it stays in its
+    folder too, for tasks that still have to read it.
 
     Parameters
     ----------
     folder : callable
         Gives the folder for versions that are not in place; called when the first one is needed. It must be visible
         under the same path on the workers.
+
+    Limitations: a task that read or wrote the file in place, and that Dask runs again after a later version came there,
+    finds the later one. A program that changes a file itself opens it with `open_file`.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
         self._folder = folder
         self._files: dict[str, _File] = {}
         self._count = 0
+
+    def saved(self, paths: Iterable[str]) -> Callable[[], None]:
+        """Return what brings the present state of these files back, for a call that cannot be sent after all."""
+        names = [os.path.abspath(path) for path in paths]
+        before = {name: self._files.get(name) for name in names}
+        copies = {
+            name: None if file is None else replace(file, readers_in_place=list(file.readers_in_place))
+            for name, file in before.items()
+        }
+
+        def restore() -> None:
+            for name, file in copies.items():
+                if file is None:
+                    self._files.pop(name, None)
+                else:
+                    self._files[name] = file
+
+        return restore
 
     def read(self, path: str, reader: Execution) -> tuple[str, Execution | None]:
         """Note a reader; return the path of its version and the execution that writes it, if one does."""
@@ -85,24 +107,49 @@ class FileVersions:
         """Return the absolute paths of all files that tasks used."""
         return list(self._files)
 
-    def settle(self, path: str, wait: Callable[[Sequence[Execution]], None], for_writing: bool = False) -> None:
+    def settle(self, path: str, submitter: Submitter, for_writing: bool = False) -> None:
         """Wait for the current version of a file and bring it into place, once nobody reads the old one.
 
         Parameters
         ----------
         for_writing : bool
-            Whether the program itself will write the file: then also the readers of the current version must have ended.
+            Whether the program itself will write the file: then the readers of the current version must have ended too.
+
+        Raises
+        ------
+        Exception
+            What the writer raised; the file stays as it was. An error of a reader is no matter here.
         """
         name = os.path.abspath(path)
         file = self._files.get(name)
         if file is None:
             return
         if file.writer is not None:
-            wait([file.writer])
+            submitter.wait([file.writer])
         if file.path != name or for_writing:
-            wait(file.readers())
+            submitter.wait(file.readers(), raises=False)
             file.readers_in_place.clear()
         if file.path != name:
-            shutil.move(file.path, name)
-            os.rmdir(os.path.dirname(file.path))
+            _put_in_place(file.path, name, shared=not for_writing)
+        elif for_writing:
+            _make_own(name)
         self._files[name] = _File(name, None, file.readers_in_place)
+
+
+def _put_in_place(version: str, name: str, shared: bool) -> None:
+    """Let a version appear under the file's own name, all at once; `shared`: the bytes on the disk may be the same."""
+    os.makedirs(os.path.dirname(name), exist_ok=True)
+    partial = f"{name}.runmem-{os.getpid()}"
+    try:
+        if not shared:
+            raise OSError("the program will write to it")
+        os.link(version, partial)
+    except OSError:  # also another file system, or one without links
+        shutil.copy2(version, partial)
+    os.replace(partial, name)
+
+
+def _make_own(name: str) -> None:
+    """Part the file in place from a version that tasks may still read, if they share their bytes on the disk."""
+    if os.path.exists(name) and os.stat(name).st_nlink > 1:
+        _put_in_place(name, name, shared=False)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from runmem.errors import ArgumentError
 from runmem.graph.call import Execution, FileUse, Submitter, TaskCall, Version
-from runmem.graph.directions import Direction, Kind, Parameter
+from runmem.graph.directions import Direction, Kind
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
 from runmem.graph.task import TaskFunction
@@ -46,8 +46,7 @@ class Program:
         task.signature.check(args, kwargs)
         with self._lock:
             execution = Execution(self._calls + 1, task.name, task.returns.count)
-            call, written = self._describe(task, args, kwargs, execution)
-            self._submitter.submit(call, self._objects.current)
+            call, written = self._submitted(task, args, kwargs, execution)
             self._calls += 1
             for output, datum in enumerate(written, task.returns.count):
                 self._objects.write(datum, Version(execution, output))
@@ -57,22 +56,46 @@ class Program:
         futures = [Future(Version(execution, output), cls if output == 0 else None) for output in range(count)]
         return futures[0] if count == 1 else futures
 
-    def _describe(
+    def _submitted(
         self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any], execution: Execution
     ) -> tuple[TaskCall, list[Any]]:
+        """Submit a call; return it and the data that it writes. A call that cannot be sent leaves no trace."""
+        if task.signature.only_reads:
+            call, written = self._describe(task, args, kwargs, execution, {})
+            self._submitter.submit(call, self._objects.current)
+            return call, written
+        kwargs = task.signature.with_declared_defaults(args, kwargs)
+        paths = self._file_arguments(task, args, kwargs)
+        restore = self._files.saved(path for path, _ in paths.values())
+        try:
+            call, written = self._describe(task, args, kwargs, execution, paths)
+            self._submitter.submit(call, self._objects.current)
+        except BaseException:
+            restore()
+            raise
+        return call, written
+
+    def _describe(
+        self,
+        task: TaskFunction,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        execution: Execution,
+        paths: dict[int | str, tuple[str, Direction]],
+    ) -> tuple[TaskCall, list[Any]]:
         """Return the call and the data that it writes, in the order of its outputs after the returned ones."""
-        values: dict[int | str, Any] = {**dict(enumerate(args)), **kwargs}
+        values: dict[int | str, Any] = dict(enumerate(args))
+        values.update(kwargs)
         writes: list[int | str] = []
         written: list[Any] = []
-        after: list[Execution] = []
-        files: list[FileUse] = []
         if not task.signature.only_reads:
             for place, use in task.signature.uses(args, kwargs):
-                if use.kind is Kind.FILE:
-                    values[place] = self._use_file(task, place, values[place], use, execution, files, after)
-                else:
+                if use.kind is not Kind.FILE:
                     writes.append(place)
                     written.append(values[place])
+        versions, files, after = self._use_files(paths, execution)
+        for place, path in versions.items():
+            values[place] = type(values[place])(path) if isinstance(values[place], PurePath) else path
         current = self._objects.current
         for place, value in values.items():
             if (version := current(value)) is not None:
@@ -85,31 +108,47 @@ class Program:
         )  # fmt: skip
         return call, written
 
-    def _use_file(
-        self,
-        task: TaskFunction,
-        place: int | str,
-        path: Any,
-        use: Parameter,
-        execution: Execution,
-        files: list[FileUse],
-        after: list[Execution],
-    ) -> str:
-        if not isinstance(path, (str, os.PathLike)):
-            raise ArgumentError(
-                f"{task.name}: parameter {task.signature.parameter_at(place)!r} is declared {use!r}, so it takes a path; "
-                f"it was given {path!r} of type {type(path).__name__}."
-            )
-        path = os.fspath(path)
-        if use.direction is Direction.IN:
-            path, writer = self._files.read(path, execution)
-        else:
-            file, writer = self._files.write(path, execution, reads=use.direction is Direction.INOUT)
-            files.append(file)
-            path = file.path
-        if writer is not None:
-            after.append(writer)
-        return path
+    def _file_arguments(
+        self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> dict[int | str, tuple[str, Direction]]:
+        """Return the path and the direction of each argument that is declared a file, by its place."""
+        found: dict[int | str, tuple[str, Direction]] = {}
+        for place, use in task.signature.uses(args, kwargs):
+            if use.kind is Kind.FILE:
+                path = args[place] if isinstance(place, int) else kwargs[place]
+                if not isinstance(path, (str, os.PathLike)):
+                    raise ArgumentError(
+                        f"{task.name}: parameter {task.signature.parameter_at(place)!r} is declared {use!r}, so it "
+                        f"takes a path; it was given {path!r} of type {type(path).__name__}."
+                    )
+                found[place] = os.fspath(path), use.direction
+        return found
+
+    def _use_files(
+        self, paths: dict[int | str, tuple[str, Direction]], execution: Execution
+    ) -> tuple[dict[int | str, str], list[FileUse], list[Execution]]:
+        """Return the path of each file argument's version, what to prepare, and which executions must come before.
+
+        A call that names one file twice uses one version of it: it writes what it reads, as the plain call would.
+        """
+        by_name: dict[str, list[int | str]] = {}
+        for place, (path, _) in paths.items():
+            by_name.setdefault(os.path.abspath(path), []).append(place)
+        versions: dict[int | str, str] = {}
+        files: list[FileUse] = []
+        after: list[Execution] = []
+        for name, places in by_name.items():
+            directions = {paths[place][1] for place in places}
+            if directions == {Direction.IN}:
+                version, writer = self._files.read(name, execution)
+            else:
+                file, writer = self._files.write(name, execution, reads=directions != {Direction.OUT})
+                files.append(file)
+                version = file.path
+            versions |= dict.fromkeys(places, version)
+            if writer is not None:
+                after.append(writer)
+        return versions, files, after
 
     def wait_on(self, objects: tuple[Any, ...]) -> Any:
         """Return the values of futures and of objects that tasks have written, in the same containers."""
@@ -151,14 +190,14 @@ class Program:
     def settle_file(self, path: str | os.PathLike[str], for_writing: bool = False) -> None:
         """Wait for the last writer of a file and bring its version into place."""
         with self._lock:
-            self._files.settle(os.fspath(path), self._submitter.wait, for_writing)
+            self._files.settle(os.fspath(path), self._submitter, for_writing)
 
     def settle_all_files(self) -> None:
         """Bring every file into place that can be; a file whose writer failed stays as it was."""
         with self._lock:
             for path in self._files.known():
                 try:
-                    self._files.settle(path, self._submitter.wait)
+                    self._files.settle(path, self._submitter)
                 except Exception:  # its writer failed: told by the submitter at the end of the run
                     continue
 

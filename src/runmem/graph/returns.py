@@ -19,7 +19,7 @@ __all__ = ["Returns", "declared_returns"]
 class Returns(typing.NamedTuple):
     """Number of returned values and, where a class was declared, the class of the first."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # tuple.count is of no use here
     cls: type | None = None
 
 
@@ -74,9 +74,10 @@ def _class_of(declared: Any) -> type | None:
 
 
 def _inferred(function: Callable[..., Any]) -> Returns:
-    hint = getattr(function, "__annotations__", {}).get("return", inspect.Parameter.empty)
+    function = _below_profile(function)
+    hint = _return_hint(function)
     if hint is None or hint in ("None", type(None)):
-        return Returns(0)
+        return Returns(1 if hasattr(function, "__wrapped__") else 0)
     if hint is not inspect.Parameter.empty:
         parts = typing.get_args(hint)
         if typing.get_origin(hint) is tuple and parts and Ellipsis not in parts:
@@ -85,10 +86,35 @@ def _inferred(function: Callable[..., Any]) -> Returns:
     return Returns(_count_in_source(function))
 
 
+def _below_profile(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what `@profile` wraps: it returns what that returns; of other wrappers nothing is known."""
+    while hasattr(function, "__wrapped__") and _module_of(function) == "runmem.memory.profile":
+        function = function.__wrapped__
+    return function
+
+
+def _module_of(function: Any) -> str | None:
+    name: str | None = getattr(function, "__globals__", {}).get("__name__")
+    return name
+
+
+def _return_hint(function: Callable[..., Any]) -> Any:
+    """Return the hint of the returned value, also of a module that keeps its hints as text; empty without one."""
+    hint = getattr(function, "__annotations__", {}).get("return", inspect.Parameter.empty)
+    if isinstance(hint, str):
+        try:
+            return eval(hint, getattr(inspect.unwrap(function), "__globals__", {}))
+        except Exception:  # a name that is imported for type checkers only, say: one value, as for any hint
+            return hint
+    return hint
+
+
 def _count_in_source(function: Callable[..., Any]) -> int:
     """Return 0 without a `return` that has a value, n where each gives a tuple of n, else 1."""
     code = getattr(function, "__code__", None)
-    if not isinstance(code, types.CodeType) or function.__name__ == "<lambda>":
+    if not isinstance(code, types.CodeType) or function.__name__ == "<lambda>" or hasattr(function, "__wrapped__"):
+        return 1  # what a wrapper returns cannot be told from the function that it wraps
+    if code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
         return 1
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(code)))
@@ -97,13 +123,18 @@ def _count_in_source(function: Callable[..., Any]) -> int:
     body = next((node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))), None)
     if body is None:
         return 1
-    values = [node.value for node in _own_returns(body) if node.value is not None]
-    values = [value for value in values if not (isinstance(value, ast.Constant) and value.value is None)]
+    values = [node.value for node in _own_returns(body) if not _is_none(node.value)]
     if not values:
         return 0
+    if len(values) < len(_own_returns(body)):
+        return 1  # sometimes None: the program must be able to see that
     sizes = {len(value.elts) if isinstance(value, ast.Tuple) else 1 for value in values}
     starred = any(isinstance(item, ast.Starred) for v in values if isinstance(v, ast.Tuple) for item in v.elts)
     return sizes.pop() if len(sizes) == 1 and not starred else 1
+
+
+def _is_none(value: ast.expr | None) -> bool:
+    return value is None or isinstance(value, ast.Constant) and value.value is None
 
 
 def _own_returns(body: ast.AST) -> list[ast.Return]:

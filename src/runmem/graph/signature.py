@@ -34,8 +34,13 @@ class TaskSignature:
     def __init__(
         self, function: Callable[..., Any], directions: dict[str, Any], target_direction: Any, varargs_type: Any
     ) -> None:
-        self.signature = inspect.signature(function)
         self._name = getattr(function, "__qualname__", repr(function))
+        try:
+            self.signature = inspect.signature(function)
+        except ValueError as error:
+            raise TaskDeclarationError(
+                f"@task on {self._name}: its signature cannot be read ({error}). Put @task on a function that calls it."
+            ) from None
         parameters = self.signature.parameters
         self.positional = tuple(p.name for p in parameters.values() if p.kind in _POSITIONAL)
         self.varargs = next((p.name for p in parameters.values() if p.kind is inspect.Parameter.VAR_POSITIONAL), None)
@@ -47,7 +52,12 @@ class TaskSignature:
             self._uses.setdefault("self", as_parameter(target_direction or INOUT, f"{self._name}, target_direction"))
         if self.varargs is not None:
             self._uses.setdefault(self.varargs, as_parameter(varargs_type or IN, f"{self._name}, varargs_type"))
-        self.only_reads = all(use is IN or use == IN for use in self._uses.values())
+        self.only_reads = all(_only_read(use) for use in self._uses.values())
+        self._declared_defaults = {
+            p.name: p.default
+            for p in parameters.values()
+            if p.default is not p.empty and p.kind is not p.POSITIONAL_ONLY and not _only_read(self.use_of(p.name))
+        }
 
     def _declared(self, directions: dict[str, Any]) -> dict[str, Parameter]:
         uses = {}
@@ -69,9 +79,20 @@ class TaskSignature:
         except TypeError as error:
             raise TypeError(f"{self._name}{self.signature}: {error}") from None
 
+    def with_declared_defaults(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return `kwargs` with the defaults of parameters that are files or written: the call must know them."""
+        given = self.positional[: len(args)]
+        left = {
+            name: value for name, value in self._declared_defaults.items() if name not in given and value is not None
+        }
+        return {**left, **kwargs} if left else kwargs
+
     def use_of(self, name: str) -> Parameter:
-        """Return the direction of the parameter `name`."""
-        return self._uses.get(name, IN)
+        """Return the direction of the parameter `name`; what ``**kwargs`` takes has the direction of ``kwargs``."""
+        use = self._uses.get(name)
+        if use is None and self.varkwargs is not None and name not in self.signature.parameters:
+            use = self._uses.get(self.varkwargs)
+        return use or IN
 
     def parameter_at(self, place: int | str) -> str:
         """Return the name of the parameter that an argument goes to, such as ``path`` or ``args[2]``."""
@@ -86,9 +107,13 @@ class TaskSignature:
         for position in range(len(args)):
             name = self.positional[position] if position < len(self.positional) else self.varargs
             use = self._uses.get(name or "", IN)
-            if use.direction.writes or use.kind is Kind.FILE:
+            if not _only_read(use):
                 yield position, use
         for name in kwargs:
-            use = self._uses.get(name, IN)
-            if use.direction.writes or use.kind is Kind.FILE:
+            use = self.use_of(name)
+            if not _only_read(use):
                 yield name, use
+
+
+def _only_read(use: Parameter) -> bool:
+    return not use.direction.writes and use.kind is not Kind.FILE

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
+from runmem.errors import TaskDeclarationError
 from runmem.graph.current import current_program
 from runmem.graph.returns import declared_returns
 from runmem.graph.signature import TaskSignature
@@ -48,10 +49,13 @@ class TaskFunction:
         self.function = function
         self.options = options
         functools.update_wrapper(self, function)
-        self.name = getattr(function, "__qualname__", type(function).__name__).replace("<locals>.", "")
+        # A partial or a callable object has no name of its own: it goes by that of what it calls.
+        self.__qualname__ = _qualified_name(function)
+        self.__module__ = getattr(_innermost(function), "__module__", None) or "__main__"
+        self.name = self.__qualname__.replace("<locals>.", "")
         code = getattr(_innermost(function), "__code__", None)
         self.file: str = code.co_filename if code is not None else ""
-        self.module = _module_name(function, self.file)
+        self.module = Path(self.file).stem if self.__module__ == "__main__" and self.file else self.__module__
         where = f"@task on {self.name}"
         reserved = {"returns", "target_direction", "varargs_type"} | _WITHOUT_EFFECT | _NOT_YET
         self.signature = TaskSignature(
@@ -62,7 +66,7 @@ class TaskFunction:
         )
         self.returns = declared_returns(function, options.get("returns"), where)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         program = current_program()
         if program is None:
             return self.function(*args, **kwargs)
@@ -90,14 +94,20 @@ def _restore(task: TaskFunction, state: tuple[Callable[..., Any], dict[str, Any]
 
 
 def _innermost(function: Any) -> Any:
-    while hasattr(function, "__wrapped__"):
-        function = function.__wrapped__
-    return function
+    while True:
+        if hasattr(function, "__wrapped__"):
+            function = function.__wrapped__
+        elif isinstance(function, functools.partial):
+            function = function.func
+        else:
+            return function
 
 
-def _module_name(function: Any, file: str) -> str:
-    name = getattr(function, "__module__", None) or ""
-    return Path(file).stem if name == "__main__" and file else name
+def _qualified_name(function: Any) -> str:
+    """Return the qualified name of a function, of what a partial calls, or of a callable object's class."""
+    while isinstance(function, functools.partial) and not hasattr(function, "__qualname__"):
+        function = function.func
+    return getattr(function, "__qualname__", type(function).__qualname__)
 
 
 def find_task(module: str, qualname: str) -> TaskFunction | None:
@@ -154,6 +164,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 def _decorate(function: Any, options: dict[str, Any]) -> Any:
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(TaskFunction(function.__func__, options))
+    if not callable(function):
+        raise TaskDeclarationError(f"@task: {function!r} is not a function; name directions as @task(parameter=INOUT).")
     for name in sorted(_NOT_YET & options.keys()):
-        warnings.warn(f"@task({name}=...) of {function.__qualname__} has no effect in runmem yet", stacklevel=3)
+        warnings.warn(f"@task({name}=...) of {_qualified_name(function)} has no effect in runmem yet", stacklevel=3)
     return TaskFunction(function, options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FunctionType, ModuleType
 from typing import Any
 
 from runmem.graph.call import Version
@@ -9,12 +10,24 @@ from runmem.graph.future import Future
 
 __all__ = ["ObjectVersions"]
 
+# One such object may be many data of the program at once: there is one 5, one "" and one () in the process.
+_UNCHANGEABLE = frozenset(
+    (int, float, complex, str, bytes, bool, type(None), range, frozenset, FunctionType, ModuleType)
+)
+
+
+def _can_change(datum: Any) -> bool:
+    if type(datum) is tuple:
+        return any(_can_change(item) for item in datum)
+    return type(datum) not in _UNCHANGEABLE and not isinstance(datum, type)
+
 
 class ObjectVersions:
     """The current versions of the program's objects that tasks have written.
 
     An object is known by its identity in the program and kept alive until it is deleted, so that its identity is not
-    given to another one. Objects that tasks only read are not kept: they are read anew at each call.
+    given to another one. Objects that tasks only read are not kept: they are read anew at each call. Numbers, texts and
+    the like are never tracked: a function cannot change its caller's.
     """
 
     def __init__(self) -> None:
@@ -31,12 +44,12 @@ class ObjectVersions:
         """Make `version` the current one of `datum`."""
         if type(datum) is Future:
             datum.version = version
-        else:
+        elif _can_change(datum):
             self._written[id(datum)] = (datum, version)
 
     def forget(self, datum: Any) -> bool:
-        """Stop tracking an object; return whether it was tracked."""
-        return self._written.pop(id(datum), None) is not None
+        """Stop tracking an object; return whether it was known. A future is, and needs no tracking."""
+        return type(datum) is Future or self._written.pop(id(datum), None) is not None
 
     def __bool__(self) -> bool:
         """Whether any object is tracked."""
