@@ -3,8 +3,8 @@
 python benchmarks/throughput.py [CALLS] [ROUNDS]
 
 Prints, for no-op tasks on 2 workers: the throughput of both with measuring off, the ratio; the throughput with
-measuring on and what it costs; a chain; a round trip; and how many of 200 tasks are lost to one that kills its worker. Rounds of
-each kind are interleaved, the median counts, because machines are shared and noisy.
+measuring on and what it costs; a chain; a round trip; and how many of 200 tasks are lost to one that kills its worker.
+Sessions of each kind are interleaved, the median counts, because machines are shared and noisy.
 """
 
 from __future__ import annotations

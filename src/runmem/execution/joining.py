@@ -33,6 +33,13 @@ class JoinedCluster(RemoteNodes):
             client, run.run_id, run.settings.memory_interval_s if run.settings.python_memory_profile else None
         )
         self._plugins = plugins
+        self._run = run
+
+    def workers_changed(self, workers: int) -> None:
+        """Tell who bundles calls, and let new connections be as quick as the first."""
+        if self._run._submitter is not None:
+            self._run._submitter.workers_changed(workers)
+        shorten_intervals(self._client)
 
     def leave(self) -> None:
         """Let the workers go; they may serve other runs."""
@@ -75,7 +82,6 @@ def join_cluster(client: distributed.Client, run: Run) -> JoinedCluster:
             run._submitter.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
 
     client.subscribe_topic(stats_topic(run.run_id), told)
-    shorten_intervals(client)
     return JoinedCluster(client, run, plugins)
 
 

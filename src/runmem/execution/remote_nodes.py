@@ -24,16 +24,27 @@ class RemoteNodes:
         self._client = client
         self._run_id = run_id
         self._interval_s = interval_s
+        self._workers = 0
         self._names: dict[str, str] = {}  # host address to host name
 
     def workers(self) -> int:
         """Return the number of workers that the cluster has now."""
-        return len(self._client.scheduler_info(n_workers=-1)["workers"])
+        return len(self._scheduler_workers())
+
+    def workers_changed(self, workers: int) -> None:
+        """The number of workers is another than it was; subclasses act on it."""
+
+    def _scheduler_workers(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = self._client.scheduler_info(n_workers=-1)["workers"]
+        if len(found) != self._workers:
+            self._workers = len(found)
+            self.workers_changed(self._workers)
+        return found
 
     def _agents(self) -> Iterator[tuple[str, str, bool]]:
         """Yield (host, worker address, whether its nanny is asked) for each host that is not this one."""
         hosts: dict[str, tuple[str, bool]] = {}
-        for address, worker in self._client.scheduler_info(n_workers=-1)["workers"].items():
+        for address, worker in self._scheduler_workers().items():
             host = worker.get("host", address)
             if self._names.get(host) != socket.gethostname() and not host.startswith("127."):
                 hosts.setdefault(host, (address, bool(worker.get("nanny"))))

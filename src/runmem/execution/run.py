@@ -133,18 +133,22 @@ class Run:
         connected: tuple[Any, int] = self._connected
         return connected
 
-    def finish(self, exit_code: int | None) -> list[BaseException]:
+    def finish(self, exit_code: int | None, complete: bool | None = None) -> list[BaseException]:
         """Wait for all tasks, collect, end what was started; return the errors of tasks that nobody has seen.
 
         Parameters
         ----------
         exit_code : int or None
             The program's, for the record.
+        complete : bool, optional
+            Whether tasks that the program has called and not waited for are completed, as plain Python would have done
+            before it came to the end; default: if the exit code is 0. A program that crashed needs them no more.
         """
+        complete = not exit_code if complete is None else complete
         set_current_program(None)
         unseen: list[BaseException] = []
         if self._submitter is not None:
-            unseen = self._wait_for_tasks(exit_code)
+            unseen = self._wait_for_tasks(complete)
         self._end_measurement()
         if self._submitter is not None:
             self._submitter.close()
@@ -153,19 +157,19 @@ class Run:
         self._write_provenance(exit_code if exit_code or not unseen else 1)
         return unseen
 
-    def _wait_for_tasks(self, exit_code: int | None) -> list[BaseException]:
-        """Wait for what still runs, unless the program failed: then nobody wants it."""
-        if not exit_code:
+    def _wait_for_tasks(self, complete: bool) -> list[BaseException]:
+        late: list[BaseException] = []
+        if complete:
             while True:
                 try:
                     self._submitter.wait(None)
                     break
                 except Exception as error:
-                    self._late = [*getattr(self, "_late", []), error]
+                    late.append(error)
                     if self._submitter.broken:
                         break
             self.program.settle_all_files()
-        return [*getattr(self, "_late", []), *self._submitter.unseen_errors()]
+        return [*late, *self._submitter.unseen_errors()]
 
     def _end_measurement(self) -> None:
         from runmem.execution.spool_reader import end_spool
