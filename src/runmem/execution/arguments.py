@@ -25,7 +25,7 @@ __all__ = ["Body", "pack", "unpack", "LargeArguments", "private_copy"]
 _PLAIN = frozenset((int, float, str, bytes, bool, complex, type(None)))
 LARGE_BYTES = 256 * 1024
 
-Resolve = Callable[[Any], Version | None]
+Resolve = Callable[[Any], Version | None] | None
 _loading = threading.local()
 
 
@@ -92,18 +92,40 @@ class _Inputs:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles arguments; a future or tracked object becomes a reference to an input."""
+    """Pickles arguments; a future becomes a reference to an input."""
 
-    def __init__(self, file: io.BytesIO, resolve: Resolve, inputs: _Inputs) -> None:
+    def __init__(self, file: io.BytesIO, inputs: _Inputs) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
-        self._resolve = resolve
         self._inputs = inputs
 
     def reducer_override(self, obj: Any) -> Any:
-        version = obj.version if type(obj) is Future else self._resolve(obj)
-        if version is not None:
-            return _input, (self._inputs.refer(version),)
+        if type(obj) is Future:
+            return _input, (self._inputs.refer(obj.version),)
         return super().reducer_override(obj)
+
+
+class _TrackingPickler(_Pickler):
+    """Pickles arguments; a tracked object becomes a reference too.
+
+    Asked about every object: `reducer_override` is not asked about lists, dictionaries and other built-in containers.
+    """
+
+    def __init__(self, file: io.BytesIO, inputs: _Inputs, resolve: Callable[[Any], Version | None]) -> None:
+        super().__init__(file, inputs)
+        self._resolve = resolve
+
+    def persistent_id(self, obj: Any) -> int | None:
+        version = self._resolve(obj)
+        return None if version is None else self._inputs.refer(version)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, inputs: Sequence[Any]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._inputs = inputs
+
+    def persistent_load(self, pid: int) -> Any:
+        return self._inputs[pid]
 
 
 def _input(index: int) -> Any:
@@ -129,8 +151,9 @@ def pack(call: TaskCall, resolve: Resolve, large: LargeArguments) -> Body:
         if kind is Version:
             places[place] = inputs.refer(value)
         elif kind not in _PLAIN or (kind in (str, bytes) and len(value) > LARGE_BYTES):
-            if _may_be_large(value):
-                places[place] = inputs.refer(large.version(_dumps(value, resolve, inputs, call, place)))
+            inside = _Inputs()
+            if _may_be_large(value) and (data := _dumps(value, resolve, inside, call, place)) and not inside.versions:
+                places[place] = inputs.refer(large.version(data))
             else:
                 plain = False
     for place in places:
@@ -158,7 +181,7 @@ def _may_be_large(value: Any) -> bool:
 
 def _pickled(value: Any, resolve: Resolve, inputs: _Inputs) -> bytes:
     buffer = io.BytesIO()
-    _Pickler(buffer, resolve, inputs).dump(value)
+    (_Pickler(buffer, inputs) if resolve is None else _TrackingPickler(buffer, inputs, resolve)).dump(value)
     return buffer.getvalue()
 
 
@@ -177,7 +200,7 @@ def unpack(data: bytes, inputs: Sequence[Any], places: dict[int | str, int]) -> 
     """Return the arguments of a call, with its inputs in their places."""
     _loading.inputs = inputs
     try:
-        args, kwargs = pickle.loads(data)
+        args, kwargs = _Unpickler(data, inputs).load() if inputs else pickle.loads(data)
     finally:
         _loading.inputs = ()
     for place, index in places.items():

@@ -143,19 +143,27 @@ def _input(source: tuple[int, int | None, int | None], dependencies: Sequence[An
 def _invoke(call: PackedCall, task: Any, function: Callable[..., Any], inputs: Sequence[Any]) -> Any:
     for path, copy_from in call.files:
         _prepare_file(path, copy_from)
-    args, kwargs = unpack(call.data, inputs, call.places)
-    written = []
-    for place in call.writes:
-        holder: Any = kwargs if isinstance(place, str) else args
-        if place in call.places:  # a result of another task: other readers, and this task run again, need it unchanged
-            holder[place] = private_copy(holder[place])
-        written.append(holder[place])
+    args, kwargs = unpack(call.data, _own_inputs(call, inputs), call.places)
+    written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
     value = function(*args, **kwargs)
     returned = _returned(value, call.returns, task)
     outputs = (*returned, *written) if written else tuple(returned)
     if not outputs:
         return None
     return outputs[0] if len(outputs) == 1 else outputs
+
+
+def _own_inputs(call: PackedCall, inputs: Sequence[Any]) -> Sequence[Any]:
+    """Return the inputs of a call, with copies of those that it may change.
+
+    These are results of other tasks: other readers, and this task run again, need them unchanged.
+    """
+    if not call.writes:
+        return inputs
+    changed = {call.places[place] for place in call.writes if place in call.places}
+    if any(place not in call.places for place in call.writes):  # an object of the program's, with results inside it
+        changed |= set(range(len(inputs))) - set(call.places.values())
+    return [private_copy(value) if index in changed else value for index, value in enumerate(inputs)]
 
 
 def _returned(value: Any, count: int, task: Any) -> Sequence[Any]:

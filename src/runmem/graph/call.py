@@ -95,10 +95,10 @@ class TaskCall:
 class Submitter(Protocol):
     """Where calls go. Implemented by `runmem.execution`; tests of the graph use a small one of their own."""
 
-    def submit(self, call: TaskCall, resolve: Callable[[Any], Version | None]) -> None:
+    def submit(self, call: TaskCall, resolve: Callable[[Any], Version | None] | None) -> None:
         """Take a call; return at once. Arguments are read before this returns: the program may change them after.
 
-        `resolve` gives the version of a future or tracked object found inside the arguments.
+        `resolve` gives the version of a tracked object found inside the arguments; None: no object is tracked.
         """
 
     def fetch(self, versions: Sequence[Version]) -> list[Any]:

@@ -62,14 +62,14 @@ class Program:
         """Submit a call; return it and the data that it writes. A call that cannot be sent leaves no trace."""
         if task.signature.only_reads:
             call, written = self._describe(task, args, kwargs, execution, {})
-            self._submitter.submit(call, self._objects.current)
+            self._submitter.submit(call, self._objects.current if self._objects else None)
             return call, written
         kwargs = task.signature.with_declared_defaults(args, kwargs)
         paths = self._file_arguments(task, args, kwargs)
         restore = self._files.saved(path for path, _ in paths.values())
         try:
             call, written = self._describe(task, args, kwargs, execution, paths)
-            self._submitter.submit(call, self._objects.current)
+            self._submitter.submit(call, self._objects.current if self._objects else None)
         except BaseException:
             restore()
             raise
