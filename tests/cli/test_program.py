@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from runmem.cli.program import exit_code_of, load_script, terminable
+from runmem.errors import SettingError
+
+
+def test_a_missing_program_is_named_with_the_folder_it_was_looked_for_in(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SettingError, match=f"no program 'nope.py' here .{tmp_path}"):
+        load_script(Path("nope.py"))
+
+
+def test_a_folder_runs_its_main_module_and_is_imported_from_itself(tmp_path):
+    (tmp_path / "__main__.py").write_text("print(1)")
+    script = load_script(tmp_path)
+    assert script.file == tmp_path / "__main__.py"
+    assert script.import_folder == str(tmp_path)
+
+
+def test_a_folder_without_a_main_module_is_no_program(tmp_path):
+    with pytest.raises(SettingError, match="is a folder without a __main__.py"):
+        load_script(tmp_path)
+
+
+def test_imports_start_at_the_folder_that_a_symbolic_link_leads_to(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "app.py").touch()
+    (tmp_path / "link.py").symlink_to(tmp_path / "real" / "app.py")
+    script = load_script(tmp_path / "link.py")
+    assert script.import_folder == str(tmp_path / "real")
+    assert script.file == tmp_path / "link.py"
+
+
+@pytest.mark.parametrize("name", ["tool.py", "tool"])
+def test_a_binary_file_is_no_program(tmp_path, name):
+    (tmp_path / name).write_bytes(b"\x7fELF\x02\x01\0\0")
+    with pytest.raises(SettingError, match="is a binary file"):
+        load_script(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [("notes.txt", b"Dear all,\n"), ("latin.py", b"name = '\xe9'\n"), ("x.sh", b"cd /tmp && ls\n")]
+)
+def test_text_that_is_not_python_is_no_program(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SettingError, match="is not a Python program"):
+        load_script(tmp_path / name)
+
+
+def test_a_mistake_in_python_stays_a_syntax_error(tmp_path):
+    (tmp_path / "app.py").write_text("x = (\n")
+    with pytest.raises(SyntaxError):
+        load_script(tmp_path / "app.py")
+
+
+def test_the_declared_encoding_of_a_program_is_obeyed(tmp_path):
+    (tmp_path / "app.py").write_bytes(b"# coding: latin-1\nname = '\xe9'\n")
+    names: dict[str, object] = {}
+    exec(load_script(tmp_path / "app.py").code, names)
+    assert names["name"] == "é"
+
+
+def test_an_unreadable_program_is_named_with_the_reason(tmp_path):
+    (tmp_path / "app.py").symlink_to(tmp_path / "app.py")
+    with pytest.raises(SettingError, match=r"app.py' cannot be read: .*symbolic link"):
+        load_script(tmp_path / "app.py")
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SystemExit(), 0), (SystemExit(None), 0), (SystemExit(3), 3), (SystemExit(-1), 255), (SystemExit(256), 0),
+        (SystemExit(True), 1), (SystemExit("text"), 1), (SystemExit([1]), 1), (KeyboardInterrupt(), 130),
+        (ValueError(), 1),
+    ],
+)  # fmt: skip
+def test_the_exit_code_is_that_of_python(error, code):
+    assert exit_code_of(error) == code
+
+
+def test_the_text_of_an_exit_goes_to_standard_error(capsys):
+    exit_code_of(SystemExit("out of luck"))
+    assert capsys.readouterr() == ("", "out of luck\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_what_is_terminable_by_an_exit(number):
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit) as raised, terminable():
+        signal.raise_signal(number)
+    assert raised.value.code == 128 + number
+    assert signal.getsignal(number) is before
+
+
+def test_a_signal_that_was_to_be_ignored_is_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with terminable():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_handler_that_the_program_installed_stays():
+    seen = []
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with terminable():
+            signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert seen == [signal.SIGTERM]
+        assert signal.getsignal(signal.SIGTERM) is not before
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_nothing_of_this_process_was_changed_by_loading(tmp_path):
+    (tmp_path / "app.py").write_text("import sys; sys.argv = ['changed']")
+    before = list(sys.path), list(sys.argv), sys.modules["__main__"]
+    load_script(tmp_path / "app.py")
+    assert (sys.path, sys.argv, sys.modules["__main__"]) == before

@@ -1,0 +1,113 @@
+"""The real command line in a process of its own, on programs written for the test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SOURCE = Path(__file__).parents[2] / "src"
+MARK = "RUNMEM_TEST_MARK"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a child process: nothing of the tests' own settings, and runmem importable."""
+    outside = ("RUNMEM_", "COMPSS_", "PYTHON", "DASK_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
+    return {**kept, "PYTHONPATH": str(SOURCE), MARK: uuid.uuid4().hex, **more}
+
+
+def processes_with(mark: str) -> dict[int, str]:
+    """Return the living processes that inherited the mark of a run: process id to command line."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes().split(b"\0"):
+                    found[int(folder.name)] = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            except OSError:
+                continue  # it has ended meanwhile, or is another user's
+    return found
+
+
+@dataclass
+class Ran:
+    """What a command did."""
+
+    folder: Path
+    code: int
+    out: str
+    err: str
+    mark: str = field(repr=False, default="")
+
+    @property
+    def runs(self) -> list[Path]:
+        return sorted((self.folder / "runmem_runs").glob("*"))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        return json.loads((self.runs[-1] / "run.json").read_text())
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (self.runs[-1] / "tasks.jsonl").read_text().splitlines()]
+
+
+def write(folder: Path, name: str, source: str) -> Path:
+    path = folder / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(textwrap.dedent(source))
+    return path
+
+
+def runmem(folder: Path, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 90) -> Ran:
+    """Run ``python -m runmem ARGUMENTS`` in `folder` to its end."""
+    env = environment() if env is None else env
+    done = subprocess.run(
+        [sys.executable, "-m", "runmem", *arguments], cwd=folder, env=env, capture_output=True, text=True,
+        timeout=timeout_s, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    return Ran(folder, done.returncode, done.stdout, done.stderr, env.get(MARK, ""))
+
+
+@pytest.fixture(scope="module")
+def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for runs that the tests of a module share."""
+    return tmp_path_factory.mktemp("run")
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Return a function that starts ``runmem`` and leaves it running; what is left at the end is ended."""
+    started: list[tuple[subprocess.Popen[str], str]] = []
+
+    def begin(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        env = options.pop("env", None) or environment()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "runmem", *arguments], cwd=folder, env=env, text=True, start_new_session=True,
+            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options},
+        )  # fmt: skip
+        started.append((process, env[MARK]))
+        return process
+
+    yield begin
+    for process, mark in started:
+        for pid in processes_with(mark):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
