@@ -20,14 +20,14 @@ SOURCE = Path(__file__).parents[2] / "src"
 MARK = "RUNMEM_TEST_MARK"
 
 
-def environment(**more: str) -> dict[str, str]:
+def make_environment(**more: str) -> dict[str, str]:
     """Return the environment of a child process: nothing of the tests' own settings, and runmem importable."""
     outside = ("RUNMEM_", "COMPSS_", "PYTHON", "DASK_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
     return {**kept, "PYTHONPATH": str(SOURCE), MARK: uuid.uuid4().hex, **more}
 
 
-def processes_with(mark: str) -> dict[int, str]:
+def living_with(mark: str) -> dict[int, str]:
     """Return the living processes that inherited the mark of a run: process id to command line."""
     found = {}
     for folder in Path("/proc").iterdir():
@@ -63,21 +63,45 @@ class Ran:
         return [json.loads(line) for line in (self.runs[-1] / "tasks.jsonl").read_text().splitlines()]
 
 
-def write(folder: Path, name: str, source: str) -> Path:
+def write_file(folder: Path, name: str, source: str) -> Path:
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(textwrap.dedent(source))
     return path
 
 
-def runmem(folder: Path, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 90) -> Ran:
+def run_command(folder: Path, *arguments: str, env: dict[str, str] | None = None, timeout_s: float = 90) -> Ran:
     """Run ``python -m runmem ARGUMENTS`` in `folder` to its end."""
-    env = environment() if env is None else env
+    env = make_environment() if env is None else env
     done = subprocess.run(
         [sys.executable, "-m", "runmem", *arguments], cwd=folder, env=env, capture_output=True, text=True,
         timeout=timeout_s, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return Ran(folder, done.returncode, done.stdout, done.stderr, env.get(MARK, ""))
+
+
+@pytest.fixture(scope="session")
+def runmem() -> Callable[..., Ran]:
+    """Return `run_command`."""
+    return run_command
+
+
+@pytest.fixture(scope="session")
+def write() -> Callable[[Path, str, str], Path]:
+    """Return `write_file`."""
+    return write_file
+
+
+@pytest.fixture(scope="session")
+def environment() -> Callable[..., dict[str, str]]:
+    """Return `make_environment`."""
+    return make_environment
+
+
+@pytest.fixture(scope="session")
+def processes_with() -> Callable[[str], dict[int, str]]:
+    """Return `living_with`."""
+    return living_with
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +116,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     started: list[tuple[subprocess.Popen[str], str]] = []
 
     def begin(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
-        env = options.pop("env", None) or environment()
+        env = options.pop("env", None) or make_environment()
         process = subprocess.Popen(
             [sys.executable, "-m", "runmem", *arguments], cwd=folder, env=env, text=True, start_new_session=True,
             **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options},
@@ -102,7 +126,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     yield begin
     for process, mark in started:
-        for pid in processes_with(mark):
+        for pid in living_with(mark):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:

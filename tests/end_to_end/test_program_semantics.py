@@ -1,0 +1,158 @@
+"""A program under runmem finds what it finds under plain Python: the same output of the same program."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = """
+import dataclasses, inspect, json, multiprocessing, os, pickle, sys, threading
+from pathlib import Path
+from parts.steps import cubed, Shape
+from runmem import task, wait_on
+
+facts = {}
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: int = 2
+
+    def norm(self):
+        return (self.x**2 + self.y**2) ** 0.5
+
+
+class Counter:
+    def __init__(self):
+        self.value = 0
+
+    @task()
+    def add(self, amount):
+        self.value += amount
+
+
+@task(returns=1)
+def moved(point, by):
+    return dataclasses.replace(point, x=point.x + by)
+
+
+@task(returns=1)
+def words_of(path):
+    return len(Path(path).read_text().split())
+
+
+@task(returns=1)
+def own_module_of(value):
+    return type(value).__module__
+
+
+def in_another_process(value):
+    return value * OFFSET
+
+
+OFFSET = 11
+
+if __name__ == "__main__":
+    facts["file"] = __file__
+    facts["name"] = __name__
+    facts["argv"] = sys.argv
+    facts["path_0"] = sys.path[0]
+    facts["main_is_this"] = sys.modules["__main__"].OFFSET
+    facts["source"] = inspect.getsource(in_another_process)
+    facts["class_source"] = inspect.getsource(Point)
+    facts["pickled"] = pickle.loads(pickle.dumps(Point(1))) == Point(1)
+    facts["data_file"] = Path("data/words.txt").read_text()
+    facts["next_to_the_program"] = (Path(__file__).parent / "parts" / "steps.py").is_file()
+    facts["main_thread"] = threading.current_thread() is threading.main_thread()
+    facts["bin_on_path"] = os.path.dirname(sys.executable) in sys.path
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        facts["spawned"] = pool.map(in_another_process, [1, 2])
+    point = wait_on(moved(Point(1), 4))
+    facts["dataclass_of_main"] = repr(point), point == Point(5), type(point) is Point
+    facts["words"] = wait_on(words_of("data/words.txt"))
+    counter = Counter()
+    counter.add(5)
+    counter.add(6)
+    facts["method"] = wait_on(counter).value
+    facts["imported_task"] = wait_on(cubed(3))
+    facts["imported_class"] = wait_on(Shape(4).doubled())
+    facts["module_of_imported"] = wait_on(own_module_of(Shape(1)))
+    print(json.dumps(facts))
+    print("to standard error", file=sys.stderr)
+    sys.exit(7)
+"""
+STEPS = """
+from runmem import task
+
+@task(returns=1)
+def cubed(x):
+    return x**3
+
+class Shape:
+    def __init__(self, size):
+        self.size = size
+
+    @task(returns=1, target_direction="IN")
+    def doubled(self):
+        return self.size * 2
+"""
+
+
+@pytest.fixture(scope="module")
+def outputs(module_folder: Path, runmem, write, environment) -> dict[str, Any]:
+    """Run the program from another folder than its own, by Python and by runmem."""
+    write(module_folder, "code/app.py", PROGRAM)
+    write(module_folder, "code/parts/steps.py", STEPS)
+    write(module_folder, "data/words.txt", "one two three")
+    arguments = ["code/app.py", "--workers", "9", "-x", "a b"]
+    plain = subprocess.run(
+        [sys.executable, *arguments], cwd=module_folder, env=environment(), capture_output=True, text=True, timeout=90
+    )
+    ours = runmem(module_folder, "--workers=2", *arguments)
+    return {"plain": plain, "ours": ours}
+
+
+def test_the_program_ends_as_under_python(outputs):
+    assert outputs["plain"].returncode == 7, outputs["plain"].stderr
+    assert outputs["ours"].code == 7, outputs["ours"].err
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        "file", "name", "argv", "path_0", "main_is_this", "source", "class_source", "pickled", "data_file",
+        "next_to_the_program", "main_thread", "bin_on_path", "spawned", "dataclass_of_main", "words", "method",
+        "imported_task", "imported_class", "module_of_imported",
+    ],
+)  # fmt: skip
+def test_the_program_finds_the_same_as_under_python(outputs, fact):
+    plain, ours = json.loads(outputs["plain"].stdout), json.loads(outputs["ours"].out)
+    assert ours[fact] == plain[fact]
+
+
+def test_no_fact_is_missed(outputs):
+    assert json.loads(outputs["ours"].out) == json.loads(outputs["plain"].stdout)
+
+
+def test_standard_output_is_the_program_s_alone(outputs):
+    assert outputs["ours"].out == outputs["plain"].stdout
+
+
+def test_runmem_s_words_are_plain_lines_on_standard_error(outputs):
+    lines = outputs["ours"].err.splitlines()
+    assert "to standard error" in lines
+    assert [line for line in lines if not line.startswith("runmem: ")] == ["to standard error"]
+    assert "\x1b" not in outputs["ours"].err
+    assert "\r" not in outputs["ours"].err
+
+
+def test_an_option_after_the_program_is_the_program_s_and_is_told_so(outputs):
+    assert json.loads(outputs["ours"].out)["argv"] == ["code/app.py", "--workers", "9", "-x", "a b"]
+    assert "runmem: note: --workers stands after the program" in outputs["ours"].err
+    assert outputs["ours"].provenance["workers"] == 2
