@@ -153,35 +153,44 @@ class Program:
     def wait_on(self, objects: tuple[Any, ...]) -> Any:
         """Return the values of futures and of objects that tasks have written, in the same containers."""
         with self._lock:
-            versions: dict[Version, None] = {}
+            versions: dict[int, Version] = {}
+            searched: set[int] = set()
             for datum in objects:
-                self._collect(datum, versions)
-            wanted = list(versions)
-        values = dict(zip(wanted, self._submitter.fetch(wanted), strict=True)) if wanted else {}
-        results = [self._replace(datum, values) for datum in objects]
+                self._collect(datum, versions, searched)
+        wanted = list(dict.fromkeys(versions.values()))
+        fetched = dict(zip(wanted, self._submitter.fetch(wanted), strict=True)) if wanted else {}
+        values = {identity: fetched[version] for identity, version in versions.items()}
+        replaced: dict[int, Any] = {}
+        results = [self._replace(datum, values, replaced) for datum in objects]
         return results[0] if len(results) == 1 else results
 
-    def _collect(self, datum: Any, versions: dict[Version, None]) -> None:
+    def _collect(self, datum: Any, versions: dict[int, Version], searched: set[int]) -> None:
+        """Note the version of each future and tracked object in `datum`, by its identity."""
         if (version := self._objects.current(datum)) is not None:
-            versions[version] = None
-        elif type(datum) in (list, tuple):
-            for item in datum:
-                self._collect(item, versions)
-        elif type(datum) is dict:
-            for item in datum.values():
-                self._collect(item, versions)
+            versions[id(datum)] = version
+        elif type(datum) in (list, tuple, dict) and id(datum) not in searched:
+            searched.add(id(datum))
+            for item in datum.values() if type(datum) is dict else datum:
+                self._collect(item, versions, searched)
 
-    def _replace(self, datum: Any, values: dict[Version, Any]) -> Any:
-        if (version := self._objects.current(datum)) is not None:
-            return values[version]
-        if type(datum) in (list, tuple):
-            items = [self._replace(item, values) for item in datum]
-            changed = any(new is not old for new, old in zip(items, datum, strict=True))
-            return type(datum)(items) if changed else datum
+    def _replace(self, datum: Any, values: dict[int, Any], replaced: dict[int, Any]) -> Any:
+        """Return `datum` with values in the places of futures; `replaced`: the containers that were seen before."""
+        if id(datum) in values:
+            return values[id(datum)]
+        if type(datum) not in (list, tuple, dict):
+            return datum
+        if id(datum) not in replaced:
+            replaced[id(datum)] = datum  # found again inside itself, it stays what it is
+            replaced[id(datum)] = self._replaced_items(datum, values, replaced)
+        return replaced[id(datum)]
+
+    def _replaced_items(self, datum: Any, values: dict[int, Any], replaced: dict[int, Any]) -> Any:
         if type(datum) is dict:
-            pairs = {key: self._replace(item, values) for key, item in datum.items()}
+            pairs = {key: self._replace(item, values, replaced) for key, item in datum.items()}
             return pairs if any(pairs[key] is not datum[key] for key in datum) else datum
-        return datum
+        items = [self._replace(item, values, replaced) for item in datum]
+        changed = any(new is not old for new, old in zip(items, datum, strict=True))
+        return type(datum)(items) if changed else datum
 
     def barrier(self) -> None:
         """Wait for all tasks; raise the exception of one that failed and that nobody has seen."""
