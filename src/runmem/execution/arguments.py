@@ -6,7 +6,6 @@ A large argument is sent once, by its content, however many calls take it.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 import threading
@@ -15,16 +14,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import cloudpickle
+import xxhash
 
 from runmem.errors import ArgumentError
 from runmem.graph.call import TaskCall, Version
 from runmem.graph.future import Future
 
-__all__ = ["Body", "pack", "unpack", "LargeArguments", "private_copy"]
+__all__ = ["Body", "Literal", "pack", "unpack", "LargeArguments", "private_copy"]
 
 _PLAIN = frozenset((int, float, str, bytes, bool, complex, type(None)))
 LARGE_BYTES = 256 * 1024
 
+Buffers = list[pickle.PickleBuffer] | None
 Resolve = Callable[[Any], Version | None] | None
 _loading = threading.local()
 
@@ -50,26 +51,56 @@ class Body:
         self.places = places
 
 
+class Buffer:
+    """Bytes that travel beside a pickle rather than inside it, so that nobody copies them on the way."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return Buffer, (pickle.PickleBuffer(self.data),)
+
+
+class Literal:
+    """A value of the program's on its way to a worker, as it was when it was packed."""
+
+    __slots__ = ("data", "buffers")
+
+    def __init__(self, data: bytes, buffers: Sequence[Any] = ()) -> None:
+        self.data = data
+        self.buffers = [Buffer(buffer) for buffer in buffers]
+
+    def load(self) -> Any:
+        """Return the value, which may be changed without changing what it was loaded from."""
+        buffers = [memoryview(buffer.data) for buffer in self.buffers]
+        return pickle.loads(self.data, buffers=[bytearray(view) if view.readonly else view for view in buffers])
+
+
 class LargeArguments:
     """Versions of large arguments by their content.
 
     Parameters
     ----------
     send : callable
-        Takes pickled bytes and a digest; returns the version that stands for the value on the cluster.
+        Takes a `Literal`; returns the version that stands for the value on the cluster.
     keep : int
         How many are kept for calls to come; those that waiting calls refer to live on anyway.
     """
 
-    def __init__(self, send: Callable[[bytes, str], Version], keep: int = 16) -> None:
+    def __init__(self, send: Callable[[Literal], Version], keep: int = 8) -> None:
         self._send = send
         self._keep = keep
         self._known: OrderedDict[str, Version] = OrderedDict()
 
-    def version(self, data: bytes) -> Version:
-        """Return the version of the value whose pickle is `data`."""
-        digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-        version = self._known.pop(digest, None) or self._send(data, digest)
+    def version(self, data: bytes, buffers: Sequence[pickle.PickleBuffer]) -> Version:
+        """Return the version of the value with this pickle and these out-of-band buffers; they are copied if needed."""
+        content = xxhash.xxh3_128(data)
+        for buffer in buffers:
+            content.update(buffer.raw())
+        digest = content.hexdigest()
+        version = self._known.pop(digest, None) or self._send(Literal(data, [bytes(b.raw()) for b in buffers]))
         self._known[digest] = version
         if len(self._known) > self._keep:
             self._known.popitem(last=False)
@@ -94,8 +125,9 @@ class _Inputs:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles arguments; a future becomes a reference to an input."""
 
-    def __init__(self, file: io.BytesIO, inputs: _Inputs) -> None:
-        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
+    def __init__(self, file: io.BytesIO, inputs: _Inputs, buffers: Buffers) -> None:
+        callback = None if buffers is None else buffers.append
+        super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=callback)
         self._inputs = inputs
 
     def reducer_override(self, obj: Any) -> Any:
@@ -110,8 +142,10 @@ class _TrackingPickler(_Pickler):
     Asked about every object: `reducer_override` is not asked about lists, dictionaries and other built-in containers.
     """
 
-    def __init__(self, file: io.BytesIO, inputs: _Inputs, resolve: Callable[[Any], Version | None]) -> None:
-        super().__init__(file, inputs)
+    def __init__(
+        self, file: io.BytesIO, inputs: _Inputs, buffers: Buffers, resolve: Callable[[Any], Version | None]
+    ) -> None:
+        super().__init__(file, inputs, buffers)
         self._resolve = resolve
 
     def persistent_id(self, obj: Any) -> int | None:
@@ -151,9 +185,9 @@ def pack(call: TaskCall, resolve: Resolve, large: LargeArguments) -> Body:
         if kind is Version:
             places[place] = inputs.refer(value)
         elif kind not in _PLAIN or (kind in (str, bytes) and len(value) > LARGE_BYTES):
-            inside = _Inputs()
-            if _may_be_large(value) and (data := _dumps(value, resolve, inside, call, place)) and not inside.versions:
-                places[place] = inputs.refer(large.version(data))
+            large_one = _large_version(value, resolve, large, call, place) if _may_be_large(value) else None
+            if large_one is not None:
+                places[place] = inputs.refer(large_one)
             else:
                 plain = False
     for place in places:
@@ -179,15 +213,28 @@ def _may_be_large(value: Any) -> bool:
     return isinstance(size, int) and size > LARGE_BYTES
 
 
-def _pickled(value: Any, resolve: Resolve, inputs: _Inputs) -> bytes:
-    buffer = io.BytesIO()
-    (_Pickler(buffer, inputs) if resolve is None else _TrackingPickler(buffer, inputs, resolve)).dump(value)
-    return buffer.getvalue()
+def _large_version(
+    value: Any, resolve: Resolve, large: LargeArguments, call: TaskCall, place: int | str
+) -> Version | None:
+    """Return the version of a large argument; None if it refers to results of tasks, and so is no plain value."""
+    inside = _Inputs()
+    buffers: list[pickle.PickleBuffer] = []
+    data = _dumps(value, resolve, inside, call, place, buffers)
+    return None if inside.versions else large.version(data, buffers)
 
 
-def _dumps(value: Any, resolve: Resolve, inputs: _Inputs, call: TaskCall, place: int | str) -> bytes:
+def _pickled(value: Any, resolve: Resolve, inputs: _Inputs, buffers: Buffers = None) -> bytes:
+    file = io.BytesIO()
+    pickler = _Pickler(file, inputs, buffers) if resolve is None else _TrackingPickler(file, inputs, buffers, resolve)
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def _dumps(
+    value: Any, resolve: Resolve, inputs: _Inputs, call: TaskCall, place: int | str, buffers: Buffers = None
+) -> bytes:
     try:
-        return _pickled(value, resolve, inputs)
+        return _pickled(value, resolve, inputs, buffers)
     except Exception as error:
         raise ArgumentError(
             f"{call.task.name}: parameter {call.parameter_of(place)!r} cannot be sent to a worker: a value of type "

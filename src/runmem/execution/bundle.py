@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import ceil
 from typing import Any
 
+from runmem.execution.arguments import Literal
 from runmem.graph.call import Execution, Version
 from runmem.store.layout import safe_name
 
@@ -38,8 +39,8 @@ class Pending:
         What must have ended before, without its value.
     alone : bool
         Whether the call must not share a bundle, because one that it shared was killed or failed.
-    literal : bytes or None
-        For a value that the program sends (a large argument): its pickle; there is no call.
+    literal : Literal or None
+        A value that the program sends (a large argument); there is no call then.
     bundle, position
         Where it was sent: its bundle and its place in it; None while it waits.
     error
@@ -48,7 +49,6 @@ class Pending:
         Whether it has ended, well or badly.
     """
 
-    execution: Execution
     function: bytes = b""
     data: bytes = b""
     places: dict[int | str, int] = field(default_factory=dict)
@@ -58,7 +58,7 @@ class Pending:
     writes: tuple[int | str, ...] = ()
     files: tuple[tuple[str, str | None], ...] = ()
     alone: bool = False
-    literal: bytes | None = None
+    literal: Literal | None = None
     bundle: Bundle | None = None
     position: int | None = None
     error: BaseException | None = None
@@ -83,6 +83,8 @@ class Bundle:
     ----------
     key : str
         Key of the Dask task; what stands before the last dash is what the Dask dashboard shows.
+    executions : list of Execution
+        Those that have not ended; they refer to the bundle, so keeping them would keep all of its results alive.
     future
         The Dask future, once it was sent.
     values : dict or None

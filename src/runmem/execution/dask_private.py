@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+import dask
 import distributed
 from dask._task_spec import Task, TaskRef
 
@@ -36,11 +37,13 @@ def send_graph(
         for key, (function, literals, inputs) in graph.items()
     }
     keys = list(tasks)
-    return dict(zip(keys, client.get(tasks, keys, sync=False), strict=True))
+    # Large arguments stand in the graph; where they come from is our decision, not one of the user's to be warned of.
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
+        return dict(zip(keys, client.get(tasks, keys, sync=False), strict=True))
 
 
 def _shorten_worker(dask_worker: Any) -> None:
-    stream = getattr(dask_worker, "batched_stream", None)
+    stream: Any = getattr(dask_worker, "batched_stream", None)
     if hasattr(stream, "interval"):
         stream.interval = _INTERVAL_S
 

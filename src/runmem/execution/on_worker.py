@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError
-from runmem.execution.arguments import private_copy, unpack
+from runmem.execution.arguments import Literal, private_copy, unpack
 from runmem.execution.functions import load_function
 
 __all__ = ["PackedCall", "BundleFailed", "RemoteError", "run_bundle", "load_literal", "root_task", "worker_runs"]
@@ -64,9 +64,9 @@ class RemoteError(RunmemError):
 worker_runs: dict[str, Any] = {}
 
 
-def load_literal(data: bytes) -> Any:
+def load_literal(literal: Literal) -> Any:
     """Return a large argument; the Dask task that stands for it on the cluster."""
-    return pickle.loads(data)
+    return literal.load()
 
 
 def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes, *dependencies: Any) -> Any:

@@ -20,7 +20,7 @@ from distributed.scheduler import KilledWorker
 
 from runmem.errors import RunmemError, TaskKilledError
 from runmem.events import TaskEnded, TaskSubmitted
-from runmem.execution.arguments import LargeArguments, Resolve, pack
+from runmem.execution.arguments import LargeArguments, Literal, Resolve, pack
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
@@ -81,6 +81,7 @@ class DaskSubmitter:
         self._changed = threading.Condition(threading.RLock())
         self._sending = threading.Lock()
         self._told: deque[tuple[str, int, float, int]] = deque()
+        self._next_poll_s = 0.0
         self._urgent = False
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -95,16 +96,16 @@ class DaskSubmitter:
         function = self._functions.pack(call.task)
         body = pack(call, resolve, self._large)
         call.execution.state = Pending(
-            call.execution, function, body.data, body.places, body.inputs, call.after, call.returns, call.writes,
+            function, body.data, body.places, body.inputs, call.after, call.returns, call.writes,
             tuple((file.path, file.copy_from) for file in call.files),
         )  # fmt: skip
         self._enqueue(call.execution)
         if self._tells_submitted:
             self._observers.tell("task_submitted", TaskSubmitted(call.execution.task_id, call.execution.name))
 
-    def _send_literal(self, data: bytes, digest: str) -> Version:
+    def _send_literal(self, literal: Literal) -> Version:
         execution = Execution(0, _ARGUMENT, 1)
-        execution.state = Pending(execution, literal=data)
+        execution.state = Pending(literal=literal)
         self._enqueue(execution)
         return Version(execution, 0)
 
@@ -128,9 +129,8 @@ class DaskSubmitter:
             try:
                 results = self._gather([bundle.future for bundle in bundles])
             except Exception:
-                # Lost between its end and here: Dask runs it again, and it may end otherwise this time.
-                self._poll(again=bundles)
-                if all(bundle.future.status == "finished" for bundle in bundles):
+                # Lost between its end and here: Dask has run it again, and it ended otherwise this time.
+                if not self._note_again(executions):
                     raise
                 continue
             break
@@ -189,15 +189,15 @@ class DaskSubmitter:
                 open_ones = [execution for execution in executions if not execution.state.done]
                 if not open_ones:
                     return
-                futures = {id(b): b.future for e in open_ones if (b := e.state.bundle) and b.future is not None}
-                if self._client is None or not futures:
+                sent = {id(b): b for e in open_ones if (b := e.state.bundle) is not None and b.future is not None}
+                if self._client is None or not sent:
                     self._urgent = True
                     self._changed.notify_all()
                     self._changed.wait(0.005 if self._client is not None else 0.05)
                     continue
             with self._client.as_current():
-                distributed.wait(list(futures.values()))
-            self._poll()
+                distributed.wait([bundle.future for bundle in sent.values()])
+            self._poll(list(sent.values()))
 
     def _gather(self, futures: list[Any]) -> list[Any]:
         return list(self._client.gather(futures)) if self._client is not None and futures else []
@@ -251,7 +251,7 @@ class DaskSubmitter:
             if self._queue and not self._urgent:
                 time.sleep(_GATHER_S)
             try:
-                self._poll()
+                self._poll_now_and_then()
                 self._flush()
             except Exception as error:
                 if not self._closing:
@@ -328,16 +328,32 @@ class DaskSubmitter:
 
     # --- what became of what was sent ---------------------------------------------------------------------------------
 
-    def _poll(self, again: Sequence[Bundle] = ()) -> None:
-        """Take note of the bundles that have ended."""
+    def _poll_now_and_then(self) -> None:
+        """Poll all that was sent, and spend at most a twentieth of the time on it."""
+        start = time.monotonic()
+        if start >= self._next_poll_s:
+            self._poll(list(self._sent))
+            end = time.monotonic()
+            self._next_poll_s = end + max(_POLL_S / 2, 20 * (end - start))
+
+    def _poll(self, bundles: Sequence[Bundle]) -> None:
+        """Take note of those of the bundles that have ended."""
         with self._changed:
-            ended = [bundle for bundle in [*self._sent, *again] if bundle.future.status != "pending"]
+            ended = [b for b in bundles if b in self._sent and b.future.status != "pending"]
             for bundle in ended:
-                if self._sent.pop(bundle, bundle) is None:
-                    self._in_flight.subtract(e.name for e in bundle.executions if e.state.literal is None)
+                del self._sent[bundle]
+                self._in_flight.subtract(e.name for e in bundle.executions if e.state.literal is None)
                 self._note(bundle)
+                bundle.executions = []
             if ended:
                 self._changed.notify_all()
+
+    def _note_again(self, executions: Sequence[Execution]) -> bool:
+        """Note the executions whose Dask task has failed after it had ended well; return whether there are any."""
+        failed = [e for e in executions if e.state.bundle is not None and e.state.bundle.future.status == "error"]
+        for execution in failed:
+            self._ended(execution, execution.state.bundle.future.exception())
+        return bool(failed)
 
     def _note(self, bundle: Bundle) -> None:
         if bundle.future.status == "finished":
@@ -374,13 +390,13 @@ class DaskSubmitter:
     def _rehouse(self, execution: Execution, value: Any) -> None:
         """Give a result a place of its own: the bundle that it came from failed through another call."""
         try:
-            data = cloudpickle.dumps(value)
+            literal = Literal(cloudpickle.dumps(value))
         except Exception as error:
             self._ended(execution, error)
             return
         state: Pending = execution.state
         state.let_go()
-        state.literal, state.bundle, state.position = data, None, None
+        state.literal, state.bundle, state.position = literal, None, None
         self._live[execution] = None
         self._queue.appendleft(execution)
 
