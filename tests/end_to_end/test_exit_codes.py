@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+TASKS = """
+import os, sys
+from runmem import task, wait_on, barrier
+
+@task(returns=1)
+def square(x):
+    return x * x
+
+@task(returns=1)
+def failing(x):
+    raise LookupError(f"no {x}")
+
+"""
+
+
+@pytest.mark.parametrize(
+    ("source", "code"),
+    [
+        ("import sys; print('out'); sys.exit(3)", 3),
+        ("import sys; print('out'); sys.exit('some text')", 1),
+        ("print('out'); raise SystemExit", 0),
+        ("import atexit; atexit.register(print, 'at the end'); print('out')", 0),
+        ("import os; print('out', flush=True); os._exit(5)", 5),
+        ("import os, signal; print('out', flush=True); os.kill(os.getpid(), signal.SIGKILL)", -9),
+        ("def f():\n    raise ValueError('boom')\nprint('out')\nf()", 1),
+        ("print('out')\ntry:\n    1 / 0\nexcept ZeroDivisionError as e:\n    raise KeyError(1) from e", 1),
+    ],
+)
+def test_a_program_without_tasks_ends_as_under_python(tmp_path, runmem, write, environment, source, code):
+    write(tmp_path, "app.py", source)
+    plain = subprocess.run(
+        [sys.executable, "app.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    ran = runmem(tmp_path, "app.py")
+    assert (ran.code, ran.out, ran.err) == (plain.returncode, plain.stdout, plain.stderr)
+    assert ran.code == code
+
+
+def test_the_hook_of_the_program_gets_its_exception(tmp_path, runmem, write):
+    write(tmp_path, "app.py", "import sys; sys.excepthook = lambda *e: print('hook', e[0].__name__); 1 / 0")
+    ran = runmem(tmp_path, "app.py")
+    assert (ran.code, ran.out) == (1, "hook ZeroDivisionError\n")
+
+
+def test_a_forked_child_that_comes_to_the_end_leaves_the_run_alone(tmp_path, runmem, write):
+    write(
+        tmp_path,
+        "app.py",
+        TASKS + "child = os.fork()\nif child:\n    print('child', os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "    print(wait_on(square(3)))\nelse:\n    sys.exit(4)\n",
+    )
+    ran = runmem(tmp_path, "--workers=1", "app.py")
+    assert (ran.code, ran.out) == (0, "child 4\n9\n")
+    assert ran.provenance["exit_code"] == 0
+
+
+def test_leaving_at_once_in_the_middle_of_tasks_gives_the_code_and_leaves_no_process(
+    tmp_path, runmem, write, processes_with
+):
+    write(tmp_path, "app.py", TASKS + "print(wait_on(square(3)), flush=True)\nos._exit(5)")
+    ran = runmem(tmp_path, "--workers=1", "app.py")
+    assert (ran.code, ran.out) == (5, "9\n")
+    assert ran.records == []
+    deadline = time.monotonic() + 30  # the sampler waits a while for others to join
+    while left := processes_with(ran.mark):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+@pytest.fixture(scope="module")
+def waited_for(module_folder, runmem, write):
+    write(module_folder, "app.py", TASKS + "def go():\n    return wait_on(failing(3))\n\ngo()\n")
+    return runmem(module_folder, "--workers=1", "app.py")
+
+
+def test_the_exception_reaches_the_program_as_itself(waited_for):
+    assert waited_for.code == 1
+    assert "LookupError: no 3" in waited_for.err
+
+
+def test_the_traceback_starts_at_the_program_and_shows_its_lines_only(waited_for):
+    shown = waited_for.err.partition("Traceback (most recent call last):\n")[2].partition("raised in task")[0]
+    files = [line.split('"')[1] for line in shown.splitlines() if line.startswith("  File ")]
+    assert set(files) == {str(waited_for.folder / "app.py")}
+    assert shown.splitlines()[0].endswith("in <module>")
+
+
+def test_task_node_process_and_argument_types_are_named(waited_for):
+    assert "raised in task failing (call 1) on node " in waited_for.err
+    assert "arguments: x: int" in waited_for.err
+
+
+@pytest.mark.parametrize("end", ["", "barrier()", "wait_on(square(2))"])
+def test_a_failure_that_nobody_waited_for_is_told_at_the_end(tmp_path, runmem, write, end):
+    write(tmp_path, "app.py", TASKS + f"failing(8)\nprint('went on')\n{end}\n")
+    ran = runmem(tmp_path, "--workers=1", "app.py")
+    assert (ran.code, ran.out) == (1, "went on\n")
+    assert ran.err.count("raised in task failing (call 1)") == 1
+    assert "LookupError: no 8" in ran.err
+
+
+def test_a_failure_that_the_program_caught_is_no_failure_of_the_program(tmp_path, runmem, write):
+    write(
+        tmp_path,
+        "app.py",
+        TASKS + "try:\n    wait_on(failing(8))\nexcept LookupError as error:\n    print('caught', error)\n",
+    )
+    ran = runmem(tmp_path, "--workers=1", "app.py")
+    assert (ran.code, ran.out) == (0, "caught no 8\n")
+    assert "Traceback" not in ran.err

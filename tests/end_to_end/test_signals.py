@@ -1,0 +1,82 @@
+"""A signal to runmem ends the program with 128 + signal, and nothing that it started goes on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+PROGRAM = """
+import os, sys, time
+from pathlib import Path
+from runmem import task, wait_on
+
+@task(returns=1)
+def endless(x):
+    Path(f"started-{x}").touch()
+    time.sleep(600)
+
+if __name__ == "__main__":
+    results = [endless(i) for i in range(2)]
+    print("submitted", flush=True)
+    if "and-end" not in sys.argv:
+        try:
+            wait_on(results)
+        finally:
+            print("tidied up", flush=True)
+"""
+
+
+def eventually(condition, what: str, patience_s: float = 60) -> None:
+    """Wait for `condition`."""
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("number", "to_group", "argument", "tidied"),
+    [
+        (signal.SIGTERM, False, "", True),
+        (signal.SIGHUP, False, "", True),
+        (signal.SIGINT, False, "", True),
+        (signal.SIGINT, True, "", True),  # as a terminal sends it: to the workers too
+        (signal.SIGTERM, False, "and-end", False),  # the program has ended, its tasks have not
+        (signal.SIGINT, True, "and-end", False),
+    ],
+)
+def test_a_signal_ends_the_program_and_all_that_was_started(
+    tmp_path, start, write, environment, processes_with, number, to_group, argument, tidied
+):
+    write(tmp_path, "app.py", PROGRAM)
+    env = environment()
+    process = start(tmp_path, "--python_memory_profile", "--workers=2", "app.py", argument, env=env)
+    eventually(lambda: len(list(tmp_path.glob("started-*"))) == 2, "the tasks' start")
+    family = processes_with(env["RUNMEM_TEST_MARK"])
+    assert len(family) >= 4  # master, two workers, sampler
+    assert any("sampler.py" in command for command in family.values())
+    (os.killpg if to_group else os.kill)(process.pid, number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert out == "submitted\n" + "tidied up\n" * tidied
+    assert f"ended by {signal.Signals(number).name} (exit code {128 + number})" in err
+    eventually(lambda: not processes_with(env["RUNMEM_TEST_MARK"]), "the end of all processes")
+
+
+def test_a_program_that_handles_the_signal_goes_on(tmp_path, start, write):
+    write(
+        tmp_path,
+        "app.py",
+        """
+        import os, signal
+        signal.signal(signal.SIGTERM, lambda number, frame: print("got", number, flush=True))
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("and went on")
+        """,
+    )
+    process = start(tmp_path, "app.py")
+    assert process.communicate(timeout=60)[0] == "got 15\nand went on\n"
+    assert process.returncode == 0
