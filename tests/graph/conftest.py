@@ -102,7 +102,7 @@ class InMemorySubmitter:
         execution = self._random.choice(ready)
         self._run(execution)
         while self._random.random() < self._again:
-            self._run_again(self._random.choice([c.execution for c in self.calls if c.execution.state.outputs]))
+            self._run_again(self._random.choice([c.execution for c in self.calls if c.execution.state.ended]))
 
     def _run(self, execution: Execution) -> None:
         state: _State = execution.state
@@ -118,6 +118,8 @@ class InMemorySubmitter:
 
     def _run_again(self, execution: Execution) -> None:
         state: _State = execution.state
+        if state.error is not None:
+            return
         if any(_replaced_in_place(file.path, file.copy_from) for file in state.call.files) or _reads_in_place(state):
             return  # a limitation that `FileVersions` states
         first, state.outputs = state.outputs, self._outputs(state)
@@ -158,7 +160,7 @@ def _replaced_in_place(*paths: str | None) -> bool:
 
 def _reads_in_place(state: _State) -> bool:
     arguments = [*state.call.args, *state.call.kwargs.values()]
-    return any(isinstance(a, str) and os.path.isabs(a) and _replaced_in_place(a) for a in arguments)
+    return any(isinstance(a, (str, Path)) and os.path.isabs(a) and _replaced_in_place(str(a)) for a in arguments)
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ def f(x):
     ("declared", "expected"),
     [
         (0, Returns(0)), (1, Returns(1)), (3, Returns(3)), ("2", Returns(2)), (" 2 ", Returns(2)),
-        ("THREE", Returns(3)), (int, Returns(1)), ("list", Returns(1)), (Thing, Returns(1, Thing)), ("Thing", Returns(1, Thing)),
+        ("THREE", Returns(3)), (int, Returns(1)), ("list", Returns(1)),
+        (Thing, Returns(1, Thing)), ("Thing", Returns(1, Thing)),
         (list[int], Returns(1)), ((int, str), Returns(2)), ([int, str, list], Returns(3)),
         ((Thing, int), Returns(2, Thing)),
     ],

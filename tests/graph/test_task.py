@@ -207,7 +207,7 @@ def test_a_name_is_kept_for_what_has_none() -> None:
     assert task()(functools.partial(pow, 10)).name == "pow"
     assert task()(Adder(1)).name == "Adder"
     assert task()(functools.partial(total.function)).name == "total"
-    assert total.module == "test_task"
+    assert total.module == __name__
 
 
 def test_without_a_program_a_call_is_a_plain_call() -> None:

@@ -6,7 +6,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from runmem.graph.call import Execution, FileUse, Submitter
@@ -16,15 +16,12 @@ __all__ = ["FileVersions"]
 
 @dataclass(slots=True)
 class _File:
-    """The current version of one file: where it lies, who writes it, and who reads the one in place."""
+    """The current version of one file: where it lies, who writes it, and who reads or writes the one in place."""
 
     path: str
     writer: Execution | None = None
-    # Weak: an execution that has ended and whose results nobody wants is not kept for having read a file.
-    readers_in_place: list[weakref.ref[Execution]] = field(default_factory=list)
-
-    def readers(self) -> list[Execution]:
-        return [reader for ref in self.readers_in_place if (reader := ref()) is not None]
+    # Weak: an execution that has ended and whose results nobody wants is not kept for having used a file.
+    users_in_place: weakref.WeakSet[Execution] = field(default_factory=weakref.WeakSet)
 
 
 class FileVersions:
@@ -49,20 +46,17 @@ class FileVersions:
         self._files: dict[str, _File] = {}
         self._count = 0
 
-    def saved(self, paths: Iterable[str]) -> Callable[[], None]:
-        """Return what brings the present state of these files back, for a call that cannot be sent after all."""
+    def saved(self, paths: Iterable[str], execution: Execution) -> Callable[[], None]:
+        """Return what brings the present state of these files back, if `execution` cannot be sent after all."""
         names = [os.path.abspath(path) for path in paths]
-        before = {name: self._files.get(name) for name in names}
-        copies = {
-            name: None if file is None else replace(file, readers_in_place=list(file.readers_in_place))
-            for name, file in before.items()
-        }
+        before = {name: (file.path, file.writer) for name in names if (file := self._files.get(name)) is not None}
 
         def restore() -> None:
-            for name, file in copies.items():
-                if file is None:
-                    self._files.pop(name, None)
-                else:
+            for name in names:
+                file = self._files.pop(name, None)
+                if file is not None and name in before:
+                    file.users_in_place.discard(execution)
+                    file.path, file.writer = before[name]
                     self._files[name] = file
 
         return restore
@@ -72,7 +66,7 @@ class FileVersions:
         name = os.path.abspath(path)
         file = self._files.setdefault(name, _File(name))
         if file.path == name:
-            file.readers_in_place.append(weakref.ref(reader))
+            file.users_in_place.add(reader)
         return file.path, file.writer
 
     def write(self, path: str, writer: Execution, reads: bool) -> tuple[FileUse, Execution | None]:
@@ -93,13 +87,14 @@ class FileVersions:
         name = os.path.abspath(path)
         file = self._files.setdefault(name, _File(name))
         before = file.path, file.writer
-        if file.writer is None and not file.readers_in_place and not os.path.exists(name):
+        if file.writer is None and not file.users_in_place and not os.path.exists(name):
             target = name
+            file.users_in_place.add(writer)
         else:
             self._count += 1
             target = str(self._folder() / f"v{self._count}" / os.path.basename(name))
             if reads and before[0] == name:
-                file.readers_in_place.append(weakref.ref(writer))  # it copies from the file in place
+                file.users_in_place.add(writer)  # it copies from the file in place
         file.path, file.writer = target, writer
         return FileUse(target, before[0] if reads and target != name else None), before[1] if reads else None
 
@@ -108,7 +103,7 @@ class FileVersions:
         return list(self._files)
 
     def settle(self, path: str, submitter: Submitter, for_writing: bool = False) -> None:
-        """Wait for the current version of a file and bring it into place, once nobody reads the old one.
+        """Wait for the current version of a file and bring it into place, once nobody uses the old one.
 
         Parameters
         ----------
@@ -127,13 +122,13 @@ class FileVersions:
         if file.writer is not None:
             submitter.wait([file.writer])
         if file.path != name or for_writing:
-            submitter.wait(file.readers(), raises=False)
-            file.readers_in_place.clear()
+            submitter.wait(list(file.users_in_place), raises=False)
+            file.users_in_place.clear()
         if file.path != name:
             _put_in_place(file.path, name, shared=not for_writing)
         elif for_writing:
             _make_own(name)
-        self._files[name] = _File(name, None, file.readers_in_place)
+        self._files[name] = _File(name, None, file.users_in_place)
 
 
 def _put_in_place(version: str, name: str, shared: bool) -> None:

@@ -66,7 +66,7 @@ class Program:
             return call, written
         kwargs = task.signature.with_declared_defaults(args, kwargs)
         paths = self._file_arguments(task, args, kwargs)
-        restore = self._files.saved(path for path, _ in paths.values())
+        restore = self._files.saved((path for path, _ in paths.values()), execution)
         try:
             call, written = self._describe(task, args, kwargs, execution, paths)
             self._submitter.submit(call, self._objects.current if self._objects else None)
