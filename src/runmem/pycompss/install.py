@@ -11,10 +11,16 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-__all__ = ["install", "installed"]
+from runmem.errors import RunmemError
+
+__all__ = ["NotOfferedError", "install", "installed"]
 
 _NAME = "pycompss"
 _OURS = "runmem.pycompss"
+
+
+class NotOfferedError(RunmemError, ModuleNotFoundError):
+    """A module of PyCOMPSs that runmem has not got. Raised at its import."""
 
 
 class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -25,9 +31,11 @@ class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     ) -> importlib.machinery.ModuleSpec | None:
         if name != _NAME and not name.startswith(_NAME + "."):
             return None
+        if _real_is_importable() if name == _NAME else not _is_ours(sys.modules.get(_NAME)):
+            return None
         ours = importlib.util.find_spec(_OURS + name[len(_NAME) :])
         if ours is None:
-            raise ModuleNotFoundError(
+            raise NotOfferedError(
                 f"{name} is not offered by runmem, and the real PyCOMPSs is not installed. runmem offers {_offered()}.",
                 name=name,
             )
@@ -53,13 +61,27 @@ def _offered() -> str:
     return ", ".join(sorted(module.name for module in found if module.name != f"{_NAME}.install"))
 
 
+def _real_is_importable() -> bool:
+    """Tell whether there is a PyCOMPSs on the path now; a mere folder of that name, without code, is none."""
+    spec = importlib.machinery.PathFinder.find_spec(_NAME)
+    return spec is not None and spec.origin is not None
+
+
+def _is_ours(module: ModuleType | None) -> bool:
+    return module is not None and module is sys.modules.get(_OURS)
+
+
 def installed() -> bool:
     """Return whether ``pycompss`` is runmem's."""
-    return any(isinstance(finder, _Alias) for finder in sys.meta_path)
+    if _NAME in sys.modules:
+        return _is_ours(sys.modules[_NAME])
+    return any(isinstance(finder, _Alias) for finder in sys.meta_path) and not _real_is_importable()
 
 
 def install() -> None:
-    """Let ``pycompss`` mean runmem in this process, unless the real one is installed. Doing it twice is harmless."""
-    if installed() or _NAME in sys.modules or importlib.machinery.PathFinder.find_spec(_NAME) is not None:
-        return
-    sys.meta_path.insert(0, _Alias())
+    """Let ``pycompss`` mean runmem in this process, unless the real one is installed. Doing it twice is harmless.
+
+    Whether the real one is installed is looked up at the first import, when the program's own folder is on the path.
+    """
+    if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _Alias())
