@@ -49,5 +49,9 @@ except ValueError as error:
 '
 bytes=$("$python" -c "$limit") || exit 2
 
+# Dask's own profiler looks at the frames of running tasks a hundred times a second, and keeps alive what they hold while
+# it does: memory that a task has given up then counts in its end, and in the next task.
+export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED="${DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED:-False}"
+
 exec "$python" -m dask worker "$address" \
     --nworkers 1 --nthreads 1 --memory-limit "$bytes" --name "$(uname -n)-$$" --no-dashboard "$@"

@@ -14,10 +14,11 @@ import pytest
 from runmem.formats.mprof import read_trace
 from runmem.store.layout import safe_name
 from runmem.store.run import read_run
+from runmem.units import MIB
 
 ROOT = Path(__file__).resolve().parents[2]
 START_WORKER = ROOT / "workers" / "start_worker.sh"
-LIMIT_BYTES = 700 * 1024**2
+LIMIT_BYTES = 700 * MIB
 PATIENCE_S = 60
 
 ENVIRONMENT = """
@@ -126,8 +127,9 @@ def test_a_worker_started_by_hand_runs_and_measures_a_program(tmp_path, schedule
 
 def test_the_worker_has_the_host_in_its_name_one_thread_and_the_environment_of_its_script(tmp_path, scheduler, worker):
     (tmp_path / "environment.py").write_text(ENVIRONMENT)
-    done = runmem(tmp_path, "--scheduler", scheduler, "environment.py", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS")
-    assert done.stdout == "1 1\n", done.stderr
+    names = ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED"]
+    done = runmem(tmp_path, "--scheduler", scheduler, "environment.py", *names)
+    assert done.stdout == "1 1 False\n", done.stderr
     log = worker.read_text()
     assert f"{os.uname().nodename}-" in log
     assert "Threads:                          1" in " ".join(log.splitlines())
