@@ -10,6 +10,8 @@ import uuid
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import count
 from math import ceil
 from typing import Any
 
@@ -21,7 +23,7 @@ __all__ = ["Bundle", "Pending", "Durations", "plan"]
 
 TARGET_S = 0.02
 SHORT_S = 0.008
-MOST_CALLS = 256
+MOST_CALLS = 512
 LARGEST_RESULT_BYTES = 64 * 1024
 
 
@@ -99,7 +101,18 @@ class Bundle:
     @classmethod
     def named(cls, name: str) -> Bundle:
         """Return an empty bundle whose Dask task is called `name`."""
-        return cls(f"{safe_name(name)}-{uuid.uuid4().hex}")
+        return cls(f"{_label(name)}-{_PROCESS}{next(_numbers):016x}")
+
+
+# Dask takes a key apart at its last dash if what follows is hexadecimal. Counting is many times quicker than asking the
+# kernel for random bytes, during which another thread takes the interpreter.
+_PROCESS = "0" + uuid.uuid4().hex[:15]
+_numbers = count(1)
+
+
+@lru_cache(maxsize=1024)
+def _label(name: str) -> str:
+    return safe_name(name)
 
 
 @dataclass(slots=True)
@@ -195,7 +208,7 @@ def plan(
     Bundles cannot wait for each other in a circle: a bundle comes to depend on another only when that one is closed,
     and a closed bundle takes no more calls.
     """
-    most_each = max(1, ceil(len(queue) / (2 * workers)))
+    most_each = max(1, ceil(len(queue) / workers))
     bundling = _Bundling()
     while queue:
         execution = queue[0]

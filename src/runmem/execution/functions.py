@@ -4,31 +4,106 @@ from __future__ import annotations
 
 import dis
 import pickle
+import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from enum import Enum
 from functools import lru_cache
+from pathlib import PurePath
 from typing import Any
 
 import cloudpickle
+import numpy as np
 
 from runmem.errors import ArgumentError
 from runmem.graph.task import TaskFunction, find_task
 
 __all__ = ["FunctionPacker", "load_function"]
 
-_CONSTANT = (int, float, str, bytes, bool, complex, type(None), types.ModuleType, type, types.BuiltinFunctionType)
+_UNCHANGING = (
+    int, float, complex, str, bytes, bool, type(None), type(Ellipsis), range, slice, Enum, PurePath, re.Pattern,
+    types.ModuleType, type, types.BuiltinFunctionType, types.MethodDescriptorType, np.generic, np.dtype, np.ufunc,
+)  # fmt: skip
+_MISSING = object()
+
+
+class _References:
+    """What a function refers to by name, and the functions that it refers to in turn.
+
+    Attributes
+    ----------
+    can_change : bool
+        Whether some of it can change in place, so that only packing it again is safe.
+    """
+
+    def __init__(self, function: Any) -> None:
+        self.can_change = False
+        self._globals: list[tuple[dict[str, Any], str, Any]] = []
+        self._cells: list[tuple[types.CellType, Any]] = []
+        self._seen: set[int] = set()
+        self._visit(function)
+
+    def hold(self) -> bool:
+        """Tell whether every name still stands for the same object."""
+        if self.can_change:
+            return False
+        for names, name, value in self._globals:
+            if names.get(name, _MISSING) is not value:
+                return False
+        return all(_contents(cell) is value for cell, value in self._cells)
+
+    def _visit(self, item: Any) -> None:
+        if isinstance(item, TaskFunction):
+            item = item.function
+        if id(item) in self._seen:
+            return
+        self._seen.add(id(item))
+        if isinstance(item, types.FunctionType):
+            if item.__module__ == "__main__" or "<locals>" in item.__qualname__:  # others travel by reference
+                self._visit_function(item)
+        elif isinstance(item, (tuple, frozenset)):
+            for part in item:
+                self._visit(part)
+        elif not isinstance(item, _UNCHANGING) and item is not _MISSING:
+            self.can_change = True
+
+    def _visit_function(self, function: types.FunctionType) -> None:
+        for name in sorted(_global_names(function.__code__)):
+            value = function.__globals__.get(name, _MISSING)
+            self._globals.append((function.__globals__, name, value))
+            self._visit(value)
+        for cell in function.__closure__ or ():
+            self._cells.append((cell, _contents(cell)))
+            self._visit(_contents(cell))
+        for value in [*(function.__defaults__ or ()), *(function.__kwdefaults__ or {}).values()]:
+            self._visit(value)
+
+
+def _contents(cell: types.CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty: not assigned yet
+        return _MISSING
+
+
+def _global_names(code: types.CodeType) -> set[str]:
+    names = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _global_names(constant)
+    return names
 
 
 class FunctionPacker:
     """Packs the function of each task once, and again only when something that it refers to has changed.
 
     A function of the program itself travels with the globals that it uses. They are compared by identity at each call;
-    a function that uses a global which can change in place (a list, say) is packed at each call.
+    a function that uses a global which can change in place (a list, say) is packed at each call. A task that a worker
+    can import travels by reference, once and for all.
     """
 
     def __init__(self) -> None:
-        self._packed: dict[int, tuple[TaskFunction, tuple[int, ...] | None, bytes]] = {}
-        self._names: dict[types.CodeType, tuple[str, ...]] = {}
+        self._packed: dict[TaskFunction, tuple[_References | None, bytes]] = {}
 
     def pack(self, task: TaskFunction) -> bytes:
         """Return the packed function.
@@ -38,18 +113,13 @@ class FunctionPacker:
         ArgumentError
             If a value that the function refers to cannot be pickled.
         """
-        known = self._packed.get(id(task))
-        mark: tuple[int, ...] | None = ()
-        if known is not None:
-            if known[1] == ():
-                return known[2]
-            mark = self._mark(task.function)
-            if mark is not None and mark == known[1]:
-                return known[2]
-        elif find_task(task.__module__, task.__qualname__) is not task:
-            mark = self._mark(task.function)
+        known = self._packed.get(task)
+        if known is not None and (known[0] is None or known[0].hold()):
+            return known[1]
+        importable = find_task(task.__module__, task.__qualname__) is task
+        references = None if importable else _References(task.function)
         data = self._dumps(task)
-        self._packed[id(task)] = task, mark, data
+        self._packed[task] = references, data
         return data
 
     def _dumps(self, task: TaskFunction) -> bytes:
@@ -61,49 +131,6 @@ class FunctionPacker:
                 f"({type(error).__name__}: {error}). Make that value inside the task, or pass it as an argument."
             ) from error
         return data
-
-    def _mark(self, function: Any) -> tuple[int, ...] | None:
-        """Return the identities of all that the function refers to, or None if some of it can change in place."""
-        found: list[int] = [-1]  # never empty: that stands for a function that is sent by reference
-        seen: set[int] = set()
-        waiting = [function]
-        while waiting:
-            item = waiting.pop()
-            if id(item) in seen:
-                continue
-            seen.add(id(item))
-            found.append(id(item))
-            if isinstance(item, TaskFunction):
-                waiting.append(item.function)
-            elif isinstance(item, types.FunctionType):
-                if item.__module__ == "__main__" or "<locals>" in item.__qualname__:
-                    waiting.extend(self._referred(item))
-            elif not isinstance(item, _CONSTANT):
-                return None
-        return tuple(found)
-
-    def _referred(self, function: types.FunctionType) -> Iterator[Any]:
-        names = self._names.get(function.__code__)
-        if names is None:
-            names = self._names[function.__code__] = tuple(_global_names(function.__code__))
-        for name in names:
-            if name in function.__globals__:
-                yield function.__globals__[name]
-        for cell in function.__closure__ or ():
-            try:
-                yield cell.cell_contents
-            except ValueError:  # empty: not assigned yet
-                yield None
-        yield from function.__defaults__ or ()
-        yield from (function.__kwdefaults__ or {}).values()
-
-
-def _global_names(code: types.CodeType) -> set[str]:
-    names = {i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _global_names(constant)
-    return names
 
 
 @lru_cache(maxsize=512)

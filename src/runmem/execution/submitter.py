@@ -33,7 +33,7 @@ __all__ = ["DaskSubmitter"]
 
 log = logging.getLogger(__name__)
 
-_GATHER_S = 0.002  # how long calls wait for company
+_GATHER_S = 0.004  # how long calls wait for company
 _POLL_S = 0.01
 _IDLE_POLL_S = 0.1
 _HOLD_S = 0.2
@@ -282,7 +282,7 @@ class DaskSubmitter:
         """Tell whether the workers have bundles enough; calls that wait meanwhile make larger ones."""
         if not self._queue or self._durations.calls_a_bundle(self._queue[0].name) == 1:
             return False
-        return sum(len(bundle.executions) > 1 for bundle in self._sent) >= 3 * self._workers
+        return sum(len(bundle.executions) > 1 for bundle in self._sent) >= 2 * self._workers
 
     def _flush(self) -> None:
         """Send what can be sent."""
