@@ -90,6 +90,11 @@ class LineWriter:
         return tail
 
 
+def _number_in(line: bytes, begin: bytes) -> bytes:
+    """Return the call's number: what stands between the beginning of a line and the next comma."""
+    return line[len(begin) : line.find(b",", len(begin))]
+
+
 class TaskLines:
     """Follows the task lines of all workers.
 
@@ -111,7 +116,7 @@ class TaskLines:
         ended: list[bytes] = []
         for line in lines.splitlines(keepends=True):
             if line.startswith(_START):
-                number = line[len(_START) : line.find(b",")]
+                number = _number_in(line, _START)
                 attempt = self._attempts.get(number, 0) + 1
                 self._attempts[number] = attempt
                 if attempt > 1:
@@ -119,7 +124,7 @@ class TaskLines:
                 running[number] = line
                 started.append(line)
             elif line.startswith(_END):
-                number = line[len(_END) : line.find(b",")]
+                number = _number_in(line, _END)
                 running.pop(number, None)
                 attempt = self._attempts.get(number, 1)
                 ended.append(line if attempt == 1 else line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1))
