@@ -75,9 +75,10 @@ class EmbeddedCluster(Cluster):
         limit = memory_limit()
         self.worker_memory_bytes = settings.worker_memory_bytes or share(limit, self.workers)
         if self.worker_memory_bytes * self.workers > limit.limit_bytes and settings.worker_memory_bytes:
+            of_them = f"{self.workers} workers" if self.workers > 1 else "one worker"
             logging.getLogger("runmem").warning(
-                "%d workers of %s may together use more than the %s that %s allows",
-                self.workers, format_bytes(self.worker_memory_bytes), format_bytes(limit.limit_bytes), limit.source,
+                "runmem: warning: %s of %s may use more than the %s that %s allows",
+                of_them, format_bytes(self.worker_memory_bytes), format_bytes(limit.limit_bytes), limit.source,
             )  # fmt: skip
         self._environment = environment_of(settings.env_script) if settings.env_script is not None else {}
 

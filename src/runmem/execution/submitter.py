@@ -417,7 +417,7 @@ class DaskSubmitter:
         """Complete the error of a killed task with what was measured meanwhile; not under our lock: it may wait."""
         if isinstance(error, TaskKilledError) and error.task_id is not None:
             reason = self._killed_reason(error.task_id)
-            told = f"{reason}." if reason else "With --python_memory_profile its last memory reading would be known."
+            told = f"{reason[0].upper()}{reason[1:]}." if reason else "With --python_memory_profile its last memory reading would be known."
             error.args = (
                 f"task {error.name} (call {error.task_id}): its worker process died each of the {dask_attempts()} "
                 f"times it was tried. {told} If it needs more memory, raise --worker_memory or use fewer --workers.",
