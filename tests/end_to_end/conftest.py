@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,3 +136,21 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+@pytest.fixture
+def file_system(request: pytest.FixtureRequest) -> Callable[..., Path]:
+    """Return a function that mounts a small file system in memory; skip where that is not allowed."""
+
+    def mount(folder: Path, *options: str) -> Path:
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", ",".join(options), "tmpfs", str(folder)]
+        if sys.platform != "linux" or shutil.which("mount") is None:
+            pytest.skip("needs Linux and mount")
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            pytest.skip(f"mounting a small file system is not allowed here: {done.stderr.strip()}")
+        request.addfinalizer(lambda: subprocess.run(["umount", "-l", str(folder)], check=True))
+        return folder
+
+    return mount
