@@ -1,0 +1,138 @@
+"""Workers that die: what the program and the records tell of it, and what is done again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from runmem import INOUT, TaskKilledError, barrier, task, wait_on
+from runmem.store.run import read_run
+from runmem.units import MIB
+
+
+def _define() -> SimpleNamespace:
+    @task(returns=1)
+    def hold(mib, seconds):
+        block = np.ones(mib * MIB, dtype=np.uint8)
+        time.sleep(seconds)
+        return len(block)
+
+    @task(returns=1)
+    def hold_and_die(mib):
+        block = np.ones(mib * MIB, dtype=np.uint8)
+        time.sleep(0.35)  # long enough for the sampler to read it three times
+        os.kill(os.getpid(), signal.SIGKILL)
+        return len(block)
+
+    @task(returns=1)
+    def die_at(number, bad):
+        if number == bad:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return number
+
+    @task(data=INOUT)
+    def append(data, item):
+        data.append((item, os.getpid()))
+
+    @task(returns=1)
+    def items(data):
+        return [item for item, _ in data]
+
+    @task(returns=1)
+    def note_start(path):
+        with open(path, "a") as file:
+            file.write(f"{os.getpid()}\n")
+        time.sleep(0.5)
+        return os.getpid()
+
+    return SimpleNamespace(**locals())
+
+
+tasks = _define()
+
+
+def _kill(pid: int) -> None:
+    process = psutil.Process(pid)
+    process.kill()
+    process.wait(10)
+
+
+def test_a_task_that_kills_its_worker_is_named_with_its_last_reading(session: Callable[..., Any]) -> None:
+    with session() as run:
+        wait_on([tasks.hold(1, 0) for _ in range(4)])
+        doomed = tasks.hold_and_die(120)
+        with pytest.raises(
+            TaskKilledError, match=r"task _define.hold_and_die \(call 5\): its worker process died"
+        ) as raised:
+            wait_on(doomed)
+        told = str(raised.value)
+        assert "killed by signal 9" in told
+        assert "Its last reading, on node" in told
+        assert "of the worker's limit of" in told
+        assert "raise --worker_memory" in told
+        wait_on(tasks.hold(1, 0))  # the cluster goes on
+    killed = [record for record in read_run(run.directory.root).records if record.status == "killed"]
+    assert {record.task_id for record in killed} == {5}
+    assert [record.attempt for record in killed] == [1, 2, 3, 4]
+    for record in killed:
+        assert "killed by signal 9" in record.reason
+        assert record.method == "sampled"
+        assert record.last_bytes - record.base_bytes > 100 * MIB
+        assert record.peak_bytes >= record.last_bytes
+
+
+def test_few_tasks_share_the_fate_of_a_killed_worker(session: Callable[..., Any]) -> None:
+    with session(python_memory_profile=False):
+        futures = [tasks.die_at(number, 60) for number in range(200)]
+        lost = []
+        for number, future in enumerate(futures):
+            try:
+                assert wait_on(future) == number
+            except TaskKilledError:
+                lost.append(number)
+        assert 60 in lost
+        assert len(lost) <= 3
+
+
+def test_results_lost_with_their_worker_are_made_again(session: Callable[..., Any]) -> None:
+    with session() as run:
+        data: list[Any] = []
+        steps = []
+        for item in range(12):
+            tasks.append(data, item)
+            steps.append(tasks.items(data))
+        barrier()
+        holders = {pid for _, pid in wait_on(data)}
+        for pid in holders:
+            _kill(pid)
+        assert wait_on(steps) == [list(range(item + 1)) for item in range(12)]
+        tasks.append(data, 12)
+        assert wait_on(tasks.items(data)) == list(range(13))
+    attempts = [record.attempt for record in read_run(run.directory.root).records if record.name.endswith("append")]
+    assert max(attempts) > 1
+
+
+def test_a_task_whose_worker_is_killed_once_runs_again(session: Callable[..., Any], tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    with session() as run:
+        future = tasks.note_start(started)
+        deadline = time.monotonic() + 30
+        while not (started.exists() and started.read_text().endswith("\n")):
+            assert time.monotonic() < deadline, "the task did not start"
+            time.sleep(0.01)
+        first = int(started.read_text())
+        _kill(first)
+        assert wait_on(future) != first
+    records = read_run(run.directory.root).records
+    assert [record.status for record in records] == ["killed", "finished"]
+    assert records[0].pid == first
+    assert {record.attempt for record in records} == {1, 2}

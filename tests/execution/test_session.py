@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+import runmem
+from runmem import task, wait_on
+from runmem.errors import SettingError
+from runmem.graph.future import Future
+from runmem.store.run import read_run
+
+
+def _tasks() -> tuple[Any, Any]:
+    @task(returns=1)
+    def double(x):
+        return 2 * x
+
+    @task(returns=1)
+    def fail():
+        raise LookupError("unseen")
+
+    return double, fail
+
+
+double, fail = _tasks()
+
+
+def test_sessions_follow_each_other(session: Callable[..., Any]) -> None:
+    roots = []
+    for number in range(2):
+        with session() as run:
+            assert wait_on(double(number)) == 2 * number
+        roots.append(run.directory.root)
+        assert [record.task_id for record in read_run(roots[-1]).records] == [1]
+        assert double(4) == 8  # a plain call again
+    assert [root.name for root in roots] == ["suite_01", "suite_02"]
+
+
+def test_an_error_that_nobody_has_seen_is_raised_at_the_end(session: Callable[..., Any]) -> None:
+    with pytest.raises(LookupError, match="unseen"), session() as run:
+        fail()
+    assert json.loads(run.directory.run_json.read_text())["exit_code"] == 1
+
+
+def test_an_error_of_the_program_is_not_replaced_by_one_of_a_task(session: Callable[..., Any]) -> None:
+    def program() -> None:
+        with session():
+            fail()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        program()
+
+
+def test_the_end_of_a_session_leaves_no_process(session: Callable[..., Any]) -> None:
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    with session():
+        wait_on(double(1))
+        during = {child.pid for child in psutil.Process().children(recursive=True)}
+        assert len(during - before) >= 2
+    left = [child for child in psutil.Process().children(recursive=True) if child.pid not in before]
+    assert [child.cmdline() for child in left if "resource_tracker" not in " ".join(child.cmdline())] == []
+
+
+def test_a_session_without_tasks_starts_no_cluster(session: Callable[..., Any]) -> None:
+    with session() as run:
+        pass
+    read = read_run(run.directory.root)
+    assert read.records == []
+    assert read.provenance["workers"] == 0
+    assert read.provenance["exit_code"] == 0
+
+
+def test_a_second_session_inside_the_first_is_refused(session: Callable[..., Any]) -> None:
+    with session(), pytest.raises(SettingError, match="a run is under way in this process already"), session():
+        pass
+
+
+def test_an_unknown_setting_is_refused() -> None:
+    with pytest.raises(SettingError, match="unknown setting 'wrokers'"):
+        runmem.session(wrokers=2)
+
+
+def test_a_future_of_an_ended_session_says_so(session: Callable[..., Any]) -> None:
+    with session():
+        future = double(1)
+    assert isinstance(future, Future)
+    assert wait_on(future) is future  # no program runs: nothing to wait for
