@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import version
+import socket
+import time
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from runmem.clusters.contract import Cluster
 from runmem.errors import ClusterError
 
-__all__ = ["AddressCluster", "check_versions"]
+__all__ = ["AddressCluster", "check_answers", "check_versions"]
 
 _TIMEOUT_S = 10
+_REFUSED_S = 3  # a scheduler that was started a moment ago may need as long before it listens
 
 
 def check_versions(versions: dict[str, Any]) -> None:
@@ -22,14 +26,16 @@ def check_versions(versions: dict[str, Any]) -> None:
     ClusterError
         If the scheduler or a worker lacks runmem, or has another version of it or of Python; names both.
     """
-    ours = {"python": platform.python_version(), "runmem": version("runmem")}
+    ours = {"python": platform.python_version(), "runmem": _installed_version()}
     places = {"the scheduler": versions.get("scheduler")}
     places |= {f"worker {address}": found for address, found in versions.get("workers", {}).items()}
     for place, found in places.items():
         if not isinstance(found, dict):
             continue
         theirs = {"python": found["host"]["python"].split(".final")[0], "runmem": found["packages"].get("runmem")}
-        if theirs["runmem"] is None:
+        if ours["runmem"] is None:  # a source tree on the path, here and probably there: nothing to compare
+            theirs["runmem"] = None
+        elif theirs["runmem"] is None:
             raise ClusterError(
                 f"{place} lacks runmem, which is {ours['runmem']} here. Install the same version in its environment "
                 f"(pip install runmem=={ours['runmem']}) and start it again."
@@ -37,12 +43,41 @@ def check_versions(versions: dict[str, Any]) -> None:
         for name, ours_is in ours.items():
             same = theirs[name] == ours_is
             if name == "python":  # pickled functions need the same minor version
-                same = theirs[name].split(".")[:2] == ours_is.split(".")[:2]
+                same = theirs[name].split(".")[:2] == platform.python_version().split(".")[:2]
             if not same:
                 raise ClusterError(
                     f"{place} has {name} {theirs[name]} and this program has {name} {ours_is}. "
                     "Start both from the same environment."
                 )
+
+
+def _installed_version() -> str | None:
+    try:
+        return version("runmem")
+    except PackageNotFoundError:
+        return None
+
+
+def check_answers(address: str) -> None:
+    """Return when somebody listens at the address of a scheduler; Dask itself would try for its whole timeout.
+
+    Raises
+    ------
+    OSError
+        If nobody does after three seconds, or the host is unknown. An address of another kind than TCP is not tried.
+    """
+    parts = urlsplit(address if "://" in address else f"tcp://{address}")
+    if parts.scheme not in ("tcp", "tls") or parts.hostname is None or parts.port is None:
+        return
+    deadline = time.monotonic() + _REFUSED_S
+    while True:
+        try:
+            socket.create_connection((parts.hostname, parts.port), timeout=_REFUSED_S).close()
+            return
+        except (ConnectionRefusedError, TimeoutError):
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
 
 
 class AddressCluster(Cluster):
@@ -59,8 +94,11 @@ class AddressCluster(Cluster):
         """Reach the scheduler and check that its workers can run this program."""
         import distributed
 
-        address = self.settings.scheduler
+        if self._client is not None:
+            return self._client
+        address = str(self.settings.scheduler)
         try:
+            check_answers(address)
             self._client = distributed.Client(address, timeout=_TIMEOUT_S, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise ClusterError(

@@ -85,6 +85,8 @@ class Run:
             )
         if current_program() is not None:
             raise SettingError("a run is under way in this process already: end it before you start another.")
+        if not self._cluster.lazy:
+            self._cluster.connect()  # before anything is made: it may refuse
         self.directory = RunDirectory.create(self.app, self.settings.run_folder.absolute())
         trace_folder = (self.settings.worker_profile_path or Path.cwd()).absolute()
         _check_writable(trace_folder, self.settings)
