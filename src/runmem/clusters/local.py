@@ -84,19 +84,23 @@ class EmbeddedCluster(Cluster):
 
     def connect(self) -> Any:
         """Start scheduler and workers."""
+        import dask
         import distributed
 
         try:
-            self._cluster = distributed.LocalCluster(
-                n_workers=self.workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address="127.0.0.1:0",
-                memory_limit=self.worker_memory_bytes,
-                env=self._environment,
-                silence_logs=logging.CRITICAL,
-            )
+            # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
+            profiles = not self.settings.python_memory_profile
+            with dask.config.set({"distributed.worker.profile.enabled": profiles}):
+                self._cluster = distributed.LocalCluster(
+                    n_workers=self.workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    dashboard_address="127.0.0.1:0",
+                    memory_limit=self.worker_memory_bytes,
+                    env=self._environment,
+                    silence_logs=logging.CRITICAL,
+                )
             self._client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:
             self.close()
