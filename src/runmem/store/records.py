@@ -24,7 +24,15 @@ END_FIELDS = (
     "end_s", "cpu_s", "base_bytes", "peak_bytes", "end_bytes", "method", "shared", "status", "exception",
     "lifetime_peak_bytes", "reason",
 )  # fmt: skip
-_RECORD_FIELDS = frozenset(field.name for field in fields(TaskRecord))
+_INFINITY = float("inf")
+# What may stand in each field; `bool` counts as no number here, unlike in Python.
+_TYPES = {
+    field.name: {
+        "int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "int | None": (int, type(None)),
+        "float | None": (float, int, type(None)), "str | None": (str, type(None)),
+    }[str(field.type)]
+    for field in fields(TaskRecord)
+}  # fmt: skip
 
 
 def record_to_line(record: TaskRecord) -> bytes:
@@ -46,15 +54,21 @@ def _mapping(line: bytes) -> dict[str, Any] | None:
 
 
 def _record(start: dict[str, Any] | None, more: dict[str, Any]) -> TaskRecord | None:
+    """Return a record, or None if a value has not the type or the range of its field: the line is not ours."""
     if start is None:
         return None
-    known = {name: value for name, value in {**start, **more}.items() if name in _RECORD_FIELDS}
-    known.setdefault("attempt", 1)
-    if not isinstance(known.get("task_id"), int) or not isinstance(known.get("start_s"), (int, float)):
-        return None
+    known: dict[str, Any] = {"attempt": 1}
+    for name, value in (start | more).items() if more else start.items():
+        types = _TYPES.get(name)
+        if types is None:
+            continue  # of a later version, or derived
+        kind = type(value)
+        if kind not in types or (kind is int or kind is float) and not 0 <= value < _INFINITY:
+            return None
+        known[name] = value
     try:
         return TaskRecord(**known)
-    except TypeError:
+    except TypeError:  # a field is missing
         return None
 
 
