@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from runmem.store.append import LineAppender
+
+_PAGE = 4096
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder on a file system of 16 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.getuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no small file system can be mounted here")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_lines_are_appended_to_a_private_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"before\n")
+    path.chmod(0o600)
+    appender = LineAppender(path)
+    assert appender.write(b"one\ntwo\n")
+    assert appender.write(b"three\n")
+    appender.close()
+    assert path.read_bytes() == b"before\none\ntwo\nthree\n"
+    assert appender.lost_lines == 0
+
+
+def test_a_new_file_is_readable_by_its_owner_only(tmp_path: Path) -> None:
+    LineAppender(tmp_path / "a").close()
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o600
+
+
+def test_threads_never_mix_their_lines(tmp_path: Path) -> None:
+    appender = LineAppender(tmp_path / "a")
+
+    def write(letter: bytes) -> None:
+        for _ in range(200):
+            appender.write(letter * 300 + b"\n")
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in (b"a", b"b", b"c")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    lines = (tmp_path / "a").read_bytes().splitlines()
+    assert len(lines) == 600
+    assert {(len(line), len(set(line))) for line in lines} == {(300, 1)}
+
+
+def test_a_full_disk_loses_lines_that_are_counted_and_tears_none(small_disk: Path) -> None:
+    filler = small_disk / "filler"
+    filler.write_bytes(b"x" * (2 * _PAGE))
+    appender = LineAppender(small_disk / "a")
+    line = b"y" * 999 + b"\n"
+    written = [appender.write(line) for _ in range(30)]
+    assert True in written
+    assert False in written
+    lost = appender.lost_lines
+    assert lost > 0
+    filler.unlink()
+    assert appender.write(b"there is room again\n")
+    appender.close()
+    lines = (small_disk / "a").read_bytes().splitlines(keepends=True)
+    assert lines[-1] == b"there is room again\n"
+    assert set(lines[:-1]) == {line}
+    assert len(lines) - 1 + lost == 30
+    assert appender.lost_lines == lost
+
+
+def test_after_closing_lines_are_lost_and_counted(tmp_path: Path) -> None:
+    appender = LineAppender(tmp_path / "a")
+    appender.close()
+    assert not appender.write(b"one\ntwo\n")
+    assert appender.lost_lines == 2
