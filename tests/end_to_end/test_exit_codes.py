@@ -116,3 +116,20 @@ def test_a_failure_that_the_program_caught_is_no_failure_of_the_program(tmp_path
     ran = runmem(tmp_path, "--workers=1", "app.py")
     assert (ran.code, ran.out) == (0, "caught no 8\n")
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(("end", "code", "written"), [("sys.exit(3)", 3, True), ("1 / 0", 1, False)])
+def test_tasks_that_nobody_waited_for_are_completed_unless_the_program_crashed(
+    tmp_path, runmem, write, end, code, written
+):
+    write(
+        tmp_path,
+        "app.py",
+        TASKS + "import time\nfrom pathlib import Path\n@task()\ndef writes():\n    Path('started').touch()\n"
+        "    while not Path('go').exists():\n        time.sleep(0.01)\n    Path('written').touch()\n"
+        "writes()\nwhile not Path('started').exists():\n    time.sleep(0.01)\n"
+        f"if {written}:\n    Path('go').touch()\n{end}\n",
+    )
+    ran = runmem(tmp_path, "--workers=1", "app.py")
+    assert ran.code == code
+    assert (tmp_path / "written").exists() is written

@@ -12,12 +12,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runmem.cli.tracebacks import print_uncaught
 from runmem.errors import SettingError
 
-__all__ = ["Script", "load_script", "run_script", "exit_code_of", "terminable"]
+__all__ = ["Ended", "Script", "Terminated", "load_script", "run_script", "exit_code_of", "terminable"]
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,19 @@ def load_script(path: Path) -> Script:
     return Script(path, Path(os.path.abspath(file)), source, code)
 
 
-def run_script(script: Script, arguments: Sequence[str], whole_tracebacks: bool = False) -> int:
-    """Run a program as ``__main__`` and return its exit code; its traceback is printed as Python does.
+class Ended(NamedTuple):
+    """How a program ended: its exit code, and whether it came to an end of its own (not by an error or a signal)."""
+
+    exit_code: int
+    orderly: bool
+
+
+class Terminated(SystemExit):
+    """A signal asks the program to end."""
+
+
+def run_script(script: Script, arguments: Sequence[str], whole_tracebacks: bool = False) -> Ended:
+    """Run a program as ``__main__`` and return how it ended; its traceback is printed as Python does.
 
     Parameters
     ----------
@@ -100,13 +111,13 @@ def run_script(script: Script, arguments: Sequence[str], whole_tracebacks: bool 
     try:
         exec(script.code, module.__dict__)
     except SystemExit as request:
-        return exit_code_of(request)
+        return Ended(exit_code_of(request), not isinstance(request, Terminated))
     except BaseException as error:
         print_uncaught(error, whole_tracebacks)
-        return exit_code_of(error)
+        return Ended(exit_code_of(error), False)
     finally:
         _flush()
-    return 0
+    return Ended(0, True)
 
 
 def exit_code_of(error: BaseException) -> int:
@@ -134,13 +145,13 @@ def _flush() -> None:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what runs inside by SystemExit(128 + signal), so that runmem can tidy up.
+    """Let SIGTERM and SIGHUP end what runs inside by Terminated(128 + signal), so that runmem can tidy up.
 
     A program that has a handler of its own, or that ignores the signal (``nohup``), keeps that.
     """
 
     def end(number: int, frame: Any) -> None:
-        raise SystemExit(128 + number)
+        raise Terminated(128 + number)
 
     signals = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
     before = {number: signal.signal(number, end) for number in signals}

@@ -91,14 +91,14 @@ def _execute(run: Run, script: Script, arguments: tuple[str, ...]) -> tuple[int,
     """Run the program and end the run; return the exit code and the errors of tasks that nobody has seen."""
     master = os.getpid()
     try:
-        exit_code = run_script(script, arguments, run.settings.log_level == "debug")
+        ended = run_script(script, arguments, run.settings.log_level == "debug")
         if os.getpid() != master:  # a child that the program forked and that came to the program's end
-            os._exit(exit_code)
-        return exit_code, run.finish(exit_code)
+            os._exit(ended.exit_code)
+        return ended.exit_code, run.finish(ended.exit_code, complete=ended.orderly)
     except (SystemExit, KeyboardInterrupt) as request:
         # A signal between the program's end and that of its last task: those that still run are given up.
         exit_code = exit_code_of(request)
-        return exit_code, run.finish(exit_code)
+        return exit_code, run.finish(exit_code, complete=False)
 
 
 def _syntax_error(error: SyntaxError) -> list[str]:

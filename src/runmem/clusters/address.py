@@ -26,29 +26,29 @@ def check_versions(versions: dict[str, Any]) -> None:
     ClusterError
         If the scheduler or a worker lacks runmem, or has another version of it or of Python; names both.
     """
-    ours = {"python": platform.python_version(), "runmem": _installed_version()}
+    ours = {"python": platform.python_version(), "runmem": _installed_version() or ""}
     places = {"the scheduler": versions.get("scheduler")}
     places |= {f"worker {address}": found for address, found in versions.get("workers", {}).items()}
     for place, found in places.items():
         if not isinstance(found, dict):
             continue
-        theirs = {"python": found["host"]["python"].split(".final")[0], "runmem": found["packages"].get("runmem")}
-        if ours["runmem"] is None:  # a source tree on the path, here and probably there: nothing to compare
-            theirs["runmem"] = None
-        elif theirs["runmem"] is None:
+        python = found["host"]["python"].split(".final")[0]
+        if python.split(".")[:2] != ours["python"].split(".")[:2]:  # pickled functions need the same minor version
+            raise ClusterError(_differs(place, "python", python, ours["python"]))
+        runmem = found["packages"].get("runmem")
+        if not ours["runmem"]:  # a source tree on the path, here and probably there: nothing to compare
+            continue
+        if runmem is None:
             raise ClusterError(
                 f"{place} lacks runmem, which is {ours['runmem']} here. Install the same version in its environment "
                 f"(pip install runmem=={ours['runmem']}) and start it again."
             )
-        for name, ours_is in ours.items():
-            same = theirs[name] == ours_is
-            if name == "python":  # pickled functions need the same minor version
-                same = theirs[name].split(".")[:2] == platform.python_version().split(".")[:2]
-            if not same:
-                raise ClusterError(
-                    f"{place} has {name} {theirs[name]} and this program has {name} {ours_is}. "
-                    "Start both from the same environment."
-                )
+        if runmem != ours["runmem"]:
+            raise ClusterError(_differs(place, "runmem", runmem, ours["runmem"]))
+
+
+def _differs(place: str, name: str, theirs: str, ours: str) -> str:
+    return f"{place} has {name} {theirs} and this program has {name} {ours}. Start both from the same environment."
 
 
 def _installed_version() -> str | None:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -292,13 +293,25 @@ class Collector:
             self._observers.tell("records_written", RecordLines(record_to_line(done), 1))
             self._observers.tell("task_measured", TaskMeasured(done))
 
-    def finish(self) -> None:
-        """Collect for the last time and complete the replicas."""
+    def finish(self, all_ended: bool) -> None:
+        """Collect for the last time and complete the replicas.
+
+        Parameters
+        ----------
+        all_ended : bool
+            Whether every task has ended: one without an end line then is one whose line was lost, and not a killed one.
+        """
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
         self.collect(last=True)
-        self._end_as_killed(self._tasks.give_up(), "the program ended before the task did")
+        unfinished = self._tasks.give_up()
+        if all_ended:
+            for record in unfinished:
+                line = record_to_line(replace(record, reason="the task ended, and the line that says how was lost"))
+                self._observers.tell("records_written", RecordLines(line, 1))
+        else:
+            self._end_as_killed(unfinished, "the program ended before the task did")
         for lost in self._replicas.finish():
             self._observers.tell("data_lost", lost)
         if self._tasks.skipped:

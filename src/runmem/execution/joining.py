@@ -26,7 +26,13 @@ log = logging.getLogger(__name__)
 
 
 class JoinedCluster(RemoteNodes):
-    """A cluster whose workers take part in a run."""
+    """A cluster whose workers take part in a run.
+
+    Attributes
+    ----------
+    losses : dict
+        What workers could not measure or write: place to what is known of it.
+    """
 
     def __init__(self, client: distributed.Client, run: Run, plugins: list[Any]) -> None:
         super().__init__(
@@ -34,6 +40,7 @@ class JoinedCluster(RemoteNodes):
         )
         self._plugins = plugins
         self._run = run
+        self.losses: dict[str, str] = {}
 
     def workers_changed(self, workers: int) -> None:
         """Tell who bundles calls, and let new connections be as quick as the first."""
@@ -73,16 +80,19 @@ def join_cluster(client: distributed.Client, run: Run) -> JoinedCluster:
         quiet=run.quiet_workers,
     )
     plugins = [RunmemNanny(run.run_id), RunmemWorker(on_workers)]
-    for plugin in plugins:
-        client.register_plugin(plugin)
+    cluster = JoinedCluster(client, run, plugins)
 
     def told(event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
-        if run._submitter is not None:
+        if "lost" in message:
+            cluster.losses[message["place"]] = message["lost"]
+        elif run._submitter is not None:
             run._submitter.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
 
-    client.subscribe_topic(stats_topic(run.run_id), told)
-    return JoinedCluster(client, run, plugins)
+    client.subscribe_topic(stats_topic(run.run_id), told)  # first: a worker may fail to join, and say so
+    for plugin in plugins:
+        client.register_plugin(plugin)
+    return cluster
 
 
 def import_paths() -> tuple[str, ...]:

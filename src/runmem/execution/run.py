@@ -17,6 +17,7 @@ from typing import Any
 from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import is_embedded_worker
 from runmem.errors import SettingError
+from runmem.events import DataLost
 from runmem.execution.collector import Collector, Replicas
 from runmem.execution.observer import Observer, Observers
 from runmem.execution.recorder import ProfileWriter, Recorder
@@ -151,7 +152,7 @@ class Run:
         unseen: list[BaseException] = []
         if self._submitter is not None:
             unseen = self._wait_for_tasks(complete)
-        self._end_measurement()
+        self._end_measurement(all_ended=complete)
         if self._submitter is not None:
             self._submitter.close()
         self._cluster.close()
@@ -173,14 +174,16 @@ class Run:
             self.program.settle_all_files()
         return [*late, *self._submitter.unseen_errors()]
 
-    def _end_measurement(self) -> None:
+    def _end_measurement(self, all_ended: bool) -> None:
         from runmem.execution.spool_reader import end_spool
 
         if self._remote is not None:
             self._remote.end(remove=False)
         end_spool(self.run_id, remove=False)
-        self.collector.finish()
+        self.collector.finish(all_ended)
         if self._remote is not None:
+            for place, reason in self._remote.losses.items():
+                self.observers.tell("data_lost", DataLost(place, reason))
             self._remote.leave()
             self._remote.end(remove=True)
         end_spool(self.run_id, remove=True)

@@ -99,6 +99,7 @@ class WorkerRun:
         self._lines = LineWriter(self.node, limit_bytes)
         self._stats: dict[str, list[float]] = {}
         self._told: dict[str, float] = {}
+        self._losses_to_tell = 1
         self._reports: LineAppender | None = None
         self._lock = threading.Lock()
         self._current = threading.local()
@@ -156,6 +157,11 @@ class WorkerRun:
         """Write what is kept of this thread's last task: its bundle has ended."""
         if pending := self._take_pending():
             self._tasks.write(pending)
+        if self.measures and self._tasks.lost_lines >= self._losses_to_tell:
+            # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
+            self._losses_to_tell = 2 * self._tasks.lost_lines
+            lost = f"at least {self._tasks.lost_lines} lines about tasks could not be written (disk full?)"
+            self._tell({"place": str(self._tasks.path), "lost": f"{lost}, on node {self.node}"})
 
     def _begin(self, probe: Probe) -> Any:
         try:
@@ -235,8 +241,10 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         topic = stats_topic(self._run.run_id)
         try:
             run = WorkerRun(self._run, min(limits, default=None), lambda message: worker.log_event(topic, message))
-        except Exception:
-            log.exception("this worker cannot measure memory for run %s", self._run.run_id)
+        except Exception as error:
+            log.warning("this worker cannot measure memory for run %s: %s", self._run.run_id, error)
+            place = f"worker process {os.getpid()} on node {socket.gethostname()}"
+            worker.log_event(topic, {"place": place, "lost": f"the memory of its tasks was not measured: {error}"})
             return
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
