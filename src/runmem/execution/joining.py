@@ -52,13 +52,11 @@ class JoinedCluster(RemoteNodes):
         """Let the workers go; they may serve other runs."""
         with suppress(Exception):
             self._client.unsubscribe_topic(stats_topic(self._run_id))
-            for plugin in self._plugins:
-                unregister = (
-                    self._client.unregister_nanny_plugin
-                    if isinstance(plugin, RunmemNanny)
-                    else self._client.unregister_worker_plugin
-                )
-                unregister(plugin.name)
+        for plugin in self._plugins:
+            try:
+                self._client.unregister_worker_plugin(plugin.name, nanny=isinstance(plugin, RunmemNanny))
+            except Exception:
+                log.warning("%s stays on the workers", plugin.name, exc_info=True)
 
 
 def join_cluster(client: distributed.Client, run: Run) -> JoinedCluster:
