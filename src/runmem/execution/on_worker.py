@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError
 from runmem.execution.arguments import Literal, private_copy, unpack
+from runmem.execution.carried import carried, uncarried
 from runmem.execution.functions import load_function
 
 __all__ = ["PackedCall", "BundleFailed", "RemoteError", "run_bundle", "load_literal", "root_task", "worker_runs"]
@@ -66,7 +67,7 @@ worker_runs: dict[str, Any] = {}
 
 def load_literal(literal: Literal) -> Any:
     """Return a large argument; the Dask task that stands for it on the cluster."""
-    return literal.load()
+    return carried(literal.load())
 
 
 def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes, *dependencies: Any) -> Any:
@@ -88,7 +89,7 @@ def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes,
     calls: list[PackedCall] = pickle.loads(packed)
     run = worker_runs.get(run_id)
     try:
-        return _run_calls(run, key, calls, functions, dependencies)
+        return carried(_run_calls(run, key, calls, functions, [uncarried(value) for value in dependencies]))
     finally:
         if run is not None:
             run.flush()
@@ -115,6 +116,8 @@ def _run_call(
 ) -> Any:
     task, function = load_function(functions[call.function])
     inputs = [_input(source, dependencies, earlier) for source in call.sources]  # raises what an earlier call raised
+    if run is not None:
+        run.began(call.task_id)
     started = time.perf_counter()
     try:
         if run is None or not run.measures:

@@ -22,6 +22,7 @@ from runmem.errors import RunmemError, TaskKilledError
 from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.arguments import LargeArguments, Literal, Resolve, pack
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
+from runmem.execution.carried import uncarried
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
 from runmem.execution.functions import FunctionPacker
@@ -200,7 +201,9 @@ class DaskSubmitter:
             self._poll(list(sent.values()))
 
     def _gather(self, futures: list[Any]) -> list[Any]:
-        return list(self._client.gather(futures)) if self._client is not None and futures else []
+        if self._client is None or not futures:
+            return []
+        return [uncarried(value) for value in self._client.gather(futures)]
 
     def _bundle_to_fetch(self, execution: Execution) -> Bundle | None:
         state = execution.state
@@ -417,7 +420,11 @@ class DaskSubmitter:
         """Complete the error of a killed task with what was measured meanwhile; not under our lock: it may wait."""
         if isinstance(error, TaskKilledError) and error.task_id is not None:
             reason = self._killed_reason(error.task_id)
-            told = f"{reason[0].upper()}{reason[1:]}." if reason else "With --python_memory_profile its last memory reading would be known."
+            told = (
+                f"{reason[0].upper()}{reason[1:]}."
+                if reason
+                else "With --python_memory_profile its last memory reading would be known."
+            )
             error.args = (
                 f"task {error.name} (call {error.task_id}): its worker process died each of the {dask_attempts()} "
                 f"times it was tried. {told} If it needs more memory, raise --worker_memory or use fewer --workers.",

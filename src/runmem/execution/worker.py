@@ -120,14 +120,17 @@ class WorkerRun:
         if self._reports is not None:
             self._reports.close()
 
+    def began(self, task_id: int) -> None:
+        """Note which task this thread runs, for its `@profile` reports."""
+        self._current.task_id = task_id
+        set_job_name(f"task {task_id}")
+
     def measured(self, task_id: int, task: Any, body: Callable[[], Any]) -> Any:
         """Run `body`, the call of a task, with the probes around it and a line before and after."""
         started = [(probe, self._begin(probe)) for probe in self._probes]
         thread = threading.get_ident()
         base = getattr(started[0][1], "base_bytes", None) if started else None
         start_s, cpu_s = time.time(), time.thread_time()
-        self._current.task_id = task_id
-        set_job_name(f"task {task_id}")
         # With the end of the call before in the same bundle, if there was one: one system call for both.
         self._tasks.write(self._take_pending() + self._lines.start(task, task_id, thread, start_s, base))
         status, exception = "finished", None
@@ -146,7 +149,6 @@ class WorkerRun:
                 self._bracket(task, start_s, end_s)
             times = start_s, end_s, cpu_s
             self._current.pending = self._lines.end(task, task_id, thread, times, status, exception, values)
-            self._current.task_id = None
 
     def _take_pending(self) -> bytes:
         pending: bytes = getattr(self._current, "pending", b"")
