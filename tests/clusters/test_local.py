@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from runmem.clusters.local import EmbeddedCluster, environment_of, is_embedded_worker, worker_count
+from runmem.errors import SettingError
+from runmem.memory.limits import memory_limit, share
+from runmem.settings import resolve
+
+
+def test_without_a_number_there_is_a_worker_for_each_core_that_may_be_used() -> None:
+    assert worker_count(resolve({})) == len(os.sched_getaffinity(0))
+    assert worker_count(resolve({"workers": 5})) == 5
+
+
+def test_without_a_size_the_workers_share_what_the_machine_allows() -> None:
+    assert EmbeddedCluster(resolve({"workers": 3})).worker_memory_bytes == share(memory_limit(), 3)
+
+
+def test_workers_that_may_use_more_than_there_is_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "runmem"):
+        EmbeddedCluster(resolve({"workers": 2, "worker_memory_bytes": memory_limit().limit_bytes}))
+    assert "2 workers of" in caplog.text
+    assert "use more than" in caplog.text
+
+
+def test_this_process_is_no_worker() -> None:
+    assert not is_embedded_worker()
+
+
+def test_a_script_gives_its_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNMEM_TEST_SAME", "as it was")
+    script = tmp_path / "with space.sh"
+    script.write_text("echo shown; export RUNMEM_TEST_A='two\nlines = 1'; RUNMEM_TEST_B=not_exported; cd /\n")
+    variables = environment_of(script)
+    assert variables["RUNMEM_TEST_A"] == "two\nlines = 1"
+    assert "RUNMEM_TEST_B" not in variables
+    assert "RUNMEM_TEST_SAME" not in variables
+    assert "PATH" not in variables
+
+
+def test_a_script_that_fails_is_told_with_its_output(tmp_path: Path) -> None:
+    script = tmp_path / "env.sh"
+    script.write_text("echo about to fail; false; export A=1\n")
+    with pytest.raises(SettingError, match=r"ended with exit code 1:\n.*about to fail"):
+        environment_of(script)
+
+
+def test_a_missing_script_is_told(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match=r"--env_script: '.*none.sh' is not a file"):
+        environment_of(tmp_path / "none.sh")
