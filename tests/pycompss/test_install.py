@@ -14,7 +14,8 @@ def fresh(monkeypatch):
     """Begin and end with a Python that has never heard of PyCOMPSs."""
     theirs = lambda name: name == "pycompss" or name.startswith("pycompss.")  # noqa: E731
     kept = {name: sys.modules.pop(name) for name in [name for name in sys.modules if theirs(name)]}
-    monkeypatch.setattr(sys, "meta_path", list(sys.meta_path))
+    ours = [finder for finder in sys.meta_path if type(finder).__module__ == install.__module__]
+    monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if finder not in ours])
     yield
     for name in [name for name in sys.modules if theirs(name)]:
         del sys.modules[name]
