@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import random
+from collections import Counter, deque
+from typing import Any
+
+import pytest
+
+from runmem.execution.bundle import (
+    LARGEST_RESULT_BYTES,
+    MOST_CALLS,
+    SHORT_S,
+    TARGET_S,
+    Bundle,
+    Durations,
+    Pending,
+    plan,
+)
+from runmem.graph.call import Execution, Version
+
+LONG, SHORT, TINY, UNKNOWN = "long", "short", "tiny", "unknown"
+
+
+def execution(number: int, name: str, needs: list[Execution], **more: Any) -> Execution:
+    made = Execution(number, name, 1)
+    inputs, after = needs[::2], tuple(needs[1::2])
+    made.state = Pending(inputs=[Version(needed, 0) for needed in inputs], after=after, **more)
+    return made
+
+
+def known_durations() -> Durations:
+    durations = Durations()
+    durations.observe(LONG, 3, 30.0, 100)
+    durations.observe(SHORT, 10, 0.02, 100)
+    durations.observe(TINY, 1000, 0.01, 100)
+    return durations
+
+
+def random_graph(seed: int, calls: int) -> list[Execution]:
+    choose = random.Random(seed)
+    made: list[Execution] = []
+    for number in range(calls):
+        needs = choose.sample(made, min(len(made), choose.choice((0, 0, 1, 1, 2, 3))))
+        if needs and choose.random() < 0.5:
+            needs = [made[-1]]  # a chain
+        alone = choose.random() < 0.05
+        made.append(execution(number + 1, choose.choice((LONG, SHORT, TINY, TINY)), needs, alone=alone))
+    return made
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_bundles_need_only_earlier_bundles_or_themselves(seed: int) -> None:
+    calls = random_graph(seed, 150)
+    durations = known_durations()
+    workers = 1 + seed % 4
+    bundles = plan(deque(calls), durations, workers, Counter(), lambda name: True)
+    place = {call: number for number, bundle in enumerate(bundles) for call in bundle.executions}
+    assert len(place) == len(calls)
+    assert sum(len(bundle.executions) for bundle in bundles) == len(calls)
+    for call in calls:
+        for needed in call.state.needs:
+            assert place[needed] <= place[call]
+            if place[needed] == place[call]:
+                inside = bundles[place[call]].executions
+                assert inside.index(needed) < inside.index(call)
+    for bundle in bundles:
+        assert [call.task_id for call in bundle.executions] == sorted(call.task_id for call in bundle.executions)
+        largest = max(durations.calls_a_bundle(call.name) for call in bundle.executions)
+        assert len(bundle.executions) <= min(largest, MOST_CALLS)
+        if any(call.state.alone or call.name == LONG for call in bundle.executions):
+            assert len(bundle.executions) == 1
+
+
+def test_the_graph_of_bundles_has_no_circle_when_the_queue_is_planned_in_portions() -> None:
+    calls = random_graph(7, 200)
+    place: dict[Execution, int] = {}
+    count = 0
+    for begin in range(0, 200, 23):
+        for bundle in plan(deque(calls[begin : begin + 23]), known_durations(), 2, Counter(), lambda name: True):
+            place |= dict.fromkeys(bundle.executions, count)
+            count += 1
+    assert all(place[needed] <= place[call] for call in calls for needed in call.state.needs)
+
+
+def test_short_independent_calls_share_a_bundle_and_every_worker_has_some() -> None:
+    calls = [execution(number, TINY, []) for number in range(1000)]
+    bundles = plan(deque(calls), known_durations(), 2, Counter(), lambda name: True)
+    assert len(bundles) >= 2
+    assert max(len(bundle.executions) for bundle in bundles) <= 500
+
+
+def test_a_chain_of_short_calls_shares_a_bundle() -> None:
+    calls = [execution(1, TINY, [])]
+    for number in range(2, 11):
+        calls.append(execution(number, TINY, [calls[-1]]))
+    bundles = plan(deque(calls), known_durations(), 1, Counter(), lambda name: True)
+    assert len(bundles) <= 2
+    assert [call.task_id for bundle in bundles for call in bundle.executions] == list(range(1, 11))
+
+
+def test_calls_of_unknown_duration_are_held_back_while_that_is_allowed() -> None:
+    queue = deque(execution(number, UNKNOWN, []) for number in range(100))
+    in_flight: Counter[str] = Counter()
+    assert len(plan(queue, Durations(), 2, in_flight, lambda name: True)) == 4
+    assert (len(queue), in_flight[UNKNOWN]) == (96, 4)
+    assert plan(queue, Durations(), 2, in_flight, lambda name: True) == []
+    assert len(plan(queue, Durations(), 2, in_flight, lambda name: False)) == 96
+    assert not queue
+
+
+def test_a_call_that_is_held_back_keeps_the_order() -> None:
+    queue = deque([*(execution(number, UNKNOWN, []) for number in range(6)), execution(6, TINY, [])])
+    plan(queue, known_durations(), 2, Counter(), lambda name: True)
+    assert [call.task_id for call in queue] == [4, 5, 6]
+
+
+def test_durations_decide_how_many_calls_make_a_bundle() -> None:
+    durations = Durations()
+    assert durations.mean_s("f") is None
+    assert durations.calls_a_bundle("f") == 1
+    durations.observe("f", 4, 4 * TARGET_S / 10, 0)
+    assert durations.calls_a_bundle("f") in (9, 10)
+    durations.observe("f", 4, 8 * SHORT_S, 0)
+    assert durations.calls_a_bundle("f") == 1
+    durations.observe("g", 1, 0.0, 0)
+    assert durations.calls_a_bundle("g") == MOST_CALLS
+    durations.observe("g", 1, 0.0, LARGEST_RESULT_BYTES + 1)
+    assert durations.calls_a_bundle("g") == 1
+
+
+def test_the_key_of_a_bundle_tells_dask_the_name_of_the_task() -> None:
+    from dask.utils import key_split
+
+    keys = [Bundle.named("Model.fit <λ>").key for _ in range(100)]
+    assert len(set(keys)) == 100
+    assert {key_split(key) for key in keys} == {"Model.fit__λ_"}
