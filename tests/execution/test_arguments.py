@@ -12,7 +12,6 @@ from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
 from runmem.graph.task import task
 
-
 LARGE = LARGE_BYTES + 1
 
 
