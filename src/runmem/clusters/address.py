@@ -119,7 +119,7 @@ class AddressCluster(Cluster):
             raise
         return self._client
 
-    def close(self) -> None:
+    def close(self, abandon: bool = False) -> None:
         """Disconnect; the scheduler and its workers go on."""
         if self._client is not None:
             self._client.close()

@@ -38,5 +38,11 @@ class Cluster(ABC):
         """
 
     @abstractmethod
-    def close(self) -> None:
-        """End what `connect` started, and nothing else. May be called twice, and without `connect`."""
+    def close(self, abandon: bool = False) -> None:
+        """End what `connect` started, and nothing else. May be called twice, and without `connect`.
+
+        Parameters
+        ----------
+        abandon : bool
+            Whether tasks may still run that nobody wants: workers of ours are then ended at once.
+        """

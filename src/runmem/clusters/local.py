@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -110,8 +112,14 @@ class EmbeddedCluster(Cluster):
             ) from error
         return self._client
 
-    def close(self) -> None:
-        """End workers and scheduler."""
+    def close(self, abandon: bool = False) -> None:
+        """End workers and scheduler. A worker that runs a task would be waited for some seconds: `abandon` kills it."""
+        if abandon and self._cluster is not None:
+            for nanny in self._cluster.workers.values():
+                nanny.auto_restart = False
+                if nanny.pid is not None:
+                    with suppress(ProcessLookupError):
+                        os.kill(nanny.pid, signal.SIGKILL)
         for part in (self._client, self._cluster):
             if part is not None:
                 part.close()

@@ -102,6 +102,7 @@ class Run:
         self._write_provenance()
         spool = Spool.of_run(self.run_id)
         spool.make()
+        spool.remove_old_ones()
         if interval is not None:
             trace = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
             with suppress(OSError):  # the program runs, the trace is missing and said to be
@@ -155,7 +156,7 @@ class Run:
         self._end_measurement(all_ended=complete)
         if self._submitter is not None:
             self._submitter.close()
-        self._cluster.close()
+        self._cluster.close(abandon=not complete)
         self.ended_s = time.time()
         self._write_provenance(exit_code if exit_code or not unseen else 1)
         return unseen

@@ -231,6 +231,9 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Any) -> None:
         """Join. A worker that cannot measure runs tasks all the same."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # what a task prints is seen when it prints it, also in a pipe
+                stream.reconfigure(line_buffering=True)
         if self._run.quiet:
             logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
         for path in reversed(self._run.import_paths):

@@ -52,9 +52,11 @@ def lines_skipped(count: int) -> str:
     return f"{count} line{'' if count == 1 else 's'} skipped (torn, foreign or binary)"
 
 
-def headline(title: str, elapsed_s: float | None, exit_code: int | None, tasks: Sequence[TaskRow]) -> list[Line]:
-    """Say in one line what ran, for how long, and how it ended."""
-    calls = sum(row.calls for row in tasks)
+def headline(
+    title: str, elapsed_s: float | None, exit_code: int | None, tasks: Sequence[TaskRow], called: int | None = None
+) -> list[Line]:
+    """Say in one line what ran, for how long, and how it ended; without `called` the calls of the records count."""
+    calls = sum(row.calls for row in tasks) if called is None else called
     parts = [f"{calls} task call{'' if calls == 1 else 's'}"]
     if elapsed_s is not None:
         parts.append(f"in {seconds(elapsed_s)}")

@@ -68,6 +68,7 @@ class RunSummary:
     started_s: float | None = None
     ended_s: float | None = None
     exit_code: int | None = None
+    calls: int | None = None
 
     @classmethod
     def from_run(cls, run: RunData) -> RunSummary:
@@ -127,6 +128,7 @@ class RunSummary:
             started_s=_number(known.get("started_s")),
             ended_s=_number(known.get("ended_s")),
             exit_code=code if isinstance(code := known.get("exit_code"), int) else None,
+            calls=calls if isinstance(calls := known.get("calls"), int) and known.get("ended_s") else None,
             **files,
         )
 
@@ -155,7 +157,7 @@ class RunSummary:
         blank: sections.Line = ("", "")
         nodes = sections.node_table(self.nodes, self.started_s, width)
         return [
-            *sections.headline(self.title, elapsed_s, self.exit_code, self.tasks),
+            *sections.headline(self.title, elapsed_s, self.exit_code, self.tasks, self.calls),
             blank,
             *sections.task_table(self.tasks, width, most_rows),
             *sections.how_line(self.tasks, self.missing_reasons),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import stat
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -109,8 +112,11 @@ class Spool:
         parent = self.root.parent
         try:
             parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if parent.stat().st_uid != os.getuid():
-                raise SettingError(f"{parent} belongs to another user; set TMPDIR to a folder of your own.")
+            found = parent.lstat()
+            if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+                raise SettingError(f"{parent} belongs to somebody else; set TMPDIR to a folder of your own.")
+            if found.st_mode & 0o077:
+                parent.chmod(0o700)
             self.root.mkdir(mode=0o700, exist_ok=True)
             self.members.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -118,6 +124,16 @@ class Spool:
                 f"the spool folder {self.root} cannot be made: {error.strerror or error}. Set TMPDIR to a folder with "
                 "room."
             ) from error
+
+    def remove_old_ones(self, days: float = 7.0) -> None:
+        """Remove the spools of this user's runs whose master died, when nothing was written to them for some days."""
+        for folder in self.root.parent.iterdir() if self.root.parent.is_dir() else ():
+            try:
+                newest = max((path.lstat().st_mtime for path in [folder, *folder.iterdir()]), default=time.time())
+            except OSError:
+                continue
+            if time.time() - newest > days * 86400 and folder != self.root:
+                shutil.rmtree(folder, ignore_errors=True)
 
     @property
     def members(self) -> Path:
