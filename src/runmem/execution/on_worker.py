@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 import traceback
+import types
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -16,10 +17,11 @@ from runmem.errors import RunmemError
 from runmem.execution.arguments import Literal, private_copy, unpack
 from runmem.execution.carried import carried, uncarried
 from runmem.execution.functions import load_function
+from runmem.execution.task_error import PackedError, RemoteError, set_root_task
 
-__all__ = ["PackedCall", "BundleFailed", "RemoteError", "run_bundle", "load_literal", "root_task", "worker_runs"]
+__all__ = ["PackedCall", "BundleFailed", "run_bundle", "load_literal", "worker_runs"]
 
-_ROOT = "root_task_id"
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class PackedCall(NamedTuple):
@@ -46,19 +48,18 @@ class PackedCall(NamedTuple):
 
 
 class BundleFailed(RunmemError):
-    """Some calls of a bundle raised. Carries the outcome of each to the master: (True, value) or (False, error)."""
+    """Some calls of a bundle raised. Carries the outcome of each to the master: (True, value) or (False, PackedError).
 
-    def __init__(self, key: str, outcomes: list[tuple[bool, Any]] | None) -> None:
+    Also where the bundle is a single call: Dask would change the exception on its way.
+    """
+
+    def __init__(self, key: str, outcomes: list[tuple[bool, Any]]) -> None:
         super().__init__(key, outcomes)
         self.key = key
         self.outcomes = outcomes
 
     def __str__(self) -> str:
         return f"some calls of the bundle {self.key} raised"
-
-
-class RemoteError(RunmemError):
-    """An exception of a task that cannot be pickled: its type, message and traceback as text."""
 
 
 # The runs that this process works for: run id to what measures its calls and takes its reports (see `worker.py`).
@@ -82,9 +83,7 @@ def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes,
     Raises
     ------
     BundleFailed
-        If the bundle has more than one call and some raised.
-    Exception
-        What the user's function raised, if the bundle has one call.
+        If some calls raised.
     """
     calls: list[PackedCall] = pickle.loads(packed)
     run = worker_runs.get(run_id)
@@ -98,8 +97,6 @@ def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes,
 def _run_calls(
     run: Any, key: str, calls: Sequence[PackedCall], functions: Sequence[bytes], dependencies: Sequence[Any]
 ) -> Any:
-    if len(calls) == 1:
-        return _run_call(run, calls[0], functions, dependencies, ())
     outcomes: list[tuple[bool, Any]] = []
     for call in calls:
         try:
@@ -107,8 +104,8 @@ def _run_calls(
         except Exception as error:
             outcomes.append((False, error))
     if all(good for good, _ in outcomes):
-        return tuple(value for _, value in outcomes)
-    raise BundleFailed(key, outcomes)
+        return tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
+    raise BundleFailed(key, [(good, value if good else PackedError.of(value)) for good, value in outcomes]) from None
 
 
 def _run_call(
@@ -197,7 +194,7 @@ def _raise(error: BaseException, call: PackedCall, task: Any, inputs: Sequence[A
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         # Dask would take these for an order to the worker.
         error = RemoteError(f"the task called for an exit: {error!r}")
-    remote = "".join(traceback.format_exception(error)).rstrip()
+    remote = "".join(traceback.format_exception(type(error), error, _from_the_program(error.__traceback__))).rstrip()
     if hasattr(error, "add_note"):
         error.add_note(
             f"raised in task {task.name} (call {call.task_id}) on node {socket.gethostname()}, process {os.getpid()}, "
@@ -205,16 +202,16 @@ def _raise(error: BaseException, call: PackedCall, task: Any, inputs: Sequence[A
             f"arguments: {_argument_types(call, task, inputs)}\n"
             f"traceback on the worker:\n{remote}"
         )
-    try:
-        setattr(error, _ROOT, call.task_id)
-        pickle.loads(pickle.dumps(error))
-    except Exception:
-        portable = RemoteError(f"{type(error).__name__}: {error}")
-        for note in getattr(error, "__notes__", ()):
-            portable.add_note(note)
-        setattr(portable, _ROOT, call.task_id)
-        raise portable from None
+    set_root_task(error, call.task_id)
     raise error
+
+
+def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """Return a traceback from the first frame of the program on; the frames above it are runmem's."""
+    below = trace
+    while below is not None and below.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        below = below.tb_next
+    return below or trace
 
 
 def _argument_types(call: PackedCall, task: Any, inputs: Sequence[Any]) -> str:
@@ -226,9 +223,3 @@ def _argument_types(call: PackedCall, task: Any, inputs: Sequence[Any]) -> str:
         )
     except Exception as error:
         return f"could not be unpacked ({type(error).__name__}: {error})"
-
-
-def root_task(error: BaseException) -> int | None:
-    """Return the number of the call that raised `error` first; calls that depend on it fail with the same error."""
-    number: int | None = getattr(error, _ROOT, None)
-    return number

@@ -27,7 +27,8 @@ from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
 from runmem.execution.functions import FunctionPacker
 from runmem.execution.observer import Observers
-from runmem.execution.on_worker import BundleFailed, root_task
+from runmem.execution.on_worker import BundleFailed
+from runmem.execution.task_error import root_task
 from runmem.graph.call import Execution, TaskCall, Version
 
 __all__ = ["DaskSubmitter"]
@@ -180,7 +181,8 @@ class DaskSubmitter:
             error = execution.state.error
             if error is not None:
                 self._unseen.pop(root_task(error) or execution.task_id, None)
-                raise self._explained(error)
+                # What the worker's frames say stands in the note of the error; each raise would add them again.
+                raise self._explained(error).with_traceback(None)
 
     def _settle(self, executions: Sequence[Execution]) -> None:
         """Return when all have ended."""
@@ -355,7 +357,7 @@ class DaskSubmitter:
         """Note the executions whose Dask task has failed after it had ended well; return whether there are any."""
         failed = [e for e in executions if e.state.bundle is not None and e.state.bundle.future.status == "error"]
         for execution in failed:
-            self._ended(execution, execution.state.bundle.future.exception())
+            self._ended(execution, _own_error(execution, execution.state.bundle.future.exception()))
         return bool(failed)
 
     def _note(self, bundle: Bundle) -> None:
@@ -365,13 +367,15 @@ class DaskSubmitter:
             return
         error = bundle.future.exception() if bundle.future.status == "error" else None
         ours = bundle.key in (getattr(error, "key", None), getattr(error, "task", None))
-        if isinstance(error, BundleFailed) and ours and error.outcomes is not None:
+        if isinstance(error, BundleFailed) and ours:
             for execution, (good, value) in zip(bundle.executions, error.outcomes, strict=True):
                 if good:
                     self._rehouse(execution, value)
                 else:
-                    self._ended(execution, value)
+                    self._ended(execution, value.load())
         elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not ours:
+            needed = [n for e in bundle.executions for n in e.state.needs if n.state.done and n.state.error is None]
+            self._note_again(needed)
             self._requeue(bundle)  # cancelled, or what it needs was killed or failed: that one is dealt with on its own
         elif len(bundle.executions) > 1:
             self._requeue(bundle, alone=True)
@@ -438,3 +442,14 @@ def dask_attempts() -> int:
     import dask
 
     return int(dask.config.get("distributed.scheduler.allowed-failures", 3)) + 1
+
+
+def _own_error(execution: Execution, error: BaseException) -> BaseException:
+    """Return what the call of an execution raised, given the error of its Dask task; else what another one raised."""
+    if not isinstance(error, BundleFailed):
+        return error
+    errors = {position: value for position, (good, value) in enumerate(error.outcomes) if not good}
+    place = execution.state.position or 0
+    its = place if error.key == execution.state.bundle.key and place in errors else min(errors)
+    loaded: BaseException = errors[its].load()
+    return loaded

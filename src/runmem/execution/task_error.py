@@ -1,0 +1,122 @@
+"""The exception of a task on its way to the program.
+
+It reaches the program as itself, so that `except MyError` works, also when its class was defined in the program, takes
+other arguments than `Exception` does, or holds something that cannot be pickled. Dask alone would cut a long message
+and drop the notes.
+"""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+
+from runmem.errors import RunmemError
+
+__all__ = ["RemoteError", "PackedError", "root_task", "set_root_task"]
+
+_ROOT = "root_task_id"
+
+
+class RemoteError(RunmemError):
+    """An exception of a task that cannot be pickled in any way: its type and message as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedError:
+    """A pickled exception, and what is said of it where it cannot be unpickled.
+
+    Attributes
+    ----------
+    data : bytes or None
+        Pickle of the exception; None: it has none.
+    text : str
+        Type and message.
+    notes : tuple of str
+    root : int or None
+        See `root_task`.
+    """
+
+    data: bytes | None
+    text: str
+    notes: tuple[str, ...]
+    root: int | None
+
+    @classmethod
+    def of(cls, error: BaseException) -> PackedError:
+        """Pack an exception."""
+        return cls(
+            _pickled(error),
+            f"{type(error).__name__}: {error}",
+            tuple(getattr(error, "__notes__", ())),
+            root_task(error),
+        )
+
+    def load(self) -> BaseException:
+        """Return the exception, or a `RemoteError` that tells the same."""
+        if self.data is not None:
+            try:
+                error = pickle.loads(self.data)
+            except Exception:  # its class is known on the worker only
+                pass
+            else:
+                return error if isinstance(error, BaseException) else RemoteError(self.text)
+        stand_in = RemoteError(self.text)
+        for note in self.notes:
+            stand_in.add_note(note)
+        set_root_task(stand_in, self.root)
+        return stand_in
+
+
+def root_task(error: BaseException) -> int | None:
+    """Return the number of the call that raised `error` first; calls that depend on it fail with the same error."""
+    number: int | None = getattr(error, _ROOT, None)
+    return number
+
+
+def set_root_task(error: BaseException, task_id: int | None) -> None:
+    """Note the number of the call that raised `error`; an exception that takes no attributes stays without."""
+    error.__dict__[_ROOT] = task_id
+
+
+class _Parts:
+    """Pickles as the exception made from its parts, without a call of its `__init__`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._parts = type(error), error.args, {k: v for k, v in vars(error).items() if _can_be_pickled(v)}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _from_parts, self._parts
+
+
+def _from_parts(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    try:
+        error = cls.__new__(cls, *args)
+    except TypeError:
+        error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _can_be_pickled(value: Any) -> bool:
+    try:
+        cloudpickle.dumps(value)
+    except Exception:
+        return False
+    return True
+
+
+def _pickled(error: BaseException) -> bytes | None:
+    """Return a pickle that gives an exception of the same type and message, or None."""
+    for made in (lambda: error, lambda: _Parts(error)):
+        try:
+            data: bytes = cloudpickle.dumps(made())
+            again = pickle.loads(data)
+            if type(again) is type(error) and str(again) == str(error):
+                return data
+        except Exception:  # what the user's class does when it is pickled is no reason to lose the error
+            continue
+    return None
