@@ -1,72 +1,76 @@
 from __future__ import annotations
 
 import json
-
-import pytest
+from types import SimpleNamespace
 
 from runmem.execution.task_lines import LineWriter, TaskLines
 from runmem.store.records import record_from_line
 
-
-class Task:
-    module, name, file = "app", "f", "app.py"
-
-
-WRITER = LineWriter("n1", 1000)
+TASK = SimpleNamespace(module="app", name="work", file='/a "b"/app.py')
+NODE, PID = "n", 5
 
 
-def start(task_id: int) -> bytes:
-    return WRITER.start(Task, task_id, 7, 100.0 + task_id, 50)
+def start(task_id: int, start_s: float) -> bytes:
+    return LineWriter(NODE, 1000).start(TASK, task_id, 77, start_s, 10)
 
 
-def end(task_id: int, **values) -> bytes:
-    times = 100.0 + task_id, 200.0 + task_id, 0.5
-    return WRITER.end(Task, task_id, 7, times, "finished", None, {"base_bytes": 50, "peak_bytes": 80, **values})
+def end(task_id: int, start_s: float, end_s: float, **values: object) -> bytes:
+    found = {"base_bytes": 10, "peak_bytes": 30, "end_bytes": 20, "method": "hwm", **values}
+    return LineWriter(NODE, 1000).end(TASK, task_id, 77, (start_s, end_s, 0.25), "finished", None, found)
 
 
-@pytest.fixture
-def lines() -> TaskLines:
-    return TaskLines()
+def attempts(lines: list[bytes]) -> list[int]:
+    return [json.loads(line)["attempt"] for line in lines]
 
 
-def test_the_line_of_an_ended_task_is_its_whole_record(lines):
-    _, (line,) = lines.feed("n1", 1, start(12) + end(12))
-    record = record_from_line(line)
-    assert (record.task_id, record.attempt, record.status) == (12, 1, "finished")
-    assert (record.start_s, record.end_s, record.cpu_s) == (112.0, 212.0, 0.5)
-    assert (record.base_bytes, record.peak_bytes, record.end_bytes, record.limit_bytes) == (50, 80, None, 1000)
-    assert json.loads(line)["increment_bytes"] == 30
+def test_the_lines_of_a_worker_are_records() -> None:
+    running, ended = record_from_line(start(3, 1.5)), record_from_line(end(3, 1.5, 2.5))
+    assert (running.status, running.task_id, running.file, running.base_bytes) == ("running", 3, TASK.file, 10)
+    assert (ended.status, ended.elapsed_s, ended.increment_bytes, ended.method) == ("finished", 1.0, 20, "hwm")
+    assert ended.limit_bytes == 1000
+    assert json.loads(end(3, 1.5, 2.5))["increment_bytes"] == 20
 
 
-def test_what_a_probe_adds_is_kept(lines):
-    _, (line,) = lines.feed("n1", 1, start(1) + end(1, bytes_read=5))
-    assert json.loads(line)["bytes_read"] == 5
+def test_what_was_not_measured_is_null() -> None:
+    ended = record_from_line(end(3, 1.5, 2.5, base_bytes=None, method=None, reason="no /proc"))
+    assert (ended.base_bytes, ended.increment_bytes, ended.method) == (None, None, None)
+    assert ended.reason == "no /proc"
 
 
-def test_tasks_that_run_are_told_apart(lines):
-    lines.feed("n1", 1, start(1) + start(2) + end(1) + start(3))
+def test_what_a_probe_adds_stands_in_the_line() -> None:
+    assert json.loads(end(3, 1.5, 2.5, gpu_bytes=7))["gpu_bytes"] == 7
+
+
+def test_tasks_are_told_as_they_start_and_end() -> None:
+    lines = TaskLines()
+    assert [len(found) for found in lines.feed(NODE, PID, start(1, 1.0) + start(2, 1.0))] == [2, 0]
     assert lines.running == 2
-    assert [record.task_id for record in lines.give_up("n1", 1)] == [2, 3]
+    assert [len(found) for found in lines.feed(NODE, PID, end(2, 1.0, 2.0))] == [0, 1]
+    assert lines.running == 1
+    assert [record.task_id for record in lines.give_up(NODE, PID)] == [1]
     assert lines.running == 0
 
 
-def test_only_the_tasks_of_the_process_that_is_gone_are_given_up(lines):
-    lines.feed("n1", 1, start(1))
-    lines.feed("n2", 1, start(2))
-    assert [record.task_id for record in lines.give_up("n2", 1)] == [2]
-    assert [record.task_id for record in lines.give_up()] == [1]
+def test_each_task_counts_its_own_attempts() -> None:
+    lines = TaskLines()
+    for task_id in (1, 2, 12):
+        started, ended = lines.feed(NODE, PID, start(task_id, 1.0) + end(task_id, 1.0, 2.0))
+        assert attempts(started) == attempts(ended) == [1]
+    started, ended = lines.feed(NODE, PID + 1, start(2, 3.0) + end(2, 3.0, 4.0))
+    assert attempts(started) == attempts(ended) == [2]
 
 
-def test_a_task_that_runs_again_has_the_next_attempt_and_others_have_their_first(lines):
-    lines.feed("n1", 1, start(1) + start(2) + end(2))
-    lines.give_up("n1", 1)
-    (started,), (ended,) = lines.feed("n1", 9, start(1) + end(1))
-    assert json.loads(started)["attempt"] == 2
-    assert json.loads(ended)["attempt"] == 2
-    _, (other,) = lines.feed("n1", 9, start(3) + end(3))
-    assert json.loads(other)["attempt"] == 1
+def test_an_attempt_keeps_its_number_when_another_one_began_meanwhile() -> None:
+    lines = TaskLines()
+    lines.feed(NODE, PID, start(1, 1.0))
+    lines.feed(NODE, PID + 1, start(1, 2.0))
+    _, ended = lines.feed(NODE, PID, end(1, 1.0, 3.0))
+    assert attempts(ended) == [1]
+    assert [record.attempt for record in lines.give_up(NODE, PID + 1)] == [2]
 
 
-def test_foreign_lines_are_skipped_and_counted(lines):
-    started, ended = lines.feed("n1", 1, b"\xff\x00\n\n{}\n" + start(1) + b"torn\n")
-    assert (len(started), ended, lines.skipped) == (1, [], 3)
+def test_torn_and_foreign_lines_are_counted() -> None:
+    lines = TaskLines()
+    lines.feed(NODE, PID, b"\xff\x00\n\n" + start(1, 1.0)[9:] + start(1, 1.0))
+    assert lines.skipped == 2
+    assert lines.running == 1

@@ -46,9 +46,9 @@ class PackedError:
 
     @classmethod
     def of(cls, error: BaseException) -> PackedError:
-        """Pack an exception."""
+        """Pack an exception; its traceback, which a note has as text, is dropped."""
         return cls(
-            _pickled(error),
+            _pickled(error.with_traceback(None)),
             f"{type(error).__name__}: {error}",
             tuple(getattr(error, "__notes__", ())),
             root_task(error),
@@ -82,20 +82,18 @@ def set_root_task(error: BaseException, task_id: int | None) -> None:
 
 
 class _Parts:
-    """Pickles as the exception made from its parts, without a call of its `__init__`."""
+    """Pickles as the exception made from its parts, with or without a call of its class."""
 
-    def __init__(self, error: BaseException) -> None:
-        self._parts = type(error), error.args, {k: v for k, v in vars(error).items() if _can_be_pickled(v)}
+    def __init__(self, error: BaseException, call: bool) -> None:
+        state = {name: value for name, value in vars(error).items() if _can_be_pickled(value)}
+        self._parts = type(error), error.args, state, call
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_parts, self._parts
 
 
-def _from_parts(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
-    try:
-        error = cls.__new__(cls, *args)
-    except TypeError:
-        error = cls.__new__(cls)
+def _from_parts(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], call: bool) -> BaseException:
+    error = cls(*args) if call else cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
     return error
@@ -111,7 +109,8 @@ def _can_be_pickled(value: Any) -> bool:
 
 def _pickled(error: BaseException) -> bytes | None:
     """Return a pickle that gives an exception of the same type and message, or None."""
-    for made in (lambda: error, lambda: _Parts(error)):
+    # As the class itself has it first; but tblib, which Dask installs, spoils the classes whose `__init__` is in C.
+    for made in (lambda: error, lambda: _Parts(error, call=True), lambda: _Parts(error, call=False)):
         try:
             data: bytes = cloudpickle.dumps(made())
             again = pickle.loads(data)

@@ -106,7 +106,7 @@ class TaskLines:
 
     def __init__(self) -> None:
         self.skipped = 0
-        self._running: dict[tuple[str, int], dict[bytes, bytes]] = {}
+        self._running: dict[tuple[str, int], dict[bytes, tuple[int, bytes]]] = {}
         self._attempts: dict[bytes, int] = {}
 
     def feed(self, node: str, pid: int, lines: bytes) -> tuple[list[bytes], list[bytes]]:
@@ -121,12 +121,11 @@ class TaskLines:
                 self._attempts[number] = attempt
                 if attempt > 1:
                     line = line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1)
-                running[number] = line
+                running[number] = attempt, line
                 started.append(line)
             elif line.startswith(_END):
                 number = _number_in(line, _END)
-                running.pop(number, None)
-                attempt = self._attempts.get(number, 1)
+                attempt, _ = running.pop(number, (self._attempts.get(number, 1), b""))
                 ended.append(line if attempt == 1 else line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1))
             else:
                 self.skipped += bool(line.strip())
@@ -140,5 +139,5 @@ class TaskLines:
     def give_up(self, node: str | None = None, pid: int | None = None) -> list[TaskRecord]:
         """Take out and return the unfinished records of a process that is gone, or (None) of all."""
         gone = [key for key in self._running if node is None or key == (node, pid)]
-        lines = [line for key in gone for line in self._running.pop(key).values()]
+        lines = [line for key in gone for _, line in self._running.pop(key).values()]
         return [record for line in lines if (record := record_from_line(line)) is not None]

@@ -1,0 +1,150 @@
+"""What happens to calls on a worker, without a cluster around it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import pytest
+
+from runmem.execution.carried import uncarried
+from runmem.execution.on_worker import BundleFailed, PackedCall, run_bundle
+from runmem.execution.task_error import RemoteError
+from runmem.graph.directions import FILE_INOUT, INOUT
+from runmem.graph.task import TaskFunction, task
+
+UNKNOWN_RUN = "a run that this process does not work for"
+
+
+def a_call(args: Any = (), kwargs: Any = None, **more: Any) -> PackedCall:
+    given: dict[str, Any] = {"places": {}, "sources": [], "returns": 1, "writes": (), "files": (), "function": 0}
+    return PackedCall(task_id=more.pop("task_id", 1), data=pickle.dumps((list(args), kwargs or {})), **(given | more))
+
+
+def run(function: TaskFunction | list[TaskFunction], calls: list[PackedCall], *dependencies: Any) -> Any:
+    functions = function if isinstance(function, list) else [function]
+    packed = [cloudpickle.dumps(each) for each in functions]
+    return uncarried(run_bundle(UNKNOWN_RUN, "key-1", packed, pickle.dumps(calls), *dependencies))
+
+
+def error_of(raised: Any, position: int = 0) -> BaseException:
+    failed: BundleFailed = pickle.loads(cloudpickle.dumps(raised.value))
+    good, packed = failed.outcomes[position]
+    assert not good
+    return packed.load()
+
+
+@task(returns=1)
+def add(a, b=1):
+    return a + b
+
+
+@task(returns=2)
+def pair(a):
+    return a
+
+
+@task(data=INOUT)
+def append(data, item):
+    data.append(item)
+
+
+@task(returns=1)
+def fail(error):
+    raise error
+
+
+def test_a_single_call_gives_its_result() -> None:
+    assert run(add, [a_call([1], {"b": 5})]) == 6
+
+
+def test_results_of_others_are_put_in_their_places() -> None:
+    calls = [a_call([None, None], places={0: 0, 1: 1}, sources=[(0, None, None), (1, 2, 1)])]
+    assert run(add, calls, 10, ("a", "b", (7, 8))) == 18
+
+
+def test_calls_of_a_bundle_use_the_results_of_earlier_ones() -> None:
+    calls = [a_call([1]), a_call([None], places={0: 0}, sources=[(-1, 0, None)])]
+    assert run(add, calls) == (2, 3)
+
+
+def test_a_written_result_of_another_task_stays_as_it_was() -> None:
+    stored = [1]
+    calls = [a_call([None, 5], places={0: 0}, sources=[(0, None, None)], returns=0, writes=(0,))]
+    for _ in range(2):  # as when Dask runs it again
+        assert run(append, calls, stored) == [1, 5]
+    assert stored == [1]
+
+
+def test_more_than_one_output_is_a_tuple_with_the_written_ones_last() -> None:
+    @task(data=INOUT, returns=1)
+    def push(data, item):
+        data.append(item)
+        return len(data)
+
+    assert run(push, [a_call([[1], 2], writes=(0,))]) == (2, [1, 2])
+
+
+@pytest.mark.parametrize(("value", "told"), [((1, 2, 3), "3 values"), (5, "one int"), (None, "one NoneType")])
+def test_the_wrong_number_of_values_is_told(value: Any, told: str) -> None:
+    with pytest.raises(BundleFailed) as raised:
+        run(pair, [a_call([value], returns=2)])
+    assert (
+        str(error_of(raised)) == f"pair is declared to return 2 values and returned {told}: correct returns= in @task"
+    )
+
+
+def test_an_error_tells_where_it_happened() -> None:
+    with pytest.raises(BundleFailed) as raised:
+        run(fail, [a_call([ValueError("why")], task_id=12)])
+    error = error_of(raised)
+    assert type(error) is ValueError
+    (note,) = error.__notes__
+    assert note.startswith("raised in task fail (call 12) on node ")
+    assert f"process {os.getpid()}" in note
+    assert "arguments: error: ValueError" in note
+    assert note.index("Traceback") < note.index("in fail") < note.index("ValueError: why")
+    assert "_invoke" not in note  # it begins in the program
+
+
+@pytest.mark.parametrize("exit_error", [SystemExit(3), KeyboardInterrupt()])
+def test_a_task_that_calls_for_an_exit_does_not_end_its_worker(exit_error: BaseException) -> None:
+    with pytest.raises(BundleFailed) as raised:
+        run(fail, [a_call([exit_error])])
+    error = error_of(raised)
+    assert type(error) is RemoteError
+    assert "the task called for an exit" in str(error)
+
+
+def test_a_failed_call_costs_only_those_that_need_it() -> None:
+    calls = [
+        a_call([1], function=0),
+        a_call([ValueError("why")], function=1, task_id=2),
+        a_call([None], places={0: 0}, sources=[(-1, 1, None)], function=0, task_id=3),
+        a_call([5], function=0),
+    ]
+    with pytest.raises(BundleFailed, match="some calls of the bundle key-1 raised") as raised:
+        run([add, fail], calls)
+    outcomes = raised.value.outcomes
+    assert [good for good, _ in outcomes] == [True, False, False, True]
+    assert (outcomes[0][1], outcomes[3][1]) == (2, 6)
+    for position in (1, 2):
+        assert "raised in task fail (call 2)" in error_of(raised, position).__notes__[0]
+
+
+def test_a_file_is_brought_into_the_state_that_the_task_expects(tmp_path: Path) -> None:
+    @task(path=FILE_INOUT, returns=1)
+    def extend(path):
+        with open(path, "a") as file:
+            file.write("+")
+        return Path(path).read_text()
+
+    (tmp_path / "v1").write_text("1")
+    target = tmp_path / "v2" / "a"
+    call = a_call([str(target)], files=((str(target), str(tmp_path / "v1")),))
+    assert [run(extend, [call]) for _ in range(2)] == ["1+", "1+"]
+    fresh = a_call([str(target)], files=((str(target), None),))
+    assert [run(extend, [fresh]) for _ in range(2)] == ["+", "+"]
