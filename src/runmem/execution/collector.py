@@ -226,7 +226,11 @@ class Collector:
                 continue
             self._replicas.write(news.node, file, offset, data)
             offsets[file] = offset + len(data)
-            self._read(news, file, data)
+            try:
+                self._read(news, file, data)
+            except (ValueError, KeyError, TypeError) as error:  # damaged; the copy has it, and the next lines come
+                reason = f"lines that cannot be read ({type(error).__name__}: {error})"
+                self._observers.tell("data_lost", DataLost(f"{news.node}/{file}", reason))
         for pid in news.dead:
             self._dead.setdefault((news.node, pid), time.monotonic())
 

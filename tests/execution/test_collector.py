@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runmem.events import DataLost, RecordLines
+from runmem.execution.collector import Collector, Replicas
+from runmem.execution.observer import Observer, Observers
+from runmem.execution.task_lines import LineWriter
+from runmem.store.layout import RunDirectory, Spool
+from runmem.store.records import record_from_line
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create("app", tmp_path / "runs")
+
+
+@pytest.fixture
+def replicas(run: RunDirectory, tmp_path: Path) -> Replicas:
+    return Replicas(run, tmp_path / "shown")
+
+
+def test_a_copy_is_written_at_its_offset_and_writing_twice_is_harmless(run: RunDirectory, replicas: Replicas) -> None:
+    path = run.replica("n", "tasks-1.jsonl")
+    for offset, data in ((4, b"two\n"), (0, b"one\n"), (4, b"two\n")):
+        replicas.write("n", "tasks-1.jsonl", offset, data)
+    assert path.read_bytes() == b"one\ntwo\n"
+    assert replicas.finish() == []
+
+
+def test_a_trace_appears_in_its_folder_at_once(run: RunDirectory, replicas: Replicas, tmp_path: Path) -> None:
+    shown = tmp_path / "shown" / "n.dat"
+    replicas.write("n", "n.dat", 0, b"MEM 1 1\n")
+    assert shown.read_bytes() == b"MEM 1 1\n"
+    replicas.write("n", "n.dat", 8, b"MEM 2 2\n")
+    assert shown.read_bytes() == b"MEM 1 1\nMEM 2 2\n"
+    assert list(replicas.links.values()) == [shown]
+
+
+def test_the_trace_of_an_earlier_run_gives_way_and_stays_in_its_own_directory(tmp_path: Path) -> None:
+    for number in (1, 2):
+        run = RunDirectory.create("app", tmp_path / "runs")
+        Replicas(run, tmp_path / "shown").write("n", "n.dat", 0, b"MEM %d 1\n" % number)
+    assert (tmp_path / "shown" / "n.dat").read_bytes() == b"MEM 2 1\n"
+    assert (tmp_path / "runs" / "app_01" / "traces" / "n.dat").read_bytes() == b"MEM 1 1\n"
+
+
+def test_what_a_full_disk_refused_is_written_when_there_is_room(
+    run: RunDirectory, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    replicas.write("n", "tasks-1.jsonl", 0, b"one\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        replicas.write("n", "tasks-1.jsonl", 4, b"two\n")
+        replicas.write("n", "tasks-1.jsonl", 8, b"three\n")
+    assert run.replica("n", "tasks-1.jsonl").read_bytes() == b"one\n"
+    replicas.write("n", "tasks-1.jsonl", 14, b"four\n")
+    assert run.replica("n", "tasks-1.jsonl").read_bytes() == b"one\ntwo\nthree\nfour\n"
+    assert replicas.finish() == []
+
+
+@pytest.fixture
+def small_run(tmp_path: Path) -> Iterator[RunDirectory]:
+    """Return a run directory on a real file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if os.getuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "none", str(folder)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("no small file system can be mounted here")
+    yield RunDirectory.create("app", folder)
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_disk_that_stays_full_leaves_whole_lines_and_a_statement(small_run: RunDirectory, tmp_path: Path) -> None:
+    replicas = Replicas(small_run, tmp_path / "shown")
+    line = b"x" * 999 + b"\n"
+    for number in range(20):
+        replicas.write("n", "tasks-1.jsonl", number * 5000, line * 5)
+    path = small_run.replica("n", "tasks-1.jsonl")
+    (lost,) = replicas.finish()
+    assert lost.place == str(path)
+    assert "bytes could not be written (disk full?)" in lost.reason
+    assert int(lost.reason.split()[0]) > 30_000
+    text = path.read_bytes()
+    assert text.endswith(b"\n")
+    assert set(text.splitlines(keepends=True)) == {line}
+
+
+class Notes(Observer):
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+        self.records = b""
+
+    def data_lost(self, event: DataLost) -> None:
+        self.lost.append(f"{event.place}: {event.reason}")
+
+    def records_written(self, event: RecordLines) -> None:
+        self.records += event.lines
+
+
+def test_foreign_lines_in_a_spool_cost_only_themselves(
+    run: RunDirectory, replicas: Replicas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    spool = Spool.of_run("run-1")
+    spool.make()
+    task = SimpleNamespace(module="app", name="work", file="a.py")
+    writer = LineWriter("n", None)
+    values = {"base_bytes": 1, "peak_bytes": 3, "end_bytes": 2, "method": "hwm"}
+    good = writer.start(task, 1, 7, 1.0, 1) + writer.end(task, 1, 7, (1.0, 2.0, 0.1), "finished", None, values)
+    spool.profiles(5).write_bytes(b'\xff\x00\n{"node": 3}\n[]\n')
+    (spool.root / "deaths-5.jsonl").write_bytes(b"{}\n\xff\n")
+    spool.trace("n.dat").write_bytes(b"MEM\nMEM x y\n\xff\xfe\nLOST\nMEM 1.0 2.0\n")
+    spool.tasks(5).write_bytes(b"\xff\n" + good)
+    notes = Notes()
+    collector = Collector("run-1", run, replicas, Observers([notes]), None, lambda: None)
+    collector.collect()
+    collector.finish(all_ended=True)
+    assert [record_from_line(line).task_id for line in notes.records.splitlines()] == [1]
+    assert notes.lost
+    for file in ("profiles-5.jsonl", "deaths-5.jsonl", "tasks-5.jsonl"):
+        assert list(run.replicas.glob(f"*/{file}"))

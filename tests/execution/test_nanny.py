@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+import pytest
+
+from runmem.execution.nanny import cause_of
+
+
+@pytest.mark.parametrize(
+    ("message", "oom_kills", "expected"),
+    [
+        ("Worker process 123 was killed by signal 9", None, (123, "the worker process was killed by signal 9")),
+        ("Worker process 123 was killed by signal 9", 0, (123, "the worker process was killed by signal 9")),
+        ("Worker process 123 was killed by signal 9", 1,
+         (123, "the kernel's out-of-memory killer ended the worker (signal 9)")),
+        ("Worker process 123 was killed by signal 11", 1, (123, "the worker process was killed by signal 11")),
+        ("Worker process 7 exited with status 3", 0, (7, "the worker process exited with status 3")),
+        ("Worker tcp://127.0.0.1:4 (pid=55) exceeded 95% memory budget. Restarting...", 0,
+         (55, "Dask's nanny ended the worker: it used more than 95 % of its memory limit")),
+        ("Restarting worker", 1, None),
+        ("", None, None),
+    ],
+)  # fmt: skip
+def test_the_nannys_log_tells_why_a_worker_died(message: str, oom_kills: int | None, expected: object) -> None:
+    assert cause_of(message, oom_kills) == expected
