@@ -41,7 +41,7 @@ def damaged(module_folder, runmem, write):
 def test_the_report_skips_and_counts_them(damaged, runmem):
     report = runmem(damaged.folder, "report")
     assert report.code == 0, report.err
-    assert "5 task calls" in report.out
+    assert "6 task calls" in report.out
     assert "tasks.jsonl: 5 lines skipped (torn, foreign or binary)" in report.out
     assert report.err == ""
 
