@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
-from runmem.execution.task_lines import LineWriter, TaskLines
+from runmem.execution.task_lines import LineWriter, TaskLines, in_order
 from runmem.store.records import record_from_line
 
 TASK = SimpleNamespace(module="app", name="work", file='/a "b"/app.py')
@@ -74,3 +74,18 @@ def test_torn_and_foreign_lines_are_counted() -> None:
     lines.feed(NODE, PID, b"\xff\x00\n\n" + start(1, 1.0)[9:] + start(1, 1.0))
     assert lines.skipped == 2
     assert lines.running == 1
+
+
+def test_attempts_are_numbered_as_they_happened_when_both_are_read_at_once() -> None:
+    again = start(8, 1.0) + end(8, 1.0, 4.0) + start(9, 4.5) + end(9, 4.5, 5.0)  # of a worker that ran before, too
+    killed = start(9, 2.0)
+    for chunks in ({1: again, 2: killed}, {1: killed, 2: again}):
+        lines = TaskLines()
+        ended = [line for pid, data in in_order(chunks) for line in lines.feed(NODE, pid, data)[1]]
+        assert attempts(ended) == [1, 2]
+        assert [record.attempt for record in lines.give_up()] == [1]
+
+
+def test_the_lines_of_workers_with_nothing_in_common_stay_in_one_piece() -> None:
+    chunks = {1: start(1, 1.0) + end(1, 1.0, 2.0), 2: start(2, 0.5) + b"torn"}
+    assert in_order(chunks) == list(chunks.items())

@@ -17,7 +17,7 @@ from typing import Any
 from runmem.events import DataLost, NodeSampled, ProfileReported, RecordLines, TaskMeasured, TaskRecord, TaskStarted
 from runmem.execution.observer import Observers
 from runmem.execution.spool_reader import SpoolNews, read_spool
-from runmem.execution.task_lines import TaskLines
+from runmem.execution.task_lines import TaskLines, in_order
 from runmem.formats.mprof import read_trace
 from runmem.store.layout import RunDirectory
 from runmem.store.records import killed, record_from_line, record_to_line
@@ -221,24 +221,28 @@ class Collector:
 
     def _take(self, news: SpoolNews) -> None:
         offsets = self._offsets.setdefault(news.node, {})
+        tasks: dict[int, bytes] = {}
         for file, (offset, data) in news.files.items():
             if offset != offsets.get(file, 0):
                 continue
             self._replicas.write(news.node, file, offset, data)
             offsets[file] = offset + len(data)
+            if match := _TASKS.fullmatch(file):
+                tasks[int(match[1])] = data
+                continue
             try:
                 self._read(news, file, data)
             except (ValueError, KeyError, TypeError) as error:  # damaged; the copy has it, and the next lines come
                 reason = f"lines that cannot be read ({type(error).__name__}: {error})"
                 self._observers.tell("data_lost", DataLost(f"{news.node}/{file}", reason))
+        if tasks:
+            self._note_node(news)
+            self._read_tasks(news.node, tasks)
         for pid in news.dead:
             self._dead.setdefault((news.node, pid), time.monotonic())
 
     def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
-        if match := _TASKS.fullmatch(file):
-            self._note_node(news)
-            self._read_tasks(news.node, int(match[1]), data)
-        elif _PROFILES.fullmatch(file):
+        if _PROFILES.fullmatch(file):
             for line in data.splitlines():
                 self._observers.tell("profile_reported", ProfileReported(**json.loads(line)))
         elif _DEATHS.fullmatch(file):
@@ -249,8 +253,12 @@ class Collector:
             self._note_node(news)
             self._read_trace(news.node, file, data)
 
-    def _read_tasks(self, node: str, pid: int, data: bytes) -> None:
-        started, ended = self._tasks.feed(node, pid, data)
+    def _read_tasks(self, node: str, chunks: dict[int, bytes]) -> None:
+        started: list[bytes] = []
+        ended: list[bytes] = []
+        for pid, data in in_order(chunks):
+            for lines, more in zip((started, ended), self._tasks.feed(node, pid, data), strict=True):
+                lines += more
         self._observers.tell("tasks_running", self._tasks.running)
         if ended:
             self._observers.tell("records_written", RecordLines(b"".join(ended), len(ended)))

@@ -6,18 +6,23 @@ meanwhile is which tasks run, and whether a task was tried before.
 
 from __future__ import annotations
 
+import heapq
 import json
 import os
+import re
 from typing import Any
 
 from runmem.events import TaskRecord
 from runmem.store.records import record_from_line
 
-__all__ = ["LineWriter", "TaskLines"]
+__all__ = ["LineWriter", "TaskLines", "in_order"]
 
 _START = b'{"event": "start", "task_id": '
 _END = b'{"event": "end", "task_id": '
 _ATTEMPT = b'"attempt": 1,'
+_NUMBERS = re.compile(rb'^\{"event": "start", "task_id": (\d+)', re.MULTILINE)
+_START_TIME = re.compile(rb'"start_s": ([\d.]+)')
+_END_TIME = re.compile(rb'"end_s": ([\d.]+)')
 
 
 class LineWriter:
@@ -93,6 +98,25 @@ class LineWriter:
 def _number_in(line: bytes, begin: bytes) -> bytes:
     """Return the call's number: what stands between the beginning of a line and the next comma."""
     return line[len(begin) : line.find(b",", len(begin))]
+
+
+def in_order(chunks: dict[int, bytes]) -> list[tuple[int, bytes]]:
+    """Return what several workers wrote, by process id, in the order in which it is to be fed to `TaskLines`.
+
+    A task that runs again starts on another worker, and both starts may be read at the same time: then the lines are
+    merged by time, so that attempts are numbered as they happened. Else each chunk is one piece.
+    """
+    numbers = [_NUMBERS.findall(data) for data in chunks.values()]
+    if len({number for found in numbers for number in found}) == sum(len(found) for found in numbers):
+        return list(chunks.items())
+    pieces = [[(_time_of(line), pid, line) for line in data.splitlines(keepends=True)] for pid, data in chunks.items()]
+    return [(pid, line) for _, pid, line in heapq.merge(*pieces, key=lambda piece: piece[0])]
+
+
+def _time_of(line: bytes) -> float:
+    """Return when a line was written; 0 for a line that is not ours."""
+    match = (_END_TIME if line.startswith(_END) else _START_TIME).search(line)
+    return float(match[1]) if match else 0.0
 
 
 class TaskLines:
