@@ -14,9 +14,9 @@ import pytest
 from runmem.events import DataLost, RecordLines
 from runmem.execution.collector import Collector, Replicas
 from runmem.execution.observer import Observer, Observers
-from runmem.execution.task_lines import LineWriter
 from runmem.store.layout import RunDirectory, Spool
 from runmem.store.records import record_from_line
+from runmem.store.task_lines import LineWriter
 
 
 @pytest.fixture

@@ -7,25 +7,12 @@ from typing import Any
 import pytest
 
 from runmem.events import TaskRecord
-from runmem.store.records import RecordFold, killed, record_from_line, record_to_line
+from runmem.store.records import killed, record_from_line, record_to_line
 
 RECORD = TaskRecord(
     7, "app", "work", "/a/app.py", "node1", 123, 9876543210, 1, 100.5, 101.25, 0.5, 1000, 5000, 2000, "hwm", False,
     "finished", None, None, 10**9, 6000, None,
 )  # fmt: skip
-
-
-def start_line(task_id: int, start_s: float, **more: Any) -> bytes:
-    values = {
-        "event": "start", "task_id": task_id, "start_s": start_s, "thread": 1, "base_bytes": 10, "module": "app",
-        "name": "work", "file": "a.py", "node": "n", "pid": 5, "limit_bytes": None,
-    }  # fmt: skip
-    return json.dumps({**values, **more}).encode() + b"\n"
-
-
-def end_line(task_id: int, end_s: float, **more: Any) -> bytes:
-    values = {"event": "end", "task_id": task_id, "end_s": end_s, "peak_bytes": 30, "status": "finished"}
-    return json.dumps({**values, **more}).encode() + b"\n"
 
 
 def test_a_record_comes_back_from_its_line() -> None:
@@ -75,54 +62,6 @@ def test_a_line_without_a_needed_field_is_no_record(field: str) -> None:
 )
 def test_a_torn_or_foreign_line_is_no_record(line: bytes) -> None:
     assert record_from_line(line) is None
-
-
-def test_a_start_and_an_end_make_a_record() -> None:
-    fold = RecordFold()
-    events = list(fold.feed("n", 5, start_line(1, 10.0) + end_line(1, 12.0)))
-    assert [event for event, _ in events] == ["start", "end"]
-    assert events[0][1].status == "running"
-    record = events[1][1]
-    assert (record.task_id, record.elapsed_s, record.increment_bytes, record.status) == (1, 2.0, 20, "finished")
-    assert fold.unfinished() == []
-    assert fold.skipped == 0
-
-
-def test_lines_may_come_in_any_portions_of_whole_lines() -> None:
-    lines = [start_line(1, 10.0), start_line(2, 10.5), end_line(2, 11.0), end_line(1, 12.0)]
-    whole, portions = RecordFold(), RecordFold()
-    at_once = list(whole.feed("n", 5, b"".join(lines)))
-    assert [event for line in lines for event in portions.feed("n", 5, line)] == at_once
-
-
-def test_a_task_that_runs_again_on_another_worker_is_another_attempt() -> None:
-    fold = RecordFold()
-    list(fold.feed("n", 5, start_line(1, 10.0)))
-    (_, again), (_, ended) = fold.feed("n", 6, start_line(1, 11.0, pid=6) + end_line(1, 12.0))
-    assert again.attempt == ended.attempt == 2
-    assert [(record.pid, record.attempt) for record in fold.unfinished()] == [(5, 1)]
-    assert fold.unfinished("n", 6) == []
-
-
-def test_torn_and_foreign_lines_are_counted_and_cost_nothing_else() -> None:
-    fold = RecordFold()
-    lines = b"\xff\n" + start_line(1, 10.0) + b'{"event": "end"}\n{"event": "pause"}\n\n[]\n' + end_line(1, 12.0)
-    ended = [record for event, record in fold.feed("n", 5, lines) if event == "end"]
-    assert len(ended) == 1
-    assert fold.skipped == 4
-
-
-def test_a_start_with_a_wrong_value_is_skipped_with_its_end() -> None:
-    fold = RecordFold()
-    assert list(fold.feed("n", 5, start_line(1, float("nan")) + end_line(1, 12.0))) == []
-    assert fold.skipped == 2
-
-
-def test_an_unfinished_task_is_given_up_once() -> None:
-    fold = RecordFold()
-    list(fold.feed("n", 5, start_line(1, 10.0)))
-    assert [record.task_id for record in fold.give_up("n", 5)] == [1]
-    assert fold.give_up("n", 5) == []
 
 
 def test_a_killed_task_has_its_last_reading_and_its_highest() -> None:

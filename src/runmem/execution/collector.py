@@ -17,11 +17,11 @@ from typing import Any
 from runmem.events import DataLost, NodeSampled, ProfileReported, RecordLines, TaskMeasured, TaskRecord, TaskStarted
 from runmem.execution.observer import Observers
 from runmem.execution.spool_reader import SpoolNews, read_spool
-from runmem.execution.task_lines import TaskLines, in_order
 from runmem.formats.mprof import read_trace
 from runmem.store.layout import RunDirectory
 from runmem.store.records import killed, record_from_line, record_to_line
 from runmem.store.run import readings_of
+from runmem.store.task_lines import TaskLines, in_order
 from runmem.units import MIB, format_bytes
 
 __all__ = ["Collector", "Replicas"]

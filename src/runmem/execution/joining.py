@@ -6,8 +6,9 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import distributed
 
@@ -15,14 +16,22 @@ from runmem.execution.dask_private import shorten_intervals
 from runmem.execution.nanny import RunmemNanny
 from runmem.execution.remote_nodes import RemoteNodes
 from runmem.execution.worker import RunmemWorker, RunOnWorkers, stats_topic
+from runmem.settings import Settings
 from runmem.store.layout import Spool
-
-if TYPE_CHECKING:
-    from runmem.execution.run import Run
 
 __all__ = ["JoinedCluster", "join_cluster"]
 
 log = logging.getLogger(__name__)
+
+
+class Listener(Protocol):
+    """Who wants to know how long calls last and how many workers there are: the submitter."""
+
+    def told(self, name: str, calls: int, seconds: float, largest_bytes: int) -> None:
+        """Take what a worker tells; called in the client's event loop, which must not be held up."""
+
+    def workers_changed(self, workers: int) -> None:
+        """Take the number of workers."""
 
 
 class JoinedCluster(RemoteNodes):
@@ -34,18 +43,22 @@ class JoinedCluster(RemoteNodes):
         What workers could not measure or write: place to what is known of it.
     """
 
-    def __init__(self, client: distributed.Client, run: Run, plugins: list[Any]) -> None:
-        super().__init__(
-            client, run.run_id, run.settings.memory_interval_s if run.settings.python_memory_profile else None
-        )
+    def __init__(
+        self,
+        client: distributed.Client,
+        run: RunOnWorkers,
+        plugins: list[Any],
+        submitter: Callable[[], Listener | None],
+    ) -> None:
+        super().__init__(client, run.run_id, run.interval_s if run.measures else None)
         self._plugins = plugins
-        self._run = run
+        self._submitter = submitter
         self.losses: dict[str, str] = {}
 
     def workers_changed(self, workers: int) -> None:
         """Tell who bundles calls, and let new connections be as quick as the first."""
-        if self._run._submitter is not None:
-            self._run._submitter.workers_changed(workers)
+        if (submitter := self._submitter()) is not None:
+            submitter.workers_changed(workers)
         shorten_intervals(self._client)
 
     def leave(self) -> None:
@@ -59,35 +72,50 @@ class JoinedCluster(RemoteNodes):
                 log.warning("%s stays on the workers", plugin.name, exc_info=True)
 
 
-def join_cluster(client: distributed.Client, run: Run) -> JoinedCluster:
-    """Register the run with all workers that the cluster has and will have."""
+def join_cluster(
+    client: distributed.Client,
+    run_id: str,
+    app: str,
+    settings: Settings,
+    submitter: Callable[[], Listener | None],
+    prepare: tuple[str, ...] = (),
+    quiet: bool = False,
+) -> JoinedCluster:
+    """Register a run with all workers that the cluster has and will have.
+
+    Parameters
+    ----------
+    submitter : callable
+        Gives who sends calls, once there is one.
+    prepare, quiet
+        See `RunOnWorkers`.
+    """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     hosts = {worker["host"] for worker in workers}
-    settings = run.settings
-    on_workers = RunOnWorkers(
-        run_id=run.run_id,
-        app=run.app,
+    run = RunOnWorkers(
+        run_id=run_id,
+        app=app,
         host=socket.gethostname(),
-        spool=str(Spool.of_run(run.run_id).root),
+        spool=str(Spool.of_run(run_id).root),
         measures=settings.python_memory_profile,
         interval_s=settings.memory_interval_s,
         malloc_trim=settings.malloc_trim,
         import_paths=import_paths(),
         workers_a_node=max(1, len(workers) // max(1, len(hosts))),
-        prepare=run.prepare_workers,
-        quiet=run.quiet_workers,
+        prepare=prepare,
+        quiet=quiet,
     )
-    plugins = [RunmemNanny(run.run_id), RunmemWorker(on_workers)]
-    cluster = JoinedCluster(client, run, plugins)
+    plugins = [RunmemNanny(run_id), RunmemWorker(run)]
+    cluster = JoinedCluster(client, run, plugins, submitter)
 
     def told(event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
         if "lost" in message:
             cluster.losses[message["place"]] = message["lost"]
-        elif run._submitter is not None:
-            run._submitter.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
+        elif (listener := submitter()) is not None:
+            listener.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
 
-    client.subscribe_topic(stats_topic(run.run_id), told)  # first: a worker may fail to join, and say so
+    client.subscribe_topic(stats_topic(run_id), told)  # first: a worker may fail to join, and say so
     for plugin in plugins:
         client.register_plugin(plugin)
     return cluster

@@ -115,11 +115,6 @@ class Run:
         set_current_program(self.program)
         return self
 
-    @property
-    def quiet_workers(self) -> bool:
-        """Whether the workers, ours and on this terminal, keep their own log of failed tasks to themselves."""
-        return self._cluster.lazy and self.settings.log_level == "off"
-
     def _files_folder(self) -> Path:
         return self.directory.root / "files"
 
@@ -129,7 +124,11 @@ class Run:
             from runmem.execution import joining
 
             client = self._cluster.connect()
-            self._remote = joining.join_cluster(client, self)
+            # Workers of ours, on this terminal, keep their own log of failed tasks to themselves.
+            quiet = self._cluster.lazy and self.settings.log_level == "off"
+            self._remote = joining.join_cluster(
+                client, self.run_id, self.app, self.settings, lambda: self._submitter, self.prepare_workers, quiet
+            )
             self._connected = client, max(1, self._remote.workers())
             self.collector.add_remote(self._remote.read)
             self._write_provenance()

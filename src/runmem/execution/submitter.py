@@ -22,12 +22,12 @@ from runmem.errors import RunmemError, TaskKilledError
 from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.arguments import LargeArguments, Literal, Resolve, pack
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
-from runmem.execution.carried import uncarried
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
 from runmem.execution.functions import FunctionPacker
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import BundleFailed
+from runmem.execution.results import Results
 from runmem.execution.task_error import root_task
 from runmem.graph.call import Execution, TaskCall, Version
 
@@ -39,7 +39,6 @@ _GATHER_S = 0.004  # how long calls wait for company
 _POLL_S = 0.01
 _IDLE_POLL_S = 0.1
 _HOLD_S = 0.2
-_CACHED_BUNDLES = 16
 _ARGUMENT = "argument"
 
 
@@ -76,7 +75,7 @@ class DaskSubmitter:
         self._in_flight: Counter[str] = Counter()
         self._first_sent: dict[str, float] = {}
         self._unseen: dict[int, BaseException] = {}
-        self._cached: deque[Bundle] = deque()
+        self._results = Results()
         self._client: distributed.Client | None = None
         self._workers = 1
         self._broken: BaseException | None = None
@@ -127,17 +126,18 @@ class DaskSubmitter:
         while True:
             self._settle(executions)
             self._raise_first(executions)
-            bundles = list({id(b): b for e in executions if (b := self._bundle_to_fetch(e)) is not None}.values())
             try:
-                results = self._gather([bundle.future for bundle in bundles])
+                values = self._results.of(executions, self._client) if self._client is not None else {}
             except Exception:
                 # Lost between its end and here: Dask has run it again, and it ended otherwise this time.
                 if not self._note_again(executions):
                     raise
                 continue
             break
-        fetched = dict(zip(bundles, results, strict=True))
-        return [self._value(version, fetched) for version in versions]
+        return [
+            values[version.execution][version.output] if version.execution.outputs > 1 else values[version.execution]
+            for version in versions
+        ]
 
     def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
         """Wait until executions have ended; see `Submitter`."""
@@ -201,40 +201,6 @@ class DaskSubmitter:
             with self._client.as_current():
                 distributed.wait([bundle.future for bundle in sent.values()])
             self._poll(list(sent.values()))
-
-    def _gather(self, futures: list[Any]) -> list[Any]:
-        if self._client is None or not futures:
-            return []
-        return [uncarried(value) for value in self._client.gather(futures)]
-
-    def _bundle_to_fetch(self, execution: Execution) -> Bundle | None:
-        state = execution.state
-        if state.bundle.values is not None and state.position in state.bundle.values:
-            return None
-        bundle: Bundle = state.bundle
-        return bundle
-
-    def _value(self, version: Version, fetched: dict[Bundle, Any]) -> Any:
-        """Return one value; the others of its bundle are kept a while, because they are likely to be asked for next."""
-        execution = version.execution
-        state: Pending = execution.state
-        bundle = state.bundle
-        assert bundle is not None
-        if state.position is None:
-            value = fetched[bundle]
-        else:
-            if bundle in fetched and bundle.values is None:
-                bundle.values = dict(enumerate(fetched[bundle]))
-                self._cached.append(bundle)
-                if len(self._cached) > _CACHED_BUNDLES:
-                    self._cached.popleft().values = None
-            if bundle.values is not None and state.position in bundle.values:
-                value = bundle.values[state.position]
-                if execution.outputs == 1:  # handed over: the program may change it
-                    del bundle.values[state.position]
-            else:
-                value = fetched[bundle][state.position]
-        return value[version.output] if execution.outputs > 1 else value
 
     # --- the sending side ---------------------------------------------------------------------------------------------
 
@@ -343,29 +309,31 @@ class DaskSubmitter:
 
     def _poll(self, bundles: Sequence[Bundle]) -> None:
         """Take note of those of the bundles that have ended."""
+        ended = [bundle for bundle in bundles if bundle.future.status != "pending"]
+        # Asked for before the lock is taken: the answer comes through the client's event loop.
+        errors = {bundle: _error_of(bundle) for bundle in ended if bundle.future.status == "error"}
         with self._changed:
-            ended = [b for b in bundles if b in self._sent and b.future.status != "pending"]
-            for bundle in ended:
+            for bundle in [b for b in ended if b in self._sent and errors.get(b, b) is not None]:
                 del self._sent[bundle]
                 self._in_flight.subtract(e.name for e in bundle.executions if e.state.literal is None)
-                self._note(bundle)
+                self._note(bundle, errors.get(bundle))
                 bundle.executions = []
             if ended:
                 self._changed.notify_all()
 
     def _note_again(self, executions: Sequence[Execution]) -> bool:
         """Note the executions whose Dask task has failed after it had ended well; return whether there are any."""
-        failed = [e for e in executions if e.state.bundle is not None and e.state.bundle.future.status == "error"]
-        for execution in failed:
-            self._ended(execution, _own_error(execution, execution.state.bundle.future.exception()))
+        sent = [e for e in executions if e.state.bundle is not None and e.state.bundle.future.status == "error"]
+        failed = {execution: error for execution in sent if (error := _error_of(execution.state.bundle)) is not None}
+        for execution, error in failed.items():
+            self._ended(execution, _own_error(execution, error))
         return bool(failed)
 
-    def _note(self, bundle: Bundle) -> None:
-        if bundle.future.status == "finished":
+    def _note(self, bundle: Bundle, error: BaseException | None) -> None:
+        if error is None and bundle.future.status == "finished":
             for execution in bundle.executions:
                 self._ended(execution, None)
             return
-        error = bundle.future.exception() if bundle.future.status == "error" else None
         ours = bundle.key in (getattr(error, "key", None), getattr(error, "task", None))
         if isinstance(error, BundleFailed) and ours:
             for execution, (good, value) in zip(bundle.executions, error.outcomes, strict=True):
@@ -435,6 +403,15 @@ class DaskSubmitter:
             )
             error.task_id = None
         return error
+
+
+def _error_of(bundle: Bundle) -> BaseException | None:
+    """Return the error of a bundle's Dask task; None if Dask has taken it up again meanwhile."""
+    try:
+        error: BaseException | None = bundle.future.exception(timeout="5 s")
+    except TimeoutError:
+        return None
+    return error
 
 
 def dask_attempts() -> int:

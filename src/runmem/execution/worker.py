@@ -21,7 +21,6 @@ from distributed import WorkerPlugin
 from runmem.execution.dask_private import worker_memory_limit
 from runmem.execution.on_worker import worker_runs
 from runmem.execution.probe import PeakProbe, Probe
-from runmem.execution.task_lines import LineWriter
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof import func_line
 from runmem.formats.totals import total_at
@@ -32,6 +31,7 @@ from runmem.node.members import join, leave
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name
 from runmem.store.run import worker_series
+from runmem.store.task_lines import LineWriter
 
 __all__ = ["RunOnWorkers", "WorkerRun", "RunmemWorker", "stats_topic"]
 

@@ -15,7 +15,8 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.store.layout import RunDirectory
-from runmem.store.records import RecordFold, killed, record_from_line
+from runmem.store.records import killed, record_from_line
+from runmem.store.task_lines import TaskLines, in_order
 
 __all__ = ["RunData", "read_run", "newest_run", "write_provenance", "worker_series", "readings_of"]
 
@@ -136,21 +137,25 @@ def _records_of_replicas(
 ) -> list[TaskRecord]:
     """Return what the nodes' task lines tell beyond the `known` records: the master died before it wrote them."""
     seen = {(record.node, record.pid, record.task_id, record.start_s) for record in known}
-    fold = RecordFold()
+    lines = TaskLines()
     found: list[TaskRecord] = []
-    for path in sorted(run.replicas.glob("*/tasks-*.jsonl")):
-        match = _TASK_FILE.fullmatch(path.name)
-        if match is None:
-            continue
-        before = fold.skipped
-        ended = fold.feed(path.parent.name, int(match.group(1)), path.read_bytes())
-        found += [record for event, record in ended if event == "end"]
-        skipped[path.name] = skipped.get(path.name, 0) + fold.skipped - before
-    unfinished = fold.unfinished()
+    for node in sorted(path for path in run.replicas.iterdir() if path.is_dir()):
+        chunks = {}
+        for path in sorted(node.iterdir()):
+            if match := _TASK_FILE.fullmatch(path.name):
+                chunks[int(match[1])] = path.read_bytes()
+        before, ended = lines.skipped, []
+        for pid, data in in_order(chunks):
+            ended += lines.feed(node.name, pid, data)[1]
+        read = [record_from_line(line) for line in ended]
+        found += [record for record in read if record is not None]
+        place = f"{run.replicas.name}/{node.name}"
+        skipped[place] = skipped.get(place, 0) + lines.skipped - before + read.count(None)
+    unfinished = lines.give_up()
     if unfinished and not _still_running(provenance):
-        read = [read_trace(path) for path in traces]
+        readings = [read_trace(path) for path in traces]
         reason = "the process ended before the task did; the run's master did not live to say why"
-        unfinished = [killed(record, readings_of(read, record.pid), reason) for record in unfinished]
+        unfinished = [killed(record, readings_of(readings, record.pid), reason) for record in unfinished]
     return [r for r in found + unfinished if (r.node, r.pid, r.task_id, r.start_s) not in seen]
 
 

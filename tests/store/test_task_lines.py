@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
-from runmem.execution.task_lines import LineWriter, TaskLines, in_order
 from runmem.store.records import record_from_line
+from runmem.store.task_lines import LineWriter, TaskLines, in_order
 
 TASK = SimpleNamespace(module="app", name="work", file='/a "b"/app.py')
 NODE, PID = "n", 5
@@ -89,3 +89,18 @@ def test_attempts_are_numbered_as_they_happened_when_both_are_read_at_once() -> 
 def test_the_lines_of_workers_with_nothing_in_common_stay_in_one_piece() -> None:
     chunks = {1: start(1, 1.0) + end(1, 1.0, 2.0), 2: start(2, 0.5) + b"torn"}
     assert in_order(chunks) == list(chunks.items())
+
+
+def test_lines_may_come_in_any_portions_of_whole_lines() -> None:
+    written = [start(1, 10.0), start(2, 10.5), end(2, 10.5, 11.0), end(1, 10.0, 12.0)]
+    whole, portions = TaskLines(), TaskLines()
+    at_once = whole.feed(NODE, PID, b"".join(written))
+    fed = [portions.feed(NODE, PID, line) for line in written]
+    assert ([line for started, _ in fed for line in started], [line for _, ended in fed for line in ended]) == at_once
+
+
+def test_an_unfinished_task_is_given_up_once() -> None:
+    lines = TaskLines()
+    lines.feed(NODE, PID, start(1, 10.0))
+    assert [record.task_id for record in lines.give_up(NODE, PID)] == [1]
+    assert lines.give_up(NODE, PID) == []

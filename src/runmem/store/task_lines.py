@@ -1,7 +1,12 @@
-"""The lines that a worker writes about its tasks, and what the master reads from them without parsing them.
+"""The lines that a worker writes about its tasks, and what is read from them without parsing them.
 
-A line of a task that ended is its whole record, so the master copies it to ``tasks.jsonl`` as it is: what it must know
-meanwhile is which tasks run, and whether a task was tried before.
+Two lines a task, each written when it happens, so that a task whose process was killed has at least its first::
+
+    {"event": "start", "task_id": 17, "attempt": 1, "start_s": ..., "base_bytes": ..., "module": ..., "name": ..., ...}
+    {"event": "end", "task_id": 17, "attempt": 1, "start_s": ..., "end_s": ..., "peak_bytes": ..., ...}
+
+The line of a task that ended is its whole record, so the master copies it to ``tasks.jsonl`` as it is: what it must
+know meanwhile is which tasks run, and whether a task was tried before.
 """
 
 from __future__ import annotations
