@@ -11,7 +11,7 @@ from rich.console import Console
 
 from runmem.reports.summary import RunSummary
 from runmem.store.run import read_run
-from runmem.units import MIB
+from runmem.units import GIB, MIB
 
 
 def printed(summary: RunSummary, **console: object) -> str:
@@ -27,12 +27,12 @@ def test_the_summary_of_a_run_tells_tasks_nodes_and_files(write_run, record):
         ("count_words", 2, 200 * MIB),
         ("merge", 1, 70 * MIB),
     ]
-    assert [(row.node, row.peak_bytes) for row in summary.nodes] == [("master", 104 * MIB), ("n1", 170 * MIB)]
+    assert [(row.node, row.peak_bytes) for row in summary.nodes] == [("master", 104 * MIB), ("n1", 200 * MIB)]
     assert summary.nodes[1].worker_peak_bytes == 200 * MIB
     text = printed(summary)
     assert "wordcount_01: 3 task calls in 5.0 s, exit code 0" in text
     assert re.search(r"^count_words +2 +0 +200\.0 MiB +200\.0 MiB +150\.0 MiB$", text, re.M)
-    assert re.search(r"^n1 +170\.0 MiB +4\.0 s +1\.0 GiB +17 % +200\.0 MiB +512\.0 MiB +39 %$", text, re.M)
+    assert re.search(r"^n1 +>=200\.0 MiB +- +512\.0 MiB +39 % +200\.0 MiB +512\.0 MiB +39 %$", text, re.M)
     assert str(run.root) in text
 
 
@@ -109,7 +109,8 @@ def test_exact_peaks_are_said_to_be_exact(record):
 
 def test_executions_beyond_the_calls_are_said(record):
     text = printed(RunSummary.from_records([record(1, status="failed"), record(1, attempt=2), record(2)]))
-    assert "Peaks of 3 executions (1 again) are exact" in text
+    assert "Peaks of 3 executions are exact" in text
+    assert "1 ran again: a worker died that ran the call or held its result" in text
     assert "2 task calls" in text
 
 
@@ -148,8 +149,64 @@ def test_many_tasks_are_cut_to_the_highest_and_the_rest_is_counted(record):
     assert re.search(r"^task_1 ", out.getvalue(), re.M)
 
 
-def test_a_run_without_tasks_says_so():
-    assert "No task ran." in printed(RunSummary.from_records([]))
+def test_a_node_with_a_limit_below_its_memory_is_held_against_the_limit(write_run, record):
+    limited = {"memory_bytes": 24 * GIB, "limit_bytes": 680 * MIB, "limit_source": "cgroup v2 /sys/fs/cgroup/job"}
+    text = printed(RunSummary.from_run(read_run(write_run([record(1)], nodes={"n1": limited}).root)))
+    assert re.search(r"^Node +Peak +At +Allowed +Used ", text, re.M)
+    assert re.search(r"^n1 +>=170\.0 MiB +4\.0 s +680\.0 MiB +25 % ", text, re.M)
+    assert "  Allowed: 680.0 MiB by cgroup v2, of 24.0 GiB of memory\n" in text
+
+
+def test_a_node_without_a_lower_limit_is_held_against_its_memory(write_run, record):
+    run = write_run([record(1)], nodes={"n1": {"memory_bytes": GIB, "limit_bytes": GIB}})
+    text = printed(RunSummary.from_run(read_run(run.root)))
+    assert re.search(r"^Node +Peak +At +Memory +Used ", text, re.M)
+    assert "Allowed" not in text
+
+
+@pytest.mark.parametrize("method", ["hwm", "sampled"])
+def test_the_mark_of_sampled_values_is_explained_once(write_run, record, method):
+    text = printed(RunSummary.from_run(read_run(write_run([record(1, method=method)]).root)))
+    assert text.count(">= sampled: the highest of the readings, a lower bound") == 1
+
+
+def test_a_total_that_is_no_lower_bound_is_not_shown_as_one(write_run, record):
+    run = write_run([record(1)], node_lines=b"NOTE rss-sum: shared pages count repeatedly\n")
+    assert re.search(r"^n1 +~170\.0 MiB ", printed(RunSummary.from_run(read_run(run.root))), re.M)
+
+
+@pytest.mark.parametrize(
+    ("provenance", "words"),
+    [
+        ({"calls": 0, "ended_s": 1.0}, "No task ran."),
+        ({}, "No task is recorded."),
+        (
+            {"calls": 5000, "ended_s": 1.0, "settings": {"python_memory_profile": False}},
+            "5,000 task calls; memory was not measured (--python_memory_profile does).",
+        ),
+        (
+            {"calls": 5000, "ended_s": 1.0, "settings": {"python_memory_profile": True}},
+            "5,000 task calls; their records are lost (see Lost).",
+        ),
+        (
+            {"calls": 0, "settings": {"python_memory_profile": False}},
+            "Task calls are not counted; memory was not measured (--python_memory_profile does).",
+        ),
+    ],
+)
+def test_a_summary_without_tasks_says_why(provenance, words):
+    assert words in printed(RunSummary.from_records([], provenance=provenance)).splitlines()
+
+
+def test_calls_that_nobody_counted_are_not_given_as_none():
+    text = printed(RunSummary.from_records([], provenance={"settings": {"python_memory_profile": False}}))
+    assert text.startswith("run: no end is recorded")
+
+
+def test_a_run_without_records_says_under_lost_that_they_are():
+    provenance = {"calls": 1, "ended_s": 1.0, "settings": {"python_memory_profile": True}}
+    text = printed(RunSummary.from_records([], provenance=provenance))
+    assert text.index("see Lost") < text.index("Lost or unreadable") < text.index("no record of 1 task call")
 
 
 def test_the_summary_as_json_has_null_for_what_is_missing(write_run, record):

@@ -13,6 +13,7 @@ from runmem.store.layout import safe_name
 __all__ = ["MASTER", "NodeRow", "node_rows", "trace_owner"]
 
 MASTER = "master"
+_SUM_NOTE = "rss-sum"  # how the note begins of a trace whose totals are sums of resident set sizes
 
 
 @dataclass(frozen=True)
@@ -25,22 +26,29 @@ class NodeRow:
         Host name, or ``master``.
     trace : str or None
         File name of its trace.
-    peak_bytes, peak_time_s : int, float or None
-        Highest total in the trace, and when it was read, in seconds since the epoch.
+    peak_bytes : int or None
+        Highest total in the trace, or `worker_peak_bytes` where that is more; None without a trace.
+    peak_time_s : float or None
+        When that total was read, in seconds since the epoch; None where the peak is a worker's, whose time in its task
+        is not known.
     memory_bytes : int or None
         Memory of the host.
+    allowed_bytes : int or None
+        What the run's processes there may use together: the memory, or a limit of the node's cgroup or of Slurm that is
+        less.
     worker_peak_bytes, limit_bytes : int or None
         Highest resident set size of any one worker process, in the trace or in the task records, and the limit of one:
         as the task records have it, or else as the node stated it.
     limit_source : str or None
-        Where the limit comes from.
+        Where what the node allows comes from.
     notes : tuple of str
         What the trace's writer says of its values.
 
     Notes
     -----
     Limitation: the total is sampled, so a spike between two samples is not in it, though it is in the workers' peaks
-    where these were read as high-water marks.
+    where these were read as high-water marks. A node holds at least what one of its workers does: the greater
+    of the two is the better lower bound.
     """
 
     node: str
@@ -48,15 +56,21 @@ class NodeRow:
     peak_bytes: int | None = None
     peak_time_s: float | None = None
     memory_bytes: int | None = None
+    allowed_bytes: int | None = None
     worker_peak_bytes: int | None = None
     limit_bytes: int | None = None
     limit_source: str | None = None
     notes: tuple[str, ...] = ()
 
     @property
-    def memory_fraction(self) -> float | None:
-        """Peak of the total in parts of the host's memory."""
-        return _fraction(self.peak_bytes, self.memory_bytes)
+    def allowed_fraction(self) -> float | None:
+        """Peak of the total in parts of what the node allows."""
+        return _fraction(self.peak_bytes, self.allowed_bytes)
+
+    @property
+    def is_lower_bound(self) -> bool:
+        """Whether the true peak is at least `peak_bytes`; not where shared pages were counted repeatedly."""
+        return not any(note.startswith(_SUM_NOTE) for note in self.notes)
 
     @property
     def limit_fraction(self) -> float | None:
@@ -77,6 +91,7 @@ def node_rows(
     traces: Mapping[str, Trace],
     nodes: Mapping[str, Mapping[str, Any]],
     master_host: str | None = None,
+    master_is_limited: bool = False,
 ) -> list[NodeRow]:
     """Return a row for the master and one per node, in the order of their names.
 
@@ -88,6 +103,8 @@ def node_rows(
         Host name to ``memory_bytes``, ``limit_bytes``, ``limit_source``, as in a run's provenance.
     master_host : str or None
         Host of the master, whose memory the master's peak is compared with.
+    master_is_limited : bool
+        Whether the limit of that host, which its workers stated, is the master's too: they are its child processes.
     """
     highest: dict[str, int] = {}
     limits: dict[str, int] = {}
@@ -101,17 +118,23 @@ def node_rows(
         file, trace = by_node.get(node, (None, None))
         known = nodes.get(node, {})
         host = nodes.get(master_host or "", {}) if node == MASTER else known
+        host_limit = host.get("limit_bytes") if node != MASTER or master_is_limited else None
         series = [int(sizes.max()) for _, sizes in trace.children.values() if sizes.size] if trace else []
+        worker_peak = max([*series, highest.get(node, 0)])
+        peak_bytes, peak_time_s = (trace.peak_bytes, trace.peak_time_s) if trace else (None, None)
+        if peak_bytes is not None and worker_peak > peak_bytes:
+            peak_bytes, peak_time_s = worker_peak, None
         rows.append(
             NodeRow(
                 node=node,
                 trace=file,
-                peak_bytes=trace.peak_bytes if trace else None,
-                peak_time_s=trace.peak_time_s if trace else None,
+                peak_bytes=peak_bytes,
+                peak_time_s=peak_time_s,
                 memory_bytes=_size(host.get("memory_bytes")),
-                worker_peak_bytes=max([*series, highest.get(node, 0)]) or None,
+                allowed_bytes=_least(_size(host.get("memory_bytes")), _size(host_limit)),
+                worker_peak_bytes=worker_peak or None,
                 limit_bytes=_size(limits.get(node)) or _size(known.get("limit_bytes")),
-                limit_source=known.get("limit_source") or None,
+                limit_source=host.get("limit_source") or None,
                 notes=tuple(trace.notes) if trace else (),
             )
         )
@@ -120,6 +143,10 @@ def node_rows(
 
 def _size(value: object) -> int | None:
     return int(value) if isinstance(value, (int, float)) and value > 0 else None
+
+
+def _least(*sizes: int | None) -> int | None:
+    return min((size for size in sizes if size is not None), default=None)
 
 
 def _fraction(part: int | None, whole: int | None) -> float | None:

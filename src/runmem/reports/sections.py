@@ -13,7 +13,9 @@ from runmem.units import format_bytes
 
 __all__ = [
     "Line",
+    "calls_counted",
     "headline",
+    "without_tasks",
     "task_table",
     "how_line",
     "node_table",
@@ -57,11 +59,16 @@ def headline(
 ) -> list[Line]:
     """Say in one line what ran, for how long, and how it ended; without `called` the calls of the records count."""
     calls = sum(row.calls for row in tasks) if called is None else called
-    parts = [f"{calls} task call{'' if calls == 1 else 's'}"]
+    ran = [calls_counted(calls)] if calls or called is not None else []
     if elapsed_s is not None:
-        parts.append(f"in {seconds(elapsed_s)}")
-    text = f"{printable(title)}: {' '.join(parts)}, {_ending(exit_code)}"
+        ran.append(f"in {seconds(elapsed_s)}")
+    text = f"{printable(title)}: {', '.join([' '.join(ran), _ending(exit_code)] if ran else [_ending(exit_code)])}"
     return [(text, "bold" if exit_code == 0 else "bold red")]
+
+
+def calls_counted(count: int) -> str:
+    """Return a number of task calls in words."""
+    return f"{count:,} task call{'' if count == 1 else 's'}"
 
 
 def _ending(exit_code: int | None) -> str:
@@ -73,10 +80,26 @@ def _ending(exit_code: int | None) -> str:
         return f"exit code {exit_code}"
 
 
+def without_tasks(called: int | None, is_measured: bool | None) -> list[Line]:
+    """Say why there is no task to list.
+
+    Parameters
+    ----------
+    called : int or None
+        Task calls of the program; None where no end of it is recorded.
+    is_measured : bool or None
+        Whether the run was to measure memory; None if that is not known.
+    """
+    if called == 0 or (called is None and is_measured is not False):
+        return [("No task ran." if called == 0 else "No task is recorded.", "")]
+    calls = "Task calls are not counted" if called is None else calls_counted(called)
+    if is_measured is False:
+        return [(f"{calls}; memory was not measured (--python_memory_profile does).", "")]
+    return [(f"{calls}; their records are lost (see Lost).", "yellow")]
+
+
 def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None = None) -> list[Line]:
     """Return a table with a row per task; the columns ``Killed`` and ``Node`` only where they say something."""
-    if not rows:
-        return [("No task ran.", "")]
     shown = rows[:most_rows]
     several_nodes = len({row.max_node for row in rows if row.max_node}) > 1
     columns: list[tuple[Column, Callable[[TaskRow], str]]] = [
@@ -111,23 +134,30 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
     kinds = ("exact", "sampled", "shared", "unclear", "missing")
     counts = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
     executions, calls = sum(row.executions for row in rows), sum(row.calls for row in rows)
-    again = f" of {executions} executions ({executions - calls} again)" if executions > calls else ""
+    of_all = f" of {executions:,} executions" if executions > calls else ""
+    again = [(f"  {executions - calls:,} ran again: a worker died that ran the call or held its result", "dim")]
+    again = again if executions > calls else []
     if counts["exact"] == executions:
-        return [(f"Peaks{again} are exact: the kernel's high-water mark of each task.", "dim")]
+        return [(f"Peaks{of_all} are exact: the kernel's high-water mark of each task.", "dim"), *again]
     text = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
-    found = [(f"Peaks{again}: {text}.", ""), *((_MEANING[kind], "dim") for kind in _MEANING if counts[kind])]
+    found = [(f"Peaks{of_all}: {text}.", ""), *again]
+    found += [(_MEANING[kind], "dim") for kind in _MEANING if counts[kind]]
     return found + [(f"  missing: {printable(reason)}", "dim") for reason in reasons]
 
 
 def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | None) -> list[Line]:
-    """Return a table with a row per node: its peak, when, in parts of its memory, and its highest worker."""
+    """Return a table with a row per node: its peak, when, in parts of what it may use, and its highest worker.
+
+    The column of what it may use is called ``Memory``, or ``Allowed`` where a limit of a node is less than its memory.
+    """
     if not rows:
         return []
+    limits = _limits(rows)
     columns = [
         Column("Node", flexible=True),
         Column("Peak", right=True),
         Column("At", right=True),
-        Column("Memory", right=True),
+        Column("Allowed" if limits else "Memory", right=True),
         Column("Used", right=True),
         Column("Top worker", right=True),
         Column("Limit", right=True),
@@ -136,10 +166,10 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
     cells = [
         [
             row.node,
-            format_bytes(row.peak_bytes),
+            _node_peak(row),
             _after(row.peak_time_s, started_s),
-            format_bytes(row.memory_bytes),
-            _percent(row.memory_fraction),
+            format_bytes(row.allowed_bytes),
+            _percent(row.allowed_fraction),
             format_bytes(row.worker_peak_bytes),
             format_bytes(row.limit_bytes),
             _percent(row.limit_fraction),
@@ -148,7 +178,27 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
     ]
     head, *lines = lay_out(columns, cells, width)
     found = [(head, "bold")] + [(line, _fill_style(row)) for row, line in zip(rows, lines, strict=True)]
+    if any(row.peak_bytes is not None and row.is_lower_bound for row in rows):
+        found.append((_MEANING["sampled"], "dim"))
+    found += [(f"  {limit}", "dim") for limit in limits]
     return found + [(f"  {row.node}: {printable(note)}", "dim") for row in rows for note in row.notes]
+
+
+def _node_peak(row: NodeRow) -> str:
+    if row.peak_bytes is None:
+        return "-"
+    return _BOUND["sampled" if row.is_lower_bound else "unclear"] + format_bytes(row.peak_bytes)
+
+
+def _limits(rows: Sequence[NodeRow]) -> list[str]:
+    """Say what limits nodes to less than their memory, each limit once: the nodes of a job mostly have the same."""
+    found: dict[str, None] = {}
+    for row in rows:
+        if row.allowed_bytes is not None and row.memory_bytes is not None and row.allowed_bytes < row.memory_bytes:
+            source = printable((row.limit_source or "a limit").split(" /")[0])  # without the folder of a cgroup
+            allowed, memory = format_bytes(row.allowed_bytes), format_bytes(row.memory_bytes)
+            found[f"Allowed: {allowed} by {source}, of {memory} of memory"] = None
+    return list(found)
 
 
 def _after(time_s: float | None, started_s: float | None) -> str:
@@ -162,7 +212,7 @@ def _percent(fraction: float | None) -> str:
 
 
 def _fill_style(row: NodeRow) -> str:
-    fullest = max(row.memory_fraction or 0.0, row.limit_fraction or 0.0)
+    fullest = max(row.allowed_fraction or 0.0, row.limit_fraction or 0.0)
     return "bold red" if fullest >= _NEARLY_FULL else "yellow" if fullest >= _FILLING else ""
 
 

@@ -53,6 +53,10 @@ class RunSummary:
     started_s, ended_s : float or None
         Seconds since the epoch.
     exit_code : int or None
+    calls : int or None
+        Task calls of the program; None where no end of it is recorded.
+    is_measured : bool or None
+        Whether the run was to measure memory; None if that is not known.
     """
 
     title: str
@@ -69,6 +73,7 @@ class RunSummary:
     ended_s: float | None = None
     exit_code: int | None = None
     calls: int | None = None
+    is_measured: bool | None = None
 
     @classmethod
     def from_run(cls, run: RunData) -> RunSummary:
@@ -115,12 +120,14 @@ class RunSummary:
             `directory`, `trace_files`, `profile_count`.
         """
         records, traces, known = list(records), dict(traces or {}), dict(provenance or {})
-        nodes = known.get("nodes")
+        nodes, settings = known.get("nodes"), known.get("settings")
+        measured = settings.get("python_memory_profile") if isinstance(settings, dict) else None
+        nodes = nodes if isinstance(nodes, dict) else {}
         reasons = Counter(r.reason or "no reason is recorded" for r in records if r.peak_bytes is None)
         return cls(
             title=title,
             tasks=task_rows(records),
-            nodes=node_rows(records, traces, nodes if isinstance(nodes, dict) else {}, known.get("host")),
+            nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
             lost=[*_lost(traces, known.get("lost")), *lost],
             skipped={**(skipped or {}), **{file: trace.skipped for file, trace in traces.items() if trace.skipped}},
@@ -129,6 +136,7 @@ class RunSummary:
             ended_s=_number(known.get("ended_s")),
             exit_code=code if isinstance(code := known.get("exit_code"), int) else None,
             calls=calls if isinstance(calls := known.get("calls"), int) and known.get("ended_s") else None,
+            is_measured=measured if isinstance(measured, bool) else None,
             **files,
         )
 
@@ -155,12 +163,16 @@ class RunSummary:
     def _lines(self, width: int | None, most_rows: int | None) -> list[sections.Line]:
         elapsed_s = None if self.started_s is None or self.ended_s is None else self.ended_s - self.started_s
         blank: sections.Line = ("", "")
-        nodes = sections.node_table(self.nodes, self.started_s, width)
+        tasks = sections.without_tasks(self.calls, self.is_measured)
+        if self.tasks:
+            tasks = sections.task_table(self.tasks, width, most_rows)
+        tasks += sections.how_line(self.tasks, self.missing_reasons)
+        # A mark that the tasks have explained is not explained again.
+        nodes = [line for line in sections.node_table(self.nodes, self.started_s, width) if line not in tasks]
         return [
             *sections.headline(self.title, elapsed_s, self.exit_code, self.tasks, self.calls),
             blank,
-            *sections.task_table(self.tasks, width, most_rows),
-            *sections.how_line(self.tasks, self.missing_reasons),
+            *tasks,
             *([blank, *nodes] if nodes else []),
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
             *sections.section("Lost or unreadable", self._loss_lines()),
@@ -169,8 +181,11 @@ class RunSummary:
         ]
 
     def _loss_lines(self) -> list[sections.Line]:
+        missing = []
+        if self.calls and not self.tasks and self.is_measured is not False:
+            missing = [f"tasks.jsonl: no record of {sections.calls_counted(self.calls)}"]
         skipped = [f"{file}: {sections.lines_skipped(count)}" for file, count in self.skipped.items()]
-        return [(f"  {printable(text)}", "yellow") for text in [*self.lost, *skipped]]
+        return [(f"  {printable(text)}", "yellow") for text in [*self.lost, *missing, *skipped]]
 
     def _file_lines(self) -> list[sections.Line]:
         found = [f"trace     {_near(path)}" for path in self.trace_files]

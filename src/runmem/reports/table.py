@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ["Column", "lay_out", "printable"]
 
 _GAP = "  "
-_LEAST_WIDTH = 8
+_LEAST_WIDTH = 6
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ def lay_out(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     ----------
     width : int or None
         Characters that a line may have, None for as many as it takes. Flexible columns are shortened, the widest first,
-        though never below eight characters: a line may still be longer than `width` then.
+        though never below six characters: a line may still be longer than `width` then.
     """
     cells = [[column.title for column in columns], *([printable(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
