@@ -75,7 +75,7 @@ def test_the_variable_of_pycompss_gives_way_to_that_of_runmem():
         ("workers", "inf", "a whole number"),
         ("workers", [2], "a whole number"),
         ("worker_memory_bytes", "lots", "write a number and a unit"),
-        ("worker_memory_bytes", "1MiB", "at least 32MiB"),
+        ("worker_memory_bytes", "1MiB", "at least 100MiB"),
         ("worker_memory_bytes", float("inf"), "infinity"),
         ("scheduler", "somewhere", "an address such as tcp://"),
         ("log_level", "loud", "one of off, info, debug"),

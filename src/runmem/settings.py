@@ -53,8 +53,8 @@ def _count(value: Any) -> int:
 
 def _memory(value: Any) -> int:
     size = parse_bytes(value)
-    if size < 32 * 1024**2:
-        raise ValueError("a worker needs at least 32MiB")
+    if size < 100 * 1024**2:
+        raise ValueError("a worker takes some 65MiB before its first task: give it at least 100MiB")
     return size
 
 

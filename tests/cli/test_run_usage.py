@@ -42,7 +42,7 @@ def refused(capsys, *arguments: str) -> str:
         ("--workers", "0", "1 or more"),
         ("--workers", "-1", "1 or more"),
         ("--worker_memory", "lots", "500MiB or 2GiB"),
-        ("--worker_memory", "1MiB", "at least 32MiB"),
+        ("--worker_memory", "1MiB", "at least 100MiB"),
         ("--scheduler", "nonsense", "tcp://10.0.0.5:8786"),
         ("--log_level", "loud", "debug"),
     ],

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pickle
 import threading
 from typing import Any
 
@@ -25,18 +26,22 @@ class Cluster:
 
     def __init__(self) -> None:
         self.sent: dict[Version, Literal] = {}
-        self.large = LargeArguments(self.send, keep=2)
+        self.large = LargeArguments(self.send, keep_bytes=2_000_000)
 
     def send(self, literal: Literal) -> Version:
         version = Version(Execution(0, "argument", 1), 0)
         self.sent[version] = literal
         return version
 
+    def arrived(self, version: Version) -> Any:
+        """Return what a worker loads; a literal is loaded once, so each worker has its own."""
+        return pickle.loads(pickle.dumps(self.sent[version], protocol=5)).load()
+
     def carry(self, values: dict[Version, Any], *args: Any, resolve: Any = None, **kwargs: Any) -> Any:
         """Pack a call and unpack it as a worker does, given the values of the versions in it."""
         call = TaskCall(Execution(1, "consume", 1), consume, args, kwargs, 1)
         body = pack(call, resolve, self.large)
-        inputs = [values[v] if v in values else self.sent[v].load() for v in body.inputs]
+        inputs = [values[v] if v in values else self.arrived(v) for v in body.inputs]
         return unpack(body.data, inputs, body.places)
 
 

@@ -73,7 +73,7 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
     view = terminal_view(sys.stderr)
     with terminable():
         name = script.path.absolute().stem  # of `.`, too
-        run = Run(settings, name, sys.argv, [view], ["runmem.pycompss.install:install"]).start()
+        run = Run(settings, name, sys.argv, [view], ["runmem.pycompss.install:install"], script.import_folder).start()
         try:
             exit_code, unseen = _execute(run, script, arguments)
         finally:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -72,6 +75,7 @@ class EmbeddedCluster(Cluster):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._cluster: Any = None
+        self._folder: str | None = None
         self._client: Any = None
         self.workers = worker_count(settings)
         limit = memory_limit()
@@ -91,8 +95,14 @@ class EmbeddedCluster(Cluster):
 
         try:
             # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
-            profiles = not self.settings.python_memory_profile
-            with dask.config.set({"distributed.worker.profile.enabled": profiles}):
+            # A daemonic process may have no children, and a task may want some; workers end with us in any case.
+            own = {
+                "distributed.worker.profile.enabled": not self.settings.python_memory_profile,
+                "distributed.worker.daemon": False,
+            }
+            self._folder = tempfile.mkdtemp(prefix="runmem-dask-")  # Dask's default is a name that anybody can take
+            path = list(sys.path)
+            with dask.config.set(own):
                 self._cluster = distributed.LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=1,
@@ -101,8 +111,10 @@ class EmbeddedCluster(Cluster):
                     dashboard_address="127.0.0.1:0",
                     memory_limit=self.worker_memory_bytes,
                     env=self._environment,
+                    local_directory=self._folder,
                     silence_logs=logging.CRITICAL,
                 )
+            sys.path[:] = path  # Dask adds the folder, and the program would import from there
             self._client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:
             self.close()
@@ -124,3 +136,6 @@ class EmbeddedCluster(Cluster):
             if part is not None:
                 part.close()
         self._client = self._cluster = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None

@@ -12,12 +12,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import cloudpickle
 import xxhash
 
 from runmem.errors import ArgumentError
-from runmem.graph.call import TaskCall, Version
+from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
 
 __all__ = ["Body", "Literal", "pack", "unpack", "LargeArguments", "private_copy"]
@@ -73,9 +74,10 @@ class Literal:
         self.buffers = [Buffer(buffer) for buffer in buffers]
 
     def load(self) -> Any:
-        """Return the value, which may be changed without changing what it was loaded from."""
-        buffers = [memoryview(buffer.data) for buffer in self.buffers]
-        return pickle.loads(self.data, buffers=[bytearray(view) if view.readonly else view for view in buffers])
+        """Return the value, once: what it was packed in is let go, so that a worker does not hold it twice."""
+        views = [memoryview(buffer.data) for buffer in self.buffers]
+        data, self.data, self.buffers = self.data, b"", []
+        return pickle.loads(data, buffers=[bytearray(view) if view.readonly else view for view in views])
 
 
 class LargeArguments:
@@ -85,14 +87,15 @@ class LargeArguments:
     ----------
     send : callable
         Takes a `Literal`; returns the version that stands for the value on the cluster.
-    keep : int
-        How many are kept for calls to come; those that waiting calls refer to live on anyway.
+    keep_bytes : int
+        How much is kept for calls to come. What waiting calls refer to lives on anyway, and is found again.
     """
 
-    def __init__(self, send: Callable[[Literal], Version], keep: int = 8) -> None:
+    def __init__(self, send: Callable[[Literal], Version], keep_bytes: int = 64 * 1024**2) -> None:
         self._send = send
-        self._keep = keep
-        self._known: OrderedDict[str, Version] = OrderedDict()
+        self._keep_bytes = keep_bytes
+        self._kept: OrderedDict[str, tuple[int, Version]] = OrderedDict()
+        self._alive: WeakValueDictionary[str, Execution] = WeakValueDictionary()
 
     def version(self, data: bytes, buffers: Sequence[pickle.PickleBuffer]) -> Version:
         """Return the version of the value with this pickle and these out-of-band buffers; they are copied if needed."""
@@ -100,10 +103,17 @@ class LargeArguments:
         for buffer in buffers:
             content.update(buffer.raw())
         digest = content.hexdigest()
-        version = self._known.pop(digest, None) or self._send(Literal(data, [bytes(b.raw()) for b in buffers]))
-        self._known[digest] = version
-        if len(self._known) > self._keep:
-            self._known.popitem(last=False)
+        execution = self._alive.get(digest)
+        if execution is not None:
+            version = Version(execution, 0)
+        else:
+            version = self._send(Literal(data, [bytes(b.raw()) for b in buffers]))
+            self._alive[digest] = version.execution
+        size = len(data) + sum(buffer.raw().nbytes for buffer in buffers)
+        self._kept.pop(digest, None)
+        self._kept[digest] = size, version
+        while sum(kept for kept, _ in self._kept.values()) > self._keep_bytes:
+            self._kept.popitem(last=False)
         return version
 
 
@@ -184,43 +194,43 @@ def pack(call: TaskCall, resolve: Resolve, large: LargeArguments) -> Body:
         kind = type(value)
         if kind is Version:
             places[place] = inputs.refer(value)
-        elif kind not in _PLAIN or (kind in (str, bytes) and len(value) > LARGE_BYTES):
-            large_one = _large_version(value, resolve, large, call, place) if _may_be_large(value) else None
-            if large_one is not None:
-                places[place] = inputs.refer(large_one)
-            else:
-                plain = False
-    for place in places:
-        values[place] = None
+            values[place] = None
+        else:
+            plain = plain and kind in _PLAIN and not (kind in (str, bytes) and len(value) > LARGE_BYTES)
+    if not plain and _size(values, resolve, call) > LARGE_BYTES:
+        for place, value in values.items():
+            if (version := _large_version(value, resolve, large, call, place)) is not None:
+                places[place] = inputs.refer(version)
+                values[place] = None
     args = [values[position] for position in range(len(call.args))]
     kwargs = {name: values[name] for name in call.kwargs}
+    if plain:
+        return Body(pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL), inputs.versions, places)
+    return Body(_pickled((args, kwargs), resolve, inputs), inputs.versions, places)
+
+
+def _size(values: dict[int | str, Any], resolve: Resolve, call: TaskCall) -> int:
+    """Return the size in bytes that the arguments have when they are packed; nothing large is copied to know it."""
+    inputs = _Inputs()
+    buffers: list[pickle.PickleBuffer] = []
     try:
-        if plain:
-            data = pickle.dumps((args, kwargs), pickle.HIGHEST_PROTOCOL)
-        else:
-            data = _pickled((args, kwargs), resolve, inputs)
+        data = _pickled(list(values.values()), resolve, inputs, buffers)
     except Exception:
         for place, value in values.items():
             _dumps(value, resolve, inputs, call, place)  # raises for the one that is to blame
         raise
-    return Body(data, inputs.versions, places)
-
-
-def _may_be_large(value: Any) -> bool:
-    size = getattr(value, "nbytes", None)
-    if size is None and type(value) in (str, bytes, bytearray):
-        size = len(value)
-    return isinstance(size, int) and size > LARGE_BYTES
+    return len(data) + sum(buffer.raw().nbytes for buffer in buffers)
 
 
 def _large_version(
     value: Any, resolve: Resolve, large: LargeArguments, call: TaskCall, place: int | str
 ) -> Version | None:
-    """Return the version of a large argument; None if it refers to results of tasks, and so is no plain value."""
+    """Return the version of a large argument; None if it is small, or refers to results of tasks."""
     inside = _Inputs()
     buffers: list[pickle.PickleBuffer] = []
     data = _dumps(value, resolve, inside, call, place, buffers)
-    return None if inside.versions else large.version(data, buffers)
+    size = len(data) + sum(buffer.raw().nbytes for buffer in buffers)
+    return None if inside.versions or size <= LARGE_BYTES else large.version(data, buffers)
 
 
 def _pickled(value: Any, resolve: Resolve, inputs: _Inputs, buffers: Buffers = None) -> bytes:

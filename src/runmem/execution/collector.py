@@ -30,6 +30,7 @@ INTERVAL_S = 0.4
 _BACKLOG_BYTES = 64 * MIB
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
+_BUDGET = re.compile(r"used more than (\d+) % of its memory limit")  # as `nanny.cause_of` says it
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
 RemoteReader = Callable[[dict[str, dict[str, int]]], Iterator[tuple[str, SpoolNews | str]]]
@@ -61,27 +62,27 @@ class Replicas:
         waiting = self._backlog.pop(path, [])
         self._kept -= sum(len(kept) for _, kept in waiting)
         for start, piece in [*waiting, (offset, data)]:
-            if not self._put(path, start, piece):
-                self._keep(path, start, piece)
+            if (written := self._put(path, start, piece)) < len(piece):
+                self._keep(path, start + written, piece[written:])
         if file.endswith(".dat"):
             self._link(path)
 
-    def _put(self, path: Path, offset: int, data: bytes) -> bool:
+    def _put(self, path: Path, offset: int, data: bytes) -> int:
+        """Write what can be written of `data` at `offset`; return how many bytes that is."""
+        written = 0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError:
-            return False
+            return 0
         try:
-            view = memoryview(data)
-            while view:
-                written = os.pwrite(fd, view, offset)
-                offset, view = offset + written, view[written:]
-            return True
+            while written < len(data):
+                written += os.pwrite(fd, memoryview(data)[written:], offset + written)
         except OSError:
-            return False
+            pass  # a full disk: tried again with the next lines
         finally:
             os.close(fd)
+        return written
 
     def _keep(self, path: Path, offset: int, data: bytes) -> None:
         if self._kept + len(data) > _BACKLOG_BYTES:
@@ -106,10 +107,11 @@ class Replicas:
     def finish(self) -> list[DataLost]:
         """Write what is left, cut torn ends, bring the traces to their folder; return what was lost."""
         for path, waiting in list(self._backlog.items()):
-            left = [piece for piece in waiting if not self._put(path, *piece)]
+            left = [(offset + done, len(data) - done) for offset, data in waiting
+                    if (done := self._put(path, offset, data)) < len(data)]  # fmt: skip
             if left:
-                self.lost[path] = self.lost.get(path, 0) + sum(len(data) for _, data in left)
-                _cut_torn_end(path, min(offset for offset, _ in left))
+                self.lost[path] = self.lost.get(path, 0) + sum(size for _, size in left)
+                _cut_torn_end(path, min(end for end, _ in left))
         lost = [
             DataLost(str(path), f"{size} bytes could not be written (disk full?)") for path, size in self.lost.items()
         ]
@@ -300,7 +302,9 @@ class Collector:
             return
         traces = [read_trace(path) for path in self._run.traces.glob("*.dat")]
         for record in unfinished:
-            done = killed(record, readings_of(traces, record.pid), reason)
+            budget = _BUDGET.search(reason)
+            at_least = int(record.limit_bytes * int(budget[1]) / 100) if budget and record.limit_bytes else None
+            done = killed(record, readings_of(traces, record.pid), reason, at_least)
             self._kills[record.task_id] = _describe(done)
             self._observers.tell("records_written", RecordLines(record_to_line(done), 1))
             self._observers.tell("task_measured", TaskMeasured(done))
@@ -317,7 +321,7 @@ class Collector:
         if self._thread.is_alive():
             self._thread.join()
         self.collect(last=True)
-        unfinished = self._tasks.give_up()
+        unfinished = self._tasks.give_up(also_repeated=False)
         if all_ended:
             for record in unfinished:
                 line = record_to_line(replace(record, reason="the task ended, and the line that says how was lost"))

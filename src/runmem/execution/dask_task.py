@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from runmem.execution.arguments import LARGE_BYTES, Buffer
 from runmem.execution.bundle import Bundle, Pending
 from runmem.execution.on_worker import PackedCall, load_literal, run_bundle
 from runmem.graph.call import Version
@@ -39,7 +40,8 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., Any], Sequence
                 execution.task_id, function, state.data, state.places, sources, state.returns, state.writes, state.files
             )
         )
-    packed = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)
+    data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)
+    packed = Buffer(data) if len(data) > LARGE_BYTES else data
     return run_bundle, (run_id, bundle.key, tuple(functions), packed), list(keys)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dis
 import pickle
 import re
+import sys
 import types
 from collections.abc import Callable
 from enum import Enum
@@ -40,6 +41,7 @@ class _References:
         self.can_change = False
         self._globals: list[tuple[dict[str, Any], str, Any]] = []
         self._cells: list[tuple[types.CellType, Any]] = []
+        self._classes: list[tuple[type, dict[str, Any]]] = []
         self._seen: set[int] = set()
         self._visit(function)
 
@@ -49,6 +51,10 @@ class _References:
             return False
         for names, name, value in self._globals:
             if names.get(name, _MISSING) is not value:
+                return False
+        for cls, attributes in self._classes:
+            now = vars(cls)
+            if len(now) != len(attributes) or any(now.get(n, _MISSING) is not v for n, v in attributes.items()):
                 return False
         return all(_contents(cell) is value for cell, value in self._cells)
 
@@ -61,6 +67,8 @@ class _References:
         if isinstance(item, types.FunctionType):
             if item.__module__ == "__main__" or "<locals>" in item.__qualname__:  # others travel by reference
                 self._visit_function(item)
+        elif isinstance(item, type) and (item.__module__ == "__main__" or "<locals>" in item.__qualname__):
+            self._classes.append((item, dict(vars(item))))  # travels by value, with its attributes
         elif isinstance(item, (tuple, frozenset)):
             for part in item:
                 self._visit(part)
@@ -137,4 +145,18 @@ class FunctionPacker:
 def load_function(data: bytes) -> tuple[TaskFunction, Callable[..., Any]]:
     """Return the task that `FunctionPacker` packed, and its function."""
     task = pickle.loads(data)
+    if task.__module__ == "__main__":
+        _show_in_main(task)
     return task, task.function
+
+
+def _show_in_main(task: TaskFunction) -> None:
+    """Let a task of the program, and what it refers to, be found in this process's ``__main__`` as in the program's.
+
+    So that plain `pickle` works inside the task, and with it a `multiprocessing.Pool` that it makes.
+    """
+    main = vars(sys.modules["__main__"])
+    names = getattr(task.function, "__globals__", {})
+    main.update({name: value for name, value in names.items() if not name.startswith("__")})
+    if "." not in task.__qualname__:
+        main[task.__qualname__] = task

@@ -68,8 +68,8 @@ class JoinedCluster(RemoteNodes):
         for plugin in self._plugins:
             try:
                 self._client.unregister_worker_plugin(plugin.name, nanny=isinstance(plugin, RunmemNanny))
-            except Exception:
-                log.warning("%s stays on the workers", plugin.name, exc_info=True)
+            except Exception as error:  # the workers are gone, or are other ones by now
+                log.info("%s stays on the workers: %s", plugin.name, error)
 
 
 def join_cluster(
@@ -80,6 +80,7 @@ def join_cluster(
     submitter: Callable[[], Listener | None],
     prepare: tuple[str, ...] = (),
     quiet: bool = False,
+    import_folder: str | None = None,
 ) -> JoinedCluster:
     """Register a run with all workers that the cluster has and will have.
 
@@ -89,6 +90,8 @@ def join_cluster(
         Gives who sends calls, once there is one.
     prepare, quiet
         See `RunOnWorkers`.
+    import_folder : str, optional
+        Folder of the program, if it is not in `sys.path` yet.
     """
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     hosts = {worker["host"] for worker in workers}
@@ -100,7 +103,7 @@ def join_cluster(
         measures=settings.python_memory_profile,
         interval_s=settings.memory_interval_s,
         malloc_trim=settings.malloc_trim,
-        import_paths=import_paths(),
+        import_paths=tuple(dict.fromkeys([*([import_folder] if import_folder else []), *import_paths()])),
         workers_a_node=max(1, len(workers) // max(1, len(hosts))),
         prepare=prepare,
         quiet=quiet,

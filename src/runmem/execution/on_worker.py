@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError
-from runmem.execution.arguments import Literal, private_copy, unpack
+from runmem.execution.arguments import Buffer, Literal, private_copy, unpack
 from runmem.execution.carried import carried, uncarried
 from runmem.execution.functions import load_function
 from runmem.execution.task_error import PackedError, RemoteError, set_root_task
@@ -71,7 +71,7 @@ def load_literal(literal: Literal) -> Any:
     return carried(literal.load())
 
 
-def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes, *dependencies: Any) -> Any:
+def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes | Buffer, *dependencies: Any) -> Any:
     """Run the calls of a bundle one after the other and return their results.
 
     Returns
@@ -85,7 +85,7 @@ def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes,
     BundleFailed
         If some calls raised.
     """
-    calls: list[PackedCall] = pickle.loads(packed)
+    calls: list[PackedCall] = pickle.loads(packed.data if isinstance(packed, Buffer) else packed)
     run = worker_runs.get(run_id)
     try:
         return carried(_run_calls(run, key, calls, functions, [uncarried(value) for value in dependencies]))
@@ -116,13 +116,16 @@ def _run_call(
     if run is not None:
         run.began(call.task_id)
     started = time.perf_counter()
+    failure: BaseException | None = None
     try:
         if run is None or not run.measures:
             result = _invoke(call, task, function, inputs)
         else:
             result = run.measured(call.task_id, task, lambda: _invoke(call, task, function, inputs))
     except BaseException as error:
-        _raise(error, call, task, inputs)
+        failure = error
+    if failure is not None:  # not while it is handled: an exception made here would keep its frames, and their memory
+        _raise(failure, call, task, inputs)
     if run is not None:
         run.ended(task.name, time.perf_counter() - started, result)
     return result

@@ -50,6 +50,8 @@ class Run:
         Told of all that happens, beside those that write the run directory.
     prepare_workers : sequence of str
         Functions without arguments, as ``module:function``, that each worker calls before its first task.
+    import_folder : str, optional
+        Folder of the program, from which workers import too; beside those in `sys.path` when the cluster is reached.
 
     Raises
     ------
@@ -64,7 +66,9 @@ class Run:
         command: Sequence[str],
         observers: Sequence[Observer] = (),
         prepare_workers: Sequence[str] = (),
+        import_folder: str | None = None,
     ) -> None:
+        self._import_folder = import_folder
         self.prepare_workers = tuple(prepare_workers)
         self.settings = settings
         self.app = safe_name(app)
@@ -127,7 +131,14 @@ class Run:
             # Workers of ours, on this terminal, keep their own log of failed tasks to themselves.
             quiet = self._cluster.lazy and self.settings.log_level == "off"
             self._remote = joining.join_cluster(
-                client, self.run_id, self.app, self.settings, lambda: self._submitter, self.prepare_workers, quiet
+                client,
+                self.run_id,
+                self.app,
+                self.settings,
+                lambda: self._submitter,
+                self.prepare_workers,
+                quiet,
+                self._import_folder,
             )
             self._connected = client, max(1, self._remote.workers())
             self.collector.add_remote(self._remote.read)

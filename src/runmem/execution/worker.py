@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
 import os
 import socket
 import sys
@@ -18,6 +19,7 @@ from typing import Any
 from dask.sizeof import sizeof
 from distributed import WorkerPlugin
 
+from runmem.clusters.local import is_embedded_worker
 from runmem.execution.dask_private import worker_memory_limit
 from runmem.execution.on_worker import worker_runs
 from runmem.execution.probe import PeakProbe, Probe
@@ -236,6 +238,10 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
                 stream.reconfigure(line_buffering=True)
         if self._run.quiet:
             logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
+        if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
+            multiprocessing.set_start_method(None, force=True)
+        if self._run.quiet and worker.local_directory in sys.path:
+            sys.path.remove(worker.local_directory)
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
                 sys.path.insert(0, path)

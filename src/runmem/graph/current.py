@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,6 +11,14 @@ if TYPE_CHECKING:
 __all__ = ["current_program", "set_current_program"]
 
 _current: Program | None = None
+
+
+def _leave() -> None:
+    set_current_program(None)
+
+
+if hasattr(os, "register_at_fork"):  # the threads that send calls are not in the child: there tasks are plain calls
+    os.register_at_fork(after_in_child=_leave)
 
 
 def current_program() -> Program | None:

@@ -6,12 +6,16 @@ import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from runmem.graph.call import Execution, FileUse, Submitter
 
 __all__ = ["FileVersions"]
+
+_NO_LOCK: AbstractContextManager[Any] = nullcontext()
 
 
 @dataclass(slots=True)
@@ -102,11 +106,19 @@ class FileVersions:
         """Return the absolute paths of all files that tasks used."""
         return list(self._files)
 
-    def settle(self, path: str, submitter: Submitter, for_writing: bool = False) -> None:
+    def settle(
+        self,
+        path: str,
+        submitter: Submitter,
+        for_writing: bool = False,
+        lock: AbstractContextManager[Any] = _NO_LOCK,
+    ) -> None:
         """Wait for the current version of a file and bring it into place, once nobody uses the old one.
 
         Parameters
         ----------
+        lock : context manager
+            Held while versions are looked at and changed, and not while tasks are waited for.
         for_writing : bool
             Whether the program itself will write the file: then the readers of the current version must have ended too.
 
@@ -116,19 +128,27 @@ class FileVersions:
             What the writer raised; the file stays as it was. An error of a reader is no matter here.
         """
         name = os.path.abspath(path)
-        file = self._files.get(name)
-        if file is None:
-            return
-        if file.writer is not None:
-            submitter.wait([file.writer])
-        if file.path != name or for_writing:
-            submitter.wait(list(file.users_in_place), raises=False)
-            file.users_in_place.clear()
-        if file.path != name:
-            _put_in_place(file.path, name, shared=not for_writing)
-        elif for_writing:
-            _make_own(name)
-        self._files[name] = _File(name, None, file.users_in_place)
+        while True:
+            with lock:
+                file = self._files.get(name)
+                if file is None:
+                    return
+                writer, users = file.writer, list(file.users_in_place)
+            if writer is not None:
+                submitter.wait([writer])
+            if file.path != name or for_writing:
+                submitter.wait(users, raises=False)
+            with lock:
+                if self._files.get(name) is not file or file.writer is not writer:
+                    continue  # another thread has called a task that writes it, meanwhile
+                if file.path != name or for_writing:
+                    file.users_in_place.clear()
+                if file.path != name:
+                    _put_in_place(file.path, name, shared=not for_writing)
+                elif for_writing:
+                    _make_own(name)
+                self._files[name] = _File(name, None, file.users_in_place)
+                return
 
 
 def _put_in_place(version: str, name: str, shared: bool) -> None:

@@ -198,17 +198,15 @@ class Program:
 
     def settle_file(self, path: str | os.PathLike[str], for_writing: bool = False) -> None:
         """Wait for the last writer of a file and bring its version into place."""
-        with self._lock:
-            self._files.settle(os.fspath(path), self._submitter, for_writing)
+        self._files.settle(os.fspath(path), self._submitter, for_writing, self._lock)
 
     def settle_all_files(self) -> None:
         """Bring every file into place that can be; a file whose writer failed stays as it was."""
-        with self._lock:
-            for path in self._files.known():
-                try:
-                    self._files.settle(path, self._submitter)
-                except Exception:  # its writer failed: told by the submitter at the end of the run
-                    continue
+        for path in self._files.known():
+            try:
+                self._files.settle(path, self._submitter, lock=self._lock)
+            except Exception:  # its writer failed: told by the submitter at the end of the run
+                continue
 
     def delete_object(self, datum: Any) -> bool:
         """Stop tracking an object, so that its versions can be freed; return whether it was tracked."""

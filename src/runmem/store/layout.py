@@ -125,7 +125,7 @@ class Spool:
                 "room."
             ) from error
 
-    def remove_old_ones(self, days: float = 7.0) -> None:
+    def remove_old_ones(self, days: float = 1.0) -> None:
         """Remove the spools of this user's runs whose master died, when nothing was written to them for some days."""
         for folder in self.root.parent.iterdir() if self.root.parent.is_dir() else ():
             try:

@@ -52,7 +52,9 @@ def _record(values: dict[str, Any]) -> TaskRecord | None:
         return None
 
 
-def killed(record: TaskRecord, readings: tuple[list[float], list[int]], reason: str) -> TaskRecord:
+def killed(
+    record: TaskRecord, readings: tuple[list[float], list[int]], reason: str, at_least_bytes: int | None = None
+) -> TaskRecord:
     """Return the unfinished `record` as that of a killed task.
 
     Parameters
@@ -61,6 +63,8 @@ def killed(record: TaskRecord, readings: tuple[list[float], list[int]], reason: 
         What the sampler read of the worker's process: seconds since the epoch, bytes.
     reason : str
         What is known of the cause.
+    at_least_bytes : int, optional
+        What the process held when it was ended, if the cause proves it: a later reading than the sampler's last.
 
     Notes
     -----
@@ -69,6 +73,8 @@ def killed(record: TaskRecord, readings: tuple[list[float], list[int]], reason: 
     """
     inside = [(t, size) for t, size in zip(*readings, strict=True) if t >= record.start_s]
     sizes = [size for _, size in inside]
+    if at_least_bytes is not None and at_least_bytes > max(sizes[-1:], default=0):
+        sizes.append(at_least_bytes)
     base = [] if record.base_bytes is None else [record.base_bytes]
     return replace(
         record,

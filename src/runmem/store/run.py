@@ -67,10 +67,17 @@ def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[in
 
 
 def write_provenance(run: RunDirectory, provenance: dict[str, Any]) -> None:
-    """Write ``run.json``, whole or not at all."""
+    """Write ``run.json``, whole or not at all; on a full disk over the present one, which has its place there."""
+    data = json.dumps(provenance, indent=1).encode() + b"\n"
     partial = run.run_json.with_suffix(".partial")
-    partial.write_text(json.dumps(provenance, indent=1) + "\n", encoding="utf-8")
-    partial.replace(run.run_json)
+    try:
+        partial.write_bytes(data)
+        partial.replace(run.run_json)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        with run.run_json.open("r+b") as file:
+            file.write(data)
+            file.truncate()
 
 
 def newest_run(base: Path) -> Path:

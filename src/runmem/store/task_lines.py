@@ -137,6 +137,7 @@ class TaskLines:
         self.skipped = 0
         self._running: dict[tuple[str, int], dict[bytes, tuple[int, bytes]]] = {}
         self._attempts: dict[bytes, int] = {}
+        self._ended: set[bytes] = set()
 
     def feed(self, node: str, pid: int, lines: bytes) -> tuple[list[bytes], list[bytes]]:
         """Take whole lines of one worker's file, in their order; return the start lines and the records in them."""
@@ -154,6 +155,7 @@ class TaskLines:
                 started.append(line)
             elif line.startswith(_END):
                 number = _number_in(line, _END)
+                self._ended.add(number)
                 attempt, _ = running.pop(number, (self._attempts.get(number, 1), b""))
                 ended.append(line if attempt == 1 else line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1))
             else:
@@ -165,8 +167,15 @@ class TaskLines:
         """Number of tasks that started and of whose end nothing is known."""
         return sum(len(tasks) for tasks in self._running.values())
 
-    def give_up(self, node: str | None = None, pid: int | None = None) -> list[TaskRecord]:
-        """Take out and return the unfinished records of a process that is gone, or (None) of all."""
+    def give_up(self, node: str | None = None, pid: int | None = None, also_repeated: bool = True) -> list[TaskRecord]:
+        """Take out and return the unfinished records of a process that is gone, or (None) of all.
+
+        Parameters
+        ----------
+        also_repeated : bool
+            Whether those are returned too that had ended before: they ran again for a result that was lost.
+        """
         gone = [key for key in self._running if node is None or key == (node, pid)]
-        lines = [line for key in gone for _, line in self._running.pop(key).values()]
+        running = [item for key in gone for item in self._running.pop(key).items()]
+        lines = [line for number, (_, line) in running if also_repeated or number not in self._ended]
         return [record for line in lines if (record := record_from_line(line)) is not None]
