@@ -157,3 +157,17 @@ def test_a_function_of_the_program_itself_takes_its_globals_along(tmp_path: Path
     load += "print(json.dumps([[t.module, f(10)] for t, f in map(load_function, packed)]))"
     done = subprocess.run([sys.executable, "-c", load, str(packed)], check=True, capture_output=True, env=os.environ)
     assert json.loads(done.stdout) == [["app", 20], ["app", 50]]
+
+
+def test_a_changed_attribute_of_a_class_of_the_program_is_seen(packer: FunctionPacker) -> None:
+    class Config:
+        factor = 2
+
+    @task(returns=1)
+    def scaled(value: int) -> int:
+        return value * Config.factor
+
+    first = packer.pack(scaled)
+    assert packer.pack(scaled) is first
+    Config.factor = 5
+    assert call(packer.pack(scaled), 10) == 50

@@ -78,3 +78,10 @@ def test_a_killed_task_without_a_reading_keeps_what_it_began_with() -> None:
     assert (record.last_bytes, record.peak_bytes, record.end_s) == (1000, 1000, None)
     unknown = killed(replace(running, base_bytes=None), ([], []), "why")
     assert (unknown.last_bytes, unknown.peak_bytes, unknown.method) == (None, None, None)
+
+
+def test_what_the_cause_proves_counts_where_the_last_reading_is_older() -> None:
+    running = replace(RECORD, status="running", end_s=None, peak_bytes=None, method=None)
+    record = killed(running, ([100.6], [2000]), "over its limit", 9000)
+    assert (record.last_bytes, record.peak_bytes, record.method) == (9000, 9000, "sampled")
+    assert killed(running, ([100.6], [20000]), "over its limit", 9000).last_bytes == 20000

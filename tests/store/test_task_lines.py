@@ -104,3 +104,9 @@ def test_an_unfinished_task_is_given_up_once() -> None:
     lines.feed(NODE, PID, start(1, 10.0))
     assert [record.task_id for record in lines.give_up(NODE, PID)] == [1]
     assert lines.give_up(NODE, PID) == []
+
+
+def test_a_task_that_ran_again_for_a_lost_result_need_not_be_given_up() -> None:
+    lines = TaskLines()
+    lines.feed(NODE, PID, start(1, 1.0) + end(1, 1.0, 2.0) + start(1, 3.0) + start(2, 3.0))
+    assert [record.task_id for record in lines.give_up(also_repeated=False)] == [2]
