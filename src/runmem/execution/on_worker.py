@@ -125,7 +125,10 @@ def _run_call(
     except BaseException as error:
         failure = error
     if failure is not None:  # not while it is handled: an exception made here would keep its frames, and their memory
-        _raise(failure, call, task, inputs)
+        try:
+            _raise(failure, call, task, inputs)
+        finally:
+            failure = None  # a circle through its traceback would keep the memory of the task
     if run is not None:
         run.ended(task.name, time.perf_counter() - started, result)
     return result
@@ -206,7 +209,10 @@ def _raise(error: BaseException, call: PackedCall, task: Any, inputs: Sequence[A
             f"traceback on the worker:\n{remote}"
         )
     set_root_task(error, call.task_id)
-    raise error
+    try:
+        raise error
+    finally:
+        del error  # as above
 
 
 def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType | None:

@@ -53,7 +53,8 @@ class LineAppender:
         return not self._rest and bool(written)
 
     def close(self) -> None:
-        """Close the file; further writes count as lost."""
+        """Close the file; further writes count as lost. Closing again does nothing."""
         with self._lock:
-            os.close(self._fd)
+            if self._fd >= 0:
+                os.close(self._fd)
             self._fd = -1
