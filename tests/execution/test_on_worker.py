@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import cloudpickle
 import pytest
 
 from runmem.execution.carried import uncarried
+from runmem.execution.functions import load_function
 from runmem.execution.on_worker import BundleFailed, PackedCall, run_bundle
 from runmem.execution.task_error import RemoteError
 from runmem.graph.directions import FILE_INOUT, INOUT
@@ -148,3 +151,31 @@ def test_a_file_is_brought_into_the_state_that_the_task_expects(tmp_path: Path) 
     assert [run(extend, [call]) for _ in range(2)] == ["1+", "1+"]
     fresh = a_call([str(target)], files=((str(target), None),))
     assert [run(extend, [fresh]) for _ in range(2)] == ["+", "+"]
+
+
+class Held:
+    """Something that a task holds while it fails."""
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
+def test_what_a_failed_task_held_is_let_go_at_once(error: BaseException) -> None:
+    held: list[weakref.ref[Held]] = []
+
+    @task(returns=1)
+    def hold_and_fail() -> None:
+        mine = Held()
+        held.append(weakref.ref(mine))
+        raise type(error)(*error.args)
+
+    worker_function = load_function(data := cloudpickle.dumps(hold_and_fail))[1]
+    assert worker_function is not hold_and_fail.function
+    gc.disable()
+    try:
+        with pytest.raises(BundleFailed) as raised:
+            run_bundle(UNKNOWN_RUN, "key-1", [data], pickle.dumps([a_call([]), a_call([])]))
+        del raised
+        cells = worker_function.__closure__ or ()
+        kept = next(cell.cell_contents for cell in cells if isinstance(cell.cell_contents, list))
+        assert [reference() for reference in kept] == [None, None]
+    finally:
+        gc.enable()
