@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["RunmemError", "SettingError", "TaskDeclarationError", "ArgumentError", "ClusterError", "TaskKilledError"]
+__all__ = [
+    "RunmemError",
+    "SettingError",
+    "TaskDeclarationError",
+    "ArgumentError",
+    "ClusterError",
+    "ResultError",
+    "TaskKilledError",
+]
 
 
 class RunmemError(Exception):
@@ -35,6 +43,10 @@ class ClusterError(RunmemError):
     """A cluster that cannot be reached or cannot run this program."""
 
     exit_code = 2
+
+
+class ResultError(RunmemError):
+    """A result that cannot be brought from a worker to the program."""
 
 
 class TaskKilledError(RunmemError):

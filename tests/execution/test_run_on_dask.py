@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from runmem import FILE_IN, FILE_INOUT, FILE_OUT, INOUT, barrier, open_file, task, wait_on
+from runmem.errors import ResultError
 from runmem.units import MIB
 
 
@@ -242,3 +243,12 @@ def test_the_peak_of_a_task_is_what_it_touched(run: Any, records_of: Any) -> Non
         assert record.shared is False
         assert abs(record.increment_bytes - mib * MIB) < 0.5 * MIB, f"{record.increment_bytes / MIB} MiB"
         assert record.lifetime_peak_bytes >= record.peak_bytes > record.base_bytes
+
+
+def test_a_result_that_cannot_be_pickled_is_told_with_what_to_do() -> None:
+    @task(returns=1)
+    def locked():
+        return threading.Lock()
+
+    with pytest.raises(ResultError, match=r"result of .*locked cannot be brought .*cannot pickle '_thread.lock'"):
+        wait_on(locked())

@@ -114,6 +114,8 @@ class EmbeddedCluster(Cluster):
                     local_directory=self._folder,
                     silence_logs=logging.CRITICAL,
                 )
+            if self.settings.log_level == "off":  # a result that cannot be unpickled is an error of the program's
+                logging.getLogger("distributed.protocol.core").setLevel(logging.CRITICAL + 1)
             sys.path[:] = path  # Dask adds the folder, and the program would import from there
             self._client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:

@@ -18,7 +18,7 @@ import cloudpickle
 import distributed
 from distributed.scheduler import KilledWorker
 
-from runmem.errors import RunmemError, TaskKilledError
+from runmem.errors import ResultError, RunmemError, TaskKilledError
 from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.arguments import LargeArguments, Literal, Resolve, pack
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
@@ -128,10 +128,10 @@ class DaskSubmitter:
             self._raise_first(executions)
             try:
                 values = self._results.of(executions, self._client) if self._client is not None else {}
-            except Exception:
+            except Exception as error:
                 # Lost between its end and here: Dask has run it again, and it ended otherwise this time.
                 if not self._note_again(executions):
-                    raise
+                    raise _not_brought(executions, error) from None
                 continue
             break
         return [
@@ -412,6 +412,15 @@ def _error_of(bundle: Bundle) -> BaseException | None:
     except TimeoutError:
         return None
     return error
+
+
+def _not_brought(executions: Sequence[Execution], error: Exception) -> ResultError:
+    names = ", ".join(dict.fromkeys(execution.name for execution in executions))
+    why = str(error).strip().splitlines() or [""]
+    return ResultError(
+        f"a result of {names} cannot be brought to the program: {why[0]} ({why[-1]}). A task must return what can be "
+        "pickled: return the data that the value is made from, or use the value in the same task."
+    )
 
 
 def dask_attempts() -> int:

@@ -233,21 +233,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
 
     def setup(self, worker: Any) -> None:
         """Join. A worker that cannot measure runs tasks all the same."""
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # what a task prints is seen when it prints it, also in a pipe
-                stream.reconfigure(line_buffering=True)
-        if self._run.quiet:
-            logging.getLogger("distributed.worker").setLevel(logging.CRITICAL)
-        if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
-            multiprocessing.set_start_method(None, force=True)
-        if self._run.quiet and worker.local_directory in sys.path:
-            sys.path.remove(worker.local_directory)
-        for path in reversed(self._run.import_paths):
-            if path not in sys.path and Path(path).is_dir():
-                sys.path.insert(0, path)
-        for place in self._run.prepare:
-            module, _, function = place.partition(":")
-            getattr(import_module(module), function)()
+        self._prepare(worker)
         limits = [limit for limit in (worker_memory_limit(worker), memory_limit().limit_bytes) if limit]
         topic = stats_topic(self._run.run_id)
         try:
@@ -259,6 +245,25 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             return
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
+
+    def _prepare(self, worker: Any) -> None:
+        """Make this process what the program's tasks expect to run in."""
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):  # what a task prints is seen when it prints it, also in a pipe
+                stream.reconfigure(line_buffering=True)
+        if self._run.quiet:
+            for name in ("distributed.worker", "distributed.protocol.pickle", "distributed.protocol.core"):
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
+            multiprocessing.set_start_method(None, force=True)
+        if self._run.quiet and worker.local_directory in sys.path:
+            sys.path.remove(worker.local_directory)
+        for path in reversed(self._run.import_paths):
+            if path not in sys.path and Path(path).is_dir():
+                sys.path.insert(0, path)
+        for place in self._run.prepare:
+            module, _, function = place.partition(":")
+            getattr(import_module(module), function)()
 
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
