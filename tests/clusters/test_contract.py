@@ -114,9 +114,10 @@ def test_close_may_be_called_twice_and_without_connect(options: dict[str, Any]) 
     never.close()
     never.close()
     twice = cluster_for(resolve(options))
-    twice.connect()
+    client = twice.connect()
     twice.close()
     twice.close()
+    assert client.status == "closed"
 
 
 def test_close_ends_what_connect_started_and_nothing_else(options: dict[str, Any]) -> None:

@@ -30,10 +30,6 @@ def worker_count(settings: Settings) -> int:
     )
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def environment_of(script: Path) -> dict[str, str]:
     """Return the environment variables that sourcing a shell script sets or changes.
 
