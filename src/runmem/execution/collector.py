@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from runmem.execution.observer import Observers
 from runmem.execution.spool_reader import SpoolNews, read_spool
 from runmem.formats.mprof import read_trace
 from runmem.store.layout import RunDirectory
+from runmem.store.node_name import node_name
 from runmem.store.records import killed, record_from_line, record_to_line
 from runmem.store.run import readings_of
 from runmem.store.task_lines import TaskLines, in_order
@@ -208,7 +208,7 @@ class Collector:
             self._bury(last)
 
     def _news(self) -> Iterator[SpoolNews]:
-        local = socket.gethostname()
+        local = node_name()
         try:
             yield read_spool(self._run_id, self._offsets.get(local, {}), self._interval_s)
         except Exception as error:

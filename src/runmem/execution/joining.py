@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +17,7 @@ from runmem.execution.remote_nodes import RemoteNodes
 from runmem.execution.worker import RunmemWorker, RunOnWorkers, stats_topic
 from runmem.settings import Settings
 from runmem.store.layout import Spool
+from runmem.store.node_name import node_name
 
 __all__ = ["JoinedCluster", "join_cluster"]
 
@@ -98,7 +98,7 @@ def join_cluster(
     run = RunOnWorkers(
         run_id=run_id,
         app=app,
-        host=socket.gethostname(),
+        host=node_name(),
         spool=str(Spool.of_run(run_id).root),
         measures=settings.python_memory_profile,
         interval_s=settings.memory_interval_s,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
-import socket
 import threading
 import time
 import traceback
@@ -18,6 +17,7 @@ from runmem.execution.arguments import Buffer, Literal, private_copy, unpack
 from runmem.execution.carried import carried, uncarried
 from runmem.execution.functions import load_function
 from runmem.execution.task_error import PackedError, RemoteError, set_root_task
+from runmem.store.node_name import node_name
 
 __all__ = ["PackedCall", "BundleFailed", "run_bundle", "load_literal", "worker_runs"]
 
@@ -203,7 +203,7 @@ def _raise(error: BaseException, call: PackedCall, task: Any, inputs: Sequence[A
     remote = "".join(traceback.format_exception(type(error), error, _from_the_program(error.__traceback__))).rstrip()
     if hasattr(error, "add_note"):
         error.add_note(
-            f"raised in task {task.name} (call {call.task_id}) on node {socket.gethostname()}, process {os.getpid()}, "
+            f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "
             f"thread {threading.get_ident()}\n"
             f"arguments: {_argument_types(call, task, inputs)}\n"
             f"traceback on the worker:\n{remote}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import distributed
 
 from runmem.execution.spool_reader import SpoolNews, end_spool, read_spool_on
+from runmem.store.node_name import node_name
 
 __all__ = ["RemoteNodes"]
 
@@ -46,7 +46,7 @@ class RemoteNodes:
         hosts: dict[str, tuple[str, bool]] = {}
         for address, worker in self._scheduler_workers().items():
             host = worker.get("host", address)
-            if self._names.get(host) != socket.gethostname() and not host.startswith("127."):
+            if self._names.get(host) != node_name() and not host.startswith("127."):
                 hosts.setdefault(host, (address, bool(worker.get("nanny"))))
         for host, (address, nanny) in hosts.items():
             yield host, address, nanny

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import socket
 import time
 import uuid
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from runmem.node.launch import ensure_sampler
 from runmem.node.members import join
 from runmem.settings import Settings
 from runmem.store.layout import RunDirectory, Spool, safe_name
+from runmem.store.node_name import node_name
 from runmem.store.run import write_provenance
 
 __all__ = ["Run"]
@@ -215,7 +215,7 @@ class Run:
             "app": self.app,
             "run_id": self.run_id,
             "command": self.command,
-            "host": socket.gethostname(),
+            "host": node_name(),
             "pid": os.getpid(),
             "started_s": self.started_s,
             "ended_s": ended,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +12,7 @@ from runmem.memory.limits import memory_limit, node_memory_bytes
 from runmem.node.launch import ensure_sampler, sampler_pid
 from runmem.node.members import read_members, start_ticks
 from runmem.store.layout import Spool
+from runmem.store.node_name import node_name
 
 __all__ = ["SpoolNews", "read_spool", "read_spool_on", "end_spool"]
 
@@ -75,7 +75,7 @@ def read_spool(run_id: str, offsets: dict[str, int], interval_s: float | None) -
         if len(dead) < len(members) and not spool.stop.exists():
             ensure_sampler(spool.root, interval_s)
     limit = memory_limit()
-    return SpoolNews(socket.gethostname(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source)
+    return SpoolNews(node_name(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source)
 
 
 def _whole_lines(path: str, offset: int) -> bytes:

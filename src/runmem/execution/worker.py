@@ -6,7 +6,6 @@ import json
 import logging
 import multiprocessing
 import os
-import socket
 import sys
 import threading
 import time
@@ -32,6 +31,7 @@ from runmem.node.launch import ensure_sampler
 from runmem.node.members import join, leave
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name
+from runmem.store.node_name import node_name
 from runmem.store.run import worker_series
 from runmem.store.task_lines import LineWriter
 
@@ -92,7 +92,7 @@ class WorkerRun:
 
     def __init__(self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None]) -> None:
         self.measures = run.measures
-        self.node = socket.gethostname()
+        self.node = node_name()
         self._run = run
         self._tell = tell
         self._spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
@@ -240,7 +240,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             run = WorkerRun(self._run, min(limits, default=None), lambda message: worker.log_event(topic, message))
         except Exception as error:
             log.warning("this worker cannot measure memory for run %s: %s", self._run.run_id, error)
-            place = f"worker process {os.getpid()} on node {socket.gethostname()}"
+            place = f"worker process {os.getpid()} on node {node_name()}"
             worker.log_event(topic, {"place": place, "lost": f"the memory of its tasks was not measured: {error}"})
             return
         worker_runs[self._run.run_id] = run

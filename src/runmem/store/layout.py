@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import stat
 import tempfile
 import time
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runmem.errors import SettingError
+from runmem.store.node_name import node_name
 
 __all__ = ["RunDirectory", "Spool", "safe_name"]
 
@@ -98,8 +100,10 @@ class Spool:
 
     @classmethod
     def of_run(cls, run_id: str) -> Spool:
-        """Return the spool of run `run_id` on this host, below the folder for temporary files."""
-        return cls(Path(tempfile.gettempdir()) / f"runmem-{os.getuid()}" / run_id)
+        """Return the spool of run `run_id` on this node, below the folder for temporary files."""
+        node = node_name()
+        own = "" if node == socket.gethostname() else f".{safe_name(node)}"  # two of Slurm's nodes may share a host
+        return cls(Path(tempfile.gettempdir()) / f"runmem-{os.getuid()}" / f"{run_id}{own}")
 
     def make(self) -> None:
         """Make the folder, readable by nobody else.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.store.layout import RunDirectory
+from runmem.store.node_name import node_name
 from runmem.store.records import killed, record_from_line
 from runmem.store.task_lines import TaskLines, in_order
 
@@ -168,7 +168,7 @@ def _records_of_replicas(
 
 def _still_running(provenance: dict[str, Any]) -> bool:
     """Tell whether the run's master lives, as far as this host can know."""
-    if provenance.get("ended_s") is not None or provenance.get("host") != socket.gethostname():
+    if provenance.get("ended_s") is not None or provenance.get("host") != node_name():
         return False
     try:
         os.kill(int(provenance["pid"]), 0)
