@@ -64,6 +64,26 @@ def _address(value: Any) -> str:
     return str(value)
 
 
+def _hosts(value: Any) -> str:
+    if not re.fullmatch(r"[^\s,]+([\s]*,[\s]*[^\s,]+)*", str(value).strip()):
+        raise ValueError("expected host names with commas between them, or a file with one host a line")
+    return str(value).strip()
+
+
+def _host(value: Any) -> str:
+    if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[\da-fA-F:.%\w]+\](:\d+)?", str(value)):
+        raise ValueError(
+            "expected a host name or an address, with a port if need be, such as 10.0.0.5 or 10.0.0.5:8786"
+        )
+    return str(value)
+
+
+def _word(value: Any) -> str:
+    if not str(value).strip():
+        raise ValueError("expected a name")
+    return str(value)
+
+
 def _log_level(value: Any) -> str:
     if value not in LOG_LEVELS:
         raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
@@ -96,6 +116,20 @@ class Settings:
         Memory limit of a worker; None: its share of what the machine allows.
     scheduler : str or None
         Address of a Dask scheduler to use instead of the embedded cluster.
+    scheduler_file : Path or None
+        File that a Dask scheduler wrote, with its address.
+    hosts : str or None
+        Hosts on which to start workers over SSH, with commas between them, or a file with one a line.
+    cluster : str or None
+        Kind of cluster, a name in `runmem.clusters.CLUSTERS`; None: what the other settings ask for.
+    remote_python : str or None
+        Interpreter on the hosts; None: the path of this one.
+    master_address : str or None
+        Name or address, also with a port, under which hosts reach this machine; None: as the route to them has it.
+    tls_ca, tls_cert, tls_key : Path or None
+        PEM files: the authority whose certificates are trusted, and the certificate and key of this program.
+    insecure : bool
+        Whether a run that spans hosts may do without TLS.
     log_level : str
         ``off``, ``info`` or ``debug`` (shows the workers' `@profile` reports).
     env_script : Path or None
@@ -113,6 +147,15 @@ class Settings:
     workers: int | None = _setting(None, _count, "--workers", "RUNMEM_WORKERS")
     worker_memory_bytes: int | None = _setting(None, _memory, "--worker_memory", "RUNMEM_WORKER_MEMORY")
     scheduler: str | None = _setting(None, _address, "--scheduler", "RUNMEM_SCHEDULER")
+    scheduler_file: Path | None = _setting(None, _path, "--scheduler_file", "RUNMEM_SCHEDULER_FILE")
+    hosts: str | None = _setting(None, _hosts, "--hosts", "RUNMEM_HOSTS")
+    cluster: str | None = _setting(None, _word, "--cluster", "RUNMEM_CLUSTER")
+    remote_python: str | None = _setting(None, _word, "--remote_python", "RUNMEM_REMOTE_PYTHON")
+    master_address: str | None = _setting(None, _host, "--master_address", "RUNMEM_MASTER_ADDRESS")
+    tls_ca: Path | None = _setting(None, _path, "--tls_ca", "RUNMEM_TLS_CA")
+    tls_cert: Path | None = _setting(None, _path, "--tls_cert", "RUNMEM_TLS_CERT")
+    tls_key: Path | None = _setting(None, _path, "--tls_key", "RUNMEM_TLS_KEY")
+    insecure: bool = _setting(False, _flag, "--insecure", "RUNMEM_INSECURE")
     log_level: str = _setting("off", _log_level, "--log_level", "RUNMEM_LOG_LEVEL")
     env_script: Path | None = _setting(None, _path, "--env_script", "RUNMEM_ENV_SCRIPT")
     run_folder: Path = _setting(Path("runmem_runs"), _path, "--run_folder", "RUNMEM_RUN_FOLDER")

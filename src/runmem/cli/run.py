@@ -30,6 +30,18 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 @click.option("--worker_memory", metavar="SIZE",
               help="Memory limit of a worker, such as 2GiB.  [default: its share of what is allowed here]")  # fmt: skip
 @click.option("--scheduler", metavar="ADDRESS", help="Use the Dask scheduler at ADDRESS, such as tcp://10.0.0.5:8786.")
+@click.option("--scheduler_file", metavar="FILE", help="The same, by the file that `dask scheduler` wrote.")
+@click.option("--hosts", metavar="HOSTS",
+              help="Start workers over SSH on a,b or on the hosts that a file names, one a line.")  # fmt: skip
+@click.option("--cluster", metavar="KIND", help="Kind of cluster by name, such as local or ssh.")
+@click.option("--remote_python", metavar="PATH", help="Interpreter on the hosts.  [default: the path of this one]")
+@click.option("--master_address", metavar="HOST[:PORT]",
+              help="Where hosts reach this machine.  [default: as the route to them has it]")  # fmt: skip
+@click.option("--tls_ca", metavar="FILE", help="Certificate of the authority that is trusted (PEM), for tls://.")
+@click.option("--tls_cert", metavar="FILE", help="Certificate of this program (PEM).")
+@click.option("--tls_key", metavar="FILE", help="Key of this program (PEM).")
+@click.option("--insecure", is_flag=True, default=None,
+              help="Span hosts without TLS: whoever reaches a port of the run can run code as you.")  # fmt: skip
 @click.option("--env_script", metavar="FILE", help="Shell script that is sourced before workers start.")
 @click.option("--log_level", type=click.Choice(LOG_LEVELS), help="debug shows the workers' @profile reports.")
 @click.option("--run_folder", metavar="DIR", help="Where run directories are made.  [default: runmem_runs]")
@@ -44,14 +56,15 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **options: Any) -> None:
     """Run PROGRAM with its ARGUMENTS; calls of its @task functions run in parallel on a Dask cluster.
 
-    Without --scheduler the cluster is started on this machine and ends with the program. The exit code is that of the
+    Without --scheduler, --hosts or --cluster it is started on this machine. It ends with the program. The exit code is that of the
     program, 128 + the signal when one ended it, and 2 when runmem could not start it.
 
     \b
     Examples:
       runmem app.py input.csv
       runmem --python_memory_profile --workers=4 app.py
-      runmem --scheduler tcp://10.0.0.5:8786 app.py
+      runmem --hosts node1,node2 app.py
+      runmem --scheduler tls://10.0.0.5:8786 --tls_ca ca.pem --tls_cert me.pem --tls_key me.key app.py
 
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
     The traces go to the folder you are in, or to COMPSS_WORKER_PROFILE_PATH, which PyCOMPSs has too.

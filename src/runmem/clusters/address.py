@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import socket
+import ssl
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from runmem.clusters.contract import Cluster
-from runmem.errors import ClusterError
+from runmem.clusters.security import given_security, is_loopback, refuse_or_warn
+from runmem.errors import ClusterError, RunmemError, SettingError
+from runmem.settings import Settings
 
-__all__ = ["AddressCluster", "check_answers", "check_versions"]
+__all__ = ["AddressCluster", "address_in", "check_answers", "check_versions"]
 
 _TIMEOUT_S = 10
 _REFUSED_S = 3  # a scheduler that was started a moment ago may need as long before it listens
+_VERDICT_S = 1.0
 
 
 def check_versions(versions: dict[str, Any]) -> None:
@@ -58,13 +65,19 @@ def _installed_version() -> str | None:
         return None
 
 
-def check_answers(address: str) -> None:
+def check_answers(address: str, tls: Any = None) -> None:
     """Return when somebody listens at the address of a scheduler; Dask itself would try for its whole timeout.
+
+    Parameters
+    ----------
+    tls : ssl.SSLContext, optional
+        What a ``tls://`` address is spoken to with.
 
     Raises
     ------
     OSError
-        If nobody does after three seconds, or the host is unknown. An address of another kind than TCP is not tried.
+        If nobody does after three seconds, the host is unknown, or one end refuses the other's certificate
+        (`ssl.SSLError`). An address of another kind than TCP is not tried.
     """
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme not in ("tcp", "tls") or parts.hostname is None or parts.port is None:
@@ -72,7 +85,9 @@ def check_answers(address: str) -> None:
     deadline = time.monotonic() + _REFUSED_S
     while True:
         try:
-            socket.create_connection((parts.hostname, parts.port), timeout=_REFUSED_S).close()
+            with socket.create_connection((parts.hostname, parts.port), timeout=_REFUSED_S) as connection:
+                if parts.scheme == "tls" and tls is not None:
+                    _shake_hands(connection, tls)
             return
         except (ConnectionRefusedError, TimeoutError):
             if time.monotonic() > deadline:
@@ -80,47 +95,114 @@ def check_answers(address: str) -> None:
             time.sleep(0.1)
 
 
+def _shake_hands(connection: socket.socket, tls: ssl.SSLContext) -> None:
+    """Raise `ssl.SSLError` if one end refuses the other. The word about our certificate comes after the handshake."""
+    with tls.wrap_socket(connection) as talking:
+        talking.settimeout(_VERDICT_S)
+        with suppress(TimeoutError):
+            talking.recv(1)
+
+
+def address_in(file: Path) -> str:
+    """Return the address in a file that `dask scheduler --scheduler-file` wrote.
+
+    Raises
+    ------
+    SettingError
+        If the file is missing or is none.
+    """
+    try:
+        address = json.loads(file.read_text())["address"]
+    except OSError as error:
+        raise SettingError(
+            f"--scheduler_file: {file} cannot be read: {error.strerror}. `dask scheduler --scheduler-file {file}` "
+            "writes it."
+        ) from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise SettingError(
+            f"--scheduler_file: {file} is no file that `dask scheduler` wrote: no address in it."
+        ) from error
+    return str(address)
+
+
 class AddressCluster(Cluster):
     """Connects to a scheduler and leaves it as it was."""
 
     kind: ClassVar[str] = "address"
     lazy: ClassVar[bool] = False
+    ours: ClassVar[bool] = False
+    chosen_by: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_file")
 
-    def __init__(self, settings: Any) -> None:
+    def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._client: Any = None
+        if (settings.scheduler is None) == (settings.scheduler_file is None):
+            raise SettingError(
+                "a cluster that runs already is named by --scheduler or --scheduler_file: give one of them."
+            )
+        self._option = "--scheduler" if settings.scheduler is not None else "--scheduler_file"
+        self._tls = given_security(settings)
 
     def connect(self) -> Any:
         """Reach the scheduler and check that its workers can run this program."""
-        import distributed
-
         if self._client is not None:
             return self._client
-        address = str(self.settings.scheduler)
+        file = self.settings.scheduler_file
+        address = address_in(file) if file is not None else str(self.settings.scheduler)
+        if not _is_encrypted(address) and not is_loopback(address):
+            refuse_or_warn(self.settings, f"{self._option}: the scheduler at {address} and its workers")
+        self._client = self._reach(address)
         try:
-            check_answers(address)
-            self._client = distributed.Client(address, timeout=_TIMEOUT_S, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise ClusterError(
-                f"--scheduler: no Dask scheduler answers at {address} ({error or type(error).__name__}). Start one "
-                "with `dask scheduler`, and workers with `dask worker ADDRESS`; its first lines print the address."
-            ) from error
-        try:
-            self._client.wait_for_workers(1, timeout=_TIMEOUT_S)
-        except (TimeoutError, OSError) as error:
-            self.close()
-            raise ClusterError(
-                f"--scheduler: {address} has no worker after {_TIMEOUT_S} s. Start some with `dask worker {address}`."
-            ) from error
-        try:
-            check_versions(self._client.get_versions(packages=["runmem"]))
-        except ClusterError:
+            self._check_workers(address)
+        except RunmemError:
             self.close()
             raise
         return self._client
+
+    def _reach(self, address: str) -> Any:
+        import distributed
+
+        security = self._tls.dask() if self._tls is not None else distributed.Security()  # Dask's own configuration
+        tls = security.get_connection_args("client")["ssl_context"]
+        if _is_encrypted(address) and tls is None:
+            raise SettingError(
+                f"{self._option}: {address} wants certificates: give --tls_ca, --tls_cert and --tls_key, or set "
+                "distributed.comm.tls in Dask's configuration."
+            )
+        try:
+            check_answers(address, tls)
+            return distributed.Client(address, security=security, timeout=_TIMEOUT_S, set_as_default=False)
+        except ssl.SSLError as error:
+            raise ClusterError(
+                f"{self._option}: the scheduler at {address} and this program refuse each other: {error}. Both need "
+                "certificates that the same authority signed; a scheduler that was started without them speaks tcp://."
+            ) from error
+        except (OSError, TimeoutError, ValueError) as error:
+            raise ClusterError(
+                f"{self._option}: no Dask scheduler answers at {address} ({error or type(error).__name__}). Start one "
+                "with `dask scheduler`, and workers with `dask worker ADDRESS`; its first lines print the address."
+            ) from error
+
+    def _check_workers(self, address: str) -> None:
+        try:
+            self._client.wait_for_workers(1, timeout=_TIMEOUT_S)
+        except (TimeoutError, OSError) as error:
+            raise ClusterError(
+                f"{self._option}: {address} has no worker after {_TIMEOUT_S} s. "
+                f"Start some with `dask worker {address}`."
+            ) from error
+        plain = [one for one in self._client.scheduler_info(n_workers=-1)["workers"]
+                 if not _is_encrypted(one) and not is_loopback(one)]  # fmt: skip
+        if plain and is_loopback(address):  # for another address it was said above
+            refuse_or_warn(self.settings, f"{self._option}: the workers of {address}, such as {plain[0]}")
+        check_versions(self._client.get_versions(packages=["runmem"]))
 
     def close(self, abandon: bool = False) -> None:
         """Disconnect; the scheduler and its workers go on."""
         if self._client is not None:
             self._client.close()
         self._client = None
+
+
+def _is_encrypted(address: str) -> bool:
+    return urlsplit(address).scheme in ("tls", "wss")

@@ -13,16 +13,25 @@ __all__ = ["Cluster"]
 class Cluster(ABC):
     """Workers to run tasks on.
 
+    A kind whose workers run on other hosts starts them with what `runmem.clusters.security.run_security` gives: TLS
+    with a certificate of the run, or nothing when the user insists.
+
     Attributes
     ----------
     kind : str
-        Its name in `runmem.clusters.CLUSTERS`.
+        Its name in `runmem.clusters.CLUSTERS`, which is what ``--cluster`` takes.
     lazy : bool
         Whether it may be started when the first task is called, rather than before the program.
+    ours : bool
+        Whether its workers are there for this run alone, and write to this terminal.
+    chosen_by : tuple of str
+        Fields of `Settings` that ask for this kind and mean nothing to another.
     """
 
     kind: ClassVar[str]
     lazy: ClassVar[bool]
+    ours: ClassVar[bool] = True
+    chosen_by: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -33,7 +42,7 @@ class Cluster(ABC):
 
         Raises
         ------
-        ClusterError
+        SettingError, ClusterError
             If it cannot be started or reached, or cannot run this program; says what to do.
         """
 

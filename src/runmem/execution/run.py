@@ -129,7 +129,7 @@ class Run:
 
             client = self._cluster.connect()
             # Workers of ours, on this terminal, keep their own log of failed tasks to themselves.
-            quiet = self._cluster.lazy and self.settings.log_level == "off"
+            quiet = self._cluster.ours and self.settings.log_level == "off"
             self._remote = joining.join_cluster(
                 client,
                 self.run_id,
