@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["LinuxProcesses"]
 
 SAMPLER = b"/node/sampler.py"
-_SCAN_SHARE = 0.001  # of a core, that looking for new processes may use
+_SCAN_SHARE = 0.001  # of a core, that looking for new processes may use unless told otherwise
 _RESCAN_S = 5.0  # a scan at least so often, for systems whose loadavg says nothing
 _DEEPEST = 64  # generations between a process and its member; a bound, because stale links could form a circle
 
@@ -42,8 +42,9 @@ class LinuxProcesses:
     note = ""
     least_interval_s = 0.0
 
-    def __init__(self, proc: str = "/proc") -> None:
+    def __init__(self, proc: str = "/proc", scan_share: float = _SCAN_SHARE) -> None:
         self._proc = proc
+        self._scan_share = scan_share
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._statm: dict[int, int] = {}  # process -> kept descriptor
         self._trees: dict[int, list[int]] = {}  # living member -> itself and its descendants
@@ -89,7 +90,7 @@ class LinuxProcesses:
         self._last_pid = last_pid
         self._scan()
         ended = time.perf_counter()
-        self._scan_due = ended + (ended - now) / _SCAN_SHARE
+        self._scan_due = ended + (ended - now) / self._scan_share
         self._rescan_due = max(self._scan_due, ended + _RESCAN_S)
 
     def tree(self, pid: int) -> tuple[int, int] | None:
