@@ -26,6 +26,7 @@ from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof import func_line
 from runmem.formats.totals import total_at
 from runmem.memory.limits import memory_limit
+from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.profile import ProfileReport, set_job_name, set_report_sink
 from runmem.node.launch import ensure_sampler
 from runmem.node.members import join, leave
@@ -243,6 +244,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             place = f"worker process {os.getpid()} on node {node_name()}"
             worker.log_event(topic, {"place": place, "lost": f"the memory of its tasks was not measured: {error}"})
             return
+        if run.measures:
+            correct_lsst_timer()
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
 

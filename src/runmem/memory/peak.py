@@ -7,6 +7,7 @@ windows of several threads overlap, that is an upper bound for each of them, and
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -159,6 +160,16 @@ class PeakMeter:
                 reason = reason or self._reason
         method = None if window._peak is None else "hwm" if window._exact else "sampled"
         return PeakReading(window.base_bytes, window._peak, end, method, window._shared, lifetime, reason)
+
+    def so_far(self) -> int | None:
+        """Return the peak up to now, in bytes, of the calling thread's outermost open window; None if there is none."""
+        thread = threading.get_ident()
+        with self._lock:
+            window = next((window for window in self._open if window._thread == thread), None)
+            if window is not None:
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    self._read()
+            return None if window is None else window._peak
 
     def _read(self) -> tuple[int | None, int]:
         """Read mark and size, and fold them into every open window and the lifetime's peak.
