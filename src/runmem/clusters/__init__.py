@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runmem.clusters.address import AddressCluster
+from runmem.clusters.allocation import AllocationCluster
 from runmem.clusters.contract import Cluster
 from runmem.clusters.local import EmbeddedCluster
 from runmem.errors import SettingError
@@ -10,7 +11,7 @@ from runmem.settings import Settings
 
 __all__ = ["CLUSTERS", "Cluster", "cluster_for"]
 
-CLUSTERS: dict[str, type[Cluster]] = {kind.kind: kind for kind in (EmbeddedCluster, AddressCluster)}
+CLUSTERS: dict[str, type[Cluster]] = {kind.kind: kind for kind in (EmbeddedCluster, AddressCluster, AllocationCluster)}
 
 
 def cluster_for(settings: Settings) -> Cluster:

@@ -1,0 +1,214 @@
+"""The nodes of the Slurm job that the program runs in: `srun` starts the workers of each node."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from runmem.clusters.contract import Cluster
+from runmem.clusters.invitation import Invitation
+from runmem.clusters.security import TlsSecurity, run_security
+from runmem.errors import ClusterError, SettingError
+from runmem.settings import Settings
+
+__all__ = ["AllocationCluster", "srun_command", "address_of_job"]
+
+_FIRST_WORKER_S = 300.0  # Python starts slowly from a file system that a thousand nodes read at once
+_POLL_S = 0.02
+
+
+def srun_command(environment: Mapping[str, str]) -> list[str]:
+    """Return the command that runs a process on each node of the job, with all cores of the job there.
+
+    Raises
+    ------
+    ClusterError
+        If there is no job, or no `srun`.
+    """
+    nodes = environment.get("SLURM_JOB_NUM_NODES") or environment.get("SLURM_NNODES")
+    if not environment.get("SLURM_JOB_ID") or not nodes:
+        raise ClusterError(
+            "--cluster allocation: this is not inside a Slurm job (SLURM_JOB_ID is not set). Let `runmem submit` start "
+            "it, or get an allocation with salloc; from outside, `--cluster slurm` starts workers as jobs."
+        )
+    if shutil.which("srun") is None:
+        raise ClusterError("--cluster allocation: there is no `srun` on the PATH of this job.")
+    command = [
+        "srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", "--overlap", "--no-kill",
+        "--kill-on-bad-exit=0", "--job-name=runmem-workers", "--quiet",
+    ]  # fmt: skip
+    # A step has one core a task by default, and from version 22.05 on srun no longer reads what sbatch was asked.
+    if cores := environment.get("SLURM_CPUS_PER_TASK") or _cores_a_node(environment):
+        command.append(f"--cpus-per-task={cores}")
+    return [*command, sys.executable, "-m", "runmem.clusters.node_workers"]
+
+
+def _cores_a_node(environment: Mapping[str, str]) -> int | None:
+    """Return the least number of cores of a node of the job, from what Slurm writes as ``16(x2),8``."""
+    try:
+        counts = [int(part.partition("(")[0]) for part in environment["SLURM_JOB_CPUS_PER_NODE"].split(",")]
+    except (KeyError, ValueError):
+        return None
+    return min(counts)
+
+
+def _split_address(given: str | None) -> tuple[str, int] | None:
+    """Return host and port of --master_address; port 0, any free one, if it names none."""
+    if given is None:
+        return None
+    parts = urlsplit(f"//{given}")
+    return str(parts.hostname), parts.port or 0
+
+
+def address_of_job(environment: Mapping[str, str]) -> str:
+    """Return this node's address on the network that leads to the other nodes of the job.
+
+    Raises
+    ------
+    ClusterError
+        If Slurm does not know the nodes, or their addresses lead nowhere.
+    """
+    nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST", "")
+    own = environment.get("SLURMD_NODENAME", "")
+    listed = _answer("scontrol", "show", "hostnames", nodes).split()
+    other = next((name for name in listed if name != own), own)
+    shown = _answer("scontrol", "-o", "show", "node", other)
+    address = next((word.partition("=")[2] for word in shown.split() if word.startswith("NodeAddr=")), other)
+    try:
+        found = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
+            probe.connect(found[4])  # sends nothing: the kernel chooses the route
+            return str(probe.getsockname()[0])
+    except OSError as error:
+        raise ClusterError(
+            f"--cluster allocation: node {other} has the address {address!r}, which cannot be used here: {error}. Name "
+            "this node's address yourself: --master_address."
+        ) from error
+
+
+def _answer(*command: str) -> str:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip()
+        raise ClusterError(f"--cluster allocation: `{' '.join(command)}` failed: {said}") from error
+
+
+class AllocationCluster(Cluster):
+    """Scheduler in this process, on the job's network and with TLS; workers on every node of the job."""
+
+    kind: ClassVar[str] = "allocation"
+    lazy: ClassVar[bool] = False
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._command = srun_command(os.environ)
+        self._srun: subprocess.Popen[str] | None = None
+        self._cluster: Any = None
+        self._client: Any = None
+
+    def connect(self) -> Any:
+        """Start the workers' processes and, while they import Dask, the scheduler; then tell them whom to join."""
+        if self._client is not None:
+            return self._client
+        try:
+            self._srun = subprocess.Popen(
+                self._command, stdin=subprocess.PIPE, text=True, start_new_session=True, bufsize=1
+            )
+            import distributed
+
+            path = list(sys.path)
+            host, port = _split_address(self.settings.master_address) or (address_of_job(os.environ), 0)
+            security = run_security(self.settings, f"the ports of this run on node {host} and the others of the job")
+            self._cluster = distributed.LocalCluster(
+                n_workers=0,
+                protocol="tcp" if security is None else "tls",
+                host=host,
+                scheduler_port=port,
+                security=None if security is None else security.dask(),
+                dashboard_address="127.0.0.1:0",
+            )
+            sys.path[:] = path  # Dask adds the folder, and the program would import from there
+            self._client = distributed.Client(self._cluster, set_as_default=False)
+            self._tell(self._invitation(security))
+            self._wait_for_a_worker(self._client)
+        except BaseException as error:
+            self.close(abandon=True)
+            if isinstance(error, Exception) and not isinstance(error, (ClusterError, SettingError)):
+                raise ClusterError(
+                    f"--cluster allocation: the cluster did not start: {type(error).__name__}: {error}"
+                ) from error
+            raise
+        return self._client
+
+    def _invitation(self, security: TlsSecurity | None) -> Invitation:
+        configuration = {
+            # Dask's own profiler holds on to the frames of running tasks, and so to memory that they have given up.
+            "distributed.worker.profile.enabled": not self.settings.python_memory_profile,
+            "distributed.worker.daemon": False,
+        }
+        return Invitation(
+            self._cluster.scheduler_address,
+            None if security is None else asdict(security),
+            self.settings.workers,
+            self.settings.worker_memory_bytes,
+            configuration,
+        )
+
+    def _tell(self, invitation: Invitation) -> None:
+        assert self._srun is not None
+        assert self._srun.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended, and the wait for a worker says so
+            self._srun.stdin.write(invitation.to_line())
+            self._srun.stdin.flush()
+
+    def _wait_for_a_worker(self, client: Any) -> None:
+        assert self._srun is not None
+        deadline = time.monotonic() + _FIRST_WORKER_S
+        while not client.scheduler_info(n_workers=-1)["workers"]:
+            if (code := self._srun.poll()) is not None:
+                raise ClusterError(
+                    f"--cluster allocation: srun ended with exit code {code} before a worker had joined; its message "
+                    f"stands above. The command was: {' '.join(self._command)}"
+                )
+            if time.monotonic() > deadline:
+                raise ClusterError(
+                    f"--cluster allocation: no worker joined the scheduler at {self._cluster.scheduler_address} in "
+                    f"{_FIRST_WORKER_S:.0f} s. Can the nodes reach each other at that address? "
+                    "--master_address names another."
+                )
+            time.sleep(_POLL_S)
+
+    def close(self, abandon: bool = False) -> None:
+        """End the workers and the scheduler. `abandon` does not wait for tasks that still run."""
+        srun, self._srun = self._srun, None
+        if abandon and srun is not None:
+            _end_of_input(srun)
+        for part in (self._client, self._cluster):
+            if part is not None:
+                with suppress(Exception):
+                    part.close()
+        self._client = self._cluster = None
+        if srun is not None:
+            _end_of_input(srun)
+            try:
+                srun.wait(15)
+            except subprocess.TimeoutExpired:
+                srun.kill()
+                srun.wait()
+
+
+def _end_of_input(srun: subprocess.Popen[str]) -> None:
+    """Let the processes on the nodes see the end of their input, which ends them."""
+    if srun.stdin is not None:
+        with suppress(OSError):
+            srun.stdin.close()
