@@ -324,3 +324,82 @@ def test_a_window_without_a_page_fault_does_not_inherit_the_peak_of_the_one_befo
         "print('right')"
     )
     assert out.strip() == "right"
+
+
+@linux
+def test_windows_that_follow_each_other_with_one_reading_are_each_exact():
+    out = run_python(
+        "import mmap\n"
+        "from runmem.memory.peak import process_meter\n"
+        "meter = process_meter(); window = meter.start(); kept = []; ends = None\n"
+        "for size in (0, 40, 0, 3, 0, 0, 120, 1, 0) * 3:\n"
+        "    block = mmap.mmap(-1, max(size, 1) << 20)\n"
+        "    for at in range(0, size << 20, 4096): block[at] = 1\n"
+        "    block.close()\n"
+        "    reading, window = meter.next(window)\n"
+        "    rise = (reading.peak_bytes - reading.base_bytes) / 2**20\n"
+        "    assert abs(rise - size) < 0.5, (size, rise)\n"
+        "    assert (reading.method, reading.shared, reading.reason) == ('hwm', False, None)\n"
+        "    assert ends in (None, reading.base_bytes); ends = reading.end_bytes\n"
+        "assert meter.stop(window).base_bytes == ends\n"
+        "print('right')"
+    )
+    assert out.strip() == "right"
+
+
+@linux
+def test_memory_given_back_without_a_page_fault_is_seen_by_the_window_that_follows():
+    out = run_python(
+        "import mmap\n"
+        "from runmem.memory.peak import process_meter\n"
+        "block = mmap.mmap(-1, 50 << 20)\n"
+        "for at in range(0, 50 << 20, 4096): block[at] = 1\n"
+        "meter = process_meter(); window = meter.start()\n"
+        "for _ in range(3): _, window = meter.next(window)\n"
+        "block.close(); gave, window = meter.next(window); after = meter.stop(window)\n"
+        "print((gave.base_bytes - gave.end_bytes) >> 20, (gave.peak_bytes - gave.base_bytes) >> 20,\n"
+        "      (gave.base_bytes - after.peak_bytes) >> 20)"
+    )
+    given, rise, below = map(int, out.split())
+    assert given >= 49
+    assert rise == 0
+    assert below >= 49
+
+
+def test_a_window_that_follows_is_shared_with_those_that_are_open():
+    meter = process_meter()
+    opened, close = threading.Event(), threading.Event()
+
+    def other():
+        window = meter.start()
+        opened.set()
+        close.wait(30)
+        meter.stop(window)
+
+    window = meter.start()
+    alone, window = meter.next(window)
+    thread = threading.Thread(target=other)
+    thread.start()
+    assert opened.wait(30)
+    beside, window = meter.next(window)
+    close.set()
+    thread.join(30)
+    still, window = meter.next(window)
+    last = meter.stop(window)
+    assert [reading.shared for reading in (alone, beside, still, last)] == [False, True, True, False]
+
+
+def test_where_marks_cannot_be_reset_windows_that_follow_are_labelled_too():
+    meter = PeakMeter(PsutilReadings())
+    first, window = meter.next(meter.start())
+    second = meter.stop(window)
+    assert {first.method, second.method} == {"sampled"}
+    assert first.end_bytes is not None
+
+
+def test_a_window_that_follows_one_that_cannot_be_read_raises_nothing():
+    meter = PeakMeter(Unreadable())
+    reading, window = meter.next(meter.start())
+    assert (reading.end_bytes, reading.method) == (None, None)
+    assert "gone" in reading.reason
+    assert "gone" in meter.stop(window).reason

@@ -10,6 +10,7 @@ import time
 import traceback
 import types
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError
@@ -98,9 +99,13 @@ def _run_calls(
     run: Any, key: str, calls: Sequence[PackedCall], functions: Sequence[bytes], dependencies: Sequence[Any]
 ) -> Any:
     outcomes: list[tuple[bool, Any]] = []
+    if len(calls) > 1:
+        with suppress(Exception):  # before the first window: what importing takes is no call's. Its error comes again.
+            for function in functions:
+                load_function(function)
     for call in calls:
         try:
-            outcomes.append((True, _run_call(run, call, functions, dependencies, outcomes)))
+            outcomes.append((True, _run_call(run, call, call is calls[-1], functions, dependencies, outcomes)))
         except Exception as error:
             outcomes.append((False, error))
     if all(good for good, _ in outcomes):
@@ -109,7 +114,12 @@ def _run_calls(
 
 
 def _run_call(
-    run: Any, call: PackedCall, functions: Sequence[bytes], dependencies: Sequence[Any], earlier: Sequence[Any]
+    run: Any,
+    call: PackedCall,
+    last: bool,
+    functions: Sequence[bytes],
+    dependencies: Sequence[Any],
+    earlier: Sequence[tuple[bool, Any]],
 ) -> Any:
     task, function = load_function(functions[call.function])
     inputs = [_input(source, dependencies, earlier) for source in call.sources]  # raises what an earlier call raised
@@ -121,7 +131,7 @@ def _run_call(
         if run is None or not run.measures:
             result = _invoke(call, task, function, inputs)
         else:
-            result = run.measured(call.task_id, task, lambda: _invoke(call, task, function, inputs))
+            result = run.measured(call.task_id, task, last, lambda: _invoke(call, task, function, inputs))
     except BaseException as error:
         failure = error
     if failure is not None:  # not while it is handled: an exception made here would keep its frames, and their memory

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import Any
 
-from runmem.memory.peak import PeakMeter, Window, process_meter
+from runmem.memory.peak import PeakMeter, PeakReading, Window, process_meter
 
-__all__ = ["Probe", "PeakProbe"]
+__all__ = ["Probe", "PeakProbe", "Probes"]
+
+log = logging.getLogger(__name__)
 
 
 class Probe:
@@ -18,6 +22,13 @@ class Probe:
     def stop(self, started: Any) -> dict[str, Any]:
         """End, also when the task raised; return fields of the task's record by name."""
         return {}
+
+    def next(self, started: Any) -> tuple[dict[str, Any], Any]:
+        """End for one task and begin for the one that follows at once; return what `stop` and `start` would.
+
+        Override it where one reading can serve for both, because short calls come one after the other.
+        """
+        return self.stop(started), self.start()
 
 
 class PeakProbe(Probe):
@@ -40,13 +51,72 @@ class PeakProbe(Probe):
 
     def stop(self, started: Window) -> dict[str, Any]:
         """Close the window."""
-        reading = self._meter.stop(started)
-        return {
-            "base_bytes": reading.base_bytes,
-            "peak_bytes": reading.peak_bytes,
-            "end_bytes": reading.end_bytes,
-            "method": reading.method,
-            "shared": reading.shared,
-            "lifetime_peak_bytes": reading.lifetime_peak_bytes,
-            "reason": reading.reason,
-        }
+        return _fields(self._meter.stop(started))
+
+    def next(self, started: Window) -> tuple[dict[str, Any], Window]:
+        """Close the window and open the next, with one reading; two where memory is given back before a task."""
+        if self._trim:
+            return self.stop(started), self.start()
+        reading, window = self._meter.next(started)
+        return _fields(reading), window
+
+
+class Probes:
+    """All probes of a worker as one; one that raises is logged and left out, and the task goes on."""
+
+    def __init__(self, probes: Sequence[Probe]) -> None:
+        self._probes = list(probes)
+
+    def start(self) -> list[Any]:
+        """Begin; return the state of each, None for one that raised."""
+        return [self._start(probe) for probe in self._probes]
+
+    def stop(self, started: list[Any]) -> dict[str, Any]:
+        """End; return the fields of all."""
+        fields: dict[str, Any] = {}
+        for probe, state in zip(self._probes, started, strict=True):
+            if state is not None:
+                try:
+                    fields |= probe.stop(state)
+                except Exception as error:
+                    fields |= _failed(probe, "stop", error)
+        return fields
+
+    def next(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
+        """End for one task and begin for the next."""
+        fields: dict[str, Any] = {}
+        states = []
+        for probe, state in zip(self._probes, started, strict=True):
+            try:
+                its, state = ({}, self._start(probe)) if state is None else probe.next(state)
+                fields = fields | its if fields else its
+            except Exception as error:
+                fields |= _failed(probe, "next", error)
+                state = self._start(probe)
+            states.append(state)
+        return fields, states
+
+    @staticmethod
+    def _start(probe: Probe) -> Any:
+        try:
+            return probe.start()
+        except Exception as error:
+            _failed(probe, "start", error)
+            return None
+
+
+def _failed(probe: Probe, method: str, error: Exception) -> dict[str, Any]:
+    log.warning("%s.%s failed", type(probe).__name__, method, exc_info=error)
+    return {"reason": f"{type(probe).__name__} failed: {error}"}
+
+
+def _fields(reading: PeakReading) -> dict[str, Any]:
+    return {
+        "base_bytes": reading.base_bytes,
+        "peak_bytes": reading.peak_bytes,
+        "end_bytes": reading.end_bytes,
+        "method": reading.method,
+        "shared": reading.shared,
+        "lifetime_peak_bytes": reading.lifetime_peak_bytes,
+        "reason": reading.reason,
+    }

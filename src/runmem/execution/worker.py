@@ -21,7 +21,7 @@ from distributed import WorkerPlugin
 from runmem.clusters.local import is_embedded_worker
 from runmem.execution.dask_private import worker_memory_limit
 from runmem.execution.on_worker import worker_runs
-from runmem.execution.probe import PeakProbe, Probe
+from runmem.execution.probe import PeakProbe, Probes
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof import func_line
 from runmem.formats.totals import total_at
@@ -88,6 +88,16 @@ class RunOnWorkers:
     quiet: bool = False
 
 
+class _Current(threading.local):
+    """What a thread is at: its task, the end line that is not written yet, the probes that go on with the next call."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.task_id: int | None = None
+        self.pending = b""
+        self.states: list[Any] | None = None
+
+
 class WorkerRun:
     """One run in this process."""
 
@@ -98,14 +108,14 @@ class WorkerRun:
         self._tell = tell
         self._spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self._spool.make()
-        self._probes: list[Probe] = [PeakProbe(run.malloc_trim)] if run.measures else []
+        self._probes = Probes([PeakProbe(run.malloc_trim)])
         self._lines = LineWriter(self.node, limit_bytes)
         self._stats: dict[str, list[float]] = {}
         self._told: dict[str, float] = {}
         self._losses_to_tell = 1
         self._reports: LineAppender | None = None
         self._lock = threading.Lock()
-        self._current = threading.local()
+        self._current = _Current()
         if run.measures:
             trace = safe_name(self.node) + ".dat"
             self._tasks = LineAppender(self._spool.tasks(os.getpid()))
@@ -128,14 +138,21 @@ class WorkerRun:
         self._current.task_id = task_id
         set_job_name(f"task {task_id}")
 
-    def measured(self, task_id: int, task: Any, body: Callable[[], Any]) -> Any:
-        """Run `body`, the call of a task, with the probes around it and a line before and after."""
-        started = [(probe, self._begin(probe)) for probe in self._probes]
-        thread = threading.get_ident()
-        base = getattr(started[0][1], "base_bytes", None) if started else None
+    def measured(self, task_id: int, task: Any, last: bool, body: Callable[[], Any]) -> Any:
+        """Run `body`, the call of a task, with the probes around it and a line before and after.
+
+        Parameters
+        ----------
+        last : bool
+            Whether the call is the last of its bundle. Else the probes go on with the one that follows.
+        """
+        current, task_lines = self._current, self._lines
+        states, pending = current.states or self._probes.start(), current.pending
+        current.states, current.pending = None, b""
         start_s, cpu_s = time.time(), time.thread_time()
+        base = getattr(states[0], "base_bytes", None)
         # With the end of the call before in the same bundle, if there was one: one system call for both.
-        self._tasks.write(self._take_pending() + self._lines.start(task, task_id, thread, start_s, base))
+        self._tasks.write(pending + task_lines.start(task, task_id, current.thread, start_s, base))
         status, exception = "finished", None
         try:
             return body()
@@ -143,46 +160,29 @@ class WorkerRun:
             status, exception = "failed", type(error).__name__
             raise
         finally:
-            cpu_s = time.thread_time() - cpu_s
-            values: dict[str, Any] = {}
-            for probe, state in started:
-                values |= self._finish(probe, state)
-            end_s = time.time()
-            if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
-                self._bracket(task, start_s, end_s)
-            times = start_s, end_s, cpu_s
-            self._current.pending = self._lines.end(task, task_id, thread, times, status, exception, values)
-
-    def _take_pending(self) -> bytes:
-        pending: bytes = getattr(self._current, "pending", b"")
-        self._current.pending = b""
-        return pending
+            times = start_s, time.time(), time.thread_time() - cpu_s
+            if last:
+                values = self._probes.stop(states)
+            else:
+                values, current.states = self._probes.next(states)
+            if self._brackets.admits(times[1] - start_s, values.get("peak_bytes")):
+                self._bracket(task, start_s, times[1])
+            current.pending = task_lines.end(task, task_id, current.thread, times, status, exception, values)
 
     def flush(self) -> None:
         """Write what is kept of this thread's last task: its bundle has ended."""
-        if pending := self._take_pending():
+        current = self._current
+        states, pending = current.states, current.pending
+        current.states, current.pending = None, b""
+        if states is not None:
+            self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
+        if pending:
             self._tasks.write(pending)
         if self.measures and self._tasks.lost_lines >= self._losses_to_tell:
             # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
             self._losses_to_tell = 2 * self._tasks.lost_lines
             lost = f"at least {self._tasks.lost_lines} lines about tasks could not be written (disk full?)"
             self._tell({"place": str(self._tasks.path), "lost": f"{lost}, on node {self.node}"})
-
-    def _begin(self, probe: Probe) -> Any:
-        try:
-            return probe.start()
-        except Exception:
-            log.warning("%s.start failed", type(probe).__name__, exc_info=True)
-            return None
-
-    def _finish(self, probe: Probe, state: Any) -> dict[str, Any]:
-        if state is None:
-            return {}
-        try:
-            return probe.stop(state)
-        except Exception as error:
-            log.warning("%s.stop failed", type(probe).__name__, exc_info=True)
-            return {"reason": f"{type(probe).__name__} failed: {error}"}
 
     def _bracket(self, task: Any, start_s: float, end_s: float) -> None:
         """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve."""
@@ -209,7 +209,7 @@ class WorkerRun:
     def report(self, report: ProfileReport) -> None:
         """Take a `@profile` report, for the master to ship."""
         line = {
-            "task_id": getattr(self._current, "task_id", None), "node": self.node, "pid": os.getpid(),
+            "task_id": self._current.task_id, "node": self.node, "pid": os.getpid(),
             "name": report.name, "text": report.text,
         }  # fmt: skip
         with self._lock:

@@ -21,9 +21,10 @@ __all__ = ["PeakReading", "PeakMeter", "Window", "process_meter"]
 
 _POLL_INTERVAL_S = 0.01
 _PROOF_SLACK_BYTES = 4 * 1024**2
+_UNREADABLE = (OSError, ValueError, IndexError)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made for every task, and freezing makes that four times as long
 class PeakReading:
     """What a window measured.
 
@@ -129,16 +130,8 @@ class PeakMeter:
                 if window._overlaps(other):
                     window._shared = other._shared = True
             try:
-                mark, resident = self._read()
-                window.base_bytes = window._peak = resident
-                if self._reason is None:
-                    self._reset(mark)
-                if self._reason is None:
-                    self._mark = resident
-                    window._floor, window._exact = 0, True
-                elif mark is not None:
-                    window._floor = mark
-            except (OSError, ValueError, IndexError) as error:
+                self._open_at(window, *self._read())
+            except _UNREADABLE as error:
                 window._reason = f"the memory of the process could not be read at the start: {error}"
             self._open.append(window)
             if not window._exact:
@@ -147,19 +140,64 @@ class PeakMeter:
 
     def stop(self, window: Window) -> PeakReading:
         """Close `window` and return what it measured; never raises."""
-        end: int | None = None
-        reason = window._reason
         with self._lock:
+            end: int | None = None
+            reason = window._reason
             try:
                 end = self._read()[1]
-            except (OSError, ValueError, IndexError) as error:
+            except _UNREADABLE as error:
                 reason = f"the memory of the process could not be read at the end: {error}"
             self._close(window)
-            lifetime = self._lifetime_peak
-            if not window._exact:
-                reason = reason or self._reason
+            return self._measured(window, end, reason)
+
+    def next(self, window: Window) -> tuple[PeakReading, Window]:
+        """Close `window` and open another of the same thread at that moment, with one reading for both; never raises.
+
+        For work that follows at once. What is done between this call and that work is in the new window.
+        """
+        with self._lock:
+            # With other windows open, or where marks cannot be reset, there is more to see to than at the common place.
+            if self._open == [window] and window._thread == threading.get_ident() and self._reason is None:
+                try:
+                    if self._stood_still(window):
+                        return self._measured(window, window.base_bytes, window._reason), window
+                    follower = Window(window._within)
+                    mark, resident = self._read()
+                    self._open_at(follower, mark, resident)
+                except _UNREADABLE:
+                    pass  # told by what follows
+                else:
+                    if follower._exact:
+                        self._open[0] = follower
+                        return self._measured(window, resident, window._reason), follower
+        return self.stop(window), self.start(within=window._within)
+
+    def _stood_still(self, window: Window) -> bool:
+        """Tell whether the only open window has seen nothing: it is then as good as new."""
+        readings, faults = self._readings, self._faults
+        if readings is None or faults is None or not window._exact or window._shared or window._reason is not None:
+            return False
+        if window.base_bytes != window._peak or self._mark != window._peak or readings.page_faults() != faults:
+            return False
+        return readings.resident_bytes() == window.base_bytes
+
+    def _open_at(self, window: Window, mark: int | None, resident: int) -> None:
+        """Let `window` begin at a reading; a mark above it is reset, so that a lower peak is seen too."""
+        window.base_bytes = window._peak = resident
+        if self._reason is None and mark != resident:
+            self._reset(mark)
+        if self._reason is None:
+            self._mark = resident
+            window._floor, window._exact = 0, True
+        elif mark is not None:
+            window._floor = mark
+
+    def _measured(self, window: Window, end_bytes: int | None, reason: str | None) -> PeakReading:
+        if not window._exact:
+            reason = reason or self._reason
         method = None if window._peak is None else "hwm" if window._exact else "sampled"
-        return PeakReading(window.base_bytes, window._peak, end, method, window._shared, lifetime, reason)
+        shared, lifetime = window._shared, self._lifetime_peak
+        return PeakReading(window.base_bytes, window._peak, end_bytes, method, shared, lifetime, reason)
 
     def so_far(self) -> int | None:
         """Return the peak up to now, in bytes, of the calling thread's outermost open window; None if there is none."""

@@ -101,7 +101,7 @@ class ProcReadings:
         latter may add up to 2 MiB a merged area.)
         """
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return usage.ru_minflt + usage.ru_majflt or None  # a sandbox that does not count says 0
+        return usage[6] + usage[7] or None  # minor and major ones; a sandbox that does not count says 0
 
     def reset_high_water_mark(self) -> None:
         """Lower the high-water mark to the present resident set size (0.5 microseconds).
