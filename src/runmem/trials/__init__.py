@@ -1,0 +1,1 @@
+"""One command under several measuring methods, beside a program whose memory is known."""

@@ -1,0 +1,247 @@
+"""A program whose memory is known: it touches a given number of MiB in the pattern asked for, and says what it took.
+
+    python -m runmem.trials.control PATTERN [--size_mib 64] [--children 3] [--hold_s 0.4] [--spike_s 0.005]
+        [--truth FILE] [--folder FOLDER]
+
+Patterns: `one` process; children in `parallel`; children in `turn`; a `spike`; `fork`, pages shared with forked
+children; page `cache` by reading a file; `freed` before the end. A trial starts it by path, without the package, so
+that it is as small as Python can be: standard library only, and of that little.
+
+Assumptions
+-----------
+What the interpreter holds before it touches anything is read from ``/proc/self/status``; what is touched is known to the
+page, since it is a private anonymous map of its own, each page of which is written once.
+
+Limitations
+-----------
+Pages that the interpreter faults in later (some 100 KiB) are missing. File-backed pages of the tree (interpreter and
+libraries) count once, as those of the process with most of them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import time
+
+__all__ = ["PATTERNS", "main"]
+
+MIB = 1024**2
+PATTERNS = ("one", "parallel", "turn", "spike", "fork", "cache", "freed")
+_PAGE = mmap.PAGESIZE
+_OPTIONS = {"--size_mib": 64.0, "--children": 3.0, "--hold_s": 0.4, "--spike_s": 0.005}
+
+
+class Truth:
+    """What the program took: the largest process, all processes together at their highest, and page cache; in bytes."""
+
+    def __init__(self, process: int, tree: int, cache: int = 0) -> None:
+        self.process = process
+        self.tree = tree
+        self.cache = cache
+
+    def to_json(self, pattern: str) -> str:
+        """Return one line of JSON."""
+        return (
+            f'{{"pattern": "{pattern}", "process_bytes": {self.process}, "tree_bytes": {self.tree}, '
+            f'"cache_bytes": {self.cache}}}\n'
+        )
+
+
+def resident() -> tuple[int, int]:
+    """Return the anonymous and the file-backed resident bytes of this process, the latter with shared memory."""
+    found = {}
+    with open("/proc/self/status", "rb") as status:
+        for line in status:
+            if line.startswith(b"Rss"):
+                name, size = line.split()[:2]
+                found[name] = int(size) * 1024
+    return found[b"RssAnon:"], found[b"RssFile:"] + found[b"RssShmem:"]
+
+
+def touched(size: int) -> mmap.mmap:
+    """Return a private anonymous map of `size` bytes, every page of which was written."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory[::_PAGE] = b"\1" * (size // _PAGE)
+    return memory
+
+
+class Leaf:
+    """A child process that touches `size` bytes, says what it had before, and holds them until told to end."""
+
+    def __init__(self, size: int) -> None:
+        said, says = os.pipe()
+        waits, self._hold = os.pipe()
+        os.set_inheritable(says, True)
+        os.set_inheritable(waits, True)
+        command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "leaf", str(size), str(says), str(waits)]
+        self._pid = os.posix_spawn(sys.executable, command, os.environ)
+        os.close(says)
+        os.close(waits)
+        self.anonymous, self.file = _two_numbers(said)
+
+    def end(self) -> None:
+        """Let it end, and wait for that."""
+        os.close(self._hold)
+        if os.waitpid(self._pid, 0)[1] != 0:
+            raise SystemExit("control: a child failed")
+
+
+def _two_numbers(descriptor: int) -> tuple[int, int]:
+    with open(descriptor, "rb") as pipe:
+        fields = pipe.read().split()
+    if len(fields) != 2:
+        raise SystemExit("control: a child ended before it had its memory")
+    return int(fields[0]), int(fields[1])
+
+
+def leaf(size: int, says: int, waits: int) -> None:
+    """Be a `Leaf`'s process."""
+    before, file = resident()
+    memory = touched(size)
+    os.write(says, b"%d %d" % (before + size, file))
+    os.close(says)
+    os.read(waits, 1)
+    memory.close()
+
+
+def one(size: int, hold_s: float, after_s: float = 0.0) -> Truth:
+    """Touch, hold, and end; or free and go on for `after_s`."""
+    before = sum(resident())
+    memory = touched(size)
+    time.sleep(hold_s)
+    memory.close()
+    time.sleep(after_s)
+    return Truth(before + size, before + size)
+
+
+def spike(size: int, spike_s: float, hold_s: float) -> Truth:
+    """Hold next to nothing but for `spike_s` in the middle."""
+    time.sleep(hold_s / 2)
+    truth = one(size, spike_s)
+    time.sleep(hold_s / 2)
+    return truth
+
+
+def parallel(size: int, count: int, hold_s: float) -> Truth:
+    """Have `count` children hold `size` bytes each at the same time."""
+    leaves = [Leaf(size) for _ in range(count)]
+    time.sleep(hold_s)
+    own, file = resident()
+    for each in leaves:
+        each.end()
+    tree = own + sum(each.anonymous for each in leaves) + max(file, *(each.file for each in leaves))
+    return Truth(max(each.anonymous + each.file for each in leaves), tree)
+
+
+def in_turn(size: int, count: int, hold_s: float) -> Truth:
+    """Have `count` children hold `size` bytes each, one after the other."""
+    process = tree = 0
+    for _ in range(count):
+        each = Leaf(size)
+        time.sleep(hold_s)
+        own, file = resident()
+        each.end()
+        process = max(process, each.anonymous + each.file)
+        tree = max(tree, own + each.anonymous + max(file, each.file))
+    return Truth(process, tree)
+
+
+def forked(size: int, count: int, hold_s: float) -> Truth:
+    """Share `size` bytes with `count` forked children that read them all and write none."""
+    before = sum(resident())
+    memory = touched(size)
+    children = []
+    for _ in range(count):
+        said, says = os.pipe()
+        waits, hold = os.pipe()
+        pid = os.fork()
+        if not pid:
+            os.close(hold)
+            for _, _, other in children:  # or no child would ever see the end of its pipe
+                os.close(other)
+            _be_forked(memory, says, waits)
+        os.close(says)
+        os.close(waits)
+        children.append((pid, said, hold))
+    own = sum(_two_numbers(said)[0] for _, said, _ in children)
+    time.sleep(hold_s)
+    for pid, _, hold in children:
+        os.close(hold)
+        os.waitpid(pid, 0)
+    memory.close()
+    return Truth(before + size, before + size + own)
+
+
+def _be_forked(memory: mmap.mmap, says: int, waits: int) -> None:
+    """Read the shared pages, say how much this child has for itself, and end when told."""
+    sum(memory[::_PAGE])
+    private = 0
+    with open("/proc/self/smaps_rollup", "rb") as rollup:
+        for line in rollup:
+            if line.startswith(b"Private_Dirty:"):
+                private = int(line.split()[1]) * 1024
+    os.write(says, b"%d 0" % private)
+    os.close(says)
+    os.read(waits, 1)
+    os._exit(0)
+
+
+def cache(size: int, hold_s: float, folder: str) -> Truth:
+    """Write a file of `size` bytes and read it: page cache, and a process that holds 1 MiB."""
+    path = os.path.join(folder, f"control-{os.getpid()}.bin")
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    buffer = bytearray(MIB)
+    buffer[::_PAGE] = b"\1" * (MIB // _PAGE)
+    process = sum(resident())
+    try:
+        for _ in range(size // MIB):
+            os.write(descriptor, buffer)
+        os.fsync(descriptor)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        while os.readv(descriptor, [buffer]):
+            pass
+        time.sleep(hold_s)
+    finally:
+        os.close(descriptor)
+        os.unlink(path)
+    return Truth(process, process, size // MIB * MIB)
+
+
+def main(arguments: list[str]) -> int:
+    """Do what the arguments say; 2 for arguments that cannot be used."""
+    if len(arguments) == 4 and arguments[0] == "leaf":
+        leaf(*map(int, arguments[1:]))
+        return 0
+    try:
+        pattern, *rest = arguments
+        given = dict(zip(rest[::2], rest[1::2], strict=True))
+        truth_file, folder = given.pop("--truth", None), given.pop("--folder", os.curdir)
+        size_mib, count, hold_s, spike_s = (float(given.pop(name, value)) for name, value in _OPTIONS.items())
+        if pattern not in PATTERNS or given or not size_mib >= 1 or not count >= 1:
+            raise ValueError(f"the patterns are {', '.join(PATTERNS)}; the options {', '.join(_OPTIONS)}")
+    except ValueError as error:
+        print(f"usage: control PATTERN [OPTIONS]: {error}", file=sys.stderr)
+        return 2
+    size, children = int(size_mib * MIB) // _PAGE * _PAGE, int(count)
+    patterns = {
+        "one": lambda: one(size, hold_s),
+        "freed": lambda: one(size, hold_s, hold_s),
+        "spike": lambda: spike(size, spike_s, hold_s),
+        "parallel": lambda: parallel(size, children, hold_s),
+        "turn": lambda: in_turn(size, children, hold_s),
+        "fork": lambda: forked(size, children, hold_s),
+        "cache": lambda: cache(size, hold_s, folder),
+    }
+    line = patterns[pattern]().to_json(pattern)
+    if truth_file is None:
+        sys.stdout.write(line)
+    else:
+        with open(truth_file, "w", encoding="utf-8") as file:
+            file.write(line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,222 @@
+"""The small process that starts a command for a trial, follows it to its end and says how it ended.
+
+Started by path, as ``python -I -S .../launcher.py ORDER`` with the order in JSON. It is small because a command inherits
+the peak of the process that starts it (``ru_maxrss`` goes on through exec). Standard library only.
+
+Lines of JSON on standard output: first ``{"pid", "floor_bytes"}``, the process that is about to become the command and
+its size until then; at the end ``{"ended_s", "status", "children"}`` with a line's worth for every process that was
+followed.
+
+Following is tracing: the kernel stops each process at its exit, while its memory is still there, and the high-water mark
+is read then. That costs two or three stops a process and thread, and nothing in between.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = ["Tracer", "main"]
+
+_PTRACE_CONT, _PTRACE_GETEVENTMSG, _PTRACE_SEIZE, _PTRACE_LISTEN = 7, 0x4201, 0x4206, 0x4208
+_FORK, _VFORK, _CLONE, _EXEC, _EXIT, _STOP = 1, 2, 3, 4, 6, 128
+_OPTIONS = (1 << _FORK) | (1 << _VFORK) | (1 << _CLONE) | (1 << _EXEC) | (1 << _EXIT)
+_GROUP_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
+_WALL = 0x40000000
+_PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+_libc.ptrace.restype = ctypes.c_long
+
+
+def _ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
+    if _libc.ptrace(request, pid, address, data) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _status(pid: int) -> dict[bytes, bytes]:
+    """Return the fields of a process's status; empty when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", "rb") as status:
+            return dict(line.split(b":", 1) for line in status.read().splitlines() if b":" in line)
+    except OSError:
+        return {}
+
+
+def _high_water_bytes(status: dict[bytes, bytes]) -> int | None:
+    mark = status.get(b"VmHWM")
+    return None if mark is None else int(mark.split()[0]) * 1024
+
+
+class Tracer:
+    """Follows a process and all that it starts, with the high-water mark of each when it exits.
+
+    Assumptions: the tracer may trace what it started (no other tracer; Yama's scope 2 or 3 and some sandboxes forbid it).
+    Limitations: memory that a process had before it executed another program is not in its mark. A command that traces
+    processes itself (a debugger, strace) cannot; set-user-id programs get no other rights unless root traces.
+    """
+
+    def __init__(self) -> None:
+        self.processes: dict[int, dict[str, Any]] = {}
+        self._of_thread: dict[int, int] = {}
+        self._vforked: set[int] = set()
+
+    def seize(self, pid: int) -> None:
+        """Follow `pid`, which is a child of this process. Raises OSError where tracing is not allowed."""
+        _ptrace(_PTRACE_SEIZE, pid, 0, _OPTIONS)
+        self._meet(pid)
+
+    def _meet(self, thread: int, parent: int | None = None) -> None:
+        if thread in self._of_thread:
+            return
+        status = _status(thread)
+        pid = int(status.get(b"Tgid", b"0")) or thread
+        self._of_thread[thread] = pid
+        if pid == thread:
+            parent = parent or int(status.get(b"PPid", b"0"))
+            self.processes[pid] = {"pid": pid, "parent": parent, "name": "", "start_s": time.monotonic(),
+                                   "end_s": None, "peak_bytes": None, "maxrss_bytes": None, "own": True}  # fmt: skip
+
+    def _read(self, thread: int) -> None:
+        """Fold the mark of the process of `thread` into its record."""
+        pid = self._of_thread.get(thread)
+        record = self.processes.get(pid) if pid is not None else None
+        if record is None or pid in self._vforked:  # until it executes, what it shows is its parent's memory
+            return
+        status = _status(thread)
+        mark = _high_water_bytes(status)
+        if mark is not None:
+            record["peak_bytes"] = max(mark, record["peak_bytes"] or 0)
+        record["name"] = status.get(b"Name", b"").strip().decode(errors="replace") or record["name"]
+
+    def stopped(self, thread: int, status: int) -> None:
+        """Deal with a stop and let the thread go on."""
+        event, number = status >> 16, os.WSTOPSIG(status)
+        self._meet(thread)
+        request, deliver = _PTRACE_CONT, 0
+        if event in (_FORK, _VFORK, _CLONE):
+            message = ctypes.c_ulong()
+            _ptrace(_PTRACE_GETEVENTMSG, thread, 0, ctypes.addressof(message))
+            self._meet(message.value, self._of_thread.get(thread))
+            if event == _VFORK:
+                self._vforked.add(message.value)
+        elif event == _EXEC:
+            self._vforked.discard(thread)
+            if thread in self.processes:
+                self.processes[thread]["peak_bytes"] = None  # a mark of an image that is gone
+        elif event == _EXIT:
+            self._read(thread)
+        elif event == _STOP:
+            request = _PTRACE_LISTEN if number in _GROUP_STOPS else _PTRACE_CONT
+        elif not event:
+            deliver = number
+        _ptrace(request, thread, 0, deliver)
+
+    def ended(self, thread: int, maxrss_kib: int) -> None:
+        """Note that a thread was reaped."""
+        self._of_thread.pop(thread, None)
+        record = self.processes.get(thread)
+        if record is not None and record["end_s"] is None:
+            record["end_s"] = time.monotonic()
+            record["maxrss_bytes"] = maxrss_kib * 1024
+            record["own"] = thread not in self._vforked
+            self._vforked.discard(thread)
+
+    def leave(self) -> list[dict[str, Any]]:
+        """Read those that live on and return the records; the kernel lets go of them when this process ends."""
+        for pid, record in self.processes.items():
+            if record["end_s"] is None:
+                self._read(pid)
+        return list(self.processes.values())
+
+
+def _become(order: dict[str, Any], go: int, says: int) -> None:
+    """Be the child: take on what was ordered, wait, and execute the command."""
+    try:
+        os.setpgid(0, 0)
+        for path, descriptor in ((order["stdout"], 1), (order["stderr"], 2)):
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.dup2(file, descriptor)
+            os.close(file)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        if order["cpus"]:
+            os.sched_setaffinity(0, order["cpus"])
+        for path in order["groups"]:
+            with open(path, "w") as group:
+                group.write(str(os.getpid()))
+        os.write(says, b"%d" % (_high_water_bytes(_status(os.getpid())) or 0))
+        os.close(says)
+        os.read(go, 1)
+        os.execvp(order["argv"][0], order["argv"])
+    except BaseException as error:
+        os.write(2, f"{order['argv'][0]}: {error}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _wait(child: int, tracer: Tracer) -> tuple[int, int]:
+    """Return the status of the child and its ``ru_maxrss`` in KiB, when it has ended."""
+    while True:
+        try:
+            pid, status, usage = os.wait4(-1, _WALL)
+        except InterruptedError:
+            continue
+        if os.WIFSTOPPED(status):
+            try:
+                tracer.stopped(pid, status)
+            except OSError as error:
+                if error.errno != errno.ESRCH:  # killed while it was stopped: its end is the next that is told
+                    raise
+            continue
+        tracer.ended(pid, usage.ru_maxrss)
+        if pid == child:
+            return status, usage.ru_maxrss
+
+
+def _say(line: dict[str, Any]) -> None:
+    os.write(1, json.dumps(line).encode() + b"\n")
+
+
+def main(order: dict[str, Any]) -> int:
+    """Start what is ordered, say its number, wait for its end and say how that was."""
+    parent = os.getppid()
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    said, says = os.pipe()
+    go, start = os.pipe()
+    child = os.fork()
+    if not child:
+        _become(order, go, says)
+    os.close(says)
+    signal.signal(signal.SIGTERM, lambda *_: (os.killpg(child, signal.SIGKILL), os._exit(1)))
+    if os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGTERM)
+    tracer, reason = Tracer(), None
+    floor = os.read(said, 64)
+    if order["trace"]:
+        try:
+            tracer.seize(child)
+        except OSError as error:
+            reason = f"the command cannot be traced: {error}"
+    _say({"pid": child, "floor_bytes": int(floor or b"0") or None})
+    os.write(start, b"1")
+    status, maxrss_kib = _wait(child, tracer)
+    ended_s = time.monotonic()
+    _say({"ended_s": ended_s, "status": status, "maxrss_bytes": maxrss_kib * 1024, "processes": tracer.leave(),
+          "reason": reason})  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(json.loads(sys.argv[1])))

@@ -1,0 +1,43 @@
+"""The measuring methods: one file and one class each. `METHODS` is the table, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from runmem.errors import SettingError
+from runmem.trials.methods.cgroup import Cgroup
+from runmem.trials.methods.contract import Column, Method, Reading
+from runmem.trials.methods.gnu_time import GnuTime
+from runmem.trials.methods.hwm import HighWaterMark
+from runmem.trials.methods.mprof import Mprof
+from runmem.trials.methods.pss import ProportionalSize
+from runmem.trials.methods.rusage import Rusage
+from runmem.trials.methods.top import Top
+from runmem.trials.methods.tree import Tree
+
+__all__ = ["METHODS", "Column", "Method", "Reading", "columns_of", "methods_named"]
+
+METHODS: dict[str, type[Method]] = {
+    method.name: method for method in (HighWaterMark, Tree, ProportionalSize, Cgroup, GnuTime, Rusage, Top, Mprof)
+}  # fmt: skip
+
+
+def methods_named(names: Iterable[str]) -> list[type[Method]]:
+    """Return the methods of these names, each once.
+
+    Raises
+    ------
+    SettingError
+        If there is no method of a name; the message lists the valid ones.
+    """
+    found = {}
+    for name in names:
+        if name not in METHODS:
+            raise SettingError(f"{name!r} is no measuring method; the methods are {', '.join(METHODS)}")
+        found[name] = METHODS[name]
+    return list(found.values())
+
+
+def columns_of(methods: Iterable[type[Method]]) -> list[Column]:
+    """Return the columns of the methods, in their order."""
+    return [column for method in methods for column in method.columns]

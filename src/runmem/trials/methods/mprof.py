@@ -1,0 +1,80 @@
+"""`mprof`: memory_profiler's own sampling of a process with its children, as ``mprof run`` does it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import ClassVar
+
+from runmem.formats.mprof import read_trace
+from runmem.trials.methods.contract import Column, Method, Reading
+from runmem.trials.outcome import Outcome, Site
+
+__all__ = ["Mprof"]
+
+_READY_S = 10.0
+_WATCH = """
+import sys
+import psutil
+from memory_profiler import memory_usage
+try:
+    with open(sys.argv[3], "w", buffering=1) as stream:
+        memory_usage(int(sys.argv[1]), interval=float(sys.argv[2]), timeout=1e9, timestamps=True, include_children=True,
+                     multiprocess=True, stream=stream)
+except psutil.NoSuchProcess:
+    pass
+"""
+
+
+class Mprof(Method):
+    """memory_profiler's sampler, with the options of ``mprof run --include-children --multiprocess``, on the process."""
+
+    name: ClassVar[str] = "mprof"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("mprof", "tree", "sample", "highest sum of the RSS of all processes, memory_profiler's samples",
+               "sampled: misses what is shorter than a sample; counts every shared page once a process"),  # fmt: skip
+    )
+    assumptions: ClassVar[str] = "memory_profiler is installed."
+    limitations: ClassVar[str] = (
+        "Shared pages count in every process that maps them. A sample of many children takes milliseconds, and the "
+        "interval is that much longer."
+    )
+
+    def __init__(self) -> None:
+        self._trace = Path()
+        self._interval_s = 0.1
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def available(self) -> str | None:
+        """Return why memory_profiler cannot be used."""
+        return None if find_spec("memory_profiler") else "memory_profiler is not installed"
+
+    def prepare(self, site: Site) -> None:
+        """Choose the trace."""
+        self._trace = site.folder / "mprof.dat"
+        self._interval_s = site.interval_s
+
+    def watch(self, pid: int) -> None:
+        """Start it and return when it has written its first sample."""
+        command = [sys.executable, "-c", _WATCH, str(pid), str(self._interval_s), str(self._trace)]
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        end_s = time.monotonic() + _READY_S
+        while self._process.poll() is None and time.monotonic() < end_s:
+            if self._trace.exists() and self._trace.stat().st_size:
+                return
+            time.sleep(0.005)
+
+    def collect(self, outcome: Outcome) -> list[Reading]:
+        """End it and return the highest sum of its trace."""
+        if self._process is None:
+            return self.missing("mprof was not started")
+        self._process.kill()
+        self._process.wait()
+        trace = read_trace(self._trace)
+        if trace.peak_bytes is None:
+            return self.missing("mprof took no sample")
+        return [Reading("mprof", int(trace.peak_bytes), f"{trace.times_s.size} samples")]

@@ -1,0 +1,73 @@
+"""`tree`: runmem's own sampler of a node, on the command and all that it starts."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import ClassVar
+
+from runmem.formats.mprof import read_trace
+from runmem.node.linux_processes import LinuxProcesses
+from runmem.node.members import join
+from runmem.node.sampler import Sampler, processes_of_this_system
+from runmem.trials.methods.contract import Column, Method, Reading
+from runmem.trials.outcome import Outcome, Site
+
+__all__ = ["Tree"]
+
+_TRACE = "tree.dat"
+_READY_S = 5.0
+_SCAN_SHARE = 0.02  # of a core: a trial must find short-lived children sooner than a run that goes on for hours
+
+
+class Tree(Method):
+    """The peak of the sum over all processes, from samples: what a node needs to hold at once."""
+
+    name: ClassVar[str] = "tree"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column("tree", "tree", "sample", "highest sum over all processes at once, file-backed pages once",
+               "sampled: misses what is shorter than two samples; counts pages shared by fork once a process"),  # fmt: skip
+    )
+    assumptions: ClassVar[str] = "A process lives for two samples, and its parent until it is found."
+    limitations: ClassVar[str] = (
+        "A child counts from the sample after the one it was found in, so one that lives for less than two is missed. "
+        "Pages that a forked child still has in common with its parent count in both. File-backed and shared pages "
+        "count once, as those of the process with most of them. A descendant whose parent ended before it was found is "
+        "missing."
+    )
+
+    def __init__(self) -> None:
+        self._site: Site | None = None
+        self._sampler: Sampler | None = None
+        self._thread: threading.Thread | None = None
+
+    def prepare(self, site: Site) -> None:
+        """Remember where the trace goes."""
+        self._site = site
+
+    def watch(self, pid: int) -> None:
+        """Sample in a thread; return after the first sample."""
+        if self._site is None:
+            raise ValueError("watch before prepare")
+        join(self._site.folder, pid, _TRACE)
+        processes = processes_of_this_system()
+        if isinstance(processes, LinuxProcesses):
+            processes = LinuxProcesses(scan_share=_SCAN_SHARE)
+        self._sampler = Sampler(str(self._site.folder), self._site.interval_s, processes)
+        self._thread = threading.Thread(target=self._sampler.run, name="runmem-trial-tree", daemon=True)
+        self._thread.start()
+        end_s = time.monotonic() + _READY_S
+        trace = self._site.folder / _TRACE
+        while self._thread.is_alive() and time.monotonic() < end_s and not (trace.exists() and trace.stat().st_size):
+            time.sleep(0.002)
+
+    def collect(self, outcome: Outcome) -> list[Reading]:
+        """Return the highest total of the trace."""
+        if self._sampler is None or self._thread is None or self._site is None:
+            return self.missing("the sampler was not started")
+        self._sampler.end()
+        self._thread.join()
+        trace = read_trace(self._site.folder / _TRACE)
+        if trace.peak_bytes is None:
+            return self.missing("the command ended before a sample was taken")
+        return [Reading("tree", int(trace.peak_bytes), f"{trace.times_s.size} samples")]

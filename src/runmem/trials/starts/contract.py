@@ -1,0 +1,41 @@
+"""What a way to start a command is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from runmem.trials.methods.contract import Method
+from runmem.trials.outcome import Outcome, Site
+
+__all__ = ["Start", "StartError"]
+
+
+class StartError(Exception):
+    """A command that could not be started at all: what was tried and why it failed."""
+
+
+class Start:
+    """Runs one command to its end, under methods that watch it."""
+
+    name: ClassVar[str]
+
+    def available(self) -> str | None:
+        """Return why nothing can be started this way on this machine, None if it can."""
+        return None
+
+    def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
+        """Start `command`, wait for its end, and return how it was.
+
+        The methods were prepared. Here they wrap the command, give the groups that it joins, and watch its process where
+        that is in sight; what they raise goes into `Outcome.reasons`. Standard output and error of the command go to
+        `Site.stdout` and `Site.stderr`, and it reads nothing: an execution is repeated, its input cannot be.
+
+        Raises
+        ------
+        StartError
+            If the command could not be started.
+        KeyboardInterrupt
+            If the user interrupted; the command and all of its process group have ended by then.
+        """
+        raise NotImplementedError

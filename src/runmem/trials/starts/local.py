@@ -1,0 +1,173 @@
+"""`local`: a process of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from runmem.trials.methods.contract import Method
+from runmem.trials.outcome import Outcome, ProcessEnd, Site, exit_code_of
+from runmem.trials.starts.contract import Start, StartError
+
+__all__ = ["Local"]
+
+_LAUNCHER = Path(__file__).parents[1] / "launcher.py"
+_GATE_S = 30.0
+_GRACE_S = 5.0
+# The shell says its number, waits until every method is ready, and becomes the command: nothing of it goes unmeasured.
+_GATE = ["/bin/sh", "-c", 'echo $$ >"$0" && read -r go <"$1" && shift && exec "$@"']
+
+
+class Local(Start):
+    """Starts the command through a small process of its own (`runmem.trials.launcher`), in a process group of its own."""
+
+    name: ClassVar[str] = "local"
+
+    def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
+        """Start `command`, wait for its end, and return how it was."""
+        reasons: dict[str, str] = {}
+        gate = _Gate(site.folder)
+        argv = gate.around(command)
+        groups = []
+        for method in methods:
+            argv = method.wrap(argv)
+            if (group := method.group()) is not None:
+                groups.append(str(group))
+        order = {
+            "argv": argv,
+            "stdout": str(site.stdout),
+            "stderr": str(site.stderr),
+            "cpus": list(site.cpus),
+            "groups": groups,
+            "trace": any(method.traces for method in methods),
+        }
+        launcher = subprocess.Popen([sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(order)], text=True,
+                                    stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                    start_new_session=True)  # fmt: skip
+        first: dict[str, Any] = {}
+        try:
+            assert launcher.stdout is not None
+            first = json.loads(launcher.stdout.readline() or "{}")
+            pid = gate.wait(launcher)
+            _watch(methods, pid, reasons)
+            released_s = time.monotonic()
+            gate.open()
+            last = json.loads(launcher.stdout.readline() or "{}")
+        except BaseException:
+            _end(launcher, first.get("pid"))
+            raise
+        launcher.wait()
+        if "status" not in last:
+            raise StartError(f"the process that started the command failed: {_rest(launcher)}")
+        if last["reason"] is not None:
+            reasons.update({method.name: last["reason"] for method in methods if method.traces})
+        _close(launcher)
+        return _outcome(first, last, pid, released_s, reasons)
+
+
+class _Gate:
+    """Two named pipes: through one the command's process tells its number, through the other it is let go."""
+
+    def __init__(self, folder: Path) -> None:
+        self._says = folder / "gate-pid"
+        self._go = folder / "gate-go"
+        for path in (self._says, self._go):
+            os.mkfifo(path, 0o600)
+
+    def around(self, command: Sequence[str]) -> list[str]:
+        return [*_GATE, str(self._says), str(self._go), *command]
+
+    def wait(self, launcher: subprocess.Popen[str]) -> int:
+        """Return the number of the process that stands at the gate."""
+        descriptor = os.open(self._says, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            end_s = time.monotonic() + _GATE_S
+            while time.monotonic() < end_s:
+                if select.select([descriptor], [], [], 0.02)[0]:
+                    text = os.read(descriptor, 64)
+                    if text.endswith(b"\n"):
+                        return int(text)
+                    time.sleep(0.001)  # nobody has opened the other end yet
+                if launcher.poll() is not None:
+                    break
+        finally:
+            os.close(descriptor)
+        raise StartError(f"the command did not start: {_rest(launcher)}")
+
+    def open(self) -> None:
+        descriptor = os.open(self._go, os.O_WRONLY)
+        os.write(descriptor, b"go\n")
+        os.close(descriptor)
+
+
+def _watch(methods: Sequence[Method], pid: int, reasons: dict[str, str]) -> None:
+    for method in methods:
+        try:
+            method.watch(pid)
+        except (OSError, ValueError, RuntimeError) as error:
+            reasons[method.name] = str(error)
+
+
+def _rest(launcher: subprocess.Popen[str]) -> str:
+    """Return what the launcher said of its failure."""
+    try:
+        _, said = launcher.communicate(timeout=1)
+    except subprocess.TimeoutExpired:
+        return f"nothing was heard of it within {_GATE_S:.0f} s"
+    lines = said.strip().splitlines()
+    return lines[-1] if lines else f"its process ended with code {launcher.returncode}"
+
+
+def _close(launcher: subprocess.Popen[str]) -> None:
+    for stream in (launcher.stdout, launcher.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def _end(launcher: subprocess.Popen[str], group: int | None) -> None:
+    """End the command with all of its process group: asked first, then killed."""
+    for number, patience_s in ((signal.SIGINT, _GRACE_S), (signal.SIGTERM, 1.0), (signal.SIGKILL, 1.0)):
+        if group is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(group, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            launcher.wait(patience_s)
+            break
+    launcher.terminate()
+    launcher.wait()
+    _close(launcher)
+
+
+def _outcome(
+    first: dict[str, Any], last: dict[str, Any], pid: int, released_s: float, reasons: dict[str, str]
+) -> Outcome:
+    processes = {each["pid"]: each for each in last["processes"]}
+    wrappers = _ancestors(pid, processes)
+    kept = tuple(
+        ProcessEnd(each["pid"], each["parent"], each["name"], each["start_s"], each["end_s"], each["peak_bytes"])
+        for each in processes.values()
+        if each["own"] and each["pid"] not in wrappers
+    )
+    ended_s = (processes.get(pid) or {}).get("end_s") or last["ended_s"]
+    return Outcome(
+        exit_code_of(last["status"]), ended_s - released_s, pid, kept, last["maxrss_bytes"],
+        first["floor_bytes"], None, reasons,
+    )  # fmt: skip
+
+
+def _ancestors(pid: int, processes: dict[int, dict[str, Any]]) -> set[int]:
+    """Return the processes that only wrap the command."""
+    found: set[int] = set()
+    while pid in processes and processes[pid]["parent"] not in found:
+        pid = processes[pid]["parent"]
+        found.add(pid)
+    return found
