@@ -1,0 +1,69 @@
+"""A metric for each data id: metadata are taken from a Butler and the measurements are put back."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from runmem.metrics.butler import Butler, ButlerError
+from runmem.metrics.errors import MetricComputationError, NoWorkFound
+from runmem.metrics.struct import Struct
+
+__all__ = ["runFromButler"]
+
+log = logging.getLogger(__name__)
+
+
+def runFromButler(task: Any, butler: Butler, dataIds: Iterable[Any] | None = None) -> list[Struct]:
+    """Run a metric task on the metadata of each data id, and store each measurement.
+
+    What a pipeline does with one quantum a data id (``runQuantum``): reads ``{labelName}_metadata``, calls ``run`` and
+    writes ``metricvalue_{package}_{metric}`` under the same data id.
+
+    Parameters
+    ----------
+    task : MemoryMetricTask or another task with ``config.connections`` and ``run(metadata)``
+    butler : Butler
+        `FolderButler`, or ``runmem.lsst.LsstButler`` around a Butler of LSST's.
+    dataIds : iterable of mapping, optional
+        Default: all for which `butler` has the metadata.
+
+    Returns
+    -------
+    list of Struct
+        For each data id ``dataId``; ``measurement``, or None where there is none; and then in ``error`` the
+        `NoWorkFound`, `MetricComputationError` or `LookupError` that tells why (else None). One data id does not keep
+        another from being measured; each error is logged, `NoWorkFound` as information.
+
+    Raises
+    ------
+    ButlerError
+        If `dataIds` is not given and the Butler cannot list them, or a measurement cannot be stored.
+    """
+    connections = task.config.connections
+    return [
+        _run_one(task, butler, connections.inputName, connections.outputName, data_id)
+        for data_id in (_listed(butler, connections.inputName) if dataIds is None else dataIds)
+    ]
+
+
+def _listed(butler: Any, name: str) -> Iterable[Any]:
+    if not hasattr(butler, "dataIds"):
+        raise ButlerError(
+            f"a {type(butler).__name__} does not list data ids: give dataIds=, or wrap a Butler of LSST's in "
+            "runmem.lsst.LsstButler."
+        )
+    found: Iterable[Any] = butler.dataIds(name)
+    return found
+
+
+def _run_one(task: Any, butler: Butler, input_name: str, output_name: str, data_id: Any) -> Struct:
+    try:
+        measurement = task.run(butler.get(input_name, data_id)).measurement
+    except (NoWorkFound, MetricComputationError, LookupError) as error:
+        level = logging.INFO if isinstance(error, NoWorkFound) else logging.ERROR
+        log.log(level, "no %s for %s: %s", output_name, data_id, error)
+        return Struct(dataId=data_id, measurement=None, error=error)
+    butler.put(measurement, output_name, data_id)
+    return Struct(dataId=data_id, measurement=measurement, error=None)
