@@ -6,8 +6,13 @@ import math
 import pytest
 
 from runmem.errors import SettingError
-from runmem.metrics.job import Job
-from runmem.metrics.measurement import Measurement, Metric
+from runmem.metrics.blob import Blob
+from runmem.metrics.datum import Datum
+from runmem.metrics.job import DuplicateMeasurementError, Job
+from runmem.metrics.measurement import Measurement
+from runmem.metrics.metric import Metric
+from runmem.metrics.quantity import Quantity, UnitError
+from runmem.metrics.spec import ThresholdSpecification
 
 FOREIGN = {
     "measurements": [
@@ -30,7 +35,15 @@ FOREIGN = {
             "reference": {"doc": None, "page": None, "url": None},
         }
     ],
-    "specs": [{"name": "pkg.Peak.design"}],
+    "specs": [
+        {
+            "name": "pkg.Peak.design",
+            "type": "threshold",
+            "threshold": {"value": 5.0, "unit": "kB", "operator": "<"},
+            "metadata_query": {"instrument": "cam"},
+            "tags": ["LPM-17"],
+        }
+    ],
     "meta": {"pkg.Peak.estimator": "timeMethod", "instrument": "cam"},
 }
 
@@ -49,10 +62,88 @@ def test_the_notes_of_a_measurement_are_kept_in_meta_under_its_metrics_name(tmp_
     assert Job.read(tmp_path / "deep" / "job.json")["pkg.Peak"].notes == {"estimator": "e", "values": 3}
 
 
-def test_the_last_measurement_of_a_metric_wins():
+def test_a_second_measurement_of_a_metric_is_refused_with_both_values():
     job = Job([Measurement("p.A", 1), Measurement("p.B", 2)])
-    job.insert(Measurement("p.A", 3))
-    assert [(m.metric_name, m.value) for m in job.measurements] == [("p.A", 3), ("p.B", 2)]
+    with pytest.raises(DuplicateMeasurementError, match=r"p\.A: 1 byte \(\w{32}\), and now p\.A: 3 byte"):
+        job.insert(Measurement("p.A", 3))
+    assert [m.value for m in job.measurements] == [1, 2]
+    with pytest.raises(DuplicateMeasurementError):
+        Job([Measurement("p.A", 1), Measurement("p.A", 1)])
+
+
+def test_a_measurement_is_replaced_on_request_and_the_same_one_may_come_again():
+    job = Job([Measurement("p.A", 1)])
+    job.insert(job["p.A"])
+    job.insert(Measurement("p.A", 3), replace=True)
+    assert [m.value for m in job.measurements] == [3]
+
+
+def test_merging_adds_all_parts():
+    first = Job([Measurement("p.A", 1)], [Metric("p.A", "a")], meta={"x": 1, "y": 1})
+    blob = Blob("b", n=Datum(5))
+    first += Job([Measurement("p.B", 2, blobs=[blob])], [Metric("p.B", "b")], meta={"y": 2})
+    first.specs.insert(ThresholdSpecification.parse("p.A<5 byte"))
+    assert [str(m.metric_name) for m in first.measurements] == ["p.A", "p.B"]
+    assert (list(first.metrics), first.meta, first.blobs) == (["p.A", "p.B"], {"x": 1, "y": 2}, [blob])
+
+
+def test_merging_a_second_measurement_of_a_metric_changes_nothing():
+    job, other = Job([Measurement("p.A", 1)]), Job([Measurement("p.B", 1), Measurement("p.A", 2)], meta={"z": 1})
+    before = job.json
+    with pytest.raises(DuplicateMeasurementError):
+        job += other
+    assert job.json == before
+    job.update(other, replace=True)
+    assert {str(m.metric_name): m.value for m in job.measurements} == {"p.A": 2, "p.B": 1}
+
+
+def test_extras_and_linked_blobs_survive_json(tmp_path):
+    shared = Blob("shared", start=Datum("2026", label="when"), sizes=Datum([1.0, 2.0], "MiB"))
+    first = Measurement("p.A", 1, blobs=[shared], extras={"node": Datum("n1"), "used": Datum(7, "byte")})
+    path = Job([first, Measurement("p.B", 2, blobs=[shared])]).write(tmp_path / "j.json")
+    document = json.loads(path.read_text())
+    assert [blob["name"] for blob in document["blobs"]] == ["shared", "p.A"]
+    assert document["measurements"][1]["blob_refs"] == [shared.identifier]
+    assert document["blobs"][1]["data"]["used"]["value"] == 7.0
+    found = Job.load(path)
+    assert found["p.A"].extras["node"].quantity == "n1"
+    assert found["p.B"].blobs["shared"]["sizes"].value == [1.0, 2.0]
+    assert found.json == document
+
+
+def test_a_defined_metric_gives_its_unit_to_the_measurement():
+    job = Job([Measurement("p.A", 3 * 2**20)], [Metric("p.A", unit="MiB")])
+    assert (job.json["measurements"][0]["value"], job.json["measurements"][0]["unit"]) == (3.0, "MiB")
+    with pytest.raises(UnitError, match=r"p\.T is defined in s"):
+        Job([Measurement("p.T", 1, "byte")], [Metric("p.T", unit="s")])
+
+
+def test_the_report_tells_pass_fail_and_what_was_not_measured():
+    job = Job([Measurement("p.A", 600 * 2**20), Measurement("p.N", None, notes={"reason": "no peak"})],
+              [Metric("p.A", tags=["memory"])])  # fmt: skip
+    for text in ("p.A<500 MiB", "p.A.minimum>1 kB", "p.Gone<1 byte", "p.N<1 byte", "p.A.wrong<5 s"):
+        job.specs.insert(ThresholdSpecification.parse(text))
+    job.not_measured("p.Gone", "the task never ran")
+    report = job.report()
+    assert {row.specification: row.status for row in report.rows} == {
+        "p.A.less_than": "failed", "p.A.minimum": "passed", "p.A.wrong": "failed", "p.Gone.less_than": "not measured",
+        "p.N.less_than": "not measured",
+    }  # fmt: skip
+    assert not report.passed
+    reasons = [row.reason for row in report.rows]
+    assert reasons[3:] == ["the task never ran", "no peak"]
+    assert "cannot be compared" in str(reasons[2])
+    assert "failed        p.A.less_than     629145600 byte (600.0 MiB)  < 500 MiB" in str(report)
+    assert report.as_dicts()[0]["metric_tags"] == ("memory",)
+    assert "<td>&lt; 500 MiB</td>" in report._repr_html_()
+    assert [row.specification for row in job.report("p.N").rows] == ["p.N.less_than"]
+    assert len(job.report(metric_tags=["memory"]).rows) == 3
+
+
+def test_a_specification_for_other_jobs_is_not_in_the_report():
+    spec = ThresholdSpecification("p.A.x", Quantity(1, "byte"), "<", metadata_query={"filter": "r"})
+    assert Job([Measurement("p.A", 5)], specs=[spec]).report().rows == ()
+    assert not Job([Measurement("p.A", 5)], specs=[spec], meta={"filter": "r"}).report().passed
 
 
 def test_a_missing_value_stays_missing(tmp_path):

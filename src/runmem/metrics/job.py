@@ -4,45 +4,74 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from runmem.errors import SettingError
-from runmem.metrics.measurement import Measurement, Metric
+from runmem.metrics.blob import Blob
+from runmem.metrics.measurement import Measurement
+from runmem.metrics.metric import Metric
+from runmem.metrics.metric_set import MetricSet
+from runmem.metrics.name import Name
+from runmem.metrics.report import Report, judge
+from runmem.metrics.spec import ThresholdSpecification
+from runmem.metrics.spec_set import SpecificationSet
 
-__all__ = ["Job"]
+__all__ = ["NOT_MEASURED_KEY", "DuplicateMeasurementError", "Job"]
 
 _KEYS = ("measurements", "blobs", "metrics", "specs", "meta")
+NOT_MEASURED_KEY = "not_measured"
+"""Last part of the entry ``<package>.<metric>.not_measured`` in ``meta``: why a metric has no measurement."""
+
+
+class DuplicateMeasurementError(SettingError):
+    """A second measurement of a metric in one Job, of which one would be lost."""
 
 
 class Job:
-    """Measurements with their metrics and notes.
+    """Measurements of one run, with their metrics, specifications, blobs and notes.
+
+    A Job has one measurement a metric, as readers of its JSON expect. Measurements of one metric by several runs belong
+    into a Job each; a second one is refused, unless it is the same (by its identifier) or to replace the first.
 
     Parameters
     ----------
     measurements : iterable of Measurement
-        One a metric: a later measurement of the same metric replaces the earlier one, as in ``lsst.verify``.
-    metrics : iterable of Metric
-    specs, blobs : iterable of dict
-        Specifications and blobs of a Job that was read; they are kept as they are.
+    metrics : iterable of Metric, or MetricSet
+        Definitions. A measurement whose metric is defined takes the definition.
+    specs : iterable of ThresholdSpecification, or SpecificationSet
     meta : mapping
         Further entries; a measurement's notes are entries too, as ``<package>.<metric>.<note>``.
+    blobs : iterable of Blob
+        Blobs that no measurement refers to; those of the measurements are found there.
+
+    Raises
+    ------
+    DuplicateMeasurementError
+        (a `ValueError`) For two measurements of one metric.
+    UnitError
+        For a measurement whose unit does not convert into that of its metric.
     """
 
     def __init__(
         self,
         measurements: Iterable[Measurement] = (),
-        metrics: Iterable[Metric] = (),
-        specs: Iterable[dict[str, Any]] = (),
+        metrics: Iterable[Metric] | MetricSet = (),
+        specs: Iterable[ThresholdSpecification] | SpecificationSet = (),
         meta: Mapping[str, Any] | None = None,
-        blobs: Iterable[dict[str, Any]] = (),
+        blobs: Iterable[Blob] = (),
     ) -> None:
-        self._measurements = {measurement.metric_name: measurement for measurement in measurements}
-        self._metrics = {metric.name: metric for metric in metrics}
-        self.specs = list(specs)
-        self.blobs = list(blobs)
+        self.metrics = metrics if isinstance(metrics, MetricSet) else MetricSet(metrics)
+        self.specs = specs if isinstance(specs, SpecificationSet) else SpecificationSet(specs)
         self.meta = dict(meta or {})
+        self._blobs = {blob.identifier: blob for blob in blobs}
+        self._measurements: dict[str, Measurement] = {}
+        for measurement in measurements:
+            self.insert(measurement)
+
+    # -- content --
 
     @property
     def measurements(self) -> list[Measurement]:
@@ -50,22 +79,135 @@ class Job:
         return list(self._measurements.values())
 
     @property
-    def metrics(self) -> list[Metric]:
-        """The definitions of metrics."""
-        return list(self._metrics.values())
-
-    def insert(self, measurement: Measurement) -> None:
-        """Add a measurement, in place of an earlier one of the same metric."""
-        self._measurements[measurement.metric_name] = measurement
+    def blobs(self) -> list[Blob]:
+        """All blobs that hold something, each once."""
+        linked = {b.identifier: b for m in self.measurements for b in m.blobs.values() if len(b)}
+        return list({**self._blobs, **linked}.values())
 
     def __getitem__(self, metric_name: str) -> Measurement:
         """Return the measurement of ``package.metric``; raises `KeyError`."""
         return self._measurements[metric_name]
 
+    def __contains__(self, metric_name: object) -> bool:
+        return metric_name in self._measurements
+
+    def insert(self, measurement: Measurement, replace: bool = False) -> None:
+        """Add a measurement.
+
+        Parameters
+        ----------
+        replace : bool
+            Whether it takes the place of another measurement of its metric.
+
+        Raises
+        ------
+        DuplicateMeasurementError
+            If the Job has another measurement of the metric and it is not to be replaced.
+        """
+        name = str(measurement.metric_name)
+        before = self._measurements.get(name)
+        if before is not None and not replace and before.identifier != measurement.identifier:
+            raise DuplicateMeasurementError(
+                f"the Job has a measurement of {name} already: {before} ({before.identifier}), and now {measurement} "
+                f"({measurement.identifier}). Give each run a Job of its own, or say replace=True."
+            )
+        if measurement.metric is not None:
+            self.metrics.setdefault(name, measurement.metric)
+        elif name in self.metrics:
+            measurement.attach_metric(self.metrics[name])
+        self._measurements[name] = measurement
+
+    def not_measured(self, metric_name: str, reason: str) -> None:
+        """Record why a metric has no measurement; `report` tells it."""
+        self.meta[f"{Name(metric=metric_name)}.{NOT_MEASURED_KEY}"] = reason
+
+    def update(self, other: Job, replace: bool = False) -> None:
+        """Take over all that another Job has; its definitions and entries replace those of the same name.
+
+        Raises
+        ------
+        DuplicateMeasurementError
+            If both have a measurement of one metric that is not to be replaced; nothing has changed then.
+        """
+        Job(self.measurements).insert_all(other.measurements, replace)
+        self.metrics.update(other.metrics)
+        self.specs.update(other.specs)
+        self.meta.update(other.meta)
+        self._blobs.update(other._blobs)
+        self.insert_all(other.measurements, replace)
+
+    def insert_all(self, measurements: Iterable[Measurement], replace: bool = False) -> None:
+        """Add measurements, each as `insert` does."""
+        for measurement in measurements:
+            self.insert(measurement, replace)
+
+    def __iadd__(self, other: Job) -> Job:
+        self.update(other)
+        return self
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Job) and self.json == other.json
 
     __hash__ = None  # type: ignore[assignment]  # mutable
+
+    # -- definitions of a package --
+
+    @classmethod
+    def load_metrics_package(
+        cls,
+        package_name_or_path: Path | str = "verify_metrics",
+        subset: str | None = None,
+        measurements: Iterable[Measurement] = (),
+        meta: Mapping[str, Any] | None = None,
+    ) -> Job:
+        """Return a Job with the metrics and specifications of a package; raises as the two sets do."""
+        job = cls(meta=meta)
+        job.reload_metrics_package(package_name_or_path, subset)
+        job.insert_all(measurements)
+        return job
+
+    def reload_metrics_package(
+        self, package_name_or_path: Path | str = "verify_metrics", subset: str | None = None
+    ) -> None:
+        """Add the metrics and specifications of a package, also to the measurements that are there."""
+        metrics = MetricSet.load_metrics_package(package_name_or_path, subset)
+        specs = SpecificationSet.load_metrics_package(package_name_or_path, subset)
+        for name, measurement in self._measurements.items():
+            if name in metrics:
+                measurement.attach_metric(metrics[name])
+        self.metrics.update(metrics)
+        self.specs.update(specs)
+
+    def report(
+        self,
+        name: str | None = None,
+        spec_tags: Iterable[str] | None = None,
+        metric_tags: Iterable[str] | None = None,
+    ) -> Report:
+        """Tell which specifications pass.
+
+        Parameters
+        ----------
+        name : str, optional
+            Package or metric whose specifications are told.
+        spec_tags, metric_tags : iterable of str, optional
+            Tags that a specification, or its metric, must all have.
+
+        Returns
+        -------
+        Report
+            A row a specification that applies to the Job's ``meta``, also of one whose metric was not measured.
+        """
+        wanted = set(metric_tags or ())
+        tags = {key: sorted(metric.tags) for key, metric in self.metrics.items()}
+        tags |= {key: sorted(m.metric.tags) for key, m in self._measurements.items() if m.metric}
+        specs = self.specs.subset(name, self.meta, spec_tags).values()
+        ending = f".{NOT_MEASURED_KEY}"
+        reasons = {key.removesuffix(ending): str(value) for key, value in self.meta.items() if key.endswith(ending)}
+        chosen = [spec for spec in specs if wanted <= set(tags.get(str(spec.metric_name), ()))]
+        return judge(chosen, self._measurements, tags, reasons)
+
+    # -- JSON --
 
     @property
     def json(self) -> dict[str, Any]:
@@ -73,9 +215,9 @@ class Job:
         notes = {f"{m.metric_name}.{note}": value for m in self.measurements for note, value in m.notes.items()}
         return {
             "measurements": [measurement.json for measurement in self.measurements],
-            "blobs": self.blobs,
-            "metrics": [metric.json for metric in self.metrics],
-            "specs": self.specs,
+            "blobs": [blob.json for blob in self.blobs],
+            "metrics": self.metrics.json,
+            "specs": self.specs.json,
             "meta": {**self.meta, **notes},
         }
 
@@ -83,32 +225,21 @@ class Job:
     def deserialize(
         cls,
         measurements: Iterable[Mapping[str, Any]] | None = None,
-        blobs: Iterable[dict[str, Any]] | None = None,
+        blobs: Iterable[Mapping[str, Any]] | None = None,
         metrics: Iterable[Mapping[str, Any]] | None = None,
-        specs: Iterable[dict[str, Any]] | None = None,
+        specs: Iterable[Mapping[str, Any]] | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> Job:
         """Return the Job of what `json` gave."""
-        rest = dict(meta or {})
+        rest, known = dict(meta or {}), [Blob.deserialize(**document) for document in blobs or ()]
+        definitions = MetricSet.deserialize(metrics)
         found = []
         for entry in measurements or ():
             prefix = f"{entry['metric']}."
             notes = {key.removeprefix(prefix): rest.pop(key) for key in list(rest) if key.startswith(prefix)}
-            found.append(
-                Measurement(
-                    metric_name=entry["metric"],
-                    value=entry["value"],
-                    unit=entry["unit"] or "",
-                    notes=notes,
-                    blob_refs=tuple(entry.get("blob_refs") or ()),
-                    identifier=entry["identifier"],
-                )
-            )
-        definitions = [
-            Metric(m["name"], m["description"], m["unit"], tuple(m.get("tags") or ()), dict(m.get("reference") or {}))
-            for m in metrics or ()
-        ]
-        return cls(found, definitions, specs or (), rest, blobs or ())
+            fields = {key: entry[key] for key in ("metric", "identifier", "value", "unit")}
+            found.append(Measurement.deserialize(**fields, blob_refs=entry.get("blob_refs"), blobs=known, notes=notes))
+        return cls(found, definitions, SpecificationSet.deserialize(specs), rest, known)
 
     @classmethod
     def read(cls, path: Path | str) -> Job:
@@ -124,8 +255,10 @@ class Job:
             if not isinstance(content, dict) or set(content) != set(_KEYS):
                 raise ValueError(f"a Job has exactly the keys {', '.join(_KEYS)}")
             return cls.deserialize(**content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise SettingError(f"{path} cannot be read as a Job: {error}") from error
+
+    load = read
 
     def write(self, path: Path | str) -> Path:
         """Write the JSON to `path`, whole or not at all, make its folder if need be, and return it.
@@ -139,11 +272,14 @@ class Job:
         for measurement in self.measurements:
             if measurement.value is not None and not math.isfinite(measurement.value):
                 raise SettingError(f"{measurement.metric_name} is {measurement.value}: that cannot be written to a Job")
-        partial = target.with_name(target.name + ".partial")
+        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
         try:
+            text = json.dumps(self.json, indent=1, allow_nan=False) + "\n"
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(json.dumps(self.json, indent=1) + "\n", encoding="utf-8")
+            partial.write_text(text, encoding="utf-8")
             partial.replace(target)
+        except (ValueError, TypeError) as error:
+            raise SettingError(f"the Job cannot be written to {target}: a note or a datum in it: {error}") from error
         except OSError as error:
             raise SettingError(
                 f"the Job cannot be written to {target}: {error.strerror or error}. Name another file with --output."

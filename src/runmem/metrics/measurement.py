@@ -1,108 +1,194 @@
-"""A metric, and the measurement of one."""
+"""The measurement of a metric."""
 
 from __future__ import annotations
 
+import math
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from runmem.units import format_bytes
+from runmem.metrics import quantity as quantities
+from runmem.metrics.blob import Blob
+from runmem.metrics.datum import Datum
+from runmem.metrics.metric import Metric
+from runmem.metrics.name import Name
 
 __all__ = ["Measurement", "Metric"]
 
-_NOT_A_UNIT = {"bytes": "byte", "KB": "kB", "Kbyte": "kbyte", "kib": "KiB", "mib": "MiB", "gib": "GiB"}
 
-
-def _checked_unit(unit: str) -> None:
-    if unit in _NOT_A_UNIT:
-        raise ValueError(f"{unit!r} is not a unit's name that lsst.verify can read: write {_NOT_A_UNIT[unit]!r}")
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What is measured.
-
-    Attributes
-    ----------
-    name : str
-        ``package.metric``.
-    description : str
-    unit : str
-        Name of a unit as astropy has it, such as ``byte``.
-    tags : tuple of str
-    reference : dict
-        Where the metric is defined: ``doc``, ``page``, ``url``, each a text or None.
-    """
-
-    name: str
-    description: str = ""
-    unit: str = "byte"
-    tags: tuple[str, ...] = ()
-    reference: dict[str, Any] = field(default_factory=lambda: {"doc": None, "page": None, "url": None})
-
-    def __post_init__(self) -> None:
-        _checked_unit(self.unit)
-
-    @property
-    def json(self) -> dict[str, Any]:
-        """The metric as an entry of ``metrics`` in a Job."""
-        return {
-            "name": self.name,
-            "description": self.description,
-            "unit": self.unit,
-            "tags": list(self.tags),
-            "reference": dict(self.reference),
-        }
-
-
-@dataclass(frozen=True)
 class Measurement:
     """The value of one metric.
 
-    Attributes
+    Parameters
     ----------
-    metric_name : str
-        ``package.metric``.
-    value : float or None
-        In `unit`; None if nothing could be measured, which is not 0.
-    unit : str
-        Name of a unit as astropy has it, such as ``byte``.
-    notes : dict of str to str, float, int or bool
+    metric : str or Metric
+        ``package.metric``, or the definition, whose unit the value must convert into and is written in.
+    quantity : quantity, float or None
+        An astropy quantity, a `Quantity`, or a number in `unit`. None if nothing could be measured, which is not 0.
+    unit : str, optional
+        Name of a unit as astropy has it; without it the metric's, or ``byte``.
+    notes : mapping of str to str, float, int or bool
         How the value came about.
-    blob_refs : tuple of str
-        Identifiers of the Job's blobs that belong to it.
-    identifier : str
-        32 hexadecimal digits, unique.
+    blobs : iterable of Blob
+    extras : mapping of str to Datum
+        Data of this measurement alone; they are kept in a blob of its own that has the name of the metric.
+    identifier : str, optional
+        32 hexadecimal digits; made if not given.
 
     Raises
     ------
-    ValueError
-        For a unit's name that ``lsst.verify`` refuses, such as ``bytes``.
+    UnitError
+        (a `ValueError` and a `TypeError`) For a unit that astropy does not have, such as ``bytes``, or that does not
+        convert into the metric's.
+
+    Attributes
+    ----------
+    metric_name : Name
+    metric : Metric or None
+    notes : dict
+    blobs : dict of str to Blob
+        By their names, the one of the extras too.
+    extras : Blob
+    identifier : str
     """
 
-    metric_name: str
-    value: float | None
-    unit: str = "byte"
-    notes: dict[str, Any] = field(default_factory=dict)
-    blob_refs: tuple[str, ...] = ()
-    identifier: str = field(default_factory=lambda: uuid.uuid4().hex)
+    def __init__(
+        self,
+        metric: str | Metric,
+        quantity: Any = None,
+        unit: str | None = None,
+        notes: Mapping[str, Any] | None = None,
+        blobs: Iterable[Blob] | None = None,
+        extras: Mapping[str, Datum] | None = None,
+        identifier: str | None = None,
+    ) -> None:
+        self.metric = metric if isinstance(metric, Metric) else None
+        self.metric_name = metric.name if isinstance(metric, Metric) else Name(metric=metric)
+        self.identifier = identifier or uuid.uuid4().hex
+        self.notes = dict(notes or {})
+        self.blobs = {blob.name: blob for blob in blobs or ()}
+        self.extras = self.blobs.setdefault(str(self.metric_name), Blob(str(self.metric_name)))
+        self.extras.update(extras or {})
+        self.unknown_blob_refs: list[str] = []  # of a Job that was read and does not hold them
+        self._value: float | None = None
+        self._unit = "byte"
+        if hasattr(quantity, "unit"):
+            self.quantity = quantity
+        else:
+            default = self.metric.unit if self.metric else "byte"
+            self._set(quantity, quantities.check_unit(default if unit is None else unit))
 
-    def __post_init__(self) -> None:
-        _checked_unit(self.unit)
+    @property
+    def value(self) -> float | None:
+        """The number in `unit`; None if nothing could be measured."""
+        return self._value
 
-    def __str__(self) -> str:
-        if self.value is None:
-            return f"{self.metric_name}: -"
-        text = f"{self.metric_name}: {self.value:.15g} {self.unit}".rstrip()
-        return f"{text} ({format_bytes(self.value)})" if self.unit == "byte" and self.value >= 1024 else text
+    @property
+    def unit(self) -> str:
+        """Name of the unit of `value`."""
+        return self._unit
+
+    @property
+    def quantity(self) -> Any:
+        """The value as an astropy quantity (a `Quantity` where astropy is not installed); None without a value."""
+        return None if self._value is None else quantities.quantity(self._value, self._unit)
+
+    @quantity.setter
+    def quantity(self, given: Any) -> None:
+        value, unit = quantities.parts_of(given)
+        self._set(value, self._unit if value is None else unit)
+
+    def _set(self, value: Any, unit: str) -> None:
+        if value is not None and not isinstance(value, (int, float)):
+            value = float(value)  # of numpy; a list raises
+        if self.metric is not None and not quantities.same_kind(unit, self.metric.unit):
+            raise quantities.UnitError(
+                f"{self.metric_name} is defined in {self.metric.unit or 'no unit'}: {value} {unit} does not convert"
+            )
+        self._value, self._unit = value, unit
+
+    @property
+    def description(self) -> str | None:
+        """What the metric measures, where its definition is known."""
+        return self.metric.description if self.metric else None
+
+    @property
+    def datum(self) -> Datum:
+        """The value as a datum."""
+        return Datum(self.value, self.unit, str(self.metric_name), self.description)
+
+    def attach_metric(self, metric: Metric) -> None:
+        """Give the measurement the definition of its metric.
+
+        Raises
+        ------
+        UnitError
+            If the value does not convert into its unit; the measurement is as it was then.
+        """
+        before, self.metric = self.metric, metric
+        try:
+            self._set(self._value, self._unit)
+        except quantities.UnitError:
+            self.metric = before
+            raise
+
+    def link_blob(self, blob: Blob) -> None:
+        """Let the measurement refer to a blob, which is not copied."""
+        self.blobs[blob.name] = blob
+
+    @property
+    def blob_refs(self) -> list[str]:
+        """Identifiers of the blobs that hold something."""
+        return [*self.unknown_blob_refs, *(blob.identifier for blob in self.blobs.values() if len(blob))]
 
     @property
     def json(self) -> dict[str, Any]:
-        """The measurement as an entry of ``measurements`` in a Job; the notes are kept in the Job's ``meta``."""
+        """The measurement as an entry of ``measurements`` in a Job, in the unit of its metric where that is known.
+
+        The notes are kept in the Job's ``meta``.
+        """
+        unit = self.metric.unit if self.metric else self.unit
+        value = None if self.value is None else float(quantities.converted(self.value, self.unit, unit))
         return {
-            "metric": self.metric_name,
+            "metric": str(self.metric_name),
             "identifier": self.identifier,
-            "value": None if self.value is None else float(self.value),
-            "unit": self.unit,
-            "blob_refs": list(self.blob_refs),
+            "value": value,
+            "unit": unit,
+            "blob_refs": self.blob_refs,
         }
+
+    @classmethod
+    def deserialize(
+        cls,
+        metric: str | Metric,
+        identifier: str | None = None,
+        value: float | None = None,
+        unit: str | None = None,
+        blob_refs: Iterable[str] | None = None,
+        blobs: Iterable[Blob] | None = None,
+        notes: Mapping[str, Any] | None = None,
+    ) -> Measurement:
+        """Return the measurement of what `json` gave; of `blobs`, those that it refers to are taken."""
+        refs, known = list(blob_refs or ()), {blob.identifier: blob for blob in blobs or ()}
+        taken = [known[ref] for ref in refs if ref in known]
+        found = cls(metric, value, unit or "", notes, taken, identifier=identifier)
+        found.unknown_blob_refs = [ref for ref in refs if ref not in known]
+        return found
+
+    def __eq__(self, other: object) -> bool:
+        """Tell whether both are of one metric and have one value (to 9 digits, in any unit) and one set of notes."""
+        if not isinstance(other, Measurement) or self.metric_name != other.metric_name or self.notes != other.notes:
+            return False
+        if self.value is None or other.value is None:
+            return self.value is other.value
+        if not quantities.same_kind(other.unit, self.unit):
+            return False
+        return math.isclose(self.value, quantities.converted(other.value, other.unit, self.unit))
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __str__(self) -> str:
+        return f"{self.metric_name}: {quantities.text_of(self.value, self.unit)}"
+
+    def __repr__(self) -> str:
+        return f"Measurement({str(self.metric_name)!r}, {self.value!r}, {self.unit!r}, notes={self.notes!r})"

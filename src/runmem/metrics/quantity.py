@@ -1,0 +1,193 @@
+"""Values with a unit: astropy's where astropy is installed, and the few units of memory and time without it."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any
+
+from runmem.errors import SettingError
+from runmem.units import format_bytes
+
+__all__ = ["Quantity", "UnitError", "check_unit", "converted", "parts_of", "quantity", "same_kind", "text_of"]
+
+_BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
+_DECIMAL = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
+_TIMES_S = {
+    "s": 1, "second": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60, "minute": 60, "h": 3600, "hr": 3600,
+    "hour": 3600, "d": 86400, "day": 86400,
+}  # fmt: skip
+# Name to kind and size; the names are astropy's.
+_UNITS: dict[str, tuple[str, float]] = {
+    "": ("number", 1), "%": ("number", 0.01), "percent": ("number", 0.01),
+    **{f"{prefix}{unit}": ("memory", size) for prefix, size in {"": 1, **_DECIMAL, **_BINARY}.items()
+       for unit in ("byte", "B")},
+    **{name: ("time", size) for name, size in _TIMES_S.items()},
+}  # fmt: skip
+_MEANT = {
+    "bytes": "byte", "Bytes": "byte", "KB": "kB", "Kbyte": "kbyte", "kib": "KiB",
+    "mib": "MiB", "gib": "GiB", "M": "MiB", "G": "GiB", "K": "KiB", "sec": "s", "seconds": "s",
+}  # fmt: skip
+
+
+class UnitError(SettingError, TypeError):
+    """A unit that does not exist, or two that cannot be converted into each other."""
+
+
+@dataclass(frozen=True, eq=False)
+class Quantity:
+    """A number and its unit, what is used of astropy's class of this name where astropy is not installed.
+
+    Attributes
+    ----------
+    value : float or list of float
+    unit : str
+        Name of a unit as astropy has it.
+
+    Notes
+    -----
+    Assumption: the unit is one of memory (``byte`` or ``B`` with a prefix: ``MB`` is 10**6 byte, ``MiB`` 2**20), of
+    time, or none. Limitation: any other unit is kept, and can only be compared with itself.
+    """
+
+    value: Any
+    unit: str = ""
+
+    @property
+    def isscalar(self) -> bool:
+        """Whether the value is one number."""
+        return not isinstance(self.value, (list, tuple))
+
+    def to(self, unit: str) -> Quantity:
+        """Return the same quantity in another unit; raises `UnitError` if it is of another kind."""
+        return Quantity(converted(self.value, self.unit, str(unit)), str(unit))
+
+    def to_value(self, unit: str) -> Any:
+        """Return the value in another unit; raises `UnitError` if it is of another kind."""
+        return self.to(unit).value
+
+    def __str__(self) -> str:
+        return f"{self.value} {self.unit}".rstrip()
+
+    def __eq__(self, other: object) -> bool:
+        try:
+            return self._compared(other, operator.eq)
+        except (TypeError, ValueError, AttributeError):
+            return False
+
+    __hash__ = None  # type: ignore[assignment]  # equal in other units too
+
+    def __lt__(self, other: object) -> bool:
+        return self._compared(other, operator.lt)
+
+    def __le__(self, other: object) -> bool:
+        return self._compared(other, operator.le)
+
+    def __gt__(self, other: object) -> bool:
+        return self._compared(other, operator.gt)
+
+    def __ge__(self, other: object) -> bool:
+        return self._compared(other, operator.ge)
+
+    def _compared(self, other: object, compare: Callable[[Any, Any], Any]) -> bool:
+        value, unit = parts_of(other)
+        return bool(compare(self.value, converted(value, unit, self.unit)))
+
+
+@cache
+def _astropy() -> Any:
+    """Return ``astropy.units``, or None where astropy is not installed; imported only when it is needed (0.2 s)."""
+    try:
+        return import_module("astropy.units")
+    except ImportError:
+        return None
+
+
+def quantity(value: Any, unit: str) -> Any:
+    """Return an ``astropy.units.Quantity``, or a `Quantity` where astropy is not installed."""
+    units = _astropy()
+    return Quantity(value, unit) if units is None else units.Quantity(value, unit)
+
+
+def parts_of(given: Any) -> tuple[Any, str]:
+    """Return the value and the name of the unit of a quantity, astropy's or ours, or of a plain number.
+
+    A value of numpy becomes a plain number, or a list of them.
+    """
+    if not hasattr(given, "unit"):
+        return given, ""
+    value = given.value
+    return (value.tolist() if hasattr(value, "tolist") else value), str(given.unit)
+
+
+def check_unit(unit: object) -> str:
+    """Return the name of a unit if astropy has it.
+
+    Raises
+    ------
+    UnitError
+        If it does not, as far as can be told: without astropy every name passes but some that are mistaken often.
+    """
+    name = str(unit)
+    if name in _UNITS:
+        return name
+    meant = f": write {_MEANT[name]!r}" if name in _MEANT else ""
+    if not meant and (units := _astropy()) is not None:
+        try:
+            units.Unit(name)
+        except (ValueError, TypeError):
+            meant = ": memory is in byte, kB, MB, GB (powers of 1,000) or KiB, MiB, GiB (of 1,024), time in s, ms, h"
+        else:
+            return name
+    if meant or not isinstance(unit, str):
+        raise UnitError(f"{name!r} is not a unit's name that astropy and lsst.verify can read{meant}")
+    return name
+
+
+def same_kind(first: str, second: str) -> bool:
+    """Tell whether a value in one unit can be given in the other."""
+    try:
+        converted(1.0, first, second)
+    except UnitError:
+        return False
+    return True
+
+
+def converted(value: Any, unit: str, to: str) -> Any:
+    """Return `value`, a number or a list of numbers, in another unit.
+
+    Raises
+    ------
+    UnitError
+        If the units are of different kinds, such as ``byte`` and ``s``.
+    """
+    if unit == to:
+        return value
+    factor = _factor(unit, to)
+    return [item * factor for item in value] if isinstance(value, (list, tuple)) else value * factor
+
+
+def _factor(unit: str, to: str) -> float:
+    given, wanted = _UNITS.get(unit), _UNITS.get(to)
+    if given and wanted:
+        if given[0] == wanted[0]:
+            return given[1] / wanted[1]
+    elif (units := _astropy()) is not None:
+        try:
+            return float(units.Unit(unit).to(units.Unit(to)))
+        except (ValueError, TypeError):  # also astropy's UnitConversionError
+            pass
+    raise UnitError(f"a value in {unit or 'no unit'} cannot be compared with one in {to or 'no unit'}")
+
+
+def text_of(value: float | None, unit: str) -> str:
+    """Return a value with its unit for a person, such as ``327745536 byte (312.6 MiB)``; ``-`` for an unknown one."""
+    if value is None:
+        return "-"
+    text = f"{value:.15g} {unit}".rstrip()
+    whole = unit in ("byte", "B") and math.isfinite(value) and value >= 1024
+    return f"{text} ({format_bytes(value)})" if whole else text

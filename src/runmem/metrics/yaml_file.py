@@ -1,0 +1,61 @@
+"""Read YAML files of definitions and configurations."""
+
+from __future__ import annotations
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runmem.errors import SettingError
+
+__all__ = ["package_folder", "read_documents"]
+
+
+def read_documents(path: Path | str) -> list[Any]:
+    """Return the documents of a YAML file, without empty ones; tags that build Python objects are refused.
+
+    Raises
+    ------
+    SettingError
+        If the file cannot be read or is not YAML; the message has the file and the line.
+    """
+    try:
+        return [document for document in yaml.safe_load_all(Path(path).read_text("utf-8")) if document is not None]
+    except OSError as error:
+        raise SettingError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise SettingError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+
+
+def package_folder(name_or_path: Path | str, inside: str) -> Path:
+    """Return the folder `inside` a package of definitions.
+
+    Parameters
+    ----------
+    name_or_path : path
+        A folder; or a name: of a package that EUPS has set up (the environment variable ``VERIFY_METRICS_DIR`` for
+        ``verify_metrics``), or of a Python package that can be imported.
+    inside : str
+        ``metrics`` or ``specs``.
+
+    Raises
+    ------
+    SettingError
+        If there is none.
+    """
+    name = str(name_or_path)
+    places = [Path(name)]
+    if name.isidentifier():
+        places += [Path(folder) for folder in [os.environ.get(f"{name.upper()}_DIR")] if folder]
+        spec = find_spec(name)
+        places += [Path(folder) for folder in (spec.submodule_search_locations or [] if spec else [])]
+    for place in places:
+        if (place / inside).is_dir():
+            return place / inside
+    raise SettingError(
+        f"{name!r} has no folder {inside!r}: give the path of a folder that has one, the name of an EUPS package "
+        f"({name.upper()}_DIR) or of a Python package. Tried: {', '.join(map(str, places))}"
+    )
