@@ -22,6 +22,7 @@ from runmem.clusters.local import is_embedded_worker
 from runmem.execution.dask_private import worker_memory_limit
 from runmem.execution.on_worker import worker_runs
 from runmem.execution.probe import PeakProbe, Probes
+from runmem.execution.record_fields import take_record_fields
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof import func_line
 from runmem.formats.totals import total_at
@@ -165,6 +166,9 @@ class WorkerRun:
                 values = self._probes.stop(states)
             else:
                 values, current.states = self._probes.next(states)
+            if told := take_record_fields():
+                values |= told
+                status, exception = values.pop("status", status), values.pop("exception", exception)
             if self._brackets.admits(times[1] - start_s, values.get("peak_bytes")):
                 self._bracket(task, start_s, times[1])
             current.pending = task_lines.end(task, task_id, current.thread, times, status, exception, values)
