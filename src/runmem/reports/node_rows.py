@@ -8,11 +8,10 @@ from typing import Any
 
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace
-from runmem.store.layout import safe_name
+from runmem.metrics.from_traces import MASTER, trace_owner
 
 __all__ = ["MASTER", "NodeRow", "node_rows", "trace_owner"]
 
-MASTER = "master"
 _SUM_NOTE = "rss-sum"  # how the note begins of a trace whose totals are sums of resident set sizes
 
 
@@ -76,14 +75,6 @@ class NodeRow:
     def limit_fraction(self) -> float | None:
         """Peak of a worker in parts of its limit."""
         return _fraction(self.worker_peak_bytes, self.limit_bytes)
-
-
-def trace_owner(file: str, nodes: Iterable[str]) -> str:
-    """Return the node whose trace is called `file`, ``master`` for the master's, or else the name without suffix."""
-    stem = file.removesuffix(".dat")
-    if stem.startswith("mprofile_"):
-        return MASTER
-    return next((node for node in nodes if safe_name(node) == stem), stem)
 
 
 def node_rows(

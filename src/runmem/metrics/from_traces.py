@@ -1,0 +1,138 @@
+"""Peaks of nodes and of a whole run, from the traces of its nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from runmem.formats.mprof import Trace
+from runmem.store.layout import safe_name
+
+if TYPE_CHECKING:
+    from runmem.formats.mprof import Floats, Integers
+
+__all__ = ["MASTER", "TracePeak", "bracket_peaks", "node_peak", "run_peak", "total_over_time", "trace_owner"]
+
+MASTER = "master"
+
+
+@dataclass(frozen=True)
+class TracePeak:
+    """The highest memory that traces tell of.
+
+    Attributes
+    ----------
+    peak_bytes : int
+    time_s : float or None
+        When it was read, in seconds since the epoch; None where it is the peak of a worker, whose time is not known.
+    samples : int
+        Readings that it is the highest of.
+    """
+
+    peak_bytes: int
+    time_s: float | None
+    samples: int
+
+
+def trace_owner(file: str, nodes: Iterable[str]) -> str:
+    """Return the node whose trace is called `file`, ``master`` for the master's, or else the name without suffix."""
+    stem = file.removesuffix(".dat")
+    if stem.startswith("mprofile_"):
+        return MASTER
+    return next((node for node in nodes if safe_name(node) == stem), stem)
+
+
+def node_peak(trace: Trace, worker_peak_bytes: int | None = None) -> TracePeak | None:
+    """Return the peak of a node: the highest total of its trace, and no less than its highest worker's.
+
+    Parameters
+    ----------
+    worker_peak_bytes : int or None
+        Highest peak of one worker process of the node, where that is known from elsewhere too; None takes the totals
+        alone.
+
+    Returns
+    -------
+    TracePeak or None
+        None for a trace without a total.
+
+    Notes
+    -----
+    Assumption: the totals count all processes of the node. Limitation: they are sampled, so the peak is a lower bound.
+    """
+    if trace.peak_bytes is None:
+        return None
+    samples = int(trace.times_s.size)
+    if worker_peak_bytes is not None and worker_peak_bytes > trace.peak_bytes:
+        return TracePeak(worker_peak_bytes, None, samples)
+    return TracePeak(trace.peak_bytes, trace.peak_time_s, samples)
+
+
+def total_over_time(traces: Iterable[Trace]) -> tuple[Floats, Integers]:
+    """Return when the sum over the traces changes (seconds since the epoch, rising), and the sum from then on (bytes).
+
+    Notes
+    -----
+    A trace holds its last reading until the next one, and counts from its first to its last. Assumption: the clocks of
+    the nodes agree to within a sampling interval. Limitation: between its readings a node may have held more.
+    """
+    import numpy as np
+
+    times, changes = [np.empty(0)], [np.empty(0, dtype=np.int64)]
+    for trace in traces:
+        if trace.times_s.size:
+            order = np.argsort(trace.times_s, kind="stable")
+            sizes = trace.totals_bytes[order]
+            times += [trace.times_s[order], np.nextafter(trace.times_s[order][-1:], np.inf)]
+            changes += [np.diff(sizes, prepend=0), -sizes[-1:]]
+    all_times = np.concatenate(times)
+    order = np.argsort(all_times, kind="stable")
+    all_times = all_times[order]
+    totals = np.cumsum(np.concatenate(changes)[order])
+    is_last = np.append(all_times[1:] != all_times[:-1], True)[: all_times.size]
+    return all_times[is_last], totals[is_last]
+
+
+def run_peak(traces: Mapping[str, Trace], peaks: Mapping[str, TracePeak]) -> TracePeak | None:
+    """Return the peak over time of the sum over nodes at one moment, which is not the sum of their peaks.
+
+    Parameters
+    ----------
+    traces : mapping
+        Node to trace.
+    peaks : mapping
+        Node to its own peak. Of one node it is the run's; of several, the run's is no less than any of them.
+    """
+    if len(peaks) <= 1:
+        return next(iter(peaks.values()), None)
+    times_s, totals = total_over_time(traces.values())
+    at = int(totals.argmax())
+    samples = sum(peak.samples for peak in peaks.values())
+    highest = max(peaks.values(), key=lambda peak: peak.peak_bytes)
+    if highest.peak_bytes > totals[at]:
+        return TracePeak(highest.peak_bytes, highest.time_s, samples)
+    return TracePeak(int(totals[at]), float(times_s[at]), samples)
+
+
+def bracket_peaks(traces: Iterable[Trace]) -> dict[str, list[TracePeak]]:
+    """Return for each name that the traces bracket the highest total inside each bracket.
+
+    Notes
+    -----
+    Limitation: the total is that of the whole trace, so it holds what else ran in that time; and it is sampled.
+    """
+    import numpy as np
+
+    found: dict[str, list[TracePeak]] = {}
+    for trace in traces:
+        order = np.argsort(trace.times_s, kind="stable")
+        times_s, totals = trace.times_s[order], trace.totals_bytes[order]
+        for bracket in trace.brackets:
+            first, past = np.searchsorted(times_s, bracket.start_s), np.searchsorted(times_s, bracket.end_s, "right")
+            ends = {bracket.start_s: bracket.start_bytes, bracket.end_s: bracket.end_bytes}
+            time_s, size = max(ends.items(), key=lambda item: item[1])
+            if past > first and (inside := int(totals[first:past].max())) >= size:
+                time_s, size = float(times_s[first + int(totals[first:past].argmax())]), inside
+            found.setdefault(bracket.name, []).append(TracePeak(size, time_s, int(past - first) + 2))
+    return found

@@ -1,0 +1,176 @@
+"""What metrics are computed from: a run directory, or traces alone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runmem.errors import SettingError
+from runmem.events import TaskRecord
+from runmem.formats.mprof import Trace, read_trace
+from runmem.metrics.from_traces import MASTER, TracePeak, bracket_peaks, node_peak, run_peak, trace_owner
+from runmem.store.run import read_run
+
+__all__ = ["MeasuredRun", "read_measured_runs"]
+
+
+@dataclass(frozen=True)
+class MeasuredRun:
+    """The measurements of one run.
+
+    Attributes
+    ----------
+    name : str
+        That of its program, for metrics that are given no package.
+    title : str
+        What it is called: its directory, its trace, or the folder of its traces.
+    folder : Path
+        Where what is made from it is kept.
+    records : list of TaskRecord
+    traces : dict of str to Trace
+        By the node, ``master`` for the program itself.
+    nodes : tuple of str
+        Nodes without the master, those without a trace too.
+    skipped : dict of str to int
+        File name to the number of its lines that could not be read.
+    has_records : bool
+        Whether it is a run directory; traces alone have no records of tasks, only brackets.
+    files : dict of str to str
+        Node to the file name of its trace.
+    """
+
+    name: str
+    title: str
+    folder: Path
+    records: list[TaskRecord]
+    traces: dict[str, Trace]
+    nodes: tuple[str, ...]
+    skipped: dict[str, int]
+    has_records: bool
+    files: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def from_directory(cls, path: Path) -> MeasuredRun:
+        """Return the run in a run directory; raises `SettingError` where `read_run` does."""
+        data = read_run(path)
+        known = {*data.nodes, *(record.node for record in data.records)}
+        readable = [path for path in data.traces if os.access(path, os.R_OK)]  # its records are worth having without
+        traces, files, skipped = _read_traces(readable, known)
+        root = data.directory.root.resolve()
+        app = data.provenance.get("app")
+        name = app if isinstance(app, str) and app else root.name.rpartition("_")[0] or root.name
+        nodes = tuple(sorted((known | set(traces)) - {MASTER}))
+        folder, skipped = data.directory.root, {**data.skipped, **skipped}
+        return cls(name, root.name, folder, data.records, traces, nodes, skipped, True, files)
+
+    @classmethod
+    def from_traces(cls, paths: Sequence[Path], folder: Path) -> MeasuredRun:
+        """Return the run that left some `.dat` traces, one a node.
+
+        Raises
+        ------
+        SettingError
+            If a file cannot be read, or none holds anything that a trace holds.
+        """
+        traces, files, skipped = _read_traces(paths, ())
+        if not any(trace.times_s.size or trace.children or trace.brackets for trace in traces.values()):
+            raise SettingError(
+                f"{', '.join(map(str, paths))}: no memory trace, there is no MEM, CHLD or FUNC line, and "
+                f"{sum(trace.skipped for trace in traces.values())} others"
+            )
+        title = paths[0].name if len(paths) == 1 else folder.resolve().name
+        nodes = tuple(sorted(node for node in traces if not _is_master(node)))
+        return cls("trace", title, folder, [], traces, nodes, skipped, False, files)
+
+    @property
+    def masters(self) -> tuple[str, ...]:
+        """The traces of programs: at most one in a run directory."""
+        return tuple(node for node in self.traces if _is_master(node))
+
+    @property
+    def targets(self) -> list[str]:
+        """Tasks that can be measured, in the order of their names."""
+        if self.has_records:
+            return sorted({record.target for record in self.records})
+        return sorted({bracket.name for trace in self.traces.values() for bracket in trace.brackets})
+
+    def node_peak(self, node: str) -> TracePeak | None:
+        """Return the peak of a node or of the master, as `runmem report` tells it; None without a trace of totals."""
+        trace = self.traces.get(node)
+        if trace is None:
+            return None
+        if not self.has_records:
+            return node_peak(trace)
+        sizes = [int(series.max()) for _, series in trace.children.values() if series.size]
+        sizes += [record.peak_bytes for record in self.records if record.node == node and record.peak_bytes is not None]
+        return node_peak(trace, max(sizes, default=0))
+
+    def run_peak(self) -> TracePeak | None:
+        """Return the peak of the sum over the nodes; where only one program was traced, that program's."""
+        nodes = self.nodes or (() if self.has_records or len(self.masters) != 1 else self.masters)
+        peaks = {node: peak for node in nodes if (peak := self.node_peak(node)) is not None}
+        return run_peak({node: self.traces[node] for node in peaks}, peaks)
+
+    def bracket_peaks(self, name: str) -> list[TracePeak]:
+        """Return the highest totals inside the brackets of `name`."""
+        return bracket_peaks(self.traces.values()).get(name, [])
+
+
+def read_measured_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
+    """Return the runs at `paths`.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Run directories or their ``run.json``, folders of `.dat` traces, and `.dat` traces. Traces that are named
+        themselves are taken as the nodes of one run, as are those of a folder.
+
+    Raises
+    ------
+    SettingError
+        If one of them is none of these.
+    """
+    lone = [path for path in paths if path.suffix == ".dat" and not path.is_dir()]
+    found = [MeasuredRun.from_traces(lone, lone[0].parent)] if lone else []
+    for path in paths:
+        if path in lone:
+            continue
+        if not path.exists():
+            raise SettingError(
+                f"{path} does not exist: give a run directory such as runmem_runs/wordcount_01, or .dat files"
+            )
+        dats = sorted(path.glob("*.dat")) if path.is_dir() else []
+        is_run = not path.is_dir() or (path / "run.json").is_file() or (path / "tasks.jsonl").is_file()
+        found.append(MeasuredRun.from_traces(dats, path) if dats and not is_run else MeasuredRun.from_directory(path))
+    return found
+
+
+def _is_master(node: str) -> bool:
+    return node == MASTER or node.startswith("mprofile_")
+
+
+def _read_traces(
+    paths: Iterable[Path], known: Iterable[str]
+) -> tuple[dict[str, Trace], dict[str, str], dict[str, int]]:
+    """Return traces and file names by node, and the lines that were skipped by file name."""
+    traces: dict[str, Trace] = {}
+    files: dict[str, str] = {}
+    skipped: dict[str, int] = {}
+    paths = list(paths)
+    known = set(known)
+    several = sum(trace_owner(path.name, known) == MASTER for path in paths) > 1
+    for path in paths:
+        try:
+            trace = read_trace(path)
+        except OSError as error:
+            raise SettingError(f"{path} cannot be read: {error.strerror or error}") from error
+        node = trace_owner(path.name, known)
+        node = path.stem if node == MASTER and several else node
+        if node in traces:
+            raise SettingError(f"{path} and {files[node]} are both a trace of {node}: give those of one run")
+        traces[node], files[node] = trace, path.name
+        if trace.skipped:
+            skipped[path.name] = trace.skipped
+    return traces, files, skipped
