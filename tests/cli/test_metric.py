@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from click.testing import CliRunner, Result
 from runmem.cli.metric import command
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
+from runmem.formats.mprof import child_line, mem_line
 from runmem.metrics.errors import NoWorkFound
 from runmem.metrics.job import Job
+from runmem.reports.summary import RunSummary
+from runmem.reports.trace_summary import TraceSummary
 from runmem.store.layout import RunDirectory
 from runmem.store.records import record_to_line
-from runmem.store.run import write_provenance
+from runmem.store.run import read_run, write_provenance
 from runmem.units import MIB
 
 START = 1_790_000_000.0
@@ -130,10 +134,257 @@ def test_a_run_without_records_says_how_to_get_some(tmp_path):
     assert "--python_memory_profile" in str(error_of(metric(run, "merge")))
 
 
-def test_a_missing_option_is_a_usage_error(run):
-    result = CliRunner().invoke(command, [str(run.root)])
-    assert result.exit_code == 2
-    assert "--target" in result.output
+def test_a_metrics_name_needs_a_target(run):
+    assert "needs a --target" in str(error_of(invoke(run.root, "--metric", "Memory")))
+
+
+@pytest.fixture
+def traced(run: RunDirectory) -> RunDirectory:
+    """Two nodes whose peaks are not at one moment, and the master."""
+    (run.traces / "n1.dat").write_bytes(
+        mem_line(100 * MIB, START) + mem_line(400 * MIB, START + 2) + mem_line(50 * MIB, START + 4) + b"torn 1"
+    )
+    (run.traces / "n2.dat").write_bytes(
+        child_line("worker-10", 90 * MIB, START + 1) + mem_line(300 * MIB, START + 1) + mem_line(80 * MIB, START + 1.5)
+        + mem_line(60 * MIB, START + 5)
+    )  # fmt: skip
+    (run.traces / "mprofile_20261120120000.dat").write_bytes(mem_line(70 * MIB, START))
+    return run
+
+
+def invoke(*arguments: Any) -> Result:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def values(path: Path) -> dict[str, float | None]:
+    return {str(m.metric_name): None if m.value is None else m.value / MIB for m in Job.read(path).measurements}
+
+
+def test_without_a_target_all_tasks_nodes_and_the_run_are_measured(traced):
+    result = invoke(traced.root)
+    assert result.exit_code == 0, result.exception
+    assert values(traced.root / "metrics" / "wordcount.json") == {
+        "wordcount.WordcountCountWordsMemory": 312, "wordcount.MywordcountCountWordsMemory": 999,
+        "wordcount.MergeMemory": 70, "wordcount.MasterMemory": 70, "wordcount.NodeMemory_n1": 999,
+        "wordcount.NodeMemory_n2": 312, "wordcount.RunMemory": 999,
+    }  # fmt: skip
+    assert "wordcount.UnmeasuredMemory: no execution of wordcount.unmeasured has a measured peak" in result.output
+    assert "WordcountCountWordsMemory: 1 of 4 executions have no measured peak" in result.output
+    assert "n1.dat: 1 line skipped" in result.output
+    assert "tasks.jsonl: 2 lines skipped" in result.output
+
+
+def test_the_peak_of_the_run_is_the_highest_sum_at_one_moment(traced):
+    traced.tasks_jsonl.write_bytes(b"")
+    assert invoke(traced.root, "--target", "whole-run").exit_code == 0
+    job = Job.read(traced.root / "metrics" / "wordcount.RunMemory.json")
+    measurement = job["wordcount.RunMemory"]
+    assert measurement.value == 480 * MIB
+    assert measurement.notes["sum_of_node_peaks_bytes"] == 700 * MIB
+    assert (measurement.notes["nodes"], measurement.notes["time_s"]) == (2, START + 2)
+
+
+def test_report_and_metric_tell_the_same_of_a_run(traced):
+    summary = RunSummary.from_run(read_run(traced.root))
+    told = {f"node:{row.node}": row.peak_bytes for row in summary.nodes}
+    told |= {row.target: row.max_peak_bytes for row in summary.tasks if row.max_peak_bytes is not None}
+    invoke(traced.root)
+    measured = Job.read(traced.root / "metrics" / "wordcount.json").measurements
+    assert {m.notes["target"]: m.value for m in measured if m.notes["target"] != "whole-run"} == told
+
+
+def test_a_node_or_several_targets_can_be_chosen(traced):
+    assert invoke(traced.root, "--target", "node:n2", "--target", "merge", "--package", "demo").exit_code == 0
+    assert values(traced.root / "metrics" / "demo.json") == {"demo.NodeMemory_n2": 312, "demo.MergeMemory": 70}
+    assert "node:master, node:n1, node:n2" in str(error_of(invoke(traced.root, "--target", "node:n3")))
+    assert "there are 2 targets" in str(
+        error_of(invoke(traced.root, "--target", "merge", "--target", "whole-run", "--metric", "M"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("specs", "code", "told"),
+    [
+        (["demo.Memory<500 MiB"], 0, "passed"),
+        (["demo.Memory<100 MiB"], 3, "failed"),
+        (["demo.Memory<500 MiB", "demo.Memory<100 MB", "Memory>1 byte"], 3, "demo.Memory.less_than_2"),
+        (["demo.Memory<1 h"], 3, "cannot be compared"),
+        (["demo.Memroy<500 MiB"], 3, "no metric of that name was asked for; there are demo.Memory"),
+    ],
+)
+def test_the_exit_code_tells_whether_the_specifications_hold(run, specs, code, told):
+    result = metric(run, "wordcount.count_words", *(part for spec in specs for part in ("--spec", spec)))
+    assert result.exit_code == code, result.output
+    assert told in result.output
+    assert len(Job.read(run.root / "metrics" / "demo.Memory.json").specs) == len(specs)
+
+
+def test_a_metric_without_a_measurement_fails_its_specification(run):
+    result = metric(run, "unmeasured", "--spec", "demo.Memory<1 TiB")
+    assert result.exit_code == 3
+    assert "not measured" in result.output
+    assert "no execution of wordcount.unmeasured has a measured peak" in result.output
+    assert Job.read(run.root / "metrics" / "demo.Memory.json").measurements == []
+
+
+def test_specifications_may_stand_in_a_file(run, tmp_path):
+    path = tmp_path / "limits.yaml"
+    path.write_text("name: Memory.limit\nthreshold: {operator: '<', value: 100, unit: MiB}\n")
+    result = metric(run, "wordcount.count_words", "--spec", path)
+    assert result.exit_code == 3
+    assert "failed" in result.output
+    assert "demo.Memory.limit" in result.output
+
+
+@pytest.mark.parametrize("spec", ["nowhere.yaml", "demo.Memory<5 KB", "demo.Memory<", ""])
+def test_a_specification_that_cannot_be_read_is_a_usage_error(run, spec):
+    assert error_of(metric(run, "merge", "--spec", spec))
+    assert not (run.root / "metrics").exists()
+
+
+CONFIG = """\
+- connections: {package: demo, metric: CountWordsMemory, labelName: wordcount}
+  target: wordcount.count_words
+- connections.package: demo
+  connections.metric: MergeMemory
+  connections.metadata: wordcount_metadata
+  target: merge
+  metadataDimensions: [instrument, visit]
+- connections: {package: demo, metric: RunMemory}
+  target: whole-run
+- connections: {package: demo, metric: GoneMemory}
+  target: gone
+"""
+PIPELINE = """\
+description: metrics
+tasks:
+  isr: lsst.ip.isr.IsrTask
+  countWordsMemory:
+    class: lsst.verify.tasks.commonMetrics.MemoryMetricTask
+    config:
+      connections.package: demo
+      connections.metric: CountWordsMemory
+      connections.labelName: wordcount
+      target: wordcount.count_words
+"""
+
+
+def test_metrics_can_be_configured_in_a_file_in_both_forms(traced, tmp_path):
+    path = tmp_path / "metrics.yaml"
+    path.write_text(CONFIG)
+    result = invoke(traced.root, "--config", path)
+    assert result.exit_code == 0, result.exception
+    assert values(traced.root / "metrics" / "demo.json") == {
+        "demo.CountWordsMemory": 312, "demo.MergeMemory": 70, "demo.RunMemory": 999,
+    }  # fmt: skip
+    assert "demo.GoneMemory: the run has no task 'gone'" in result.output
+    assert invoke(traced.root, "--config", path, "--spec", "demo.GoneMemory<1 TiB").exit_code == 3
+
+
+def test_the_file_of_a_pipeline_is_a_configuration(run, tmp_path):
+    path = tmp_path / "pipeline.yaml"
+    path.write_text(PIPELINE)
+    assert invoke(run.root, "--config", path).exit_code == 0
+    assert values(run.root / "metrics" / "demo.CountWordsMemory.json") == {"demo.CountWordsMemory": 312}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "configures no metric"),
+        ("text", "metric 1 is 'text'"),
+        ("target: x", "metric 1: connections.package is None"),
+        ("{connections: {package: p, metric: m}}", "target is None"),
+        ("{connections: {package: p.q, metric: m}, target: x}", "package.*dot"),
+        ("{connections: {packag: p}}", "no option 'connections.packag'; there are connections.package"),
+        ("{taget: x}", "no option 'taget'"),
+        ("{connections: 5}", "connections is 5"),
+        ("{class: x.GuessTask}", "'x.GuessTask' is not known"),
+        ("tasks: {a: {class: x.MemoryMetricTask, config: {file: f.py}}}", "'file' in config is not read"),
+        ("a: [", "is not YAML"),
+    ],
+)
+def test_a_configuration_that_is_not_valid_is_named(run, tmp_path, text, message):
+    path = tmp_path / "metrics.yaml"
+    path.write_text(text + "\n")
+    error = error_of(invoke(run.root, "--config", path))
+    assert re.search(rf"metrics\.yaml.*{message}", str(error)), error
+
+
+def test_a_configuration_and_a_target_exclude_each_other(run, tmp_path):
+    assert "leave" in str(error_of(invoke(run.root, "--config", tmp_path / "x.yaml", "--target", "merge")))
+
+
+def test_several_runs_have_a_job_each(run, tmp_path):
+    other = RunDirectory.create("wordcount", tmp_path / "runmem_runs")
+    other.tasks_jsonl.write_bytes(record_to_line(record(1, peak_bytes=5 * MIB)))
+    write_provenance(other, {"app": "wordcount", "records_complete": True})
+    arguments = [run.root, other.root, "--target", "wordcount.count_words", "--package", "p", "--metric", "M"]
+    assert invoke(*arguments).exit_code == 0
+    assert [values(d.root / "metrics" / "p.M.json") for d in (run, other)] == [{"p.M": 312}, {"p.M": 5}]
+    assert "a Job of its own" in str(error_of(invoke(*arguments, "--output", tmp_path / "j.json")))
+    assert [len(document["measurements"]) for document in json.loads(invoke(*arguments, "--json").stdout)] == [1, 1]
+
+
+def test_one_job_can_be_printed_as_json(run):
+    document = json.loads(metric(run, "merge", "--json").stdout)
+    assert document == json.loads((run.root / "metrics" / "demo.Memory.json").read_text())
+
+
+MPROF = (
+    b"CMDLINE /usr/bin/python app.py\n"
+    b"FUNC __main__.load 20.0 100.1 30.0 100.9 1\nMEM 20.0 100.0\nMEM 90.5 100.5\nMEM 95.0 101.5\n"
+    b"\x00\xff\n\nMEM 12.3"
+)
+
+
+def test_a_lone_trace_of_mprof_is_a_run(tmp_path):
+    path = tmp_path / "mprofile_20261120120000.dat"
+    path.write_bytes(MPROF)
+    result = invoke(path)
+    assert result.exit_code == 0, result.exception
+    assert values(tmp_path / "metrics" / "trace.json") == {
+        "trace.LoadMemory": 90.5, "trace.MasterMemory": 95, "trace.RunMemory": 95,
+    }  # fmt: skip
+    assert TraceSummary.from_file(path).peak_bytes == 95 * MIB
+    assert "mprofile_20261120120000.dat: 3 lines skipped" in result.output
+    assert invoke(path, "--target", "whole-run", "--package", "p", "--spec", "p.RunMemory<90 MiB").exit_code == 3
+
+
+def test_a_folder_of_traces_of_pycompss_is_a_run(tmp_path):
+    (tmp_path / "mprofile_20261120120000.dat").write_bytes(b"MEM 70.0 10.0\n")
+    (tmp_path / "worker1.dat").write_bytes(b"MEM 100.0 10.0\nMEM 10.0 20.0\n")
+    (tmp_path / "worker2.dat").write_bytes(b"MEM 30.0 10.0\nMEM 200.0 20.0\n")
+    expected = {"trace.MasterMemory": 70, "trace.NodeMemory_worker1": 100, "trace.NodeMemory_worker2": 200,
+                "trace.RunMemory": 210}  # fmt: skip
+    assert invoke(tmp_path).exit_code == 0
+    assert values(tmp_path / "metrics" / "trace.json") == expected
+    files = sorted(tmp_path.glob("*.dat"))
+    assert invoke(*files, "--output", tmp_path / "named.json").exit_code == 0
+    assert values(tmp_path / "named.json") == expected
+
+
+def test_traces_of_several_programs_are_not_one_run(tmp_path):
+    for second in (1, 2):
+        (tmp_path / f"mprofile_2026112012000{second}.dat").write_bytes(b"MEM 70.0 10.0\n")
+    result = invoke(tmp_path)
+    assert set(values(tmp_path / "metrics" / "trace.json").values()) == {70}
+    assert "trace.RunMemory: there are 2 traces of programs and none of a node" in result.output
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00\xff\n", b"hello world\n"])
+def test_a_file_that_is_no_trace_is_refused(tmp_path, content):
+    (tmp_path / "x.dat").write_bytes(content)
+    assert "no memory trace" in str(error_of(invoke(tmp_path / "x.dat")))
+    assert "cannot be read" in str(error_of(invoke(tmp_path / "gone.dat")))
+    assert "does not exist" in str(error_of(invoke(tmp_path / "gone")))
+
+
+def test_a_trace_without_totals_has_no_peak_not_zero(tmp_path):
+    (tmp_path / "n1.dat").write_bytes(b"CHLD w 5.0 1.0\n")
+    result = invoke(tmp_path / "n1.dat")
+    assert isinstance(result.exception, NoWorkFound)
+    assert "no MEM line" in str(result.exception)
 
 
 def test_the_help_teaches_by_example():

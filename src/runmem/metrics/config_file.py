@@ -1,0 +1,112 @@
+"""Configurations of metric tasks in a YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from runmem.errors import SettingError
+from runmem.metrics.memory_metric import MemoryMetricTask
+from runmem.metrics.yaml_file import read_documents
+
+__all__ = ["TASKS", "read_metric_tasks"]
+
+TASKS: dict[str, type[Any]] = {"MemoryMetricTask": MemoryMetricTask}
+"""Last part of the ``class`` in a pipeline's file to the task here."""
+
+_CONNECTIONS = ("package", "metric", "labelName", "metadata")
+_OTHERS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
+
+
+def read_metric_tasks(path: Path | str) -> list[Any]:
+    """Return the metric tasks that a YAML file configures, one or several.
+
+    Parameters
+    ----------
+    path : path
+        A configuration; a list of them; or a pipeline as ``pipetask`` takes it, whose ``tasks`` are configurations with
+        a ``class`` (its last part counts: ``lsst.verify.tasks.MemoryMetricTask`` is the one here). A configuration has
+        ``target`` and, below ``connections`` or as ``connections.package``, the names ``package`` and ``metric``, and
+        ``labelName`` or, in the older form, ``metadata``. Without a class it is of a ``MemoryMetricTask``.
+
+    Raises
+    ------
+    SettingError
+        If the file cannot be read, or a configuration is not valid; the message names the file and the key.
+    """
+    tasks = []
+    for label, task_class, content in _configurations(Path(path)):
+        config = task_class.ConfigClass()
+        for key, value in _flat(content, f"{path}: {label}"):
+            owner, name = (config.connections, key.removeprefix("connections.")) if "." in key else (config, key)
+            setattr(owner, name, value)
+        try:
+            tasks.append(task_class(config=config))
+        except SettingError as error:
+            raise SettingError(f"{path}: {label}: {error}") from error
+    if not tasks:
+        raise SettingError(f"{path} configures no metric")
+    return tasks
+
+
+def _configurations(path: Path) -> Iterator[tuple[str, type[Any], Mapping[str, Any]]]:
+    """Yield label, class and content of each configuration of the file."""
+    number = 0
+    for document in read_documents(path):
+        if isinstance(document, Mapping) and "tasks" in document:
+            tasks = document["tasks"]
+            if not isinstance(tasks, Mapping):
+                raise SettingError(f"{path}: tasks is {tasks!r}: expected a label and a configuration each")
+            for label, task in tasks.items():
+                yield from _of_pipeline(path, str(label), task)
+            continue
+        for content in document if isinstance(document, list) else [document]:
+            number += 1
+            if not isinstance(content, Mapping):
+                raise SettingError(f"{path}: metric {number} is {content!r}: expected connections and target")
+            name = content.get("class")
+            yield f"metric {number}", _task_class(path, name), {k: v for k, v in content.items() if k != "class"}
+
+
+def _of_pipeline(path: Path, label: str, task: Any) -> Iterator[tuple[str, type[Any], Mapping[str, Any]]]:
+    """Yield the task of a pipeline if it is a metric's; a pipeline has others too."""
+    if not isinstance(task, Mapping):  # `label: some.Task`, without a configuration
+        return
+    if str(task.get("class", "")).rpartition(".")[2] not in TASKS:
+        return
+    configs = task.get("config") or {}
+    merged: dict[str, Any] = {}
+    for config in configs if isinstance(configs, list) else [configs]:
+        if not isinstance(config, Mapping):
+            raise SettingError(f"{path}: {label}: config is {config!r}: expected names and values")
+        for unusable in ("file", "python"):
+            if unusable in config:
+                raise SettingError(f"{path}: {label}: {unusable!r} in config is not read here: write the values")
+        merged |= config
+    yield label, _task_class(path, task["class"]), merged
+
+
+def _task_class(path: Path, name: object) -> type[Any]:
+    if name is None:
+        return MemoryMetricTask
+    try:
+        return TASKS[str(name).rpartition(".")[2]]
+    except KeyError:
+        raise SettingError(f"{path}: class {name!r} is not known; there are {', '.join(TASKS)}") from None
+
+
+def _flat(content: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+    """Yield ``connections.<name>`` or the name of another option, and its value."""
+    valid = [*(f"connections.{name}" for name in _CONNECTIONS), *_OTHERS]
+    for key, value in content.items():
+        if key == "connections":
+            if not isinstance(value, Mapping):
+                raise SettingError(f"{place}: connections is {value!r}: expected package, metric and labelName")
+            pairs = [(f"connections.{name}", inner) for name, inner in value.items()]
+        else:
+            pairs = [(str(key), value)]
+        for name, inner in pairs:
+            if name not in valid:
+                raise SettingError(f"{place}: there is no option {name!r}; there are {', '.join(valid)}")
+            yield name, inner

@@ -1,0 +1,295 @@
+"""The metrics of a run: what can be measured of it, under which names, and the Job of it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from runmem.errors import SettingError
+from runmem.metrics.errors import MetricComputationError, NoWorkFound
+from runmem.metrics.from_records import metadata_from_records
+from runmem.metrics.from_traces import TracePeak
+from runmem.metrics.job import Job
+from runmem.metrics.measured_run import MeasuredRun
+from runmem.metrics.measurement import Measurement
+from runmem.metrics.memory_metric import MemoryMetricTask
+from runmem.metrics.metric import Metric
+from runmem.metrics.name import Name
+
+__all__ = [
+    "NODE",
+    "WHOLE_RUN",
+    "MetricChoice",
+    "all_choices",
+    "chosen",
+    "configured",
+    "full_target",
+    "job_of_run",
+    "measure",
+]
+
+NODE = "node:"
+WHOLE_RUN = "whole-run"  # no task can be called that: a hyphen is in no name of Python's
+_MOST_LISTED = 40
+
+
+@dataclass(frozen=True)
+class MetricChoice:
+    """A metric and what it is of.
+
+    Attributes
+    ----------
+    name : Name
+        ``package.metric``.
+    target : str
+        The full name of a task; ``node:`` and the name of a node (or ``master``); or ``whole-run``.
+    task : MemoryMetricTask or another metric task, or None
+        What computes the metric of a task; None for a `MemoryMetricTask` of that name and target.
+    problem : str or None
+        Why there is nothing to measure.
+    """
+
+    name: Name
+    target: str
+    task: Any = None
+    problem: str | None = None
+
+
+def all_choices(run: MeasuredRun, package: str | None = None) -> list[MetricChoice]:
+    """Return a metric for each task, for each node and the master, and for the whole run.
+
+    A task ``wordcount.count_words`` gives ``<package>.CountWordsMemory``, and ``WordcountCountWordsMemory`` where two
+    tasks have one name; node ``n1`` gives ``NodeMemory_n1``, the master ``MasterMemory``, the run ``RunMemory``.
+    """
+    tasks, nodes = run.targets, [*run.masters, *run.nodes]
+    short = Counter(_camel(target.rpartition(".")[2]) for target in tasks)
+    wanted = []
+    for target in tasks:
+        last = _camel(target.rpartition(".")[2])
+        is_plain = short[last] == 1 and last not in ("Run", "Master")
+        wanted.append((f"{last if is_plain else _camel(target)}Memory", target))
+    for node in nodes:
+        wanted.append(("MasterMemory" if node == "master" else f"NodeMemory_{_word(node)}", NODE + node))
+    wanted.append(("RunMemory", WHOLE_RUN))
+    taken: Counter[str] = Counter()
+    choices = []
+    for metric, target in wanted:
+        taken[metric] += 1
+        number = f"_{taken[metric]}" if taken[metric] > 1 else ""
+        choices.append(MetricChoice(Name(_package(run, package), f"{metric}{number}"), target))
+    return choices
+
+
+def chosen(
+    run: MeasuredRun, targets: Iterable[str], package: str | None = None, metric: str | None = None
+) -> list[MetricChoice]:
+    """Return the metrics of some targets, each named in full or by as much of its end as is unambiguous.
+
+    Parameters
+    ----------
+    metric : str, optional
+        Name of the metric of a single target.
+
+    Raises
+    ------
+    SettingError
+        If the run has no such target, or a name or its package has a dot or is empty.
+    """
+    found = list(dict.fromkeys(full_target(run, target) for target in targets))
+    if metric is not None:
+        if len(found) != 1:
+            raise SettingError(f"--metric {metric} names one metric, and there are {len(found)} targets: give one")
+        return [MetricChoice(_name(_package(run, package), metric), found[0])]
+    by_target = {choice.target: choice for choice in all_choices(run, package)}
+    return [by_target[target] for target in found]
+
+
+def configured(run: MeasuredRun, tasks: Iterable[Any]) -> list[MetricChoice]:
+    """Return the metrics of metric tasks, such as a file configures; one without its target in the run is kept."""
+    choices = []
+    for task in tasks:
+        connections = task.config.connections
+        name, target = _name(connections.package, connections.metric), str(task.config.target)
+        try:
+            choices.append(MetricChoice(name, full_target(run, target), task))
+        except SettingError as error:
+            choices.append(MetricChoice(name, target, task, str(error)))
+    return choices
+
+
+def full_target(run: MeasuredRun, target: str) -> str:
+    """Return the one target that `target` names, in full or by the end of its name.
+
+    Raises
+    ------
+    SettingError
+        If there is none or are several; the message lists them.
+    """
+    if target == WHOLE_RUN:
+        return target
+    nodes = [NODE + node for node in (*run.masters, *run.nodes)]
+    known = nodes if target.startswith(NODE) else run.targets
+    if not known and run.has_records and not target.startswith(NODE):
+        raise SettingError(f"{run.folder} has no task records: start the program with --python_memory_profile.")
+    found = [target] if target in known else [name for name in known if name.endswith(target)]
+    if len(found) == 1:
+        return found[0]
+    kind = "node" if target.startswith(NODE) else "task"
+    what = f"{target!r} fits several tasks of the run" if found else f"the run has no {kind} {target!r}"
+    if not known:
+        raise SettingError(f"{what}: {run.title} marks none. {WHOLE_RUN} and {', '.join(nodes)} can be measured.")
+    listed = found or known
+    more = f", and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
+    raise SettingError(f"{what}; name one of: {', '.join(listed[:_MOST_LISTED])}{more}")
+
+
+def job_of_run(run: MeasuredRun, choices: Iterable[MetricChoice]) -> Job:
+    """Return the Job of a run; what cannot be measured has its reason in ``meta`` in place of a measurement.
+
+    Raises
+    ------
+    SettingError
+        If two choices have one name.
+    """
+    job = Job(meta={"run": run.title, "lines_skipped": sum(run.skipped.values())})
+    for choice in choices:
+        if str(choice.name) in job.metrics:
+            raise SettingError(f"two metrics are called {choice.name}: give each a name of its own")
+        try:
+            measurement = measure(run, choice)
+        except (NoWorkFound, MetricComputationError) as error:
+            job.metrics.insert(Metric(choice.name, _description(choice), "byte", ("memory",)))
+            job.not_measured(choice.name, str(error))
+            continue
+        job.metrics.insert(Metric(choice.name, _description(choice), measurement.unit, _tags(measurement)))
+        job.insert(measurement)
+    return job
+
+
+def measure(run: MeasuredRun, choice: MetricChoice) -> Measurement:
+    """Return the measurement of one metric, with notes that say how it came about.
+
+    Raises
+    ------
+    NoWorkFound
+        If the run holds nothing to measure it by; the message says why.
+    MetricComputationError
+        If what the run holds is malformed.
+    """
+    if choice.problem is not None:
+        raise NoWorkFound(choice.problem)
+    if choice.target == WHOLE_RUN:
+        measurement = _of_whole_run(run, choice)
+    elif choice.target.startswith(NODE):
+        measurement = _of_node(run, choice, choice.target.removeprefix(NODE))
+    elif run.has_records:
+        records = [record for record in run.records if record.target == choice.target]
+        measurement = (choice.task or _memory_task(choice)).run(metadata_from_records(records)).measurement
+    else:
+        measurement = _of_brackets(run, choice)
+    measurement.notes |= {
+        "target": choice.target,
+        "run": run.title,
+        "lines_skipped": sum(run.skipped.values()),
+    }
+    return measurement
+
+
+def _memory_task(choice: MetricChoice) -> MemoryMetricTask:
+    config = MemoryMetricTask.ConfigClass()
+    config.connections.package, config.connections.metric = choice.name.package, choice.name.metric
+    config.target = choice.target
+    return MemoryMetricTask(config=config)
+
+
+def _of_node(run: MeasuredRun, choice: MetricChoice, node: str) -> Measurement:
+    peak = run.node_peak(node)
+    if peak is None:
+        has_trace = node in run.traces
+        raise NoWorkFound(
+            f"the trace of {node} has no total (no MEM line)" if has_trace else f"there is no trace of {node}"
+        )
+    notes = _trace_notes(run, peak, [node]) | {"trace": run.files[node]}
+    return Measurement(choice.name, peak.peak_bytes, "byte", notes)
+
+
+def _of_whole_run(run: MeasuredRun, choice: MetricChoice) -> Measurement:
+    peak = run.run_peak()
+    if peak is None and len(run.masters) > 1:
+        raise NoWorkFound(f"there are {len(run.masters)} traces of programs and none of a node: they are not one run")
+    if peak is None:
+        advice = "; was the program started with --python_memory_profile?" if run.has_records else ""
+        raise NoWorkFound(f"there is no trace of a node with a total in it (no MEM line){advice}")
+    nodes = run.nodes or run.masters
+    node_peaks = [found.peak_bytes for node in nodes if (found := run.node_peak(node)) is not None]
+    notes = _trace_notes(run, peak, nodes) | {"nodes": len(node_peaks)}
+    if len(node_peaks) < len(nodes):
+        notes["nodes_without_trace"] = len(nodes) - len(node_peaks)
+    if len(node_peaks) > 1:
+        notes["value"] = "the highest sum over the nodes at one moment"
+        notes["sum_of_node_peaks_bytes"] = sum(node_peaks)
+    return Measurement(choice.name, peak.peak_bytes, "byte", notes)
+
+
+def _of_brackets(run: MeasuredRun, choice: MetricChoice) -> Measurement:
+    peaks = run.bracket_peaks(choice.target)
+    if not peaks:
+        raise NoWorkFound(f"the traces mark no {choice.target} (no FUNC line)")
+    highest = max(peaks, key=lambda peak: peak.peak_bytes)
+    notes = _trace_notes(run, highest, run.traces) | {
+        "executions": len(peaks),
+        "value": "the highest total of the trace inside the brackets of the target",
+    }
+    return Measurement(choice.name, highest.peak_bytes, "byte", notes)
+
+
+def _trace_notes(run: MeasuredRun, peak: TracePeak, nodes: Iterable[str]) -> dict[str, Any]:
+    """Return how a peak of traces came about."""
+    notes: dict[str, Any] = {
+        "estimator": ".dat traces",
+        "method": "sampled" if peak.time_s is not None else "sampled, of a worker",
+        "samples": peak.samples,
+    }
+    if peak.time_s is not None:
+        notes["time_s"] = peak.time_s
+    said = {note for node in nodes if node in run.traces for note in run.traces[node].notes}
+    if said:
+        notes["writer"] = "; ".join(sorted(said))
+    return notes
+
+
+def _description(choice: MetricChoice) -> str:
+    if choice.target == WHOLE_RUN:
+        return "Highest sum of the memory of all nodes at one moment"
+    if choice.target.startswith(NODE):
+        return f"Highest memory of {choice.target.removeprefix(NODE)}, all processes of the run there together"
+    if choice.task is not None and not isinstance(choice.task, MemoryMetricTask):
+        return f"{type(choice.task).__name__} of {choice.target}"
+    return f"Highest peak resident set size of {choice.target}"
+
+
+def _tags(measurement: Measurement) -> tuple[str, ...]:
+    return ("memory",) if measurement.unit == "byte" else ("time",)
+
+
+def _package(run: MeasuredRun, package: str | None) -> str:
+    return _word(run.name) if package is None else package
+
+
+def _name(package: str, metric: str) -> Name:
+    for part, value in (("package", package), ("metric", metric)):
+        if not value or "." in value:
+            problem = "may not contain a dot" if value else "may not be empty"
+            raise SettingError(f"connections.{part} is {value!r}: a {part} name {problem}")
+    return Name(package, metric)
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^\w-]", "_", text) or "_"
+
+
+def _camel(text: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", text) if part) or "Task"
