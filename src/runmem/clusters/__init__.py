@@ -6,12 +6,15 @@ from runmem.clusters.address import AddressCluster
 from runmem.clusters.allocation import AllocationCluster
 from runmem.clusters.contract import Cluster
 from runmem.clusters.local import EmbeddedCluster
+from runmem.clusters.ssh import SshCluster
 from runmem.errors import SettingError
 from runmem.settings import Settings
 
 __all__ = ["CLUSTERS", "Cluster", "cluster_for"]
 
-CLUSTERS: dict[str, type[Cluster]] = {kind.kind: kind for kind in (EmbeddedCluster, AddressCluster, AllocationCluster)}
+CLUSTERS: dict[str, type[Cluster]] = {
+    kind.kind: kind for kind in (EmbeddedCluster, AddressCluster, SshCluster, AllocationCluster)
+}
 
 
 def cluster_for(settings: Settings) -> Cluster:

@@ -22,13 +22,14 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
+from runmem.clusters.address import check_answers
 from runmem.clusters.invitation import Invitation
 from runmem.clusters.security import TlsSecurity
 from runmem.memory.limits import memory_limit
 from runmem.store.node_name import node_name
 from runmem.units import GIB
 
-__all__ = ["main", "cores_of", "worker_memory_bytes"]
+__all__ = ["main", "cores_of", "workers_of", "worker_memory_bytes"]
 
 _CLOSE_S = 10
 _LOG_LEVEL = logging.ERROR  # Dask warns of every connection that ends
@@ -40,6 +41,14 @@ def cores_of(environment: Mapping[str, str]) -> int:
     if given.isdecimal() and int(given):
         return int(given)
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def workers_of(invitation: Invitation, environment: Mapping[str, str]) -> int:
+    """Return how many workers this node starts."""
+    if invitation.all_workers is None:
+        return invitation.workers or cores_of(environment)
+    nodes, number = int(environment["SLURM_STEP_NUM_NODES"]), int(environment["SLURM_NODEID"])
+    return invitation.all_workers // nodes + (number < invitation.all_workers % nodes)
 
 
 def worker_memory_bytes(limit_bytes: int, workers: int) -> int:
@@ -84,6 +93,15 @@ async def _serve(invitation: Invitation, workers: int, limit_bytes: int, ended: 
     """Run the workers until the scheduler lets them go (0), standard input ends (0) or none can start (1)."""
     from distributed import Nanny
 
+    try:
+        check_answers(invitation.scheduler)  # Dask would try for its whole timeout
+    except OSError as error:
+        print(
+            f"runmem: node {node_name()} cannot reach the master at {invitation.scheduler}: {error}. Is a firewall "
+            "between them? --master_address names another address or port.",
+            file=sys.stderr,
+        )
+        return 1
     security = TlsSecurity(**invitation.security).dask() if invitation.security else None
     address = own_address(invitation.scheduler)
     with tempfile.TemporaryDirectory(prefix="runmem-dask-", ignore_cleanup_errors=True) as folder:
@@ -91,7 +109,7 @@ async def _serve(invitation: Invitation, workers: int, limit_bytes: int, ended: 
             Nanny(
                 invitation.scheduler,
                 nthreads=1,
-                name=f"{node_name()}-{number}",
+                name=f"{node_name()}-{os.getpid()}-{number}",  # after a lost connection the old ones are still known
                 memory_limit=limit_bytes,
                 local_directory=folder,
                 host=address,
@@ -99,16 +117,18 @@ async def _serve(invitation: Invitation, workers: int, limit_bytes: int, ended: 
                 silence_logs=_LOG_LEVEL,
                 preload=["runmem.clusters.node_workers"],
                 death_timeout=60,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # Dask serves numbers there without a password
                 dashboard=False,
             )
             for number in range(workers)
         ]
         started = await asyncio.gather(*nannies, return_exceptions=True)
         errors = [error for error in started if isinstance(error, BaseException)]
-        for error in errors:
-            print(f"runmem: a worker of node {node_name()} did not start: {error!r}", file=sys.stderr)
+        for fault in errors:
+            print(f"runmem: a worker of node {node_name()} did not start: {fault!r}", file=sys.stderr)
         if len(errors) < len(nannies):
+            if invitation.joined:
+                print(invitation.joined, file=sys.stderr, flush=True)
             gone = asyncio.ensure_future(_all_gone(nannies))
             stop = asyncio.ensure_future(_wait(ended))
             await asyncio.wait([stop, gone], return_when=asyncio.FIRST_COMPLETED)
@@ -151,7 +171,7 @@ async def _run(invitation: Invitation) -> int:
         loop.call_soon_threadsafe(ended.set)
 
     threading.Thread(target=watch, name="runmem-stdin", daemon=True).start()
-    workers = invitation.workers or cores_of(os.environ)
+    workers = workers_of(invitation, os.environ)
     limit = memory_limit()
     limit_bytes = invitation.worker_memory_bytes or worker_memory_bytes(limit.limit_bytes, workers)
     with dask.config.set(invitation.configuration):
