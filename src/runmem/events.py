@@ -59,6 +59,8 @@ class TaskRecord:
         Highest resident set size of the process since it started, of all its tasks.
     reason : str or None
         Why the task was killed, or why a value is missing.
+    data_id : str or None
+        What the call worked on, where its task was made for that: the data id of a quantum.
     """
 
     task_id: int
@@ -83,6 +85,7 @@ class TaskRecord:
     limit_bytes: int | None = None
     lifetime_peak_bytes: int | None = None
     reason: str | None = None
+    data_id: str | None = None
 
     @property
     def target(self) -> str:

@@ -21,3 +21,14 @@ def test_a_failed_task_names_its_exception(record):
 
 def test_no_records_leave_the_titles():
     assert len(record_lines([])) == 1
+
+
+def test_without_data_ids_there_is_no_column_for_them(record):
+    assert "Data id" not in record_lines([record(1)])[0]
+
+
+def test_a_record_with_a_data_id_tells_it(record):
+    titles, first, second = record_lines([record(1, data_id="{visit: 1, detector: 2}"), record(2)])
+    assert "Data id" in titles
+    assert "{visit: 1, detector: 2}" in first
+    assert second[titles.index("Data id")] == "-"

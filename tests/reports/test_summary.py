@@ -122,6 +122,11 @@ def test_how_the_program_ended_is_said(record, exit_code, words):
     assert words in printed(RunSummary.from_records([record(1)], provenance={"exit_code": exit_code}))
 
 
+def test_a_killed_quantum_is_named_with_its_data_id(record, killed):
+    quantum = record(18, name="isr", status="killed", data_id="{visit: 1, detector: 2}")
+    assert "isr {visit: 1, detector: 2}, call 18" in printed(RunSummary.from_records([quantum]))
+
+
 def test_a_narrow_terminal_gets_no_line_that_is_longer(write_run, record, killed):
     names = ["a_rather_long_name_of_a_function_in_a_pipeline", "merge"]
     records = [record(i, name=names[i % 2], node=f"node-with-a-long-name-{i % 2}") for i in range(1, 9)]

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from runmem.store.records import record_from_line
 from runmem.store.task_lines import LineWriter, TaskLines, in_order
 
-TASK = SimpleNamespace(module="app", name="work", file='/a "b"/app.py')
+TASK = SimpleNamespace(module="app", name="work", file='/a "b"/app.py', data_id=None)
 NODE, PID = "n", 5
 
 
@@ -110,3 +110,15 @@ def test_a_task_that_ran_again_for_a_lost_result_need_not_be_given_up() -> None:
     lines = TaskLines()
     lines.feed(NODE, PID, start(1, 1.0) + end(1, 1.0, 2.0) + start(1, 3.0) + start(2, 3.0))
     assert [record.task_id for record in lines.give_up(also_repeated=False)] == [2]
+
+
+def test_the_data_id_of_a_task_that_was_made_for_one_call_is_in_both_lines_and_in_no_other_call():
+    writer = LineWriter(NODE, 1000)
+    task = SimpleNamespace(**{**vars(TASK), "data_id": "{visit: 1, name: 'a \"b\"'}"})
+    lines = [
+        writer.start(task, 1, 77, 10.0, 10),
+        writer.end(task, 1, 77, (10.0, 11.0, 0.25), "finished", None, {"more": 1}),
+        writer.start(TASK, 2, 77, 10.0, 10),
+    ]
+    assert [record_from_line(line).data_id for line in lines] == [task.data_id, task.data_id, None]
+    assert json.loads(lines[1])["more"] == 1

@@ -40,7 +40,11 @@ class TaskFunction:
         What was decorated.
     name, module, file : str
         Qualified name; name of the module (of the program's file for the program itself); source file.
+    data_id : str or None
+        What the task works on, if it was made for one call; it stands in that call's record.
     """
+
+    data_id: str | None = None
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self._set(function, options)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from runmem.events import TaskRecord
 from runmem.reports.sections import seconds
-from runmem.reports.table import Column, lay_out
+from runmem.reports.table import Column, lay_out, printable
 from runmem.reports.task_rows import how_measured
 from runmem.units import format_bytes
 
@@ -20,7 +20,7 @@ _COLUMNS = (
 
 
 def record_lines(records: Sequence[TaskRecord], started_s: float | None = None) -> list[str]:
-    """Return a table with a line per record, in the order in which the tasks started.
+    """Return a table with a line per record, in the order in which the tasks started; data ids where there are any.
 
     Parameters
     ----------
@@ -29,7 +29,12 @@ def record_lines(records: Sequence[TaskRecord], started_s: float | None = None) 
     """
     ordered = sorted(records, key=lambda record: (record.start_s, record.task_id))
     zero_s = started_s if started_s is not None else (ordered[0].start_s if ordered else 0.0)
-    return lay_out(_COLUMNS, [_cells(record, zero_s) for record in ordered])
+    columns, cells = list(_COLUMNS), [_cells(record, zero_s) for record in ordered]
+    if any(record.data_id for record in ordered):
+        columns.insert(3, Column("Data id"))
+        for row, record in zip(cells, ordered, strict=True):
+            row.insert(3, printable(record.data_id or "-"))
+    return lay_out(columns, cells)
 
 
 def _cells(record: TaskRecord, zero_s: float) -> list[str]:

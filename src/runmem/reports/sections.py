@@ -222,9 +222,8 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
     for record in records[:most]:
         after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
         where = f"on {record.node} (process {record.pid})"
-        found.append(
-            (printable(f"  {record.target}, call {record.task_id}, attempt {record.attempt}, {where}{after}"), "red")
-        )
+        what = f"{record.target} {record.data_id}" if record.data_id else record.target
+        found.append((printable(f"  {what}, call {record.task_id}, attempt {record.attempt}, {where}{after}"), "red"))
         fraction = record.last_bytes / record.limit_bytes if record.last_bytes and record.limit_bytes else None
         share = f" ({_percent(fraction)})" if fraction is not None else ""
         found.append(

@@ -84,6 +84,11 @@ class LineWriter:
 
     def _tail(self, task: Any) -> bytes:
         """Return the part that is the same for all calls of a task here."""
+        if task.data_id is not None:  # made for one call
+            return self._tail_of(task) + b', "data_id": ' + json.dumps(task.data_id).encode()
+        return self._tail_of(task)
+
+    def _tail_of(self, task: Any) -> bytes:
         key = task.module, task.name, task.file
         tail = self._tails.get(key)
         if tail is None:
