@@ -15,7 +15,7 @@ ROOT = "<root>"
 RANKS = {
     ROOT: 7, "__main__": 7,
     "cli": 6,
-    "reports": 5, "dashboard": 5, "trials": 5, "task_runner": 5, "lsst": 5,
+    "reports": 5, "dashboard": 5, "trials": 5, "task_runner": 5, "submission": 5, "lsst": 5,
     "pycompss": 5,  # names beside the package root's, but the command line puts them in place: one below it
     "execution": 4,
     "graph": 3, "clusters": 3, "node": 3, "metrics": 3,

@@ -1,0 +1,208 @@
+"""`runmem submit`: a program as a job of the batch system."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runmem.cli.misplaced import misplaced_options
+from runmem.cli.program import load_script
+from runmem.cli.run import command as run_command
+from runmem.errors import SettingError
+from runmem.settings import resolve
+from runmem.units import MIB, parse_bytes
+
+if TYPE_CHECKING:
+    from runmem.submission import BatchSystem, Job
+
+__all__ = ["command", "seconds_of"]
+
+_PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+# Options of `runmem run` that mean the same in a job.
+_PASSED = (
+    "python_memory_profile", "memory_interval", "log_level", "run_folder", "worker_profile_path", "malloc_trim",
+    "no_summary", "master_address", "tls_ca", "tls_cert", "tls_key", "insecure",
+)  # fmt: skip
+_RENAMED = {"memory_interval": "memory_interval_s"}
+
+
+def seconds_of(text: str) -> int:
+    """Return a job's time in seconds: minutes as a whole number, or ``[D-]HH:MM:SS``.
+
+    Raises
+    ------
+    SettingError
+        If it is neither, or no time at all.
+    """
+    seconds = 0
+    if text.strip().isdecimal():
+        seconds = int(text) * 60
+    elif match := re.fullmatch(r"(?:(\d+)-)?(\d+):([0-5]?\d):([0-5]?\d)", text.strip()):
+        days, hours, minutes, rest = (int(part or 0) for part in match.groups())
+        seconds = ((days * 24 + hours) * 60 + minutes) * 60 + rest
+    if seconds < 1:
+        raise SettingError(f"--exec_time: {text!r} cannot be used: write minutes, such as 90, or HH:MM:SS.")
+    return seconds
+
+
+def _memory(option: str, text: str | None) -> int | None:
+    """Return an amount of memory in bytes; a number without a unit is MiB, as PyCOMPSs and Slurm have it."""
+    if text is None:
+        return None
+    try:
+        size = int(text) * MIB if text.strip().isdecimal() else parse_bytes(text)
+    except ValueError as error:
+        raise SettingError(f"{option}: {error}.") from None
+    if size < 100 * MIB:
+        raise SettingError(f"{option}: {text!r} is too little: a worker takes some 65MiB before its first task.")
+    return size
+
+
+def _shared_options(function: Any) -> Any:
+    """Add the options of `runmem run` that are passed on, with their help."""
+    shared = [p for p in run_command.params if isinstance(p, click.Option) and p.name in _PASSED]
+    function.__click_params__ = [*reversed(shared), *getattr(function, "__click_params__", [])]
+    return function
+
+
+@click.command("submit", context_settings=_PASS_ON)
+@click.option("--num_nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Nodes to use.")
+@click.option("--exec_time", metavar="TIME",
+              help="Time limit: minutes, or HH:MM:SS.  [default: the queue's]")  # fmt: skip
+@click.option("--job_name", metavar="NAME", help="Name of the job.  [default: the program's]")
+@click.option("--queue", metavar="NAME", help="Queue (Slurm: partition).")
+@click.option("--qos", metavar="NAME", help="Quality of service.")
+@click.option("--reservation", metavar="NAME", help="Reservation to use.")
+@click.option("--project_name", metavar="NAME", help="Project or account that pays.")
+@click.option("--constraints", metavar="FEATURES", help="Features that the nodes must have.")
+@click.option("--job_dependency", metavar="JOB",
+              help="Start after JOB has ended; also in the system's own form, afterok:12.")  # fmt: skip
+@click.option("--extra_submit_flag", metavar="FLAG", multiple=True,
+              help="Another option of the batch system, whole (--nice=10); may be repeated.")  # fmt: skip
+@click.option("--pre_env_script", metavar="FILE", help="Shell script sourced first, before --env_script.")
+@click.option("--env_script", metavar="FILE", help="Shell script sourced before the program and its workers start.")
+@click.option("--job_execution_dir", metavar="DIR", help="Where the job runs.  [default: the folder you are in]")
+@click.option("--workers_per_node", type=click.IntRange(min=1), metavar="N",
+              help="Workers, and cores, of each node.  [default: whole nodes, one worker a core]")  # fmt: skip
+@click.option("--worker_memory", metavar="SIZE",
+              help="Memory limit of a worker, such as 2GiB.  [default: its share of the node's]")  # fmt: skip
+@click.option("--node_memory", metavar="SIZE",
+              help="Memory of each node, such as 64GiB or 64000 (MiB).  [default: what workers need]")  # fmt: skip
+@click.option("--wait", is_flag=True, help="Follow the job: why it waits, its output; exit with its exit code.")
+@click.option("--dry_run", is_flag=True, help="Print the job script and submit nothing.")
+@_shared_options
+@click.argument("program", type=click.Path(path_type=Path))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def command(program: Path, arguments: tuple[str, ...], wait: bool, dry_run: bool, **options: Any) -> None:
+    """Submit PROGRAM with its ARGUMENTS as a job of Slurm; its tasks run on all nodes of the job.
+
+    The options are those of PyCOMPSs's enqueue_compss. Scheduler and program run on the first node, workers on every
+    node; with more than one node all connections use TLS. The exit code of the job is the program's. A job that is
+    cancelled or runs out of time keeps its traces and records. Output goes to runmem-<job>.out and .err.
+
+    \b
+    Examples:
+      runmem submit --num_nodes 4 --exec_time 30 --python_memory_profile app.py input.csv
+      runmem submit --workers_per_node 8 --worker_memory 2GiB --queue long --wait app.py
+      runmem submit --num_nodes 2 --dry_run app.py
+
+    With --wait, Ctrl-C asks on a terminal whether to cancel the job, and leaves it otherwise.
+    """
+    from runmem.submission import BATCH_SYSTEMS
+
+    passed = {name: options[name] for name in _PASSED if options.get(name) not in (None, False)}
+    resolve({_RENAMED.get(name, name): value for name, value in passed.items() if name != "no_summary"})
+    try:
+        script = load_script(program)
+    except SyntaxError as error:
+        raise SettingError(f"{program}: {error.msg} (line {error.lineno}); nothing was submitted.") from None
+    for line in misplaced_options(command, script, arguments):
+        print(f"runmem: note: {line}", file=sys.stderr)
+    job = _job(program, arguments, passed, options)
+    system: BatchSystem = BATCH_SYSTEMS["slurm"]()
+    text = system.script(job)
+    if dry_run:
+        click.echo(text, nl=False)
+        return
+    system.check()
+    job_id = system.submit(text)
+    out, err = system.outputs(job_id, job.folder)
+    print(f"runmem: job {job_id} is submitted; its output goes to {out} and {err.name}", file=sys.stderr)
+    if wait:
+        sys.exit(_follow(system, job_id, job.folder))
+    hints = system.hints(job_id)
+    print(f"runmem: {hints['look']} tells its state, {hints['cancel']} cancels it", file=sys.stderr)
+
+
+def _job(program: Path, arguments: tuple[str, ...], passed: dict[str, Any], options: dict[str, Any]) -> Job:
+    from runmem.submission import Job
+
+    here = Path.cwd()
+    folder = Path(options["job_execution_dir"] or here).absolute()
+    if not folder.is_dir():
+        raise SettingError(f"--job_execution_dir: {folder} is no folder.")
+    named = (
+        "num_nodes", "queue", "qos", "reservation", "project_name", "constraints", "job_dependency", "workers_per_node",
+    )  # fmt: skip
+    worker_memory = _memory("--worker_memory", options["worker_memory"])
+    return Job(
+        command=(str(program if folder == here else program.absolute()), *arguments),
+        runmem_options=tuple(_as_option(name, value) for name, value in passed.items()),
+        python=os.path.abspath(sys.executable),
+        folder=folder,
+        name=options["job_name"] or re.sub(r"[^\w.+@:-]", "_", program.absolute().stem),
+        worker_memory_bytes=worker_memory,
+        node_memory_bytes=_memory("--node_memory", options["node_memory"]),
+        exec_time_s=None if options["exec_time"] is None else seconds_of(options["exec_time"]),
+        # PyCOMPSs writes a space inside such a flag as #, which can mean nothing else in a job script.
+        extra_submit_flags=tuple(flag.replace("#", " ") for flag in options["extra_submit_flag"]),
+        pre_env_script=_script_file("pre_env_script", options["pre_env_script"]),
+        env_script=_script_file("env_script", options["env_script"]),
+        **{name: options[name] for name in named},
+    )
+
+
+def _script_file(option: str, given: str | None) -> Path | None:
+    if given is None:
+        return None
+    path = Path(given).expanduser().absolute()
+    if not path.is_file():
+        raise SettingError(f"--{option}: {given!r} is not a file.")
+    return path
+
+
+def _as_option(name: str, value: Any) -> str:
+    return f"--{name}" if value is True else f"--{name}={value}"
+
+
+def _follow(system: BatchSystem, job_id: str, folder: Path) -> int:
+    """Follow a job; Ctrl-C leaves it, or cancels it if a person says so."""
+    from runmem.submission.follow import follow
+
+    def tell(line: str) -> None:
+        print(f"runmem: {line}", file=sys.stderr, flush=True)
+
+    try:
+        return follow(system, job_id, folder, sys.stdout.buffer, sys.stderr.buffer, tell)
+    except KeyboardInterrupt:
+        hints = system.hints(job_id)
+        if sys.stdin.isatty() and _agrees(f"\nrunmem: cancel job {job_id}? [y/N] "):
+            system.cancel(job_id)
+            tell(f"job {job_id} is cancelled")
+        else:
+            tell(f"job {job_id} goes on without being followed; {hints['cancel']} cancels it")
+        return 130
+
+
+def _agrees(question: str) -> bool:
+    try:
+        print(question, end="", file=sys.stderr, flush=True)
+        return input().strip().lower() in ("y", "yes")
+    except (EOFError, KeyboardInterrupt):
+        return False
