@@ -9,8 +9,8 @@ that it is as small as Python can be: standard library only, and of that little.
 
 Assumptions
 -----------
-What the interpreter holds before it touches anything is read from ``/proc/self/status``; what is touched is known to the
-page, since it is a private anonymous map of its own, each page of which is written once.
+What the interpreter holds before it touches anything is read from ``/proc/self/status``; what is touched is known to
+the page, since it is a private anonymous map of its own, each page of which is written once.
 
 Limitations
 -----------
@@ -152,7 +152,7 @@ def forked(size: int, count: int, hold_s: float) -> Truth:
     """Share `size` bytes with `count` forked children that read them all and write none."""
     before = sum(resident())
     memory = touched(size)
-    children = []
+    children: list[tuple[int, int, int]] = []
     for _ in range(count):
         said, says = os.pipe()
         waits, hold = os.pipe()

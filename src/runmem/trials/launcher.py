@@ -1,14 +1,13 @@
 """The small process that starts a command for a trial, follows it to its end and says how it ended.
 
-Started by path, as ``python -I -S .../launcher.py ORDER`` with the order in JSON. It is small because a command inherits
-the peak of the process that starts it (``ru_maxrss`` goes on through exec). Standard library only.
+Started by path, as ``python -I -S .../launcher.py ORDER`` with the order in JSON. It is small because a command
+inherits the peak of the process that starts it (``ru_maxrss`` goes on through exec). Standard library only.
 
-Lines of JSON on standard output: first ``{"pid", "floor_bytes"}``, the process that is about to become the command and
-its size until then; at the end ``{"ended_s", "status", "children"}`` with a line's worth for every process that was
-followed.
+Two lines of JSON on standard output. First ``{"pid", "floor_bytes"}``: the process that is about to become the command
+and its size until then. At the end ``{"ended_s", "status", "maxrss_bytes", "processes", "reason"}``.
 
-Following is tracing: the kernel stops each process at its exit, while its memory is still there, and the high-water mark
-is read then. That costs two or three stops a process and thread, and nothing in between.
+Following is tracing: the kernel stops each process at its exit, while its memory is still there, and the high-water
+mark is read then. That costs two or three stops a process and thread, and nothing in between.
 """
 
 from __future__ import annotations
@@ -62,15 +61,17 @@ def _high_water_bytes(status: dict[bytes, bytes]) -> int | None:
 class Tracer:
     """Follows a process and all that it starts, with the high-water mark of each when it exits.
 
-    Assumptions: the tracer may trace what it started (no other tracer; Yama's scope 2 or 3 and some sandboxes forbid it).
+    Assumptions: the tracer may trace what it started (Yama's scope 3 and some sandboxes forbid it).
     Limitations: memory that a process had before it executed another program is not in its mark. A command that traces
     processes itself (a debugger, strace) cannot; set-user-id programs get no other rights unless root traces.
     """
 
     def __init__(self) -> None:
         self.processes: dict[int, dict[str, Any]] = {}
+        self._earlier: list[dict[str, Any]] = []  # of processes whose numbers were given again
         self._of_thread: dict[int, int] = {}
         self._vforked: set[int] = set()
+        self._executed: set[int] = set()
 
     def seize(self, pid: int) -> None:
         """Follow `pid`, which is a child of this process. Raises OSError where tracing is not allowed."""
@@ -78,13 +79,16 @@ class Tracer:
         self._meet(pid)
 
     def _meet(self, thread: int, parent: int | None = None) -> None:
-        if thread in self._of_thread:
-            return
+        if thread in self._of_thread or (parent is not None and thread in self.processes):
+            return  # a child may stop, and even end, before its parent tells of it
         status = _status(thread)
         pid = int(status.get(b"Tgid", b"0")) or thread
         self._of_thread[thread] = pid
         if pid == thread:
             parent = parent or int(status.get(b"PPid", b"0"))
+            if pid in self.processes:
+                self._earlier.append(self.processes[pid])
+                self._executed.discard(pid)
             self.processes[pid] = {"pid": pid, "parent": parent, "name": "", "start_s": time.monotonic(),
                                    "end_s": None, "peak_bytes": None, "maxrss_bytes": None, "own": True}  # fmt: skip
 
@@ -109,10 +113,11 @@ class Tracer:
             message = ctypes.c_ulong()
             _ptrace(_PTRACE_GETEVENTMSG, thread, 0, ctypes.addressof(message))
             self._meet(message.value, self._of_thread.get(thread))
-            if event == _VFORK:
+            if event == _VFORK and message.value not in self._executed:
                 self._vforked.add(message.value)
         elif event == _EXEC:
             self._vforked.discard(thread)
+            self._executed.add(thread)
             if thread in self.processes:
                 self.processes[thread]["peak_bytes"] = None  # a mark of an image that is gone
         elif event == _EXIT:
@@ -138,7 +143,7 @@ class Tracer:
         for pid, record in self.processes.items():
             if record["end_s"] is None:
                 self._read(pid)
-        return list(self.processes.values())
+        return [*self._earlier, *self.processes.values()]
 
 
 def _become(order: dict[str, Any], go: int, says: int) -> None:
@@ -189,6 +194,12 @@ def _say(line: dict[str, Any]) -> None:
     os.write(1, json.dumps(line).encode() + b"\n")
 
 
+def _give_up(group: int) -> None:
+    """End the command when who ordered it is gone."""
+    os.killpg(group, signal.SIGKILL)
+    os._exit(1)
+
+
 def main(order: dict[str, Any]) -> int:
     """Start what is ordered, say its number, wait for its end and say how that was."""
     parent = os.getppid()
@@ -199,7 +210,7 @@ def main(order: dict[str, Any]) -> int:
     if not child:
         _become(order, go, says)
     os.close(says)
-    signal.signal(signal.SIGTERM, lambda *_: (os.killpg(child, signal.SIGKILL), os._exit(1)))
+    signal.signal(signal.SIGTERM, lambda *_: _give_up(child))
     if os.getppid() != parent:
         os.kill(os.getpid(), signal.SIGTERM)
     tracer, reason = Tracer(), None

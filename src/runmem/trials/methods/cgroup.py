@@ -18,12 +18,18 @@ _REMOVE_TRIES, _REMOVE_PAUSE_S = 20, 0.01
 
 
 class Cgroup(Method):
-    """``memory.peak`` (version 2) or ``memory.max_usage_in_bytes`` (version 1): what a limit of a job is compared with."""
+    """``memory.peak`` (v2) or ``memory.max_usage_in_bytes`` (v1): what the limit of a job is compared with."""
 
     name: ClassVar[str] = "cgroup"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("cgroup", "tree", "peak", "peak charge of a control group made for the command",
-               "counts page cache and kernel memory too"),  # fmt: skip
+        Column(
+            "cgroup",
+            "tree",
+            "peak",
+            "peak charge of a control group made for the command",
+            low="files and libraries that others brought into memory before are not charged",
+            high="counts page cache and kernel memory too",
+        ),
     )
     assumptions: ClassVar[str] = "A group may be made beside or below that of this process."
     limitations: ClassVar[str] = (

@@ -26,15 +26,16 @@ class Column:
         ``peak`` (kept by the kernel, nothing can be missed), ``sample`` (the highest of the samples), ``average``.
     meaning : str
         What is measured, in one line.
-    weakness : str
-        Why it may be wrong, for the verdict: "counts page cache".
+    low, high : str
+        Why it may tell too little and too much, for the verdict; empty where it does not.
     """
 
     name: str
     scope: str
     kind: str
     meaning: str
-    weakness: str
+    low: str = ""
+    high: str = ""
 
 
 @dataclass(frozen=True, slots=True)

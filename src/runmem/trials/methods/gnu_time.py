@@ -20,8 +20,14 @@ class GnuTime(Method):
 
     name: ClassVar[str] = "time"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("time", "process", "peak", "GNU time %M: ru_maxrss of the largest process that was waited for",
-               "tells one process only, and not the sum of several"),  # fmt: skip
+        Column(
+            "time",
+            "process",
+            "peak",
+            "GNU time %M: ru_maxrss of the largest process that was waited for",
+            low="a process that nobody waited for is missing",
+            high="never less than GNU time itself and what forked",
+        ),
     )
     starts: ClassVar[frozenset[str]] = frozenset({"local", "srun", "sbatch"})
     assumptions: ClassVar[str] = "Every process waits for its children."

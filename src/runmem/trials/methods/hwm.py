@@ -19,16 +19,29 @@ class HighWaterMark(Method):
 
     name: ClassVar[str] = "hwm"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("hwm", "process", "peak", "VmHWM of the largest process, read at its exit", "tells one process only"),
-        Column("hwm sum", "tree", "peak", "sum of the VmHWM of all processes, whenever each had it",
-               "adds peaks of different times, and shared pages once a process"),  # fmt: skip
+        Column(
+            "hwm",
+            "process",
+            "peak",
+            "VmHWM of the largest process, read at its exit",
+            low="a process that executed another program lost its mark",
+            high="a process that forked without executing shows its parent's pages",
+        ),
+        Column(
+            "hwm sum",
+            "tree",
+            "peak",
+            "sum of the VmHWM of all processes, whenever each had it",
+            low="a process that executed another program lost its mark",
+            high="adds peaks of different times, and shared pages once a process",
+        ),
     )
     assumptions: ClassVar[str] = "The processes of the command may be traced (ptrace)."
     limitations: ClassVar[str] = (
-        "Each process and thread is stopped two or three times in its life, at some 50 microseconds each. Memory that a "
-        "process had before it executed another program is not in its mark. A command that traces processes itself "
-        "(a debugger, strace) fails under it. A process that resets its mark hides what it had before. Kernels from 6.2 "
-        "to 6.16 count pages in batches: the mark may be low by some hundred KiB."
+        "Each process and thread is stopped two or three times in its life, at some 50 microseconds each. Memory "
+        "that a process had before it executed another program is not in its mark. A command that traces processes "
+        "itself (a debugger, strace) fails under it. A process that resets its mark hides what it had before. Kernels "
+        "from 6.2 to 6.16 count pages in batches: the mark may be low by some hundred KiB."
     )
     traces: ClassVar[bool] = True
 

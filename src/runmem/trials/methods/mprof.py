@@ -30,12 +30,18 @@ except psutil.NoSuchProcess:
 
 
 class Mprof(Method):
-    """memory_profiler's sampler, with the options of ``mprof run --include-children --multiprocess``, on the process."""
+    """memory_profiler's sampler with the options of ``mprof run --include-children --multiprocess``."""
 
     name: ClassVar[str] = "mprof"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("mprof", "tree", "sample", "highest sum of the RSS of all processes, memory_profiler's samples",
-               "sampled: misses what is shorter than a sample; counts every shared page once a process"),  # fmt: skip
+        Column(
+            "mprof",
+            "tree",
+            "sample",
+            "highest sum of the RSS of all processes, memory_profiler's samples",
+            low="sampled: misses what is shorter than a sample",
+            high="counts every shared page once a process",
+        ),
     )
     assumptions: ClassVar[str] = "memory_profiler is installed."
     limitations: ClassVar[str] = (

@@ -25,8 +25,14 @@ class ProportionalSize(Method):
 
     name: ClassVar[str] = "pss"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("pss", "tree", "sample", "highest sum of proportional set sizes, shared pages divided",
-               "sampled: misses what is shorter than a sample"),  # fmt: skip
+        Column(
+            "pss",
+            "tree",
+            "sample",
+            "highest sum of proportional set sizes, shared pages divided",
+            low="pages shared with processes outside count in part; sampled: misses what is short",
+            high="the processes are not read at one moment",
+        ),
     )
     assumptions: ClassVar[str] = "The command runs as this user, or this is root."
     limitations: ClassVar[str] = (

@@ -16,13 +16,19 @@ class Rusage(Method):
 
     name: ClassVar[str] = "rusage"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("rusage", "process", "peak", "ru_maxrss of wait4: largest process that was waited for",
-               "tells one process only, never less than the process that started it"),  # fmt: skip
+        Column(
+            "rusage",
+            "process",
+            "peak",
+            "ru_maxrss of wait4: largest process that was waited for",
+            low="a process that nobody waited for is missing",
+            high="never less than the process that started it",
+        ),
     )
     assumptions: ClassVar[str] = "Every process waits for its children."
     limitations: ClassVar[str] = (
-        "It is inherited through exec: the value is at least the peak of the process that became the command (here some "
-        "8 MiB of a bare Python, so that little is hidden). A child that nobody waited for is missing."
+        "It is inherited through exec: the value is at least the peak of the process that became the command (here "
+        "some 8 MiB of a bare Python, so that little is hidden). A child that nobody waited for is missing."
     )
 
     def collect(self, outcome: Outcome) -> list[Reading]:

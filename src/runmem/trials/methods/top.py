@@ -9,7 +9,6 @@ import threading
 from pathlib import Path
 from typing import ClassVar
 
-from runmem.errors import SettingError
 from runmem.trials.methods.contract import Column, Method, Reading
 from runmem.trials.outcome import Outcome, Site
 from runmem.units import GIB, KIB, MIB
@@ -26,14 +25,14 @@ def parse_res(text: str) -> int:
 
     Raises
     ------
-    SettingError
+    ValueError
         If it is no such field.
     """
     number, unit = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "")
     try:
         return int(float(number) * _UNITS[unit])
     except (KeyError, ValueError):
-        raise SettingError(f"top showed {text!r} as RES, which is no size of memory that top is known to write") from None
+        raise ValueError(f"top showed {text!r} as RES, which is no size that top is known to write") from None
 
 
 class Top(Method):
@@ -41,8 +40,14 @@ class Top(Method):
 
     name: ClassVar[str] = "top"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("top", "process", "sample", "highest RES that top -b showed for the command's process",
-               "sampled every half second; tells the first process only, not its children"),  # fmt: skip
+        Column(
+            "top",
+            "process",
+            "sample",
+            "highest RES that top -b showed for the command's process",
+            low="sampled every half second, the first process only and not its children",
+            high="rounded to three or four digits",
+        ),
     )
     assumptions: ClassVar[str] = "procps top; its defaults, whatever the user's toprc says."
     limitations: ClassVar[str] = (
@@ -62,8 +67,8 @@ class Top(Method):
         """Return why top cannot be used."""
         if shutil.which("top") is None:
             return "top is not installed (Debian: package procps)"
-        shown = subprocess.run(["top", "-b", "-n", "1", "-p", str(os.getpid())], capture_output=True, text=True, check=False,
-                               env=self._environment())  # fmt: skip
+        command = ["top", "-b", "-n", "1", "-p", str(os.getpid())]
+        shown = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment())
         return None if " RES " in shown.stdout else "top -b shows no column RES"
 
     def prepare(self, site: Site) -> None:
@@ -75,7 +80,8 @@ class Top(Method):
         """Start top and return when it has shown the process."""
         command = ["top", "-b", "-d", f"{self._interval_s:.1f}", "-p", str(pid)]
         self._top = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                                     stderr=subprocess.DEVNULL, env=self._environment(), start_new_session=True)  # fmt: skip
+                                     stderr=subprocess.DEVNULL, env=self._environment(),
+                                     start_new_session=True)  # fmt: skip
         self._reader = threading.Thread(target=self._read, args=(str(pid),), name="runmem-trial-top", daemon=True)
         self._reader.start()
         self._first.wait(_READY_S)

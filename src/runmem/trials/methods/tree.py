@@ -25,8 +25,14 @@ class Tree(Method):
 
     name: ClassVar[str] = "tree"
     columns: ClassVar[tuple[Column, ...]] = (
-        Column("tree", "tree", "sample", "highest sum over all processes at once, file-backed pages once",
-               "sampled: misses what is shorter than two samples; counts pages shared by fork once a process"),  # fmt: skip
+        Column(
+            "tree",
+            "tree",
+            "sample",
+            "highest sum over all processes at once, file-backed pages once",
+            low="sampled: misses what is shorter than two samples",
+            high="counts pages shared by fork once a process",
+        ),
     )
     assumptions: ClassVar[str] = "A process lives for two samples, and its parent until it is found."
     limitations: ClassVar[str] = (

@@ -27,9 +27,9 @@ class Start:
     def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
         """Start `command`, wait for its end, and return how it was.
 
-        The methods were prepared. Here they wrap the command, give the groups that it joins, and watch its process where
-        that is in sight; what they raise goes into `Outcome.reasons`. Standard output and error of the command go to
-        `Site.stdout` and `Site.stderr`, and it reads nothing: an execution is repeated, its input cannot be.
+        The methods were prepared. Here they wrap the command, give the groups that it joins, and watch its process
+        where that is in sight; what they raise goes into `Outcome.reasons`. Standard output and error of the command
+        go to `Site.stdout` and `Site.stderr`, and it reads nothing: it is repeated, and its input cannot be.
 
         Raises
         ------

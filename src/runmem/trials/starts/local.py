@@ -28,7 +28,7 @@ _GATE = ["/bin/sh", "-c", 'echo $$ >"$0" && read -r go <"$1" && shift && exec "$
 
 
 class Local(Start):
-    """Starts the command through a small process of its own (`runmem.trials.launcher`), in a process group of its own."""
+    """Starts the command through a small process (`runmem.trials.launcher`), in a process group of its own."""
 
     name: ClassVar[str] = "local"
 
@@ -154,7 +154,7 @@ def _outcome(
     wrappers = _ancestors(pid, processes)
     kept = tuple(
         ProcessEnd(each["pid"], each["parent"], each["name"], each["start_s"], each["end_s"], each["peak_bytes"])
-        for each in processes.values()
+        for each in last["processes"]
         if each["own"] and each["pid"] not in wrappers
     )
     ended_s = (processes.get(pid) or {}).get("end_s") or last["ended_s"]

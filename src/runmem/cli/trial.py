@@ -1,0 +1,246 @@
+"""`runmem trial`: one command under several measuring methods."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from runmem.errors import RunmemError, SettingError
+
+if TYPE_CHECKING:
+    from runmem.trials.trial import Execution, Plan, Trial
+
+__all__ = ["TrialError", "command"]
+
+_WIDE = 200
+
+
+class TrialError(RunmemError):
+    """A command that could not be started."""
+
+
+class _Ended(BaseException):
+    """SIGTERM or SIGHUP came."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+@click.command("trial", context_settings={"ignore_unknown_options": False})
+@click.option("--methods", default="", metavar="A,B", help="Methods to use; default: all that can be used here.")
+@click.option("--start", "starts", default="local", metavar="A,B", show_default=True, help="Ways to start the command.")
+@click.option("--repeat", default=5, type=click.IntRange(min=1), show_default=True, help="Executions of each.")
+@click.option(
+    "--warmup", default=0, type=click.IntRange(min=0), show_default=True, help="Executions before, not counted."
+)
+@click.option("--seed", default=0, show_default=True, help="Of the random order.")
+@click.option("--interval", default=0.1, show_default=True, metavar="SECONDS", help="Between samples.")
+@click.option(
+    "--control",
+    "controls",
+    multiple=True,
+    metavar="PATTERN[:SIZE]",
+    help="A program whose memory is known, beside the command: one, parallel, turn, spike, fork, cache, freed; "
+    "may be given several times. auto (the default): those that are like the command. none: no control.",
+)
+@click.option("--sweep", "sweeps", multiple=True, metavar="NAME=A,B", help="Values for {NAME} in the command.")
+@click.option("--cores", default="", metavar="1,2", help="Numbers of processors to run the command on.")
+@click.option("--baseline", metavar="COMMAND", help="A command to compare with, as one word.")
+@click.option("--keep-going", is_flag=True, help="Go on when an execution fails.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write JSON, CSV, Markdown and figures into FOLDER.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: bytes and seconds.")
+@click.argument("words", nargs=-1, required=True, metavar="-- COMMAND...", type=click.UNPROCESSED)
+def command(
+    methods: str,
+    starts: str,
+    repeat: int,
+    warmup: int,
+    seed: int,
+    interval: float,
+    controls: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    cores: str,
+    baseline: str | None,
+    keep_going: bool,
+    output: Path | None,
+    as_json: bool,
+    words: tuple[str, ...],
+) -> int:
+    """Measure the memory of COMMAND by every method at once, and say which to trust.
+
+    All methods watch the same execution. Programs whose memory is known run beside it, so that the error of each
+    method is known. The command reads nothing, and what it writes is shown only if it fails.
+
+    \b
+    Examples:
+      runmem trial -- python app.py input.csv
+      runmem trial --sweep visit=1,2 --sweep ccd=1,2,4 --output trial1 -- process --id visit={visit} ccd={ccd}
+      runmem trial --methods hwm,tree,cgroup --control parallel:200MiB --repeat 3 -- make -j4
+
+    The exit code is the command's: that of its first failure, 128 + the signal if one ended it.
+    """  # noqa: D301
+    from runmem.trials.files import claim_folder
+    from runmem.trials.provenance import provenance
+
+    plan = _plan(methods, starts, repeat, warmup, seed, interval, controls, sweeps, cores, baseline, keep_going, words)
+    if output is not None:
+        claim_folder(output)
+    known = provenance() | {"command_line": shlex.join(["runmem", *sys.argv[1:]])}
+    trial, code = _run(plan)
+    _show(trial, known, output, as_json)
+    return code or trial.exit_code
+
+
+def _plan(
+    methods: str,
+    starts: str,
+    repeat: int,
+    warmup: int,
+    seed: int,
+    interval: float,
+    controls: tuple[str, ...],
+    sweeps: tuple[str, ...],
+    cores: str,
+    baseline: str | None,
+    keep_going: bool,
+    words: tuple[str, ...],
+) -> Plan:
+    """Check everything that can be checked before the first execution."""
+    from runmem.memory.limits import memory_limit
+    from runmem.trials.methods import METHODS, methods_named
+    from runmem.trials.starts import starts_named
+    from runmem.trials.trial import Plan
+    from runmem.trials.variants import Variant, check_program, control_wishes, parse_sweeps, variants_of
+
+    if not 0.01 <= interval <= 3600:
+        raise SettingError(f"--interval {interval}: give seconds between 0.01 and 3600")
+    variants = variants_of(words, parse_sweeps(sweeps), _counts(cores))
+    if baseline is not None:
+        split = _split(baseline)
+        check_program(split)
+        variants.append(Variant("baseline", tuple(split)))
+    chosen = methods_named(_listed(methods) or METHODS)
+    return Plan(
+        variants,
+        control_wishes(controls),
+        chosen,
+        starts_named(_listed(starts)),
+        repeat,
+        warmup,
+        seed,
+        interval,
+        keep_going,
+        memory_limit().limit_bytes,
+    )
+
+
+def _listed(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise SettingError(f"--baseline {text}: {error}") from None
+
+
+def _counts(text: str) -> list[int]:
+    try:
+        counts = [int(word) for word in _listed(text)]
+    except ValueError:
+        raise SettingError(f"--cores {text}: write numbers of processors, for example --cores 1,2") from None
+    if len(set(counts)) < len(counts):
+        raise SettingError(f"--cores {text}: a number comes twice")
+    return counts
+
+
+def _run(plan: Plan) -> tuple[Trial, int]:
+    """Run the trial and return it with the exit code of an interruption, 0 for none."""
+    from runmem.trials.starts.contract import StartError
+    from runmem.trials.trial import Trial
+
+    trial = Trial(plan)
+    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        trial.run(_Progress(plan))
+    except KeyboardInterrupt:
+        trial.stopped, code = "interrupted", 130
+    except _Ended as ended:
+        trial.stopped, code = f"ended by {signal.Signals(ended.number).name}", 128 + ended.number
+    except StartError as error:
+        raise TrialError(str(error)) from error
+    else:
+        code = 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return trial, code
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    raise _Ended(number)
+
+
+class _Progress:
+    """Tells each execution on standard error, in one line that is written over on a terminal."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._count = 0
+        self._terminal = sys.stderr.isatty()
+        self._rounds = plan.warmup + plan.repeat
+
+    def __call__(self, done: Execution) -> None:
+        self._count += 1
+        what = "warm-up" if done.repeat == 0 else f"repeat {done.repeat}"
+        if done.outcome.exit_code and done.output:
+            click.echo(f"{done.variant.label}: exit code {done.outcome.exit_code}\n{done.output}", err=True)
+        elif self._terminal:
+            click.echo(f"\r\x1b[Kexecution {self._count}: {done.variant.label}, {what}", err=True, nl=False)
+
+
+def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from runmem.trials.files import document, write_folder
+    from runmem.trials.results import results_of
+
+    results = results_of(trial)
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+    if as_json:
+        click.echo(json.dumps(document(results, known), indent=1))
+    else:
+        console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDE)
+        for grid in results.grids():
+            console.print(grid.to_rich())
+            console.print()
+        for sentence in results.sentences():
+            console.print(sentence, markup=False)
+    for each in trial.failed:
+        click.echo(
+            f"{each.variant.label}, repeat {each.repeat}: failed with exit code {each.outcome.exit_code}, not counted",
+            err=True,
+        )
+    if trial.stopped is not None:
+        click.echo(
+            f"runmem trial: {trial.stopped}; what is told is from before that (--keep-going goes on)"
+            if trial.failed
+            else f"runmem trial: {trial.stopped}; what is told is from before that",
+            err=True,
+        )
+    if output is not None:
+        written = write_folder(results, known, output)
+        click.echo(f"written: {', '.join(str(path) for path in written)}", err=as_json)

@@ -1,0 +1,163 @@
+"""The folder that a trial writes: JSON, CSV, Markdown and figures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from runmem.errors import SettingError
+from runmem.trials.figure import draw_methods, draw_sweep, swept
+from runmem.trials.results import Results
+from runmem.trials.trial import Execution
+
+__all__ = ["claim_folder", "document", "write_folder"]
+
+
+def claim_folder(folder: Path) -> None:
+    """Make the folder, and see that a trial can be written there, before any work is done.
+
+    Raises
+    ------
+    SettingError
+        If it cannot be made or written, or holds a trial.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ".trial").touch()
+        (folder / ".trial").unlink()
+    except OSError as error:
+        raise SettingError(f"--output {folder}: nothing can be written there: {error.strerror}") from error
+    if (folder / "trial.json").exists():
+        raise SettingError(f"--output {folder}: it holds a trial already (trial.json): name another folder")
+
+
+def document(results: Results, provenance: dict[str, Any]) -> dict[str, Any]:
+    """Return all that is known of the trial, as JSON has it: sizes in bytes, times in seconds."""
+    trial, plan = results.trial, results.trial.plan
+    return {
+        "provenance": provenance,
+        "plan": {
+            "variants": [
+                {"label": v.label, "role": v.role, "command": list(v.command), "values": v.values, "cpus": list(v.cpus)}
+                for v in plan.variants
+            ],
+            "methods": [method.name for method in plan.methods],
+            "starts": [start.name for start in plan.starts],
+            "repeat": plan.repeat, "warmup": plan.warmup, "seed": plan.seed, "interval_s": plan.interval_s,
+        },
+        "methods": [
+            {"method": method.name, "assumptions": method.assumptions, "limitations": method.limitations,
+             "columns": [asdict(column) for column in method.columns]}
+            for method in trial.methods
+        ],
+        "unavailable": trial.unavailable,
+        "kind": None if trial.kind is None else asdict(trial.kind),
+        "stopped": trial.stopped,
+        "exit_code": trial.exit_code,
+        "executions": [_execution(each) for each in trial.executions],
+        "statistics": [_cell(results, at) for at in range(len(results.cells))],
+        "fits": [
+            {"start": start, "column": column, "intercept_bytes": fit.intercept, "explained": fit.explained,
+             "count": fit.count, "insensitive": (start, column) in results.insensitive,
+             "slopes": [{"variable": s.variable, "bytes_per_unit": s.value, "low": s.low, "high": s.high}
+                        for s in fit.slopes]}
+            for (start, column), fit in results.fits.items()
+        ],
+        "control_errors": [
+            {"column": error.column, "pattern": error.pattern, "worst_bytes": error.worst_bytes,
+             "truth_bytes": error.truth_bytes, "count": error.count, "tolerable": error.is_tolerable}
+            for judged in results.verdict.columns for error in judged.errors
+        ],
+        "trusted": [judged.column.name for judged in results.verdict.columns if judged.is_trusted],
+        "verdict": results.sentences(),
+    }  # fmt: skip
+
+
+def _execution(each: Execution) -> dict[str, Any]:
+    truth = each.truth
+    return {
+        "label": each.variant.label, "role": each.variant.role, "values": each.variant.values, "start": each.start,
+        "repeat": each.repeat, "warmup": each.repeat == 0, "started_s": each.started_s, "wall_s": each.outcome.wall_s,
+        "exit_code": each.outcome.exit_code, "job": each.outcome.job, "processes": len(each.outcome.processes) or None,
+        "command": shlex.join(each.variant.command), "output": each.output or None,
+        "truth": None if truth is None else {"process_bytes": truth.process_bytes, "tree_bytes": truth.tree_bytes,
+                                             "cache_bytes": truth.cache_bytes},
+        "readings": {name: {"bytes": read.size_bytes, "note": read.reason} for name, read in each.readings.items()},
+    }  # fmt: skip
+
+
+def _cell(results: Results, at: int) -> dict[str, Any]:
+    cell = results.cells[at]
+    spread = cell.spread
+    sizes = (spread.mean, spread.deviation, spread.least, spread.highest) if spread else (None,) * 4
+    return {
+        "label": cell.variant.label, "start": cell.start, "column": cell.column.name,
+        "count": spread.count if spread else 0,
+        **dict(zip(("mean_bytes", "deviation_bytes", "least_bytes", "highest_bytes"), sizes, strict=True)),
+        "ratio_to_baseline": cell.ratio, "note": cell.reason,
+    }  # fmt: skip
+
+
+def write_folder(results: Results, provenance: dict[str, Any], folder: Path) -> list[Path]:
+    """Write ``trial.json``, ``executions.csv``, ``statistics.csv``, ``trial.md`` and the figures; return the paths.
+
+    Raises
+    ------
+    SettingError
+        If a file cannot be written.
+    """
+    whole = document(results, provenance)
+    try:
+        written = [folder / name for name in ("trial.json", "executions.csv", "statistics.csv", "trial.md")]
+        written[0].write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        _write_csv(written[1], _execution_rows(results))
+        _write_csv(written[2], [{"label": "", "start": "", **row} for row in whole["statistics"]])
+        if any(cell.spread for cell in results.cells):
+            written.append(draw_methods(results, folder / "methods.png"))
+            written += [draw_sweep(results, name, folder / f"sweep-{name}.png") for name in swept(results)]
+        written[3].write_text(markdown(results, whole, written[4:]), encoding="utf-8")
+    except OSError as error:
+        raise SettingError(f"--output {folder}: {error.filename} cannot be written: {error.strerror}") from error
+    return written
+
+
+def _execution_rows(results: Results) -> list[dict[str, Any]]:
+    names = list(dict.fromkeys(name for each in results.trial.executions for name in each.variant.values))
+    rows = []
+    for each in results.trial.executions:
+        rows.append({
+            "label": each.variant.label, "role": each.variant.role, "start": each.start, "repeat": each.repeat,
+            **{name: each.variant.values.get(name) for name in names}, "wall_s": each.outcome.wall_s,
+            "exit_code": each.outcome.exit_code,
+            "truth_process_bytes": each.truth.process_bytes if each.truth else None,
+            "truth_tree_bytes": each.truth.tree_bytes if each.truth else None,
+            **{f"{column.name.replace(' ', '_')}_bytes": each.readings[column.name].size_bytes
+               for column in results.trial.columns},
+        })  # fmt: skip
+    return rows
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["label"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def markdown(results: Results, whole: dict[str, Any], figures: list[Path]) -> str:
+    """Return the report in Markdown."""
+    plan = results.trial.plan
+    parts = ["# Memory trial\n", *(f"- {sentence}" for sentence in results.sentences()), ""]
+    parts += [f"![{path.stem}]({path.name})\n" for path in figures]
+    parts += [grid.to_markdown() for grid in results.grids()]
+    parts += ["## To repeat it\n"]
+    parts += [f"- {v.label}: `{shlex.join(v.command)}`" for v in plan.variants]
+    parts += [f"- repeat {plan.repeat}, warmup {plan.warmup}, seed {plan.seed}, interval {plan.interval_s:g} s"]
+    for name, value in whole["provenance"].items():
+        text = ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else value
+        parts.append(f"- {name.replace('_', ' ')}: {'-' if text is None else text}")
+    return "\n".join(parts) + "\n"

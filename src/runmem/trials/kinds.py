@@ -1,0 +1,109 @@
+"""What kind of program a command is, from its first executions: it decides which controls are like it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from runmem.trials.control import PATTERNS
+from runmem.trials.methods import Column, Reading
+from runmem.trials.outcome import Outcome, ProcessEnd
+from runmem.units import MIB
+
+__all__ = ["Kind", "kind_of"]
+
+_SMALL = 0.25  # of the largest process: what is smaller is a helper that says nothing of the program's kind
+_NOTICED = 1.2
+_NOTICED_BYTES = 8 * MIB
+_SHORT_SAMPLES = 5
+_MISSED, _MISSED_BYTES = 0.01, MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of program.
+
+    Attributes
+    ----------
+    patterns : tuple of str
+        The patterns of controls that are like it.
+    description : str
+        In words, with what it was concluded from.
+    """
+
+    patterns: tuple[str, ...]
+    description: str
+
+    @property
+    def is_one_process(self) -> bool:
+        """Whether one process holds all the memory that matters."""
+        return not {"parallel", "turn", "fork"} & set(self.patterns)
+
+
+def kind_of(
+    executions: Sequence[tuple[Outcome, Mapping[str, Reading]]], columns: Sequence[Column], interval_s: float
+) -> Kind:
+    """Return the kind of the command; all patterns where its processes could not be followed.
+
+    Limitation: of memory that several processes hold for less than the interval together, what no single process had
+    more of than all samples of the tree is not noticed.
+    """
+    if not any(outcome.processes for outcome, _ in executions):
+        return Kind(PATTERNS, "of unknown kind: its processes could not be followed, so every control is run")
+    patterns, words = ["one"], []
+    overlapping = max(_at_once(outcome.processes) for outcome, _ in executions)
+    several = max(len(_large(outcome.processes)) for outcome, _ in executions)
+    if overlapping > 1:
+        patterns.append("parallel")
+        words.append(f"{overlapping} large processes at the same time")
+    if several > overlapping:
+        patterns.append("turn")
+        words.append(f"{several} large processes, some in turn")
+    if several == 1:
+        words.append("one large process")
+    if overlapping > 1 and any(_exceeds(_size(r, "tree"), _size(r, "pss")) for _, r in executions):
+        patterns.append("fork")
+        words.append("pages shared by fork")
+    if any(_exceeds(_size(r, "cgroup"), _size(r, "tree")) for _, r in executions):
+        patterns.append("cache")
+        words.append("page cache")
+    short_s = _SHORT_SAMPLES * interval_s
+    if any(outcome.wall_s is not None and outcome.wall_s < short_s for outcome, _ in executions):
+        patterns.append("spike")
+        words.append(f"executions shorter than {_SHORT_SAMPLES} samples")
+    elif any(_is_missed(_size(r, "hwm"), _size(r, "tree")) for _, r in executions):
+        patterns.append("spike")
+        words.append("memory held for less than a sample")
+    if any(column.kind == "average" for column in columns):
+        patterns.append("freed")
+    return Kind(tuple(patterns), ", ".join(words))
+
+
+def _size(readings: Mapping[str, Reading], column: str) -> int | None:
+    return readings[column].size_bytes if column in readings else None
+
+
+def _exceeds(size: int | None, other: int | None) -> bool:
+    return size is not None and other is not None and size > max(other * _NOTICED, other + _NOTICED_BYTES)
+
+
+def _is_missed(mark: int | None, sampled: int | None) -> bool:
+    """Tell whether one process had more than the samples of all processes show."""
+    return mark is not None and sampled is not None and mark - sampled > max(_MISSED_BYTES, _MISSED * mark)
+
+
+def _large(processes: Sequence[ProcessEnd]) -> list[ProcessEnd]:
+    highest = max((process.peak_bytes or 0 for process in processes), default=0)
+    return [process for process in processes if (process.peak_bytes or 0) >= _SMALL * highest]
+
+
+def _at_once(processes: Sequence[ProcessEnd]) -> int:
+    """Return how many large processes lived at the same time."""
+    changes = []
+    for process in _large(processes):
+        changes += [(process.start_s, 1), (process.end_s if process.end_s is not None else float("inf"), -1)]
+    living = most = 0
+    for _, change in sorted(changes):
+        living += change
+        most = max(most, living)
+    return most

@@ -1,0 +1,104 @@
+"""What is needed to repeat a trial: versions, machine, kernel, control groups, Slurm's configuration."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from runmem.memory.limits import memory_limit, node_memory_bytes
+
+__all__ = ["provenance"]
+
+_PACKAGES = ("runmem", "memory-profiler", "psutil", "numpy")
+_TOOLS = {"time": ["time", "--version"], "top": ["top", "-V"]}
+_SLURM = re.compile(
+    r"^(SLURM_VERSION|ClusterName|AccountingStorage\w*|JobAcctGather\w*|Proctrack\w*|TaskPlugin\w*|SelectType\w*|"
+    r"DefMemPer\w*|MaxMemPer\w*|MemLimitEnforce\w*)\s*=\s*(.*)$"
+)
+_PATIENCE_S = 10.0
+
+
+def provenance() -> dict[str, Any]:
+    """Return it as JSON has it; what cannot be found out is null."""
+    limit = memory_limit()
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
+        "tools": {name: _first_line(command) for name, command in _TOOLS.items()},
+        "host": platform.node(),
+        "kernel": platform.release(),
+        "system": platform.platform(),
+        "libc": " ".join(platform.libc_ver()),
+        "cgroup_version": _cgroup_version(),
+        "cpu": _cpu(),
+        "cpus_usable": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "memory_bytes": node_memory_bytes(),
+        "memory_limit_bytes": limit.limit_bytes,
+        "memory_limit_source": limit.source,
+        "page_bytes": os.sysconf("SC_PAGE_SIZE"),
+        "transparent_hugepages": _read("/sys/kernel/mm/transparent_hugepage/enabled"),
+        "overcommit_memory": _read("/proc/sys/vm/overcommit_memory"),
+        "python": sys.executable,
+        "folder": os.getcwd(),
+        "slurm": _slurm(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _first_line(command: list[str]) -> str | None:
+    said = _said(command)
+    return said.splitlines()[0] if said else None
+
+
+def _said(command: list[str]) -> str | None:
+    if shutil.which(command[0]) is None:
+        return None
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return (done.stdout or done.stderr).strip() or None
+
+
+def _cgroup_version() -> str | None:
+    """Return where the memory controller is: ``1``, ``2``, or None."""
+    controllers = _read("/sys/fs/cgroup/cgroup.controllers")
+    if controllers is not None and "memory" in controllers.split():
+        return "2"
+    groups = _read("/proc/self/cgroup") or ""
+    return (
+        "1" if any("memory" in line.split(":")[1].split(",") for line in groups.splitlines() if ":" in line) else None
+    )
+
+
+def _cpu() -> str | None:
+    match = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo") or "", re.MULTILINE)
+    return match.group(1) if match else platform.processor() or None
+
+
+def _read(path: str) -> str | None:
+    try:
+        return Path(path).read_text(errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _slurm() -> dict[str, str] | None:
+    """Return the part of Slurm's configuration that decides how it measures memory; None where there is no Slurm."""
+    said = _said(["scontrol", "show", "config"])
+    found = {
+        match.group(1): match.group(2) for line in (said or "").splitlines() if (match := _SLURM.match(line.strip()))
+    }
+    return found or None

@@ -1,0 +1,199 @@
+"""What a trial runs: the command with every combination of its sweeps, a baseline, and controls."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from runmem.errors import SettingError
+from runmem.trials.control import PATTERNS
+from runmem.units import MIB, parse_bytes
+
+__all__ = [
+    "CORES",
+    "ControlWish",
+    "Variant",
+    "control_wishes",
+    "control_variant",
+    "parse_sweeps",
+    "variants_of",
+    "numeric",
+]
+
+CORES = "cores"
+_PLACE = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|\{([A-Za-z_]\w*)\}")
+_CONTROL = Path(__file__).with_name("control.py")
+_LEAST_BYTES, _MOST_BYTES = 64 * MIB, 512 * MIB
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One command that is executed.
+
+    Attributes
+    ----------
+    role : str
+        ``command``, ``baseline`` or ``control``.
+    command : tuple of str
+    values : dict of str to str
+        The variables of the sweeps, ``cores`` among them, and their values here.
+    cpus : tuple of int
+        Processors that it may use; empty for all.
+    pattern : str or None
+        Of a control.
+    """
+
+    role: str
+    command: tuple[str, ...]
+    values: dict[str, str] = field(default_factory=dict)
+    cpus: tuple[int, ...] = ()
+    pattern: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Name in tables: ``visit=1 ccd=4``, ``command``, ``baseline`` or ``control parallel``."""
+        if self.role == "control":
+            return f"control {self.pattern}"
+        return " ".join(f"{name}={value}" for name, value in self.values.items()) or self.role
+
+
+def parse_sweeps(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Return name to values for texts such as ``visit=1,2``.
+
+    Raises
+    ------
+    SettingError
+        If a text has no name or no value, or a name or a value comes twice.
+    """
+    sweeps: dict[str, list[str]] = {}
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        values = [value.strip() for value in rest.split(",")]
+        if not equals or not name.isidentifier() or not all(values):
+            raise SettingError(f"--sweep {text}: write a name and its values, for example --sweep visit=1,2,4")
+        if name in sweeps or name == CORES:
+            more = "use --cores for the number of processors" if name == CORES else "give all its values at once"
+            raise SettingError(f"--sweep {text}: {name} is swept already; {more}")
+        if len(set(values)) < len(values):
+            raise SettingError(f"--sweep {text}: a value comes twice; --repeat says how often each is run")
+        sweeps[name] = values
+    return sweeps
+
+
+def variants_of(command: Sequence[str], sweeps: dict[str, list[str]], cores: Sequence[int] = ()) -> list[Variant]:
+    """Return the command with each combination of values in place of its ``{name}``.
+
+    ``{{name}}`` stands for ``{name}`` itself.
+
+    Raises
+    ------
+    SettingError
+        If the command uses a name that is not swept or does not use one that is, the program is not there, or there are
+        not that many processors.
+    """
+    used = {match.group(2) for word in command for match in _PLACE.finditer(word) if match.group(2)}
+    for name in sorted(used - sweeps.keys()):
+        raise SettingError(
+            f"the command has {{{name}}}, and there is no --sweep {name}=...: add one, or write {{{{{name}}}}} for the "
+            f"text {{{name}}} itself"
+        )
+    for name in sorted(sweeps.keys() - used):
+        raise SettingError(f"--sweep {name}: the command has no {{{name}}} where its values could go")
+    cpus = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    for count in cores:
+        if not 1 <= count <= len(cpus):
+            raise SettingError(f"--cores {count}: this process may use {len(cpus)} processors")
+    found = []
+    for chosen in itertools.product(*sweeps.values()):
+        values = dict(zip(sweeps, chosen, strict=True))
+        words = tuple(_filled(word, values) for word in command)
+        check_program(words)
+        for count in cores or [0]:
+            more = {CORES: str(count)} if count else {}
+            found.append(Variant("command", words, {**values, **more}, tuple(cpus[:count])))
+    return found
+
+
+def _filled(word: str, values: dict[str, str]) -> str:
+    return _PLACE.sub(lambda match: f"{{{match.group(1)}}}" if match.group(1) else values[match.group(2)], word)
+
+
+def check_program(command: Sequence[str]) -> None:
+    """Raise a SettingError if the program of a command cannot be executed."""
+    if not command or not command[0]:
+        raise SettingError("there is no command: runmem trial [OPTIONS] -- COMMAND")
+    if shutil.which(command[0]) is not None:
+        return
+    path = Path(command[0])
+    if path.is_file():
+        how = f"python {path}" if path.suffix == ".py" else f"chmod +x {path}"
+        raise SettingError(f"{command[0]} is a file that cannot be executed: try {how}")
+    place = "does not exist" if os.sep in command[0] else "is not on the PATH"
+    raise SettingError(f"the program {command[0]!r} {place}")
+
+
+@dataclass(frozen=True, slots=True)
+class ControlWish:
+    """A control that was asked for: its pattern and its size in bytes (None: near that of the command)."""
+
+    pattern: str
+    size_bytes: int | None = None
+
+
+def control_wishes(texts: Sequence[str]) -> list[ControlWish] | None:
+    """Return the controls of ``--control``: None for ``auto``, an empty list for ``none``.
+
+    Raises
+    ------
+    SettingError
+        If a pattern or a size cannot be used.
+    """
+    if not texts or list(texts) == ["auto"]:
+        return None
+    if list(texts) == ["none"]:
+        return []
+    wishes = []
+    for text in texts:
+        pattern, _, size = text.partition(":")
+        if pattern not in PATTERNS:
+            raise SettingError(f"--control {text}: the patterns are {', '.join(PATTERNS)}; or auto, or none")
+        try:
+            wish = ControlWish(pattern, parse_bytes(size) if size else None)
+        except ValueError as error:
+            raise SettingError(f"--control {text}: {error}") from None
+        if wish.size_bytes is not None and wish.size_bytes < MIB:
+            raise SettingError(f"--control {text}: a control is 1 MiB at least")
+        wishes.append(wish)
+    return wishes
+
+
+def control_variant(wish: ControlWish, like_bytes: int | None, available_bytes: int) -> Variant:
+    """Return a control of the size asked for, or one like the command between 64 and 512 MiB.
+
+    Parameters
+    ----------
+    like_bytes : int or None
+        Memory of the command.
+    available_bytes : int
+        Memory of the machine: an automatic size takes a sixteenth at most, since patterns hold it several times.
+    """
+    size = wish.size_bytes
+    if size is None:
+        size = min(max(like_bytes or 0, _LEAST_BYTES), _MOST_BYTES, max(available_bytes // 16, MIB))
+    words = [sys.executable, "-I", "-S", str(_CONTROL), wish.pattern, "--size_mib", str(max(size // MIB, 1))]
+    return Variant("control", tuple(words), pattern=wish.pattern)
+
+
+def numeric(text: str) -> float | None:
+    """Return the number that a value of a sweep is, None if it is none."""
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if number - number == 0 else None
