@@ -1,0 +1,42 @@
+"""Command-line tasks and `TaskRunner`, which runs them on many targets: the names of ``lsst.pipe.base``."""
+
+from __future__ import annotations
+
+from runmem.metrics.struct import Struct
+from runmem.task_runner.argument_parser import ArgumentParser
+from runmem.task_runner.cmd_line_task import CmdLineTask
+from runmem.task_runner.config import Config, ConfigField, Field
+from runmem.task_runner.data_ids import DataIdContainer, DataRef
+from runmem.task_runner.errors import (
+    ConfigError,
+    RunTimeoutError,
+    TargetError,
+    TargetKilledError,
+    TargetTimeoutError,
+    TaskError,
+)
+from runmem.task_runner.failures import TargetFailure
+from runmem.task_runner.implicit_threading import disableImplicitThreading
+from runmem.task_runner.runner import TaskRunner
+from runmem.task_runner.task import Task
+
+__all__ = [
+    "ArgumentParser",
+    "CmdLineTask",
+    "Config",
+    "ConfigError",
+    "ConfigField",
+    "DataIdContainer",
+    "DataRef",
+    "Field",
+    "RunTimeoutError",
+    "Struct",
+    "TargetError",
+    "TargetFailure",
+    "TargetKilledError",
+    "TargetTimeoutError",
+    "Task",
+    "TaskError",
+    "TaskRunner",
+    "disableImplicitThreading",
+]

@@ -1,0 +1,345 @@
+"""Configurations of tasks: named fields with types and checks, kept as text that people read and compare."""
+
+from __future__ import annotations
+
+import ast
+import math
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from runmem.task_runner.errors import ConfigError
+
+__all__ = ["Config", "ConfigField", "Field", "compare", "override", "override_from_file", "restored", "text_of"]
+
+_TYPES = (bool, int, float, complex, str, list, dict, tuple)
+
+
+class Field:
+    """One value of a `Config`.
+
+    Parameters
+    ----------
+    doc : str
+        What it means.
+    dtype : type
+        `bool`, `int`, `float`, `complex`, `str`, `list`, `dict` or `tuple`. An `int` is taken for a `float`.
+    default : object, optional
+    check : callable, optional
+        Tells whether a value is allowed.
+    optional : bool
+        Whether None is allowed when the configuration is validated.
+    """
+
+    def __init__(
+        self,
+        doc: str,
+        dtype: type,
+        default: Any = None,
+        check: Callable[[Any], object] | None = None,
+        optional: bool = False,
+    ) -> None:
+        if dtype not in _TYPES:
+            raise ConfigError(f"a field cannot be of type {dtype!r}: the types are {_names(_TYPES)}.")
+        self.doc, self.default, self.check, self.optional = doc, default, check, optional
+        self.dtype: Any = dtype
+        self.name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else vars(instance)[self.name]
+
+    def __set__(self, instance: Any, value: Any) -> None:
+        vars(instance)[self.name] = self.checked(value, type(instance).__name__)
+
+    def made(self) -> Any:
+        """Return the value of a new configuration."""
+        return self.dtype(self.default) if self.dtype in (list, dict) and self.default is not None else self.default
+
+    def checked(self, value: Any, where: str) -> Any:
+        """Return `value` as this field holds it.
+
+        Raises
+        ------
+        ConfigError
+            If it is of another type or not allowed.
+        """
+        if value is None:
+            return None
+        if self.dtype is float and type(value) is int:
+            value = float(value)
+        if not isinstance(value, self.dtype) or self.dtype is not bool and isinstance(value, bool):
+            raise ConfigError(
+                f"{where}.{self.name} = {value!r} is a {type(value).__name__}; it must be a {self.dtype.__name__} "
+                f"({self.doc})."
+            )
+        if self.check is not None and not self.check(value):
+            raise ConfigError(f"{where}.{self.name} = {value!r} is not allowed ({self.doc}).")
+        return value
+
+
+class ConfigField(Field):
+    """A configuration inside another, such as that of a subtask."""
+
+    def __init__(self, doc: str, dtype: type[Config]) -> None:
+        self.doc, self.default, self.check, self.optional = doc, None, None, False
+        self.dtype: Any = dtype
+        self.name = ""
+
+    def made(self) -> Any:
+        """Return a configuration with its defaults."""
+        return self.dtype()
+
+
+class Config:
+    """What a task is told before it runs; subclasses have `Field` attributes.
+
+    Examples
+    --------
+    ::
+
+        class CountConfig(Config):
+            threshold = Field("counts below it are dropped", int, default=5, check=lambda n: n >= 0)
+
+        config = CountConfig()
+        config.threshold = 7
+
+    Raises
+    ------
+    ConfigError
+        On setting an attribute that is no field, or a value that its field does not take.
+    """
+
+    def __init__(self, **values: Any) -> None:
+        for name, field in self.fields().items():
+            setattr(self, name, field.made())
+        self.setDefaults()
+        for name, value in values.items():
+            setattr(self, name, value)
+
+    @classmethod
+    def fields(cls) -> dict[str, Field]:
+        """Return the fields by name, those of base classes first."""
+        return {
+            name: field
+            for base in reversed(cls.__mro__)
+            for name, field in vars(base).items()
+            if isinstance(field, Field)
+        }
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in self.fields():
+            raise ConfigError(
+                f"{type(self).__name__} has no field {name!r}; its fields are {', '.join(self.fields()) or '(none)'}."
+            )
+        super().__setattr__(name, value)
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and dict(self.items()) == dict(other.items())
+
+    __hash__ = None  # type: ignore[assignment]  # mutable, as a dict is
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+
+    def setDefaults(self) -> None:
+        """Override to change defaults of base classes and of nested configurations."""
+
+    def validate(self) -> None:
+        """Check the configuration as a whole; override and call ``super().validate()``.
+
+        Raises
+        ------
+        ConfigError
+            For a field without a value that is not optional.
+        """
+        for name, field in self.fields().items():
+            value = getattr(self, name)
+            if value is None and not field.optional:
+                raise ConfigError(f"{type(self).__name__}.{name} has no value ({field.doc}).")
+            if isinstance(value, Config):
+                value.validate()
+
+    def items(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
+        """Yield dotted names and values, those of nested configurations included."""
+        for name in self.fields():
+            value = getattr(self, name)
+            if isinstance(value, Config):
+                yield from value.items(f"{prefix}{name}.")
+            else:
+                yield prefix + name, value
+
+    def toDict(self) -> dict[str, Any]:
+        """Return the values, nested configurations as dictionaries."""
+        values = {name: getattr(self, name) for name in self.fields()}
+        return {name: value.toDict() if isinstance(value, Config) else value for name, value in values.items()}
+
+    def saveToString(self) -> str:
+        """Return the configuration as lines of Python, ``config.name=value``, each below what its field means."""
+        lines = []
+        for name, value in self.items():
+            field = self._field(name)
+            lines += [f"# {line}" for line in field.doc.splitlines()]
+            lines += [f"config.{name}={_text(value)}", ""]
+        return "\n".join(lines)
+
+    def loadFromString(self, text: str, filename: str = "<config>") -> None:
+        """Run `text` as Python with this configuration as ``config``.
+
+        Raises
+        ------
+        ConfigError
+            If it fails; names the line.
+        """
+        try:
+            exec(compile(text, filename, "exec", dont_inherit=True), {"config": self, "__file__": filename})
+        except Exception as error:
+            line = getattr(error, "lineno", None) or _line_of(error, filename)
+            raise ConfigError(f"{filename}, line {line}: {type(error).__name__}: {error}") from error
+
+    def save(self, filename: str | Path) -> None:
+        """Write the configuration to a file that `load` reads."""
+        Path(filename).write_text(self.saveToString())
+
+    def load(self, filename: str | Path) -> None:
+        """Read the configuration from a file of Python that sets attributes of ``config``. Raises `ConfigError`."""
+        try:
+            text = Path(filename).read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"the configuration file {str(filename)!r} cannot be read: {error}") from error
+        self.loadFromString(text, str(filename))
+
+    def compare(self, other: Any, output: Callable[[str], object] | None = None, **_: Any) -> bool:
+        """Tell whether `other` has the same fields and values; each difference goes to `output` as a line."""
+        mine, its = dict(self.items()), dict(other.items())
+        differences = [
+            f"{name}: {_shown(mine, name)} != {_shown(its, name)}"
+            for name in dict.fromkeys([*mine, *its])
+            if _shown(mine, name) != _shown(its, name)
+        ]
+        for line in differences:
+            if output is not None:
+                output(line)
+        return not differences
+
+    def _field(self, name: str) -> Field:
+        *path, last = name.split(".")
+        owner: Any = self
+        for part in path:
+            owner = getattr(owner, part)
+        found: Field = owner.fields()[last]
+        return found
+
+
+def _names(types: tuple[type, ...]) -> str:
+    return ", ".join(kind.__name__ for kind in types)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"float('{value}')"
+    return repr(value)
+
+
+def _shown(values: dict[str, Any], name: str) -> str:
+    return _text(values[name]) if name in values else "(no such field)"
+
+
+def _line_of(error: BaseException, filename: str) -> int | None:
+    trace, line = error.__traceback__, None
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == filename:
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return line
+
+
+# --- also for configurations of lsst.pex.config -----------------------------------------------------------------------
+
+
+def text_of(config: Any) -> str:
+    """Return the text of a configuration: ours, or one of ``lsst.pex.config``."""
+    return str(config.saveToString())
+
+
+def restored(config: Any, text: str) -> Any:
+    """Return a configuration of the class of `config` with the values in a stored text.
+
+    The text of our own class is read, never run: somebody else may have written the file.
+    """
+    found = type(config)()
+    if not isinstance(config, Config):
+        found.loadFromString(text)
+        return found
+    for line in text.splitlines():
+        if line.startswith("config."):
+            name, _, value = line.removeprefix("config.").partition("=")
+            _set(found, name.strip(), _literal(value))
+    return found
+
+
+def compare(config: Any, other: Any, output: Callable[[str], object]) -> bool:
+    """Tell whether two configurations are equal; differences go to `output`."""
+    return bool(config.compare(other, shortcut=False, output=output))
+
+
+def override(config: Any, name: str, text: str) -> None:
+    """Set the field with the dotted `name` from the text of a command line.
+
+    The text itself is tried first, then the Python value that it stands for.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such field, or it takes neither.
+    """
+    *path, last = name.split(".")
+    owner = config
+    for depth, part in enumerate(path):
+        if not hasattr(owner, part):
+            raise ConfigError(f"no field {'.'.join(path[: depth + 1])!r} in {type(config).__name__}.")
+        owner = getattr(owner, part)
+    if not hasattr(owner, last):
+        raise ConfigError(f"no field {name!r} in {type(config).__name__}.")
+    try:
+        setattr(owner, last, text)
+        return
+    except Exception as error:
+        refusal = error
+    try:
+        value = _literal(text)
+    except ConfigError:
+        raise ConfigError(f"{name}={text}: {refusal}") from None
+    try:
+        setattr(owner, last, value)
+    except Exception as error:
+        raise ConfigError(f"{name}={text}: {error}") from error
+
+
+def override_from_file(config: Any, path: str) -> None:
+    """Set fields by running a file of Python in which ``config`` is the configuration. Raises `ConfigError`."""
+    try:
+        config.load(path)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"the configuration file {path!r} cannot be used: {type(error).__name__}: {error}") from error
+
+
+def _set(config: Any, name: str, value: Any) -> None:
+    *path, last = name.split(".")
+    for part in path:
+        config = getattr(config, part)
+    setattr(config, last, value)
+
+
+def _literal(text: str) -> Any:
+    text = text.strip()
+    if text in ("float('nan')", "float('inf')", "float('-inf')"):
+        return float(text[7:-2])
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError) as error:
+        raise ConfigError(f"{text!r} is not the text of a Python value: {error}") from None

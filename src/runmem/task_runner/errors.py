@@ -1,0 +1,35 @@
+"""Errors of command-line tasks and of their runner."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+from runmem.errors import RunmemError
+
+__all__ = ["ConfigError", "RunTimeoutError", "TargetError", "TargetKilledError", "TargetTimeoutError", "TaskError"]
+
+
+class TaskError(RunmemError):
+    """A failure that the task itself foresaw: reported by its message, without a traceback."""
+
+
+class ConfigError(RunmemError, ValueError):
+    """A field that a configuration does not have, or a value that the field does not take."""
+
+    exit_code = 2
+
+
+class TargetError(RunmemError):
+    """A target that failed, where its own exception cannot be raised."""
+
+
+class TargetKilledError(TargetError):
+    """A target whose process died before it had ended."""
+
+
+class TargetTimeoutError(TargetError):
+    """A target that was ended because its time was up."""
+
+
+class RunTimeoutError(RunmemError, multiprocessing.TimeoutError):
+    """A run of targets that took longer than its timeout; says which targets had not ended."""

@@ -1,0 +1,185 @@
+"""Targets on a worker: each in a fresh process, or in the worker itself."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import pickle
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+from runmem.errors import RunmemError
+from runmem.execution.on_worker import worker_runs
+from runmem.execution.record_fields import set_record_fields
+from runmem.store.node_name import node_name
+from runmem.task_runner.fork_server import Outcome, ServerSetup, call_runner
+from runmem.task_runner.implicit_threading import disableImplicitThreading
+
+__all__ = ["Ended", "run_target"]
+
+_START_SERVER = "import sys; from runmem.task_runner.fork_server import main; main(int(sys.argv[1]))"
+
+
+class Ended(NamedTuple):
+    """What the program is told of a target; see `Outcome`."""
+
+    node: str
+    pid: int
+    value: bytes | None
+    raised: Any
+    failures: list[tuple[str, str]]
+    killed: str | None
+    timed_out: bool
+
+
+def run_target(
+    setup: bytes, isolate: bool, limit_s: float | None, deadline_s: float | None, data_id: str, target: bytes
+) -> Ended:
+    """Run one target and set the fields of its record.
+
+    Parameters
+    ----------
+    setup : bytes
+        Pickle of a `ServerSetup`.
+    limit_s, deadline_s : float or None
+        Seconds that it may take, and the end of the whole run (seconds since the epoch). Without isolation a target
+        that has begun is not ended.
+    data_id : str
+        For the record, as JSON.
+    """
+    left_s = None if deadline_s is None else deadline_s - time.time()
+    if left_s is not None and left_s <= 0:
+        outcome = Outcome(0, killed="the time of the run was up before it began", timed_out=True)
+    elif isolate:
+        limits = [limit for limit in (limit_s, left_s) if limit is not None]
+        outcome = _run_isolated(setup, target, min(limits, default=None))
+    else:
+        disableImplicitThreading()
+        outcome = call_runner(pickle.loads(pickle.loads(setup).runner), pickle.loads(target))
+    _describe(outcome, data_id)
+    return Ended(
+        node_name(), outcome.pid, outcome.value, outcome.raised, outcome.failures, outcome.killed, outcome.timed_out
+    )
+
+
+def _describe(outcome: Outcome, data_id: str) -> None:
+    """Set the fields of the record."""
+    if not any(run.measures for run in worker_runs.values()):
+        return
+    fields: dict[str, Any] = {"dataId": json.loads(data_id), **outcome.fields}
+    if outcome.pid:
+        fields["target_pid"] = outcome.pid
+    if outcome.killed:
+        fields["status"] = "killed"
+        fields["reason"] = outcome.killed
+    elif outcome.raised is not None or outcome.failures:
+        fields["status"] = "failed"
+        text = outcome.raised.text if outcome.raised is not None else outcome.failures[0][1]
+        fields["exception"] = text.partition(":")[0]
+    set_record_fields(**fields)
+
+
+# --- servers of this worker -------------------------------------------------------------------------------------------
+
+
+class _Server:
+    """A process of `fork_server`, started and connected."""
+
+    def __init__(self, setup: bytes) -> None:
+        self.setup = setup
+        ours, its = socket.socketpair()
+        with its:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", _START_SERVER, str(its.fileno())],
+                pass_fds=[its.fileno()],
+                stdin=subprocess.DEVNULL,
+            )
+        self._connection = Connection(ours.detach())
+        try:
+            self._connection.send_bytes(setup)
+            problem = self._connection.recv_bytes()
+        except (EOFError, OSError):
+            self.close()
+            raise RunmemError(
+                f"the process that starts targets ended with exit code {self._process.returncode} before the first of "
+                f"them, on node {node_name()}: its standard error says why."
+            ) from None
+        if problem:
+            self.close()
+            raise RunmemError(
+                f"the task cannot be loaded on node {node_name()}: {pickle.loads(problem)}. Its modules must be "
+                "importable there."
+            )
+
+    def is_running(self) -> bool:
+        """Tell whether it can be given a target: it ends by itself when it was not used for a while."""
+        return self._process.poll() is None and not self._connection.poll()
+
+    def run(self, target: bytes, timeout_s: float | None) -> Outcome:
+        """Run one target. Raises EOFError or OSError if the server itself dies."""
+        self._connection.send_bytes(pickle.dumps((target, timeout_s), pickle.HIGHEST_PROTOCOL))
+        outcome: Outcome = pickle.loads(self._connection.recv_bytes())
+        return outcome
+
+    def close(self) -> None:
+        """End it, and the target that it runs."""
+        self._connection.close()
+        self._process.wait()
+
+
+_idle: list[_Server] = []
+_lock = threading.Lock()
+
+
+def _take(setup: bytes) -> _Server:
+    """Return an idle server of this runner, or a new one; end those of other runners."""
+    with _lock:
+        mine = [server for server in _idle if server.setup == setup]
+        others = [server for server in _idle if server.setup != setup]
+        found = mine.pop() if mine else None
+        _idle[:] = mine
+    for server in others:
+        server.close()
+    if found is not None and found.is_running():
+        return found
+    if found is not None:
+        found.close()
+    return _Server(setup)
+
+
+def _run_isolated(setup: bytes, target: bytes, timeout_s: float | None) -> Outcome:
+    given: ServerSetup = pickle.loads(setup)
+    own = pickle.dumps(ServerSetup(given.runner, [*given.import_paths, *_more_paths(given)], given.log_levels))
+    server = _take(own)
+    try:
+        outcome = server.run(target, timeout_s)
+    except (EOFError, OSError):
+        server.close()
+        return Outcome(0, killed="the process that starts targets died while it ran")
+    except BaseException:
+        server.close()
+        raise
+    with _lock:
+        _idle.append(server)
+    return outcome
+
+
+def _more_paths(given: ServerSetup) -> list[str]:
+    return [path for path in sys.path if path not in given.import_paths]
+
+
+def _close_all() -> None:
+    with _lock:
+        servers, _idle[:] = list(_idle), []
+    for server in servers:
+        with suppress(OSError):
+            server.close()
+
+
+atexit.register(_close_all)

@@ -1,0 +1,260 @@
+"""`TaskRunner`: runs a command-line task on all of its targets."""
+
+from __future__ import annotations
+
+import cProfile
+import logging
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from runmem.clusters.local import is_embedded_worker
+from runmem.errors import SettingError
+from runmem.metrics.struct import Struct
+from runmem.task_runner.data_ids import described
+from runmem.task_runner.errors import TargetError, TaskError
+from runmem.task_runner.failures import TargetFailure
+from runmem.task_runner.implicit_threading import disableImplicitThreading
+
+__all__ = ["TaskRunner"]
+
+
+class TaskRunner:
+    """Runs a task on a list of targets, on several processes if asked to.
+
+    It fits a task whose ``runDataRef`` takes a data reference. For another one, a subclass overrides
+
+    1. `getTargetList`, if ``runDataRef`` takes a data reference and keyword arguments: the target is
+       ``(dataRef, kwargs)``;
+    2. `getTargetList` and `runTask` (or `__call__`), if its signature is another one: a target is then whatever
+       `__call__` understands.
+
+    Parameters
+    ----------
+    TaskClass : type
+        The task; made once for each target.
+    parsedCmd : argparse.Namespace
+        What `ArgumentParser.parse_args` returned. Read are ``config``, ``log``, ``doraise``, ``clobberConfig``,
+        ``noBackupConfig``, ``processes``, ``timeout`` (seconds), and beside the original ``timeoutPerTarget``
+        (seconds) and ``isolate``; all but the first three may be missing.
+    doReturnResults : bool
+        Whether results come back. They may fill the memory of the program, and must be what can be pickled.
+
+    Attributes
+    ----------
+    TIMEOUT : int
+        Seconds that a run may take where no timeout is given: 30 days.
+    TaskClass, doReturnResults, config, log, doRaise, clobberConfig, doBackup, numProcesses, timeout
+        From the arguments.
+    isolate : bool
+        Whether each target has a fresh process of its own, so that its peak is its own; the default.
+    timeoutPerTarget : float or None
+        Seconds after which a target is ended; needs `isolate`.
+    failures : list of TargetFailure
+        The targets that failed in the last `run`, where they ran on several processes or `__call__` is this class's.
+    precallFailed : bool
+        Whether `precall` of the last `run` said no.
+
+    Raises
+    ------
+    SettingError
+        If a time limit a target is asked for without isolation.
+    """
+
+    TIMEOUT: ClassVar[int] = 3600 * 24 * 30
+    isolate: bool = True
+
+    def __init__(self, TaskClass: Any, parsedCmd: Any, doReturnResults: bool = False) -> None:
+        self.TaskClass = TaskClass
+        self.doReturnResults = bool(doReturnResults)
+        self.config = parsedCmd.config
+        self.log: logging.Logger | None = parsedCmd.log
+        self.doRaise = bool(parsedCmd.doraise)
+        self.clobberConfig = bool(getattr(parsedCmd, "clobberConfig", False))
+        self.doBackup = not bool(getattr(parsedCmd, "noBackupConfig", False))
+        self.numProcesses = int(getattr(parsedCmd, "processes", 1) or 1)
+        self.timeout: float | None = getattr(parsedCmd, "timeout", None)
+        if self.timeout is None or self.timeout <= 0:
+            self.timeout = self.TIMEOUT
+        self.timeoutPerTarget: float | None = getattr(parsedCmd, "timeoutPerTarget", None) or None
+        self.isolate = bool(getattr(parsedCmd, "isolate", type(self).isolate))
+        self.failures: list[TargetFailure] = []
+        self.precallFailed = False
+        self.runFolder = getattr(parsedCmd, "runFolder", None)
+        self.logLevels: dict[str, int] = dict(getattr(parsedCmd, "logLevels", None) or {})
+        if self.numProcesses > 1 and not TaskClass.canMultiprocess:
+            self._logger().warning("This task does not support multiprocessing; using one process")
+            self.numProcesses = 1
+        if self.timeoutPerTarget is not None and self.numProcesses > 1 and not self.isolate:
+            raise SettingError(
+                f"a timeout per target ({self.timeoutPerTarget:g} s) needs a process per target: leave out "
+                "--no-isolation."
+            )
+
+    def _logger(self) -> logging.Logger:
+        return self.log or logging.getLogger(getattr(self.TaskClass, "_DefaultName", self.TaskClass.__name__))
+
+    def prepareForMultiProcessing(self) -> None:
+        """Drop what cannot travel to another process."""
+        self.log = None
+
+    def run(self, parsedCmd: Any) -> list[Any]:
+        """Run the task on all targets and return what `__call__` returned, in their order.
+
+        Returns
+        -------
+        list
+            Empty if there is no target, or if `precall` said no.
+
+        Raises
+        ------
+        Exception
+            That of the first target that failed, if ``doraise`` was asked for.
+        RunTimeoutError
+            If it takes longer than `timeout` on several processes; all targets have been ended then.
+        """
+        disableImplicitThreading()
+        log, self.failures = self._logger(), []
+        parallel = self.numProcesses > 1
+        if parallel and is_embedded_worker():
+            log.warning("Inside a task of a run there are no further processes; using one process")
+            parallel = False
+        if parallel:
+            self.prepareForMultiProcessing()
+        self.precallFailed = not self.precall(parsedCmd)
+        if self.precallFailed:
+            return []
+        targets = list(self.getTargetList(parsedCmd))
+        if not targets:
+            log.warning(
+                'Not running the task because there is no data to process; you may preview data using "--show data"'
+            )
+            return []
+        with _profiled(getattr(parsedCmd, "profile", None), log):
+            if parallel:
+                from runmem.task_runner.targets import run_on_cluster  # Dask, which one process does not need
+
+                results, self.failures = run_on_cluster(self, targets)
+            else:
+                results = [self(target) for target in targets]
+        self._report(log, len(targets))
+        return results
+
+    def _report(self, log: logging.Logger, targets: int) -> None:
+        if self.failures:
+            lines = "\n".join(f"  {failure}" for failure in self.failures)
+            log.error("%d of %d targets failed:\n%s", len(self.failures), targets, lines)
+
+    @staticmethod
+    def getTargetList(parsedCmd: Any, **kwargs: Any) -> list[Any]:
+        """Return the targets: ``(dataRef, kwargs)`` for each reference of ``parsedCmd.id.refList``."""
+        return [(ref, kwargs) for ref in parsedCmd.id.refList]
+
+    def makeTask(self, parsedCmd: Any = None, args: Any = None) -> Any:
+        """Return a task: for `precall`, with `parsedCmd`, and for each target, with its `args`."""
+        return self.TaskClass(config=self.config, log=self.log)
+
+    def precall(self, parsedCmd: Any) -> bool:
+        """Do what is to be done once, before all targets; False: do not run any.
+
+        Writes configuration, schemas and versions of packages to ``parsedCmd.butler``, or compares them with those that
+        are there. Without a Butler nothing is written.
+        """
+        task = self.makeTask(parsedCmd=parsedCmd)
+        if getattr(parsedCmd, "butler", None) is None:
+            return True
+        if self.doRaise:
+            self._precallImpl(task, parsedCmd)
+            return True
+        try:
+            self._precallImpl(task, parsedCmd)
+        except Exception as error:
+            task.log.critical("Failed in task initialization: %s", error)
+            if not isinstance(error, TaskError):
+                traceback.print_exc(file=sys.stderr)
+            return False
+        return True
+
+    def _precallImpl(self, task: Any, parsedCmd: Any) -> None:
+        butler = parsedCmd.butler
+        if not getattr(parsedCmd, "noVersions", False):
+            clobber = bool(getattr(parsedCmd, "clobberVersions", False))
+            task.writePackageVersions(butler, clobber=clobber, doBackup=self.doBackup)
+        task.writeConfig(butler, clobber=self.clobberConfig, doBackup=self.doBackup)
+        task.writeSchemas(butler, clobber=self.clobberConfig, doBackup=self.doBackup)
+
+    def __call__(self, args: Any) -> Any:
+        """Run the task on one target.
+
+        Parameters
+        ----------
+        args : tuple
+            ``(dataRef, kwargs)``.
+
+        Returns
+        -------
+        Struct
+            ``exitStatus``, 0 or 1; with `doReturnResults` also ``dataRef``, ``metadata``, and ``result`` (None if it
+            failed).
+        """
+        dataRef = args[0] if isinstance(args, (tuple, list)) and args else args
+        if self.log is None:
+            self.log = self._logger()
+        task = self.makeTask(args=args)
+        result, exitStatus = None, 0
+        if self.doRaise:
+            try:
+                result = self._runTarget(task, args)
+            except SystemExit as request:
+                raise _exit_error(request) from request
+        else:
+            try:
+                result = self._runTarget(task, args)
+            except (Exception, SystemExit) as error:
+                exitStatus = 1
+                self._note(task, args, _exit_error(error) if isinstance(error, SystemExit) else error)
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        if hasattr(task, "writeMetadata"):
+            task.writeMetadata(dataRef)
+        if self.doReturnResults:
+            return Struct(exitStatus=exitStatus, dataRef=dataRef, metadata=task.metadata, result=result)
+        return Struct(exitStatus=exitStatus)
+
+    def _runTarget(self, task: Any, args: Any) -> Any:
+        dataRef, kwargs = args
+        return self.runTask(task, dataRef, kwargs)
+
+    def _note(self, task: Any, args: Any, error: BaseException) -> None:
+        name = described(args)
+        self.failures.append(TargetFailure(name, f"{type(error).__name__}: {error}"))
+        task.log.critical("Failed on %s: %s: %s", name, type(error).__name__, error)
+        if not isinstance(error, TaskError):
+            traceback.print_exception(error, file=sys.stderr)
+
+    def runTask(self, task: Any, dataRef: Any, kwargs: Any) -> Any:
+        """Call the task on one target; override it for a task with another signature."""
+        return task.runDataRef(dataRef, **kwargs)
+
+
+def _exit_error(request: BaseException) -> TargetError:
+    code = getattr(request, "code", None)
+    return TargetError(f"the task called for an exit: sys.exit({'' if code is None else repr(code)})")
+
+
+@contextmanager
+def _profiled(path: str | None, log: logging.Logger) -> Iterator[None]:
+    """Write a profile by `cProfile` of what runs inside in this process, if there is a path for it."""
+    if not path:
+        yield
+        return
+    profiler = cProfile.Profile()
+    profiler.enable()
+    try:
+        yield
+    finally:
+        profiler.disable()
+        profiler.dump_stats(path)
+        log.info("cProfile stats written to %s", path)

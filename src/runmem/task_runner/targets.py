@@ -1,0 +1,272 @@
+"""Targets on the cluster: the run that is under way, or one of their own."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import logging
+import os
+import pickle
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cloudpickle
+
+from runmem.errors import ArgumentError, SettingError, TaskKilledError
+from runmem.execution.session import session
+from runmem.graph.current import current_program
+from runmem.graph.future import Future
+from runmem.graph.synchronise import wait_on
+from runmem.graph.task import TaskFunction
+from runmem.metrics.struct import Struct
+from runmem.task_runner.data_ids import data_id_of, described
+from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
+from runmem.task_runner.failures import TargetFailure
+from runmem.task_runner.fork_server import ServerSetup
+from runmem.task_runner.isolation import Ended, run_target
+
+if TYPE_CHECKING:
+    from runmem.task_runner.runner import TaskRunner
+
+__all__ = ["run_on_cluster"]
+
+_POLL_S = 0.01
+_GRACE_S = 2.0  # the workers end targets at the deadline; what they say of it is waited for
+_MOST_NAMED = 5
+_SPAWNED = "runmem.cli.spawned"
+
+
+def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any], list[TargetFailure]]:
+    """Run all targets and return the results in their order, and what failed.
+
+    Raises
+    ------
+    Exception
+        That of the first target whose call of the runner raised.
+    RunTimeoutError
+        If the run's time was up first.
+    ArgumentError
+        If the runner or a target cannot be pickled.
+    """
+    deadline_s = None if runner.timeout in (None, runner.TIMEOUT) else time.time() + float(runner.timeout or 0)
+    if "distributed" not in runner.logLevels:
+        import distributed  # sets the levels of its loggers, which a log of the root would show
+
+        logging.getLogger(distributed.__name__).setLevel(logging.WARNING)
+    task = _task_of(runner, deadline_s)
+    with _cluster(runner, len(targets)):
+        calls = [task(*_arguments(target)) for target in targets]
+        if deadline_s is not None:
+            _wait_until(calls, deadline_s + (_GRACE_S if runner.isolate else 0.0))
+        ended = [] if _late(calls) and deadline_s is not None else [_ended_well(call) for call in _gathered(calls)]
+        _check_time(runner, targets, calls, ended, deadline_s)
+        return _results(runner, targets, ended)
+
+
+def _task_of(runner: TaskRunner, deadline_s: float | None) -> TaskFunction:
+    """Return what runs a target, as a task with the name of the runner's; it travels once, with the runner in it."""
+    failures, runner.failures = runner.failures, []
+    try:
+        packed = cloudpickle.dumps(runner)
+    except Exception as error:
+        raise ArgumentError(
+            f"{type(runner).__name__} of {runner.TaskClass.__name__} cannot be sent to another process "
+            f"({type(error).__name__}: {error}). Drop what cannot be pickled in prepareForMultiProcessing."
+        ) from error
+    finally:
+        runner.failures = failures
+    setup = pickle.dumps(ServerSetup(packed, list(sys.path), runner.logLevels))
+    isolate, limit_s = runner.isolate, runner.timeoutPerTarget
+
+    def call(data_id: str, target: bytes) -> Ended:
+        return run_target(setup, isolate, limit_s, deadline_s, data_id, target)
+
+    call.__qualname__ = f"{runner.TaskClass.__qualname__}.runDataRef"
+    call.__module__ = runner.TaskClass.__module__
+    try:
+        file = inspect.getsourcefile(runner.TaskClass) or ""
+    except (TypeError, OSError):  # a class that was typed in
+        file = ""
+    return _TargetTask(call, file)
+
+
+class _TargetTask(TaskFunction):
+    """The task of a runner: its records name the file of the runner's task, not this one."""
+
+    def __init__(self, function: Callable[..., Ended], file: str) -> None:
+        super().__init__(function, {"returns": 1})
+        if file:
+            self.file = file
+            self.module = Path(file).stem if self.__module__ == "__main__" else self.__module__
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _TargetTask, (self.function, self.file)
+
+
+def _arguments(target: Any) -> tuple[str, bytes]:
+    ref = target[0] if isinstance(target, tuple) and target else target
+    ids = [data_id_of(r) for r in ref] if isinstance(ref, (list, tuple)) else data_id_of(ref)
+    try:
+        data = cloudpickle.dumps(target)
+    except Exception as error:
+        raise ArgumentError(
+            f"the target {described(target)} cannot be sent to another process ({type(error).__name__}: {error})."
+        ) from error
+    return json.dumps(ids, default=str), data
+
+
+# --- where they run ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _cluster(runner: TaskRunner, targets: int) -> Iterator[None]:
+    """Use the run that is under way, or start one for these targets."""
+    if current_program() is not None:
+        yield
+        return
+    import multiprocessing
+
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SettingError(
+            "this process is a worker that imports the script of its master: put parseAndRun below "
+            "`if __name__ == '__main__':`."
+        )
+    name = getattr(runner.TaskClass, "_DefaultName", runner.TaskClass.__name__)
+    settings: dict[str, Any] = {"workers": min(runner.numProcesses, targets), "python_memory_profile": True}
+    if runner.runFolder is not None:
+        settings["run_folder"] = runner.runFolder
+    with _program_not_imported(), session(app=name, **settings):
+        yield
+
+
+@contextmanager
+def _program_not_imported() -> Iterator[None]:
+    """Let workers start without importing the program, as those of ``runmem app.py`` do: it has begun already."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or getattr(main, "__spec__", None) is not None:
+        yield
+        return
+    before = os.environ.get("RUNMEM_PROGRAM")
+    os.environ["RUNMEM_PROGRAM"] = os.path.abspath(file)
+    main.__spec__ = ModuleSpec(_SPAWNED, None)
+    try:
+        yield
+    finally:
+        main.__spec__ = None
+        if before is None:
+            del os.environ["RUNMEM_PROGRAM"]
+        else:
+            os.environ["RUNMEM_PROGRAM"] = before
+
+
+# --- how they ended ---------------------------------------------------------------------------------------------------
+
+
+def _late(calls: Sequence[Future]) -> bool:
+    return any(not call.version.execution.state.done for call in calls)
+
+
+def _wait_until(calls: Sequence[Future], time_s: float) -> None:
+    """Wait until all calls have ended, or until a time in seconds since the epoch."""
+    waiting = list(reversed(calls))
+    while waiting and time.time() < time_s:
+        while waiting and waiting[-1].version.execution.state.done:
+            waiting.pop()
+        time.sleep(_POLL_S)
+
+
+def _gathered(calls: Sequence[Future]) -> list[Ended | BaseException]:
+    """Return what the calls returned; for one whose worker died, or could not send it, the error."""
+    try:
+        values: list[Ended | BaseException] = wait_on(list(calls))
+        return values
+    except Exception:
+        return [_value_or_error(call) for call in calls]
+
+
+def _value_or_error(call: Future) -> Ended | BaseException:
+    try:
+        value: Ended = wait_on(call)
+        return value
+    except Exception as error:
+        return error
+
+
+def _ended_well(value: Ended | BaseException) -> Ended | BaseException:
+    if isinstance(value, (Ended, TaskKilledError)):
+        return value
+    raise value  # the cluster failed, or the task could not be loaded: not the fault of this target
+
+
+def _check_time(
+    runner: TaskRunner,
+    targets: Sequence[Any],
+    calls: Sequence[Future],
+    ended: Sequence[Ended | BaseException],
+    deadline_s: float | None,
+) -> None:
+    """Raise RunTimeoutError if the time of the whole run was up."""
+    if deadline_s is None or time.time() < deadline_s:
+        return
+    if ended:
+        open_ones = [t for t, e in zip(targets, ended, strict=True) if isinstance(e, Ended) and e.timed_out]
+    else:
+        open_ones = [t for t, c in zip(targets, calls, strict=True) if not c.version.execution.state.done]
+    if open_ones:
+        named = ", ".join(described(target) for target in open_ones[:_MOST_NAMED])
+        more = f" and {len(open_ones) - _MOST_NAMED} more" if len(open_ones) > _MOST_NAMED else ""
+        raise RunTimeoutError(
+            f"the time of the run, {runner.timeout:g} s, was up before {len(open_ones)} of {len(targets)} targets had "
+            f"ended: {named}{more}. Give more time with --timeout, or more --processes."
+        )
+
+
+def _results(
+    runner: TaskRunner, targets: Sequence[Any], ended: Sequence[Ended | BaseException]
+) -> tuple[list[Any], list[TargetFailure]]:
+    results: list[Any] = []
+    failures: list[TargetFailure] = []
+    raised: BaseException | None = None
+    for target, end in zip(targets, ended, strict=True):
+        error: BaseException | None = None
+        if isinstance(end, BaseException):
+            error = TargetKilledError(f"{described(target)}: {end}")
+            failures.append(TargetFailure(described(target), str(end)))
+        elif end.killed is not None:
+            kind = TargetTimeoutError if end.timed_out else TargetKilledError
+            error = kind(f"{described(target)}: {end.killed}")
+            failures.append(TargetFailure(described(target), end.killed, end.node, end.pid or None))
+        elif end.raised is not None:
+            raised = raised or end.raised.load()
+            failures.append(TargetFailure(described(target), end.raised.text, end.node, end.pid))
+        failures += _noted(end)
+        if error is not None and runner.doRaise:
+            raised = raised or error
+        if error is None and isinstance(end, Ended) and end.value is not None:
+            results.append(pickle.loads(end.value))
+        else:
+            results.append(_failed(runner, target))
+    if raised is not None:
+        runner.failures = failures
+        raise raised
+    return results, failures
+
+
+def _noted(end: Ended | BaseException) -> list[TargetFailure]:
+    if isinstance(end, BaseException):
+        return []
+    return [TargetFailure(name, error, end.node, end.pid) for name, error in end.failures]
+
+
+def _failed(runner: TaskRunner, target: Any) -> Struct:
+    """Return what stands for the result of a target that could not return one."""
+    if runner.doReturnResults:
+        ref = target[0] if isinstance(target, tuple) and target else target
+        return Struct(exitStatus=1, dataRef=ref, metadata=None, result=None)
+    return Struct(exitStatus=1)
