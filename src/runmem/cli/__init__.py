@@ -18,7 +18,6 @@ COMMANDS = {
     "run": "run a program; `runmem app.py` is short for it",
     "submit": "submit a program as a job of Slurm",
     "trial": "a command under several measuring methods, and which of them to trust",
-    "trial": "a command under several measuring methods, and which of them to trust",
     "report": "the memory of a run that was recorded",
     "metric": "reduce a run to a Measurement",
 }
