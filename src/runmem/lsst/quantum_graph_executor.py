@@ -1,0 +1,222 @@
+"""Runs a QuantumGraph of LSST's on the cluster, a task for each quantum, instead of with `multiprocessing`."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import shutil
+import tempfile
+import uuid
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import networkx
+from lsst.daf.butler.cli.cliLog import CliLog
+from lsst.pipe.base.mp_graph_executor import MPGraphExecutorError
+from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
+from lsst.pipe.base.quantum_graph_executor import QuantumExecutor
+from lsst.pipe.base.quantum_graph_executor import QuantumGraphExecutor as LsstQuantumGraphExecutor
+from lsst.pipe.base.quantum_reports import ExecutionStatus, QuantumReport, Report
+
+from runmem.errors import RunmemError
+from runmem.execution.session import session
+from runmem.graph.current import current_program
+from runmem.graph.synchronise import wait_on
+from runmem.lsst.quantum_task import QuantumNotRunError, QuantumTask
+
+__all__ = ["QuantumGraphExecutor", "QuantumGraphExecutorError"]
+
+log = logging.getLogger(__name__)
+
+
+class QuantumGraphExecutorError(RunmemError, MPGraphExecutorError):  # type: ignore[misc]
+    """Some quanta failed, or the graph cannot be run; also an error of LSST's own executor."""
+
+
+class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
+    """Execute quanta as tasks of runmem: in the run that is under way, else in one of its own.
+
+    Give it to ``SeparablePipelineExecutor.run_pipeline(graph, graph_executor=...)``. Each quantum has a record with the
+    label of its task and its data id, and the peaks in its metadata are its own.
+
+    Parameters
+    ----------
+    quantum_executor : lsst.pipe.base.quantum_graph_executor.QuantumExecutor
+        What executes one quantum, such as a ``SingleQuantumExecutor``; it is pickled to the workers, as for LSST's
+        ``MPGraphExecutor``, so that each process has a connection of its own to the registry.
+    fail_fast : bool
+        Whether no quantum begins any more once one has failed.
+    execution_graph_fixup : lsst.pipe.base.execution_graph_fixup.ExecutionGraphFixup, optional
+        Adds dependencies to the graph; only with the method ``fixup_graph``.
+    **settings
+        Of `runmem.session`, for a run of its own, such as ``workers=4``; memory is measured unless
+        ``python_memory_profile=False``.
+
+    Notes
+    -----
+    Assumptions: the classes of the pipeline's tasks can be imported on the workers, and these run one task at a time (a
+    Butler serves one thread). Limitations: there is no timeout for a quantum, and no provenance graph, as in LSST's own
+    executor with several processes. A quantum whose process dies is not run again, if the workers share the file system
+    of the folder that the program was started in.
+    """
+
+    def __init__(
+        self,
+        quantum_executor: QuantumExecutor,
+        *,
+        fail_fast: bool = False,
+        execution_graph_fixup: Any = None,
+        **settings: Any,
+    ) -> None:
+        self._quantum_executor = quantum_executor
+        self._fail_fast = fail_fast
+        self._fixup = execution_graph_fixup
+        self._settings = {"python_memory_profile": True, **settings}
+        self._report: Report | None = None
+
+    def execute(self, graph: Any, *, provenance_graph_file: str | None = None) -> None:
+        """Execute all quanta; return when the last has ended.
+
+        Raises
+        ------
+        QuantumGraphExecutorError
+            If quanta failed; those that do not depend on them have run, unless `fail_fast`. Also for a graph with a
+            circle, a task that may not run beside others, or an executor that cannot be pickled, before any quantum.
+        NotImplementedError
+            If a provenance graph is asked for.
+        """
+        if provenance_graph_file is not None:
+            raise NotImplementedError("a provenance graph can only be written by LSST's executor with one process")
+        predicted = (
+            graph if isinstance(graph, PredictedQuantumGraph) else PredictedQuantumGraph.from_old_quantum_graph(graph)
+        )
+        self._report = Report(qgraphSummary=predicted._make_summary())
+        try:
+            self._run(self._quanta(predicted), self._report)
+        except Exception as error:
+            self._report.set_exception(error)
+            if self._report.status is ExecutionStatus.SUCCESS:
+                self._report.status = ExecutionStatus.FAILURE
+            raise
+
+    def getReport(self) -> Report:
+        """Return the report of the last `execute`. Raises `RuntimeError` before that."""
+        if self._report is None:
+            raise RuntimeError("getReport() was called before execute()")
+        return self._report
+
+    def _quanta(self, graph: PredictedQuantumGraph) -> networkx.DiGraph:
+        """Return the graph of quanta, checked."""
+        graph.build_execution_quanta()
+        quanta = graph.quantum_only_xgraph.copy()
+        if self._fixup is not None:
+            self._fixup.fixup_graph(quanta, graph.quanta_by_task)
+            if not networkx.is_directed_acyclic_graph(quanta):
+                raise QuantumGraphExecutorError(f"{self._fixup!r} made a circle of dependencies among the quanta")
+        for _, node in quanta.nodes(data=True):
+            if not node["pipeline_node"].task_class.canMultiprocess:
+                raise QuantumGraphExecutorError(
+                    f"task {node['task_label']} declares canMultiprocess = False: run it with LSST's executor"
+                )
+        return quanta
+
+    def _run(self, quanta: networkx.DiGraph, report: Report) -> None:
+        try:
+            executor = pickle.dumps(self._quantum_executor)
+        except Exception as error:
+            raise QuantumGraphExecutorError(
+                f"{self._quantum_executor!r} cannot be sent to a worker: {error}"
+            ) from error
+        marks = _folder_of_marks()
+        try:
+            with session("quanta", **self._settings) if current_program() is None else nullcontext():
+                futures = self._submit(quanta, executor, str(marks))
+                failed = _Outcomes(quanta, report, self._fail_fast).gather(futures)
+                if failed:
+                    raise QuantumGraphExecutorError(
+                        f"{failed} of {len(quanta)} quanta failed, or were skipped because they depend on one that did"
+                    )
+        finally:
+            shutil.rmtree(marks, ignore_errors=True)
+
+    def _submit(self, quanta: networkx.DiGraph, executor: bytes, marks: str) -> dict[uuid.UUID, Any]:
+        """Call a task for each quantum, in an order that the dependencies allow."""
+        task_nodes: dict[str, bytes] = {}
+        futures: dict[uuid.UUID, Any] = {}
+        for quantum_id in networkx.lexicographical_topological_sort(quanta, key=lambda i: _order(quanta.nodes[i])):
+            node = quanta.nodes[quantum_id]
+            label = node["task_label"]
+            if label not in task_nodes:
+                task_nodes[label] = pickle.dumps(node["pipeline_node"])
+            task = QuantumTask(label, node["pipeline_node"].task_class.__module__, _named(node["data_id"]))
+            upstream = [futures[earlier] for earlier in quanta.predecessors(quantum_id)]
+            futures[quantum_id] = task(
+                executor, task_nodes[label], pickle.dumps(node["quantum"]), quantum_id, marks, self._fail_fast,
+                list(CliLog.configState), upstream,
+            )  # fmt: skip
+        return futures
+
+
+def _folder_of_marks() -> Path:
+    """Return a new folder that the workers see too if they share the file system of the program."""
+    try:
+        return Path(tempfile.mkdtemp(prefix=".runmem-quanta-", dir=Path.cwd()))
+    except OSError:
+        return Path(tempfile.mkdtemp(prefix="runmem-quanta-"))
+
+
+def _order(node: Any) -> str:
+    """Return what sorts quanta that do not depend on each other: as LSST's executor, by label and data id."""
+    return f"{node['task_label']} {[str(value).zfill(20) for value in node['data_id'].required_values]}"
+
+
+def _named(data_id: Any) -> str:
+    return "{" + ", ".join(f"{key}: {value!r}" for key, value in dict(data_id.required).items()) + "}"
+
+
+class _Outcomes:
+    """Waits for the quanta and writes the report."""
+
+    def __init__(self, quanta: networkx.DiGraph, report: Report, fail_fast: bool) -> None:
+        self._quanta = quanta
+        self._report = report
+        self._fail_fast = fail_fast
+        self._failed: set[uuid.UUID] = set()
+
+    def gather(self, futures: dict[uuid.UUID, Any]) -> int:
+        """Wait for every quantum; return how many failed or were skipped."""
+        for done, (quantum_id, future) in enumerate(futures.items(), 1):
+            try:
+                self._finished(wait_on(future))
+            except Exception as error:
+                self._not_finished(quantum_id, error)
+            succeeded, total = done - len(self._failed), len(futures)
+            log.info(
+                "%d quanta succeeded, %d failed, %d remain of %d", succeeded, len(self._failed), total - done, total
+            )
+        return len(self._failed)
+
+    def _finished(self, report: QuantumReport | None) -> None:
+        if report is not None:
+            self._report.quantaReports.append(report)
+
+    def _not_finished(self, quantum_id: uuid.UUID, error: Exception) -> None:
+        node = self._quanta.nodes[quantum_id]
+        label, data_id = node["task_label"], node["data_id"]
+        upstream_failed = any(earlier in self._failed for earlier in self._quanta.predecessors(quantum_id))
+        self._failed.add(quantum_id)
+        self._report.status = ExecutionStatus.FAILURE
+        if upstream_failed or isinstance(error, QuantumNotRunError):
+            why = "a quantum that it depends on failed" if upstream_failed else "another quantum failed"
+            log.error("%s %s is skipped: %s", label, data_id, why)
+            report = QuantumReport(
+                quantumId=quantum_id, status=ExecutionStatus.SKIPPED, dataId=data_id, taskLabel=label
+            )
+        else:
+            log.error("%s %s failed", label, data_id, exc_info=error)
+            exit_code = getattr(error, "EXIT_CODE", None)
+            report = QuantumReport.from_exception(
+                quantumId=quantum_id, exception=error, dataId=data_id, taskLabel=label, exitCode=exit_code
+            )
+        self._report.quantaReports.append(report)

@@ -1,0 +1,152 @@
+"""One quantum as a task: what runs on a worker, and the task that a record names by label and data id."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import pickle
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from lsst.daf.butler.cli.cliLog import CliLog
+from lsst.pipe.base._status import InvalidQuantumError
+from lsst.pipe.base.quantum_reports import QuantumReport
+from lsst.utils.threads import disable_implicit_threading
+
+from runmem.errors import RunmemError
+from runmem.graph.task import TaskFunction
+from runmem.store.node_name import node_name
+
+__all__ = ["QuantumKilledError", "QuantumNotRunError", "QuantumTask", "run_quantum"]
+
+log = logging.getLogger(__name__)
+
+_STOP = "stop"
+
+
+class QuantumKilledError(RunmemError):
+    """The process that ran a quantum died; what it had written is not run over."""
+
+
+class QuantumNotRunError(RunmemError):
+    """A quantum that was not begun, because another one failed and everything was to stop."""
+
+
+class QuantumTask(TaskFunction):
+    """`run_quantum` for one quantum, which its record names by the label of the pipeline's task and the data id."""
+
+    def __init__(self, label: str, module: str, data_id: str) -> None:
+        super().__init__(run_quantum, {"returns": 1})
+        self.name = label
+        self.module = module
+        self.file = getattr(sys.modules.get(module), "__file__", None) or ""
+        self.data_id = data_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return QuantumTask, (self.name, self.module, self.data_id)
+
+
+def run_quantum(
+    executor: bytes,
+    task_node: bytes,
+    quantum: bytes,
+    quantum_id: uuid.UUID,
+    marks: str,
+    stops: bool,
+    log_state: list[Any],
+    upstream: list[Any],
+) -> QuantumReport | None:
+    """Run a quantum in this process and return its report.
+
+    Parameters
+    ----------
+    executor, task_node, quantum : bytes
+        The pickled `lsst.pipe.base.quantum_graph_executor.QuantumExecutor`, `TaskNode` and `Quantum`.
+    marks : str
+        A folder that all workers see, in which quanta that began and ended leave a mark.
+    stops : bool
+        Whether no other quantum is to begin once this one has failed.
+    log_state : list
+        How LSST's logging was set up in the program.
+    upstream : list
+        Reports of the quanta that had to come first; only that they are there matters.
+
+    Notes
+    -----
+    Dask runs a task again when its worker died, and when its result was on a worker that died. A quantum that had ended
+    then gives its report; one that had begun is not run again, because part of its outputs may be in the Butler.
+    """
+    if log_state and not CliLog.configState:
+        CliLog.replayConfigState(log_state)
+    disable_implicit_threading()
+    mark = _Mark(Path(marks), quantum_id)
+    done, earlier = mark.begin()
+    if done:
+        return earlier
+    try:
+        report: QuantumReport | None = _executor(executor).execute(
+            pickle.loads(task_node), pickle.loads(quantum), quantum_id=quantum_id
+        )[1]
+    except BaseException as error:
+        mark.failed(stops or isinstance(error, InvalidQuantumError))
+        raise
+    mark.end(report)
+    return report
+
+
+@functools.lru_cache(maxsize=1)
+def _executor(data: bytes) -> Any:
+    """Return the executor, kept for the next quantum of this process, as LSST keeps it without `multiprocessing`."""
+    return pickle.loads(data)
+
+
+class _Mark:
+    """What is known of earlier attempts at a quantum. Where the folder cannot be reached, nothing is."""
+
+    def __init__(self, folder: Path, quantum_id: uuid.UUID) -> None:
+        self._begun = folder / f"{quantum_id}.begun"
+        self._ended = folder / f"{quantum_id}.ended"
+        self._stop = folder / _STOP
+
+    def begin(self) -> tuple[bool, QuantumReport | None]:
+        """Return whether the quantum has ended before, and its report; else note that it begins."""
+        try:
+            if self._ended.exists():
+                content = pickle.loads(self._ended.read_bytes())
+                return True, content
+            if self._stop.exists():
+                raise QuantumNotRunError("another quantum failed, and nothing more was to begin")
+            with self._begun.open("x") as file:
+                file.write(f"node {node_name()}, process {os.getpid()}")
+        except FileExistsError:
+            raise QuantumKilledError(
+                f"the process that ran this quantum died ({self._begun.read_text()}); it is not run again, because part "
+                "of its outputs may have been written. Its record tells the last memory reading and the cause."
+            ) from None
+        except OSError as error:
+            log.warning("quanta whose worker dies will be run again: %s", error)
+        return False, None
+
+    def end(self, report: QuantumReport | None) -> None:
+        """Keep the report: the result may be lost with the worker."""
+        self._write(self._ended, pickle.dumps(report))
+
+    def failed(self, stops: bool) -> None:
+        """Take the mark back, for the exception is told by itself; let nothing else begin if that is wanted."""
+        if stops:
+            self._write(self._stop, b"")
+        try:
+            self._begun.unlink(missing_ok=True)
+        except OSError as error:
+            log.warning("%s: %s", self._begun, error)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        partial = path.with_name(f"{path.name}.{os.getpid()}")
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        except OSError as error:
+            log.warning("%s: %s", path, error)
