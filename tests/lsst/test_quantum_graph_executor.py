@@ -20,6 +20,8 @@ from runmem.lsst import QuantumGraphExecutor, QuantumGraphExecutorError  # noqa:
 from runmem.store.run import read_run  # noqa: E402
 from runmem.units import MIB  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
@@ -59,7 +61,7 @@ def outcomes(report):
 
 
 def comparable(root, run):
-    """Return what a run holds; of metadata the names, as their values are times and sizes, and of logs that they are."""
+    """Return what a run holds; of metadata the names (values are times and sizes), of logs that they are."""
     found = {}
     for key, content in repository.datasets(root, run).items():
         if key[0].endswith("_metadata"):

@@ -123,8 +123,8 @@ class _Mark:
                 file.write(f"node {node_name()}, process {os.getpid()}")
         except FileExistsError:
             raise QuantumKilledError(
-                f"the process that ran this quantum died ({self._begun.read_text()}); it is not run again, because part "
-                "of its outputs may have been written. Its record tells the last memory reading and the cause."
+                f"the process that ran this quantum died ({self._begun.read_text()}); it is not run again, because "
+                "part of its outputs may have been written. Its record tells the last memory reading and the cause."
             ) from None
         except OSError as error:
             log.warning("quanta whose worker dies will be run again: %s", error)
