@@ -4,11 +4,14 @@
   for keys, which costs time and could take a user's string for one.
 - The `interval` of the batched connections: how long a message waits for company. Dask's defaults (2 to 10 ms) make up
   most of the time of a short task.
+- `Client._run`: `Client.run` waits for every answer, for half a minute when a network is cut.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
@@ -16,7 +19,7 @@ import dask
 import distributed
 from dask._task_spec import Task, TaskRef
 
-__all__ = ["send_graph", "shorten_intervals", "worker_memory_limit"]
+__all__ = ["send_graph", "shorten_intervals", "start_on_worker", "worker_memory_limit"]
 
 _INTERVAL_S = 0.0005
 
@@ -62,6 +65,15 @@ def shorten_intervals(client: distributed.Client) -> None:
     with suppress(Exception):  # a Dask that is built otherwise is slower, and that is all
         client.run_on_scheduler(_shorten_scheduler)
         client.run(_shorten_worker, on_error="ignore")
+
+
+def start_on_worker(
+    client: distributed.Client, function: Callable[..., Any], *arguments: Any, worker: str, nanny: bool
+) -> Future[Any]:
+    """Begin what `Client.run` does on one worker or its nanny, without waiting for the answer: it may never come."""
+    run = client._run(function, *arguments, workers=[worker], nanny=nanny)
+    begun: Future[Any] = asyncio.run_coroutine_threadsafe(run, client.loop.asyncio_loop)
+    return begun
 
 
 def worker_memory_limit(worker: Any) -> int | None:

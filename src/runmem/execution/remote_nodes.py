@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import distributed
 
+from runmem.errors import ClusterError
+from runmem.execution.dask_private import start_on_worker
 from runmem.execution.spool_reader import SpoolNews, end_spool, read_spool_on
-from runmem.store.node_name import node_name
+from runmem.store.node_name import machine_id, node_name
 
 __all__ = ["RemoteNodes"]
 
+_TURN_S = 1.0  # a node that does not answer holds the others up no longer
+_END_S = 5.0
+
+
+@dataclass
+class _Node:
+    """What is known of a node: who is asked there, what was asked and not answered, and how the last answer was."""
+
+    address: str
+    nanny: bool
+    asked: Future[Any] | None = None
+    answered_s: float = 0.0
+    trouble: str | None = None
+    present: bool = True
+
 
 class RemoteNodes:
-    """The other nodes that have workers of a run.
+    """The other hosts that have workers of a run.
 
-    One process a node is asked: a nanny where there is one, because it outlives its worker, else a worker. Nodes are
-    told apart by what they call themselves, not by their addresses: a host may have several of those, and several of
-    Slurm's nodes may share one.
+    One process a host is asked: a nanny where there is one, because it outlives its worker, else a worker. All are
+    asked at the same time, and one that does not answer, because its network is cut, is waited for beside the others.
+    When it is back, with the same workers or with new ones, it is read from where it was read last.
     """
 
     def __init__(self, client: distributed.Client, run_id: str, interval_s: float | None) -> None:
@@ -27,7 +47,11 @@ class RemoteNodes:
         self._run_id = run_id
         self._interval_s = interval_s
         self._workers = 0
-        self._nodes: dict[str, str] = {}  # worker address to node name
+        self._names: dict[str, str] = {}  # worker address to node name
+        self._machines: dict[str, str] = {node_name(): machine_id()}  # node name to machine
+        self._nodes: dict[str, _Node] = {}
+        self._trouble: str | None = None
+        self._patience_s = _TURN_S
 
     def workers(self) -> int:
         """Return the number of workers that the cluster has now."""
@@ -36,6 +60,28 @@ class RemoteNodes:
     def workers_changed(self, workers: int) -> None:
         """The number of workers is another than it was; subclasses act on it."""
 
+    def check_names(self) -> None:
+        """Refuse two machines of one name: their tasks and traces could not be told apart.
+
+        Raises
+        ------
+        ClusterError
+            With the name and the remedy.
+        """
+        self._learn(self._scheduler_workers())
+
+    def unreached(self) -> dict[str, str]:
+        """Return the nodes of which the end is not known: node name to since when and why."""
+        found = {}
+        for name, node in self._nodes.items():
+            if node.trouble is not None or not node.present:
+                since = time.strftime("%H:%M:%S", time.localtime(node.answered_s)) if node.answered_s else "the start"
+                why = node.trouble or "its workers left the cluster"
+                found[name] = f"not read since {since} ({why}): what it measured after that is not here"
+        if self._trouble is not None:
+            found["the cluster"] = self._trouble
+        return found
+
     def _scheduler_workers(self) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = self._client.scheduler_info(n_workers=-1)["workers"]
         if len(found) != self._workers:
@@ -43,46 +89,91 @@ class RemoteNodes:
             self.workers_changed(self._workers)
         return found
 
-    def _agents(self) -> Iterator[tuple[str, str, bool]]:
-        """Yield (node, worker address, whether its nanny is asked) for each node that is not this one."""
+    def _look_for_nodes(self) -> None:
+        """Note which nodes have workers now, and which process of each is asked."""
         workers = self._scheduler_workers()
-        self._learn_nodes(workers)
-        nodes: dict[str, tuple[str, bool]] = {}
+        with suppress(ClusterError):  # said when the run began; of one that came later its traces tell
+            self._learn(workers)
+        for node in self._nodes.values():
+            node.present = False
         for address, worker in workers.items():
-            if address in self._nodes and self._nodes[address] != node_name():
-                nodes.setdefault(self._nodes[address], (address, bool(worker.get("nanny"))))
-        for node, (address, nanny) in nodes.items():
-            yield node, address, nanny
+            name = self._names.get(address)
+            if name is None or name == node_name():
+                continue
+            nanny = bool(worker.get("nanny"))
+            node = self._nodes.setdefault(name, _Node(address, nanny))
+            if node.address not in workers:
+                node.address, node.nanny = address, nanny
+                if node.asked is not None:  # the process that was asked is gone
+                    node.asked.cancel()
+                    node.asked = None
+            node.present = True
 
-    def _learn_nodes(self, workers: dict[str, dict[str, Any]]) -> None:
-        """Ask the workers that came since the last time for the name of their node."""
-        new = [address for address in workers if address not in self._nodes]
-        for nanny in (True, False):
-            asked = [address for address in new if bool(workers[address].get("nanny")) is nanny]
-            if asked:  # who does not answer is asked again the next time
-                self._nodes |= self._client.run(node_name, workers=asked, nanny=nanny, on_error="ignore")
+    def _learn(self, workers: dict[str, dict[str, Any]]) -> None:
+        """Ask the workers that came since the last time for the name of their node, and which machine it is."""
+        new = [address for address in workers if address not in self._names]
+        asked = {address: self._ask(_who, address, bool(workers[address].get("nanny"))) for address in new}
+        wait(asked.values(), _TURN_S if self._nodes else _END_S)
+        for address, answer in asked.items():  # who does not answer is asked again the next time
+            if not answer.done():
+                answer.cancel()
+                continue
+            if answer.exception() is None:
+                name, machine = _only(answer)
+                self._names[address] = name
+                if self._machines.setdefault(name, machine) != machine:
+                    raise ClusterError(
+                        f"two machines are called {name} (one is at {address}): their tasks and traces could not be "
+                        "told apart. Give one another name: RUNMEM_NODE_NAME=... in the environment of its workers."
+                    )
+
+    def _ask(self, function: Callable[..., Any], address: str, nanny: bool, *arguments: Any) -> Future[Any]:
+        return start_on_worker(self._client, function, *arguments, worker=address, nanny=nanny)
 
     def read(self, offsets: dict[str, dict[str, int]]) -> Iterator[tuple[str, SpoolNews | str]]:
-        """Yield what is new on each node, given the offsets by node; an error comes as text."""
+        """Yield what is new on each node that answers soon, given the offsets by node."""
         try:
-            agents = list(self._agents())
+            self._look_for_nodes()
+            self._trouble = None
         except Exception as error:
-            yield "the cluster", f"{type(error).__name__}: {error}"
+            self._trouble = f"{type(error).__name__}: {error}"
             return
-        for node, address, nanny in agents:
-            known = offsets.get(node, {})
-            try:
-                answer = self._client.run(
-                    read_spool_on, self._run_id, known, self._interval_s, workers=[address], nanny=nanny
-                )
-            except Exception as error:
-                yield node, f"{type(error).__name__}: {error}"
+        for name, node in self._nodes.items():
+            if node.asked is None and node.present:
+                known = offsets.get(name, {})
+                node.asked = self._ask(read_spool_on, node.address, node.nanny, self._run_id, known, self._interval_s)
+        asked = [node.asked for node in self._nodes.values() if node.asked is not None]
+        slow = wait(asked, self._patience_s).not_done
+        for name, node in list(self._nodes.items()):
+            if node.asked is None:
                 continue
-            news: Any = next(iter(answer.values()), "no answer")
-            yield node, news
+            if node.asked in slow:
+                node.trouble = node.trouble or "it does not answer"
+                continue
+            answer, node.asked = node.asked, None
+            try:
+                news = _only(answer)
+            except Exception as error:
+                node.trouble = f"{type(error).__name__}: {error}"
+                continue
+            if isinstance(news, SpoolNews):
+                node.answered_s, node.trouble = time.time(), None
+                yield name, news
+            else:
+                node.trouble = str(news)
 
     def end(self, remove: bool) -> None:
-        """Tell the samplers of the other nodes to end, or remove their spools."""
+        """Tell the samplers of the other nodes to end, or remove their spools; nodes that do not answer keep theirs."""
+        self._patience_s = _END_S  # the next time they are read is the last one
         with suppress(Exception):
-            for _, address, nanny in self._agents():
-                self._client.run(end_spool, self._run_id, remove, workers=[address], nanny=nanny, on_error="ignore")
+            self._look_for_nodes()
+        wait([self._ask(end_spool, node.address, node.nanny, self._run_id, remove)
+              for node in self._nodes.values() if node.present], _END_S)  # fmt: skip
+
+
+def _who() -> tuple[str, str]:
+    return node_name(), machine_id()
+
+
+def _only(answer: Future[Any]) -> Any:
+    return next(iter(answer.result().values()), "no answer")

@@ -140,6 +140,7 @@ class Run:
                 quiet,
                 self._import_folder,
             )
+            self._remote.check_names()
             self._connected = client, max(1, self._remote.workers())
             self.collector.add_remote(self._remote.read)
             self._write_provenance()
@@ -193,7 +194,7 @@ class Run:
         end_spool(self.run_id, remove=False)
         self.collector.finish(all_ended)
         if self._remote is not None:
-            for place, reason in self._remote.losses.items():
+            for place, reason in {**self._remote.losses, **self._remote.unreached()}.items():
                 self.observers.tell("data_lost", DataLost(place, reason))
             self._remote.leave()
             self._remote.end(remove=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import stat
 import tempfile
 import time
@@ -102,8 +101,8 @@ class Spool:
     def of_run(cls, run_id: str) -> Spool:
         """Return the spool of run `run_id` on this node, below the folder for temporary files."""
         node = node_name()
-        own = "" if node == socket.gethostname() else f".{safe_name(node)}"  # two of Slurm's nodes may share a host
-        return cls(Path(tempfile.gettempdir()) / f"runmem-{os.getuid()}" / f"{run_id}{own}")
+        own = f"{run_id}.{safe_name(node)}"  # nodes may share a machine, or a file system for temporary files
+        return cls(Path(tempfile.gettempdir()) / f"runmem-{os.getuid()}" / own)
 
     def make(self) -> None:
         """Make the folder, readable by nobody else.
