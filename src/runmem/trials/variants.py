@@ -77,9 +77,10 @@ def parse_sweeps(texts: Sequence[str]) -> dict[str, list[str]]:
         values = [value.strip() for value in rest.split(",")]
         if not equals or not name.isidentifier() or not all(values):
             raise SettingError(f"--sweep {text}: write a name and its values, for example --sweep visit=1,2,4")
-        if name in sweeps or name == CORES:
-            more = "use --cores for the number of processors" if name == CORES else "give all its values at once"
-            raise SettingError(f"--sweep {text}: {name} is swept already; {more}")
+        if name == CORES:
+            raise SettingError(f"--sweep {text}: use --cores for the number of processors, or another name")
+        if name in sweeps:
+            raise SettingError(f"--sweep {text}: {name} is swept already; give all its values at once")
         if len(set(values)) < len(values):
             raise SettingError(f"--sweep {text}: a value comes twice; --repeat says how often each is run")
         sweeps[name] = values

@@ -142,6 +142,9 @@ def _end(launcher: subprocess.Popen[str], group: int | None) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             launcher.wait(patience_s)
             break
+    if group is not None:  # what ignored the first signals, as a shell's background commands do
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, signal.SIGKILL)
     launcher.terminate()
     launcher.wait()
     _close(launcher)

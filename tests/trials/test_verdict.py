@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import pytest
+
+from runmem.trials.kinds import Kind, kind_of
+from runmem.trials.methods import METHODS, Reading
+from runmem.trials.outcome import Outcome, ProcessEnd
+from runmem.trials.results import results_of
+from runmem.trials.starts import STARTS
+from runmem.trials.trial import Execution, Plan, Trial
+from runmem.trials.truth import Truth
+from runmem.trials.variants import Variant
+from runmem.units import MIB
+
+
+def readings(**sizes):
+    return {
+        name.replace("_", " "): Reading(name.replace("_", " "), size and size * MIB) for name, size in sizes.items()
+    }
+
+
+def execution(variant, repeat=1, truth=None, exit_code=0, **sizes):
+    return Execution(variant, "local", repeat, 0.0, Outcome(exit_code, 1.0), readings(**sizes), truth)
+
+
+def trial_of(variants, executions, *methods, kind=("one",)):
+    plan = Plan(variants, [], [METHODS[name] for name in methods], [STARTS["local"]])
+    return Trial(plan, executions=executions, kind=Kind(kind, "a kind"))
+
+
+COMMAND = Variant("command", ("app",))
+CONTROL = Variant("control", ("control",), pattern="one")
+SPIKE = Variant("control", ("control",), pattern="spike")
+
+
+def truth(pattern, process=100, tree=100):
+    return Truth(pattern, process * MIB, tree * MIB, 0)
+
+
+def test_a_method_is_trusted_if_it_was_right_on_every_control():
+    executions = [
+        execution(COMMAND, tree=300, time=310),
+        execution(CONTROL, truth=truth("one"), tree=101, time=100),
+        execution(SPIKE, truth=truth("spike"), tree=60, time=100),
+    ]
+    results = results_of(trial_of([COMMAND], executions, "tree", "time"))
+    assert [each.column.name for each in results.verdict.columns if each.is_trusted] == ["time"]
+    text = "\n".join(results.sentences())
+    assert "Memory of the command (one process): trust time (310.0 MiB)" in text
+    assert "Not tree: -40.00 MiB on spike (sampled: misses what is shorter than two samples)" in text
+
+
+def test_of_several_processes_the_largest_is_not_taken_for_all():
+    executions = [
+        execution(COMMAND, tree=600, time=310),
+        execution(CONTROL, truth=truth("one", 100, 300), tree=300, time=100),
+    ]
+    sentences = results_of(trial_of([COMMAND], executions, "tree", "time", kind=("one", "parallel"))).sentences()
+    assert any(
+        s.startswith("All processes together") and "trust tree (600.0 MiB)" in s and "time" not in s for s in sentences
+    )
+    assert any(s.startswith("The largest process alone") and "trust time (310.0 MiB)" in s for s in sentences)
+
+
+def test_where_none_was_right_the_nearest_is_named_with_its_error():
+    executions = [execution(COMMAND, cgroup=50), execution(CONTROL, truth=truth("one"), cgroup=95)]
+    text = "\n".join(results_of(trial_of([COMMAND], executions, "cgroup")).sentences())
+    assert (
+        "no method was right on all controls; the nearest is cgroup (50.0 MiB), off by -5.00 MiB of 100.0 MiB" in text
+    )
+
+
+def test_without_a_control_nothing_is_trusted():
+    results = results_of(trial_of([COMMAND], [execution(COMMAND, tree=300)], "tree"))
+    assert not results.verdict.of("tree").is_trusted
+    assert "No control ran" in results.sentences()[-1]
+
+
+def test_failed_and_warm_up_executions_do_not_count():
+    executions = [execution(COMMAND, 0, tree=1), execution(COMMAND, exit_code=1, tree=2), execution(COMMAND, tree=300)]
+    (cell,) = results_of(trial_of([COMMAND], executions, "tree")).cells
+    assert (cell.spread.count, cell.spread.mean) == (1, 300 * MIB)
+
+
+def test_a_constant_is_flagged_when_other_methods_see_the_workload():
+    variants = [Variant("command", ("app", n), {"n": n}) for n in ("1", "2", "4")]
+    executions = [execution(v, r, tree=100 * int(v.values["n"]) + r, top=2) for v in variants for r in (1, 2)]
+    results = results_of(trial_of(variants, executions, "tree", "top"))
+    assert results.insensitive == [("local", "top")]
+    assert results.sentences()[-1].startswith("top: insensitive to the workload, while other methods saw it change")
+    (slope,) = results.fits["local", "tree"].slopes
+    assert slope.value == pytest.approx(100 * MIB)
+    assert slope.is_seen
+
+
+def test_a_baseline_gives_ratios():
+    baseline = Variant("baseline", ("old",))
+    executions = [execution(baseline, tree=100), execution(COMMAND, tree=150)]
+    cells = results_of(trial_of([COMMAND, baseline], executions, "tree")).cells
+    assert [cell.ratio for cell in cells] == [None, 1.5]
+
+
+def test_a_missing_value_is_shown_with_its_reason_and_never_as_zero():
+    done = Execution(COMMAND, "local", 1, 0.0, Outcome(0), {"tree": Reading("tree", None, "it ended at once")})
+    grid = results_of(trial_of([COMMAND], [done], "tree")).grids()[0]
+    assert grid.rows[0][2:6] == ["-"] * 4
+    assert grid.rows[0][-1] == "it ended at once"
+
+
+def process(pid, start_s, end_s, peak_mib):
+    return ProcessEnd(pid, 1, "p", start_s, end_s, peak_mib * MIB)
+
+
+@pytest.mark.parametrize(
+    ("processes", "sizes", "patterns"),
+    [
+        ([process(1, 0, 9, 100)], {"hwm": 100, "tree": 100}, ("one",)),
+        ([process(1, 0, 9, 100)], {"hwm": 100, "tree": 80}, ("one", "spike")),
+        ([process(1, 0, 9, 100)], {"hwm": 100, "tree": 100, "cgroup": 300}, ("one", "cache")),
+        ([process(1, 0, 9, 9), process(2, 1, 8, 100), process(3, 2, None, 90)], {}, ("one", "parallel")),
+        ([process(1, 0, 9, 9), process(2, 1, 3, 100), process(3, 4, 5, 90)], {}, ("one", "turn")),
+        ([process(1, 0, 9, 100), process(2, 1, 3, 100)], {"tree": 200, "pss": 101}, ("one", "parallel", "fork")),
+    ],
+)
+def test_the_kind_of_a_program_decides_on_its_controls(processes, sizes, patterns):
+    done = (Outcome(0, 9.0, 1, tuple(processes)), readings(**sizes))
+    assert kind_of([done], [], 0.1).patterns == patterns
+
+
+def test_a_program_that_was_not_followed_gets_every_control():
+    assert len(kind_of([(Outcome(0, 9.0), {})], [], 0.1).patterns) == 7
