@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 
 from runmem.clusters.contract import Cluster
 from runmem.clusters.invitation import Invitation
+from runmem.clusters.own_scheduler import OwnScheduler, address_towards, worker_configuration
 from runmem.clusters.security import TlsSecurity, run_security
 from runmem.errors import ClusterError, SettingError
 from runmem.settings import Settings
@@ -49,7 +49,7 @@ def srun_command(environment: Mapping[str, str]) -> list[str]:
     # A step has one core a task by default, and from version 22.05 on srun no longer reads what sbatch was asked.
     if cores := environment.get("SLURM_CPUS_PER_TASK") or _cores_a_node(environment):
         command.append(f"--cpus-per-task={cores}")
-    return [*command, sys.executable, "-m", "runmem.clusters.node_workers"]
+    return [*command, sys.executable, "-P", "-m", "runmem.clusters.node_workers"]
 
 
 def _cores_a_node(environment: Mapping[str, str]) -> int | None:
@@ -84,10 +84,7 @@ def address_of_job(environment: Mapping[str, str]) -> str:
     shown = _answer("scontrol", "-o", "show", "node", other)
     address = next((word.partition("=")[2] for word in shown.split() if word.startswith("NodeAddr=")), other)
     try:
-        found = socket.getaddrinfo(address, 9, type=socket.SOCK_DGRAM)[0]
-        with socket.socket(found[0], socket.SOCK_DGRAM) as probe:
-            probe.connect(found[4])  # sends nothing: the kernel chooses the route
-            return str(probe.getsockname()[0])
+        return address_towards(address)
     except OSError as error:
         raise ClusterError(
             f"--cluster allocation: node {other} has the address {address!r}, which cannot be used here: {error}. Name "
@@ -112,8 +109,13 @@ class AllocationCluster(Cluster):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._command = srun_command(os.environ)
+        nodes = int(os.environ.get("SLURM_JOB_NUM_NODES") or os.environ["SLURM_NNODES"])
+        if settings.workers is not None and settings.workers < nodes:
+            raise SettingError(
+                f"--workers={settings.workers} is fewer than the {nodes} nodes of the job: each has one."
+            )
         self._srun: subprocess.Popen[str] | None = None
-        self._cluster: Any = None
+        self._scheduler: OwnScheduler | None = None
         self._client: Any = None
 
     def connect(self) -> Any:
@@ -124,49 +126,28 @@ class AllocationCluster(Cluster):
             self._srun = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, text=True, start_new_session=True, bufsize=1
             )
-            import distributed
-
-            path = list(sys.path)
             host, port = _split_address(self.settings.master_address) or (address_of_job(os.environ), 0)
             security = run_security(self.settings, f"the ports of this run on node {host} and the others of the job")
-            self._cluster = distributed.LocalCluster(
-                n_workers=0,
-                protocol="tcp" if security is None else "tls",
-                host=host,
-                scheduler_port=port,
-                security=None if security is None else security.dask(),
-                dashboard_address="127.0.0.1:0",
-            )
-            sys.path[:] = path  # Dask adds the folder, and the program would import from there
-            self._client = distributed.Client(self._cluster, set_as_default=False)
-            self._tell(self._invitation(security))
+            self._scheduler = OwnScheduler(host, port, security)
+            self._client = self._scheduler.start()
+            self._invite(self._scheduler.address(host), security)
             self._wait_for_a_worker(self._client)
-        except BaseException as error:
+        except BaseException:
             self.close(abandon=True)
-            if isinstance(error, Exception) and not isinstance(error, (ClusterError, SettingError)):
-                raise ClusterError(
-                    f"--cluster allocation: the cluster did not start: {type(error).__name__}: {error}"
-                ) from error
             raise
         return self._client
 
-    def _invitation(self, security: TlsSecurity | None) -> Invitation:
-        configuration = {
-            # Dask's own profiler holds on to the frames of running tasks, and so to memory that they have given up.
-            "distributed.worker.profile.enabled": not self.settings.python_memory_profile,
-            "distributed.worker.daemon": False,
-        }
-        return Invitation(
-            self._cluster.scheduler_address,
-            None if security is None else asdict(security),
-            self.settings.workers,
-            self.settings.worker_memory_bytes,
-            configuration,
-        )
-
-    def _tell(self, invitation: Invitation) -> None:
+    def _invite(self, address: str, security: TlsSecurity | None) -> None:
+        """Tell the nodes whom to join, on the standard input that srun gives to all of them."""
         assert self._srun is not None
         assert self._srun.stdin is not None
+        invitation = Invitation(
+            address,
+            None if security is None else asdict(security),
+            all_workers=self.settings.workers,
+            worker_memory_bytes=self.settings.worker_memory_bytes,
+            configuration=worker_configuration(self.settings.python_memory_profile),
+        )
         with suppress(BrokenPipeError):  # it has ended, and the wait for a worker says so
             self._srun.stdin.write(invitation.to_line())
             self._srun.stdin.flush()
@@ -182,7 +163,7 @@ class AllocationCluster(Cluster):
                 )
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"--cluster allocation: no worker joined the scheduler at {self._cluster.scheduler_address} in "
+                    f"--cluster allocation: no worker joined the scheduler {client.scheduler.address} in "
                     f"{_FIRST_WORKER_S:.0f} s. Can the nodes reach each other at that address? "
                     "--master_address names another."
                 )
@@ -193,11 +174,9 @@ class AllocationCluster(Cluster):
         srun, self._srun = self._srun, None
         if abandon and srun is not None:
             _end_of_input(srun)
-        for part in (self._client, self._cluster):
-            if part is not None:
-                with suppress(Exception):
-                    part.close()
-        self._client = self._cluster = None
+        if self._scheduler is not None:
+            self._scheduler.close()
+        self._client = self._scheduler = None
         if srun is not None:
             _end_of_input(srun)
             try:
