@@ -92,7 +92,7 @@ def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes 
         return carried(_run_calls(run, key, calls, functions, [uncarried(value) for value in dependencies]))
     finally:
         if run is not None:
-            run.flush()
+            run.bundle_ended()
 
 
 def _run_calls(

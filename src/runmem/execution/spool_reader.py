@@ -12,6 +12,7 @@ from runmem.memory.limits import memory_limit, node_memory_bytes
 from runmem.node.launch import ensure_sampler, sampler_pid
 from runmem.node.members import read_members, start_ticks
 from runmem.store.layout import Spool
+from runmem.store.mapped_lines import read_lines
 from runmem.store.node_name import node_name
 
 __all__ = ["SpoolNews", "read_spool", "read_spool_on", "end_spool"]
@@ -62,7 +63,7 @@ def read_spool(run_id: str, offsets: dict[str, int], interval_s: float | None) -
     for entry in sorted(os.scandir(spool.root), key=lambda entry: entry.name) if spool.root.is_dir() else []:
         if entry.name.endswith((".dat", ".jsonl")):
             offset = offsets.get(entry.name, 0)
-            data = _whole_lines(entry.path, offset)
+            data = read_lines(entry.path, offset, CHUNK_BYTES)
             if data:
                 files[entry.name] = offset, data
                 more = more or len(data) > CHUNK_BYTES // 2
@@ -76,18 +77,6 @@ def read_spool(run_id: str, offsets: dict[str, int], interval_s: float | None) -
             ensure_sampler(spool.root, interval_s)
     limit = memory_limit()
     return SpoolNews(node_name(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source)
-
-
-def _whole_lines(path: str, offset: int) -> bytes:
-    with open(path, "rb") as file:
-        file.seek(offset)
-        data = file.read(CHUNK_BYTES)
-        while data and b"\n" not in data:  # one line longer than a chunk
-            rest = file.read(CHUNK_BYTES)
-            if not rest:
-                return b""
-            data += rest
-    return data[: data.rfind(b"\n") + 1]
 
 
 def read_spool_on(run_id: str, offsets: dict[str, int], interval_s: float | None) -> Any:

@@ -33,6 +33,7 @@ from runmem.node.launch import ensure_sampler
 from runmem.node.members import join, leave
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name
+from runmem.store.mapped_lines import MappedLines
 from runmem.store.node_name import node_name
 from runmem.store.run import worker_series
 from runmem.store.task_lines import LineWriter
@@ -90,12 +91,11 @@ class RunOnWorkers:
 
 
 class _Current(threading.local):
-    """What a thread is at: its task, the end line that is not written yet, the probes that go on with the next call."""
+    """What a thread is at: its task, and the probes that go on with the next call of its bundle."""
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.task_id: int | None = None
-        self.pending = b""
         self.states: list[Any] | None = None
 
 
@@ -119,7 +119,7 @@ class WorkerRun:
         self._current = _Current()
         if run.measures:
             trace = safe_name(self.node) + ".dat"
-            self._tasks = LineAppender(self._spool.tasks(os.getpid()))
+            self._tasks = MappedLines(self._spool.tasks(os.getpid()))
             self._trace = LineAppender(self._spool.trace(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             join(self._spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
@@ -148,12 +148,10 @@ class WorkerRun:
             Whether the call is the last of its bundle. Else the probes go on with the one that follows.
         """
         current, task_lines = self._current, self._lines
-        states, pending = current.states or self._probes.start(), current.pending
-        current.states, current.pending = None, b""
+        states, current.states = current.states or self._probes.start(), None
         start_s, cpu_s = time.time(), time.thread_time()
         base = getattr(states[0], "base_bytes", None)
-        # With the end of the call before in the same bundle, if there was one: one system call for both.
-        self._tasks.write(pending + task_lines.start(task, task_id, current.thread, start_s, base))
+        self._tasks.write(task_lines.start(task, task_id, current.thread, start_s, base))
         status, exception = "finished", None
         try:
             return body()
@@ -169,19 +167,16 @@ class WorkerRun:
             if told := take_record_fields():
                 values |= told
                 status, exception = values.pop("status", status), values.pop("exception", exception)
+                times = *times[:2], values.pop("cpu_s", times[2])
             if self._brackets.admits(times[1] - start_s, values.get("peak_bytes")):
                 self._bracket(task, start_s, times[1])
-            current.pending = task_lines.end(task, task_id, current.thread, times, status, exception, values)
+            self._tasks.write(task_lines.end(task, task_id, current.thread, times, status, exception, values))
 
-    def flush(self) -> None:
-        """Write what is kept of this thread's last task: its bundle has ended."""
-        current = self._current
-        states, pending = current.states, current.pending
-        current.states, current.pending = None, b""
+    def bundle_ended(self) -> None:
+        """Leave nothing open: a bundle has ended on this thread."""
+        states, self._current.states = self._current.states, None
         if states is not None:
             self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
-        if pending:
-            self._tasks.write(pending)
         if self.measures and self._tasks.lost_lines >= self._losses_to_tell:
             # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
             self._losses_to_tell = 2 * self._tasks.lost_lines
