@@ -122,3 +122,13 @@ def test_a_name_may_be_a_scalar_and_a_level_at_once():
     assert metadata["a"] == 1
     assert metadata.level("a")["x"] == 2
     assert metadata["a.x"] == 2
+
+
+def test_an_added_value_joins_the_same_list_and_one_of_another_type_is_refused():
+    metadata = TaskMetadata.from_dict({"a": {"x": [1, 2]}})
+    held = metadata.getArray("a.x")
+    metadata.add("a.x", 3)
+    assert held == [1, 2, 3]
+    assert metadata.getArray("a.x") is held
+    with pytest.raises(TypeError, match=r"a\.x = .* mixes"):
+        metadata.add("a.x", "four")

@@ -202,6 +202,12 @@ class TaskMetadata:
         owner, last = self._owner(key, make=True)
         if last in owner.metadata:
             raise TypeError(f"{key!r} is nested metadata: nothing can be added to it")
+        array = owner.arrays.get(last)
+        if array and not _is_list(value):  # appended in place: copying makes many additions quadratic
+            one = _primitive(key, value)
+            if type(one) is type(array[0]):
+                array.append(one)
+                return
         known = owner.arrays.pop(last, None) or ([owner.scalars.pop(last)] if last in owner.scalars else [])
         more: Any = value if _is_list(value) else [value]
         owner.arrays[last] = _array(key, [*known, *more])
