@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 from runmem.cli import main
 from runmem.cli.trial import command
 from runmem.errors import SettingError
+from runmem.trials.recorded import read_trial
+from runmem.trials.results import results_of
 
 GROW = "import sys; x = bytearray(int(sys.argv[1]) << 20); import time; time.sleep(0.3)"
 
@@ -46,6 +48,9 @@ def test_a_folder_holds_all_that_is_needed_to_repeat_and_to_look(tmp_path: Path)
     assert "| n=60 | hwm |" in (out / "trial.md").read_text()
     for figure in ("methods.png", "sweep-n.png"):
         assert (out / figure).read_bytes().startswith(b"\x89PNG")
+    again = results_of(read_trial(out / "trial.json"))
+    assert again.sentences() == document["verdict"]
+    assert [cell.spread.mean for cell in again.cells] == [row["mean_bytes"] for row in document["statistics"]]
 
 
 def test_the_same_seed_gives_the_same_order_and_another_another():
@@ -128,3 +133,11 @@ def test_no_repeat_or_no_command_is_exit_code_2(words):
     with pytest.raises(SystemExit) as ended:
         main(["trial", *words])
     assert ended.value.code == 2
+
+
+def test_what_is_no_trial_is_refused(tmp_path: Path):
+    (tmp_path / "trial.json").write_text('{"plan": 3}')
+    with pytest.raises(SettingError, match="is no trial.json of this version"):
+        read_trial(tmp_path / "trial.json")
+    with pytest.raises(SettingError, match="cannot be read"):
+        read_trial(tmp_path / "none.json")

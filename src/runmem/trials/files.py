@@ -14,7 +14,7 @@ from runmem.trials.figure import draw_methods, draw_sweep, swept
 from runmem.trials.results import Results
 from runmem.trials.trial import Execution
 
-__all__ = ["claim_folder", "document", "write_folder"]
+__all__ = ["claim_folder", "document", "draw_all", "write_folder"]
 
 
 def claim_folder(folder: Path) -> None:
@@ -82,10 +82,9 @@ def _execution(each: Execution) -> dict[str, Any]:
     return {
         "label": each.variant.label, "role": each.variant.role, "values": each.variant.values, "start": each.start,
         "repeat": each.repeat, "warmup": each.repeat == 0, "started_s": each.started_s, "wall_s": each.outcome.wall_s,
-        "exit_code": each.outcome.exit_code, "job": each.outcome.job, "processes": len(each.outcome.processes) or None,
+        "cpu_s": each.outcome.cpu_s, "exit_code": each.outcome.exit_code, "job": each.outcome.job, "processes": len(each.outcome.processes) or None,
         "command": shlex.join(each.variant.command), "output": each.output or None,
-        "truth": None if truth is None else {"process_bytes": truth.process_bytes, "tree_bytes": truth.tree_bytes,
-                                             "cache_bytes": truth.cache_bytes},
+        "truth": None if truth is None else asdict(truth),
         "readings": {name: {"bytes": read.size_bytes, "note": read.reason} for name, read in each.readings.items()},
     }  # fmt: skip
 
@@ -116,13 +115,19 @@ def write_folder(results: Results, provenance: dict[str, Any], folder: Path) -> 
         written[0].write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
         _write_csv(written[1], _execution_rows(results))
         _write_csv(written[2], [{"label": "", "start": "", **row} for row in whole["statistics"]])
-        if any(cell.spread for cell in results.cells):
-            written.append(draw_methods(results, folder / "methods.png"))
-            written += [draw_sweep(results, name, folder / f"sweep-{name}.png") for name in swept(results)]
+        written += draw_all(results, folder)
         written[3].write_text(markdown(results, whole, written[4:]), encoding="utf-8")
     except OSError as error:
         raise SettingError(f"--output {folder}: {error.filename} cannot be written: {error.strerror}") from error
     return written
+
+
+def draw_all(results: Results, folder: Path) -> list[Path]:
+    """Draw ``methods.png`` and ``sweep-NAME.png`` for each variable; return the paths, none where there is no value."""
+    if not any(cell.spread for cell in results.cells):
+        return []
+    sweeps = [draw_sweep(results, name, folder / f"sweep-{name}.png") for name in swept(results)]
+    return [draw_methods(results, folder / "methods.png"), *sweeps]
 
 
 def _execution_rows(results: Results) -> list[dict[str, Any]]:

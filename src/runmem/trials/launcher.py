@@ -4,7 +4,7 @@ Started by path, as ``python -I -S .../launcher.py ORDER`` with the order in JSO
 inherits the peak of the process that starts it (``ru_maxrss`` goes on through exec). Standard library only.
 
 Two lines of JSON on standard output. First ``{"pid", "floor_bytes"}``: the process that is about to become the command
-and its size until then. At the end ``{"ended_s", "status", "maxrss_bytes", "processes", "reason"}``.
+and its size until then. At the end ``{"ended_s", "status", "maxrss_bytes", "cpu_s", "processes", "reason"}``.
 
 Following is tracing: the kernel stops each process at its exit, while its memory is still there, and the high-water
 mark is read then. That costs two or three stops a process and thread, and nothing in between.
@@ -171,8 +171,8 @@ def _become(order: dict[str, Any], go: int, says: int) -> None:
         os._exit(127)
 
 
-def _wait(child: int, tracer: Tracer) -> tuple[int, int]:
-    """Return the status of the child and its ``ru_maxrss`` in KiB, when it has ended."""
+def _wait(child: int, tracer: Tracer) -> tuple[int, Any]:
+    """Return the status of the child and its resource usage, when it has ended."""
     while True:
         try:
             pid, status, usage = os.wait4(-1, _WALL)
@@ -187,7 +187,7 @@ def _wait(child: int, tracer: Tracer) -> tuple[int, int]:
             continue
         tracer.ended(pid, usage.ru_maxrss)
         if pid == child:
-            return status, usage.ru_maxrss
+            return status, usage
 
 
 def _say(line: dict[str, Any]) -> None:
@@ -222,9 +222,10 @@ def main(order: dict[str, Any]) -> int:
             reason = f"the command cannot be traced: {error}"
     _say({"pid": child, "floor_bytes": int(floor or b"0") or None})
     os.write(start, b"1")
-    status, maxrss_kib = _wait(child, tracer)
+    status, usage = _wait(child, tracer)
     ended_s = time.monotonic()
-    _say({"ended_s": ended_s, "status": status, "maxrss_bytes": maxrss_kib * 1024, "processes": tracer.leave(),
+    _say({"ended_s": ended_s, "status": status, "maxrss_bytes": usage.ru_maxrss * 1024,
+          "cpu_s": usage.ru_utime + usage.ru_stime, "processes": tracer.leave(),
           "reason": reason})  # fmt: skip
     return 0
 

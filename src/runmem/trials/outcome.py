@@ -80,6 +80,8 @@ class Outcome:
         What `maxrss_bytes` is at least, whatever the command does: the peak of the process that became it.
     job : str or None
         Number of the batch job, with its step where it has one.
+    cpu_s : float or None
+        Processor time, user and system, of the command and all that was waited for.
     reasons : dict of str to str
         Name of a method to why it could not measure.
     """
@@ -91,6 +93,7 @@ class Outcome:
     maxrss_bytes: int | None = None
     floor_bytes: int | None = None
     job: str | None = None
+    cpu_s: float | None = None
     reasons: dict[str, str] = field(default_factory=dict)
 
 

@@ -1,0 +1,38 @@
+"""Draw the figures of a recorded trial again, from its trial.json.
+
+    python plots/trial_figures.py [TRIAL] [OUT]
+
+TRIAL is a trial.json or the folder that holds one (default: plots/data/trial) and OUT a folder (default: plots/trial).
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from runmem.errors import RunmemError
+from runmem.trials.files import draw_all
+from runmem.trials.recorded import read_trial
+from runmem.trials.results import results_of
+
+PLOTS = Path(__file__).resolve().parent
+
+
+def main() -> None:
+    """Draw the figures and say where they are."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trial", nargs="?", type=Path, default=PLOTS / "data" / "trial")
+    parser.add_argument("out", nargs="?", type=Path, default=PLOTS / "trial")
+    arguments = parser.parse_args()
+    path = arguments.trial / "trial.json" if arguments.trial.is_dir() else arguments.trial
+    try:
+        results = results_of(read_trial(path))
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for figure in draw_all(results, arguments.out):
+            print(figure)
+    except (RunmemError, OSError) as error:
+        raise SystemExit(f"trial_figures.py: {error}") from error
+
+
+if __name__ == "__main__":
+    main()
