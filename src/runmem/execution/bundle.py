@@ -19,12 +19,21 @@ from runmem.execution.arguments import Literal
 from runmem.graph.call import Execution, Version
 from runmem.store.layout import safe_name
 
-__all__ = ["Bundle", "Pending", "Durations", "plan"]
+__all__ = ["Bundle", "Pending", "Durations", "plan", "set_bundle_length"]
 
 TARGET_S = 0.02
 SHORT_S = 0.008
 MOST_CALLS = 512
 LARGEST_RESULT_BYTES = 64 * 1024
+_lengths: dict[str, float] = {}
+
+
+def set_bundle_length(name: str, length_s: float) -> None:
+    """Let calls of `name` that are known to be shorter than half of `length_s` share Dask tasks of that length.
+
+    For many calls of one function that nothing else waits for: their number is what counts, not how soon one ends.
+    """
+    _lengths[name] = length_s
 
 
 @dataclass(slots=True, eq=False)
@@ -143,9 +152,11 @@ class Durations:
     def calls_a_bundle(self, name: str) -> int:
         """Return how many calls of `name` make a bundle of the target length; 1: they are sent singly."""
         mean = self.mean_s(name)
-        if mean is None or mean > SHORT_S or self._seen[name].largest_bytes > LARGEST_RESULT_BYTES:
+        length_s = _lengths.get(name, TARGET_S)
+        short_s = SHORT_S if length_s == TARGET_S else length_s / 2
+        if mean is None or mean > short_s or self._seen[name].largest_bytes > LARGEST_RESULT_BYTES:
             return 1
-        return max(1, min(MOST_CALLS, int(TARGET_S / max(mean, 1e-7))))
+        return max(1, min(MOST_CALLS, int(length_s / max(mean, 1e-7))))
 
 
 class _Bundling:

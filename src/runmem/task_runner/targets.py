@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import cloudpickle
 
 from runmem.errors import ArgumentError, SettingError, TaskKilledError
+from runmem.execution.bundle import set_bundle_length
 from runmem.execution.session import session
 from runmem.graph.current import current_program
 from runmem.graph.future import Future
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["run_on_cluster"]
 
 _POLL_S = 0.01
+_BUNDLE_S = 0.1  # short targets share a Dask task of this length, which costs some milliseconds
 _GRACE_S = 2.0  # the workers end targets at the deadline; what they say of it is waited for
 _MOST_NAMED = 5
 _SPAWNED = "runmem.cli.spawned"
@@ -60,6 +62,7 @@ def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any
         logging.getLogger(distributed.__name__).setLevel(logging.WARNING)
     task = _task_of(runner, deadline_s)
     with _cluster(runner, len(targets)):
+        set_bundle_length(task.name, _BUNDLE_S)
         calls = [task(*_arguments(target)) for target in targets]
         if deadline_s is not None:
             _wait_until(calls, deadline_s + (_GRACE_S if runner.isolate else 0.0))

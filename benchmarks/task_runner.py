@@ -1,0 +1,147 @@
+"""TaskRunner beside `multiprocessing.Pool`: many short targets, and the memory of the master.
+
+Prints ratios of runs that were made in turn: `targets / pool`, below 1 where runmem is quicker. "work" is from the
+first target's start to the last one's end; "all" includes starting and ending workers.
+
+    python benchmarks/task_runner.py [targets] [repeats] [targets of the memory test]
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from runmem.memory.process import own_process
+from runmem.task_runner import CmdLineTask, Config, Struct
+
+TARGET_S = 0.01
+RESULT_BYTES = 100 * 1024
+
+
+class Short(CmdLineTask):
+    """Sleeps for 10 ms, or computes for as long."""
+
+    _DefaultName = "short"
+
+    def runDataRef(self, ref: int, busy: bool = False) -> tuple[float, float]:
+        return work((ref, busy))
+
+
+class Large(CmdLineTask):
+    """Returns 100 KiB."""
+
+    _DefaultName = "large"
+
+    def runDataRef(self, ref: int) -> bytes:
+        return os.urandom(RESULT_BYTES)
+
+
+def work(given: tuple[int, bool]) -> tuple[float, float]:
+    """Spend 10 ms; return start and end in seconds since the epoch."""
+    start = time.time()
+    if given[1]:
+        end = time.process_time() + TARGET_S
+        while time.process_time() < end:
+            pass
+    else:
+        time.sleep(TARGET_S)
+    return start, time.time()
+
+
+def command(processes: int, targets: int, isolate: bool) -> argparse.Namespace:
+    return argparse.Namespace(
+        config=Config(), log=logging.getLogger("bench"), doraise=True, processes=processes, isolate=isolate,
+        id=Struct(refList=list(range(targets))),
+    )  # fmt: skip
+
+
+def by_runner(targets: int, isolate: bool, busy: bool) -> tuple[float, float]:
+    began = time.perf_counter()
+    parsed = command(2, targets, isolate)
+    runner = Short.RunnerClass(Short, parsed, doReturnResults=True)
+    runner.getTargetList = lambda parsed: [(ref, {"busy": busy}) for ref in parsed.id.refList]  # type: ignore[method-assign]
+    found = [result.result for result in runner.run(parsed)]
+    return span(found), time.perf_counter() - began
+
+
+def by_pool(targets: int, isolate: bool, busy: bool) -> tuple[float, float]:
+    began = time.perf_counter()
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1 if isolate else None) as pool:
+        found = pool.map(work, [(n, busy) for n in range(targets)], chunksize=1)
+    return span(found), time.perf_counter() - began
+
+
+def span(found: list[tuple[float, float]]) -> float:
+    return max(end for _, end in found) - min(start for start, _ in found)
+
+
+def in_child(function: object, *arguments: object) -> tuple[float, float]:
+    """Call a function in a process of its own, so that nothing of one run is in the next."""
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(reader)
+        try:
+            os.write(writer, repr(function(*arguments)).encode())  # type: ignore[operator]
+            os._exit(0)
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        text = pipe.read()
+    assert os.waitpid(pid, 0)[1] == 0
+    first, second = text.strip("()").split(",")
+    return float(first), float(second)
+
+
+def growth(targets: int) -> tuple[float, float]:
+    """Return how much the master grew by a run whose targets return 100 KiB each, and the size of all results."""
+    in_it = own_process()
+    parsed = command(2, 2, False)
+    Large.RunnerClass(Large, parsed).run(parsed)  # what Dask and the connection take
+    before = in_it.resident_bytes()
+    parsed = command(2, targets, False)
+    assert len(Large.RunnerClass(Large, parsed).run(parsed)) == targets
+    return in_it.resident_bytes() - before, targets * RESULT_BYTES
+
+
+def main() -> None:
+    numbers = [int(text) for text in sys.argv[1:]] + [1000, 3, 10_000][len(sys.argv) - 1 :]
+    targets, repeats, memory_targets = numbers
+    print(
+        f"{targets} targets of {TARGET_S * 1000:.0f} ms, 2 processes, {repeats} times in turn, "
+        f"load {os.getloadavg()[0]:.1f}"
+    )
+    for isolate in (True, False):
+        for busy in (False, True):
+            pairs = [
+                (in_child(by_runner, targets, isolate, busy), in_child(by_pool, targets, isolate, busy))
+                for _ in range(repeats)
+            ]
+            for name, which in (("work", 0), ("all", 1)):
+                ratios = sorted(ours[which] / its[which] for ours, its in pairs)
+                ours, its = (statistics.median(pair[side][which] for pair in pairs) for side in (0, 1))
+                print(
+                    f"{'isolated' if isolate else 'shared':9}{'computing' if busy else 'sleeping':10}{name:5}"
+                    f"runner {ours:6.2f} s  pool {its:6.2f} s  ratio {statistics.median(ratios):.3f} "
+                    f"({ratios[0]:.3f} to {ratios[-1]:.3f})"
+                )
+    grown, results = in_child(growth, memory_targets)
+    print(
+        f"master grew by {grown / 2**20:.1f} MiB over {memory_targets} targets "
+        f"with {results / 2**20:.0f} MiB of results"
+    )
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(Path(folder))
+        main()

@@ -1,0 +1,45 @@
+"""Programs that run a command-line task, as a person would start them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+HEAD = """
+import os, signal, sys, time
+from runmem.task_runner import CmdLineTask, Config, Field, Struct, TaskRunner
+"""
+
+
+class Program:
+    """A program in a folder of its own; `run` starts it and waits for its end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "data").mkdir()
+
+    def write(self, text: str) -> None:
+        (self.folder / "app.py").write_text(HEAD + textwrap.dedent(text))
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "app.py", "data", *arguments]
+
+    def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=120, check=False, env=env
+        )
+
+    def records(self) -> list[dict]:
+        import json
+
+        lines = [path.read_text() for path in sorted(self.folder.glob("runmem_runs/*/tasks.jsonl"))]
+        return [json.loads(line) for line in "".join(lines).splitlines()]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    return Program(tmp_path)

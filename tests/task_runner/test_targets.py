@@ -1,0 +1,207 @@
+"""Targets on several processes, by real programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+
+import psutil
+import pytest
+
+MIB = 1024**2
+
+
+def test_each_target_has_a_process_of_its_own_and_a_data_id_given_twice_is_one_target(program):
+    program.write("""
+        class Pids(CmdLineTask):
+            _DefaultName = "pids"
+            def runDataRef(self, ref):
+                return os.getpid()
+        print(*(result.result for result in Pids.parseAndRun(doReturnResults=True).resultList))
+    """)
+    done = program.run("--id", "n=1^2^3^1", "-j", "2")
+    assert done.returncode == 0, done.stderr
+    assert len(set(done.stdout.split())) == 3
+    assert sorted(record["dataId"]["n"] for record in program.records()) == [1, 2, 3]
+    assert {str(record["target_pid"]) for record in program.records()} == set(done.stdout.split())
+
+
+def test_the_peak_is_what_the_target_touched_whatever_ran_before(program):
+    program.write("""
+        class Fill(CmdLineTask):
+            _DefaultName = "fill"
+            def runDataRef(self, ref):
+                return len(bytearray(b"1") * (ref.dataId["mib"] * 2**20))
+        Fill.parseAndRun()
+    """)
+    done = program.run("--id", "mib=200^20^60^10", "-j", "2")
+    assert done.returncode == 0, done.stderr
+    for record in program.records():
+        touched = record["dataId"]["mib"] * MIB
+        assert record["method"] == "hwm"
+        assert touched - MIB // 2 < record["increment_bytes"] < touched + 3 * MIB
+        assert record["base_bytes"] < 80 * MIB
+        assert record["module"] == "app"
+        assert record["name"] == "Fill.runDataRef"
+        assert record["target_pid"] != record["pid"]
+
+
+def test_without_isolation_targets_run_in_the_workers(program):
+    program.write("""
+        class Pids(CmdLineTask):
+            _DefaultName = "pids"
+            def runDataRef(self, ref):
+                return os.getpid()
+        print(*{result.result for result in Pids.parseAndRun(doReturnResults=True).resultList})
+    """)
+    done = program.run("--id", "n=1..20", "-j", "2", "--no-isolation")
+    assert done.returncode == 0, done.stderr
+    assert 1 <= len(done.stdout.split()) <= 2
+    assert {record["dataId"]["n"] for record in program.records()} == set(range(1, 21))
+
+
+FAILING = """
+class Fails(CmdLineTask):
+    _DefaultName = "fails"
+    def runDataRef(self, ref):
+        kind = ref.dataId["kind"]
+        if kind == "raises":
+            raise ValueError("no such star")
+        if kind == "exits":
+            sys.exit(0)
+        if kind == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if kind == "quits":
+            os._exit(0)
+        if kind == "hangs":
+            time.sleep(1000)
+        return kind
+"""
+
+
+def test_what_ends_one_target_fails_that_one_only_and_is_told(program):
+    program.write(FAILING + "Fails.parseAndRun()\n")
+    kinds = ["good", "raises", "exits", "killed", "quits", "hangs", "fine"]
+    done = program.run("--id", "kind=" + "^".join(kinds), "-j", "2", "--timeout-per-target", "3")
+    assert done.returncode == 5
+    status = {record["dataId"]["kind"]: record["status"] for record in program.records()}
+    assert status == {
+        "good": "finished", "fine": "finished", "raises": "failed", "exits": "failed", "killed": "killed",
+        "quits": "killed", "hangs": "killed",
+    }  # fmt: skip
+    assert "5 of 7 targets failed" in done.stderr
+    for told in (
+        "dataId={'kind': 'raises'}: ValueError: no such star (node ",
+        "dataId={'kind': 'exits'}: TargetError: the task called for an exit: sys.exit(0)",
+        "dataId={'kind': 'killed'}: its process was killed by SIGKILL",
+        "dataId={'kind': 'quits'}: its process ended by itself with exit code 0",
+        "dataId={'kind': 'hangs'}: its time of 3 s was up",
+    ):
+        assert told in done.stderr
+    report = subprocess.run(
+        ["python", "-m", "runmem", "report"], cwd=program.folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PATH": os.path.dirname(program.command()[0]) + ":" + os.environ["PATH"]},
+    )  # fmt: skip
+    assert "Fails.runDataRef" in report.stdout
+
+
+def test_a_target_that_takes_its_worker_along_fails_and_the_others_complete(program):
+    program.write("""
+        class Kills(CmdLineTask):
+            _DefaultName = "kills"
+            def runDataRef(self, ref):
+                if ref.dataId["n"] == 3:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return ref.dataId["n"]
+        found = Kills.parseAndRun(doReturnResults=True, args=sys.argv[1:] + ["--noExit"])
+        print(*(result.result for result in found.resultList))
+    """)
+    done = program.run("--id", "n=1..8", "-j", "2", "--no-isolation")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["1", "2", "None", "4", "5", "6", "7", "8"]
+    assert "dataId={'n': 3}: task Kills.runDataRef" in done.stderr
+
+
+def test_the_exception_of_a_target_goes_up_on_request(program):
+    program.write(FAILING + "Fails.parseAndRun()\n")
+    done = program.run("--id", "kind=good^raises", "-j", "2", "--doraise")
+    assert done.returncode == 1
+    assert done.stderr.rstrip().splitlines()[-1] == "ValueError: no such star"
+
+
+def test_the_time_of_the_whole_run_ends_it(program):
+    program.write(FAILING + "Fails.parseAndRun()\n")
+    done = program.run("--id", "kind=good^hangs", "-j", "2", "--timeout", "4")
+    assert done.returncode == 1
+    assert "before 1 of 2 targets had ended: dataId={'kind': 'hangs'}" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failures", [256, 257])
+def test_any_number_of_failures_gives_a_code_that_is_not_zero(program, failures):
+    program.write("""
+        class Fails(CmdLineTask):
+            _DefaultName = "fails"
+            def runDataRef(self, ref):
+                raise ValueError
+        Fails.parseAndRun()
+    """)
+    assert program.run("--id", f"n=1..{failures}", "-j", "2").returncode == 255
+
+
+def test_an_interrupt_ends_everything_and_leaves_no_process(program):
+    program.write("""
+        import subprocess
+        class Sleeps(CmdLineTask):
+            _DefaultName = "sleeps"
+            def runDataRef(self, ref):
+                child = subprocess.Popen(["sleep", "1000"])
+                open(f"began-{ref.dataId['n']}", "w").write(f"{os.getpid()} {child.pid}")
+                time.sleep(1000)
+        Sleeps.parseAndRun()
+    """)
+    master = subprocess.Popen(program.command("--id", "n=1..4", "-j", "2"), cwd=program.folder, stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 60
+        began: list[list[str]] = []
+        while len(began) < 2:
+            assert master.poll() is None, master.stderr.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            texts = [path.read_text().split() for path in program.folder.glob("began-*")]
+            began = [words for words in texts if len(words) == 2]
+        family = psutil.Process(master.pid).children(recursive=True)
+        pids = {process.pid for process in family}
+        assert {int(pid) for words in began for pid in words} <= pids
+        master.send_signal(signal.SIGINT)
+        told = master.communicate(timeout=30)[1]
+        _, alive = psutil.wait_procs(family, timeout=5)
+        assert alive == [], told
+        assert master.returncode not in (0, None)
+    finally:
+        master.kill()
+        master.wait()
+
+
+def test_numpy_uses_one_thread_in_a_target_unless_more_are_allowed(program):
+    program.write("""
+        class Threads(CmdLineTask):
+            _DefaultName = "threads"
+            def runDataRef(self, ref):
+                import numpy, threadpoolctl
+                numpy.ones((100, 100)) @ numpy.ones((100, 100))
+                return [pool["num_threads"] for pool in threadpoolctl.threadpool_info()]
+        if __name__ == "__main__":
+            print([r.result for r in Threads.parseAndRun(doReturnResults=True).resultList])
+    """)
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    environment.pop("LSST_ALLOW_IMPLICIT_THREADS", None)
+    for options in ([], ["--no-isolation"]):
+        off = program.run("--id", "n=1", "-j", "2", *options, env=environment)
+        assert off.stdout.strip() == "[[1]]", off.stderr
+    if os.cpu_count() > 1:
+        allowed = {**environment, "LSST_ALLOW_IMPLICIT_THREADS": "1", "OPENBLAS_NUM_THREADS": "2"}
+        on = program.run("--id", "n=1", "-j", "2", env=allowed)
+        assert on.stdout.strip() == "[[2]]", on.stderr
