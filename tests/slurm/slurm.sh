@@ -155,6 +155,11 @@ up() {
       exit 1
     fi
   done
+  if [[ -L /etc/slurm/slurm.conf ]] && scontrol ping 2>/dev/null | grep -q UP; then
+    echo "slurm.sh: the one of $(dirname "$(readlink /etc/slurm/slurm.conf)") is running" >&2
+    exit 1
+  fi
+  rm -rf "$dir"/{state,spool.n1,spool.n2,mysql}
   mkdir -p "$dir"/{state,spool.n1,spool.n2} /etc/slurm
   chmod 755 "$dir"
   configure
