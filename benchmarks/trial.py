@@ -1,7 +1,7 @@
 """What a trial costs the command, and how far its methods are off on programs whose memory is known.
 
 Run: ``python benchmarks/trial.py [PAIRS]``, 15 by default. The wall time of a command under all methods is compared
-with that of the plain command, in turn, in pairs; medians and quartiles of the overheads are printed. Commands: one that computes,
+with that of the plain command, in turn, in pairs; medians and quartiles are printed. Commands: one that computes,
 one that touches memory all the time, and one that starts a process after the other, the worst case of following.
 """
 

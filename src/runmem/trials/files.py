@@ -82,7 +82,8 @@ def _execution(each: Execution) -> dict[str, Any]:
     return {
         "label": each.variant.label, "role": each.variant.role, "values": each.variant.values, "start": each.start,
         "repeat": each.repeat, "warmup": each.repeat == 0, "started_s": each.started_s, "wall_s": each.outcome.wall_s,
-        "cpu_s": each.outcome.cpu_s, "exit_code": each.outcome.exit_code, "job": each.outcome.job, "processes": len(each.outcome.processes) or None,
+        "cpu_s": each.outcome.cpu_s, "exit_code": each.outcome.exit_code, "job": each.outcome.job,
+        "processes": len(each.outcome.processes) or None,
         "command": shlex.join(each.variant.command), "output": each.output or None,
         "truth": None if truth is None else asdict(truth),
         "readings": {name: {"bytes": read.size_bytes, "note": read.reason} for name, read in each.readings.items()},
