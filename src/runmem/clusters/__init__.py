@@ -5,16 +5,23 @@ from __future__ import annotations
 from runmem.clusters.address import AddressCluster
 from runmem.clusters.allocation import AllocationCluster
 from runmem.clusters.contract import Cluster
+from runmem.clusters.htcondor import HTCondorCluster
 from runmem.clusters.local import EmbeddedCluster
+from runmem.clusters.lsf import LsfCluster
+from runmem.clusters.pbs import PbsCluster
+from runmem.clusters.sge import SgeCluster
+from runmem.clusters.slurm import SlurmCluster
 from runmem.clusters.ssh import SshCluster
 from runmem.errors import SettingError
 from runmem.settings import Settings
 
 __all__ = ["CLUSTERS", "Cluster", "cluster_for"]
 
-CLUSTERS: dict[str, type[Cluster]] = {
-    kind.kind: kind for kind in (EmbeddedCluster, AddressCluster, SshCluster, AllocationCluster)
-}
+_KINDS: tuple[type[Cluster], ...] = (
+    EmbeddedCluster, AddressCluster, SshCluster, AllocationCluster,
+    SlurmCluster, PbsCluster, SgeCluster, LsfCluster, HTCondorCluster,
+)  # fmt: skip
+CLUSTERS: dict[str, type[Cluster]] = {kind.kind: kind for kind in _KINDS}
 
 
 def cluster_for(settings: Settings) -> Cluster:

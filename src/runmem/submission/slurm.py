@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from runmem.clusters.slurm_reasons import HOPELESS, explained
 from runmem.errors import ClusterError, SettingError
 from runmem.submission.contract import BatchSystem, Job, JobStatus
-from runmem.submission.slurm_reasons import HOPELESS, explained
 from runmem.units import GIB, MIB, format_bytes, parse_bytes
 
 __all__ = ["Slurm", "time_limit"]

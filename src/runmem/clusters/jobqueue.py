@@ -1,0 +1,161 @@
+"""Workers as jobs of a batch system, sent from where the program runs, a login node: through dask-jobqueue."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+from runmem.clusters.address import check_versions
+from runmem.clusters.contract import Cluster
+from runmem.clusters.own_scheduler import worker_configuration
+from runmem.clusters.security import TlsSecurity, run_security
+from runmem.errors import ClusterError, SettingError
+from runmem.settings import Settings
+from runmem.units import GIB
+
+__all__ = ["JobQueueCluster"]
+
+_POLL_S = 0.2
+_ASK_S = 3.0  # between two questions to the batch system
+_MEMORY_BYTES = 2 * GIB
+
+
+class JobQueueCluster(Cluster):
+    """One worker a job. A kind of batch system is a subclass with three attributes.
+
+    Queue, project, time limit and further directives are dask-jobqueue's own settings (``jobqueue.<system>`` in Dask's
+    configuration: ``queue``, ``account``, ``walltime``, ``interface``, ``job-extra-directives``, ...).
+
+    Attributes
+    ----------
+    dask_class : str
+        Name of the class in `dask_jobqueue`.
+    program : str
+        The command that submits a job.
+    """
+
+    lazy: ClassVar[bool] = False
+    dask_class: ClassVar[str]
+    program: ClassVar[str]
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        if settings.workers is None:
+            raise SettingError(f"--cluster {self.kind} needs --workers: how many jobs to submit, one worker each.")
+        try:
+            self._class = getattr(import_module("dask_jobqueue"), self.dask_class)
+        except ImportError as error:
+            raise ClusterError(
+                f"--cluster {self.kind} needs the package dask-jobqueue ({error}): pip install 'runmem[jobqueue]'."
+            ) from error
+        if shutil.which(self.program) is None:
+            raise ClusterError(
+                f"--cluster {self.kind}: there is no `{self.program}` on the PATH. Start runmem on a login node of the "
+                "cluster, or load the module of its batch system."
+            )
+        self._security = run_security(settings, "the scheduler of this run and the workers in its jobs")
+        self._folder: Path | None = None
+        self._cluster: Any = None
+        self._client: Any = None
+
+    def connect(self) -> Any:
+        """Submit the jobs; wait, for as long as the queue lets us, until the first of them has joined."""
+        import distributed
+
+        if self._client is not None:
+            return self._client
+        path = list(sys.path)
+        try:
+            self._cluster = self._class(**self._options())
+            sys.path[:] = path  # Dask adds the folder, and the program would import from there
+            self._client = distributed.Client(self._cluster, set_as_default=False)
+            self._cluster.scale(jobs=self.settings.workers)
+            self._cluster.sync(self._cluster._correct_state)  # raises what the batch system says against a job
+            self._wait_for_a_worker()
+            check_versions(self._client.get_versions(packages=["runmem"]))
+        except BaseException as error:
+            self.close(abandon=True)
+            if isinstance(error, Exception) and not isinstance(error, (ClusterError, SettingError)):
+                raise ClusterError(
+                    f"--cluster {self.kind}: the jobs of the workers could not be submitted: {error}. Queue, account "
+                    f"and time limit are set in Dask's configuration, section jobqueue.{self._section()}."
+                ) from error
+            raise
+        return self._client
+
+    def _section(self) -> str:
+        return str(self._class.job_cls.default_config_name())
+
+    def _options(self) -> dict[str, Any]:
+        """Return the arguments of dask-jobqueue's class; what they leave out comes from its configuration."""
+        from dask import config
+
+        section = f"jobqueue.{self._section()}"
+        memory = self.settings.worker_memory_bytes or config.get(f"{section}.memory", None) or _MEMORY_BYTES
+        prologue = list(config.get(f"{section}.job-script-prologue", None) or [])
+        if self.settings.env_script is not None:
+            prologue.append(f". {shlex.quote(str(self.settings.env_script.absolute()))} >&2")
+        for name, value in worker_configuration(self.settings.python_memory_profile).items():
+            variable = "DASK_" + name.upper().replace(".", "__")
+            prologue.append(f"export {variable}={value}")
+        scheduler: dict[str, Any] = {"dashboard_address": "127.0.0.1:0"}
+        if self.settings.master_address is not None:
+            parts = urlsplit(f"//{self.settings.master_address}")
+            scheduler |= {"host": parts.hostname, "port": parts.port or 0}
+        options: dict[str, Any] = {
+            "cores": 1, "processes": 1, "memory": f"{memory}B" if isinstance(memory, int) else memory,
+            "job_script_prologue": prologue, "scheduler_options": scheduler,
+        }  # fmt: skip
+        if self._security is not None:
+            options["security"] = self._security_of_jobs(self._security)
+        return options
+
+    def _security_of_jobs(self, security: TlsSecurity) -> Any:
+        """Write the certificate where the jobs read it: a folder of ours (0700) in this one, which nodes must share."""
+        import distributed
+
+        self._folder = Path(tempfile.mkdtemp(prefix=".runmem-tls-", dir=os.getcwd()))
+        files = security.write(self._folder / "tls")
+        roles = {f"tls_{role}_{part}": str(getattr(files, part)) for role in ("client", "scheduler", "worker")
+                 for part in ("cert", "key")}  # fmt: skip
+        return distributed.Security(require_encryption=True, tls_ca_file=str(files.ca), **roles)
+
+    def _wait_for_a_worker(self) -> None:
+        said, asked = None, 0.0
+        while not self._client.scheduler_info(n_workers=-1)["workers"]:
+            if time.monotonic() - asked > _ASK_S:
+                asked = time.monotonic()
+                jobs = [str(job.job_id) for job in self._cluster.workers.values() if getattr(job, "job_id", None)]
+                if (why := self.why_waiting(jobs)) is not None and why != said:
+                    said = why
+                    print(f"runmem: waiting for the first of {len(jobs)} jobs: {why}", file=sys.stderr, flush=True)
+            time.sleep(_POLL_S)
+
+    def why_waiting(self, jobs: Sequence[str]) -> str | None:
+        """Return what the batch system says of jobs that have not joined yet; None: nothing new.
+
+        Raises
+        ------
+        ClusterError
+            If none of them will ever start.
+        """
+        return f"{', '.join(jobs)} of {self.kind} (Ctrl-C cancels them)"
+
+    def close(self, abandon: bool = False) -> None:
+        """Cancel the jobs and end the scheduler."""
+        for part in (self._client, self._cluster):
+            if part is not None:
+                part.close()
+        self._client = self._cluster = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
