@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -207,3 +208,26 @@ def test_descendants_are_found_where_the_kernels_last_process_number_is_not_told
     while of(processes, worker.pid) < 60 * MIB:
         processes.refresh()
         assert time.monotonic() < due
+
+
+def test_a_process_that_stood_still_and_then_changes_is_read_anew():
+    code = "import sys\nfor line in sys.stdin:\n    block = bytearray(b'x') * int(line); print('done', flush=True)"
+    process = subprocess.Popen(
+        [sys.executable, "-S", "-E", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    processes = LinuxProcesses()
+    processes.watch([Member(process.pid, None, "n.dat", descendants=False)])
+
+    def private_after(size_bytes: int) -> int:
+        process.stdin.write(f"{size_bytes}\n")
+        process.stdin.flush()
+        assert process.stdout.readline() == "done\n"
+        assert processes.tree(process.pid) == processes.tree(process.pid)
+        return processes.tree(process.pid)[0]
+
+    small, large, again = [private_after(size) for size in (1, 60 << 20, 1)]
+    assert large - small > 59 << 20
+    assert large - again > 59 << 20
+    process.kill()
+    process.communicate()
+    assert processes.tree(process.pid) is None
