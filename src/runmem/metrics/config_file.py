@@ -8,11 +8,14 @@ from typing import Any
 
 from runmem.errors import SettingError
 from runmem.metrics.memory_metric import MemoryMetricTask
+from runmem.metrics.timing_metric import CpuTimingMetricTask, TimingMetricTask
 from runmem.metrics.yaml_file import read_documents
 
 __all__ = ["TASKS", "read_metric_tasks"]
 
-TASKS: dict[str, type[Any]] = {"MemoryMetricTask": MemoryMetricTask}
+TASKS: dict[str, type[Any]] = {
+    task.__name__: task for task in (MemoryMetricTask, TimingMetricTask, CpuTimingMetricTask)
+}
 """Last part of the ``class`` in a pipeline's file to the task here."""
 
 _CONNECTIONS = ("package", "metric", "labelName", "metadata")

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from runmem.errors import RunmemError
 
-__all__ = ["MetricComputationError", "NoWorkFound"]
+__all__ = ["MetadataError", "MetricComputationError", "NoWorkFound"]
+
+
+class MetadataError(RunmemError, ValueError, TypeError):
+    """A value that task metadata cannot hold. (LSST's raise ValueError; its type is what is wrong with it.)"""
 
 
 class MetricComputationError(RunmemError, RuntimeError):

@@ -7,12 +7,9 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from runmem.events import TaskRecord
-from runmem.metrics.metadata import Primitive, TaskMetadata
+from runmem.metrics.metadata import METADATA_VERSION, Primitive, TaskMetadata
 
-__all__ = ["METADATA_VERSION", "metadata_from_records"]
-
-METADATA_VERSION = 1
-"""Version of the layout: from 1 on, `MaxResidentSetSize` is in bytes on every platform."""
+__all__ = ["metadata_from_records"]
 
 
 def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
@@ -22,7 +19,7 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
     element a record (one execution of the task):
 
     ``count_wordsStartUtc``, ``count_wordsEndUtc``
-        ISO 8601 with +00:00.
+        ISO 8601 with +00:00; of the executions of which both are known.
     ``count_wordsStartCpuTime``, ``count_wordsEndCpuTime``
         Seconds on a clock of the task's thread that is zero when the task starts.
     ``count_wordsStartMaxResidentSetSize``, ``count_wordsEndMaxResidentSetSize``
@@ -65,9 +62,10 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
 
 def _arrays(group: list[TaskRecord]) -> dict[str, list[Primitive]]:
     cpu_times: list[Primitive] = [record.cpu_s for record in group if record.cpu_s is not None]
+    times_s = [(r.start_s, r.end_s) for r in group if r.start_s is not None and r.end_s is not None]
     return {
-        "StartUtc": _utc(record.start_s for record in group),
-        "EndUtc": _utc(record.end_s for record in group),
+        "StartUtc": [_utc(start_s) for start_s, _ in times_s],
+        "EndUtc": [_utc(end_s) for _, end_s in times_s],
         "StartCpuTime": [0.0] * len(cpu_times),
         "EndCpuTime": cpu_times,
         "StartMaxResidentSetSize": [record.base_bytes for record in group if record.base_bytes is not None],
@@ -75,8 +73,8 @@ def _arrays(group: list[TaskRecord]) -> dict[str, list[Primitive]]:
     }
 
 
-def _utc(times_s: Iterable[float | None]) -> list[Primitive]:
-    return [datetime.fromtimestamp(t, UTC).isoformat(timespec="microseconds") for t in times_s if t is not None]
+def _utc(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="microseconds")
 
 
 def _scalars(group: list[TaskRecord]) -> dict[str, Primitive]:

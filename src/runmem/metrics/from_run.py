@@ -188,6 +188,10 @@ def measure(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     elif run.has_records:
         records = [record for record in run.records if record.target == choice.target]
         measurement = (choice.task or _memory_task(choice)).run(metadata_from_records(records)).measurement
+    elif choice.task is not None and not isinstance(choice.task, MemoryMetricTask):
+        raise NoWorkFound(
+            f"{type(choice.task).__name__} needs the records of a run: traces alone hold no times of calls"
+        )
     else:
         measurement = _of_brackets(run, choice)
     measurement.notes |= {

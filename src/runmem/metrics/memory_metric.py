@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-from runmem.errors import SettingError
-from runmem.metrics.errors import MetricComputationError, NoWorkFound
+from runmem.metrics.errors import MetricComputationError
 from runmem.metrics.measurement import Measurement
 from runmem.metrics.metadata import TaskMetadata
+from runmem.metrics.metric_config import MetricConnections, TimeMethodMetricConfig
+from runmem.metrics.metric_task import MetadataMetricTask, metadata_from
 from runmem.metrics.struct import Struct
 
 __all__ = ["MemoryMetricConfig", "MemoryMetricConnections", "MemoryMetricTask"]
+
+MemoryMetricConfig = TimeMethodMetricConfig
+MemoryMetricConnections = MetricConnections
 
 _LARGEST = 2**63
 _ITEM = "EndMaxResidentSetSize"
@@ -28,84 +30,7 @@ _COUNTS = {
 }
 
 
-@dataclass(slots=True)
-class MemoryMetricConnections:
-    """Names of what goes in and what comes out.
-
-    Attributes
-    ----------
-    package, metric : str
-        The metric is called ``package.metric``; neither part has a dot.
-    labelName : str
-        Label of the task whose metadata are read.
-    metadata : str or None
-        Full name of the input, in place of `labelName` (the older form).
-    """
-
-    package: str | None = None
-    metric: str | None = None
-    labelName: str = ""
-    metadata: str | None = None
-
-    @property
-    def inputName(self) -> str:
-        """Name of the metadata that are read."""
-        return self.metadata or f"{self.labelName}_metadata"
-
-    @property
-    def outputName(self) -> str:
-        """Name of the measurement that is written."""
-        return f"metricvalue_{self.package}_{self.metric}"
-
-
-@dataclass(slots=True)
-class MemoryMetricConfig:
-    """Which task's memory is measured, and under what name; an unknown attribute is refused.
-
-    Attributes
-    ----------
-    connections : MemoryMetricConnections
-    target : str
-        The method or function, such as ``wordcount.count_words``; it may be the end of the full name. Required.
-    metadataDimensions : list of str
-        Dimensions of the metadata, for pipelines.
-    saveLogOutput, saveMetadata : bool
-        Whether a pipeline keeps the log and the metadata of the metric task itself (`saveMetadata`: the older form).
-        `MemoryMetricTask.run` writes neither.
-    """
-
-    connections: MemoryMetricConnections = field(default_factory=MemoryMetricConnections)
-    target: str | None = None
-    metadataDimensions: list[str] = field(default_factory=lambda: ["detector", "instrument", "visit"])
-    saveLogOutput: bool = True
-    saveMetadata: bool = True
-
-    @property
-    def metricName(self) -> str:
-        """``package.metric``."""
-        return f"{self.connections.package}.{self.connections.metric}"
-
-    def validate(self) -> None:
-        """Check the values.
-
-        Raises
-        ------
-        SettingError
-            (a `ValueError`) If a required value is missing, or the package or the metric has a dot.
-        """
-        for name in ("package", "metric"):
-            value = getattr(self.connections, name)
-            if not isinstance(value, str) or not value:
-                raise SettingError(f"connections.{name} is {value!r}: the metric needs a {name} name")
-            if "." in value:
-                raise SettingError(f"connections.{name} is {value!r}: a {name} name may not contain a dot")
-        if not isinstance(self.target, str) or not self.target:
-            raise SettingError(
-                f"target is {self.target!r}: name the task to measure, for example wordcount.count_words"
-            )
-
-
-class MemoryMetricTask:
+class MemoryMetricTask(MetadataMetricTask):
     """Compute the memory of one task, in bytes, from metadata with the keys of ``timeMethod``.
 
     Parameters
@@ -119,26 +44,19 @@ class MemoryMetricTask:
 
     Notes
     -----
-    Assumption: the values are peaks. Those that runmem wrote are peaks of the task itself; those that LSST's
-    ``timeMethod`` wrote are the highest the process had reached by then, whichever task it owed it to. Limitation: of
+    Assumption: the values are peaks. Those that runmem wrote are peaks of the call itself; those that LSST's
+    ``timeMethod`` wrote are the highest the process had reached by then, whichever call it owed it to. Limitation: of
     several values the maximum is taken (``lsst.verify`` takes the last), and a sampled one among them is a lower bound;
     the notes say how many there were of each kind.
     """
 
-    ConfigClass: ClassVar[type[MemoryMetricConfig]] = MemoryMetricConfig
+    @classmethod
+    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
+        """Return the key of the peak."""
+        return {"EndMemory": f"{config.target}{_ITEM}"}
 
-    def __init__(self, config: MemoryMetricConfig | None = None) -> None:
-        self.config = self.ConfigClass() if config is None else config
-        self.config.validate()
-
-    def run(self, metadata: TaskMetadata | Mapping[str, Any] | Path | str | None) -> Struct:
-        """Return ``Struct(measurement=...)``.
-
-        Parameters
-        ----------
-        metadata : TaskMetadata, mapping, path or None
-            The metadata; a mapping of names to values or in the JSON form; the path of a JSON file; or any object with
-            ``paramNames`` and ``getArray``.
+    def run(self, metadata: Any) -> Struct:
+        """Return ``Struct(measurement=...)``; see `MetadataMetricTask.run`.
 
         Raises
         ------
@@ -147,8 +65,11 @@ class MemoryMetricTask:
         MetricComputationError
             If several do, or a value or the version is malformed; the message names the key and the value.
         """
-        content = TaskMetadata() if metadata is None else _as_metadata(metadata)
-        key = self._matching_key(content)
+        content = metadata_from(metadata)
+        fragment = self.getInputMetadataKeys(self.config)["EndMemory"]
+        key = self.matching_key(content, fragment)
+        if key is None:
+            raise self.no_work(content, fragment)
         level, _, item = key.rpartition(".")
         beside = content.level(level)
         notes: dict[str, Any] = {}
@@ -156,36 +77,15 @@ class MemoryMetricTask:
         sizes = [_checked_size(key, value) for value in content.getArray(key)]
         if not sizes:
             raise MetricComputationError(f"invalid metadata: {key} = [] has no value")
-        notes |= _notes(beside, item.removesuffix(_ITEM), len(sizes))
-        measurement = Measurement(self.config.metricName, int(max(sizes) * factor), "byte", notes)
+        largest = max(sizes)
+        measurement = self.makeMeasurement({"EndMemory": int(largest * factor)})
+        if measurement is not None:
+            measurement.notes.update(notes | _notes(beside, item.removesuffix(_ITEM), len(sizes), sizes.index(largest)))
         return Struct(measurement=measurement)
 
-    def _matching_key(self, metadata: TaskMetadata) -> str:
-        names: set[str] = metadata.paramNames(topLevelOnly=False)
-        found = sorted(name for name in names if f"{self.config.target}{_ITEM}" in name)
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise MetricComputationError(
-                f"target {self.config.target!r} is ambiguous: it fits {', '.join(found)}. Give more of the name."
-            )
-        if any(f"{self.config.target}PeaksMissing" in name for name in names):
-            raise NoWorkFound(f"no execution of {self.config.target} has a measured peak; was memory profiling on?")
-        raise NoWorkFound(f"the metadata hold no {self.config.target}{_ITEM}")
-
-
-def _as_metadata(metadata: Any) -> TaskMetadata:
-    if isinstance(metadata, TaskMetadata):
-        return metadata
-    try:
-        if isinstance(metadata, (str, Path)):
-            return TaskMetadata.read(metadata)
-        if isinstance(metadata, Mapping):
-            as_json = TaskMetadata.is_json_form(metadata)
-            return TaskMetadata.from_json(metadata) if as_json else TaskMetadata.from_dict(metadata)
-        return TaskMetadata.from_metadata(metadata)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        raise MetricComputationError(f"invalid metadata: {error}") from error
+    def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
+        """Return the measurement of ``values["EndMemory"]``, in bytes."""
+        return Measurement(self.config.metricName, values["EndMemory"], "byte")
 
 
 def _checked_size(key: str, value: object) -> float:
@@ -242,12 +142,21 @@ def _inherited(content: TaskMetadata, level: str, item: str) -> object:
     return None
 
 
-def _notes(beside: TaskMetadata, prefix: str, value_count: int) -> dict[str, Any]:
-    """Return what is known of how the value came about."""
-    ours = f"{prefix}Executions" in beside
-    notes: dict[str, Any] = {"estimator": "runmem task records" if ours else "utils.timer.timeMethod"}
+def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict[str, Any]:
+    """Return what is known of how the value came about, the largest of `value_count` values, at index `at`."""
+    of_run, methods = f"{prefix}Executions" in beside, _array(beside, f"{prefix}PeakMethod")
+    estimator = "runmem task records" if of_run else "runmem timeMethod" if methods else "utils.timer.timeMethod"
+    notes: dict[str, Any] = {"estimator": estimator}
     if value_count > 1:
         notes["values"] = f"the maximum of {value_count} values"
-    if f"{prefix}PeakMethod" in beside:
-        notes["method"] = beside[f"{prefix}PeakMethod"]
+    if methods:
+        notes["method"] = methods[at] if len(methods) == value_count else methods[-1]
+    if len(methods) == value_count > 1:  # one a call, of timeMethod
+        for note, word in (("peaks_sampled", "sampled"), ("peaks_shared", "shared"), ("contaminated",) * 2):
+            if count := sum(word in str(method) for method in methods):
+                notes[note] = count
     return notes | {note: beside[prefix + item] for item, note in _COUNTS.items() if prefix + item in beside}
+
+
+def _array(metadata: TaskMetadata, key: str) -> list[Any]:
+    return metadata.getArray(key) if key in metadata else []

@@ -8,10 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-__all__ = ["Primitive", "TaskMetadata"]
+from runmem.metrics.errors import MetadataError
+
+__all__ = ["METADATA_VERSION", "Primitive", "TaskMetadata"]
+
+METADATA_VERSION = 1
+"""Version of the layout: from 1 on, `MaxResidentSetSize` is in bytes on every platform."""
 
 Primitive: TypeAlias = str | float | int | bool
 _PARTS = frozenset({"scalars", "arrays", "metadata"})
+_PLAIN = frozenset({str, float, int, bool})
 
 
 class TaskMetadata:
@@ -44,8 +50,8 @@ class TaskMetadata:
 
         Raises
         ------
-        TypeError
-            For a value that metadata cannot hold, naming the key and the value.
+        MetadataError
+            (a `ValueError` and `TypeError`) For a value that metadata cannot hold, naming the key and the value.
         """
         found = cls()
         for key, value in values.items():
@@ -60,8 +66,8 @@ class TaskMetadata:
         ------
         ValueError
             If the text is not JSON, or not of the form ``{"scalars": {}, "arrays": {}, "metadata": {}}``.
-        TypeError
-            For a value that metadata cannot hold, naming the key and the value.
+        MetadataError
+            (a `ValueError` and `TypeError`) For a value that metadata cannot hold, naming the key and the value.
         """
         content = json.loads(document) if isinstance(document, (str, bytes)) else document
         if not cls.is_json_form(content):
@@ -124,6 +130,8 @@ class TaskMetadata:
 
     def __setitem__(self, key: str, value: Any) -> None:
         owner, last = self._owner(key, make=True)
+        if owner is not self:  # what had the name of a level gives way to it
+            self._clear_path(key)
         for part in (owner.scalars, owner.arrays, owner.metadata):
             part.pop(last, None)
         if isinstance(value, TaskMetadata):
@@ -198,19 +206,37 @@ class TaskMetadata:
         return [self[key]]
 
     def add(self, key: str, value: Primitive | Sequence[Primitive]) -> None:
-        """Append `value` to the array `key`, which a scalar becomes; raises `TypeError` if the type changes."""
+        """Append `value` to the array `key`, which a scalar becomes; raises `MetadataError` if the type changes."""
         owner, last = self._owner(key, make=True)
         if last in owner.metadata:
-            raise TypeError(f"{key!r} is nested metadata: nothing can be added to it")
+            raise MetadataError(f"{key!r} is nested metadata: nothing can be added to it")
         array = owner.arrays.get(last)
-        if array and not _is_list(value):  # appended in place: copying makes many additions quadratic
-            one = _primitive(key, value)
-            if type(one) is type(array[0]):
-                array.append(one)
-                return
-        known = owner.arrays.pop(last, None) or ([owner.scalars.pop(last)] if last in owner.scalars else [])
+        if array and type(value) is type(array[0]):  # appended in place: copying makes many additions quadratic
+            array.append(value)
+            return
+        known = array or ([owner.scalars[last]] if last in owner.scalars else [])
         more: Any = value if _is_list(value) else [value]
         owner.arrays[last] = _array(key, [*known, *more])
+        owner.scalars.pop(last, None)
+
+    def keys(self) -> tuple[str, ...]:
+        """Return the names of this level."""
+        return tuple(self)
+
+    def items(self) -> Iterator[tuple[str, Any]]:
+        """Yield the names and values of this level: scalars, then arrays as lists, then nested metadata."""
+        yield from self.scalars.items()
+        yield from self.arrays.items()
+        yield from self.metadata.items()
+
+    def get_dict(self, key: str) -> dict[str, Any]:
+        """Return a copy of the nested metadata `key` as a dictionary; an empty one if there are none."""
+        nested = self.get(key)
+        return nested.to_dict() if isinstance(nested, TaskMetadata) else {}
+
+    def set_dict(self, key: str, value: Mapping[str, Any]) -> None:
+        """Make a possibly nested mapping the nested metadata `key`."""
+        self[key] = value
 
     def level(self, path: str) -> TaskMetadata:
         """Return the nested metadata at the dotted `path`, these metadata for an empty one. Raises `KeyError`."""
@@ -231,10 +257,19 @@ class TaskMetadata:
                 found.update(f"{key}.{name}" for name in nested.paramNames(topLevelOnly=False))
         return found
 
+    def _clear_path(self, key: str) -> None:
+        owner = self
+        for part in key.split(".")[:-1]:
+            owner.scalars.pop(part, None)
+            owner.arrays.pop(part, None)
+            owner = owner.metadata[part]
+
     def _owner(self, key: str, make: bool = False) -> tuple[TaskMetadata, str]:
         """Return the metadata that hold the last part of the dotted `key`, and that part."""
         if not isinstance(key, str):
             raise KeyError(f"invalid key {key!r}: a key is a string")
+        if "." not in key:
+            return self, key
         *path, last = key.split(".")
         owner = self
         for part in path:
@@ -254,21 +289,23 @@ def _is_list(value: object) -> bool:
 
 def _primitive(key: str, value: object) -> Primitive:
     """Return `value` as one of the four types; numbers of numpy become plain ones."""
+    if type(value) in _PLAIN:  # most are, and asking the abstract classes of numbers is slow
+        return value  # type: ignore[return-value]
     if isinstance(value, (str, bool)):
         return value
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
-    raise TypeError(f"{key} = {value!r} is a {type(value).__name__}: task metadata hold str, float, int and bool")
+    raise MetadataError(f"{key} = {value!r} is a {type(value).__name__}: task metadata hold str, float, int and bool")
 
 
 def _array(key: str, values: Any) -> list[Primitive]:
     if not _is_list(values):
-        raise TypeError(f"{key} = {values!r} is not a list")
+        raise MetadataError(f"{key} = {values!r} is not a list")
     found = [_primitive(key, value) for value in values]
     kinds = {type(value) for value in found}
     if len(kinds) > 1:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise TypeError(f"{key} = {values!r} mixes {names}: an array holds values of one type")
+        raise MetadataError(f"{key} = {values!r} mixes {names}: an array holds values of one type")
     return found

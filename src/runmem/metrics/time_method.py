@@ -18,11 +18,12 @@ from typing import Any, TypeVar, overload
 
 from runmem.errors import SettingError
 from runmem.memory.peak import PeakReading, Window, process_meter
+from runmem.metrics.metadata import METADATA_VERSION
 
-__all__ = ["METADATA_VERSION", "timeMethod"]
+__all__ = ["CONTAMINATED", "timeMethod"]
 
-METADATA_VERSION = 1
-"""Version of the layout: from 1 on, `MaxResidentSetSize` is in bytes on every platform."""
+CONTAMINATED = "contaminated"
+"""Method of a peak that is the process's highest up to then, whichever call it owes it to."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _Pairs = list[tuple[str, Any]]
@@ -52,9 +53,9 @@ def timeMethod(
     ``SystemTime`` (seconds), ``MaxResidentSetSize`` (bytes), ``MinorPageFaults``, ``MajorPageFaults``, ``BlockInputs``,
     ``BlockOutputs``, ``VoluntaryContextSwitches``, ``InvoluntaryContextSwitches``. Every call appends a value to each,
     also a call that raises. Beside them stand ``__version__`` (1), ``nodeName`` and ``platform`` (`sys.platform` of
-    the writer), and for each call ``<method>EndPeakMethod`` (``hwm``: exact; ``sampled``: a lower bound;
-    ``contaminated``), ``<method>EndPeakShared`` (whether a call in another thread overlapped it: an upper bound then)
-    and, where a peak is only sampled or missing, ``<method>PeakReason``.
+    the writer), and for each call ``<method>PeakMethod``: ``hwm`` (exact), ``sampled`` (a lower bound) or
+    ``contaminated``, and ``, shared`` after it where a call in another thread overlapped (an upper bound); where a peak
+    is only sampled, or missing, ``<method>PeakReason`` says why.
 
     Parameters
     ----------
@@ -182,13 +183,11 @@ class _Timer:
     def _peak_pairs(self, reading: PeakReading | None) -> _Pairs:
         """Return how the peak was had."""
         if reading is None:
-            return [(f"{self._name}EndPeakMethod", "contaminated")]
+            return [(f"{self._name}PeakMethod", CONTAMINATED)]
         reason = [] if reading.reason is None else [(f"{self._name}PeakReason", reading.reason)]
         if reading.peak_bytes is None:
             return reason
-        return [
-            (f"{self._name}EndPeakMethod", reading.method), (f"{self._name}EndPeakShared", reading.shared), *reason
-        ]  # fmt: skip
+        return [(f"{self._name}PeakMethod", f"{reading.method}{', shared' * reading.shared}"), *reason]
 
     def _places(self, args: tuple[Any, ...]) -> tuple[Any, Any]:
         """Return the metadata and the logger of a call."""

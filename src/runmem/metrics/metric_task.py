@@ -1,0 +1,157 @@
+"""What the metrics of a task's metadata have in common: find the values by their keys, and make one measurement."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from runmem.metrics.errors import MetricComputationError, NoWorkFound
+from runmem.metrics.from_records import metadata_from_records
+from runmem.metrics.measurement import Measurement
+from runmem.metrics.metadata import TaskMetadata
+from runmem.metrics.metric_config import TimeMethodMetricConfig
+from runmem.metrics.struct import Struct
+
+__all__ = ["MetadataMetricTask", "metadata_from"]
+
+
+class MetadataMetricTask:
+    """A metric computed from some values of a task's metadata. Subclass it for a metric of your own.
+
+    Override `getInputMetadataKeys`, which names the values by (the end of) their keys, and `makeMeasurement`, which
+    turns them into a `Measurement`.
+
+    Parameters
+    ----------
+    config : TimeMethodMetricConfig, optional
+        Of `ConfigClass`; default one without changes.
+
+    Raises
+    ------
+    SettingError
+        (a `ValueError`) If the configuration is not valid.
+    """
+
+    ConfigClass: ClassVar[type[TimeMethodMetricConfig]] = TimeMethodMetricConfig
+
+    def __init__(self, config: Any = None) -> None:
+        self.config = self.ConfigClass() if config is None else config
+        self.config.validate()
+
+    @classmethod
+    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
+        """Return what `makeMeasurement` needs: a name of its own for each, and the text that the full key contains."""
+        raise TypeError(f"{cls.__name__} does not say which keys it reads: define getInputMetadataKeys(cls, config).")
+
+    def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
+        """Return the measurement.
+
+        Parameters
+        ----------
+        values : mapping
+            For each name of `getInputMetadataKeys` the value, of an array the last; None where there is no such key.
+
+        Raises
+        ------
+        NoWorkFound
+            If there is nothing to measure.
+        MetricComputationError
+            If the values cannot be turned into the metric.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how it measures: define makeMeasurement(self, values).")
+
+    def run(self, metadata: Any) -> Struct:
+        """Return ``Struct(measurement=...)``.
+
+        Parameters
+        ----------
+        metadata : TaskMetadata, mapping, path or None
+            The metadata; a mapping of names to values or in the JSON form; the path of a JSON file or of a run
+            directory; or any object with ``paramNames`` and ``getArray``, such as a real ``lsst.pipe.base`` one.
+
+        Raises
+        ------
+        NoWorkFound
+            If the metadata hold nothing for the target.
+        MetricComputationError
+            If several keys fit, or a value is malformed; the message names the key and the value.
+        """
+        content = metadata_from(metadata)
+        values = {}
+        for name, fragment in self.getInputMetadataKeys(self.config).items():
+            key = self.matching_key(content, fragment)
+            array = [] if key is None else content.getArray(key)
+            if key is not None and not array:
+                raise MetricComputationError(f"invalid metadata: {key} = [] has no value")
+            values[name] = array[-1] if array else None
+        return Struct(measurement=self.makeMeasurement(values))
+
+    def matching_key(self, metadata: TaskMetadata, fragment: str) -> str | None:
+        """Return the one full name that contains `fragment`, None if none does.
+
+        Raises
+        ------
+        MetricComputationError
+            If several do: the target is ambiguous; all are named.
+        """
+        found = [name for name in _full_names(metadata, "") if fragment in name]
+        if len(found) > 1:
+            raise MetricComputationError(
+                f"target {self.config.target!r} is ambiguous: it fits {', '.join(sorted(found))}. "
+                "Give more of the name."
+            )
+        return found[0] if found else None
+
+    def no_work(self, metadata: TaskMetadata, fragment: str) -> NoWorkFound:
+        """Return the error for metadata without `fragment`."""
+        if any(f"{self.config.target}PeaksMissing" in name for name in _full_names(metadata, "")):
+            return NoWorkFound(f"no execution of {self.config.target} has a measured peak; was memory profiling on?")
+        return NoWorkFound(f"the metadata hold no {fragment}")
+
+    @classmethod
+    def areInputDatasetsScalar(cls, config: Any) -> dict[str, bool]:
+        """Tell that one metric is made of one set of metadata."""
+        return {"metadata": True}
+
+    @classmethod
+    def getInputDatasetTypes(cls, config: Any) -> dict[str, str]:
+        """Return the name of the dataset that is read."""
+        return {"metadata": config.connections.inputName}
+
+    @classmethod
+    def getOutputMetricName(cls, config: Any) -> str:
+        """Return ``package.metric``."""
+        return str(config.metricName)
+
+
+def metadata_from(source: Any) -> TaskMetadata:
+    """Return the metadata that `MetadataMetricTask.run` was given; raises `MetricComputationError` if they are none."""
+    if isinstance(source, TaskMetadata):
+        return source
+    if source is None:
+        return TaskMetadata()
+    try:
+        if isinstance(source, (str, Path)):
+            return _of_run(Path(source)) if Path(source).is_dir() else TaskMetadata.read(source)
+        if isinstance(source, Mapping):
+            as_json = TaskMetadata.is_json_form(source)
+            return TaskMetadata.from_json(source) if as_json else TaskMetadata.from_dict(source)
+        return TaskMetadata.from_metadata(source)
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        raise MetricComputationError(f"invalid metadata: {error}") from error
+
+
+def _of_run(path: Path) -> TaskMetadata:
+    from runmem.store.run import read_run
+
+    return metadata_from_records(read_run(path).records)
+
+
+def _full_names(metadata: TaskMetadata, prefix: str) -> Iterator[str]:
+    """Yield the full names of scalars and arrays of all levels."""
+    for part in (metadata.scalars, metadata.arrays):
+        for name in part:
+            yield prefix + name
+    for name, nested in metadata.metadata.items():
+        yield from _full_names(nested, f"{prefix}{name}.")
