@@ -17,7 +17,7 @@ __all__ = ["Tree"]
 
 _TRACE = "tree.dat"
 _READY_S = 5.0
-_SCAN_SHARE = 0.02  # of a core: a trial must find short-lived children sooner than a run that goes on for hours
+_SCAN_SHARE = 1.0  # of a core, so at every sample: a trial must not miss a child, a run goes on for hours
 
 
 class Tree(Method):
