@@ -205,3 +205,21 @@ def test_numpy_uses_one_thread_in_a_target_unless_more_are_allowed(program):
         allowed = {**environment, "LSST_ALLOW_IMPLICIT_THREADS": "1", "OPENBLAS_NUM_THREADS": "2"}
         on = program.run("--id", "n=1", "-j", "2", env=allowed)
         assert on.stdout.strip() == "[[2]]", on.stderr
+
+
+@pytest.mark.slow
+def test_results_that_nobody_asked_for_stay_out_of_the_memory_of_the_program(program):
+    program.write("""
+        from runmem.memory.process import own_process
+        class Large(CmdLineTask):
+            _DefaultName = "large"
+            def runDataRef(self, ref):
+                return b"1" * 2**20
+        Large.parseAndRun(args=["data", "--id", "n=0", "-j", "2"])
+        before = own_process().resident_bytes()
+        assert len(Large.parseAndRun().resultList) == 300
+        print(own_process().resident_bytes() - before)
+    """)
+    done = program.run("--id", "n=1..300", "-j", "2", "--no-isolation")
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) < 300 * MIB / 5
