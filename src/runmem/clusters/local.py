@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from runmem.clusters.contract import Cluster
+from runmem.clusters.security import run_security
 from runmem.errors import ClusterError, SettingError
 from runmem.memory.limits import memory_limit, share
 from runmem.settings import Settings
@@ -89,6 +90,8 @@ class EmbeddedCluster(Cluster):
         import dask
         import distributed
 
+        # Loopback alone keeps nobody out who has an account on this machine: any of them could have tasks run as us.
+        security = run_security(self.settings, "the ports of this run, which every user of this machine reaches")
         try:
             # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
             # A daemonic process may have no children, and a task may want some; workers end with us in any case.
@@ -104,6 +107,8 @@ class EmbeddedCluster(Cluster):
                     threads_per_worker=1,
                     processes=True,
                     host="127.0.0.1",
+                    protocol="tls://" if security is not None else "tcp://",
+                    security=security.dask() if security is not None else None,
                     dashboard_address="127.0.0.1:0",
                     memory_limit=self.worker_memory_bytes,
                     env=self._environment,
