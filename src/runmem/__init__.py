@@ -24,11 +24,12 @@ from runmem.graph.task import task
 if TYPE_CHECKING:
     from runmem.execution.session import session
     from runmem.memory.profile import profile
+    from runmem.metrics.time_method import timeMethod
 
 __all__ = [
     "task", "profile", "wait_on", "barrier", "wait_on_file", "open_file", "delete_object", "session",
     "IN", "OUT", "INOUT", "IN_DELETE", "CONCURRENT", "COMMUTATIVE", "COLLECTION_IN", "FILE_IN", "FILE_OUT",
-    "FILE_INOUT", "RunmemError", "TaskKilledError", "__version__",
+    "FILE_INOUT", "timeMethod", "RunmemError", "TaskKilledError", "__version__",
 ]  # fmt: skip
 
 try:
@@ -47,4 +48,8 @@ def __getattr__(name: str) -> Any:
         from runmem.execution.session import session
 
         return session
+    if name == "timeMethod":
+        from runmem.metrics.time_method import timeMethod
+
+        return timeMethod
     raise AttributeError(f"module 'runmem' has no attribute {name!r}")
