@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -78,19 +79,30 @@ class JobQueueCluster(Cluster):
             self._cluster = self._class(**self._options())
             sys.path[:] = path  # Dask adds the folder, and the program would import from there
             self._client = distributed.Client(self._cluster, set_as_default=False)
-            self._cluster.scale(jobs=self.settings.workers)
-            self._cluster.sync(self._cluster._correct_state)  # raises what the batch system says against a job
+            self._submit(self.settings.workers or 1)
             self._wait_for_a_worker()
             check_versions(self._client.get_versions(packages=["runmem"]))
         except BaseException as error:
             self.close(abandon=True)
             if isinstance(error, Exception) and not isinstance(error, (ClusterError, SettingError)):
                 raise ClusterError(
-                    f"--cluster {self.kind}: the jobs of the workers could not be submitted: {error}. Queue, account "
-                    f"and time limit are set in Dask's configuration, section jobqueue.{self._section()}."
+                    f"--cluster {self.kind}: the cluster did not start: {type(error).__name__}: {error}"
                 ) from error
             raise
         return self._client
+
+    def _submit(self, jobs: int) -> None:
+        """Submit the jobs and raise what the batch system says against them, which `scale` would only log."""
+        while len(self._cluster.worker_spec) < jobs:
+            self._cluster.worker_spec.update(self._cluster.new_worker_spec())
+        try:
+            self._cluster.sync(self._cluster._correct_state)
+        except RuntimeError as error:
+            said = str(error).partition("stderr:")[2].strip() or str(error)
+            raise ClusterError(
+                f"--cluster {self.kind}: the batch system refuses the jobs of the workers: {said}\nQueue, account and "
+                f"time limit are set in Dask's configuration, section jobqueue.{self._section()}."
+            ) from error
 
     def _section(self) -> str:
         return str(self._class.job_cls.default_config_name())
@@ -154,7 +166,8 @@ class JobQueueCluster(Cluster):
         """Cancel the jobs and end the scheduler."""
         for part in (self._client, self._cluster):
             if part is not None:
-                part.close()
+                with suppress(Exception):  # also one that never came to run
+                    part.close()
         self._client = self._cluster = None
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
