@@ -127,7 +127,9 @@ def test_contaminated_is_the_original_value():
     work = Work()
     work.contaminated()
     unit = 1 if sys.platform == "darwin" else 1024
-    assert work.metadata["contaminatedEndMaxResidentSetSize"] == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    assert (
+        work.metadata["contaminatedEndMaxResidentSetSize"] == resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    )
     assert work.metadata["contaminatedPeakMethod"] == "contaminated"
 
 

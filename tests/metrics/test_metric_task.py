@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import pytest
+
+from runmem.errors import SettingError
+from runmem.events import TaskRecord
+from runmem.metrics.errors import MetricComputationError, NoWorkFound
+from runmem.metrics.measurement import Measurement
+from runmem.metrics.memory_metric import MemoryMetricTask
+from runmem.metrics.metric_task import MetadataMetricTask
+from runmem.store.layout import RunDirectory
+from runmem.store.records import record_to_line
+
+
+class CountMetricTask(MetadataMetricTask):
+    """As a user writes one: the values of two keys become one number."""
+
+    @classmethod
+    def getInputMetadataKeys(cls, config):
+        return {"good": f"{config.target}Good", "bad": f"{config.target}Bad"}
+
+    def makeMeasurement(self, values):
+        if values["good"] is None:
+            raise NoWorkFound("nothing was counted")
+        return Measurement(self.config.metricName, values["good"] - (values["bad"] or 0), "")
+
+
+def task(kind: type = CountMetricTask, target: str = "isr"):
+    config = kind.ConfigClass()
+    config.connections.package, config.connections.metric, config.target = "demo", "Count", target
+    return kind(config=config)
+
+
+def test_a_metric_of_ones_own_gets_its_values_by_name():
+    assert task().run({"a.isrGood": 7, "a.isrBad": [1, 2]}).measurement.value == 5
+
+
+def test_a_key_that_is_not_there_is_none():
+    assert task().run({"isrGood": 7}).measurement.value == 7
+    with pytest.raises(NoWorkFound, match="nothing was counted"):
+        task().run({})
+
+
+@pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ({"a.isrGood": 1, "b.isrGood": 2}, r"fits a\.isrGood, b\.isrGood"),
+        ({"isrGood": []}, r"isrGood = \[\] has no value"),
+    ],
+)
+def test_what_cannot_be_told_is_an_error(metadata, message):
+    with pytest.raises(MetricComputationError, match=message):
+        task().run(metadata)
+
+
+def test_a_task_that_does_not_say_what_it_reads_is_told_to():
+    with pytest.raises(TypeError, match="MetadataMetricTask does not say which keys it reads"):
+        task(MetadataMetricTask).run({})
+
+
+def test_a_memory_metric_with_a_measurement_of_ones_own():
+    class Halved(MemoryMetricTask):
+        def makeMeasurement(self, values):
+            return Measurement(self.config.metricName, values["EndMemory"] / 2, "byte")
+
+    values = {"isrEndMaxResidentSetSize": [100, 4096], "__version__": 1}
+    assert task(Halved).run(values).measurement.value == 2048
+
+
+def test_both_forms_of_the_input_are_named():
+    config = MemoryMetricTask.ConfigClass()
+    config.connections.package, config.connections.metric = "demo", "Memory"
+    config.connections.labelName = "isr"
+    assert MemoryMetricTask.getInputDatasetTypes(config) == {"metadata": "isr_metadata"}
+    config.connections.metadata = "processCcd_metadata"
+    assert MemoryMetricTask.getInputDatasetTypes(config) == {"metadata": "processCcd_metadata"}
+    assert MemoryMetricTask.getOutputMetricName(config) == "demo.Memory"
+    assert MemoryMetricTask.areInputDatasetsScalar(config) == {"metadata": True}
+
+
+@pytest.mark.parametrize(("name", "value"), [("package", "a.b"), ("metric", "a.b"), ("package", None), ("metric", "")])
+def test_a_name_that_cannot_be_used_is_refused_before_any_work(name, value):
+    config = MemoryMetricTask.ConfigClass(target="isr")
+    config.connections.package, config.connections.metric = "demo", "Memory"
+    setattr(config.connections, name, value)
+    with pytest.raises(ValueError, match=f"connections.{name} is {value!r}") as caught:
+        MemoryMetricTask(config=config)
+    assert isinstance(caught.value, SettingError)
+
+
+def test_a_misspelled_attribute_of_the_configuration_is_refused():
+    config = MemoryMetricTask.ConfigClass()
+    with pytest.raises(AttributeError):
+        config.traget = "isr"
+    with pytest.raises(AttributeError):
+        config.connections.labelname = "isr"
+
+
+def test_the_path_of_a_run_directory_is_metadata(tmp_path):
+    directory = RunDirectory.create("demo", tmp_path)
+    record = TaskRecord(
+        task_id=1, attempt=1, module="demo", name="isr", file="demo.py", node="n1", pid=7, thread=7, status="finished",
+        start_s=1.0, end_s=2.0, cpu_s=0.5, base_bytes=1000, peak_bytes=5000, end_bytes=1000, method="hwm",
+    )  # fmt: skip
+    directory.tasks_jsonl.write_bytes(record_to_line(record))
+    assert task(MemoryMetricTask, "demo.isr").run(directory.root).measurement.value == 5000
