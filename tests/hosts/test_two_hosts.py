@@ -194,6 +194,8 @@ def test_a_worker_started_by_hand_that_joins_late_and_leaves_early_is_measured_f
             until(lambda: run._remote.workers() == 2)
             until(lambda: len(readings(run, "host1")) > 10 and {host for host, _ in wait_on([where(1), where(2)])})
             assert {host for host, _ in wait_on([where(i) for i in range(40)])} == {"host1", "host2"}
+            until(lambda: b'"node": "host1"' in run.directory.tasks_jsonl.read_bytes())
+            run.collector.collect()  # what is written in the last half second before a node leaves may be missing
             left_s = time.time()
             late.terminate()
         until(lambda: run._remote.workers() == 1)
