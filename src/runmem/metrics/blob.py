@@ -26,9 +26,20 @@ class Blob(MutableMapping[str, Datum]):
         if not isinstance(name, str):
             raise SettingError(f"the name of a blob is a text, not {name!r}")
         self.name = name
-        self.identifier = uuid.uuid4().hex
+        self._identifier: str | None = None
         self._datums: dict[str, Datum] = {}
-        self.update(datums)
+        if datums:
+            self.update(datums)
+
+    @property
+    def identifier(self) -> str:
+        """What tells the blob from others: 32 hexadecimal digits."""
+        if self._identifier is None:  # made when it is asked for: making it costs as much as all the rest
+            self._identifier = uuid.uuid4().hex
+        return self._identifier
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_identifier": self.identifier}  # a copy is the same blob
 
     def __getitem__(self, key: str) -> Datum:
         return self._datums[key]
@@ -68,5 +79,5 @@ class Blob(MutableMapping[str, Datum]):
         """Return the blob of what `json` gave."""
         found = cls(name)
         found.update({key: Datum.from_json(document) for key, document in (data or {}).items()})
-        found.identifier = identifier or found.identifier
+        found._identifier = identifier
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from runmem.events import TaskRecord
 from runmem.metrics.metadata import METADATA_VERSION, Primitive, TaskMetadata
@@ -74,7 +75,14 @@ def _arrays(group: list[TaskRecord]) -> dict[str, list[Primitive]]:
 
 
 def _utc(time_s: float) -> str:
-    return datetime.fromtimestamp(time_s, UTC).isoformat(timespec="microseconds")
+    seconds, microseconds = divmod(round(time_s * 1e6), 1_000_000)
+    return f"{_to_the_second(seconds)}.{microseconds:06d}+00:00"
+
+
+@lru_cache(maxsize=4096)
+def _to_the_second(seconds: int) -> str:
+    """Return a time without its fraction and zone. (Many tasks start in one second, and formatting it is slow.)"""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _scalars(group: list[TaskRecord]) -> dict[str, Primitive]:

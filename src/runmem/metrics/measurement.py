@@ -64,11 +64,12 @@ class Measurement:
     ) -> None:
         self.metric = metric if isinstance(metric, Metric) else None
         self.metric_name = metric.name if isinstance(metric, Metric) else Name(metric=metric)
-        self.identifier = identifier or uuid.uuid4().hex
+        self._identifier = identifier
         self.notes = dict(notes or {})
         self.blobs = {blob.name: blob for blob in blobs or ()}
         self.extras = self.blobs.setdefault(str(self.metric_name), Blob(str(self.metric_name)))
-        self.extras.update(extras or {})
+        if extras:
+            self.extras.update(extras)
         self.unknown_blob_refs: list[str] = []  # of a Job that was read and does not hold them
         self._value: float | None = None
         self._unit = "byte"
@@ -77,6 +78,16 @@ class Measurement:
         else:
             default = self.metric.unit if self.metric else "byte"
             self._set(quantity, quantities.check_unit(default if unit is None else unit))
+
+    @property
+    def identifier(self) -> str:
+        """What tells the measurement from others: 32 hexadecimal digits."""
+        if self._identifier is None:  # made when it is asked for: making it costs as much as all the rest
+            self._identifier = uuid.uuid4().hex
+        return self._identifier
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_identifier": self.identifier}  # a copy is the same measurement
 
     @property
     def value(self) -> float | None:

@@ -145,6 +145,9 @@ def _inherited(content: TaskMetadata, level: str, item: str) -> object:
 def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict[str, Any]:
     """Return what is known of how the value came about, the largest of `value_count` values, at index `at`."""
     of_run, methods = f"{prefix}Executions" in beside, _array(beside, f"{prefix}PeakMethod")
+    counts = (
+        {note: beside[prefix + item] for item, note in _COUNTS.items() if prefix + item in beside} if of_run else {}
+    )
     estimator = "runmem task records" if of_run else "runmem timeMethod" if methods else "utils.timer.timeMethod"
     notes: dict[str, Any] = {"estimator": estimator}
     if value_count > 1:
@@ -155,7 +158,7 @@ def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict
         for note, word in (("peaks_sampled", "sampled"), ("peaks_shared", "shared"), ("contaminated",) * 2):
             if count := sum(word in str(method) for method in methods):
                 notes[note] = count
-    return notes | {note: beside[prefix + item] for item, note in _COUNTS.items() if prefix + item in beside}
+    return notes | counts
 
 
 def _array(metadata: TaskMetadata, key: str) -> list[Any]:

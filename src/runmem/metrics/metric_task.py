@@ -95,7 +95,7 @@ class MetadataMetricTask:
         MetricComputationError
             If several do: the target is ambiguous; all are named.
         """
-        found = [name for name in _full_names(metadata, "") if fragment in name]
+        found = list(_names_with(fragment, metadata))
         if len(found) > 1:
             raise MetricComputationError(
                 f"target {self.config.target!r} is ambiguous: it fits {', '.join(sorted(found))}. "
@@ -105,7 +105,7 @@ class MetadataMetricTask:
 
     def no_work(self, metadata: TaskMetadata, fragment: str) -> NoWorkFound:
         """Return the error for metadata without `fragment`."""
-        if any(f"{self.config.target}PeaksMissing" in name for name in _full_names(metadata, "")):
+        if any(_names_with(f"{self.config.target}PeaksMissing", metadata)):
             return NoWorkFound(f"no execution of {self.config.target} has a measured peak; was memory profiling on?")
         return NoWorkFound(f"the metadata hold no {fragment}")
 
@@ -148,10 +148,12 @@ def _of_run(path: Path) -> TaskMetadata:
     return metadata_from_records(read_run(path).records)
 
 
-def _full_names(metadata: TaskMetadata, prefix: str) -> Iterator[str]:
-    """Yield the full names of scalars and arrays of all levels."""
+def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> Iterator[str]:
+    """Yield the full names of scalars and arrays, of all levels, that contain `fragment`."""
+    last = fragment.rpartition(".")[2]  # it lies within one level's name: most full names need not be made
     for part in (metadata.scalars, metadata.arrays):
         for name in part:
-            yield prefix + name
+            if (last in name or last in prefix) and fragment in prefix + name:
+                yield prefix + name
     for name, nested in metadata.metadata.items():
-        yield from _full_names(nested, f"{prefix}{name}.")
+        yield from _names_with(fragment, nested, f"{prefix}{name}.")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, fields, replace
+from sys import intern
 from typing import Any
 
 from runmem.events import TaskRecord
@@ -19,6 +21,8 @@ _TYPES = {
     }[str(field.type)]
     for field in fields(TaskRecord)
 }  # fmt: skip
+
+_REQUIRED = {field.name for field in fields(TaskRecord) if field.default is MISSING}
 
 
 def record_to_line(record: TaskRecord) -> bytes:
@@ -37,19 +41,41 @@ def record_from_line(line: bytes) -> TaskRecord | None:
 
 def _record(values: dict[str, Any]) -> TaskRecord | None:
     """Return a record, or None if a value has not the type or the range of its field: the line is not ours."""
-    known: dict[str, Any] = {"attempt": 1}
-    for name, value in values.items():
-        types = _TYPES.get(name)
-        if types is None:
-            continue  # of a later version, or derived
-        kind = type(value)
-        if kind not in types or (kind is int or kind is float) and not 0 <= value < _INFINITY:
-            return None
-        known[name] = value
-    try:
+    shape = tuple(values), tuple(map(type, values.values()))
+    take = _TAKERS.get(shape)
+    if take is None:
+        if len(_TAKERS) >= _MOST_SHAPES:  # foreign lines may be of any shape
+            _TAKERS.clear()
+        take = _TAKERS[shape] = _taker(values)
+    return take(values)
+
+
+_MOST_SHAPES = 256
+_TAKERS: dict[Any, Callable[[dict[str, Any]], TaskRecord | None]] = {}
+"""Names and types of a line's values to what makes a record of it: lines by the million have few shapes."""
+
+
+def _taker(values: dict[str, Any]) -> Callable[[dict[str, Any]], TaskRecord | None]:
+    """Return what makes records of lines with the names and types of `values`."""
+    names = [name for name in values if name in _TYPES]  # others are derived, or of a later version
+    is_ours = all(type(values[name]) in _TYPES[name] for name in names) and {*names, "attempt"} >= _REQUIRED
+    if not is_ours:
+        return lambda values: None
+    numbers = [name for name in names if type(values[name]) in (int, float)]
+    texts = [name for name in names if type(values[name]) is str]
+
+    def take(values: dict[str, Any]) -> TaskRecord | None:
+        for name in numbers:
+            if not 0 <= values[name] < _INFINITY:
+                return None
+        known: dict[str, Any] = {"attempt": 1}
+        for name in names:
+            known[name] = values[name]
+        for name in texts:  # the same few names of tasks, files and nodes: one of each is kept
+            known[name] = intern(values[name])
         return TaskRecord(**known)
-    except TypeError:  # a field is missing
-        return None
+
+    return take
 
 
 def killed(
