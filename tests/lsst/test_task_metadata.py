@@ -92,7 +92,7 @@ def test_the_timer_writes_into_a_real_object_and_the_metric_reads_it():
 
         @timeMethod
         def run(self) -> None:
-            bytearray(b"x") * (30 * 2**20)
+            bytearray(b"x") * (50 * 2**20)
 
     Work().run()
     config = MemoryMetricTask.ConfigClass(target="run")
