@@ -119,9 +119,18 @@ def test_the_output_file_can_be_named(run, tmp_path):
     assert Job.read(tmp_path / "x" / "job.json")["demo.Memory"].value == 70 * MIB
 
 
-@pytest.mark.parametrize(("package", "name"), [("a.b", "Memory"), ("demo", "a.b"), ("", "Memory")])
-def test_a_name_with_a_dot_or_none_is_refused(run, package, name):
-    assert "connections." in str(error_of(metric(run, "merge", package=package, name=name)))
+@pytest.mark.parametrize(
+    ("package", "name", "message"),
+    [
+        ("a.b", "Memory", "package 'a.b': a package name may not contain a dot"),
+        ("demo", "a.b", "metric 'a.b': a metric name may not contain a dot"),
+        ("", "Memory", "package '': the metric needs a package name"),
+        ("de mo", "Memory", "package 'de mo': a package name may not contain white space"),
+    ],
+)
+def test_a_name_that_cannot_be_one_is_refused(run, package, name, message):
+    assert message in str(error_of(metric(run, "merge", package=package, name=name)))
+    assert "a package name may not" in str(error_of(invoke(run.root, "--package", "a.b")))
 
 
 def test_a_path_that_is_no_run_is_refused(tmp_path):

@@ -88,6 +88,29 @@ def test_a_name_that_cannot_be_used_is_refused_before_any_work(name, value):
     assert isinstance(caught.value, SettingError)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("connections.package", "de mo", "package name may not contain white space"),
+        ("connections.labelName", None, "labelName is None: expected the label"),
+        ("connections.metadata", "", "metadata is '': expected the name of a dataset type"),
+        ("metadataDimensions", "detector", "metadataDimensions is 'detector': expected a list of names"),
+        ("metadataDimensions", [1], r"metadataDimensions is \[1\]"),
+        ("saveLogOutput", "no", "saveLogOutput is 'no': expected true or false"),
+        ("saveMetadata", None, "saveMetadata is None"),
+        ("target", None, "target is None: name the task"),
+        ("target", ["run"], r"target is \['run'\]: name the task"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_with_its_name(name, value, message):
+    config = MemoryMetricTask.ConfigClass(target="isr")
+    config.connections.package, config.connections.metric = "demo", "Memory"
+    owner, _, last = name.rpartition(".")
+    setattr(config.connections if owner else config, last, value)
+    with pytest.raises(SettingError, match=message):
+        MemoryMetricTask(config=config)
+
+
 def test_a_misspelled_attribute_of_the_configuration_is_refused():
     config = MemoryMetricTask.ConfigClass()
     with pytest.raises(AttributeError):

@@ -17,7 +17,7 @@ from runmem.metrics.measured_run import MeasuredRun
 from runmem.metrics.measurement import Measurement
 from runmem.metrics.memory_metric import MemoryMetricTask
 from runmem.metrics.metric import Metric
-from runmem.metrics.name import Name
+from runmem.metrics.name import Name, checked_part
 
 __all__ = [
     "NODE",
@@ -102,7 +102,7 @@ def chosen(
     if metric is not None:
         if len(found) != 1:
             raise SettingError(f"--metric {metric} names one metric, and there are {len(found)} targets: give one")
-        return [MetricChoice(_name(_package(run, package), metric), found[0])]
+        return [MetricChoice(Name(_package(run, package), checked_part("metric", metric, "metric ")), found[0])]
     by_target = {choice.target: choice for choice in all_choices(run, package)}
     return [by_target[target] for target in found]
 
@@ -112,7 +112,7 @@ def configured(run: MeasuredRun, tasks: Iterable[Any]) -> list[MetricChoice]:
     choices = []
     for task in tasks:
         connections = task.config.connections
-        name, target = _name(connections.package, connections.metric), str(task.config.target)
+        name, target = Name(connections.package, connections.metric), str(task.config.target)
         try:
             choices.append(MetricChoice(name, full_target(run, target), task))
         except SettingError as error:
@@ -130,6 +130,8 @@ def full_target(run: MeasuredRun, target: str) -> str:
     """
     if target == WHOLE_RUN:
         return target
+    if not target:
+        raise SettingError("the target is empty: name a task, node:NAME or whole-run")
     nodes = [NODE + node for node in (*run.masters, *run.nodes)]
     known = nodes if target.startswith(NODE) else run.targets
     if not known and run.has_records and not target.startswith(NODE):
@@ -161,10 +163,11 @@ def job_of_run(run: MeasuredRun, choices: Iterable[MetricChoice]) -> Job:
         try:
             measurement = measure(run, choice)
         except (NoWorkFound, MetricComputationError) as error:
-            job.metrics.insert(Metric(choice.name, _description(choice), "byte", ("memory",)))
+            unit = "byte" if _is_of_memory(choice) else "s"
+            job.metrics.insert(Metric(choice.name, _description(choice), unit, _tags(unit)))
             job.not_measured(choice.name, str(error))
             continue
-        job.metrics.insert(Metric(choice.name, _description(choice), measurement.unit, _tags(measurement)))
+        job.metrics.insert(Metric(choice.name, _description(choice), measurement.unit, _tags(measurement.unit)))
         job.insert(measurement)
     return job
 
@@ -181,6 +184,11 @@ def measure(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     """
     if choice.problem is not None:
         raise NoWorkFound(choice.problem)
+    if not _is_of_memory(choice) and (choice.target == WHOLE_RUN or choice.target.startswith(NODE)):
+        raise NoWorkFound(
+            f"{type(choice.task).__name__} measures tasks; of {choice.target} there is memory alone: configure a "
+            f"{MemoryMetricTask.__name__} for it"
+        )
     if choice.target == WHOLE_RUN:
         measurement = _of_whole_run(run, choice)
     elif choice.target.startswith(NODE):
@@ -188,7 +196,7 @@ def measure(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     elif run.has_records:
         records = [record for record in run.records if record.target == choice.target]
         measurement = (choice.task or _memory_task(choice)).run(metadata_from_records(records)).measurement
-    elif choice.task is not None and not isinstance(choice.task, MemoryMetricTask):
+    elif not _is_of_memory(choice):
         raise NoWorkFound(
             f"{type(choice.task).__name__} needs the records of a run: traces alone hold no times of calls"
         )
@@ -270,25 +278,21 @@ def _description(choice: MetricChoice) -> str:
         return "Highest sum of the memory of all nodes at one moment"
     if choice.target.startswith(NODE):
         return f"Highest memory of {choice.target.removeprefix(NODE)}, all processes of the run there together"
-    if choice.task is not None and not isinstance(choice.task, MemoryMetricTask):
+    if not _is_of_memory(choice):
         return f"{type(choice.task).__name__} of {choice.target}"
     return f"Highest peak resident set size of {choice.target}"
 
 
-def _tags(measurement: Measurement) -> tuple[str, ...]:
-    return ("memory",) if measurement.unit == "byte" else ("time",)
+def _is_of_memory(choice: MetricChoice) -> bool:
+    return choice.task is None or isinstance(choice.task, MemoryMetricTask)
+
+
+def _tags(unit: str) -> tuple[str, ...]:
+    return ("memory",) if unit == "byte" else ("time",)
 
 
 def _package(run: MeasuredRun, package: str | None) -> str:
-    return _word(run.name) if package is None else package
-
-
-def _name(package: str, metric: str) -> Name:
-    for part, value in (("package", package), ("metric", metric)):
-        if not value or "." in value:
-            problem = "may not contain a dot" if value else "may not be empty"
-            raise SettingError(f"connections.{part} is {value!r}: a {part} name {problem}")
-    return Name(package, metric)
+    return _word(run.name) if package is None else checked_part("package", package, "package ")
 
 
 def _word(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from runmem.errors import SettingError
+from runmem.metrics.name import checked_part
 
 __all__ = ["MetricConnections", "TimeMethodMetricConfig"]
 
@@ -72,15 +73,27 @@ class TimeMethodMetricConfig:
         Raises
         ------
         SettingError
-            (a `ValueError`) If a required value is missing, or the package or the metric has a dot.
+            (a `ValueError`) If a required value is missing, one is of another type, or the package or the metric has a
+            dot.
         """
         for name in ("package", "metric"):
-            value = getattr(self.connections, name)
-            if not isinstance(value, str) or not value:
-                raise SettingError(f"connections.{name} is {value!r}: the metric needs a {name} name")
-            if "." in value:
-                raise SettingError(f"connections.{name} is {value!r}: a {name} name may not contain a dot")
+            checked_part(name, getattr(self.connections, name), f"connections.{name} is ")
         if not isinstance(self.target, str) or not self.target:
             raise SettingError(
                 f"target is {self.target!r}: name the task to measure, for example wordcount.count_words"
             )
+        self._check_types()
+
+    def _check_types(self) -> None:
+        label, metadata, dimensions = self.connections.labelName, self.connections.metadata, self.metadataDimensions
+        if not isinstance(label, str):
+            raise SettingError(f"connections.labelName is {label!r}: expected the label of a task, such as isr")
+        if metadata is not None and (not isinstance(metadata, str) or not metadata):
+            raise SettingError(f"connections.metadata is {metadata!r}: expected the name of a dataset type")
+        if not isinstance(dimensions, (list, tuple, set, frozenset)) or not all(isinstance(d, str) for d in dimensions):
+            raise SettingError(
+                f"metadataDimensions is {dimensions!r}: expected a list of names, such as [instrument, visit, detector]"
+            )
+        for name in ("saveLogOutput", "saveMetadata"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise SettingError(f"{name} is {value!r}: expected true or false")

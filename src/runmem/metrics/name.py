@@ -6,7 +6,7 @@ import re
 
 from runmem.errors import SettingError
 
-__all__ = ["Name"]
+__all__ = ["Name", "checked_part"]
 
 _PART = re.compile(r"[^\s.]+")
 
@@ -83,6 +83,29 @@ class Name(str):
     def belongs_to(self, other: str) -> bool:
         """Tell whether this is a metric of package `other`, or a specification of that package or metric."""
         return self.startswith(f"{other}.")
+
+
+def checked_part(part: str, value: object, place: str = "") -> str:
+    """Return `value` if it can be the name of a package or of a metric.
+
+    Parameters
+    ----------
+    part : str
+        ``package`` or ``metric``.
+    place : str
+        What begins the message, such as ``connections.package is ``.
+
+    Raises
+    ------
+    SettingError
+        (a `ValueError`) If it is no text, is empty, or has a dot or white space in it.
+    """
+    if not isinstance(value, str) or not value:
+        raise SettingError(f"{place}{value!r}: the metric needs a {part} name")
+    if not _PART.fullmatch(value):
+        what = "a dot" if "." in value else "white space"
+        raise SettingError(f"{place}{value!r}: a {part} name may not contain {what}")
+    return value
 
 
 def _joined(known: list[str], given: list[str], level: int) -> list[str]:

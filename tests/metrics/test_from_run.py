@@ -1,0 +1,62 @@
+"""The metrics of a run: what is chosen and what is measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runmem.errors import SettingError
+from runmem.events import TaskRecord
+from runmem.formats.mprof import mem_line
+from runmem.metrics.from_run import NODE, WHOLE_RUN, all_choices, chosen, configured, job_of_run
+from runmem.metrics.measured_run import MeasuredRun
+from runmem.metrics.memory_metric import MemoryMetricTask
+from runmem.metrics.timing_metric import CpuTimingMetricTask, TimingMetricTask
+from runmem.store.layout import RunDirectory
+from runmem.store.records import record_to_line
+from runmem.units import MIB
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> MeasuredRun:
+    directory = RunDirectory.create("demo", tmp_path)
+    record = TaskRecord(
+        task_id=1, attempt=1, module="demo", name="isr", file="demo.py", node="n1", pid=7, thread=7, status="finished",
+        start_s=1.0, end_s=3.5, cpu_s=0.5, base_bytes=MIB, peak_bytes=5 * MIB, end_bytes=MIB, method="hwm",
+    )  # fmt: skip
+    directory.tasks_jsonl.write_bytes(record_to_line(record))
+    (directory.traces / "n1.dat").write_bytes(mem_line(6 * MIB, 2.0))
+    return MeasuredRun.from_directory(directory.root)
+
+
+def task(kind: type, target: str) -> object:
+    config = kind.ConfigClass(target=target)
+    config.connections.package, config.connections.metric = "demo", "M"
+    return kind(config=config)
+
+
+@pytest.mark.parametrize("kind", [TimingMetricTask, CpuTimingMetricTask])
+@pytest.mark.parametrize("target", [WHOLE_RUN, f"{NODE}n1"])
+def test_memory_never_stands_for_a_time(run, kind, target):
+    job = job_of_run(run, configured(run, [task(kind, target)]))
+    assert job.measurements == []
+    assert f"{kind.__name__} measures tasks; of {target} there is memory alone" in job.meta["demo.M.not_measured"]
+    assert (job.metrics["demo.M"].unit, job.metrics["demo.M"].tags) == ("s", {"time"})
+
+
+def test_a_memory_metric_may_be_of_a_node_a_task_or_the_run(run):
+    for target, size in ((WHOLE_RUN, 6), (f"{NODE}n1", 6), ("demo.isr", 5)):
+        (measurement,) = job_of_run(run, configured(run, [task(MemoryMetricTask, target)])).measurements
+        assert (measurement.value, measurement.unit) == (size * MIB, "byte")
+
+
+def test_a_time_of_a_task_is_in_seconds(run):
+    (measurement,) = job_of_run(run, configured(run, [task(TimingMetricTask, "isr")])).measurements
+    assert (measurement.value, measurement.unit) == (2.5, "s")
+
+
+def test_a_target_that_is_empty_is_not_every_task(run):
+    assert [choice.target for choice in all_choices(run)] == ["demo.isr", "node:n1", WHOLE_RUN]
+    with pytest.raises(SettingError, match="the target is empty"):
+        chosen(run, [""])
