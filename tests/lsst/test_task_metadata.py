@@ -32,9 +32,9 @@ def filled(kind: type) -> object:
 def described(metadata: object) -> list[object]:
     return [
         metadata.names(), metadata.paramNames(topLevelOnly=True), metadata.paramNames(topLevelOnly=False),
-        metadata.keys(), repr(metadata.to_dict()), metadata.get_dict("nested"), metadata.get_dict("none"), len(metadata),
-        repr(metadata.getArray("list")), metadata.getArray("number"), metadata.getScalar("calls"), metadata["calls"],
-        metadata.get("nothing", 7), "nested.deep.y" in metadata, "nested.deep.z" in metadata,
+        metadata.keys(), repr(metadata.to_dict()), metadata.get_dict("nested"), metadata.get_dict("none"),
+        len(metadata), repr(metadata.getArray("list")), metadata.getArray("number"), metadata.getScalar("calls"),
+        metadata["calls"], metadata.get("nothing", 7), "nested.deep.y" in metadata, "nested.deep.z" in metadata,
         [key for key, _ in metadata.items()],
     ]  # fmt: skip
 
