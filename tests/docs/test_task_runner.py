@@ -39,7 +39,7 @@ def test_the_first_example_stores_and_records_what_the_page_says(folder):
     assert "config.factor=3.0" in (folder / "data" / "count_config.txt").read_text()
     assert len(list((folder / "data" / "count_metadata").iterdir())) == 4
     lines = (folder / "runmem_runs" / "count_01" / "tasks.jsonl").read_text().splitlines()
-    assert sorted(json.loads(line)["dataId"]["visit"] for line in lines) == [1, 2, 3, 4]
+    assert sorted(json.loads(line)["data_id"] for line in lines) == [f"{{visit: {n}}}" for n in (1, 2, 3, 4)]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("extra.py", "[11, 14, 19]"), ("pairs.py", "[3, 5]")])

@@ -9,8 +9,13 @@ import time
 
 import psutil
 import pytest
+import yaml
 
 MIB = 1024**2
+
+
+def data_id(record: dict) -> dict:
+    return yaml.safe_load(record["data_id"])
 
 
 def test_each_target_has_a_process_of_its_own_and_a_data_id_given_twice_is_one_target(program):
@@ -24,7 +29,7 @@ def test_each_target_has_a_process_of_its_own_and_a_data_id_given_twice_is_one_t
     done = program.run("--id", "n=1^2^3^1", "-j", "2")
     assert done.returncode == 0, done.stderr
     assert len(set(done.stdout.split())) == 3
-    assert sorted(record["dataId"]["n"] for record in program.records()) == [1, 2, 3]
+    assert sorted(data_id(record)["n"] for record in program.records()) == [1, 2, 3]
     assert {str(record["target_pid"]) for record in program.records()} == set(done.stdout.split())
 
 
@@ -39,7 +44,7 @@ def test_the_peak_is_what_the_target_touched_whatever_ran_before(program):
     done = program.run("--id", "mib=200^20^60^10", "-j", "2")
     assert done.returncode == 0, done.stderr
     for record in program.records():
-        touched = record["dataId"]["mib"] * MIB
+        touched = data_id(record)["mib"] * MIB
         assert record["method"] == "hwm"
         assert touched - MIB // 2 < record["increment_bytes"] < touched + 3 * MIB
         assert record["base_bytes"] < 80 * MIB
@@ -59,7 +64,7 @@ def test_without_isolation_targets_run_in_the_workers(program):
     done = program.run("--id", "n=1..20", "-j", "2", "--no-isolation")
     assert done.returncode == 0, done.stderr
     assert 1 <= len(done.stdout.split()) <= 2
-    assert {record["dataId"]["n"] for record in program.records()} == set(range(1, 21))
+    assert {data_id(record)["n"] for record in program.records()} == set(range(1, 21))
 
 
 FAILING = """
@@ -86,7 +91,7 @@ def test_what_ends_one_target_fails_that_one_only_and_is_told(program):
     kinds = ["good", "raises", "exits", "killed", "quits", "hangs", "fine"]
     done = program.run("--id", "kind=" + "^".join(kinds), "-j", "2", "--timeout-per-target", "3")
     assert done.returncode == 5
-    status = {record["dataId"]["kind"]: record["status"] for record in program.records()}
+    status = {data_id(record)["kind"]: record["status"] for record in program.records()}
     assert status == {
         "good": "finished", "fine": "finished", "raises": "failed", "exits": "failed", "killed": "killed",
         "quits": "killed", "hangs": "killed",

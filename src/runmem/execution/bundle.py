@@ -32,6 +32,7 @@ def set_bundle_length(name: str, length_s: float) -> None:
     """Let calls of `name` that are known to be shorter than half of `length_s` share Dask tasks of that length.
 
     For many calls of one function that nothing else waits for: their number is what counts, not how soon one ends.
+    Until one has ended, only as many are sent as occupy the workers, however long that takes.
     """
     _lengths[name] = length_s
 
@@ -226,7 +227,8 @@ def plan(
         pending: Pending = execution.state
         name = execution.name
         if pending.literal is None:
-            if durations.mean_s(name) is None and in_flight[name] >= 2 * workers and hold(name):
+            known = durations.mean_s(name) is not None
+            if not known and in_flight[name] >= 2 * workers and (name in _lengths or hold(name)):
                 break
             in_flight[name] += 1
         queue.popleft()

@@ -122,6 +122,7 @@ def _run_call(
     earlier: Sequence[tuple[bool, Any]],
 ) -> Any:
     task, function = load_function(functions[call.function])
+    task = task.made_for(call.data)
     inputs = [_input(source, dependencies, earlier) for source in call.sources]  # raises what an earlier call raised
     if run is not None:
         run.began(call.task_id)

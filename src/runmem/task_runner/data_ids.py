@@ -10,10 +10,11 @@ from typing import Any
 
 from runmem.errors import SettingError
 
-__all__ = ["DataIdContainer", "DataRef", "described", "parse_data_ids"]
+__all__ = ["DataIdContainer", "DataRef", "data_id_of", "described", "parse_data_ids", "recorded"]
 
 _RANGE = re.compile(r"^(\d+)\.\.(\d+)(?::(\d+))?$")
 _MOST_IDS = 10_000_000
+_MOST_TEXT = 200
 
 
 @dataclass(frozen=True)
@@ -146,8 +147,21 @@ def described(target: Any) -> str:
         return f"dataId={data_id}"
     if isinstance(ref, (list, tuple)) and any(hasattr(r, "dataId") for r in ref):
         return f"dataIds=[{', '.join(str(data_id_of(r)) for r in ref)}]"
-    text = repr(ref)
-    return f"dataRef={text if len(text) <= 200 else text[:200] + '...'}"
+    return f"dataRef={_shortened(repr(ref))}"
+
+
+def recorded(ref: Any) -> str:
+    """Return how a reference stands in the record of its target: its data id, those of a list, or its text."""
+    data_id = data_id_of(ref)
+    if isinstance(data_id, dict):
+        return "{" + ", ".join(f"{key}: {value!r}" for key, value in data_id.items()) + "}"
+    if isinstance(ref, (list, tuple)) and any(hasattr(r, "dataId") for r in ref):
+        return f"[{', '.join(recorded(r) for r in ref)}]"
+    return _shortened(repr(ref) if data_id is None else str(data_id))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_TEXT else text[:_MOST_TEXT] + "..."
 
 
 def data_id_of(ref: Any) -> Any:

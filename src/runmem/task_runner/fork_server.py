@@ -21,15 +21,17 @@ import struct
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
 from runmem.execution.task_error import PackedError
-from runmem.memory.peak import process_meter
+from runmem.memory.peak import PeakReading, process_meter
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
 __all__ = ["Outcome", "ServerSetup", "main", "call_runner"]
@@ -37,6 +39,7 @@ __all__ = ["Outcome", "ServerSetup", "main", "call_runner"]
 _LENGTH = struct.Struct("<Q")
 _CHUNK_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1
+_SHORT_S = 0.1
 _IDLE_S = 60.0  # then a server ends: a cluster may outlive the run by days
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -84,7 +87,7 @@ def call_runner(runner: Any, target: Any) -> Outcome:
     try:
         value = runner(target)
         try:
-            outcome.value = cloudpickle.dumps(value)
+            outcome.value = _pickled(value)
         except Exception as error:
             raise TypeError(
                 f"what the target returned cannot be pickled ({type(error).__name__}: {error}): return the data that "
@@ -98,6 +101,15 @@ def call_runner(runner: Any, target: Any) -> Outcome:
         outcome.raised = PackedError.of(error)
     outcome.failures = [(failure.target, failure.error) for failure in runner.failures]
     return outcome
+
+
+def _pickled(value: Any) -> bytes:
+    """Return the pickle of a result; by value what the program itself defines."""
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except Exception:
+        data: bytes = cloudpickle.dumps(value)
+        return data
 
 
 def main(descriptor: int) -> None:
@@ -121,12 +133,23 @@ def main(descriptor: int) -> None:
         _set_logging(setup.log_levels)
         gc.collect()
         gc.freeze()  # so that a collection in a child does not copy the pages of what is shared
-        children = _Children(connection)
-        while connection.poll(_IDLE_S):
-            target, timeout_s = pickle.loads(connection.recv_bytes())
-            connection.send_bytes(pickle.dumps(children.run(runner, target, timeout_s)))
+        _serve(connection, _Children(connection, runner))
     except (EOFError, ConnectionError):
         return
+
+
+def _serve(connection: Connection, children: _Children) -> None:
+    """Run targets until none has come for a while, or (EOFError) the worker is gone."""
+    is_short = False
+    try:
+        while connection.poll(_IDLE_S):
+            target, timeout_s = pickle.loads(connection.recv_bytes())
+            began = time.monotonic()
+            outcome = children.run(target, timeout_s, is_short)
+            is_short = time.monotonic() - began < _SHORT_S
+            connection.send_bytes(pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
+    finally:
+        children.end()
 
 
 def _set_logging(levels: dict[str, int]) -> None:
@@ -135,103 +158,172 @@ def _set_logging(levels: dict[str, int]) -> None:
         logging.getLogger(name or None).setLevel(level)
 
 
-class _Children:
-    """Runs one child at a time."""
+class _Child(NamedTuple):
+    """A forked process that waits for its target, or runs it: its number, and our ends of the pipes to and from it."""
 
-    def __init__(self, connection: Connection) -> None:
+    pid: int
+    give: int
+    take: int
+
+
+class _Children:
+    """Runs one target at a time, each in a child of its own."""
+
+    def __init__(self, connection: Connection, runner: Any) -> None:
         self._connection = connection
+        self._runner = runner
+        self._ahead: _Child | None = None
+        self._ended: int | None = None  # a child that told its outcome and is not reaped yet
+        self._die_with_parent = _parent_death_signal()
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # `select` is then woken through the pipe
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
-    def run(self, runner: Any, target: bytes, timeout_s: float | None) -> Outcome:
-        """Run one target in a child and return how it ended. Raises EOFError if the worker is gone."""
-        reader, writer = os.pipe()
+    def run(self, target: bytes, timeout_s: float | None, is_short: bool) -> Outcome:
+        """Run one target in a child and return how it ended. Raises EOFError if the worker is gone.
+
+        Parameters
+        ----------
+        is_short : bool
+            Whether the last ones were over so soon that the fork for the next one is better made while this one runs.
+        """
+        child, self._ahead = self._ahead or self._fork(), None
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        told = False
+        try:
+            with suppress(BrokenPipeError):  # it was killed meanwhile: seen by what follows
+                _write_all(child.give, _LENGTH.pack(len(target)) + target)
+            os.close(child.give)
+            if is_short:
+                self._reap_ended()
+                self._ahead = self._fork(child.take)
+            data, timed_out = self._follow(child, deadline)
+            told = not timed_out and _is_whole(data)
+        finally:
+            os.close(child.take)
+            self._reap_ended()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)  # until it is reaped its number cannot be another's
+            if told:
+                self._ended = child.pid
+            else:
+                _, status, usage = os.wait4(child.pid, 0)
+        if told:
+            outcome: Outcome = pickle.loads(data[_LENGTH.size :])
+            return outcome
+        return _killed(child.pid, status, usage, timeout_s if timed_out else None)
+
+    def end(self) -> None:
+        """Leave no child behind."""
+        self._reap_ended()
+        if self._ahead is not None:
+            os.kill(self._ahead.pid, signal.SIGKILL)
+            os.waitpid(self._ahead.pid, 0)
+
+    def _reap_ended(self) -> None:
+        pid, self._ended = self._ended, None
+        if pid is not None:
+            os.waitpid(pid, 0)
+
+    def _fork(self, *foreign: int) -> _Child:
+        """Fork a child that waits for its target; `foreign` are descriptors that are not its own."""
+        its_target, give = os.pipe()
+        take, its_outcome = os.pipe()
         server = os.getpid()
         pid = os.fork()
         if pid == 0:
-            os.close(reader)
-            self._be_child(server, writer, runner, target)
+            for descriptor in (give, take, self._wake, self._waker, self._connection.fileno(), *foreign):
+                os.close(descriptor)
+            self._be_child(server, its_target, its_outcome)
         with suppress(OSError):  # done by both: whoever is first
             os.setpgid(pid, pid)
-        os.close(writer)
-        os.set_blocking(reader, False)
-        try:
-            data, timed_out = self._follow(pid, reader, timeout_s)
-        finally:
-            os.close(reader)
-            status, usage = _end(pid)
-        return _outcome(pid, data, status, usage, timeout_s if timed_out else None)
+        os.close(its_target)
+        os.close(its_outcome)
+        os.set_blocking(take, False)
+        return _Child(pid, give, take)
 
-    def _be_child(self, server: int, writer: int, runner: Any, target: bytes) -> None:
+    def _be_child(self, server: int, its_target: int, its_outcome: int) -> None:
         code = 1
         try:
             os.setpgid(0, 0)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            _die_with_parent()
+            self._die_with_parent()
             if os.getppid() != server:
                 os._exit(1)
-            for descriptor in (self._wake, self._waker, self._connection.fileno()):
-                os.close(descriptor)
-            window = process_meter().start()
-            outcome = call_runner(runner, pickle.loads(target))
+            target = _read_whole(its_target)
+            if target is None:
+                os._exit(1)
+            os.close(its_target)
+            meter = process_meter()
+            window = meter.start()
+            outcome = call_runner(self._runner, pickle.loads(target))
             for thread in threading.enumerate():
                 if thread is not threading.current_thread() and not thread.daemon:
                     thread.join()
-            reading = process_meter().stop(window)
-            outcome.fields = {
-                "base_bytes": reading.base_bytes,
-                "peak_bytes": reading.peak_bytes,
-                "end_bytes": reading.end_bytes,
-                "method": reading.method,
-                "shared": reading.shared,
-                "lifetime_peak_bytes": reading.lifetime_peak_bytes,
-                "reason": reading.reason,
-            }
-            if children := resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss:
-                outcome.fields["children_peak_bytes"] = children * _MAXRSS_UNIT
-            data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
-            _write_all(writer, _LENGTH.pack(len(data)) + data)
+            outcome.fields = _measured(meter.stop(window))
             for stream in (sys.stdout, sys.stderr):
                 with suppress(OSError, ValueError):
                     stream.flush()
+            data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
+            _write_all(its_outcome, _LENGTH.pack(len(data)) + data)
             code = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(code)
 
-    def _follow(self, pid: int, reader: int, timeout_s: float | None) -> tuple[bytes, bool]:
-        """Read what the child sends until it has ended; return it, and whether its time was up."""
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s
-        parts: list[bytes] = []
-        sources = [reader, self._wake, self._connection.fileno()]
+    def _follow(self, child: _Child, deadline: float | None) -> tuple[bytes, bool]:
+        """Read what the child sends until that is whole or the child has ended; return it, and whether time was up."""
+        data = bytearray()
+        sources = [child.take, self._wake, self._connection.fileno()]
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
-                return b"".join(parts), True
+                return bytes(data), True
             ready, _, _ = select.select(sources, [], [], left)
             if self._connection.fileno() in ready:
                 raise EOFError  # the worker sends nothing while a target runs: it is gone
-            if reader in ready and not _drain(reader, parts):
-                sources.remove(reader)
+            if child.take in ready:
+                if not _drain(child.take, data):
+                    sources.remove(child.take)
+                if _is_whole(data):
+                    return bytes(data), False
             if self._wake in ready:
-                _drain(self._wake, [])
-            if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                _drain(reader, parts)
-                return b"".join(parts), False
+                _drain(self._wake, bytearray())
+            if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+                _drain(child.take, data)
+                return bytes(data), False
 
 
-def _die_with_parent() -> None:
-    """Let the kernel (Linux) kill this process when its parent dies, which has one thread only."""
-    if sys.platform.startswith("linux"):
-        import ctypes
+def _parent_death_signal() -> Callable[[], object]:
+    """Return what lets the kernel (Linux) kill the calling process when its parent dies, which has one thread only."""
+    if not sys.platform.startswith("linux"):
+        return lambda: None
+    import ctypes
 
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    return partial(ctypes.CDLL(None).prctl, _PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def _measured(reading: PeakReading) -> dict[str, Any]:
+    """Return the fields of the record; processor time with that of the processes that it has waited for."""
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    fields: dict[str, Any] = {
+        "base_bytes": reading.base_bytes,
+        "peak_bytes": reading.peak_bytes,
+        "end_bytes": reading.end_bytes,
+        "method": reading.method,
+        "shared": reading.shared,
+        "lifetime_peak_bytes": reading.lifetime_peak_bytes,
+        "reason": reading.reason,
+        "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+    }
+    if children.ru_maxrss:
+        fields["children_peak_bytes"] = children.ru_maxrss * _MAXRSS_UNIT
+    return fields
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
@@ -240,45 +332,46 @@ def _write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def _drain(descriptor: int, parts: list[bytes]) -> bool:
+def _read_whole(descriptor: int) -> bytes | None:
+    """Return what `_write_all` sent with its length before it; None if the sender is gone."""
+    data = bytearray()
+    while not _is_whole(data):
+        part = os.read(descriptor, _CHUNK_BYTES)
+        if not part:
+            return None
+        data += part
+    return bytes(data[_LENGTH.size :])
+
+
+def _is_whole(data: bytes | bytearray) -> bool:
+    return len(data) >= _LENGTH.size and len(data) == _LENGTH.size + int(_LENGTH.unpack_from(data)[0])
+
+
+def _drain(descriptor: int, data: bytearray) -> bool:
     """Take all that can be read now; return whether more may come."""
     while True:
         try:
-            data = os.read(descriptor, _CHUNK_BYTES)
+            part = os.read(descriptor, _CHUNK_BYTES)
         except BlockingIOError:
             return True
-        if not data:
+        if not part:
             return False
-        parts.append(data)
+        data += part
 
 
-def _end(pid: int) -> tuple[int, Any]:
-    """Kill what is left of the child's process group, and reap the child."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)  # while the child is not reaped its number cannot be another's
-    _, status, usage = os.wait4(pid, 0)
-    return status, usage
-
-
-def _outcome(pid: int, data: bytes, status: int, usage: Any, timeout_s: float | None) -> Outcome:
-    outcome: Outcome | None = None
-    if timeout_s is None and len(data) >= _LENGTH.size and len(data) == _LENGTH.size + _LENGTH.unpack_from(data)[0]:
-        outcome = pickle.loads(data[_LENGTH.size :])
-        assert outcome is not None
+def _killed(pid: int, status: int, usage: Any, timeout_s: float | None) -> Outcome:
+    """Return the outcome of a target whose process told none."""
+    if timeout_s is None:
+        reason = _how_it_died(os.waitstatus_to_exitcode(status))
     else:
-        code = os.waitstatus_to_exitcode(status)
-        outcome = Outcome(pid)
-        outcome.timed_out = timeout_s is not None
-        outcome.killed = f"its time of {timeout_s:g} s was up" if timeout_s is not None else _how_it_died(code)
-        # The kernel's mark at the death: complete unless something in the target had reset it meanwhile.
-        peak = usage.ru_maxrss * _MAXRSS_UNIT
-        outcome.fields = {
-            "base_bytes": None, "peak_bytes": peak, "end_bytes": None, "method": "sampled", "shared": False,
-            "lifetime_peak_bytes": peak, "last_bytes": None, "reason": outcome.killed,
-        }  # fmt: skip
-    # Of the child and of all processes that it has waited for.
-    outcome.fields["cpu_s"] = usage.ru_utime + usage.ru_stime
-    return outcome
+        reason = f"its time of {timeout_s:g} s was up"
+    # The kernel's mark at the death: complete unless something in the target had reset it meanwhile.
+    peak = usage.ru_maxrss * _MAXRSS_UNIT
+    fields = {
+        "base_bytes": None, "peak_bytes": peak, "end_bytes": None, "method": "sampled", "shared": False,
+        "lifetime_peak_bytes": peak, "last_bytes": None, "reason": reason, "cpu_s": usage.ru_utime + usage.ru_stime,
+    }  # fmt: skip
+    return Outcome(pid, killed=reason, timed_out=timeout_s is not None, fields=fields)
 
 
 def _how_it_died(code: int) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import atexit
-import json
+import copy
+import functools
 import pickle
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import Outcome, ServerSetup, call_runner
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
-__all__ = ["Ended", "run_target"]
+__all__ = ["Ended", "prepare", "run_target"]
 
 _START_SERVER = "import sys; from runmem.task_runner.fork_server import main; main(int(sys.argv[1]))"
 
@@ -38,9 +39,27 @@ class Ended(NamedTuple):
     timed_out: bool
 
 
-def run_target(
-    setup: bytes, isolate: bool, limit_s: float | None, deadline_s: float | None, data_id: str, target: bytes
-) -> Ended:
+def prepare(setup: bytes, isolate: bool) -> None:
+    """Do what is done once in a worker, before its first target; what fails here fails again, and is told, there."""
+    with suppress(Exception):
+        if isolate:
+            server = _take(setup)
+            with _lock:
+                _idle.append(server)
+        else:
+            _runner(setup)
+
+
+@functools.lru_cache(maxsize=1)
+def _runner(setup: bytes) -> Any:
+    """Return the runner, to be copied for each target."""
+    disableImplicitThreading()
+    runner = pickle.loads(pickle.loads(setup).runner)
+    disableImplicitThreading()  # also of what was loaded meanwhile
+    return runner
+
+
+def run_target(setup: bytes, isolate: bool, limit_s: float | None, deadline_s: float | None, target: bytes) -> Ended:
     """Run one target and set the fields of its record.
 
     Parameters
@@ -50,8 +69,6 @@ def run_target(
     limit_s, deadline_s : float or None
         Seconds that it may take, and the end of the whole run (seconds since the epoch). Without isolation a target
         that has begun is not ended.
-    data_id : str
-        For the record, as JSON.
     """
     left_s = None if deadline_s is None else deadline_s - time.time()
     if left_s is not None and left_s <= 0:
@@ -60,19 +77,18 @@ def run_target(
         limits = [limit for limit in (limit_s, left_s) if limit is not None]
         outcome = _run_isolated(setup, target, min(limits, default=None))
     else:
-        disableImplicitThreading()
-        outcome = call_runner(pickle.loads(pickle.loads(setup).runner), pickle.loads(target))
-    _describe(outcome, data_id)
+        outcome = call_runner(copy.deepcopy(_runner(setup)), pickle.loads(target))
+    _describe(outcome)
     return Ended(
         node_name(), outcome.pid, outcome.value, outcome.raised, outcome.failures, outcome.killed, outcome.timed_out
     )
 
 
-def _describe(outcome: Outcome, data_id: str) -> None:
+def _describe(outcome: Outcome) -> None:
     """Set the fields of the record."""
     if not any(run.measures for run in worker_runs.values()):
         return
-    fields: dict[str, Any] = {"dataId": json.loads(data_id), **outcome.fields}
+    fields: dict[str, Any] = dict(outcome.fields)
     if outcome.pid:
         fields["target_pid"] = outcome.pid
     if outcome.killed:
@@ -102,7 +118,7 @@ class _Server:
             )
         self._connection = Connection(ours.detach())
         try:
-            self._connection.send_bytes(setup)
+            self._connection.send_bytes(_with_own_paths(setup))
             problem = self._connection.recv_bytes()
         except (EOFError, OSError):
             self.close()
@@ -153,10 +169,15 @@ def _take(setup: bytes) -> _Server:
     return _Server(setup)
 
 
-def _run_isolated(setup: bytes, target: bytes, timeout_s: float | None) -> Outcome:
+def _with_own_paths(setup: bytes) -> bytes:
+    """Return the setup with the folders that this worker imports from besides."""
     given: ServerSetup = pickle.loads(setup)
-    own = pickle.dumps(ServerSetup(given.runner, [*given.import_paths, *_more_paths(given)], given.log_levels))
-    server = _take(own)
+    more = [path for path in sys.path if path not in given.import_paths]
+    return pickle.dumps(ServerSetup(given.runner, [*given.import_paths, *more], given.log_levels))
+
+
+def _run_isolated(setup: bytes, target: bytes, timeout_s: float | None) -> Outcome:
+    server = _take(setup)
     try:
         outcome = server.run(target, timeout_s)
     except (EOFError, OSError):
@@ -168,10 +189,6 @@ def _run_isolated(setup: bytes, target: bytes, timeout_s: float | None) -> Outco
     with _lock:
         _idle.append(server)
     return outcome
-
-
-def _more_paths(given: ServerSetup) -> list[str]:
-    return [path for path in sys.path if path not in given.import_paths]
 
 
 def _close_all() -> None:

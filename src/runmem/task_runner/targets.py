@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-import json
 import logging
 import os
 import pickle
@@ -25,11 +25,11 @@ from runmem.graph.future import Future
 from runmem.graph.synchronise import wait_on
 from runmem.graph.task import TaskFunction
 from runmem.metrics.struct import Struct
-from runmem.task_runner.data_ids import data_id_of, described
+from runmem.task_runner.data_ids import described, recorded
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
 from runmem.task_runner.failures import TargetFailure
 from runmem.task_runner.fork_server import ServerSetup
-from runmem.task_runner.isolation import Ended, run_target
+from runmem.task_runner.isolation import Ended, prepare, run_target
 
 if TYPE_CHECKING:
     from runmem.task_runner.runner import TaskRunner
@@ -86,8 +86,8 @@ def _task_of(runner: TaskRunner, deadline_s: float | None) -> TaskFunction:
     setup = pickle.dumps(ServerSetup(packed, list(sys.path), runner.logLevels))
     isolate, limit_s = runner.isolate, runner.timeoutPerTarget
 
-    def call(data_id: str, target: bytes) -> Ended:
-        return run_target(setup, isolate, limit_s, deadline_s, data_id, target)
+    def call(data_id: str | None, target: bytes) -> Ended:
+        return run_target(setup, isolate, limit_s, deadline_s, target)
 
     call.__qualname__ = f"{runner.TaskClass.__qualname__}.runDataRef"
     call.__module__ = runner.TaskClass.__module__
@@ -95,32 +95,50 @@ def _task_of(runner: TaskRunner, deadline_s: float | None) -> TaskFunction:
         file = inspect.getsourcefile(runner.TaskClass) or ""
     except (TypeError, OSError):  # a class that was typed in
         file = ""
-    return _TargetTask(call, file)
+    return _TargetTask(call, file, setup, isolate)
 
 
 class _TargetTask(TaskFunction):
-    """The task of a runner: its records name the file of the runner's task, not this one."""
+    """The task of a runner: its records name the file of the runner's task, not this one, and the data id."""
 
-    def __init__(self, function: Callable[..., Ended], file: str) -> None:
+    def __init__(self, function: Callable[..., Ended], file: str, setup: bytes, isolate: bool) -> None:
         super().__init__(function, {"returns": 1})
+        self._setup, self._isolate = setup, isolate
         if file:
             self.file = file
             self.module = Path(file).stem if self.__module__ == "__main__" else self.__module__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _TargetTask, (self.function, self.file)
+        return _on_worker, (self.function, self.file, self._setup, self._isolate)
+
+    def made_for(self, data: bytes) -> TaskFunction:
+        """Return the task of one call, with its data id."""
+        (data_id, _), _ = pickle.loads(data)
+        made = copy.copy(self)
+        made.data_id = data_id
+        return made
+
+    def __copy__(self) -> _TargetTask:
+        made = _TargetTask.__new__(_TargetTask)
+        made.__dict__.update(self.__dict__)
+        return made
+
+
+def _on_worker(function: Callable[..., Ended], file: str, setup: bytes, isolate: bool) -> _TargetTask:
+    """Return the task in a worker, which gets ready for the first target: that is not in the time of any."""
+    prepare(setup, isolate)
+    return _TargetTask(function, file, setup, isolate)
 
 
 def _arguments(target: Any) -> tuple[str, bytes]:
     ref = target[0] if isinstance(target, tuple) and target else target
-    ids = [data_id_of(r) for r in ref] if isinstance(ref, (list, tuple)) else data_id_of(ref)
     try:
         data = cloudpickle.dumps(target)
     except Exception as error:
         raise ArgumentError(
             f"the target {described(target)} cannot be sent to another process ({type(error).__name__}: {error})."
         ) from error
-    return json.dumps(ids, default=str), data
+    return recorded(ref), data
 
 
 # --- where they run ---------------------------------------------------------------------------------------------------
