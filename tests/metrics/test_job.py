@@ -147,8 +147,30 @@ def test_a_specification_for_other_jobs_is_not_in_the_report():
 
 
 def test_a_missing_value_stays_missing(tmp_path):
-    job = Job([Measurement("p.A", None)])
-    assert Job.read(job.write(tmp_path / "j.json"))["p.A"].value is None
+    job = Job([Measurement("p.A", None, notes={"reason": "no peak"}), Measurement("p.B", None), Measurement("p.C", 1)])
+    document = job.json
+    assert [entry["metric"] for entry in document["measurements"]] == ["p.C"]  # lsst.verify cannot read a null
+    assert (document["meta"]["p.A.not_measured"], document["meta"]["p.B.not_measured"]) == (
+        "no peak",
+        "no reason is recorded",
+    )
+    read = Job.read(job.write(tmp_path / "j.json"))
+    read.specs.insert(ThresholdSpecification.parse("p.A<1 byte"))
+    assert [(row.status, row.reason) for row in read.report().rows] == [("not measured", "no peak")]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Job([5]), "5 cannot be put into a Job: give a Measurement"),
+        (lambda: Job(specs=["p.A<5 MiB"]), "give a specification, such as ThresholdSpecification.parse makes"),
+        (lambda: Job(metrics=["p.A"]), "for 'p.A': give a Metric"),
+        (lambda: Job.deserialize([{"metric": "p.A", "value": 1.0}]), "has no identifier, no unit"),
+    ],
+)
+def test_what_does_not_belong_into_a_job_is_named(make, message):
+    with pytest.raises(SettingError, match=message):
+        make()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

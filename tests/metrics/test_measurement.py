@@ -92,3 +92,14 @@ def test_extras_have_a_blob_of_the_metrics_name():
 def test_a_name_that_is_not_package_and_metric_is_refused(name):
     with pytest.raises(ValueError, match="name"):
         Measurement(name, 1)
+
+
+@pytest.mark.parametrize("value", ["5", "much", [1, 2], True, object()])
+def test_a_value_that_is_not_one_number_is_refused_with_the_metric(value):
+    with pytest.raises(ValueError, match="demo.Peak = .* is not a number"):
+        Measurement("demo.Peak", value)
+
+
+def test_a_measurement_is_not_of_a_specification():
+    with pytest.raises(ValueError, match=r"a metric is called package\.metric"):
+        Measurement("demo.Peak.design", 1)

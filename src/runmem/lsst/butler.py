@@ -8,7 +8,8 @@ from typing import Any
 import lsst.pipe.base
 from lsst.daf.butler import Butler, DatasetType, MissingDatasetTypeError
 
-from runmem.metrics.butler import ButlerError
+from runmem.errors import SettingError
+from runmem.metrics.butler import ButlerError, job_of_one
 from runmem.metrics.job import Job
 from runmem.metrics.measurement import Measurement
 from runmem.metrics.metadata import TaskMetadata
@@ -54,11 +55,17 @@ class LsstButler:
         Raises
         ------
         ButlerError
-            For a measurement or a Job whose dataset type is registered with another storage class.
+            For a measurement or a Job whose dataset type is registered with another storage class, or that has no value
+            or one that JSON cannot hold.
         """
         if isinstance(obj, (Measurement, Job)):
+            job = job_of_one(obj) if isinstance(obj, Measurement) else obj
+            try:
+                job.to_json()  # what could not be written is told before the dataset type is registered
+            except SettingError as error:
+                raise ButlerError(f"{datasetType} cannot be stored: {error}") from error
             self._register(datasetType, dataId, kwargs)
-            obj = (Job([obj]) if isinstance(obj, Measurement) else obj).json
+            obj = job.json
         elif isinstance(obj, TaskMetadata):
             obj = lsst.pipe.base.TaskMetadata.model_validate_json(obj.to_json())
         return self.butler.put(obj, datasetType, dataId, **kwargs)

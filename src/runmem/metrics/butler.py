@@ -18,7 +18,7 @@ from runmem.metrics.job import Job
 from runmem.metrics.measurement import Measurement
 from runmem.metrics.metadata import TaskMetadata
 
-__all__ = ["Butler", "ButlerError", "DatasetNotFoundError", "FolderButler"]
+__all__ = ["Butler", "ButlerError", "DatasetNotFoundError", "FolderButler", "job_of_one"]
 
 _LONGEST_NAME_BYTES = 200  # most file systems take 255; a suffix, a backup's number and a partial's name come on top
 
@@ -246,9 +246,9 @@ def _serialized(obj: Any, dataset_type: str) -> tuple[str, bytes]:
 
 def _text(obj: Any) -> tuple[str, str]:
     if isinstance(obj, Job):
-        return ".job.json", _json(obj.json)
+        return ".job.json", obj.to_json()
     if isinstance(obj, Measurement):
-        return ".measurement.json", _json(Job([obj]).json)
+        return ".measurement.json", job_of_one(obj).to_json()
     if isinstance(obj, str):
         return ".txt", obj
     if not isinstance(obj, TaskMetadata) and hasattr(obj, "paramNames") and hasattr(obj, "getArray"):
@@ -278,6 +278,14 @@ def _check_json(obj: Any) -> None:
             f"{obj!r} is a {type(obj).__name__}; what can be stored is TaskMetadata, Measurement, Job, str, and what "
             "JSON can hold"
         )
+
+
+def job_of_one(measurement: Measurement) -> Job:
+    """Return the Job that a measurement is stored as; raises `ButlerError` if it has no value."""
+    if measurement.value is None:
+        reason = measurement.notes.get("reason") or "no reason is recorded"
+        raise ButlerError(f"{measurement.metric_name} has no value ({reason}): there is nothing to store")
+    return Job([measurement])
 
 
 def _one_measurement(text: str) -> Measurement:

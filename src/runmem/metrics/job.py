@@ -104,6 +104,8 @@ class Job:
         DuplicateMeasurementError
             If the Job has another measurement of the metric and it is not to be replaced.
         """
+        if not isinstance(measurement, Measurement):
+            raise SettingError(f"{measurement!r} cannot be put into a Job: give a Measurement")
         name = str(measurement.metric_name)
         before = self._measurements.get(name)
         if before is not None and not replace and before.identifier != measurement.identifier:
@@ -211,10 +213,16 @@ class Job:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The Job as ``lsst.verify.Job.deserialize`` takes it."""
+        """The Job as ``lsst.verify.Job.deserialize`` takes it.
+
+        A measurement without a value would stop that: it is left out, and ``meta`` has its reason (`not_measured`).
+        """
         notes = {f"{m.metric_name}.{note}": value for m in self.measurements for note, value in m.notes.items()}
+        for unmeasured in (m for m in self.measurements if m.value is None):
+            key = f"{unmeasured.metric_name}.{NOT_MEASURED_KEY}"
+            notes[key] = self.meta.get(key) or unmeasured.notes.get("reason") or "no reason is recorded"
         return {
-            "measurements": [measurement.json for measurement in self.measurements],
+            "measurements": [measurement.json for measurement in self.measurements if measurement.value is not None],
             "blobs": [blob.json for blob in self.blobs],
             "metrics": self.metrics.json,
             "specs": self.specs.json,
@@ -235,6 +243,8 @@ class Job:
         definitions = MetricSet.deserialize(metrics)
         found = []
         for entry in measurements or ():
+            if missing := [key for key in ("metric", "identifier", "value", "unit") if key not in entry]:
+                raise SettingError(f"the measurement {entry!r} has no {', no '.join(missing)}")
             prefix = f"{entry['metric']}."
             notes = {key.removeprefix(prefix): rest.pop(key) for key in list(rest) if key.startswith(prefix)}
             fields = {key: entry[key] for key in ("metric", "identifier", "value", "unit")}
@@ -260,26 +270,38 @@ class Job:
 
     load = read
 
+    def to_json(self) -> str:
+        """Return the JSON text.
+
+        Raises
+        ------
+        SettingError
+            If a value is NaN or infinite, which JSON readers other than Python's refuse, or a note is of a type that
+            JSON does not have.
+        """
+        for measurement in self.measurements:
+            if measurement.value is not None and not math.isfinite(measurement.value):
+                raise SettingError(f"{measurement.metric_name} is {measurement.value}: that cannot be written to a Job")
+        try:
+            return json.dumps(self.json, indent=1, allow_nan=False) + "\n"
+        except (ValueError, TypeError) as error:
+            raise SettingError(f"the Job cannot be written: a note or a datum in it: {error}") from error
+
     def write(self, path: Path | str) -> Path:
         """Write the JSON to `path`, whole or not at all, make its folder if need be, and return it.
 
         Raises
         ------
         SettingError
-            If the file cannot be written, or a value is NaN or infinite, which JSON readers other than Python's refuse.
+            If the file cannot be written, or what it is to hold (`to_json`).
         """
         target = Path(path)
-        for measurement in self.measurements:
-            if measurement.value is not None and not math.isfinite(measurement.value):
-                raise SettingError(f"{measurement.metric_name} is {measurement.value}: that cannot be written to a Job")
         partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
         try:
-            text = json.dumps(self.json, indent=1, allow_nan=False) + "\n"
+            text = self.to_json()
             target.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(text, encoding="utf-8")
             partial.replace(target)
-        except (ValueError, TypeError) as error:
-            raise SettingError(f"the Job cannot be written to {target}: a note or a datum in it: {error}") from error
         except OSError as error:
             raise SettingError(
                 f"the Job cannot be written to {target}: {error.strerror or error}. Name another file with --output."

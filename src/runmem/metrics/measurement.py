@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from runmem.errors import SettingError
 from runmem.metrics import quantity as quantities
 from runmem.metrics.blob import Blob
 from runmem.metrics.datum import Datum
@@ -37,6 +38,8 @@ class Measurement:
 
     Raises
     ------
+    SettingError
+        (a `ValueError`) For a name that is not ``package.metric``, or a value that is not one number.
     UnitError
         (a `ValueError` and a `TypeError`) For a unit that astropy does not have, such as ``bytes``, or that does not
         convert into the metric's.
@@ -64,6 +67,8 @@ class Measurement:
     ) -> None:
         self.metric = metric if isinstance(metric, Metric) else None
         self.metric_name = metric.name if isinstance(metric, Metric) else Name(metric=metric)
+        if not self.metric_name.is_metric:
+            raise SettingError(f"{metric!r} is the name of a specification: a metric is called package.metric")
         self._identifier = identifier
         self.notes = dict(notes or {})
         self.blobs = {blob.name: blob for blob in blobs or ()}
@@ -110,8 +115,10 @@ class Measurement:
         self._set(value, self._unit if value is None else unit)
 
     def _set(self, value: Any, unit: str) -> None:
-        if value is not None and not isinstance(value, (int, float)):
-            value = float(value)  # of numpy; a list raises
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            if isinstance(value, bool) or not hasattr(value, "__float__"):  # a number of numpy has it
+                raise SettingError(f"{self.metric_name} = {value!r} is not a number: a measurement has one, or None")
+            value = float(value)
         if self.metric is not None and not quantities.same_kind(unit, self.metric.unit):
             raise quantities.UnitError(
                 f"{self.metric_name} is defined in {self.metric.unit or 'no unit'}: {value} {unit} does not convert"

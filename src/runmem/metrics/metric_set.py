@@ -139,7 +139,7 @@ class MetricSet(MutableMapping[str, Metric]):
 
     def insert(self, metric: Metric) -> None:
         """Add a metric, in place of one of the same name."""
-        self[metric.name] = metric
+        self[getattr(metric, "name", "?")] = metric
 
     def subset(self, package: str | None = None, tags: Iterable[str] | None = None) -> MetricSet:
         """Return the metrics of a package that have all the tags; without an argument all of them."""
@@ -155,7 +155,7 @@ class MetricSet(MutableMapping[str, Metric]):
 
     def __setitem__(self, key: str, metric: Metric) -> None:
         if not isinstance(metric, Metric) or metric.name != key:
-            raise SettingError(f"{key!r} cannot stand for {metric!r}: the key is the name of the metric")
+            raise SettingError(f"{key!r} cannot stand for {metric!r}: give a Metric; the key is its name")
         self._metrics[str(key)] = metric
 
     def __delitem__(self, key: str) -> None:

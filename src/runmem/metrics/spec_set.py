@@ -105,7 +105,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
 
     def insert(self, spec: ThresholdSpecification) -> None:
         """Add a specification, in place of one of the same name."""
-        self[spec.name] = spec
+        self[getattr(spec, "name", "?")] = spec
 
     def subset(
         self, name: str | None = None, meta: Mapping[str, Any] | None = None, spec_tags: Iterable[str] | None = None
@@ -125,7 +125,10 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
 
     def __setitem__(self, key: str, spec: ThresholdSpecification) -> None:
         if not isinstance(spec, ThresholdSpecification) or spec.name != key:
-            raise SettingError(f"{key!r} cannot stand for {spec!r}: the key is the name of the specification")
+            raise SettingError(
+                f"{key!r} cannot stand for {spec!r}: give a specification, such as ThresholdSpecification.parse makes "
+                "of a text; the key is its name"
+            )
         self._specs[str(key)] = spec
 
     def __delitem__(self, key: str) -> None:
