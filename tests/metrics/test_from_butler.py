@@ -6,10 +6,12 @@ import logging
 
 import pytest
 
+from runmem.errors import SettingError
 from runmem.metrics.butler import ButlerError, DatasetNotFoundError, FolderButler
 from runmem.metrics.errors import MetricComputationError, NoWorkFound
 from runmem.metrics.from_butler import runFromButler
 from runmem.metrics.job import Job
+from runmem.metrics.measurement import Measurement
 from runmem.metrics.memory_metric import MemoryMetricConfig, MemoryMetricTask
 from runmem.metrics.metadata import TaskMetadata
 
@@ -56,6 +58,41 @@ def test_one_data_id_does_not_keep_another_from_being_measured(tmp_path, task, c
         ("ERROR", {"visit": 4}), ("INFO", {"visit": 3}), ("ERROR", {"visit": 2}),
     ]  # fmt: skip
     assert butler.dataIds("metricvalue_demo_Peak") == [{"visit": 1}]
+
+
+def test_the_task_itself_can_be_run_on_a_butler(tmp_path, task):
+    butler = FolderButler(tmp_path)
+    butler.put(metadata(1000), "isr_metadata", visit=1)
+    butler.put(metadata(2000), "isr_metadata", visit=2)
+    assert [value(result.measurement) for result in task.runFromButler(butler)] == [1000, 2000]
+    assert [result.dataId for result in task.runFromButler(butler, [{"visit": 2}])] == [{"visit": 2}]
+
+
+def test_a_task_that_makes_no_measurement_stores_none(tmp_path, task):
+    class Nothing(MemoryMetricTask):
+        def makeMeasurement(self, values):
+            return None
+
+    butler = FolderButler(tmp_path)
+    butler.put(metadata(1000), "isr_metadata", visit=1)
+    (result,) = runFromButler(Nothing(task.config), butler)
+    assert isinstance(result.error, NoWorkFound)
+    assert butler.dataIds("metricvalue_demo_Peak") == []
+
+
+def test_metadata_that_are_not_named_or_not_there_are_told(tmp_path, task, caplog):
+    assert runFromButler(task, FolderButler(tmp_path)) == []
+    assert "there is no isr_metadata in FolderButler" in caplog.text
+    task.config.connections.labelName = ""
+    with pytest.raises(SettingError, match="connections.labelName is empty"):
+        runFromButler(task, FolderButler(tmp_path))
+
+
+@pytest.mark.parametrize(("number", "message"), [(None, "has no value"), (float("nan"), "is nan")])
+def test_a_measurement_without_a_number_is_not_stored(tmp_path, number, message):
+    with pytest.raises(ButlerError, match=message):
+        FolderButler(tmp_path).put(Measurement("demo.Peak", number), "metricvalue_demo_Peak", visit=1)
+    assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_butler_that_cannot_list_data_ids_needs_them(task):

@@ -161,3 +161,22 @@ def test_the_names_of_input_and_output_follow_the_connections():
 def test_both_errors_are_runmems_and_keep_the_kinds_that_callers_catch():
     assert {RunmemError, RuntimeError} <= set(MetricComputationError.__mro__)
     assert {RunmemError, LookupError} <= set(NoWorkFound.__mro__)
+
+
+@pytest.mark.parametrize(("platform", "factor"), [("darwin", 1), ("Darwin", 1), ("Linux", 1024), ("SunOS", 8192)])
+def test_the_platform_may_be_spelled_as_either_module_does(platform, factor):
+    content = {KEY: [100], "demo:sub.platform": platform, "demo:sub.pageSize": 8192.0}
+    assert task().run(content).measurement.value == 100 * factor
+
+
+@pytest.mark.parametrize("value", ["4096", True, 0, -4096, 0.5])
+def test_a_page_size_that_is_none_is_told_instead_of_guessed(value):
+    content = {KEY: [100], "demo:sub.platform": "sunos5", "demo:sub.pageSize": value}
+    with pytest.raises(MetricComputationError, match=f"pageSize = {value!r} is not a number of bytes"):
+        task().run(content)
+
+
+@pytest.mark.parametrize("value", ["", 5])
+def test_a_platform_that_is_none_is_told_instead_of_guessed(value):
+    with pytest.raises(MetricComputationError, match=f"platform = {value!r} is not the name"):
+        task().run({KEY: [100], "demo:sub.platform": value})

@@ -126,4 +126,31 @@ def test_the_path_of_a_run_directory_is_metadata(tmp_path):
         start_s=1.0, end_s=2.0, cpu_s=0.5, base_bytes=1000, peak_bytes=5000, end_bytes=1000, method="hwm",
     )  # fmt: skip
     directory.tasks_jsonl.write_bytes(record_to_line(record))
-    assert task(MemoryMetricTask, "demo.isr").run(directory.root).measurement.value == 5000
+    (directory.root / "run.json").write_text("{}")
+    for path in (directory.root, directory.root / "run.json"):
+        assert task(MemoryMetricTask, "demo.isr").run(path).measurement.value == 5000
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (b"x", "b'x' is a bytes: give task metadata, a mapping, or the path"),
+        (5, "5 is a int: give"),
+        ("", "the path is empty"),
+        ("gone.json", "gone.json cannot be read: No such file"),
+        ("trace.dat", "trace.dat is no JSON file of task metadata"),
+        ("list.json", "list.json is no JSON file of task metadata: not task metadata"),
+    ],
+)
+def test_a_source_that_holds_no_metadata_is_named(tmp_path, monkeypatch, source, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trace.dat").write_text("MEM 5.0 1.0\n")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(MetricComputationError, match=message):
+        task(MemoryMetricTask).run(source)
+
+
+@pytest.mark.parametrize("config", [MemoryMetricTask.ConfigClass, {"target": "isr"}, "isr"])
+def test_a_configuration_that_is_none_is_told_how_to_make_one(config):
+    with pytest.raises(SettingError, match=r"give an object, config = MemoryMetricTask\.ConfigClass\(\)"):
+        MemoryMetricTask(config)

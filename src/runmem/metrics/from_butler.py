@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
+from runmem.errors import SettingError
 from runmem.metrics.butler import Butler, ButlerError
 from runmem.metrics.errors import MetricComputationError, NoWorkFound
 from runmem.metrics.struct import Struct
@@ -38,14 +39,18 @@ def runFromButler(task: Any, butler: Butler, dataIds: Iterable[Any] | None = Non
 
     Raises
     ------
+    SettingError
+        If the configuration names no metadata, neither by ``labelName`` nor by ``metadata``.
     ButlerError
         If `dataIds` is not given and the Butler cannot list them, or a measurement cannot be stored.
     """
     connections = task.config.connections
-    return [
-        _run_one(task, butler, connections.inputName, connections.outputName, data_id)
-        for data_id in (_listed(butler, connections.inputName) if dataIds is None else dataIds)
-    ]
+    if connections.metadata is None and not connections.labelName:
+        raise SettingError("connections.labelName is empty: give the label of the task whose metadata are to be read")
+    data_ids = list(_listed(butler, connections.inputName) if dataIds is None else dataIds)
+    if not data_ids:
+        log.warning("there is no %s in %r: nothing is measured", connections.inputName, butler)
+    return [_run_one(task, butler, connections.inputName, connections.outputName, data_id) for data_id in data_ids]
 
 
 def _listed(butler: Any, name: str) -> Iterable[Any]:
@@ -61,6 +66,8 @@ def _listed(butler: Any, name: str) -> Iterable[Any]:
 def _run_one(task: Any, butler: Butler, input_name: str, output_name: str, data_id: Any) -> Struct:
     try:
         measurement = task.run(butler.get(input_name, data_id)).measurement
+        if measurement is None:
+            raise NoWorkFound(f"{type(task).__name__} made no measurement")
     except (NoWorkFound, MetricComputationError, LookupError) as error:
         level = logging.INFO if isinstance(error, NoWorkFound) else logging.ERROR
         log.log(level, "no %s for %s: %s", output_name, data_id, error)

@@ -105,9 +105,12 @@ def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: 
     if platform is None:
         platform = sys.platform
         notes["unit_assumed"] = f"metadata of version 0 do not say their platform; taken as written on {platform}"
-    if str(platform).startswith("darwin"):
+    if not isinstance(platform, str) or not platform:
+        raise MetricComputationError(f"invalid metadata: platform = {platform!r} is not the name of a platform")
+    name = platform.lower()  # sys.platform has darwin, platform.system() has Darwin
+    if name.startswith("darwin"):
         return 1
-    if str(platform).startswith(("sunos", "solaris")):
+    if name.startswith(("sunos", "solaris")):
         return _page_bytes(_inherited(content, level, "pageSize"), notes)
     return 1024
 
@@ -124,8 +127,10 @@ def _version(key: str, beside: TaskMetadata) -> float:
 
 
 def _page_bytes(page_size: object, notes: dict[str, Any]) -> int:
-    if isinstance(page_size, int) and page_size > 0:
-        return page_size
+    if isinstance(page_size, (int, float)) and page_size > 0 and page_size % 1 == 0 and not isinstance(page_size, bool):
+        return int(page_size)
+    if page_size is not None:
+        raise MetricComputationError(f"invalid metadata: pageSize = {page_size!r} is not a number of bytes")
     import resource  # not on every platform
 
     notes["page_size_assumed"] = f"{resource.getpagesize()} byte, that of this machine"

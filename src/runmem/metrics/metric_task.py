@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from runmem.errors import SettingError
+from runmem.metrics.butler import Butler
 from runmem.metrics.errors import MetricComputationError, NoWorkFound
+from runmem.metrics.from_butler import runFromButler
 from runmem.metrics.from_records import metadata_from_records
 from runmem.metrics.measurement import Measurement
 from runmem.metrics.metadata import TaskMetadata
@@ -37,6 +40,11 @@ class MetadataMetricTask:
 
     def __init__(self, config: Any = None) -> None:
         self.config = self.ConfigClass() if config is None else config
+        if isinstance(self.config, type) or not hasattr(self.config, "validate"):
+            raise SettingError(
+                f"the configuration is {self.config!r}: give an object, config = {type(self).__name__}.ConfigClass(), "
+                "with the attributes connections and target"
+            )
         self.config.validate()
 
     @classmethod
@@ -87,6 +95,10 @@ class MetadataMetricTask:
             values[name] = array[-1] if array else None
         return Struct(measurement=self.makeMeasurement(values))
 
+    def runFromButler(self, butler: Butler, dataIds: Iterable[Any] | None = None) -> list[Struct]:
+        """Run on the metadata of each data id, and store each measurement; see `runmem.metrics.from_butler`."""
+        return runFromButler(self, butler, dataIds)
+
     def matching_key(self, metadata: TaskMetadata, fragment: str) -> str | None:
         """Return the one full name that contains `fragment`, None if none does.
 
@@ -133,19 +145,34 @@ def metadata_from(source: Any) -> TaskMetadata:
         return TaskMetadata()
     try:
         if isinstance(source, (str, Path)):
-            return _of_run(Path(source)) if Path(source).is_dir() else TaskMetadata.read(source)
+            return _of_path(source)
         if isinstance(source, Mapping):
             as_json = TaskMetadata.is_json_form(source)
             return TaskMetadata.from_json(source) if as_json else TaskMetadata.from_dict(source)
+        if not hasattr(source, "paramNames") or not hasattr(source, "getArray"):
+            raise TypeError(
+                f"{source!r} is a {type(source).__name__}: give task metadata, a mapping, or the path of a JSON file "
+                "or of a run directory"
+            )
         return TaskMetadata.from_metadata(source)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise MetricComputationError(f"invalid metadata: {error}") from error
 
 
-def _of_run(path: Path) -> TaskMetadata:
-    from runmem.store.run import read_run
+def _of_path(source: Path | str) -> TaskMetadata:
+    if not str(source):
+        raise ValueError("the path is empty")
+    path = Path(source)
+    if path.is_dir() or path.name == "run.json":
+        from runmem.store.run import read_run
 
-    return metadata_from_records(read_run(path).records)
+        return metadata_from_records(read_run(path).records)
+    try:
+        return TaskMetadata.read(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is no JSON file of task metadata: {error}") from error
 
 
 def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> Iterator[str]:
