@@ -48,6 +48,9 @@ def test_a_metric_without_package_takes_the_one_given():
         ("demo.Peak<5 bytes", "write 'byte'"),
         ("demo.Peak<5 KB", "write 'kB'"),
         ("demo.Peak<5 M", "write 'MiB'"),
+        ("demo.Peak<5 Mb", "the b is a bit: write MB"),
+        ("demo.Peak<5 mb", "write MB"),
+        ("demo.Peak<5 Gib", "write GiB"),
         ("a.b.c.d<5 MiB", "not a name"),
     ],
 )

@@ -22,6 +22,7 @@ _CALLED = {
     "<": "less_than", "<=": "at_most", ">": "more_than", ">=": "at_least", "==": "equal_to", "!=": "not_equal_to",
 }  # fmt: skip
 _TEXT = re.compile(r"\s*(?P<name>[^\s<>=!]+)\s*(?P<operator><=|>=|==|!=|<|>)(?P<threshold>.*)", re.DOTALL)
+_BITS = re.compile(r"([kMGTPEm]|[KMGTPE]i)b")  # astropy's megabit, mebibit and millibit: hardly ever what is meant
 _THRESHOLD = re.compile(r"\s*(?P<value>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*", re.DOTALL)
 
 
@@ -89,7 +90,7 @@ class ThresholdSpecification:
         Raises
         ------
         SettingError
-            If the text is not of this form or the unit does not exist.
+            If the text is not of this form, or the unit does not exist or is one of bits that looks like bytes (``Mb``).
         """
         match = _TEXT.fullmatch(text)
         number = _THRESHOLD.fullmatch(match["threshold"]) if match else None
@@ -97,6 +98,11 @@ class ThresholdSpecification:
             raise SettingError(
                 f"{text!r} is not a specification: write package.metric, one of {', '.join(_OPERATORS)}, a number and "
                 'a unit, for example "demo.CountWordsMemory<500 MiB"'
+            )
+        if _BITS.fullmatch(number["unit"]):
+            raise SettingError(
+                f"specification {text!r}: in {number['unit']!r} the b is a bit: write "
+                f"{number['unit'][:-1].replace('m', 'M')}B (B is a byte), or Mbit where bits are meant"
             )
         parts = match["name"].split(".")
         if len(parts) == 1 and package is not None:
