@@ -10,7 +10,7 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import mem_line
 from runmem.metrics.from_run import NODE, WHOLE_RUN, all_choices, chosen, configured, job_of_run
-from runmem.metrics.measured_run import MeasuredRun
+from runmem.metrics.measured_run import MeasuredRun, read_measured_runs
 from runmem.metrics.memory_metric import MemoryMetricTask
 from runmem.metrics.timing_metric import CpuTimingMetricTask, TimingMetricTask
 from runmem.store.layout import RunDirectory
@@ -54,6 +54,21 @@ def test_a_memory_metric_may_be_of_a_node_a_task_or_the_run(run):
 def test_a_time_of_a_task_is_in_seconds(run):
     (measurement,) = job_of_run(run, configured(run, [task(TimingMetricTask, "isr")])).measurements
     assert (measurement.value, measurement.unit) == (2.5, "s")
+
+
+def test_a_run_without_tasks_says_that_none_ran(tmp_path):
+    directory = RunDirectory.create("bare", tmp_path)
+    (directory.traces / "mprofile_20261120120000.dat").write_bytes(mem_line(6 * MIB, 2.0))
+    directory.run_json.write_text("{}")
+    bare = MeasuredRun.from_directory(directory.root)
+    job = job_of_run(bare, all_choices(bare))
+    assert [m.metric_name for m in job.measurements] == ["bare.MasterMemory"]
+    assert job.meta["bare.RunMemory.not_measured"].startswith("no task ran")
+
+
+def test_a_folder_without_anything_to_measure_says_what_it_could_hold(tmp_path):
+    with pytest.raises(SettingError, match=r"not a run directory .*no \.dat traces"):
+        read_measured_runs([tmp_path])
 
 
 def test_a_target_that_is_empty_is_not_every_task(run):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from runmem.formats.mprof import Bracket, Trace
-from runmem.metrics.from_traces import bracket_peaks, node_peak, run_peak, total_over_time, trace_owner
+from runmem.metrics.from_traces import bracket_peaks, node_peak, run_peak, total_over_time, trace_owner, with_children
 
 
 def trace(*readings: tuple[float, int], brackets: tuple[Bracket, ...] = ()) -> Trace:
@@ -79,3 +79,27 @@ def test_a_trace_belongs_to_the_node_that_it_is_called_after():
     assert trace_owner("mprofile_20261120120000.dat", ["n1"]) == "master"
     assert trace_owner("n_1.dat", ["n 1"]) == "n 1"
     assert trace_owner("other.dat", ["n1"]) == "other"
+
+
+def mprof(totals: list[int], children: dict[str, list[int]]) -> Trace:
+    """Return a trace as `mprof run --multiprocess` writes it: at each reading the total, and then its children."""
+    times_s = np.arange(len(totals), dtype=np.float64)
+    series = {name: (times_s + 0.01, np.array(sizes, dtype=np.int64)) for name, sizes in children.items()}
+    return Trace(None, times_s, np.array(totals, dtype=np.int64), series, [])
+
+
+def test_children_that_the_total_does_not_hold_are_added_to_it():
+    found = with_children(mprof([10, 10, 11, 10], {"71": [50, 60, 5, 0], "72": [0, 40, 30, 0]}))
+    assert list(found.totals_bytes) == [60, 110, 46, 10]
+    assert found.notes[0].startswith("rss-sum")
+
+
+def test_children_that_the_total_may_hold_are_not_counted_twice():
+    held = with_children(mprof([60, 110, 46, 10], {"71": [50, 60, 5, 0], "72": [0, 40, 30, 0]}))
+    assert list(held.totals_bytes) == [60, 110, 46, 10]
+    assert "unless --include-children" in held.notes[0]
+
+
+def test_the_workers_of_a_node_are_in_its_total():
+    ours = mprof([60, 40], {"worker-71": [70, 80]})
+    assert with_children(ours) is ours

@@ -10,7 +10,7 @@ from pathlib import Path
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
-from runmem.metrics.from_traces import MASTER, TracePeak, bracket_peaks, node_peak, run_peak, trace_owner
+from runmem.metrics.from_traces import MASTER, TracePeak, bracket_peaks, node_peak, run_peak, trace_owner, with_children
 from runmem.store.run import read_run
 
 __all__ = ["MeasuredRun", "read_measured_runs"]
@@ -75,6 +75,7 @@ class MeasuredRun:
             If a file cannot be read, or none holds anything that a trace holds.
         """
         traces, files, skipped = _read_traces(paths, ())
+        traces = {node: with_children(trace) for node, trace in traces.items()}
         if not any(trace.times_s.size or trace.children or trace.brackets for trace in traces.values()):
             raise SettingError(
                 f"{', '.join(map(str, paths))}: no memory trace, there is no MEM, CHLD or FUNC line, and "
@@ -143,6 +144,11 @@ def read_measured_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
             )
         dats = sorted(path.glob("*.dat")) if path.is_dir() else []
         is_run = not path.is_dir() or (path / "run.json").is_file() or (path / "tasks.jsonl").is_file()
+        if not is_run and not dats:
+            raise SettingError(
+                f"{path} holds nothing to measure: it is not a run directory (it has no run.json), and it has no .dat "
+                "traces"
+            )
         found.append(MeasuredRun.from_traces(dats, path) if dats and not is_run else MeasuredRun.from_directory(path))
     return found
 

@@ -90,7 +90,7 @@ class ThresholdSpecification:
         Raises
         ------
         SettingError
-            If the text is not of this form, or the unit does not exist or is one of bits that looks like bytes (``Mb``).
+            If the text is not of this form, or the unit does not exist or is one of bits (``Mb``).
         """
         match = _TEXT.fullmatch(text)
         number = _THRESHOLD.fullmatch(match["threshold"]) if match else None
