@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -51,6 +52,27 @@ def test_the_peak_is_what_the_target_touched_whatever_ran_before(program):
         assert record["module"] == "app"
         assert record["name"] == "Fill.runDataRef"
         assert record["target_pid"] != record["pid"]
+
+
+def test_a_timed_method_of_a_target_has_its_own_peak(program):
+    program.write("""
+        from runmem.metrics.time_method import timeMethod
+        class Timed(CmdLineTask):
+            _DefaultName = "timed"
+            def runDataRef(self, ref):
+                bytearray(b"1") * (100 * 2**20)
+                self.fill(ref.dataId["mib"])
+            @timeMethod
+            def fill(self, mib):
+                bytearray(b"1") * (mib * 2**20)
+        for r in Timed.parseAndRun(doReturnResults=True).resultList:
+            print(r.metadata["fillEndMaxResidentSetSize"] - r.metadata["fillStartMaxResidentSetSize"])
+    """)
+    done = program.run("--id", "mib=60^20", "-j", "2")
+    assert done.returncode == 0, done.stderr
+    first, second = map(int, done.stdout.split())
+    assert 60 * MIB <= first < 62 * MIB
+    assert 20 * MIB <= second < 22 * MIB
 
 
 def test_without_isolation_targets_run_in_the_workers(program):
@@ -106,10 +128,12 @@ def test_what_ends_one_target_fails_that_one_only_and_is_told(program):
     ):
         assert told in done.stderr
     report = subprocess.run(
-        ["python", "-m", "runmem", "report"], cwd=program.folder, capture_output=True, text=True, check=False,
+        ["python", "-m", "runmem", "report", "--tasks"],
+        cwd=program.folder, capture_output=True, text=True, check=False,
         env={**os.environ, "PATH": os.path.dirname(program.command()[0]) + ":" + os.environ["PATH"]},
     )  # fmt: skip
     assert "Fails.runDataRef" in report.stdout
+    assert all(f"{{kind: '{kind}'}}" in report.stdout for kind in kinds)
 
 
 def test_a_target_that_takes_its_worker_along_fails_and_the_others_complete(program):
@@ -127,6 +151,7 @@ def test_a_target_that_takes_its_worker_along_fails_and_the_others_complete(prog
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["1", "2", "None", "4", "5", "6", "7", "8"]
     assert "dataId={'n': 3}: task Kills.runDataRef" in done.stderr
+    assert {data_id(record)["n"] for record in program.records() if record["status"] == "killed"} == {3}
 
 
 def test_the_exception_of_a_target_goes_up_on_request(program):
@@ -141,6 +166,22 @@ def test_the_time_of_the_whole_run_ends_it(program):
     done = program.run("--id", "kind=good^hangs", "-j", "2", "--timeout", "4")
     assert done.returncode == 1
     assert "before 1 of 2 targets had ended: dataId={'kind': 'hangs'}" in done.stderr
+
+
+@pytest.mark.parametrize("options", [["--timeout-per-target", "2"], ["--timeout", "4"]])
+def test_a_time_limit_holds_with_one_process_too(program, options):
+    program.write(FAILING + "Fails.parseAndRun()\n")
+    done = program.run("--id", "kind=hangs", *options)
+    assert done.returncode == 1
+    assert " was up" in done.stderr
+    assert "dataId={'kind': 'hangs'}" in done.stderr
+
+
+def test_the_run_directory_tells_the_exit_code(program):
+    program.write(FAILING + "Fails.parseAndRun()\n")
+    done = program.run("--id", "kind=good^raises^quits", "-j", "2")
+    (run_json,) = program.folder.glob("runmem_runs/*/run.json")
+    assert json.loads(run_json.read_text())["exit_code"] == done.returncode == 2
 
 
 @pytest.mark.slow
@@ -180,11 +221,55 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(program):
         family = psutil.Process(master.pid).children(recursive=True)
         pids = {process.pid for process in family}
         assert {int(pid) for words in began for pid in words} <= pids
+        end = time.monotonic() + 5  # for all, the program itself included
         master.send_signal(signal.SIGINT)
-        told = master.communicate(timeout=30)[1]
-        _, alive = psutil.wait_procs(family, timeout=5)
-        assert alive == [], told
-        assert master.returncode not in (0, None)
+        assert master.wait(timeout=5) != 0
+        _, alive = psutil.wait_procs(family, timeout=max(0.0, end - time.monotonic()))
+        assert alive == []
+        (run_json,) = program.folder.glob("runmem_runs/*/run.json")
+        assert json.loads(run_json.read_text())["exit_code"] == 128 + signal.SIGINT
+    finally:
+        master.kill()
+        master.wait()
+
+
+def test_a_caught_interrupt_ends_the_targets_of_a_run_that_goes_on(program):
+    program.write("""
+        import subprocess
+        from runmem import task, wait_on
+        class Sleeps(CmdLineTask):
+            _DefaultName = "sleeps"
+            def runDataRef(self, ref):
+                child = subprocess.Popen(["sleep", "1000"])
+                open(f"began-{ref.dataId['n']}", "w").write(f"{os.getpid()} {child.pid}")
+                time.sleep(1000)
+        @task(returns=1)
+        def after():
+            return "goes on"
+        try:
+            Sleeps.parseAndRun()
+        except KeyboardInterrupt:
+            print(wait_on([after(), after()]), flush=True)
+            print(sorted(name for name in os.listdir() if name.startswith("began")))
+    """)
+    command = [program.command()[0], "-m", "runmem", "--workers=2", "app.py", "data", "--id", "n=1..40", "-j", "2"]
+    master = subprocess.Popen(command, cwd=program.folder, stdout=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 60
+        began: list[list[str]] = []
+        while len(began) < 2:
+            assert master.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            texts = [path.read_text().split() for path in program.folder.glob("began-*")]
+            began = [words for words in texts if len(words) == 2]
+        targets = [psutil.Process(int(pid)) for words in began for pid in words]
+        master.send_signal(signal.SIGINT)
+        told = master.communicate(timeout=60)[0].splitlines()
+        assert told == ["['goes on', 'goes on']", str(sorted(path.name for path in program.folder.glob("began-*")))]
+        assert len(list(program.folder.glob("began-*"))) == 2
+        assert master.returncode == 0
+        assert not any(target.is_running() for target in targets)
     finally:
         master.kill()
         master.wait()

@@ -16,12 +16,11 @@ from runmem.metrics.struct import Struct
 from runmem.task_runner.argument_parser import ArgumentParser
 from runmem.task_runner.config import compare, restored, text_of
 from runmem.task_runner.errors import TaskError
+from runmem.task_runner.failures import exit_code
 from runmem.task_runner.runner import TaskRunner
 from runmem.task_runner.task import Task
 
 __all__ = ["CmdLineTask"]
-
-_MOST_EXIT_CODE = 255
 
 
 class CmdLineTask(Task):
@@ -90,7 +89,7 @@ class CmdLineTask(Task):
         if parsedCmd.noExit and failed:
             parsedCmd.log.error("%d dataRefs failed; not exiting as --noExit was set", failed)
         elif failed or taskRunner.precallFailed and not parsedCmd.noExit:
-            sys.exit(min(failed or 1, _MOST_EXIT_CODE))
+            sys.exit(exit_code(resultList) or 1)
         return Struct(argumentParser=argumentParser, parsedCmd=parsedCmd, taskRunner=taskRunner, resultList=resultList)
 
     @classmethod

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
-__all__ = ["TargetFailure"]
+__all__ = ["TargetFailure", "exit_code"]
+
+_MOST_EXIT_CODE = 255
 
 
 @dataclass(frozen=True)
@@ -31,3 +35,8 @@ class TargetFailure:
     def __str__(self) -> str:
         where = "" if self.node is None else f" (node {self.node}" + (f", process {self.pid})" if self.pid else ")")
         return f"{self.target}: {self.error}{where}"
+
+
+def exit_code(results: Iterable[Any]) -> int:
+    """Return the exit code of a program that has these results: how many targets failed, at most 255."""
+    return min(sum(bool(getattr(result, "exitStatus", 0)) for result in results), _MOST_EXIT_CODE)

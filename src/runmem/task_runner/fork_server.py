@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import cloudpickle
 
 from runmem.execution.task_error import PackedError
+from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import PeakReading, process_meter
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
@@ -121,6 +122,7 @@ def main(descriptor: int) -> None:
     try:
         setup: ServerSetup = pickle.loads(connection.recv_bytes())
         sys.path[:] = setup.import_paths
+        correct_lsst_timer()
         try:
             runner = pickle.loads(setup.runner)
             ready = b""

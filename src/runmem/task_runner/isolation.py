@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import copy
 import functools
+import os
 import pickle
 import socket
 import subprocess
@@ -22,8 +23,9 @@ from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import Outcome, ServerSetup, call_runner
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
-__all__ = ["Ended", "prepare", "run_target"]
+__all__ = ["Ended", "prepare", "run_target", "stop_targets"]
 
+_INTERRUPTED = "the program has given up its targets"
 _START_SERVER = "import sys; from runmem.task_runner.fork_server import main; main(int(sys.argv[1]))"
 
 
@@ -71,7 +73,9 @@ def run_target(setup: bytes, isolate: bool, limit_s: float | None, deadline_s: f
         that has begun is not ended.
     """
     left_s = None if deadline_s is None else deadline_s - time.time()
-    if left_s is not None and left_s <= 0:
+    if setup in _stopped:
+        outcome = Outcome(0, killed=_INTERRUPTED)
+    elif left_s is not None and left_s <= 0:
         outcome = Outcome(0, killed="the time of the run was up before it began", timed_out=True)
     elif isolate:
         limits = [limit for limit in (limit_s, left_s) if limit is not None]
@@ -116,7 +120,8 @@ class _Server:
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
             )
-        self._connection = Connection(ours.detach())
+        self._socket = ours
+        self._connection = Connection(os.dup(ours.fileno()))
         try:
             self._connection.send_bytes(_with_own_paths(setup))
             problem = self._connection.recv_bytes()
@@ -143,13 +148,21 @@ class _Server:
         outcome: Outcome = pickle.loads(self._connection.recv_bytes())
         return outcome
 
+    def stop(self) -> None:
+        """Let it end, and the target that it runs, while another thread waits for that target."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """End it, and the target that it runs."""
         self._connection.close()
+        self._socket.close()
         self._process.wait()
 
 
 _idle: list[_Server] = []
+_busy: list[_Server] = []
+_stopped: set[bytes] = set()
 _lock = threading.Lock()
 
 
@@ -169,6 +182,15 @@ def _take(setup: bytes) -> _Server:
     return _Server(setup)
 
 
+def stop_targets(setup: bytes) -> None:
+    """End the isolated targets of this runner that run in this worker, and begin none any more."""
+    with _lock:
+        _stopped.add(setup)
+        running = [server for server in _busy if server.setup == setup]
+    for server in running:
+        server.stop()
+
+
 def _with_own_paths(setup: bytes) -> bytes:
     """Return the setup with the folders that this worker imports from besides."""
     given: ServerSetup = pickle.loads(setup)
@@ -179,13 +201,18 @@ def _with_own_paths(setup: bytes) -> bytes:
 def _run_isolated(setup: bytes, target: bytes, timeout_s: float | None) -> Outcome:
     server = _take(setup)
     try:
+        with _lock:
+            _busy.append(server)
         outcome = server.run(target, timeout_s)
     except (EOFError, OSError):
         server.close()
-        return Outcome(0, killed="the process that starts targets died while it ran")
+        return Outcome(0, killed=_INTERRUPTED if setup in _stopped else "the process that starts targets died")
     except BaseException:
         server.close()
         raise
+    finally:
+        with _lock:
+            _busy.remove(server)
     with _lock:
         _idle.append(server)
     return outcome

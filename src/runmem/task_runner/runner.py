@@ -80,14 +80,18 @@ class TaskRunner:
             self.timeout = self.TIMEOUT
         self.timeoutPerTarget: float | None = getattr(parsedCmd, "timeoutPerTarget", None) or None
         self.isolate = bool(getattr(parsedCmd, "isolate", type(self).isolate))
+        # In the program's own process a target cannot be ended, and its peak is not its own: that takes a worker.
+        is_limited = self.timeout != self.TIMEOUT or self.timeoutPerTarget is not None
+        self._needsWorker = is_limited or bool(getattr(parsedCmd, "isolate", False))
         self.failures: list[TargetFailure] = []
         self.precallFailed = False
         self.runFolder = getattr(parsedCmd, "runFolder", None)
         self.logLevels: dict[str, int] = dict(getattr(parsedCmd, "logLevels", None) or {})
-        if self.numProcesses > 1 and not TaskClass.canMultiprocess:
-            self._logger().warning("This task does not support multiprocessing; using one process")
-            self.numProcesses = 1
-        if self.timeoutPerTarget is not None and self.numProcesses > 1 and not self.isolate:
+        if not TaskClass.canMultiprocess and (self.numProcesses > 1 or self._needsWorker):
+            ignored = "; timeouts and isolation have no effect there" if self._needsWorker else ""
+            self._logger().warning("This task does not support multiprocessing; using one process%s", ignored)
+            self.numProcesses, self._needsWorker = 1, False
+        if self.timeoutPerTarget is not None and not self.isolate:
             raise SettingError(
                 f"a timeout per target ({self.timeoutPerTarget:g} s) needs a process per target: leave out "
                 "--no-isolation."
@@ -117,9 +121,9 @@ class TaskRunner:
         """
         disableImplicitThreading()
         log, self.failures = self._logger(), []
-        parallel = self.numProcesses > 1
+        parallel = self.numProcesses > 1 or self._needsWorker
         if parallel and is_embedded_worker():
-            log.warning("Inside a task of a run there are no further processes; using one process")
+            log.warning("Inside a task of a run there are no further processes; using one process, without a timeout")
             parallel = False
         if parallel:
             self.prepareForMultiProcessing()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import inspect
 import logging
 import os
 import pickle
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +21,7 @@ import cloudpickle
 
 from runmem.errors import ArgumentError, SettingError, TaskKilledError
 from runmem.execution.bundle import set_bundle_length
+from runmem.execution.dask_private import start_on_worker
 from runmem.execution.session import session
 from runmem.graph.current import current_program
 from runmem.graph.future import Future
@@ -27,9 +30,9 @@ from runmem.graph.task import TaskFunction
 from runmem.metrics.struct import Struct
 from runmem.task_runner.data_ids import described, recorded
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
-from runmem.task_runner.failures import TargetFailure
+from runmem.task_runner.failures import TargetFailure, exit_code
 from runmem.task_runner.fork_server import ServerSetup
-from runmem.task_runner.isolation import Ended, prepare, run_target
+from runmem.task_runner.isolation import Ended, prepare, run_target, stop_targets
 
 if TYPE_CHECKING:
     from runmem.task_runner.runner import TaskRunner
@@ -40,6 +43,7 @@ _POLL_S = 0.01
 _BUNDLE_S = 0.1  # short targets share a Dask task of this length, which costs some milliseconds
 _GRACE_S = 2.0  # the workers end targets at the deadline; what they say of it is waited for
 _MOST_NAMED = 5
+_INTERRUPTED = 128 + signal.SIGINT
 _SPAWNED = "runmem.cli.spawned"
 
 
@@ -61,17 +65,39 @@ def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any
 
         logging.getLogger(distributed.__name__).setLevel(logging.WARNING)
     task = _task_of(runner, deadline_s)
-    with _cluster(runner, len(targets)):
+    calls: list[Future] = []
+    with _cluster(runner, len(targets)) as run:
         set_bundle_length(task.name, _BUNDLE_S)
-        calls = [task(*_arguments(target)) for target in targets]
-        if deadline_s is not None:
-            _wait_until(calls, deadline_s + (_GRACE_S if runner.isolate else 0.0))
-        ended = [] if _late(calls) and deadline_s is not None else [_ended_well(call) for call in _gathered(calls)]
-        _check_time(runner, targets, calls, ended, deadline_s)
-        return _results(runner, targets, ended)
+        try:
+            calls += (task(*_arguments(target)) for target in targets)
+            if deadline_s is not None:
+                _wait_until(calls, deadline_s + (_GRACE_S if runner.isolate else 0.0))
+            ended = [] if _late(calls) and deadline_s is not None else [_ended_well(call) for call in _gathered(calls)]
+            _check_time(runner, targets, calls, ended, deadline_s)
+        except BaseException:
+            if run is None:  # one that goes on: its workers stay
+                _give_up(calls, task.setup)
+            raise
+        results, failures = _results(runner, targets, ended)
+        if run is not None:
+            run.exit_code = exit_code(results)
+        return results, failures
 
 
-def _task_of(runner: TaskRunner, deadline_s: float | None) -> TaskFunction:
+def _give_up(calls: Sequence[Future], setup: bytes) -> None:
+    """End the targets that run, and begin none any more, in the workers of a run that goes on."""
+    bundles = [call.version.execution.state.bundle for call in calls]
+    client = next(
+        (bundle.future.client for bundle in bundles if bundle is not None and bundle.future is not None), None
+    )
+    if client is None:
+        return
+    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    asked = [start_on_worker(client, stop_targets, setup, worker=worker, nanny=False) for worker in workers]
+    concurrent.futures.wait(asked, timeout=_GRACE_S)
+
+
+def _task_of(runner: TaskRunner, deadline_s: float | None) -> _TargetTask:
     """Return what runs a target, as a task with the name of the runner's; it travels once, with the runner in it."""
     failures, runner.failures = runner.failures, []
     try:
@@ -103,13 +129,13 @@ class _TargetTask(TaskFunction):
 
     def __init__(self, function: Callable[..., Ended], file: str, setup: bytes, isolate: bool) -> None:
         super().__init__(function, {"returns": 1})
-        self._setup, self._isolate = setup, isolate
+        self.setup, self._isolate = setup, isolate
         if file:
             self.file = file
             self.module = Path(file).stem if self.__module__ == "__main__" else self.__module__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _on_worker, (self.function, self.file, self._setup, self._isolate)
+        return _on_worker, (self.function, self.file, self.setup, self._isolate)
 
     def made_for(self, data: bytes) -> TaskFunction:
         """Return the task of one call, with its data id."""
@@ -144,11 +170,17 @@ def _arguments(target: Any) -> tuple[str, bytes]:
 # --- where they run ---------------------------------------------------------------------------------------------------
 
 
+class _OwnRun:
+    """A run for these targets only; its exit code is set at the end."""
+
+    exit_code = 1
+
+
 @contextmanager
-def _cluster(runner: TaskRunner, targets: int) -> Iterator[None]:
-    """Use the run that is under way, or start one for these targets."""
+def _cluster(runner: TaskRunner, targets: int) -> Iterator[_OwnRun | None]:
+    """Use the run that is under way (None), or start one for these targets."""
     if current_program() is not None:
-        yield
+        yield None
         return
     import multiprocessing
 
@@ -161,8 +193,18 @@ def _cluster(runner: TaskRunner, targets: int) -> Iterator[None]:
     settings: dict[str, Any] = {"workers": min(runner.numProcesses, targets), "python_memory_profile": True}
     if runner.runFolder is not None:
         settings["run_folder"] = runner.runFolder
-    with _program_not_imported(), session(app=name, **settings):
-        yield
+    own = _OwnRun()
+    with _program_not_imported():
+        run = session(app=name, **settings).start()
+        complete = False
+        try:
+            yield own
+            complete = True
+        except KeyboardInterrupt:
+            own.exit_code = _INTERRUPTED
+            raise
+        finally:
+            run.finish(own.exit_code, complete)
 
 
 @contextmanager
