@@ -46,26 +46,40 @@ def run(tmp_path, body, **environment):
     return eval(done.stdout)
 
 
-def test_quanta_in_one_process_tell_their_own_peaks(tmp_path):
-    found = run(tmp_path, "print([wait_on(quanta([(n,)])) for n in (200, 20, 60, 20)])")
-    assert len({pid for pid, _ in found}) == 1
-    assert [values["run"][0] for _, values in found] == [pytest.approx([n], abs=0.5) for n in (200, 20, 60, 20)]
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What tasks of one program, one after the other in one worker, tell of their calls."""
+    body = """
+    print({
+        "quanta": [wait_on(quanta([(n,)])) for n in (200, 20, 60, 20)],
+        "calls": wait_on(quanta([(200,), (20,), (60,), (20,)])),
+        "outer": wait_on(quanta([(100, 40), (10, 70)], "outer")),
+        "fails": wait_on(quanta([(80,), (20,)], "fails")),
+    })
+    """
+    return run(tmp_path_factory.mktemp("timer"), body)
 
 
-def test_methods_timed_one_after_the_other_in_one_task_tell_their_own_peaks(tmp_path):
-    _, values = run(tmp_path, "print(wait_on(quanta([(200,), (20,), (60,), (20,)])))")
+def test_quanta_in_one_process_tell_their_own_peaks(told):
+    assert len({pid for pid, _ in told["quanta"]}) == 1
+    peaks = [values["run"][0] for _, values in told["quanta"]]
+    assert peaks == [pytest.approx([n], abs=0.5) for n in (200, 20, 60, 20)]
+
+
+def test_methods_timed_one_after_the_other_in_one_task_tell_their_own_peaks(told):
+    _, values = told["calls"]
     assert values["run"][0] == pytest.approx([200, 20, 60, 20], abs=0.5)
 
 
-def test_an_outer_method_holds_its_inner_one_and_not_the_other_way_round(tmp_path):
-    _, values = run(tmp_path, "print(wait_on(quanta([(100, 40), (10, 70)], 'outer')))")
+def test_an_outer_method_holds_its_inner_one_and_not_the_other_way_round(told):
+    _, values = told["outer"]
     assert values["outer"][0] == pytest.approx([100, 70], abs=0.5)
     assert values["run"][0] == pytest.approx([40, 70], abs=0.5)
     assert all(outer >= inner for outer, inner in zip(values["outer"][1], values["run"][1], strict=True))
 
 
-def test_a_method_that_raises_tells_its_peak_and_the_next_one_its_own(tmp_path):
-    _, values = run(tmp_path, "print(wait_on(quanta([(80,), (20,)], 'fails')))")
+def test_a_method_that_raises_tells_its_peak_and_the_next_one_its_own(told):
+    _, values = told["fails"]
     assert values["fails"][0] == pytest.approx([80, 20], abs=0.5)
 
 

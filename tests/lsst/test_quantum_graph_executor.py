@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -23,14 +25,49 @@ from runmem.units import MIB  # noqa: E402
 pytestmark = pytest.mark.slow
 
 
+APP = f"""
+import sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import repository
+from lsst.pipe.base.single_quantum_executor import SingleQuantumExecutor
+from runmem import task, wait_on
+from runmem.lsst import QuantumGraphExecutor
+
+@task(returns=1)
+def double(number):
+    return 2 * number
+
+if __name__ == "__main__":
+    before = double(4)
+    executor, graph = repository.executor_and_graph(sys.argv[1], "app", old=True)
+    quanta = QuantumGraphExecutor(SingleQuantumExecutor(butler=executor._butler))
+    executor.run_pipeline(graph, graph_executor=quanta)
+    print(quanta.getReport().status.name, wait_on(double(wait_on(before))))
+"""
+
+
+@pytest.fixture(scope="module")
+def repo(tmp_path_factory):
+    """The repository of all tests; each writes to a run of its own."""
+    return repository.make_repository(str(tmp_path_factory.mktemp("quanta") / "repo"))
+
+
 @pytest.fixture
-def root(tmp_path, monkeypatch):
+def root(repo, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return repository.make_repository(str(tmp_path / "repo"))
+    return repo
 
 
-def run_ours(root, run, workers=2, old=False, options=None, **config):
-    executor, graph = repository.executor_and_graph(root, run, old, **config)
+@pytest.fixture(scope="module")
+def theirs(repo):
+    """What LSST's executor with two processes tells and stores."""
+    report, error = run_original(repo, "theirs", processes=2)
+    assert error is None
+    return outcomes(report), comparable(repo, "theirs")
+
+
+def run_ours(root, run, workers=2, options=None, **config):
+    executor, graph = repository.executor_and_graph(root, run, **config)
     single = SingleQuantumExecutor(butler=executor._butler)
     ours = QuantumGraphExecutor(single, workers=workers, **(options or {}))
     error = None
@@ -41,10 +78,10 @@ def run_ours(root, run, workers=2, old=False, options=None, **config):
     return ours.getReport(), error
 
 
-def run_original(root, run, **config):
+def run_original(root, run, processes=1, **config):
     executor, graph = repository.executor_and_graph(root, run, **config)
     single = SingleQuantumExecutor(butler=executor._butler)
-    original = MPGraphExecutor(num_proc=2, timeout=600, quantum_executor=single)
+    original = MPGraphExecutor(num_proc=processes, timeout=600, quantum_executor=single)
     error = None
     try:
         executor.run_pipeline(graph, graph_executor=original)
@@ -70,34 +107,57 @@ def comparable(root, run):
     return found
 
 
-def records(tmp_path):
-    return [record for folder in sorted(tmp_path.glob("runmem_runs/quanta_*")) for record in read_run(folder).records]
-
-
-@pytest.mark.parametrize("old", [False, True], ids=["predicted graph", "old graph"])
-def test_outputs_are_those_of_the_original_executor(root, tmp_path, old):
-    theirs, error = run_original(root, "theirs")
-    assert error is None
-    ours, error = run_ours(root, "ours", old=old)
-    assert error is None
-    assert outcomes(ours) == outcomes(theirs)
-    assert ours.status is ExecutionStatus.SUCCESS
-    expected, found = comparable(root, "theirs"), comparable(root, "ours")
+def assert_same_outputs(found, expected):
+    expected = dict(expected)
     assert len([key for key in expected if key[0] == "total"]) == 2
     assert found.pop(("scale_config",)).compare(expected.pop(("scale_config",)))
     assert found.pop(("add_config",)).compare(expected.pop(("add_config",)))
     assert found == expected
+
+
+def records(tmp_path):
+    return [record for folder in sorted(tmp_path.glob("runmem_runs/quanta_*")) for record in read_run(folder).records]
+
+
+def test_outputs_are_those_of_the_original_executor(root, tmp_path, theirs):
+    ours, error = run_ours(root, "ours")
+    assert error is None
+    assert outcomes(ours) == theirs[0]
+    assert ours.status is ExecutionStatus.SUCCESS
+    assert_same_outputs(comparable(root, "ours"), theirs[1])
     assert not list(tmp_path.glob(".runmem-quanta-*"))
 
 
+def test_the_quanta_of_a_program_under_runmem_are_tasks_of_its_run_beside_its_own(root, tmp_path, theirs):
+    (tmp_path / "app.py").write_text(APP)
+    done = subprocess.run(
+        [sys.executable, "-m", "runmem", "--workers=2", "--python_memory_profile", "app.py", root],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "SUCCESS 16\n"), done.stderr
+    assert_same_outputs(comparable(root, "app"), theirs[1])
+    assert [folder.name for folder in (tmp_path / "runmem_runs").iterdir()] == ["app_01"]
+    found = read_run(tmp_path / "runmem_runs" / "app_01").records
+    assert Counter(record.name for record in found) == {"scale": 8, "add": 2, "double": 2}
+    assert {record.status for record in found} == {"finished"}
+    sizes = {
+        f"{{instrument: 'Cam', detector: {detector}, visit: {visit}}}": mebibytes
+        for visit in repository.VISITS for detector, mebibytes in repository.SIZES.items()
+    }  # fmt: skip
+    for record in found:
+        if record.name == "scale":
+            assert record.increment_bytes >= sizes.pop(record.data_id) * MIB - MIB / 2
+    assert sizes == {}
+
+
 def test_each_quantum_has_a_record_with_label_data_id_and_its_own_peak(root, tmp_path):
-    _, error = run_ours(root, "ours", workers=1)
+    _, error = run_ours(root, "recorded", workers=1)
     assert error is None
     by_name = {(record.name, record.data_id): record for record in records(tmp_path)}
     assert len(by_name) == 10
     for visit in repository.VISITS:
         assert by_name["add", f"{{instrument: 'Cam', visit: {visit}}}"].target == "pipeline_tasks.add"
-    datasets = repository.datasets(root, "ours")
+    datasets = repository.datasets(root, "recorded")
     for visit in repository.VISITS:
         for detector, mebibytes in repository.SIZES.items():
             data_id = ("instrument", "Cam"), ("visit", visit)
@@ -111,12 +171,12 @@ def test_each_quantum_has_a_record_with_label_data_id_and_its_own_peak(root, tmp
 
 
 def test_a_failing_quantum_fails_what_depends_on_it_and_nothing_else(root, tmp_path):
-    theirs, their_error = run_original(root, "theirs", failing=[1])
-    ours, error = run_ours(root, "ours", failing=[1])
+    theirs, their_error = run_original(root, "their_failing", failing=[1])
+    ours, error = run_ours(root, "failing", failing=[1])
     assert isinstance(error, QuantumGraphExecutorError)
     assert isinstance(their_error, MPGraphExecutorError)
     assert outcomes(ours) == outcomes(theirs)
-    assert comparable(root, "ours").keys() == comparable(root, "theirs").keys()
+    assert comparable(root, "failing").keys() == comparable(root, "their_failing").keys()
     failed = [quantum for quantum in ours.quantaReports if quantum.status is ExecutionStatus.FAILURE]
     assert {quantum.exceptionInfo.message for quantum in failed} == {"detector 1 is broken"}
     assert {quantum.exceptionInfo.className for quantum in failed} == {"ValueError"}
@@ -125,7 +185,7 @@ def test_a_failing_quantum_fails_what_depends_on_it_and_nothing_else(root, tmp_p
 
 
 def test_a_killed_quantum_is_tried_once_and_reported(root, tmp_path):
-    ours, error = run_ours(root, "ours", killed=[2])
+    ours, error = run_ours(root, "killed", killed=[2])
     assert isinstance(error, QuantumGraphExecutorError)
     statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
     for visit in repository.VISITS:
@@ -141,16 +201,16 @@ def test_a_killed_quantum_is_tried_once_and_reported(root, tmp_path):
 
 
 def test_an_exit_in_a_task_fails_that_quantum(root):
-    ours, error = run_ours(root, "ours", exiting=[0])
+    ours, error = run_ours(root, "exiting", workers=1, exiting=[0])
     assert isinstance(error, QuantumGraphExecutorError)
     assert sum(quantum.status is ExecutionStatus.SUCCESS for quantum in ours.quantaReports) == 6
 
 
 def test_with_fail_fast_nothing_begins_after_the_first_failure(root, tmp_path):
-    ours, error = run_ours(root, "ours", workers=1, options={"fail_fast": True}, failing=[0])
+    ours, error = run_ours(root, "fail_fast", workers=1, options={"fail_fast": True}, failing=[0])
     assert isinstance(error, QuantumGraphExecutorError)
     assert [quantum.status for quantum in ours.quantaReports].count(ExecutionStatus.FAILURE) == 1
-    assert len([key for key in repository.datasets(root, "ours") if key[0] == "scaled"]) < 6
+    assert len([key for key in repository.datasets(root, "fail_fast") if key[0] == "scaled"]) < 6
 
 
 def test_a_fixup_orders_quanta_and_a_circle_is_refused(root, tmp_path):
@@ -163,7 +223,7 @@ def test_a_fixup_orders_quanta_and_a_circle_is_refused(root, tmp_path):
             if self.circle:
                 xgraph.add_edge(first, second)
 
-    _, error = run_ours(root, "ours", options={"execution_graph_fixup": VisitsDown()})
+    _, error = run_ours(root, "fixed_up", workers=1, options={"execution_graph_fixup": VisitsDown()})
     assert error is None
     starts = {record.data_id: record.start_s for record in records(tmp_path) if record.name == "add"}
     assert starts["{instrument: 'Cam', visit: 2}"] < starts["{instrument: 'Cam', visit: 1}"]
@@ -174,7 +234,7 @@ def test_a_fixup_orders_quanta_and_a_circle_is_refused(root, tmp_path):
 
 
 def test_what_cannot_be_done_is_told_before_any_quantum(root):
-    executor, graph = repository.executor_and_graph(root, "ours")
+    executor, graph = repository.executor_and_graph(root, "refused")
     ours = QuantumGraphExecutor(SingleQuantumExecutor(butler=executor._butler), workers=1)
     with pytest.raises(RuntimeError, match="before execute"):
         ours.getReport()
