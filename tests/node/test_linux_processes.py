@@ -231,3 +231,26 @@ def test_a_process_that_stood_still_and_then_changes_is_read_anew():
     process.kill()
     process.communicate()
     assert processes.tree(process.pid) is None
+
+
+def test_only_what_changed_is_told_and_an_end_is_told_once(start: Callable, eventually: Callable) -> None:
+    standing, growing, killed, parent = start(), start(), start(), start()
+    has_child(parent, 30)
+    processes = LinuxProcesses()
+    processes.watch([member(each.pid) for each in (standing, growing, killed, parent)])
+    settled(processes)
+    settled(processes)
+    told = processes.changes()
+    assert told.keys() == {standing.pid, growing.pid, killed.pid, parent.pid}
+    assert told == {pid: processes.tree(pid) for pid in told}
+    assert processes.changes() == {}
+    growing.do("x = b'x' * (50 << 20)")
+    assert processes.changes() == {growing.pid: processes.tree(growing.pid)}
+    killed.kill()
+    eventually(lambda: processes.changes().get(killed.pid, 0) is None)
+    assert all(killed.pid not in processes.changes() for _ in range(3))
+    alone = of(processes, parent.pid) - 25 * MIB
+    parent.do("child.kill(); child.wait()")
+    told = processes.changes()
+    assert parent.pid in told
+    assert sum(told[parent.pid] or ()) < alone

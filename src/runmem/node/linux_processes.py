@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from itertools import repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 __all__ = ["LinuxProcesses"]
 
 SAMPLER = b"/node/sampler.py"
-_SCAN_SHARE = 0.001  # of a core, that looking for new processes may use unless told otherwise
+_SCAN_SHARE = 0.0005  # of a core, that looking for new processes may use unless told otherwise
 _RESCAN_S = 5.0  # a scan at least so often, for systems whose loadavg says nothing
+_STATM_BYTES = 96
 _DEEPEST = 64  # generations between a process and its member; a bound, because stale links could form a circle
 
 
@@ -47,12 +49,16 @@ class LinuxProcesses:
         self._scan_share = scan_share
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._statm: dict[int, int] = {}  # process -> kept descriptor
-        self._last: dict[int, tuple[bytes, tuple[int, int]]] = {}  # process -> what was read, its result
         self._trees: dict[int, list[int]] = {}  # living member -> itself and its descendants
         self._members: dict[int, Member] = {}
         self._former: set[int] = set()
         self._parents: dict[int, int] = {}
         self._newborn: list[int] = []
+        self._alone: list[int] | None = None  # members without descendants; None: to be found again
+        self._descriptors: list[int] = []  # theirs
+        self._reads: list[bytes] = []  # of them, at the last call of `changes`
+        self._told: dict[int, tuple[int, int]] = {}  # members with descendants -> result of the last call of `changes`
+        self._names: set[str] = set()
         self._last_pid: bytes | None = None
         self._scan_due = self._rescan_due = 0.0
         try:
@@ -68,6 +74,7 @@ class LinuxProcesses:
         self._members = new
         self._trees = {pid: [pid] for pid, member in new.items() if self._open(pid, member.start)}
         self._newborn = []
+        self._alone = None
         for pid in self._parents.keys() - new.keys():
             owner = self._owner(pid)
             if owner is not None and pid in self._statm:
@@ -89,26 +96,71 @@ class LinuxProcesses:
         if last_pid is not None and last_pid == self._last_pid and now < self._rescan_due:
             return
         self._last_pid = last_pid
+        began_s = time.thread_time()
         self._scan()
-        ended = time.perf_counter()
-        self._scan_due = ended + (ended - now) / self._scan_share
-        self._rescan_due = max(self._scan_due, ended + _RESCAN_S)
+        self._scan_due = now + (time.thread_time() - began_s) / self._scan_share
+        self._rescan_due = max(self._scan_due, now + _RESCAN_S)
+
+    def changes(self) -> dict[int, tuple[int, int] | None]:
+        """Return what `tree` does, of the watched processes for which it may have changed since the last call.
+
+        At 10 Hz the caches are cold each time, and what costs is the code that is run through. So that nothing is done
+        in Python for a process that stands still, all are read by one `map` and compared as bytes.
+        """
+        if self._alone is None:
+            self._sort_out()
+        alone = self._alone or []
+        try:
+            reads = list(map(os.pread, self._descriptors, repeat(_STATM_BYTES), repeat(0)))
+        except OSError:  # one of them has ended and was reaped
+            reads = [self._read_statm(pid) for pid in alone]
+        changed: dict[int, tuple[int, int] | None] = {}
+        if reads != self._reads:
+            for pid, read, last in zip(alone, reads, self._reads, strict=True):
+                if read != last:
+                    changed[pid] = self._sizes(pid, read)
+            self._reads = reads
+        for pid in list(self._told):
+            tree = self.tree(pid)
+            if tree != self._told.get(pid):
+                changed[pid] = tree
+            if tree is not None:
+                self._told[pid] = tree
+        return changed
+
+    def _sort_out(self) -> None:
+        """Find which members are alone; all count as changed."""
+        self._alone = [pid for pid, tree in self._trees.items() if len(tree) == 1]
+        self._descriptors = [self._statm[pid] for pid in self._alone]
+        self._reads = [b""] * len(self._alone)
+        self._told = {pid: (-1, -1) for pid, tree in self._trees.items() if len(tree) > 1}
+
+    def _sizes(self, pid: int, read: bytes) -> tuple[int, int] | None:
+        """Return private and shared bytes of a member that is alone, from its ``statm``."""
+        _, resident, shared, _ = read.split(None, 3)
+        if resident == b"0":  # a zombie
+            self._forget(pid, [pid])
+            return None
+        shared_pages = int(shared)
+        return (int(resident) - shared_pages) * self._page, shared_pages * self._page
+
+    def _read_statm(self, pid: int) -> bytes:
+        """Return the ``statm`` of a process, with zeros when it has ended, as the kernel gives it for a zombie."""
+        try:
+            return os.pread(self._statm[pid], _STATM_BYTES, 0)
+        except OSError:  # ESRCH: it has ended and was reaped
+            return b"0 0 0 0"
 
     def tree(self, pid: int) -> tuple[int, int] | None:
         """Return private and shared bytes of `pid` and its descendants; None when `pid` has ended."""
         tree = self._trees.get(pid)
         if tree is None:
             return None
-        if len(tree) == 1:
-            return self._alone(pid)
         private = most_shared = 0
         ended = []
         for each in tree:
-            try:
-                _, resident, shared, _ = os.pread(self._statm[each], 96, 0).split(None, 3)
-            except OSError:  # ESRCH: it has ended and was reaped
-                resident = b"0"
-            if resident == b"0":  # a zombie
+            _, resident, shared, _ = self._read_statm(each).split(None, 3)
+            if resident == b"0":
                 ended.append(each)
                 continue
             shared_pages = int(shared)
@@ -119,24 +171,8 @@ class LinuxProcesses:
             self._forget(pid, ended)
         return None if pid in ended else (private * self._page, most_shared * self._page)
 
-    def _alone(self, pid: int) -> tuple[int, int] | None:
-        """Return what `tree` does, of a member without descendants: most of them, most of the time unchanged."""
-        try:
-            read = os.pread(self._statm[pid], 96, 0)
-        except OSError:  # ESRCH: it has ended and was reaped
-            read = b"0 0 0 0"
-        last = self._last.get(pid)
-        if last is not None and last[0] == read:
-            return last[1]
-        _, resident, shared, _ = read.split(None, 3)
-        if resident == b"0":  # a zombie
-            self._forget(pid, [pid])
-            return None
-        sizes = (int(resident) - int(shared)) * self._page, int(shared) * self._page
-        self._last[pid] = read, sizes
-        return sizes
-
     def _forget(self, member: int, ended: list[int]) -> None:
+        self._alone = None
         if member in ended:
             ended = self._trees.pop(member)  # also its living descendants: the series ends with the member
         else:
@@ -163,7 +199,6 @@ class LinuxProcesses:
             os.close(folder)
 
     def _close(self, pid: int) -> None:
-        self._last.pop(pid, None)
         descriptor = self._statm.pop(pid, None)
         if descriptor is not None:
             os.close(descriptor)
@@ -178,11 +213,12 @@ class LinuxProcesses:
 
     def _scan(self) -> None:
         """Read the parent of every process that was not there at the last look."""
-        present = {int(name) for name in os.listdir(self._proc) if name.isdigit()}
-        for pid in self._parents.keys() - present:
-            del self._parents[pid]
-        self._former &= present
-        fresh = present - self._parents.keys()
+        names = set(os.listdir(self._proc))
+        for pid in _numbers(self._names - names):
+            self._parents.pop(pid, None)
+        self._former = {pid for pid in self._former if str(pid) in names}
+        fresh = _numbers(names - self._names)
+        self._names = names
         for pid in fresh:
             try:
                 self._parents[pid] = int(_stat_fields(_read(f"{self._proc}/{pid}/stat"))[1])
@@ -215,6 +251,11 @@ class LinuxProcesses:
             return
         if self._open(pid):
             self._trees[owner].append(pid)
+            self._alone = None
+
+
+def _numbers(names: set[str]) -> list[int]:
+    return [int(name) for name in names if name.isdigit()]
 
 
 def _read(path: str, folder: int | None = None) -> bytes:

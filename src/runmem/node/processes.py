@@ -39,3 +39,9 @@ class Processes(Protocol):
             The sum of what each process does not share, and the largest of what each may share; their sum is the
             resident set size when there is no descendant. None when the process itself has ended.
         """
+
+    def changes(self) -> dict[int, tuple[int, int] | None]:
+        """Return what `tree` does, of the watched processes for which it may have changed since the last call.
+
+        After `watch` these are all that live. That a process has ended is told once. Called once a tick.
+        """

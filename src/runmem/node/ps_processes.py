@@ -38,6 +38,7 @@ class PsProcesses:
         self._former: set[int] = set()
         self._rss: dict[int, int] = {}
         self._sums: dict[int, int] = {}
+        self._told: dict[int, tuple[int, int]] = {}
         self._due = 0.0
 
     def watch(self, members: Sequence[Member]) -> None:
@@ -46,6 +47,7 @@ class PsProcesses:
         self._former |= self._members.keys() - new.keys()
         self._former -= new.keys()
         self._members = new
+        self._told = {}
         self._due = 0.0
 
     def refresh(self) -> None:
@@ -66,6 +68,13 @@ class PsProcesses:
     def tree(self, pid: int) -> tuple[int, int] | None:
         """Return the summed resident set size and 0, nothing being known of sharing; None when `pid` has ended."""
         return (self._sums.get(pid, 0), 0) if self._rss.get(pid) else None
+
+    def changes(self) -> dict[int, tuple[int, int] | None]:
+        """Return what `tree` does, of the watched processes for which it has changed since the last call."""
+        trees = {pid: self.tree(pid) for pid in self._members}
+        changed = {pid: tree for pid, tree in trees.items() if tree != self._told.get(pid)}
+        self._told = {pid: tree for pid, tree in trees.items() if tree is not None}
+        return changed
 
     def _owner(self, pid: int, table: dict[int, tuple[int, int]]) -> int | None:
         """Return the member that `pid`, not a member itself, counts with."""

@@ -21,10 +21,12 @@ if TYPE_CHECKING or __package__:
     from runmem.node.linux_processes import LinuxProcesses
     from runmem.node.members import FOLDER, Member, read_members
     from runmem.node.trace_file import TraceFile
+    from runmem.node.trace_lines import TraceLines, total_bytes
 else:  # started by path: this folder is the first on the path, and the package stays unimported
     from linux_processes import LinuxProcesses
     from members import FOLDER, Member, read_members
     from trace_file import TraceFile
+    from trace_lines import TraceLines, total_bytes
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -33,22 +35,25 @@ if TYPE_CHECKING:
 
 __all__ = ["Sampler", "total_bytes", "main"]
 
-MIB = 1024**2
 _IDLE_S = 5.0
 _LONGEST_SLEEP_S = 0.5  # a long interval must not keep a run from ending
 _SETTLED_S = 0.1  # two changes of a folder closer than its file system's clock show one time stamp
 
 
-def total_bytes(trees: list[tuple[int, int]]) -> int:
-    """Return the memory of several processes together, from the private and shared bytes of each.
+class _Folder:
+    """A folder in which files come and go."""
 
-    What each process may share counts once, as that of the process with most of it. Resident set sizes added up count
-    every shared page as often as it is mapped.
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._time_ns = 0
 
-    Assumption: processes that share memory share the same (one interpreter, one set of libraries). Limitation: what a
-    process shares that the one with the most does not have is missing, such as a second file that it alone maps.
-    """
-    return sum(private for private, _ in trees) + max((shared for _, shared in trees), default=0)
+    def changed(self, now_s: float) -> bool:
+        """Tell whether a file may have come or gone since the last call. Raises OSError when the folder is gone."""
+        time_ns = os.stat(self._path).st_mtime_ns
+        if time_ns == self._time_ns:
+            return False
+        self._time_ns = time_ns if now_s - time_ns / 1e9 > _SETTLED_S else 0
+        return True
 
 
 class Sampler:
@@ -65,12 +70,13 @@ class Sampler:
 
     def __init__(self, spool_root: str, interval_s: float, processes: Processes) -> None:
         self._root = spool_root
-        self._folder = os.path.join(spool_root, FOLDER)
+        self._folder = _Folder(spool_root)
+        self._member_folder = _Folder(os.path.join(spool_root, FOLDER))
         self._stop = os.path.join(spool_root, "stop")
         self._interval_s = max(interval_s, processes.least_interval_s)
         self._processes = processes
-        self._members_time = 0
-        self._watched: dict[str, list[tuple[int, bytes]]] = {}  # trace -> (process, how its line begins)
+        self._trace_of: dict[int, str] = {}
+        self._lines: dict[str, TraceLines] = {}
         self._files: dict[str, TraceFile] = {}
         self._ending = False
 
@@ -97,37 +103,26 @@ class Sampler:
         """Append one reading of every member, taken at `now_s` (seconds since the epoch); False when none lives."""
         self._look_for_members(now_s)
         self._processes.refresh()
-        stamp = b" %.4f\n" % now_s
+        for pid, tree in self._processes.changes().items():
+            self._lines[self._trace_of[pid]].change(pid, tree)
         alive = False
-        for trace, watched in self._watched.items():
-            trees = []
-            lines = []
-            for pid, begin in watched:
-                tree = self._processes.tree(pid)
-                if tree is None:
-                    continue
-                trees.append(tree)
-                if begin:
-                    lines.append(b"%s%.6f%s" % (begin, (tree[0] + tree[1]) / MIB, stamp))
-            if trees:
+        for trace, lines in self._lines.items():
+            if tick := lines.at(now_s):
                 alive = True
-                total = b"MEM %.6f%s" % (total_bytes(trees) / MIB, stamp)
-                self._files[trace].append(total + b"".join(lines), now_s)
+                self._files[trace].append(tick, now_s)
         return alive
 
     def _look_for_members(self, now_s: float) -> None:
         try:
-            changed = os.stat(self._folder).st_mtime_ns
-            if changed == self._members_time:
+            if not self._member_folder.changed(now_s):
                 return
             members = read_members(self._root)
         except OSError:
             return  # nobody has joined yet, or the spool is gone and the run loop sees it
-        self._members_time = changed if now_s - changed / 1e9 > _SETTLED_S else 0
-        self._watched = {}
+        self._trace_of = {member.pid: member.trace for member in members}
+        self._lines = {member.trace: TraceLines() for member in members}
         for member in members:
-            begin = b"CHLD %s " % member.series.encode() if member.series else b""
-            self._watched.setdefault(member.trace, []).append((member.pid, begin))
+            self._lines[member.trace].add(member.pid, member.series)
             if member.trace not in self._files:
                 path = os.path.join(self._root, member.trace)
                 self._files[member.trace] = TraceFile(path, self._header(member))
@@ -138,7 +133,12 @@ class Sampler:
         return f"CMDLINE {member.cmdline}\n{note}".encode("utf-8", "replace")
 
     def _must_end(self) -> bool:
-        return self._ending or os.access(self._stop, os.F_OK) or not os.access(self._root, os.F_OK)
+        if not self._ending:
+            try:
+                self._ending = self._folder.changed(time.time()) and os.access(self._stop, os.F_OK)
+            except OSError:
+                self._ending = True  # the spool is gone
+        return self._ending
 
     def _sleep_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0:
