@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakValueDictionary
 
-import cloudpickle
 import xxhash
 
 from runmem.errors import ArgumentError
+from runmem.execution.pickling import Pickler, dumps
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
 
@@ -132,7 +132,7 @@ class _Inputs:
         return self._index[version]
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(Pickler):
     """Pickles arguments; a future becomes a reference to an input."""
 
     def __init__(self, file: io.BytesIO, inputs: _Inputs, buffers: Buffers) -> None:
@@ -274,5 +274,5 @@ def private_copy(value: Any) -> Any:
     if type(value) in _PLAIN:
         return value
     buffers: list[pickle.PickleBuffer] = []
-    data = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    data = dumps(value, protocol=5, buffer_callback=buffers.append)
     return pickle.loads(data, buffers=[bytearray(buffer.raw()) for buffer in buffers])

@@ -13,10 +13,10 @@ from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
 
-import cloudpickle
 import numpy as np
 
 from runmem.errors import ArgumentError
+from runmem.execution.pickling import dumps
 from runmem.graph.task import TaskFunction, find_task
 
 __all__ = ["FunctionPacker", "load_function"]
@@ -132,7 +132,7 @@ class FunctionPacker:
 
     def _dumps(self, task: TaskFunction) -> bytes:
         try:
-            data: bytes = cloudpickle.dumps(task)
+            data: bytes = dumps(task)
         except Exception as error:
             raise ArgumentError(
                 f"task {task.name} cannot be sent to a worker: something it refers to could not be pickled "

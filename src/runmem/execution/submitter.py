@@ -14,7 +14,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import cloudpickle
 import distributed
 from distributed.scheduler import KilledWorker
 
@@ -27,6 +26,7 @@ from runmem.execution.dask_task import dask_task
 from runmem.execution.functions import FunctionPacker
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import BundleFailed
+from runmem.execution.pickling import dumps
 from runmem.execution.results import Results
 from runmem.execution.task_error import root_task
 from runmem.graph.call import Execution, TaskCall, Version
@@ -365,7 +365,7 @@ class DaskSubmitter:
     def _rehouse(self, execution: Execution, value: Any) -> None:
         """Give a result a place of its own: the bundle that it came from failed through another call."""
         try:
-            literal = Literal(cloudpickle.dumps(value))
+            literal = Literal(dumps(value))
         except Exception as error:
             self._ended(execution, error)
             return

@@ -1,0 +1,38 @@
+"""Pickles of the program's own functions and values, in which code keeps the name of its file."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from types import CodeType
+from typing import Any
+
+import cloudpickle
+
+__all__ = ["Pickler", "dumps"]
+
+
+class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles what `cloudpickle` does, and keeps where code was written.
+
+    From 3.1.3 on cloudpickle puts ``<dynamic-code>`` in place of the file's name. Records, tracebacks and line by line
+    reports of a worker tell that name.
+    """
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Return how `obj` is made again."""
+        if isinstance(obj, CodeType):
+            make, arguments = self.dispatch_table[CodeType](obj)[:2]
+            return _code_of_file, (make, arguments, obj.co_filename)
+        return super().reducer_override(obj)
+
+
+def dumps(value: Any, protocol: int | None = None, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
+    """Return the pickle of `value`; raises as `cloudpickle.dumps` does."""
+    with io.BytesIO() as file:
+        Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()
+
+
+def _code_of_file(make: Callable[..., CodeType], arguments: tuple[Any, ...], filename: str) -> CodeType:
+    return make(*arguments).replace(co_filename=filename)
