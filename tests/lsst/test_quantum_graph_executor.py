@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import subprocess
 import sys
 from collections import Counter
@@ -81,7 +82,9 @@ def run_ours(root, run, workers=2, options=None, **config):
 def run_original(root, run, processes=1, **config):
     executor, graph = repository.executor_and_graph(root, run, **config)
     single = SingleQuantumExecutor(butler=executor._butler)
-    original = MPGraphExecutor(num_proc=processes, timeout=600, quantum_executor=single)
+    # A new process for each quantum, as by default; from this server it need not import LSST's packages first.
+    multiprocessing.set_forkserver_preload(["lsst.pipe.base.single_quantum_executor", "pipeline_tasks"])
+    original = MPGraphExecutor(num_proc=processes, timeout=600, quantum_executor=single, start_method="forkserver")
     error = None
     try:
         executor.run_pipeline(graph, graph_executor=original)
