@@ -1,13 +1,13 @@
 """What the sampler of a node costs: its share of a core and its size while it watches 1, 8 and 64 worker processes.
 
 Run: ``python benchmarks/sampler.py [SECONDS]``, 10 by default for each number of processes. The processes are real
-ones that sleep; a quiet machine has them all discovered, so one more run has a neighbour that starts processes all the
-time, which makes the sampler look for children at its full pace.
+ones that sleep, and once ones whose size changes between any two samples. A quiet machine has them all discovered, so
+one more run has a neighbour that starts processes all the time, which makes the sampler look for children at its full
+pace.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -25,7 +25,20 @@ from runmem.units import MIB, format_bytes
 INTERVAL_S = 0.1
 MOST_CPU_PERCENT = 0.5
 MOST_RSS_BYTES = 15 * MIB
-CASES = ((1, False), (8, False), (64, False), (64, True))
+CASES = ((1, "sleep", False), (8, "sleep", False), (64, "sleep", False), (64, "touch", False), (64, "sleep", True))
+WORK = {
+    "sleep": "import sys; sys.stdin.read()",
+    "touch": """
+import mmap, select
+block, page = mmap.mmap(-1, 64 * mmap.PAGESIZE), 0
+while not select.select([0], [], [], 0.05)[0]:
+    if page == 64:
+        block.madvise(mmap.MADV_DONTNEED)
+        page = 0
+    block[page * mmap.PAGESIZE] = 1
+    page += 1
+""",
+}
 
 
 @contextmanager
@@ -41,9 +54,8 @@ def processes(command: list[str], count: int) -> Iterator[list[int]]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the processor time that `pid` has used, user and system."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Return the processor time that `pid` has used: in nanoseconds, where ``stat`` counts hundredths of a second."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
 def size_bytes(pid: int, field: str) -> int:
@@ -53,13 +65,13 @@ def size_bytes(pid: int, field: str) -> int:
     return int(match.group(1)) * 1024
 
 
-def measure(count: int, busy: bool, seconds: float) -> tuple[float, int, int, int]:
+def measure(count: int, work: str, busy: bool, seconds: float) -> tuple[float, int, int, int]:
     """Return CPU percent, resident and proportional size in bytes, and the samples taken."""
-    sleeper = [sys.executable, "-S", "-E", "-c", "import sys; sys.stdin.read()"]
+    worker_command = [sys.executable, "-S", "-E", "-c", WORK[work]]
     neighbour = ["sh", "-c", "while :; do /bin/true; done"]
     with (
         tempfile.TemporaryDirectory() as folder,
-        processes(sleeper, count) as workers,
+        processes(worker_command, count) as workers,
         processes(neighbour, int(busy)),
     ):
         spool = Path(folder)
@@ -83,11 +95,16 @@ def measure(count: int, busy: bool, seconds: float) -> tuple[float, int, int, in
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
     print(f"sampler at {1 / INTERVAL_S:.0f} Hz, {seconds:.0f} s each")
-    print(f"{'processes':>9}  {'neighbour':>9}  {'CPU, % of a core':>16}  {'resident':>9}  {'PSS':>9}  {'samples':>7}")
-    for count, busy in CASES:
-        percent, rss, pss, samples = measure(count, busy, seconds)
+    print(
+        f"{'processes':>9}  {'which':>5}  {'neighbour':>9}  {'CPU, % of a core':>16}  {'resident':>9}  {'PSS':>9}  {'samples':>7}"
+    )
+    for count, work, busy in CASES:
+        percent, rss, pss, samples = measure(count, work, busy, seconds)
         sizes = f"{format_bytes(rss):>9}  {format_bytes(pss):>9}"
-        print(f"{count:9}  {'starts' if busy else 'quiet':>9}  {percent:16.2f}  {sizes}  {samples:7}", flush=True)
+        print(
+            f"{count:9}  {work:>5}  {'starts' if busy else 'quiet':>9}  {percent:16.2f}  {sizes}  {samples:7}",
+            flush=True,
+        )
     print(f"targets: at most {MOST_CPU_PERCENT} % of a core with 64 processes, at most {format_bytes(MOST_RSS_BYTES)}")
 
 
