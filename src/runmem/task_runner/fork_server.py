@@ -47,11 +47,31 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 @dataclass(frozen=True)
 class ServerSetup:
-    """What a server needs before the first target: the pickled runner, folders to import from, levels of loggers."""
+    """What a server needs before the first target.
+
+    Attributes
+    ----------
+    runner : bytes
+        The pickled runner.
+    import_paths : list of str
+        Folders to import from.
+    log_levels : dict
+        Levels of loggers.
+    classes : bytes
+        Pickle of the program's own classes by name, where the runner's pickle looks for them in ``__main__``: that of
+        a configuration of LSST is a text that does. Empty: there is no such.
+    """
 
     runner: bytes
     import_paths: list[str]
     log_levels: dict[str, int]
+    classes: bytes = b""
+
+    def load_runner(self) -> Any:
+        """Return the runner."""
+        if self.classes:
+            vars(sys.modules["__main__"]).update(pickle.loads(self.classes))
+        return pickle.loads(self.runner)
 
 
 @dataclass
@@ -124,7 +144,7 @@ def main(descriptor: int) -> None:
         sys.path[:] = setup.import_paths
         correct_lsst_timer()
         try:
-            runner = pickle.loads(setup.runner)
+            runner = setup.load_runner()
             ready = b""
         except Exception as error:
             ready = pickle.dumps(f"{type(error).__name__}: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import copy
+import dataclasses
 import functools
 import os
 import pickle
@@ -56,7 +57,8 @@ def prepare(setup: bytes, isolate: bool) -> None:
 def _runner(setup: bytes) -> Any:
     """Return the runner, to be copied for each target."""
     disableImplicitThreading()
-    runner = pickle.loads(pickle.loads(setup).runner)
+    given: ServerSetup = pickle.loads(setup)
+    runner = given.load_runner()
     disableImplicitThreading()  # also of what was loaded meanwhile
     return runner
 
@@ -195,7 +197,7 @@ def _with_own_paths(setup: bytes) -> bytes:
     """Return the setup with the folders that this worker imports from besides."""
     given: ServerSetup = pickle.loads(setup)
     more = [path for path in sys.path if path not in given.import_paths]
-    return pickle.dumps(ServerSetup(given.runner, [*given.import_paths, *more], given.log_levels))
+    return pickle.dumps(dataclasses.replace(given, import_paths=[*given.import_paths, *more]))
 
 
 def _run_isolated(setup: bytes, target: bytes, timeout_s: float | None) -> Outcome:

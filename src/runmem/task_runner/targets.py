@@ -28,6 +28,7 @@ from runmem.graph.future import Future
 from runmem.graph.synchronise import wait_on
 from runmem.graph.task import TaskFunction
 from runmem.metrics.struct import Struct
+from runmem.task_runner.config import Config
 from runmem.task_runner.data_ids import described, recorded
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
 from runmem.task_runner.failures import TargetFailure, exit_code
@@ -102,6 +103,7 @@ def _task_of(runner: TaskRunner, deadline_s: float | None) -> _TargetTask:
     failures, runner.failures = runner.failures, []
     try:
         packed = cloudpickle.dumps(runner)
+        classes = _classes_for(runner.config)
     except Exception as error:
         raise ArgumentError(
             f"{type(runner).__name__} of {runner.TaskClass.__name__} cannot be sent to another process "
@@ -109,7 +111,7 @@ def _task_of(runner: TaskRunner, deadline_s: float | None) -> _TargetTask:
         ) from error
     finally:
         runner.failures = failures
-    setup = pickle.dumps(ServerSetup(packed, list(sys.path), runner.logLevels))
+    setup = pickle.dumps(ServerSetup(packed, list(sys.path), runner.logLevels, classes))
     isolate, limit_s = runner.isolate, runner.timeoutPerTarget
 
     def call(data_id: str | None, target: bytes) -> Ended:
@@ -122,6 +124,16 @@ def _task_of(runner: TaskRunner, deadline_s: float | None) -> _TargetTask:
     except (TypeError, OSError):  # a class that was typed in
         file = ""
     return _TargetTask(call, file, setup, isolate)
+
+
+def _classes_for(config: Any) -> bytes:
+    """Return the pickled classes of the program, if its configuration is one of LSST, defined in the program itself."""
+    if isinstance(config, Config) or type(config).__module__ != "__main__":
+        return b""
+    found = vars(sys.modules["__main__"]).items()
+    classes = {name: value for name, value in found if isinstance(value, type) and value.__module__ == "__main__"}
+    data: bytes = cloudpickle.dumps(classes)
+    return data
 
 
 class _TargetTask(TaskFunction):
