@@ -95,16 +95,12 @@ def measure(count: int, work: str, busy: bool, seconds: float) -> tuple[float, i
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 10.0
     print(f"sampler at {1 / INTERVAL_S:.0f} Hz, {seconds:.0f} s each")
-    print(
-        f"{'processes':>9}  {'which':>5}  {'neighbour':>9}  {'CPU, % of a core':>16}  {'resident':>9}  {'PSS':>9}  {'samples':>7}"
-    )
+    heads = f"{'processes':>9}  {'which':>5}  {'neighbour':>9}  {'CPU, % of a core':>16}"
+    print(f"{heads}  {'resident':>9}  {'PSS':>9}  {'samples':>7}")
     for count, work, busy in CASES:
         percent, rss, pss, samples = measure(count, work, busy, seconds)
-        sizes = f"{format_bytes(rss):>9}  {format_bytes(pss):>9}"
-        print(
-            f"{count:9}  {work:>5}  {'starts' if busy else 'quiet':>9}  {percent:16.2f}  {sizes}  {samples:7}",
-            flush=True,
-        )
+        which = f"{count:9}  {work:>5}  {'starts' if busy else 'quiet':>9}"
+        print(f"{which}  {percent:16.2f}  {format_bytes(rss):>9}  {format_bytes(pss):>9}  {samples:7}", flush=True)
     print(f"targets: at most {MOST_CPU_PERCENT} % of a core with 64 processes, at most {format_bytes(MOST_RSS_BYTES)}")
 
 
