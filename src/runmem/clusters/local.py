@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from runmem.clusters.contract import Cluster
-from runmem.clusters.security import run_security
+from runmem.clusters.security import TlsSecurity, given_security, refuse_or_warn, run_security
 from runmem.errors import ClusterError, SettingError
 from runmem.memory.limits import memory_limit, share
 from runmem.settings import Settings
@@ -63,6 +63,17 @@ def is_embedded_worker() -> bool:
     return multiprocessing.current_process().name.startswith("Dask Worker process")
 
 
+def _preloads(protocol: str) -> list[str]:
+    """Return the modules that a worker imports before it connects: the user's, and that which knows our scheme."""
+    import dask
+
+    from runmem.clusters.loopback import SCHEME
+    from runmem.clusters.loopback import __name__ as module
+
+    asked = dask.config.get("distributed.worker.preload", None) or []
+    return [*([asked] if isinstance(asked, str) else asked), *([module] if protocol == SCHEME else [])]
+
+
 class EmbeddedCluster(Cluster):
     """One worker process a core, one thread each: a task's peak is then its own."""
 
@@ -90,8 +101,7 @@ class EmbeddedCluster(Cluster):
         import dask
         import distributed
 
-        # Loopback alone keeps nobody out who has an account on this machine: any of them could have tasks run as us.
-        security = run_security(self.settings, "the ports of this run, which every user of this machine reaches")
+        protocol, security = self._protection()
         try:
             # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
             # A daemonic process may have no children, and a task may want some; workers end with us in any case.
@@ -107,10 +117,11 @@ class EmbeddedCluster(Cluster):
                     threads_per_worker=1,
                     processes=True,
                     host="127.0.0.1",
-                    protocol="tls://" if security is not None else "tcp://",
+                    protocol=protocol,
                     security=security.dask() if security is not None else None,
                     dashboard_address="127.0.0.1:0",
                     memory_limit=self.worker_memory_bytes,
+                    preload=_preloads(protocol),
                     env=self._environment,
                     local_directory=self._folder,
                     silence_logs=logging.CRITICAL,
@@ -126,6 +137,22 @@ class EmbeddedCluster(Cluster):
                 "If a script started it with runmem.session, the session must stand below `if __name__ == '__main__':`."
             ) from error
         return self._client
+
+    def _protection(self) -> tuple[str, TlsSecurity | None]:
+        """Return the scheme of Dask's addresses and the certificates, if any, of this run.
+
+        Loopback alone keeps nobody out who has an account on this machine: any of them could have tasks run as us.
+        """
+        from runmem.clusters import loopback
+
+        if self.settings.insecure:
+            refuse_or_warn(self.settings, "the ports of this run, which every user of this machine reaches")
+            return "tcp", None
+        if (given := given_security(self.settings)) is not None:
+            return "tls", given
+        if loopback.tells_owners():
+            return loopback.SCHEME, None
+        return "tls", run_security(self.settings, "")
 
     def close(self, abandon: bool = False) -> None:
         """End workers and scheduler. A worker that runs a task would be waited for some seconds: `abandon` kills it."""
