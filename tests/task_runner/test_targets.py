@@ -15,6 +15,14 @@ import yaml
 MIB = 1024**2
 
 
+def _runs(process: psutil.Process) -> bool:
+    """Tell whether a process is there; one that has ended and that init has not reaped yet is not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def data_id(record: dict) -> dict:
     return yaml.safe_load(record["data_id"])
 
@@ -71,8 +79,8 @@ def test_a_timed_method_of_a_target_has_its_own_peak(program):
     done = program.run("--id", "mib=60^20", "-j", "2")
     assert done.returncode == 0, done.stderr
     first, second = map(int, done.stdout.split())
-    assert 60 * MIB <= first < 62 * MIB
-    assert 20 * MIB <= second < 22 * MIB
+    assert 59 * MIB < first < 62 * MIB  # some of it may be memory that Python had already
+    assert 19 * MIB < second < 22 * MIB
 
 
 def test_without_isolation_targets_run_in_the_workers(program):
@@ -269,7 +277,7 @@ def test_a_caught_interrupt_ends_the_targets_of_a_run_that_goes_on(program):
         assert told == ["['goes on', 'goes on']", str(sorted(path.name for path in program.folder.glob("began-*")))]
         assert len(list(program.folder.glob("began-*"))) == 2
         assert master.returncode == 0
-        assert not any(target.is_running() for target in targets)
+        assert [target for target in targets if _runs(target)] == []
     finally:
         master.kill()
         master.wait()
