@@ -92,3 +92,30 @@ def test_a_class_that_the_program_does_not_know_is_told_as_text() -> None:
 
 def test_an_exception_of_the_program_has_no_root() -> None:
     assert root_task(ValueError("its own")) is None
+
+
+def caused(error: BaseException, cause: BaseException) -> BaseException:
+    try:
+        raise error from cause
+    except BaseException as raised:
+        return raised
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("plain"), TwoArguments(3, "t"), Rewrites(5), Holds(), Refuses(threading.Lock())],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_exception_keeps_what_it_was_raised_from(error: Exception) -> None:
+    again = carried(caused(error, caused(TwoArguments(1, "first"), Holds())))
+    assert type(again.__cause__) is TwoArguments
+    assert str(again.__cause__) == "1: first"
+    assert again.__suppress_context__
+    assert type(again.__cause__.__cause__) is Holds
+
+
+def test_a_circle_of_causes_ends() -> None:
+    first, second = TwoArguments(1, "first"), TwoArguments(2, "second")
+    first.__cause__, second.__cause__ = second, first
+    again = carried(first)
+    assert str(again.__cause__) == "2: second"

@@ -37,25 +37,37 @@ class PackedError:
     notes : tuple of str
     root : int or None
         See `root_task`.
+    cause : PackedError or None
+        What it was raised from; None also where `data` has it.
     """
 
     data: bytes | None
     text: str
     notes: tuple[str, ...]
     root: int | None
+    cause: PackedError | None = None
 
     @classmethod
-    def of(cls, error: BaseException) -> PackedError:
-        """Pack an exception; its traceback, which a note has as text, is dropped."""
+    def of(cls, error: BaseException, seen: frozenset[int] = frozenset()) -> PackedError:
+        """Pack an exception; its traceback, which a note has as text, is dropped. `seen`: what it is a cause of."""
+        data, has_cause = _pickled(error.with_traceback(None))
+        cause, seen = error.__cause__, seen | {id(error)}
         return cls(
-            _pickled(error.with_traceback(None)),
+            data,
             f"{type(error).__name__}: {error}",
             tuple(getattr(error, "__notes__", ())),
             root_task(error),
+            None if has_cause or cause is None or id(cause) in seen else cls.of(cause, seen),
         )
 
     def load(self) -> BaseException:
         """Return the exception, or a `RemoteError` that tells the same."""
+        error = self._itself()
+        if self.cause is not None:
+            error.__cause__ = self.cause.load()
+        return error
+
+    def _itself(self) -> BaseException:
         if self.data is not None:
             try:
                 error = pickle.loads(self.data)
@@ -107,15 +119,15 @@ def _can_be_pickled(value: Any) -> bool:
     return True
 
 
-def _pickled(error: BaseException) -> bytes | None:
-    """Return a pickle that gives an exception of the same type and message, or None."""
+def _pickled(error: BaseException) -> tuple[bytes | None, bool]:
+    """Return a pickle that gives an exception of the same type and message, or None; and whether it has its cause."""
     # As the class itself has it first; but tblib, which Dask installs, spoils the classes whose `__init__` is in C.
     for made in (lambda: error, lambda: _Parts(error, call=True), lambda: _Parts(error, call=False)):
         try:
             data: bytes = cloudpickle.dumps(made())
             again = pickle.loads(data)
             if type(again) is type(error) and str(again) == str(error):
-                return data
+                return data, again.__cause__ is not None
         except Exception:  # what the user's class does when it is pickled is no reason to lose the error
             continue
-    return None
+    return None, False
