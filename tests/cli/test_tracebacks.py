@@ -4,7 +4,7 @@ import traceback
 
 import pytest
 
-from runmem.cli.tracebacks import shorten
+from runmem.cli.tracebacks import alike, shorten
 from runmem.errors import ArgumentError, RunmemError
 from runmem.graph.directions import as_parameter
 from runmem.graph.signature import TaskSignature
@@ -93,3 +93,13 @@ def test_what_the_program_raises_itself_is_left_as_it_is(error):
     before = files(raised)
     shorten(raised)
     assert files(raised) == before
+
+
+def test_errors_are_alike_by_type_and_message():
+    first = ValueError("one")
+    errors = [first, KeyError("one"), ValueError("one"), ValueError("two"), ValueError("one")]
+    assert [(type(error), str(error), more) for error, more in alike(errors)] == [
+        (ValueError, "one", 2), (KeyError, "'one'", 0), (ValueError, "two", 0),
+    ]  # fmt: skip
+    assert alike(errors)[0][0] is first
+    assert alike([]) == []

@@ -11,7 +11,7 @@ import click
 
 from runmem.cli.misplaced import misplaced_options
 from runmem.cli.program import Script, exit_code_of, load_script, run_script, terminable
-from runmem.cli.tracebacks import print_exception
+from runmem.cli.tracebacks import alike, print_exception
 from runmem.settings import LOG_LEVELS, resolve
 
 if TYPE_CHECKING:
@@ -93,9 +93,11 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
         finally:
             view.close()
     whole = settings.log_level == "debug"
-    for unseen_error in unseen:
+    for unseen_error, more in alike(unseen):
         print("runmem: a task failed and the program did not wait for it:", file=sys.stderr)
         print_exception(unseen_error, whole)
+        if more:
+            print(f"runmem: and {more} more like it", file=sys.stderr)
     if not no_summary and (run.program.calls or settings.python_memory_profile):
         _summarise(run)
     sys.exit(exit_code or (1 if unseen else 0))

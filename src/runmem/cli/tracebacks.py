@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib.util import find_spec
 from types import TracebackType
 
 from runmem.errors import RunmemError
 
-__all__ = ["print_uncaught", "print_exception", "shorten"]
+__all__ = ["print_uncaught", "print_exception", "alike", "shorten"]
 
 _INNER = ("runmem", "distributed", "dask", "cloudpickle")
 _LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
@@ -39,6 +40,14 @@ def print_exception(error: BaseException, whole: bool) -> None:
     if not whole:
         shorten(error)
     traceback.print_exception(error, file=sys.stderr)
+
+
+def alike(errors: Sequence[BaseException]) -> list[tuple[BaseException, int]]:
+    """Return the first of the errors of each type and message, and how many more there are of it."""
+    groups: dict[tuple[type, str], list[BaseException]] = {}
+    for error in errors:
+        groups.setdefault((type(error), str(error)), []).append(error)
+    return [(group[0], len(group) - 1) for group in groups.values()]
 
 
 def shorten(error: BaseException) -> None:
