@@ -8,7 +8,7 @@ from typing import Any
 
 from runmem.memory.peak import PeakMeter, PeakReading, Window, process_meter
 
-__all__ = ["Probe", "PeakProbe", "Probes"]
+__all__ = ["Probe", "PeakProbe", "Probes", "peak_fields"]
 
 log = logging.getLogger(__name__)
 
@@ -51,14 +51,14 @@ class PeakProbe(Probe):
 
     def stop(self, started: Window) -> dict[str, Any]:
         """Close the window."""
-        return _fields(self._meter.stop(started))
+        return peak_fields(self._meter.stop(started))
 
     def next(self, started: Window) -> tuple[dict[str, Any], Window]:
         """Close the window and open the next, with one reading; two where memory is given back before a task."""
         if self._trim:
             return self.stop(started), self.start()
         reading, window = self._meter.next(started)
-        return _fields(reading), window
+        return peak_fields(reading), window
 
 
 class Probes:
@@ -110,7 +110,8 @@ def _failed(probe: Probe, method: str, error: Exception) -> dict[str, Any]:
     return {"reason": f"{type(probe).__name__} failed: {error}"}
 
 
-def _fields(reading: PeakReading) -> dict[str, Any]:
+def peak_fields(reading: PeakReading) -> dict[str, Any]:
+    """Return the fields of a task's record that a window of the peak gives."""
     return {
         "base_bytes": reading.base_bytes,
         "peak_bytes": reading.peak_bytes,

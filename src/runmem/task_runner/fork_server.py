@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+from runmem.execution.probe import peak_fields
 from runmem.execution.task_error import PackedError
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import PeakReading, process_meter
@@ -334,13 +335,7 @@ def _measured(reading: PeakReading) -> dict[str, Any]:
     """Return the fields of the record; processor time with that of the processes that it has waited for."""
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     fields: dict[str, Any] = {
-        "base_bytes": reading.base_bytes,
-        "peak_bytes": reading.peak_bytes,
-        "end_bytes": reading.end_bytes,
-        "method": reading.method,
-        "shared": reading.shared,
-        "lifetime_peak_bytes": reading.lifetime_peak_bytes,
-        "reason": reading.reason,
+        **peak_fields(reading),
         "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
     }
     if children.ru_maxrss:
