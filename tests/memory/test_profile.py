@@ -77,24 +77,44 @@ def assert_manual_increments(report, value):
     assert found == pytest.approx(expected, abs=0.3)
 
 
-@pytest.mark.skipif(not EXACT, reason="the allocator of macOS keeps what is freed")
-def test_the_example_of_the_manual_comes_out_line_for_line_at_every_call(reports):
-    for value in (3, 3, 1, 3):
+MANUAL = f"""
+import threading
+from runmem.memory.profile import profile, set_report_sink
+
+found = []
+set_report_sink(found.append)
+
+{inspect.getsource(increment)}
+
+def calls(*values):
+    for value in values:
         assert increment(value) == value + 1
-        assert_manual_increments(reports[-1], value)
+
+"""
+
+
+def manual_reports(tmp_path, calls):
+    """Return what is reported of the example by a process of its own: in this one other threads free memory too."""
+    done = run_program(MANUAL + calls + "\nprint('\\f'.join(report.text for report in found))\n", tmp_path)
+    assert done.returncode == 0, done.stderr
+    return [ProfileReport("increment", "program.py", text, True, None) for text in done.stdout.split("\f")]
 
 
 @pytest.mark.skipif(not EXACT, reason="the allocator of macOS keeps what is freed")
-def test_the_example_comes_out_in_a_thread_too(reports):
-    def twice():
-        increment(3)
-        increment(2)
+def test_the_example_of_the_manual_comes_out_line_for_line_at_every_call(tmp_path):
+    values = (3, 3, 1, 3)
+    reports = manual_reports(tmp_path, f"calls(*{values})")
+    for report, value in zip(reports, values, strict=True):
+        assert_manual_increments(report, value)
 
-    thread = threading.Thread(target=twice)
-    thread.start()
-    thread.join(60)
-    assert_manual_increments(reports[0], 3)
-    assert_manual_increments(reports[1], 2)
+
+@pytest.mark.skipif(not EXACT, reason="the allocator of macOS keeps what is freed")
+def test_the_example_comes_out_in_a_thread_too(tmp_path):
+    reports = manual_reports(
+        tmp_path, "thread = threading.Thread(target=calls, args=(3, 2)); thread.start(); thread.join(60)"
+    )
+    for report, value in zip(reports, (3, 2), strict=True):
+        assert_manual_increments(report, value)
 
 
 def test_the_full_report_ends_with_values_of_this_process_and_their_units(reports):

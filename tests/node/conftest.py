@@ -21,7 +21,7 @@ import sys
 names = {}
 for line in sys.stdin:
     exec(line, names)
-    print("done", flush=True)
+    print(names.pop("said", "done"), flush=True)
 """
 
 
@@ -34,13 +34,15 @@ class Obedient:
         self.pid = self.process.pid
         self.do("pass")
 
-    def do(self, line: str) -> None:
-        """Run `line` in the process and return when it has run."""
+    def do(self, line: str) -> str:
+        """Run `line` in the process and return, when it has run, what it leaves in its variable `said`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
-        assert self.process.stdout.readline() == "done\n"
+        answer = self.process.stdout.readline()
+        assert answer.endswith("\n"), f"the process ended at {line!r}"
+        return answer[:-1]
 
     def kill(self, *, reap: bool = True) -> None:
         """Kill the process; without `reap` it stays a zombie."""
