@@ -122,3 +122,25 @@ def test_the_data_id_of_a_task_that_was_made_for_one_call_is_in_both_lines_and_i
     ]
     assert [record_from_line(line).data_id for line in lines] == [task.data_id, task.data_id, None]
     assert json.loads(lines[1])["more"] == 1
+
+
+def test_the_same_values_again_are_those_of_the_task_and_of_the_call_that_ended() -> None:
+    writer = LineWriter(NODE, 1000)
+    values = {"base_bytes": 10, "peak_bytes": 30, "end_bytes": 20, "method": "hwm"}
+    other = SimpleNamespace(**{**vars(TASK), "name": "other"})
+    times = 10.0, 11.0, 0.25
+    lines = [
+        writer.end(TASK, 1, 77, times, "finished", None, values),
+        writer.end(TASK, 2, 77, times, "failed", "KeyError", values),
+        writer.end(other, 3, 77, times, "finished", None, values),
+        writer.end(other, 4, 77, times, "finished", None, {**values, "peak_bytes": None}),
+    ]
+    records = [record_from_line(line) for line in lines]
+    found = [(record.task_id, record.name, record.status, record.exception, record.peak_bytes) for record in records]
+    assert found == [
+        (1, TASK.name, "finished", None, 30),
+        (2, TASK.name, "failed", "KeyError", 30),
+        (3, "other", "finished", None, 30),
+        (4, "other", "finished", None, None),
+    ]
+    assert set(values) == {"base_bytes", "peak_bytes", "end_bytes", "method"}

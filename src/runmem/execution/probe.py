@@ -26,7 +26,8 @@ class Probe:
     def next(self, started: Any) -> tuple[dict[str, Any], Any]:
         """End for one task and begin for the one that follows at once; return what `stop` and `start` would.
 
-        Override it where one reading can serve for both, because short calls come one after the other.
+        Override it where one reading can serve for both, because short calls come one after the other. The fields are
+        not changed by those who get them: the same object may be returned again.
         """
         return self.stop(started), self.start()
 
@@ -44,6 +45,7 @@ class PeakProbe(Probe):
     def __init__(self, malloc_trim: bool = False, meter: PeakMeter | None = None) -> None:
         self._trim = malloc_trim
         self._meter = meter or process_meter()
+        self._quiet: tuple[Window | None, dict[str, Any]] = None, {}
 
     def start(self) -> Window:
         """Open a window."""
@@ -58,7 +60,13 @@ class PeakProbe(Probe):
         if self._trim:
             return self.stop(started), self.start()
         reading, window = self._meter.next(started)
-        return peak_fields(reading), window
+        if window is not started:
+            return peak_fields(reading), window
+        quiet, fields = self._quiet
+        if quiet is not window:  # nothing has changed since it was opened, so its fields are made once
+            fields = peak_fields(reading)
+            self._quiet = window, fields
+        return fields, window
 
 
 class Probes:

@@ -97,6 +97,7 @@ class _Current(threading.local):
         self.thread = threading.get_ident()
         self.task_id: int | None = None
         self.states: list[Any] | None = None
+        self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
 
 
 class WorkerRun:
@@ -148,8 +149,10 @@ class WorkerRun:
             Whether the call is the last of its bundle. Else the probes go on with the one that follows.
         """
         current, task_lines = self._current, self._lines
-        states, current.states = current.states or self._probes.start(), None
-        start_s, cpu_s = time.time(), time.thread_time()
+        states, current.states = current.states, None
+        if states is None:
+            states, current.since = self._probes.start(), (time.time(), time.thread_time())
+        start_s, start_cpu_s = current.since
         base = getattr(states[0], "base_bytes", None)
         self._tasks.write(task_lines.start(task, task_id, current.thread, start_s, base))
         status, exception = "finished", None
@@ -159,17 +162,19 @@ class WorkerRun:
             status, exception = "failed", type(error).__name__
             raise
         finally:
-            times = start_s, time.time(), time.thread_time() - cpu_s
+            end_s, end_cpu_s = current.since = time.time(), time.thread_time()
+            cpu_s = end_cpu_s - start_cpu_s
             if last:
                 values = self._probes.stop(states)
             else:
                 values, current.states = self._probes.next(states)
             if told := take_record_fields():
-                values |= told
+                values = {**values, **told}
                 status, exception = values.pop("status", status), values.pop("exception", exception)
-                times = *times[:2], values.pop("cpu_s", times[2])
-            if self._brackets.admits(times[1] - start_s, values.get("peak_bytes")):
-                self._bracket(task, start_s, times[1])
+                cpu_s = values.pop("cpu_s", cpu_s)
+            if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
+                self._bracket(task, start_s, end_s)
+            times = start_s, end_s, cpu_s
             self._tasks.write(task_lines.end(task, task_id, current.thread, times, status, exception, values))
 
     def bundle_ended(self) -> None:

@@ -24,14 +24,17 @@ __all__ = ["LineWriter", "TaskLines", "in_order"]
 
 _START = b'{"event": "start", "task_id": '
 _END = b'{"event": "end", "task_id": '
+_AFTER_START, _AFTER_END = len(_START), len(_END)
 _ATTEMPT = b'"attempt": 1,'
+_UNSEEN = 0, b""  # the end of a task whose start was not read
 _START_LINE = _START + b'%d, "attempt": 1, "thread": %d, "start_s": %.6f, "base_bytes": %s, %s}\n'
 _END_LINE = _END + (
-    b'%d, "attempt": 1, "thread": %d, "start_s": %.6f, "end_s": %.6f, "cpu_s": %.6f, "status": %s, "exception": %s, '
-    b'"method": %s, "shared": %s, "reason": %s, "base_bytes": %d, "peak_bytes": %d, "end_bytes": %d, '
-    b'"increment_bytes": %d, "lifetime_peak_bytes": %d, %s}\n'
+    b'%d, "attempt": 1, "thread": %d, "start_s": %.6f, "end_s": %.6f, "cpu_s": %.6f, "status": %s, "exception": %s, %s'
 )
-_END_LINE_WITH_GAPS = _END_LINE.replace(b'_bytes": %d', b'_bytes": %s')
+_VALUES = (
+    b'"method": %s, "shared": %s, "reason": %s, "base_bytes": %s, "peak_bytes": %s, "end_bytes": %s, '
+    b'"increment_bytes": %s, "lifetime_peak_bytes": %s, %s}\n'
+)
 _START_TIME = re.compile(rb'"start_s": ([\d.]+)')
 _END_TIME = re.compile(rb'"end_s": ([\d.]+)')
 
@@ -43,12 +46,12 @@ class LineWriter:
         self._node = node
         self._limit_bytes = limit_bytes
         self._tails: dict[tuple[str, str, str], bytes] = {}
-        self._words: dict[tuple[str | bool | None, ...], tuple[bytes, ...]] = {}
+        self._newest_tail: tuple[Any, bytes] = None, b""
+        self._newest: tuple[dict[str, Any] | None, bytes, bytes] = None, b"", b""
 
     def start(self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None) -> bytes:
         """Return the line of a task that starts."""
-        base = b"null" if base_bytes is None else b"%d" % base_bytes
-        return _START_LINE % (task_id, thread, start_s, base, self._tail(task))
+        return _START_LINE % (task_id, thread, start_s, _number(base_bytes), self._tail(task))
 
     def end(
         self,
@@ -60,33 +63,28 @@ class LineWriter:
         exception: str | None,
         values: dict[str, Any],
     ) -> bytes:
-        """Return the line of a task that ended; `times` are start, end and processor seconds. Empties `values`."""
-        take = values.pop
-        base, peak, end = take("base_bytes", None), take("peak_bytes", None), take("end_bytes", None)
-        increment = None if base is None or peak is None else peak - base
-        numbers = base, peak, end, increment, take("lifetime_peak_bytes", None)
-        words = status, exception, take("method", None), take("shared", False), take("reason", None)
-        texts = self._words.get(words) or self._in_words(words)
-        tail = self._tail(task)
-        if values:  # of probes that others add
-            tail += b"".join(b", %s: %s" % (json.dumps(k).encode(), json.dumps(v).encode()) for k, v in values.items())
-        if None not in numbers:
-            return _END_LINE % (task_id, thread, *times, *texts, *numbers, tail)
-        written = [b"null" if number is None else b"%d" % number for number in numbers]
-        return _END_LINE_WITH_GAPS % (task_id, thread, *times, *texts, *written, tail)
+        """Return the line of a task that ended; `times` are start, end and processor seconds.
 
-    def _in_words(self, words: tuple[str | bool | None, ...]) -> tuple[bytes, ...]:
-        """Return what a line says in words, as JSON; the few combinations that occur again and again are kept."""
-        texts = tuple(json.dumps(word).encode() for word in words)
-        if len(self._words) < 256:
-            self._words[words] = texts
-        return texts
+        The same `values` again, the very object, give the same text without making it: so it is with short calls whose
+        process does not change, and `values` must not change either.
+        """
+        tail = self._tail(task)
+        known_values, known_tail, text = self._newest
+        if known_values is not values or known_tail is not tail:
+            text = _values_text(values, tail)
+            self._newest = values, tail, text
+        said = _FINISHED if exception is None and status == "finished" else (_json(status), _json(exception))
+        return _END_LINE % (task_id, thread, *times, *said, text)
 
     def _tail(self, task: Any) -> bytes:
         """Return the part that is the same for all calls of a task here."""
-        if task.data_id is not None:  # made for one call
-            return self._tail_of(task) + b', "data_id": ' + json.dumps(task.data_id).encode()
-        return self._tail_of(task)
+        known, tail = self._newest_tail
+        if known is not task:
+            tail = self._tail_of(task)
+            if task.data_id is not None:  # made for one call
+                tail += b', "data_id": ' + _json(task.data_id)
+            self._newest_tail = task, tail
+        return tail
 
     def _tail_of(self, task: Any) -> bytes:
         key = task.module, task.name, task.file
@@ -100,9 +98,27 @@ class LineWriter:
         return tail
 
 
-def _number_in(line: bytes, begin: bytes) -> bytes:
-    """Return the call's number: what stands between the beginning of a line and the next comma."""
-    return line[len(begin) : line.find(b",", len(begin))]
+def _json(value: Any) -> bytes:
+    return json.dumps(value).encode()
+
+
+def _number(value: int | None) -> bytes:
+    return b"null" if value is None else b"%d" % value
+
+
+_FINISHED = _json("finished"), _json(None)
+
+
+def _values_text(values: dict[str, Any], tail: bytes) -> bytes:
+    """Return the rest of a line: what was measured, what is the same for all calls, and what others' probes add."""
+    others = dict(values)
+    take = others.pop
+    base, peak, end = take("base_bytes", None), take("peak_bytes", None), take("end_bytes", None)
+    increment = None if base is None or peak is None else peak - base
+    numbers = [_number(each) for each in (base, peak, end, increment, take("lifetime_peak_bytes", None))]
+    words = [_json(each) for each in (take("method", None), take("shared", False), take("reason", None))]
+    rest = b"".join(b", %s: %s" % (_json(key), _json(value)) for key, value in others.items())
+    return _VALUES % (*words, *numbers, tail + rest)
 
 
 def in_order(chunks: dict[int, bytes]) -> list[tuple[int, bytes]]:
@@ -149,19 +165,19 @@ class TaskLines:
         started: list[bytes] = []
         ended: list[bytes] = []
         for line in lines.splitlines(keepends=True):
-            if line.startswith(_START):
-                number = _number_in(line, _START)
+            if line.startswith(_END):
+                number = line[_AFTER_END : line.find(b",", _AFTER_END)]
+                attempt = running.pop(number, _UNSEEN)[0] or self._attempts.get(number, 1)
+                self._ended.add(number)
+                ended.append(line if attempt == 1 else line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1))
+            elif line.startswith(_START):
+                number = line[_AFTER_START : line.find(b",", _AFTER_START)]
                 attempt = self._attempts.get(number, 0) + 1
                 self._attempts[number] = attempt
                 if attempt > 1:
                     line = line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1)
                 running[number] = attempt, line
                 started.append(line)
-            elif line.startswith(_END):
-                number = _number_in(line, _END)
-                self._ended.add(number)
-                attempt, _ = running.pop(number, (self._attempts.get(number, 1), b""))
-                ended.append(line if attempt == 1 else line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1))
             else:
                 self.skipped += bool(line.strip())
         return started, ended
