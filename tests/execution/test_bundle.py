@@ -134,6 +134,9 @@ def test_durations_decide_how_many_calls_make_a_bundle() -> None:
     assert durations.calls_a_bundle("f") in (9, 10)
     durations.observe("f", 4, 8 * SHORT_S, 0)
     assert durations.calls_a_bundle("f") == 1
+    for _ in range(2):
+        durations.observe("f", 64, 64 * TARGET_S / 100, 0)  # the slow ones were the first
+    assert 50 < durations.calls_a_bundle("f") <= 100
     durations.observe("g", 1, 0.0, 0)
     assert durations.calls_a_bundle("g") == MOST_CALLS
     durations.observe("g", 1, 0.0, LARGEST_RESULT_BYTES + 1)

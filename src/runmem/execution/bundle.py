@@ -127,13 +127,17 @@ def _label(name: str) -> str:
 
 @dataclass(slots=True)
 class _Seen:
-    calls: int = 0
+    calls: float = 0.0
     total_s: float = 0.0
     largest_bytes: int = 0
 
 
 class Durations:
-    """How long the calls of each task lasted on the workers, and how large their results were."""
+    """How long the calls of each task lasted on the workers, and how large their results were.
+
+    What was seen counts half at each report that follows. The first calls import, touch new memory and find a machine
+    that is starting: they say little of the thousands after them.
+    """
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
@@ -141,12 +145,12 @@ class Durations:
     def observe(self, name: str, calls: int, total_s: float, largest_bytes: int) -> None:
         """Add what a worker reported: number of calls, their seconds, the largest result in bytes."""
         seen = self._seen.setdefault(name, _Seen())
-        seen.calls += calls
-        seen.total_s += total_s
+        seen.calls = seen.calls / 2 + calls
+        seen.total_s = seen.total_s / 2 + total_s
         seen.largest_bytes = max(seen.largest_bytes, largest_bytes)
 
     def mean_s(self, name: str) -> float | None:
-        """Return the mean duration, or None if no call has ended."""
+        """Return the mean duration, the newest counting most, or None if no call has ended."""
         seen = self._seen.get(name)
         return seen.total_s / seen.calls if seen is not None and seen.calls else None
 
