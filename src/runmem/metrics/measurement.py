@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from runmem.errors import SettingError
@@ -15,6 +16,16 @@ from runmem.metrics.metric import Metric
 from runmem.metrics.name import Name
 
 __all__ = ["Measurement", "Metric"]
+
+
+@lru_cache(maxsize=256)
+def _known_name(metric: str) -> Name:
+    """Return the name of a metric. (Of one metric there may be a million measurements, and a name is immutable.)"""
+    return Name(metric=metric)
+
+
+def _name_of(metric: Any) -> Name:
+    return _known_name(metric) if type(metric) is str else Name(metric=metric)
 
 
 class Measurement:
@@ -66,7 +77,7 @@ class Measurement:
         identifier: str | None = None,
     ) -> None:
         self.metric = metric if isinstance(metric, Metric) else None
-        self.metric_name = metric.name if isinstance(metric, Metric) else Name(metric=metric)
+        self.metric_name = metric.name if isinstance(metric, Metric) else _name_of(metric)
         if not self.metric_name.is_metric:
             raise SettingError(f"{metric!r} is the name of a specification: a metric is called package.metric")
         self._identifier = identifier

@@ -179,8 +179,9 @@ def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> Iter
     """Yield the full names of scalars and arrays, of all levels, that contain `fragment`."""
     last = fragment.rpartition(".")[2]  # it lies within one level's name: most full names need not be made
     for part in (metadata.scalars, metadata.arrays):
-        for name in part:
-            if (last in name or last in prefix) and fragment in prefix + name:
+        likely = part if last in prefix else [name for name in part if last in name]
+        for name in likely:
+            if fragment in prefix + name:
                 yield prefix + name
     for name, nested in metadata.metadata.items():
         yield from _names_with(fragment, nested, f"{prefix}{name}.")
