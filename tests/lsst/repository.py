@@ -41,7 +41,7 @@ def make_repository(root, visits=VISITS, sizes=None):
     return root
 
 
-def executor_and_graph(root, run, old=False, **config):
+def executor_and_graph(root, run, old=False, registered=False, **config):
     """Return LSST's executor writing to `run`, and the quantum graph of the pipeline with the scale task's `config`."""
     butler = Butler.from_config(root, writeable=True, collections=["input"], run=run)
     executor = SeparablePipelineExecutor(butler)
@@ -51,7 +51,8 @@ def executor_and_graph(root, run, old=False, **config):
         pipeline.addConfigOverride("scale", name, value)
     pipeline.addTask("pipeline_tasks.AddTask", "add")
     graph = executor.make_quantum_graph(pipeline) if old else executor.build_quantum_graph(pipeline)
-    executor.pre_execute_qgraph(graph, register_dataset_types=True, save_versions=False)
+    if not registered:
+        executor.pre_execute_qgraph(graph, register_dataset_types=True, save_versions=False)
     return executor, graph
 
 

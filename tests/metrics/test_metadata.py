@@ -177,7 +177,8 @@ def test_what_is_metadata_does_not_depend_on_the_way_they_are_read(scalars: str,
     ["", "{}", "[]", "1", "null", '{"scalars": {}}', '{"scalars": {"a": 1}}', '{"metadata": {"a": {}}}', '{"more": {}}',
      '{"scalars": {"a": 1}, "more": {}}', '{"scalars": null}', '{"scalars": {"a": 1}} {}', "\ufeff{}", '{"scalars": 1}',
      '{"scalars": {"a": 1}, "scalars": {"b": 2}}', '{"metadata": {"a": ' * 5000, '{"scalars": {"a": "\ud800"}}',
-     '{"scalars": {"a": 1}}'.encode("utf-16"), '{"scalars": {"a": 1}}'.encode("utf-8-sig"), b'{"scalars": {"\xff": 1}}'],
+     '{"scalars": {"a": 1}}'.encode("utf-16"),
+     '{"scalars": {"a": 1}}'.encode("utf-8-sig"), b'{"scalars": {"\xff": 1}}'],
     ids=range(20),
 )  # fmt: skip
 def test_other_documents_are_judged_alike(document: str | bytes) -> None:

@@ -71,7 +71,7 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
         """
         if isinstance(document, (str, bytes)):
             if cls is TaskMetadata and (whole := _decoded(document)) is not None:
-                return whole  # type: ignore[return-value]
+                return whole
             content = json.loads(document)
         else:
             content = document
@@ -325,9 +325,9 @@ def _is_flat(metadata: TaskMetadata) -> bool:
     """Tell whether no key, of any level, has a dot, and no array holds values of two types."""
     if "." in "".join((*metadata.scalars, *metadata.arrays, *metadata.metadata)):
         return False
-    for values in metadata.arrays.values():
-        if len(values) > 1 and len(set(map(type, values))) > 1:
-            return False
+    arrays = metadata.arrays.values()
+    if max(map(len, arrays), default=0) > 1 and any(len(set(map(type, values))) > 1 for values in arrays):
+        return False
     return all(map(_is_flat, metadata.metadata.values()))
 
 

@@ -164,9 +164,9 @@ def _of_path(source: Path | str) -> TaskMetadata:
         raise ValueError("the path is empty")
     path = Path(source)
     if path.is_dir() or path.name == "run.json":
-        from runmem.store.run import read_run
+        from runmem.store.run import each_record
 
-        return metadata_from_records(read_run(path).records)
+        return metadata_from_records(each_record(path))
     try:
         return TaskMetadata.read(path)
     except OSError as error:
