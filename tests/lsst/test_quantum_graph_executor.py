@@ -222,7 +222,7 @@ def test_a_quantum_whose_time_is_up_is_killed_and_fails_alone(root, tmp_path):
 def test_quanta_that_are_done_are_skipped_as_by_the_original_executor(root, tmp_path):
     _, error = run_ours(root, "again", failing=[1])
     assert isinstance(error, QuantumGraphExecutorError)
-    executor, graph = repository.executor_and_graph(root, "again", registered=True)
+    executor, graph = repository.executor_and_graph(root, "again", again=True)
     single = SingleQuantumExecutor(butler=executor._butler, skip_existing_in=["again"], clobber_outputs=True)
     ours = QuantumGraphExecutor(single, workers=2)
     executor.run_pipeline(graph, graph_executor=ours)
