@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 
 import lsst.pex.config as pex_config
 import lsst.pipe.base as pipe_base
@@ -26,6 +27,7 @@ class ScaleConfig(pipe_base.PipelineTaskConfig, pipelineConnections=ScaleConnect
     failing = pex_config.ListField(dtype=int, default=[], doc="detectors whose quanta raise")
     killed = pex_config.ListField(dtype=int, default=[], doc="detectors whose process is killed")
     exiting = pex_config.ListField(dtype=int, default=[], doc="detectors whose quanta call sys.exit")
+    hanging = pex_config.ListField(dtype=int, default=[], doc="detectors whose quanta never end")
 
 
 class ScaleTask(pipe_base.PipelineTask):
@@ -45,6 +47,8 @@ class ScaleTask(pipe_base.PipelineTask):
             raise ValueError(f"detector {detector} is broken")
         if detector in self.config.killed:
             os.kill(os.getpid(), signal.SIGKILL)
+        if detector in self.config.hanging:
+            threading.Event().wait()
         if detector in self.config.exiting:
             raise SystemExit(3)
         return pipe_base.Struct(scaled={"value": number["value"] * self.config.factor})

@@ -41,17 +41,21 @@ def make_repository(root, visits=VISITS, sizes=None):
     return root
 
 
-def executor_and_graph(root, run, old=False, **config):
-    """Return LSST's executor writing to `run`, and the quantum graph of the pipeline with the scale task's `config`."""
+def executor_and_graph(root, run, old=False, again=False, **config):
+    """Return LSST's executor writing to `run`, and the quantum graph of the pipeline with the scale task's `config`.
+
+    `again`: `run` is there, and what it lacks is to be made.
+    """
     butler = Butler.from_config(root, writeable=True, collections=["input"], run=run)
-    executor = SeparablePipelineExecutor(butler)
+    executor = SeparablePipelineExecutor(butler, clobber_output=again, skip_existing_in=[run] if again else None)
     pipeline = Pipeline("scale the numbers and add them up")
     pipeline.addTask("pipeline_tasks.ScaleTask", "scale")
     for name, value in config.items():
         pipeline.addConfigOverride("scale", name, value)
     pipeline.addTask("pipeline_tasks.AddTask", "add")
     graph = executor.make_quantum_graph(pipeline) if old else executor.build_quantum_graph(pipeline)
-    executor.pre_execute_qgraph(graph, register_dataset_types=True, save_versions=False)
+    if not again:
+        executor.pre_execute_qgraph(graph, register_dataset_types=True, save_versions=False)
     return executor, graph
 
 

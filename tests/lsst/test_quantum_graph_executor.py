@@ -15,10 +15,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import repository  # noqa: E402
 from lsst.pipe.base.execution_graph_fixup import ExecutionGraphFixup  # noqa: E402
-from lsst.pipe.base.mp_graph_executor import MPGraphExecutor, MPGraphExecutorError  # noqa: E402
+from lsst.pipe.base.mp_graph_executor import MPGraphExecutor, MPGraphExecutorError, MPTimeoutError  # noqa: E402
 from lsst.pipe.base.quantum_reports import ExecutionStatus  # noqa: E402
 from lsst.pipe.base.single_quantum_executor import SingleQuantumExecutor  # noqa: E402
 
+from runmem.errors import SettingError  # noqa: E402
 from runmem.lsst import QuantumGraphExecutor, QuantumGraphExecutorError  # noqa: E402
 from runmem.store.run import read_run  # noqa: E402
 from runmem.units import MIB  # noqa: E402
@@ -203,6 +204,32 @@ def test_a_killed_quantum_is_tried_once_and_reported(root, tmp_path):
                                     if q.status is ExecutionStatus.FAILURE}  # fmt: skip
 
 
+def test_a_quantum_whose_time_is_up_is_killed_and_fails_alone(root, tmp_path):
+    ours, error = run_ours(root, "hanging", options={"timeout": 8.0}, hanging=[3])
+    assert isinstance(error, QuantumGraphExecutorError)
+    assert isinstance(error, MPTimeoutError)
+    assert ours.status is ExecutionStatus.TIMEOUT
+    statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
+    for visit in repository.VISITS:
+        assert statuses["scale", visit, 3] == ExecutionStatus.TIMEOUT.value
+        assert statuses["add", visit, -1] == ExecutionStatus.SKIPPED.value
+        assert [statuses["scale", visit, other] for other in (0, 1, 2)] == [ExecutionStatus.SUCCESS.value] * 3
+    assert [record.status for record in records(tmp_path)].count("killed") == len(repository.VISITS)
+    with pytest.raises(SettingError, match="timeout=0"):
+        QuantumGraphExecutor(None, timeout=0)
+
+
+def test_quanta_that_are_done_are_skipped_as_by_the_original_executor(root, tmp_path):
+    _, error = run_ours(root, "again", failing=[1])
+    assert isinstance(error, QuantumGraphExecutorError)
+    executor, graph = repository.executor_and_graph(root, "again", again=True)
+    single = SingleQuantumExecutor(butler=executor._butler, skip_existing_in=["again"], clobber_outputs=True)
+    ours = QuantumGraphExecutor(single, workers=2)
+    executor.run_pipeline(graph, graph_executor=ours)
+    assert len([key for key in repository.datasets(root, "again") if key[0] == "total"]) == 2
+    assert ours.getReport().status is ExecutionStatus.SUCCESS
+
+
 def test_an_exit_in_a_task_fails_that_quantum(root):
     ours, error = run_ours(root, "exiting", workers=1, exiting=[0])
     assert isinstance(error, QuantumGraphExecutorError)
@@ -234,6 +261,21 @@ def test_a_fixup_orders_quanta_and_a_circle_is_refused(root, tmp_path):
     _, error = run_ours(root, "circle", options={"execution_graph_fixup": VisitsDown()})
     assert isinstance(error, QuantumGraphExecutorError)
     assert "circle" in str(error)
+
+
+def test_a_fixup_of_the_older_form_orders_quanta_too(root, tmp_path):
+    class OldFixup(ExecutionGraphFixup):
+        def fixupQuanta(self, graph):
+            second, first = sorted(
+                (node for node in graph if node.taskDef.label == "add"), key=lambda node: -node.quantum.dataId["visit"]
+            )
+            graph.graph.add_edge(second, first)
+            return graph
+
+    _, error = run_ours(root, "old_fixup", workers=1, options={"execution_graph_fixup": OldFixup()})
+    assert error is None
+    starts = {record.data_id: record.start_s for record in records(tmp_path) if record.name == "add"}
+    assert starts["{instrument: 'Cam', visit: 2}"] < starts["{instrument: 'Cam', visit: 1}"]
 
 
 def test_what_cannot_be_done_is_told_before_any_quantum(root):

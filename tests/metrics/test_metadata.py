@@ -132,3 +132,54 @@ def test_an_added_value_joins_the_same_list_and_one_of_another_type_is_refused()
     assert metadata.getArray("a.x") is held
     with pytest.raises(TypeError, match=r"a\.x = .* mixes"):
         metadata.add("a.x", "four")
+
+
+class Slowly(TaskMetadata):
+    """Metadata that are always read by what decides what metadata are."""
+
+
+_PLAIN = '"a": 1'
+_SCALARS = [
+    _PLAIN, '"a": 1.0, "b": "x", "c": true', '"a": NaN', '"a": -Infinity', '"a": 1e400', '"a": -0', '"a": null',
+    '"a": 18446744073709551616', '"a": [1]', '"a": {}', '"a.b": 1', '"a.b": 1, "a.c": 2', '"": 1', '"\u00e9": 1',
+    '"a": "\\ud800"', '"a": "\\u0000"', '"a": 1, "a": 2.5', '"a": 1, "b": 2, "a": "x"', '"a": 01', '"a": 1,', "1: 1",
+]  # fmt: skip
+_ARRAYS = [
+    "", '"a": []', '"a": [1, 2], "b": ["x"]', '"a": [1, 2.0]', '"a": [1, true]', '"a": ["x", 1]', '"a": [1, NaN]',
+    '"a": 1', '"a": "xy"', '"a": [null]', '"a": [[1]]', '"a": [{}]', '"b.c": [1]', '"a": {"b": 1}', '"a": [1e999]',
+]  # fmt: skip
+_LEVELS = [
+    "", '"n": {}', '"n": null', '"n": {"scalars": {"a": 1}}', '"n": {"scalars": {"a.b": 1}}', '"n.m": {}', '"n": 0',
+    '"n": {"arrays": {"a": [1, 2.0]}}', '"n": {"other": {}}', '"n": {"metadata": {"m": {"scalars": {"a": null}}}}',
+    '"n": []', '"n": {"scalars": []}', '"a": {"scalars": {"z": 1}}',
+]  # fmt: skip
+
+
+def outcome(kind: type[TaskMetadata], document: str | bytes) -> object:
+    try:
+        found = kind.from_json(document)
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
+        return type(error).__name__, str(error)
+    return repr(found.to_json_form()), list(found)
+
+
+@pytest.mark.parametrize("scalars", _SCALARS)
+@pytest.mark.parametrize("arrays", _ARRAYS)
+def test_what_is_metadata_does_not_depend_on_the_way_they_are_read(scalars: str, arrays: str) -> None:
+    for levels in _LEVELS:
+        text = f'{{"scalars": {{{scalars}}}, "arrays": {{{arrays}}}, "metadata": {{{levels}}}}}'
+        for document in (text, text.encode(), f" {text}\n"):
+            assert outcome(TaskMetadata, document) == outcome(Slowly, document)
+
+
+@pytest.mark.parametrize(
+    "document",
+    ["", "{}", "[]", "1", "null", '{"scalars": {}}', '{"scalars": {"a": 1}}', '{"metadata": {"a": {}}}', '{"more": {}}',
+     '{"scalars": {"a": 1}, "more": {}}', '{"scalars": null}', '{"scalars": {"a": 1}} {}', "\ufeff{}", '{"scalars": 1}',
+     '{"scalars": {"a": 1}, "scalars": {"b": 2}}', '{"metadata": {"a": ' * 5000, '{"scalars": {"a": "\ud800"}}',
+     '{"scalars": {"a": 1}}'.encode("utf-16"),
+     '{"scalars": {"a": 1}}'.encode("utf-8-sig"), b'{"scalars": {"\xff": 1}}'],
+    ids=range(20),
+)  # fmt: skip
+def test_other_documents_are_judged_alike(document: str | bytes) -> None:
+    assert outcome(TaskMetadata, document) == outcome(Slowly, document)

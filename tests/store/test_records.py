@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runmem.events import TaskRecord
-from runmem.store.records import killed, record_from_line, record_to_line
+from runmem.store.records import _record_from_unusual, killed, record_from_line, record_to_line
 
 RECORD = TaskRecord(
     7, "app", "work", "/a/app.py", "node1", 123, 9876543210, 1, 100.5, 101.25, 0.5, 1000, 5000, 2000, "hwm", False,
@@ -85,3 +85,41 @@ def test_what_the_cause_proves_counts_where_the_last_reading_is_older() -> None:
     record = killed(running, ([100.6], [2000]), "over its limit", 9000)
     assert (record.last_bytes, record.peak_bytes, record.method) == (9000, 9000, "sampled")
     assert killed(running, ([100.6], [20000]), "over its limit", 9000).last_bytes == 20000
+
+
+_VALUES = [
+    "1", "1.0", "0", "-0", "-1", "-1.5", "1e3", "1E400", "1e-400", "NaN", "Infinity", "-Infinity", "true", "null",
+    "18446744073709551616", "9007199254740993", "9" * 400, "01", "1.", ".5", "+1", '"a"', '"-1: -2"', '"\\ud800"',
+    '"\\u00e9"', '"\u00e9"', '"\x01"', '"\\q"', "[]", "[1,]", '{"a": -1}', "[" * 100_000, "tru", "",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("field", ["start_s", "end_s", "peak_bytes", "task_id", "attempt", "reason", "shared", "later"])
+@pytest.mark.parametrize("value", _VALUES, ids=range(len(_VALUES)))
+def test_what_is_a_record_does_not_depend_on_the_way_it_is_read(field: str, value: str) -> None:
+    text = record_to_line(RECORD).decode()
+    for before in ("", f'"{field}": 1, ', f'"{field}": "a", '):  # also a field that is there twice
+        line = text.replace("{", "{" + before, 1).replace("}\n", f', "{field}": {value}}}\n').encode()
+        assert repr(record_from_line(line)) == repr(_record_from_unusual(line))
+        spaced = line.replace(b": -", b":\t-")
+        assert repr(record_from_line(spaced)) == repr(_record_from_unusual(spaced))
+
+
+@pytest.mark.parametrize("line", [b"\xef\xbb\xbf%b", b"%b {}", b"[%b]", b"  %b  ", b"%b\x00", b"\xff%b"])
+def test_what_stands_around_a_record_is_judged_alike(line: bytes) -> None:
+    line = line % record_to_line(RECORD).strip()
+    assert record_from_line(line) == _record_from_unusual(line)
+
+
+def test_of_texts_that_many_records_have_there_is_one() -> None:
+    first, second = (record_from_line(record_to_line(replace(RECORD, node=node))) for node in ("no-1", "no-1"))
+    assert first is not None
+    assert second is not None
+    assert first.node is second.node
+    assert first.module is second.module
+
+
+def test_a_time_is_a_float_also_where_it_is_written_without_a_point() -> None:
+    record = record_from_line(record_to_line(replace(RECORD, start_s=100)))
+    assert record is not None
+    assert repr(record.start_s) == "100.0"

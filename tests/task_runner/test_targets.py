@@ -283,6 +283,20 @@ def test_a_caught_interrupt_ends_the_targets_of_a_run_that_goes_on(program):
         master.wait()
 
 
+def test_code_of_the_program_keeps_its_files_name_in_a_target(program):
+    program.write("""
+        class Where(CmdLineTask):
+            _DefaultName = "where"
+            def runDataRef(self, ref):
+                return type(self).runDataRef.__code__.co_filename
+        if __name__ == "__main__":
+            print([r.result for r in Where.parseAndRun(doReturnResults=True).resultList])
+    """)
+    for options in ([], ["--no-isolation"]):
+        told = program.run("--id", "n=1", "-j", "2", *options)
+        assert told.stdout.strip().endswith("app.py']"), (told.stdout, told.stderr)
+
+
 def test_numpy_uses_one_thread_in_a_target_unless_more_are_allowed(program):
     program.write("""
         class Threads(CmdLineTask):

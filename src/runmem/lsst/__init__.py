@@ -11,8 +11,9 @@ _PLACES = {
     "LsstButler": "runmem.lsst.butler",
     "QuantumGraphExecutor": "runmem.lsst.quantum_graph_executor",
     "QuantumGraphExecutorError": "runmem.lsst.quantum_graph_executor",
+    "QuantumGraphTimeoutError": "runmem.lsst.quantum_graph_executor",
 }
-__all__ = ["LsstButler", "QuantumGraphExecutor", "QuantumGraphExecutorError"]
+__all__ = ["LsstButler", "QuantumGraphExecutor", "QuantumGraphExecutorError", "QuantumGraphTimeoutError"]
 
 
 def __getattr__(name: str) -> Any:

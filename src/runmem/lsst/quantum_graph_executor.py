@@ -13,25 +13,29 @@ from typing import Any
 
 import networkx
 from lsst.daf.butler.cli.cliLog import CliLog
-from lsst.pipe.base.mp_graph_executor import MPGraphExecutorError
+from lsst.pipe.base.mp_graph_executor import MPGraphExecutorError, MPTimeoutError
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from lsst.pipe.base.quantum_graph_executor import QuantumExecutor
 from lsst.pipe.base.quantum_graph_executor import QuantumGraphExecutor as LsstQuantumGraphExecutor
 from lsst.pipe.base.quantum_reports import ExecutionStatus, QuantumReport, Report
 
-from runmem.errors import RunmemError
+from runmem.errors import RunmemError, SettingError
 from runmem.execution.session import session
 from runmem.graph.current import current_program
 from runmem.graph.synchronise import wait_on
-from runmem.lsst.quantum_task import QuantumNotRunError, QuantumTask
+from runmem.lsst.quantum_task import QuantumNotRunError, QuantumTask, QuantumTimeoutError
 
-__all__ = ["QuantumGraphExecutor", "QuantumGraphExecutorError"]
+__all__ = ["QuantumGraphExecutor", "QuantumGraphExecutorError", "QuantumGraphTimeoutError"]
 
 log = logging.getLogger(__name__)
 
 
 class QuantumGraphExecutorError(RunmemError, MPGraphExecutorError):  # type: ignore[misc]
     """Some quanta failed, or the graph cannot be run; also an error of LSST's own executor."""
+
+
+class QuantumGraphTimeoutError(QuantumGraphExecutorError, MPTimeoutError):  # type: ignore[misc]
+    """The time of some quanta was up, and no other one failed."""
 
 
 class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
@@ -47,8 +51,11 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
         ``MPGraphExecutor``, so that each process has a connection of its own to the registry.
     fail_fast : bool
         Whether no quantum begins any more once one has failed.
+    timeout : float, optional
+        Seconds after which a quantum's process is killed, and the quantum has failed; default: no limit. Begins anew
+        with each quantum.
     execution_graph_fixup : lsst.pipe.base.execution_graph_fixup.ExecutionGraphFixup, optional
-        Adds dependencies to the graph; only with the method ``fixup_graph``.
+        Adds dependencies to the graph.
     **settings
         Of `runmem.session`, for a run of its own, such as ``workers=4``; memory is measured unless
         ``python_memory_profile=False``.
@@ -56,9 +63,9 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
     Notes
     -----
     Assumptions: the classes of the pipeline's tasks can be imported on the workers, and these run one task at a time (a
-    Butler serves one thread). Limitations: there is no timeout for a quantum, and no provenance graph, as in LSST's own
-    executor with several processes. A quantum whose process dies is not run again, if the workers share the file system
-    of the folder that the program was started in.
+    Butler serves one thread). Limitations: there is no provenance graph, as in LSST's own executor with several
+    processes; `fail_fast` does not stop quanta that run. A quantum whose process dies is not run again, if the workers
+    share the file system of the folder that the program was started in.
     """
 
     def __init__(
@@ -66,10 +73,14 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
         quantum_executor: QuantumExecutor,
         *,
         fail_fast: bool = False,
+        timeout: float | None = None,
         execution_graph_fixup: Any = None,
         **settings: Any,
     ) -> None:
+        if timeout is not None and not timeout > 0:
+            raise SettingError(f"timeout={timeout!r}: give the seconds that a quantum may take, or None for no limit")
         self._quantum_executor = quantum_executor
+        self._timeout_s = timeout
         self._fail_fast = fail_fast
         self._fixup = execution_graph_fixup
         self._settings = {"python_memory_profile": True, **settings}
@@ -80,6 +91,8 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
 
         Raises
         ------
+        QuantumGraphTimeoutError
+            If quanta failed because their time was up, and for no other reason.
         QuantumGraphExecutorError
             If quanta failed; those that do not depend on them have run, unless `fail_fast`. Also for a graph with a
             circle, a task that may not run beside others, or an executor that cannot be pickled, before any quantum.
@@ -93,7 +106,7 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
         )
         self._report = Report(qgraphSummary=predicted._make_summary())
         try:
-            self._run(self._quanta(predicted), self._report)
+            self._run(self._quanta(predicted, graph), self._report)
         except Exception as error:
             self._report.set_exception(error)
             if self._report.status is ExecutionStatus.SUCCESS:
@@ -106,12 +119,17 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
             raise RuntimeError("getReport() was called before execute()")
         return self._report
 
-    def _quanta(self, graph: PredictedQuantumGraph) -> networkx.DiGraph:
+    def _quanta(self, graph: PredictedQuantumGraph, given: Any) -> networkx.DiGraph:
         """Return the graph of quanta, checked."""
         graph.build_execution_quanta()
         quanta = graph.quantum_only_xgraph.copy()
         if self._fixup is not None:
-            self._fixup.fixup_graph(quanta, graph.quanta_by_task)
+            try:
+                self._fixup.fixup_graph(quanta, graph.quanta_by_task)
+            except NotImplementedError:  # one of the older form
+                old = graph.to_old_quantum_graph() if given is graph else given
+                fixed = self._fixup.fixupQuanta(old)
+                quanta.update([(before.nodeId, after.nodeId) for before, after in fixed.graph.edges])
             if not networkx.is_directed_acyclic_graph(quanta):
                 raise QuantumGraphExecutorError(f"{self._fixup!r} made a circle of dependencies among the quanta")
         for _, node in quanta.nodes(data=True):
@@ -132,9 +150,10 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
         try:
             with session("quanta", **self._settings) if current_program() is None else nullcontext():
                 futures = self._submit(quanta, executor, str(marks))
-                failed = _Outcomes(quanta, report, self._fail_fast).gather(futures)
-                if failed:
-                    raise QuantumGraphExecutorError(
+                outcomes = _Outcomes(quanta, report)
+                if failed := outcomes.gather(futures):
+                    kind = QuantumGraphTimeoutError if outcomes.only_timeouts else QuantumGraphExecutorError
+                    raise kind(
                         f"{failed} of {len(quanta)} quanta failed, or were skipped because they depend on one that did"
                     )
         finally:
@@ -153,7 +172,7 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
             upstream = [futures[earlier] for earlier in quanta.predecessors(quantum_id)]
             futures[quantum_id] = task(
                 executor, task_nodes[label], pickle.dumps(node["quantum"]), quantum_id, marks, self._fail_fast,
-                list(CliLog.configState), upstream,
+                self._timeout_s, list(CliLog.configState), upstream,
             )  # fmt: skip
         return futures
 
@@ -178,10 +197,10 @@ def _named(data_id: Any) -> str:
 class _Outcomes:
     """Waits for the quanta and writes the report."""
 
-    def __init__(self, quanta: networkx.DiGraph, report: Report, fail_fast: bool) -> None:
+    def __init__(self, quanta: networkx.DiGraph, report: Report) -> None:
+        self.only_timeouts = True
         self._quanta = quanta
         self._report = report
-        self._fail_fast = fail_fast
         self._failed: set[uuid.UUID] = set()
 
     def gather(self, futures: dict[uuid.UUID, Any]) -> int:
@@ -206,14 +225,22 @@ class _Outcomes:
         label, data_id = node["task_label"], node["data_id"]
         upstream_failed = any(earlier in self._failed for earlier in self._quanta.predecessors(quantum_id))
         self._failed.add(quantum_id)
-        self._report.status = ExecutionStatus.FAILURE
         if upstream_failed or isinstance(error, QuantumNotRunError):
             why = "a quantum that it depends on failed" if upstream_failed else "another quantum failed"
             log.error("%s %s is skipped: %s", label, data_id, why)
             report = QuantumReport(
                 quantumId=quantum_id, status=ExecutionStatus.SKIPPED, dataId=data_id, taskLabel=label
             )
+        elif isinstance(error, QuantumTimeoutError):
+            log.error("%s %s failed: %s", label, data_id, error)
+            report = QuantumReport(
+                quantumId=quantum_id, status=ExecutionStatus.TIMEOUT, dataId=data_id, taskLabel=label
+            )
+            if self._report.status is ExecutionStatus.SUCCESS:
+                self._report.status = ExecutionStatus.TIMEOUT
         else:
+            self.only_timeouts = False
+            self._report.status = ExecutionStatus.FAILURE
             log.error("%s %s failed", label, data_id, exc_info=error)
             exit_code = getattr(error, "EXIT_CODE", None)
             report = QuantumReport.from_exception(

@@ -6,8 +6,12 @@ import functools
 import logging
 import os
 import pickle
+import signal
 import sys
+import threading
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +24,7 @@ from runmem.errors import RunmemError
 from runmem.graph.task import TaskFunction
 from runmem.store.node_name import node_name
 
-__all__ = ["QuantumKilledError", "QuantumNotRunError", "QuantumTask", "run_quantum"]
+__all__ = ["QuantumKilledError", "QuantumNotRunError", "QuantumTask", "QuantumTimeoutError", "run_quantum"]
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +33,10 @@ _STOP = "stop"
 
 class QuantumKilledError(RunmemError):
     """The process that ran a quantum died; what it had written is not run over."""
+
+
+class QuantumTimeoutError(QuantumKilledError):
+    """The time of a quantum was up, and its process was ended."""
 
 
 class QuantumNotRunError(RunmemError):
@@ -56,6 +64,7 @@ def run_quantum(
     quantum_id: uuid.UUID,
     marks: str,
     stops: bool,
+    timeout_s: float | None,
     log_state: list[Any],
     upstream: list[Any],
 ) -> QuantumReport | None:
@@ -69,6 +78,8 @@ def run_quantum(
         A folder that all workers see, in which quanta that began and ended leave a mark.
     stops : bool
         Whether no other quantum is to begin once this one has failed.
+    timeout_s : float or None
+        Seconds after which this process is killed if the quantum has not ended.
     log_state : list
         How LSST's logging was set up in the program.
     upstream : list
@@ -82,16 +93,17 @@ def run_quantum(
     if log_state and not CliLog.configState:
         CliLog.replayConfigState(log_state)
     disable_implicit_threading()
-    mark = _Mark(Path(marks), quantum_id)
+    mark = _Mark(Path(marks), quantum_id, stops)
     done, earlier = mark.begin()
     if done:
         return earlier
     try:
-        report: QuantumReport | None = _executor(executor).execute(
-            pickle.loads(task_node), pickle.loads(quantum), quantum_id=quantum_id
-        )[1]
+        with _time_limit(mark, timeout_s):
+            report: QuantumReport | None = _executor(executor).execute(
+                pickle.loads(task_node), pickle.loads(quantum), quantum_id=quantum_id
+            )[1]
     except BaseException as error:
-        mark.failed(stops or isinstance(error, InvalidQuantumError))
+        mark.failed(isinstance(error, InvalidQuantumError))
         raise
     mark.end(report)
     return report
@@ -103,10 +115,37 @@ def _executor(data: bytes) -> Any:
     return pickle.loads(data)
 
 
+@contextmanager
+def _time_limit(mark: _Mark, timeout_s: float | None) -> Iterator[None]:
+    """End this process, and say why, if what runs inside takes longer.
+
+    Notes
+    -----
+    Limitation: code that keeps the interpreter's lock is ended when it gives it up.
+    """
+    if timeout_s is None:
+        yield
+        return
+
+    def end() -> None:
+        mark.time_is_up(timeout_s)
+        os.kill(os.getpid(), signal.SIGKILL)  # nothing in the quantum can be asked to stop
+
+    timer = threading.Timer(timeout_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class _Mark:
     """What is known of earlier attempts at a quantum. Where the folder cannot be reached, nothing is."""
 
-    def __init__(self, folder: Path, quantum_id: uuid.UUID) -> None:
+    def __init__(self, folder: Path, quantum_id: uuid.UUID, stops: bool) -> None:
+        self._stops = stops
+        self._late = folder / f"{quantum_id}.late"
         self._begun = folder / f"{quantum_id}.begun"
         self._ended = folder / f"{quantum_id}.ended"
         self._stop = folder / _STOP
@@ -122,6 +161,12 @@ class _Mark:
             with self._begun.open("x") as file:
                 file.write(f"node {node_name()}, process {os.getpid()}")
         except FileExistsError:
+            if self._stops:
+                self._write(self._stop, b"")
+            if self._late.exists():
+                raise QuantumTimeoutError(
+                    f"{self._late.read_text()}; it was killed ({self._begun.read_text()})"
+                ) from None
             raise QuantumKilledError(
                 f"the process that ran this quantum died ({self._begun.read_text()}); it is not run again, because "
                 "part of its outputs may have been written. Its record tells the last memory reading and the cause."
@@ -134,9 +179,13 @@ class _Mark:
         """Keep the report: the result may be lost with the worker."""
         self._write(self._ended, pickle.dumps(report))
 
-    def failed(self, stops: bool) -> None:
+    def time_is_up(self, timeout_s: float) -> None:
+        """Note why the process is about to be killed."""
+        self._write(self._late, f"the time of this quantum, {timeout_s:g} s, was up".encode())
+
+    def failed(self, is_invalid: bool) -> None:
         """Take the mark back, for the exception is told by itself; let nothing else begin if that is wanted."""
-        if stops:
+        if self._stops or is_invalid:
             self._write(self._stop, b"")
         try:
             self._begun.unlink(missing_ok=True)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from runmem.errors import SettingError
 from runmem.metrics.datum import Datum
+from runmem.metrics.identified import Identified
 
 __all__ = ["Blob"]
 
 
-class Blob(MutableMapping[str, Datum]):
+class Blob(Identified, MutableMapping[str, Datum]):
     """Named data; several measurements may refer to one blob.
 
     Parameters
@@ -26,20 +26,9 @@ class Blob(MutableMapping[str, Datum]):
         if not isinstance(name, str):
             raise SettingError(f"the name of a blob is a text, not {name!r}")
         self.name = name
-        self._identifier: str | None = None
         self._datums: dict[str, Datum] = {}
         if datums:
             self.update(datums)
-
-    @property
-    def identifier(self) -> str:
-        """What tells the blob from others: 32 hexadecimal digits."""
-        if self._identifier is None:  # made when it is asked for: making it costs as much as all the rest
-            self._identifier = uuid.uuid4().hex
-        return self._identifier
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_identifier": self.identifier}  # a copy is the same blob
 
     def __getitem__(self, key: str) -> Datum:
         return self._datums[key]

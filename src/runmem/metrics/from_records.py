@@ -41,18 +41,18 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
     left out of that array (never written as 0), and the arrays of a task may then differ in length. What a record does
     not hold (user and system time, page faults, context switches) has no key.
     """
-    groups: dict[tuple[str, str], list[TaskRecord]] = defaultdict(list)
+    groups: dict[tuple[str, str], _Executions] = defaultdict(_Executions)
     for record in records:
-        groups[record.module, record.name].append(record)
+        groups[record.module, record.name].add(record)
     metadata = TaskMetadata()
     nodes: dict[str, set[str]] = defaultdict(set)
     for (module, name), group in groups.items():
         level, _, last = f"{module}.{name}".rpartition(".")
-        nodes[level].update(record.node for record in group)
-        for item, values in _arrays(group).items():
+        nodes[level] |= group.nodes
+        for item, values in group.arrays.items():
             if values:
                 metadata[f"{level}.{last}{item}"] = values
-        for item, value in _scalars(group).items():
+        for item, value in group.scalars().items():
             metadata[f"{level}.{last}{item}"] = value
     for level, names in nodes.items():
         metadata[f"{level}.__version__"] = METADATA_VERSION
@@ -61,17 +61,61 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
     return metadata
 
 
-def _arrays(group: list[TaskRecord]) -> dict[str, list[Primitive]]:
-    cpu_times: list[Primitive] = [record.cpu_s for record in group if record.cpu_s is not None]
-    times_s = [(r.start_s, r.end_s) for r in group if r.start_s is not None and r.end_s is not None]
-    return {
-        "StartUtc": [_utc(start_s) for start_s, _ in times_s],
-        "EndUtc": [_utc(end_s) for _, end_s in times_s],
-        "StartCpuTime": [0.0] * len(cpu_times),
-        "EndCpuTime": cpu_times,
-        "StartMaxResidentSetSize": [record.base_bytes for record in group if record.base_bytes is not None],
-        "EndMaxResidentSetSize": [record.peak_bytes for record in group if record.peak_bytes is not None],
-    }
+class _Executions:
+    """What the records of one task say, without the records: there may be a million."""
+
+    def __init__(self) -> None:
+        self.nodes: set[str] = set()
+        self._start_utc: list[Primitive] = []
+        self._end_utc: list[Primitive] = []
+        self._cpu_s: list[Primitive] = []
+        self._base_bytes: list[Primitive] = []
+        self._peak_bytes: list[Primitive] = []
+        self._counts = {"Executions": 0, "PeaksSampled": 0, "PeaksShared": 0, "Failed": 0, "Killed": 0}
+        self._highest: TaskRecord | None = None
+
+    def add(self, record: TaskRecord) -> None:
+        counts = self._counts
+        counts["Executions"] += 1
+        self.nodes.add(record.node)
+        if record.start_s is not None and record.end_s is not None:
+            self._start_utc.append(_utc(record.start_s))
+            self._end_utc.append(_utc(record.end_s))
+        if record.cpu_s is not None:
+            self._cpu_s.append(record.cpu_s)
+        if record.base_bytes is not None:
+            self._base_bytes.append(record.base_bytes)
+        if record.status == "failed":
+            counts["Failed"] += 1
+        elif record.status == "killed":
+            counts["Killed"] += 1
+        if (peak := record.peak_bytes) is None:
+            return
+        self._peak_bytes.append(peak)
+        counts["PeaksSampled"] += record.method == "sampled"
+        counts["PeaksShared"] += record.shared
+        if self._highest is None or peak > (self._highest.peak_bytes or 0):
+            self._highest = record
+
+    @property
+    def arrays(self) -> dict[str, list[Primitive]]:
+        return {
+            "StartUtc": self._start_utc,
+            "EndUtc": self._end_utc,
+            "StartCpuTime": [0.0] * len(self._cpu_s),
+            "EndCpuTime": self._cpu_s,
+            "StartMaxResidentSetSize": self._base_bytes,
+            "EndMaxResidentSetSize": self._peak_bytes,
+        }
+
+    def scalars(self) -> dict[str, Primitive]:
+        found: dict[str, Primitive] = {
+            **self._counts,
+            "PeaksMissing": self._counts["Executions"] - len(self._peak_bytes),
+        }
+        if (highest := self._highest) is not None:
+            found["PeakMethod"] = (highest.method or "unknown") + (", shared" if highest.shared else "")
+        return found
 
 
 def _utc(time_s: float) -> str:
@@ -83,19 +127,3 @@ def _utc(time_s: float) -> str:
 def _to_the_second(seconds: int) -> str:
     """Return a time without its fraction and zone. (Many tasks start in one second, and formatting it is slow.)"""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _scalars(group: list[TaskRecord]) -> dict[str, Primitive]:
-    measured = [record for record in group if record.peak_bytes is not None]
-    counts: dict[str, Primitive] = {
-        "Executions": len(group),
-        "PeaksMissing": len(group) - len(measured),
-        "PeaksSampled": sum(record.method == "sampled" for record in measured),
-        "PeaksShared": sum(record.shared for record in measured),
-        "Failed": sum(record.status == "failed" for record in group),
-        "Killed": sum(record.status == "killed" for record in group),
-    }
-    if measured:
-        highest = max(measured, key=lambda record: record.peak_bytes or 0)
-        counts["PeakMethod"] = (highest.method or "unknown") + (", shared" if highest.shared else "")
-    return counts

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import math
-import uuid
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from runmem.errors import SettingError
 from runmem.metrics import quantity as quantities
 from runmem.metrics.blob import Blob
 from runmem.metrics.datum import Datum
+from runmem.metrics.identified import Identified
 from runmem.metrics.metric import Metric
 from runmem.metrics.name import Name
 
 __all__ = ["Measurement", "Metric"]
 
 
-class Measurement:
+@lru_cache(maxsize=256)
+def _known_name(metric: str) -> Name:
+    """Return the name of a metric. (Of one metric there may be a million measurements, and a name is immutable.)"""
+    return Name(metric=metric)
+
+
+def _name_of(metric: Any) -> Name:
+    return _known_name(metric) if type(metric) is str else Name(metric=metric)
+
+
+class Measurement(Identified):
     """The value of one metric.
 
     Parameters
@@ -66,7 +77,7 @@ class Measurement:
         identifier: str | None = None,
     ) -> None:
         self.metric = metric if isinstance(metric, Metric) else None
-        self.metric_name = metric.name if isinstance(metric, Metric) else Name(metric=metric)
+        self.metric_name = metric.name if isinstance(metric, Metric) else _name_of(metric)
         if not self.metric_name.is_metric:
             raise SettingError(f"{metric!r} is the name of a specification: a metric is called package.metric")
         self._identifier = identifier
@@ -83,16 +94,6 @@ class Measurement:
         else:
             default = self.metric.unit if self.metric else "byte"
             self._set(quantity, quantities.check_unit(default if unit is None else unit))
-
-    @property
-    def identifier(self) -> str:
-        """What tells the measurement from others: 32 hexadecimal digits."""
-        if self._identifier is None:  # made when it is asked for: making it costs as much as all the rest
-            self._identifier = uuid.uuid4().hex
-        return self._identifier
-
-    def __getstate__(self) -> dict[str, Any]:
-        return vars(self) | {"_identifier": self.identifier}  # a copy is the same measurement
 
     @property
     def value(self) -> float | None:

@@ -74,7 +74,7 @@ class MemoryMetricTask(MetadataMetricTask):
         beside = content.level(level)
         notes: dict[str, Any] = {}
         factor = _unit_bytes(content, level, beside, notes)
-        sizes = [_checked_size(key, value) for value in content.getArray(key)]
+        sizes = [_checked_size(key, value) for value in beside.getArray(item)]
         if not sizes:
             raise MetricComputationError(f"invalid metadata: {key} = [] has no value")
         largest = max(sizes)
@@ -117,7 +117,7 @@ def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: 
 
 def _version(key: str, beside: TaskMetadata) -> float:
     """Return the version of the metadata, 0 where it is missing or empty."""
-    found = [version for version in beside.getArray("__version__") if version != ""] if "__version__" in beside else []
+    found = [version for version in _array(beside, "__version__") if version != ""]
     for version in found:
         if isinstance(version, bool) or not isinstance(version, (int, float)) or not version >= 0 or version % 1:
             raise MetricComputationError(f"invalid metadata: {key} = {version!r} is not a version number")
@@ -167,4 +167,7 @@ def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict
 
 
 def _array(metadata: TaskMetadata, key: str) -> list[Any]:
-    return metadata.getArray(key) if key in metadata else []
+    """Return the values of `key`, which has no dot; none where there is no such key."""
+    if (values := metadata.arrays.get(key)) is not None:
+        return values
+    return [metadata[key]] if key in metadata else []

@@ -164,9 +164,9 @@ def _of_path(source: Path | str) -> TaskMetadata:
         raise ValueError("the path is empty")
     path = Path(source)
     if path.is_dir() or path.name == "run.json":
-        from runmem.store.run import read_run
+        from runmem.store.run import each_record
 
-        return metadata_from_records(read_run(path).records)
+        return metadata_from_records(each_record(path))
     try:
         return TaskMetadata.read(path)
     except OSError as error:
@@ -179,8 +179,9 @@ def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> Iter
     """Yield the full names of scalars and arrays, of all levels, that contain `fragment`."""
     last = fragment.rpartition(".")[2]  # it lies within one level's name: most full names need not be made
     for part in (metadata.scalars, metadata.arrays):
-        for name in part:
-            if (last in name or last in prefix) and fragment in prefix + name:
+        likely = part if last in prefix else [name for name in part if last in name]
+        for name in likely:
+            if fragment in prefix + name:
                 yield prefix + name
     for name, nested in metadata.metadata.items():
         yield from _names_with(fragment, nested, f"{prefix}{name}.")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
+from runmem.metrics.from_traces import with_children
 from runmem.reports.lanes import Bar, bars_of_brackets, bars_of_records, lanes
 from runmem.reports.node_rows import MASTER, node_rows, trace_owner
 from runmem.store.run import RunData
@@ -84,14 +85,14 @@ def panels_of_run(run: RunData) -> list[Panel]:
 
 
 def panel_of_trace(path: Path) -> Panel:
-    """Return the panel of a lone `.dat` file.
+    """Return the panel of a lone `.dat` file; children of `mprof run --multiprocess` are in its total.
 
     Raises
     ------
     SettingError
         If the file has no reading.
     """
-    trace = read_trace(path)
+    trace = with_children(read_trace(path))
     if not trace.times_s.size:
         raise SettingError(f"{path} has no MEM line to draw.")
     return Panel(path.name, trace, bars_of_brackets(trace.brackets))

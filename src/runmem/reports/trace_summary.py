@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runmem.errors import SettingError
 from runmem.formats.mprof import read_trace
+from runmem.metrics.from_traces import with_children
 from runmem.reports.sections import Line, lines_skipped, seconds
 from runmem.reports.table import Column, lay_out, printable
 from runmem.units import format_bytes
@@ -34,7 +35,8 @@ class TraceSummary:
     span_s : float or None
         Time between the first and the last.
     peak_bytes, peak_after_s : int, float or None
-        The highest total, and its time since the first reading; None in a file without totals.
+        The highest total, with the children of `mprof run --multiprocess`, and its time since the first reading;
+        None in a file without totals.
     series_peaks_bytes : dict of str to int
         Highest reading of each child, the highest child first.
     brackets : int
@@ -66,7 +68,7 @@ class TraceSummary:
             If it cannot be opened, or holds nothing that a trace holds.
         """
         try:
-            trace = read_trace(path)
+            trace = with_children(read_trace(path))
         except OSError as error:
             raise SettingError(f"{path} cannot be read: {error.strerror or error}") from error
         if not (trace.times_s.size or trace.children or trace.brackets):

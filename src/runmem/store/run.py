@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from runmem.store.node_name import node_name
 from runmem.store.records import killed, record_from_line
 from runmem.store.task_lines import TaskLines, in_order
 
-__all__ = ["RunData", "read_run", "newest_run", "write_provenance", "worker_series", "readings_of"]
+__all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "worker_series", "readings_of"]
 
 _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
@@ -102,6 +102,30 @@ def read_run(path: Path | str) -> RunData:
     SettingError
         If `path` is not a run directory.
     """
+    run = _run_directory(path)
+    skipped: dict[str, int] = {}
+    provenance = _read_provenance(run, skipped)
+    records = list(_read_records(run.tasks_jsonl, skipped))
+    traces = sorted(run.traces.glob("*.dat"))
+    if _has_more_records(run, provenance):
+        records += _records_of_replicas(run, traces, records, provenance, skipped)
+    return RunData(run, provenance, records, traces, {name: count for name, count in skipped.items() if count})
+
+
+def each_record(path: Path | str) -> Iterator[TaskRecord]:
+    """Yield the records of `read_run` one after another: a million need not be in memory at once. Raises as that does.
+
+    Notes
+    -----
+    Those of a run whose master was killed are read first, and all.
+    """
+    run = _run_directory(path)
+    if _has_more_records(run, _read_provenance(run, {})):
+        return iter(read_run(run.root).records)
+    return _read_records(run.tasks_jsonl, {})
+
+
+def _run_directory(path: Path | str) -> RunDirectory:
     root = Path(path)
     root = root.parent if root.name == "run.json" else root
     run = RunDirectory(root)
@@ -109,13 +133,11 @@ def read_run(path: Path | str) -> RunData:
         raise SettingError(
             f"{root} is not a run directory: it has no run.json. Runs lie in runmem_runs/<program>_<number>."
         )
-    skipped: dict[str, int] = {}
-    provenance = _read_provenance(run, skipped)
-    records = _read_records(run.tasks_jsonl, skipped)
-    traces = sorted(run.traces.glob("*.dat"))
-    if run.replicas.is_dir() and not provenance.get("records_complete"):
-        records += _records_of_replicas(run, traces, records, provenance, skipped)
-    return RunData(run, provenance, records, traces, {name: count for name, count in skipped.items() if count})
+    return run
+
+
+def _has_more_records(run: RunDirectory, provenance: dict[str, Any]) -> bool:
+    return run.replicas.is_dir() and not provenance.get("records_complete")
 
 
 def _read_provenance(run: RunDirectory, skipped: dict[str, int]) -> dict[str, Any]:
@@ -127,16 +149,14 @@ def _read_provenance(run: RunDirectory, skipped: dict[str, int]) -> dict[str, An
     return value if isinstance(value, dict) else {}
 
 
-def _read_records(path: Path, skipped: dict[str, int]) -> list[TaskRecord]:
-    records = []
+def _read_records(path: Path, skipped: dict[str, int]) -> Iterator[TaskRecord]:
     if path.is_file():
         with path.open("rb") as lines:
             for line in lines:
                 if (record := record_from_line(line)) is not None:
-                    records.append(record)
+                    yield record
                 elif line.strip():
                     skipped[path.name] = skipped.get(path.name, 0) + 1
-    return records
 
 
 def _records_of_replicas(

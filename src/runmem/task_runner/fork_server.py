@@ -17,7 +17,6 @@ import pickle
 import resource
 import select
 import signal
-import struct
 import sys
 import threading
 import time
@@ -28,18 +27,16 @@ from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-import cloudpickle
-
+from runmem.execution import pickling
 from runmem.execution.probe import peak_fields
 from runmem.execution.task_error import PackedError
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import PeakReading, process_meter
+from runmem.task_runner import messages
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
 __all__ = ["Outcome", "ServerSetup", "main", "call_runner"]
 
-_LENGTH = struct.Struct("<Q")
-_CHUNK_BYTES = 1 << 20
 _PR_SET_PDEATHSIG = 1
 _SHORT_S = 0.1
 _IDLE_S = 60.0  # then a server ends: a cluster may outlive the run by days
@@ -130,8 +127,7 @@ def _pickled(value: Any) -> bytes:
     try:
         return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
-        data: bytes = cloudpickle.dumps(value)
-        return data
+        return pickling.dumps(value)
 
 
 def main(descriptor: int) -> None:
@@ -217,13 +213,13 @@ class _Children:
         told = False
         try:
             with suppress(BrokenPipeError):  # it was killed meanwhile: seen by what follows
-                _write_all(child.give, _LENGTH.pack(len(target)) + target)
+                messages.send(child.give, target)
             os.close(child.give)
             if is_short:
                 self._reap_ended()
                 self._ahead = self._fork(child.take)
             data, timed_out = self._follow(child, deadline)
-            told = not timed_out and _is_whole(data)
+            told = not timed_out and messages.is_whole(data)
         finally:
             os.close(child.take)
             self._reap_ended()
@@ -234,7 +230,7 @@ class _Children:
             else:
                 _, status, usage = os.wait4(child.pid, 0)
         if told:
-            outcome: Outcome = pickle.loads(data[_LENGTH.size :])
+            outcome: Outcome = pickle.loads(messages.content(data))
             return outcome
         return _killed(child.pid, status, usage, timeout_s if timed_out else None)
 
@@ -277,7 +273,7 @@ class _Children:
             self._die_with_parent()
             if os.getppid() != server:
                 os._exit(1)
-            target = _read_whole(its_target)
+            target = messages.receive(its_target)
             if target is None:
                 os._exit(1)
             os.close(its_target)
@@ -291,8 +287,7 @@ class _Children:
             for stream in (sys.stdout, sys.stderr):
                 with suppress(OSError, ValueError):
                     stream.flush()
-            data = pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL)
-            _write_all(its_outcome, _LENGTH.pack(len(data)) + data)
+            messages.send(its_outcome, pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
             code = 0
         except BaseException:
             sys.excepthook(*sys.exc_info())
@@ -311,14 +306,14 @@ class _Children:
             if self._connection.fileno() in ready:
                 raise EOFError  # the worker sends nothing while a target runs: it is gone
             if child.take in ready:
-                if not _drain(child.take, data):
+                if not messages.drain(child.take, data):
                     sources.remove(child.take)
-                if _is_whole(data):
+                if messages.is_whole(data):
                     return bytes(data), False
             if self._wake in ready:
-                _drain(self._wake, bytearray())
+                messages.drain(self._wake, bytearray())
             if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
-                _drain(child.take, data)
+                messages.drain(child.take, data)
                 return bytes(data), False
 
 
@@ -341,39 +336,6 @@ def _measured(reading: PeakReading) -> dict[str, Any]:
     if children.ru_maxrss:
         fields["children_peak_bytes"] = children.ru_maxrss * _MAXRSS_UNIT
     return fields
-
-
-def _write_all(descriptor: int, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def _read_whole(descriptor: int) -> bytes | None:
-    """Return what `_write_all` sent with its length before it; None if the sender is gone."""
-    data = bytearray()
-    while not _is_whole(data):
-        part = os.read(descriptor, _CHUNK_BYTES)
-        if not part:
-            return None
-        data += part
-    return bytes(data[_LENGTH.size :])
-
-
-def _is_whole(data: bytes | bytearray) -> bool:
-    return len(data) >= _LENGTH.size and len(data) == _LENGTH.size + int(_LENGTH.unpack_from(data)[0])
-
-
-def _drain(descriptor: int, data: bytearray) -> bool:
-    """Take all that can be read now; return whether more may come."""
-    while True:
-        try:
-            part = os.read(descriptor, _CHUNK_BYTES)
-        except BlockingIOError:
-            return True
-        if not part:
-            return False
-        data += part
 
 
 def _killed(pid: int, status: int, usage: Any, timeout_s: float | None) -> Outcome:

@@ -17,9 +17,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import cloudpickle
-
 from runmem.errors import ArgumentError, SettingError, TaskKilledError
+from runmem.execution import pickling
 from runmem.execution.bundle import set_bundle_length
 from runmem.execution.dask_private import start_on_worker
 from runmem.execution.session import session
@@ -102,7 +101,7 @@ def _task_of(runner: TaskRunner, deadline_s: float | None) -> _TargetTask:
     """Return what runs a target, as a task with the name of the runner's; it travels once, with the runner in it."""
     failures, runner.failures = runner.failures, []
     try:
-        packed = cloudpickle.dumps(runner)
+        packed = pickling.dumps(runner)
         classes = _classes_for(runner.config)
     except Exception as error:
         raise ArgumentError(
@@ -132,8 +131,7 @@ def _classes_for(config: Any) -> bytes:
         return b""
     found = vars(sys.modules["__main__"]).items()
     classes = {name: value for name, value in found if isinstance(value, type) and value.__module__ == "__main__"}
-    data: bytes = cloudpickle.dumps(classes)
-    return data
+    return pickling.dumps(classes)
 
 
 class _TargetTask(TaskFunction):
@@ -171,7 +169,7 @@ def _on_worker(function: Callable[..., Ended], file: str, setup: bytes, isolate:
 def _arguments(target: Any) -> tuple[str, bytes]:
     ref = target[0] if isinstance(target, tuple) and target else target
     try:
-        data = cloudpickle.dumps(target)
+        data = pickling.dumps(target)
     except Exception as error:
         raise ArgumentError(
             f"the target {described(target)} cannot be sent to another process ({type(error).__name__}: {error})."
