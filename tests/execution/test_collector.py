@@ -71,6 +71,29 @@ def test_what_a_full_disk_refused_is_written_when_there_is_room(
     assert replicas.finish() == []
 
 
+def test_only_what_is_written_counts_as_synced(
+    run: RunDirectory, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = "tasks-1.jsonl"
+    assert replicas.synced("n", file, 4) == 0
+    replicas.write("n", file, 0, b"one\n")
+    assert replicas.synced("n", file, 4) == 4
+    assert replicas.synced("n", file, 8) == 0  # it says that it has less
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        replicas.write("n", file, 4, b"two\n")
+        assert replicas.synced("n", file, 8) == 4
+        patch.setattr("runmem.execution.collector._BACKLOG_BYTES", 5)
+        replicas.write("n", file, 8, b"three\n")  # the backlog has no room: it is lost
+    replicas.write("n", file, 14, b"four\n")
+    assert replicas.synced("n", file, 19) == 8
+    run.replica("n", file).unlink()
+    assert replicas.synced("n", file, 19) == 0
+
+
 @pytest.fixture
 def small_run(tmp_path: Path) -> Iterator[RunDirectory]:
     """Return a run directory on a real file system of 64 KiB."""

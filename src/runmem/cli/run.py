@@ -49,6 +49,8 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 @click.option(
     "--worker_profile_path", metavar="DIR", help="Where the .dat traces go.  [default: the folder you are in]"
 )
+@click.option("--spool_size", metavar="SIZE",
+              help="Room in a node's TMPDIR for what the run directory has already.  [default: 64MiB]")  # fmt: skip
 @click.option("--malloc_trim", is_flag=True, default=None,
               help="Give freed memory back before each task, so that its increment is its own.")  # fmt: skip
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
@@ -70,7 +72,10 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
     The traces go to the folder you are in, or to COMPSS_WORKER_PROFILE_PATH, which PyCOMPSs has too.
     """
-    renamed = {"memory_interval": "memory_interval_s", "worker_memory": "worker_memory_bytes"}
+    renamed = {
+        "memory_interval": "memory_interval_s", "worker_memory": "worker_memory_bytes",
+        "spool_size": "spool_size_bytes",
+    }  # fmt: skip
     settings = resolve({renamed.get(name, name): value for name, value in options.items()})
     try:
         script = load_script(program)

@@ -130,8 +130,10 @@ class RemoteNodes:
     def _ask(self, function: Callable[..., Any], address: str, nanny: bool, *arguments: Any) -> Future[Any]:
         return start_on_worker(self._client, function, *arguments, worker=address, nanny=nanny)
 
-    def read(self, offsets: dict[str, dict[str, int]]) -> Iterator[tuple[str, SpoolNews | str]]:
-        """Yield what is new on each node that answers soon, given the offsets by node."""
+    def read(
+        self, offsets: dict[str, dict[str, int]], to_free: Callable[[str], dict[str, int]]
+    ) -> Iterator[tuple[str, SpoolNews | str]]:
+        """Yield what is new on each node that answers soon, given the offsets by node and what each may free."""
         try:
             self._look_for_nodes()
             self._trouble = None
@@ -140,8 +142,8 @@ class RemoteNodes:
             return
         for name, node in self._nodes.items():
             if node.asked is None and node.present:
-                known = offsets.get(name, {})
-                node.asked = self._ask(read_spool_on, node.address, node.nanny, self._run_id, known, self._interval_s)
+                asking = self._run_id, offsets.get(name, {}), self._interval_s, to_free(name)
+                node.asked = self._ask(read_spool_on, node.address, node.nanny, *asking)
         asked = [node.asked for node in self._nodes.values() if node.asked is not None]
         slow = wait(asked, self._patience_s).not_done
         for name, node in list(self._nodes.items()):

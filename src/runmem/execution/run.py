@@ -101,8 +101,9 @@ class Run:
         self._replicas = Replicas(self.directory, trace_folder)
         interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
         self.collector = Collector(
-            self.run_id, self.directory, self._replicas, self.observers, interval, self._write_provenance
-        )
+            self.run_id, self.directory, self._replicas, self.observers, interval, self._write_provenance,
+            self.settings.spool_size_bytes,
+        )  # fmt: skip
         self._write_provenance()
         spool = Spool.of_run(self.run_id)
         spool.make()

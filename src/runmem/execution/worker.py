@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 _BRACKETS_A_NODE = 200
 _REPORT_EVERY_S = 5.0
+_LOOK_S = 1.0
 
 
 def stats_topic(run_id: str) -> str:
@@ -117,6 +118,8 @@ class WorkerRun:
         self._reports: LineAppender | None = None
         self._lock = threading.Lock()
         self._current = _Current()
+        self._looked_s = 0.0
+        self._height: int | None = None
         if run.measures:
             trace = safe_name(self.node) + ".dat"
             self._tasks = MappedLines(self._spool.tasks(os.getpid()))
@@ -151,6 +154,9 @@ class WorkerRun:
         states, current.states = current.states or self._probes.start(), None
         start_s, cpu_s = time.time(), time.thread_time()
         base = getattr(states[0], "base_bytes", None)
+        if start_s - self._looked_s > _LOOK_S:
+            self._look(start_s)
+        height = self._height
         self._tasks.write(task_lines.start(task, task_id, current.thread, start_s, base))
         status, exception = "finished", None
         try:
@@ -169,7 +175,7 @@ class WorkerRun:
                 status, exception = values.pop("status", status), values.pop("exception", exception)
                 times = *times[:2], values.pop("cpu_s", times[2])
             if self._brackets.admits(times[1] - start_s, values.get("peak_bytes")):
-                self._bracket(task, start_s, times[1])
+                self._bracket(task, start_s, times[1], height)
             self._tasks.write(task_lines.end(task, task_id, current.thread, times, status, exception, values))
 
     def bundle_ended(self) -> None:
@@ -183,9 +189,17 @@ class WorkerRun:
             lost = f"at least {self._tasks.lost_lines} lines about tasks could not be written (disk full?)"
             self._tell({"place": str(self._tasks.path), "lost": f"{lost}, on node {self.node}"})
 
-    def _bracket(self, task: Any, start_s: float, end_s: float) -> None:
-        """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve."""
+    def _look(self, time_s: float) -> None:
+        """Note the node's total now: when a task that begins has ended, the trace here may go back less far."""
+        self._looked_s, self._height = time_s, total_at(self._trace.path, time_s)
+
+    def _bracket(self, task: Any, start_s: float, end_s: float, height: int | None) -> None:
+        """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve.
+
+        `height` is that total at most a second before the start.
+        """
         start, end = total_at(self._trace.path, start_s), total_at(self._trace.path, end_s)
+        start = height if start is None else start
         if start is not None and end is not None:
             self._trace.write(func_line(f"{task.module}.{task.name}", start, start_s, end, end_s))
 
