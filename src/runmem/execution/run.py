@@ -145,7 +145,7 @@ class Run:
             self._connected = client, max(1, self._remote.workers())
             self.collector.add_remote(self._remote.read)
             self._write_provenance()
-            self.observers.tell("cluster_started", client.dashboard_link, self._connected[1])
+            self.observers.tell("cluster_started", self._cluster.dashboard(client), self._connected[1])
         connected: tuple[Any, int] = self._connected
         return connected
 
