@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmem.cli.misplaced import misplaced_options
-from runmem.cli.program import Script, exit_code_of, load_script, run_script, terminable
+from runmem.cli.program import Script, Terminated, exit_code_of, load_script, run_script, terminable
 from runmem.cli.tracebacks import alike, print_exception
 from runmem.settings import LOG_LEVELS, resolve
 
@@ -86,6 +86,7 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
         print(f"runmem: note: {line}", file=sys.stderr)
     from runmem.dashboard.terminal import terminal_view
     from runmem.execution.run import Run
+    from runmem.execution.undisturbed import ignore_signals
     from runmem.pycompss.install import install
 
     install()
@@ -105,6 +106,7 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
             print(f"runmem: and {more} more like it", file=sys.stderr)
     if not no_summary and (run.program.calls or settings.python_memory_profile):
         _summarise(run)
+    ignore_signals()
     sys.exit(exit_code or (1 if unseen else 0))
 
 
@@ -115,11 +117,15 @@ def _execute(run: Run, script: Script, arguments: tuple[str, ...]) -> tuple[int,
         ended = run_script(script, arguments, run.settings.log_level == "debug")
         if os.getpid() != master:  # a child that the program forked and that came to the program's end
             os._exit(ended.exit_code)
-        return ended.exit_code, run.finish(ended.exit_code, complete=ended.orderly)
+        return ended.exit_code, run.finish(ended.exit_code, complete=ended.orderly, final=True)
     except (SystemExit, KeyboardInterrupt) as request:
         # A signal between the program's end and that of its last task: those that still run are given up.
         exit_code = exit_code_of(request)
-        return exit_code, run.finish(exit_code, complete=False)
+    while True:
+        try:
+            return exit_code, run.finish(exit_code, complete=False, final=True)
+        except (Terminated, KeyboardInterrupt):  # one more, before the end of the run had begun to hold them back
+            continue
 
 
 def _syntax_error(error: SyntaxError) -> list[str]:
