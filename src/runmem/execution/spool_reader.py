@@ -22,6 +22,7 @@ __all__ = ["SpoolNews", "read_spool", "read_spool_on", "end_spool"]
 
 log = logging.getLogger(__name__)
 
+_STILL_USED_S = 3600.0
 CHUNK_BYTES = 4 * 1024**2
 
 
@@ -88,6 +89,8 @@ def read_spool(
         if len(dead) < len(members) and not spool.stop.exists():
             ensure_sampler(spool.root, interval_s)
     _free(spool, free or {})
+    if spool.root.is_dir() and time.time() - spool.root.stat().st_mtime > _STILL_USED_S:
+        os.utime(spool.root)  # another run would take it for one that was left behind
     limit = memory_limit()
     return SpoolNews(node_name(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source, free or {})
 
