@@ -14,6 +14,7 @@ import pytest
 from runmem.events import DataLost, RecordLines
 from runmem.execution.collector import Collector, Replicas
 from runmem.execution.observer import Observer, Observers
+from runmem.execution.spool_reader import SpoolNews
 from runmem.store.layout import RunDirectory, Spool
 from runmem.store.records import record_from_line
 from runmem.store.task_lines import LineWriter
@@ -157,3 +158,10 @@ def test_foreign_lines_in_a_spool_cost_only_themselves(
     assert notes.lost
     for file in ("profiles-5.jsonl", "deaths-5.jsonl", "tasks-5.jsonl"):
         assert list(run.replicas.glob(f"*/{file}"))
+
+
+def test_of_what_comes_twice_only_the_rest_is_taken(run: RunDirectory, replicas: Replicas) -> None:
+    collector = Collector("run-1", run, replicas, Observers([]), None, lambda: None)
+    for offset, data in ((0, b"one\n"), (0, b"one\ntwo\n"), (12, b"four\n"), (0, b"one\n"), (4, b"two\nthree\n")):
+        collector._take(SpoolNews("n", {"deaths-1.txt": (offset, data)}))
+    assert run.replica("n", "deaths-1.txt").read_bytes() == b"one\ntwo\nthree\n"

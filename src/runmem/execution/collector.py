@@ -257,8 +257,10 @@ class Collector:
         self._room.freed(news.node, news.freed)
         offsets = self._offsets.setdefault(news.node, {})
         tasks: dict[int, bytes] = {}
-        for file, (offset, data) in news.files.items():
-            if offset != offsets.get(file, 0):
+        for file, (begin, read) in news.files.items():
+            offset = offsets.get(file, 0)
+            data = read[offset - begin :] if begin <= offset else b""  # of what came twice, the rest
+            if not data:
                 continue
             self._replicas.write(news.node, file, offset, data)
             offsets[file] = offset + len(data)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,10 +20,11 @@ from runmem.store.layout import Spool
 from runmem.store.mapped_lines import read_lines
 from runmem.store.node_name import node_name
 
-__all__ = ["SpoolNews", "read_spool", "read_spool_on", "end_spool"]
+__all__ = ["SpoolNews", "read_spool", "read_spool_on", "read_last", "end_spool"]
 
 log = logging.getLogger(__name__)
 
+_HAD = "master-had"
 _STILL_USED_S = 3600.0
 CHUNK_BYTES = 4 * 1024**2
 
@@ -95,6 +98,14 @@ def read_spool(
     return SpoolNews(node_name(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source, free or {})
 
 
+def _note_had(spool: Spool, offsets: dict[str, int]) -> None:
+    """Note what the master has, for the process that leaves last."""
+    partial = spool.root / f"{_HAD}.{os.getpid()}"
+    with suppress(OSError):
+        partial.write_text(json.dumps(offsets))
+        partial.replace(spool.root / _HAD)
+
+
 def _is_freed(path: str, offset: int) -> bool:
     """Tell whether a file has no lines at `offset` any more: a request that was long on its way asks for them."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -118,9 +129,24 @@ def read_spool_on(
 ) -> Any:
     """`read_spool` as `Client.run` calls it: an error comes back as text, for the run to state."""
     try:
+        _note_had(Spool.of_run(run_id), offsets)
         return read_spool(run_id, offsets, interval_s, free)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+
+
+def read_last(run_id: str) -> SpoolNews | None:
+    """Return what the master lacks of the spool here when the last process of the run on this node leaves.
+
+    Afterwards nobody is left whom it could ask. None: others are there, or the run has ended.
+    """
+    spool = Spool.of_run(run_id)
+    if spool.stop.exists() or any(start_ticks(member.pid) == member.start for member in read_members(str(spool.root))):
+        return None
+    offsets = {}
+    with suppress(OSError, ValueError):  # never read, or this moment: then all of it
+        offsets = json.loads((spool.root / _HAD).read_bytes())
+    return read_spool(run_id, offsets, None)
 
 
 def end_spool(run_id: str, remove: bool, patience_s: float = 2.0) -> None:

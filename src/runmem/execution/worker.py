@@ -23,6 +23,7 @@ from runmem.execution.dask_private import worker_memory_limit
 from runmem.execution.on_worker import worker_runs
 from runmem.execution.probe import PeakProbe, Probes
 from runmem.execution.record_fields import take_record_fields
+from runmem.execution.spool_reader import read_last
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof import func_line
 from runmem.formats.totals import total_at
@@ -287,3 +288,15 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         if run is not None:
             set_report_sink(None)
             run.close()
+            self._say_goodbye(run, worker)
+
+    def _say_goodbye(self, run: WorkerRun, worker: Any) -> None:
+        """Send what the master has not read yet of a node that nobody is left on whom it could ask."""
+        if run.node == self._run.host:
+            return  # it reads the spool itself
+        try:
+            if (news := read_last(self._run.run_id)) is not None:
+                files = {name: list(piece) for name, piece in news.files.items()}
+                worker.log_event(stats_topic(self._run.run_id), {"left": news.node, "files": files, "more": news.more})
+        except Exception as error:  # the master tells from when on it has nothing
+            log.warning("the last measurements of node %s stay there: %s", run.node, error)
