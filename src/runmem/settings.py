@@ -58,6 +58,13 @@ def _memory(value: Any) -> int:
     return size
 
 
+def _spool_size(value: Any) -> int:
+    size = parse_bytes(value)
+    if size < 64 * 1024:
+        raise ValueError("less than 64KiB would be freed and written anew all the time")
+    return size
+
+
 def _address(value: Any) -> str:
     if not re.fullmatch(r"(\w+://)?[^\s/:]+:\d+|\w+://\S+", str(value)):
         raise ValueError("expected an address such as tcp://10.0.0.5:8786")
@@ -140,6 +147,8 @@ class Settings:
         Where run directories are made.
     worker_profile_path : Path or None
         Where the `.dat` traces go; None: the folder the program was started from.
+    spool_size_bytes : int
+        Room that a run takes in the folder for temporary files of a node, beside what the master has not read yet.
     malloc_trim : bool
         Whether the C allocator gives free memory back before each task.
     """
@@ -165,6 +174,7 @@ class Settings:
     worker_profile_path: Path | None = _setting(
         None, _path, "--worker_profile_path", "RUNMEM_WORKER_PROFILE_PATH", "COMPSS_WORKER_PROFILE_PATH"
     )
+    spool_size_bytes: int = _setting(64 * 1024**2, _spool_size, "--spool_size", "RUNMEM_SPOOL_SIZE")
     malloc_trim: bool = _setting(False, _flag, "--malloc_trim", "RUNMEM_MALLOC_TRIM")
 
     def describe(self) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def options(request: pytest.FixtureRequest) -> dict[str, Any]:
         command = request.getfixturevalue("ssh_server").command
         return {"hosts": "near", "ssh_command": command, "workers": 2, "worker_memory_bytes": MEMORY}
     if request.param != "address":
-        pytest.skip(f"kind {request.param} needs a batch system; tests/slurm brings one up and tests it there")
+        pytest.skip(f"kind {request.param} needs a batch system; what it is given is tested beside this file")
     return {"scheduler": request.getfixturevalue("scheduler")}
 
 

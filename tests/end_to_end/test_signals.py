@@ -80,3 +80,23 @@ def test_a_program_that_handles_the_signal_goes_on(tmp_path, start, write):
     process = start(tmp_path, "app.py")
     assert process.communicate(timeout=60)[0] == "got 15\nand went on\n"
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("pause_s", [0.001, 0.1])
+def test_more_signals_cost_no_trace_and_no_exit_code(tmp_path, start, write, environment, processes_with, pause_s):
+    write(tmp_path, "app.py", PROGRAM)
+    env = environment()
+    process = start(tmp_path, "--python_memory_profile", "--workers=2", "app.py", env=env)
+    eventually(lambda: len(list(tmp_path.glob("started-*"))) == 2, "the tasks' start")
+    eventually(lambda: len(list(tmp_path.glob("*.dat"))) == 2, "the traces")
+    for trace in tmp_path.glob("*.dat"):
+        trace.unlink()  # they must be shown again at the end
+    while process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(pause_s)  # an impatient person, who does not stop
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGINT
+    assert "ended by SIGINT (exit code 130)" in err
+    assert len(list(tmp_path.glob("*.dat"))) == 2
+    assert (tmp_path / "runmem_runs/app_01/run.json").read_text().count('"exit_code": 130')
+    eventually(lambda: not processes_with(env["RUNMEM_TEST_MARK"]), "the end of all processes")

@@ -14,6 +14,7 @@ import pytest
 from runmem.events import DataLost, RecordLines
 from runmem.execution.collector import Collector, Replicas
 from runmem.execution.observer import Observer, Observers
+from runmem.execution.spool_reader import SpoolNews
 from runmem.store.layout import RunDirectory, Spool
 from runmem.store.records import record_from_line
 from runmem.store.task_lines import LineWriter
@@ -69,6 +70,29 @@ def test_what_a_full_disk_refused_is_written_when_there_is_room(
     replicas.write("n", "tasks-1.jsonl", 14, b"four\n")
     assert run.replica("n", "tasks-1.jsonl").read_bytes() == b"one\ntwo\nthree\nfour\n"
     assert replicas.finish() == []
+
+
+def test_only_what_is_written_counts_as_synced(
+    run: RunDirectory, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    file = "tasks-1.jsonl"
+    assert replicas.synced("n", file, 4) == 0
+    replicas.write("n", file, 0, b"one\n")
+    assert replicas.synced("n", file, 4) == 4
+    assert replicas.synced("n", file, 8) == 0  # it says that it has less
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        replicas.write("n", file, 4, b"two\n")
+        assert replicas.synced("n", file, 8) == 4
+        patch.setattr("runmem.execution.collector._BACKLOG_BYTES", 5)
+        replicas.write("n", file, 8, b"three\n")  # the backlog has no room: it is lost
+    replicas.write("n", file, 14, b"four\n")
+    assert replicas.synced("n", file, 19) == 8
+    run.replica("n", file).unlink()
+    assert replicas.synced("n", file, 19) == 0
 
 
 @pytest.fixture
@@ -134,3 +158,10 @@ def test_foreign_lines_in_a_spool_cost_only_themselves(
     assert notes.lost
     for file in ("profiles-5.jsonl", "deaths-5.jsonl", "tasks-5.jsonl"):
         assert list(run.replicas.glob(f"*/{file}"))
+
+
+def test_of_what_comes_twice_only_the_rest_is_taken(run: RunDirectory, replicas: Replicas) -> None:
+    collector = Collector("run-1", run, replicas, Observers([]), None, lambda: None)
+    for offset, data in ((0, b"one\n"), (0, b"one\ntwo\n"), (12, b"four\n"), (0, b"one\n"), (4, b"two\nthree\n")):
+        collector._take(SpoolNews("n", {"deaths-1.txt": (offset, data)}))
+    assert run.replica("n", "deaths-1.txt").read_bytes() == b"one\ntwo\nthree\n"

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from runmem.execution import spool_reader
-from runmem.execution.spool_reader import end_spool, read_spool, read_spool_on
+from runmem.execution.spool_reader import end_spool, read_last, read_spool, read_spool_on
 from runmem.node.launch import sampler_pid
-from runmem.node.members import join
+from runmem.node.members import join, leave
 from runmem.store.layout import Spool
 
 RUN = "run-1"
@@ -96,3 +96,30 @@ def test_an_error_comes_back_as_text(spool: Spool) -> None:
 def test_the_end_removes_the_spool(spool: Spool) -> None:
     end_spool(RUN, remove=True)
     assert not spool.root.exists()
+
+
+def test_the_last_process_that_leaves_gives_what_the_master_lacks(spool: Spool) -> None:
+    spool.tasks(5).write_bytes(b"one\n")
+    assert read_spool_on(RUN, {}, None).files == {"tasks-5.jsonl": (0, b"one\n")}
+    assert read_last(RUN).files == {"tasks-5.jsonl": (0, b"one\n")}  # that answer may never have come
+    read_spool_on(RUN, {"tasks-5.jsonl": 4}, None)
+    with spool.tasks(5).open("ab") as file:
+        file.write(b"two\n")
+    join(spool.root, os.getpid(), "n.dat", "worker-5", "app")
+    assert read_last(RUN) is None  # this process can still be asked
+    leave(spool.root, os.getpid())
+    assert read_last(RUN).files == {"tasks-5.jsonl": (4, b"two\n")}
+    spool.stop.touch()
+    assert read_last(RUN) is None  # the run has ended
+
+
+def test_a_request_that_was_long_on_its_way_finds_nothing_where_lines_were_freed(spool: Spool) -> None:
+    line = b"x" * 99 + b"\n"
+    spool.tasks(5).write_bytes(line * 1000)
+    size = 100_000 // 4096 * 4096
+    news = read_spool(RUN, {"tasks-5.jsonl": 100_000}, None, {"tasks-5.jsonl": 100_000})
+    assert news.freed == {"tasks-5.jsonl": 100_000}
+    if spool.tasks(5).read_bytes()[:size] != bytes(size):
+        pytest.skip("nothing can be freed here")
+    assert read_spool(RUN, {"tasks-5.jsonl": 5000}, None).files == {}
+    assert read_spool(RUN, {"tasks-5.jsonl": 99_900}, None).files == {"tasks-5.jsonl": (99_900, line)}

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from runmem.formats.mprof import child_line, cmdline_line, func_line, mem_line
-from runmem.formats.totals import total_at
+from runmem.formats.totals import KEPT_BEGINNING, first_kept, total_at
+from runmem.store.freeing import free_beginning
 from runmem.units import MIB
 
 EPOCH = 1795180122.0
@@ -54,3 +55,18 @@ def test_without_a_total_it_is_not_known(trace: Path, content: bytes) -> None:
     assert total_at(trace, EPOCH) is None
     trace.unlink()
     assert total_at(trace, EPOCH) is None
+
+
+def test_of_a_trace_whose_beginning_was_freed_only_what_it_still_has_is_known(trace: Path) -> None:
+    size = trace.stat().st_size
+    with trace.open("rb") as file:
+        assert first_kept(file.fileno(), KEPT_BEGINNING) == KEPT_BEGINNING
+    with trace.open("r+b") as file:
+        try:
+            free_beginning(trace, size // 2, KEPT_BEGINNING)
+        except OSError as error:
+            pytest.skip(f"nothing can be freed here: {error}")
+        assert size // 2 - 8192 < first_kept(file.fileno(), KEPT_BEGINNING) <= size // 2
+    assert total_at(trace, EPOCH + 1) is None
+    assert total_at(trace, EPOCH + 2400) is None
+    assert [total_at(trace, EPOCH + n) for n in range(2600, 5000, 37)] == [n * MIB for n in range(2600, 5000, 37)]

@@ -194,8 +194,6 @@ def test_a_worker_started_by_hand_that_joins_late_and_leaves_early_is_measured_f
             until(lambda: run._remote.workers() == 2)
             until(lambda: len(readings(run, "host1")) > 10 and {host for host, _ in wait_on([where(1), where(2)])})
             assert {host for host, _ in wait_on([where(i) for i in range(40)])} == {"host1", "host2"}
-            until(lambda: b'"node": "host1"' in run.directory.tasks_jsonl.read_bytes())
-            run.collector.collect()  # what is written in the last half second before a node leaves may be missing
             left_s = time.time()
             late.terminate()
         until(lambda: run._remote.workers() == 1)
@@ -205,7 +203,6 @@ def test_a_worker_started_by_hand_that_joins_late_and_leaves_early_is_measured_f
     assert began_s < times[0]
     assert left_s - 1.5 < times[-1] < left_s + 15
     assert {"host1", "host2"} == set(data.nodes)
-    (lost,) = data.provenance["lost"]
-    assert re.match("host1: not read since .*its workers left the cluster", lost)
+    assert data.provenance["lost"] == []  # the last worker there sent what was not read yet
     finished = [record for record in data.records if record.status == "finished"]
     assert {record.task_id for record in finished} == set(range(1, run.program.calls + 1))

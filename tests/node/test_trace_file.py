@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from runmem.formats.mprof import child_line, mem_line, read_trace
+from runmem.formats.totals import KEPT_BEGINNING
+from runmem.node import trace_file
 from runmem.node.trace_file import TraceFile
 from runmem.units import MIB
 
@@ -86,3 +88,14 @@ def test_a_file_that_cannot_be_made_loses_ticks_until_it_can(tmp_path: Path) -> 
     file.append(tick(3), 3.0)
     file.close()
     assert (folder / "a.dat").read_bytes() == HEADER + b"LOST 4 3.0000\n" + tick(3)
+
+
+def test_the_header_is_not_written_again_where_what_follows_it_was_freed(tmp_path: Path) -> None:
+    header = b"CMDLINE " + b"x" * 9000 + b"\n"
+    path = tmp_path / "a.dat"
+    path.write_bytes(header[:KEPT_BEGINNING] + bytes(3 * KEPT_BEGINNING) + b"\n" + tick(1))
+    file = TraceFile(str(path), header)
+    file.append(tick(2), 2.0)
+    file.close()
+    assert path.read_bytes().endswith(b"\n" + tick(1) + tick(2))
+    assert trace_file._KEPT_BEGINNING == KEPT_BEGINNING  # the sampler cannot import it

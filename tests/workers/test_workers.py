@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from runmem.clusters.hosts import Host, read_hosts
 from runmem.formats.mprof import read_trace
 from runmem.store.layout import safe_name
 from runmem.store.run import read_run
@@ -166,3 +168,48 @@ def test_the_env_script_reaches_the_workers_of_the_embedded_cluster(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "two words 1\n"
+
+
+@pytest.mark.parametrize("name", ["start_worker.sh", "env.sh", "job.sbatch"])
+def test_bash_takes_each_script(name: str) -> None:
+    subprocess.run(["bash", "-n", str(ROOT / "workers" / name)], check=True)
+
+
+def test_the_hosts_file_is_one() -> None:
+    assert read_hosts(str(ROOT / "workers" / "hosts")) == [Host("localhost", 2)]
+
+
+def test_the_job_asks_for_what_runmem_submit_asks_for() -> None:
+    """What `sbatch` reads, beside the script of `runmem submit` for the same wishes; tests/slurm runs jobs."""
+    command = [sys.executable, "-m", "runmem", "submit", "--dry_run", "--num_nodes", "2", "--workers_per_node", "4"]
+    command += ["--exec_time", "30", "--job_name", "runmem", "--worker_memory", "2GiB", "examples/wordcount.py"]
+    written = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+    def directives(text: str) -> set[str]:
+        found = [line.removeprefix("#SBATCH ") for line in text.splitlines() if line.startswith("#SBATCH ")]
+        return {one.replace("9216M", "9G") for one in found if not one.startswith("--chdir")}
+
+    job = (ROOT / "workers" / "job.sbatch").read_text()
+    assert directives(job) == directives(written)
+    before = job[: job.rindex("#SBATCH")]
+    assert all(line.startswith("#") for line in before.splitlines())  # Slurm reads no further than the first command
+    assert "--cluster allocation" in written
+    assert "--cluster allocation" in job
+
+
+@pytest.mark.parametrize(
+    ("arguments", "python", "said"),
+    [
+        ([], sys.executable, "usage: sbatch job.sbatch"),
+        (["app.py"], "/nowhere/python", "/nowhere/python on .* has no runmem: set PYTHON"),
+        (["app.py"], sys.executable, "--cluster allocation: this is not inside a Slurm job"),
+    ],
+)
+def test_a_job_that_cannot_run_says_why(tmp_path: Path, arguments: list[str], python: str, said: str) -> None:
+    (tmp_path / "app.py").touch()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SLURM")}
+    environment |= {"PYTHON": python, "RUNMEM_ENV_SCRIPT": str(ROOT / "workers" / "env.sh")}
+    command = ["bash", str(ROOT / "workers" / "job.sbatch"), *arguments]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert re.search(said, done.stderr), done.stderr

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmem.cli.misplaced import misplaced_options
-from runmem.cli.program import Script, exit_code_of, load_script, run_script, terminable
+from runmem.cli.program import Script, Terminated, exit_code_of, load_script, run_script, terminable
 from runmem.cli.tracebacks import alike, print_exception
 from runmem.settings import LOG_LEVELS, resolve
 
@@ -49,6 +49,8 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 @click.option(
     "--worker_profile_path", metavar="DIR", help="Where the .dat traces go.  [default: the folder you are in]"
 )
+@click.option("--spool_size", metavar="SIZE",
+              help="Room in a node's TMPDIR for what the run directory has already.  [default: 64MiB]")  # fmt: skip
 @click.option("--malloc_trim", is_flag=True, default=None,
               help="Give freed memory back before each task, so that its increment is its own.")  # fmt: skip
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
@@ -70,7 +72,10 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
     The traces go to the folder you are in, or to COMPSS_WORKER_PROFILE_PATH, which PyCOMPSs has too.
     """
-    renamed = {"memory_interval": "memory_interval_s", "worker_memory": "worker_memory_bytes"}
+    renamed = {
+        "memory_interval": "memory_interval_s", "worker_memory": "worker_memory_bytes",
+        "spool_size": "spool_size_bytes",
+    }  # fmt: skip
     settings = resolve({renamed.get(name, name): value for name, value in options.items()})
     try:
         script = load_script(program)
@@ -81,6 +86,7 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
         print(f"runmem: note: {line}", file=sys.stderr)
     from runmem.dashboard.terminal import terminal_view
     from runmem.execution.run import Run
+    from runmem.execution.undisturbed import ignore_signals
     from runmem.pycompss.install import install
 
     install()
@@ -100,6 +106,7 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
             print(f"runmem: and {more} more like it", file=sys.stderr)
     if not no_summary and (run.program.calls or settings.python_memory_profile):
         _summarise(run)
+    ignore_signals()
     sys.exit(exit_code or (1 if unseen else 0))
 
 
@@ -110,11 +117,15 @@ def _execute(run: Run, script: Script, arguments: tuple[str, ...]) -> tuple[int,
         ended = run_script(script, arguments, run.settings.log_level == "debug")
         if os.getpid() != master:  # a child that the program forked and that came to the program's end
             os._exit(ended.exit_code)
-        return ended.exit_code, run.finish(ended.exit_code, complete=ended.orderly)
+        return ended.exit_code, run.finish(ended.exit_code, complete=ended.orderly, final=True)
     except (SystemExit, KeyboardInterrupt) as request:
         # A signal between the program's end and that of its last task: those that still run are given up.
         exit_code = exit_code_of(request)
-        return exit_code, run.finish(exit_code, complete=False)
+    while True:
+        try:
+            return exit_code, run.finish(exit_code, complete=False, final=True)
+        except (Terminated, KeyboardInterrupt):  # one more, before the end of the run had begun to hold them back
+            continue
 
 
 def _syntax_error(error: SyntaxError) -> list[str]:

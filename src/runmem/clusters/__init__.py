@@ -6,6 +6,7 @@ from runmem.clusters.address import AddressCluster
 from runmem.clusters.allocation import AllocationCluster
 from runmem.clusters.contract import Cluster
 from runmem.clusters.htcondor import HTCondorCluster
+from runmem.clusters.kubernetes import KubernetesCluster
 from runmem.clusters.local import EmbeddedCluster
 from runmem.clusters.lsf import LsfCluster
 from runmem.clusters.pbs import PbsCluster
@@ -19,7 +20,7 @@ __all__ = ["CLUSTERS", "Cluster", "cluster_for"]
 
 _KINDS: tuple[type[Cluster], ...] = (
     EmbeddedCluster, AddressCluster, SshCluster, AllocationCluster,
-    SlurmCluster, PbsCluster, SgeCluster, LsfCluster, HTCondorCluster,
+    SlurmCluster, PbsCluster, SgeCluster, LsfCluster, HTCondorCluster, KubernetesCluster,
 )  # fmt: skip
 CLUSTERS: dict[str, type[Cluster]] = {kind.kind: kind for kind in _KINDS}
 

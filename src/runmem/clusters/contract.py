@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 from runmem.settings import Settings
 
@@ -45,6 +46,14 @@ class Cluster(ABC):
         SettingError, ClusterError
             If it cannot be started or reached, or cannot run this program; says what to do.
         """
+
+    def dashboard(self, client: Any) -> str | None:
+        """Return where the Dask dashboard is: on loopback for a cluster of ours, which Dask does not say."""
+        link = client.dashboard_link
+        host = urlsplit(client.scheduler.address).hostname
+        if not self.ours or link is None or host is None or urlsplit(link).hostname != host:
+            return str(link) if link is not None else None
+        return str(link).replace(f"[{host}]" if ":" in host else host, "127.0.0.1", 1)
 
     @abstractmethod
     def close(self, abandon: bool = False) -> None:

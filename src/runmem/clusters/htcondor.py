@@ -15,3 +15,4 @@ class HTCondorCluster(JobQueueCluster):
     kind: ClassVar[str] = "htcondor"
     dask_class: ClassVar[str] = "HTCondorCluster"
     program: ClassVar[str] = "condor_submit"
+    insists_on: ClassVar[dict[str, str]] = {"disk": "1GiB"}

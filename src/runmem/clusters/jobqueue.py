@@ -28,6 +28,7 @@ __all__ = ["JobQueueCluster"]
 _POLL_S = 0.2
 _ASK_S = 3.0  # between two questions to the batch system
 _MEMORY_BYTES = 2 * GIB
+_NO_DASHBOARD = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")  # Dask serves numbers without a password
 
 
 class JobQueueCluster(Cluster):
@@ -42,11 +43,14 @@ class JobQueueCluster(Cluster):
         Name of the class in `dask_jobqueue`.
     program : str
         The command that submits a job.
+    insists_on : dict
+        Settings of dask-jobqueue that this kind cannot do without: name to what we take if nothing is configured.
     """
 
     lazy: ClassVar[bool] = False
     dask_class: ClassVar[str]
     program: ClassVar[str]
+    insists_on: ClassVar[dict[str, str]] = {}
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -126,7 +130,10 @@ class JobQueueCluster(Cluster):
         options: dict[str, Any] = {
             "cores": 1, "processes": 1, "memory": f"{memory}B" if isinstance(memory, int) else memory,
             "job_script_prologue": prologue, "scheduler_options": scheduler,
+            "worker_extra_args": [*(config.get(f"{section}.worker-extra-args", None) or []), *_NO_DASHBOARD],
         }  # fmt: skip
+        for name, value in self.insists_on.items():
+            options[name] = config.get(f"{section}.{name}", None) or value
         if self._security is not None:
             options["security"] = self._security_of_jobs(self._security)
         return options

@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +18,7 @@ from runmem.clusters.security import TlsSecurity, given_security, refuse_or_warn
 from runmem.errors import ClusterError, SettingError
 from runmem.memory.limits import memory_limit, share
 from runmem.settings import Settings
+from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 from runmem.units import format_bytes
 
 __all__ = ["EmbeddedCluster", "environment_of", "is_embedded_worker", "worker_count"]
@@ -109,7 +109,8 @@ class EmbeddedCluster(Cluster):
                 "distributed.worker.profile.enabled": not self.settings.python_memory_profile,
                 "distributed.worker.daemon": False,
             }
-            self._folder = tempfile.mkdtemp(prefix="runmem-dask-")  # Dask's default is a name that anybody can take
+            remove_abandoned_scratch()
+            self._folder = str(make_scratch())
             path = list(sys.path)
             with dask.config.set(own):
                 self._cluster = distributed.LocalCluster(

@@ -12,13 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +27,7 @@ from runmem.clusters.invitation import Invitation
 from runmem.clusters.security import TlsSecurity
 from runmem.memory.limits import memory_limit
 from runmem.store.node_name import node_name
+from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 from runmem.units import GIB
 
 __all__ = ["main", "cores_of", "workers_of", "worker_memory_bytes"]
@@ -104,7 +105,8 @@ async def _serve(invitation: Invitation, workers: int, limit_bytes: int, ended: 
         return 1
     security = TlsSecurity(**invitation.security).dask() if invitation.security else None
     address = own_address(invitation.scheduler)
-    with tempfile.TemporaryDirectory(prefix="runmem-dask-", ignore_cleanup_errors=True) as folder:
+    remove_abandoned_scratch()
+    with _scratch() as folder:
         nannies = [
             Nanny(
                 invitation.scheduler,
@@ -135,6 +137,15 @@ async def _serve(invitation: Invitation, workers: int, limit_bytes: int, ended: 
             if stop.done():
                 await _end(nannies)
     return 1 if len(errors) == len(nannies) else 0
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    folder = make_scratch()
+    try:
+        yield str(folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _end(nannies: Sequence[Any]) -> None:

@@ -16,7 +16,9 @@ from typing import Any
 from runmem.events import DataLost, NodeSampled, ProfileReported, RecordLines, TaskMeasured, TaskRecord, TaskStarted
 from runmem.execution.observer import Observers
 from runmem.execution.spool_reader import SpoolNews, read_spool
+from runmem.execution.spool_room import SpoolRoom
 from runmem.formats.mprof import read_trace
+from runmem.settings import Settings
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
 from runmem.store.records import killed, record_from_line, record_to_line
@@ -33,7 +35,8 @@ _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
 _BUDGET = re.compile(r"used more than (\d+) % of its memory limit")  # as `nanny.cause_of` says it
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
-RemoteReader = Callable[[dict[str, dict[str, int]]], Iterator[tuple[str, SpoolNews | str]]]
+ToFree = Callable[[str], dict[str, int]]
+RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str, SpoolNews | str]]]
 
 
 class Replicas:
@@ -53,6 +56,7 @@ class Replicas:
         self._trace_folder = trace_folder
         self._backlog: dict[Path, list[tuple[int, bytes]]] = {}
         self._kept = 0
+        self._missing: dict[Path, int] = {}  # where what was lost begins
         self.lost: dict[Path, int] = {}
         self.links: dict[Path, Path] = {}
 
@@ -87,9 +91,27 @@ class Replicas:
     def _keep(self, path: Path, offset: int, data: bytes) -> None:
         if self._kept + len(data) > _BACKLOG_BYTES:
             self.lost[path] = self.lost.get(path, 0) + len(data)
+            self._missing[path] = min(offset, self._missing.get(path, offset))
             return
         self._kept += len(data)
         self._backlog.setdefault(path, []).append((offset, data))
+
+    def synced(self, node: str, file: str, end: int) -> int:
+        """Return up to which offset, at most `end`, a replica has all, and that on its disk; 0: it is not known."""
+        path = self._run.replica(node, file)
+        waiting = [offset for offset, _ in self._backlog.get(path, [])]
+        end = min(end, self._missing.get(path, end), *waiting)
+        try:
+            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        except OSError:
+            return 0
+        try:
+            os.fsync(fd)
+            return end if os.fstat(fd).st_size >= end else 0
+        except OSError:
+            return 0
+        finally:
+            os.close(fd)
 
     def _link(self, path: Path) -> None:
         """Let the trace appear in the trace folder; that of an earlier run gives way (its run directory keeps it)."""
@@ -147,6 +169,8 @@ class Collector:
         Interval of the sampler; None where memory is not measured.
     node_found : callable
         Called when a node is heard of for the first time, once `nodes` knows it.
+    room_bytes : int
+        What the spool of a node may take, beside what is not here yet.
     """
 
     def __init__(
@@ -157,6 +181,7 @@ class Collector:
         observers: Observers,
         interval_s: float | None,
         node_found: Callable[[], None],
+        room_bytes: int = Settings.spool_size_bytes,
     ) -> None:
         self._run_id = run_id
         self._run = run
@@ -166,6 +191,7 @@ class Collector:
         self._node_found = node_found
         self._tasks = TaskLines()
         self._offsets: dict[str, dict[str, int]] = {}
+        self._room = SpoolRoom(room_bytes, replicas.synced)
         self._causes: dict[tuple[str, int], str] = {}
         self._dead: dict[tuple[str, int], float] = {}
         self._buried: set[tuple[str, int]] = set()
@@ -181,7 +207,10 @@ class Collector:
         self._thread.start()
 
     def add_remote(self, reader: RemoteReader) -> None:
-        """Collect from other nodes too; `reader` takes offsets by node and yields (host, news or error text)."""
+        """Collect from other nodes too.
+
+        `reader` takes offsets by node and what tells what a node may free, and yields (host, news or error text).
+        """
         self._remote = reader
 
     def killed_reason(self, task_id: int, patience_s: float = 3.0) -> str | None:
@@ -210,22 +239,28 @@ class Collector:
     def _news(self) -> Iterator[SpoolNews]:
         local = node_name()
         try:
-            yield read_spool(self._run_id, self._offsets.get(local, {}), self._interval_s)
+            yield read_spool(self._run_id, self._offsets.get(local, {}), self._interval_s, self._to_free(local))
         except Exception as error:
             self._observers.tell("data_lost", DataLost(local, f"the spool could not be read: {error}"))
         if self._remote is not None:
-            for host, news in self._remote(self._offsets):
+            for host, news in self._remote(self._offsets, self._to_free):
                 if isinstance(news, SpoolNews):
                     if news.node != local:
                         yield news
                 else:
                     self._observers.tell("data_lost", DataLost(host, f"the spool could not be read: {news}"))
 
+    def _to_free(self, node: str) -> dict[str, int]:
+        return self._room.to_free(node, self._offsets.get(node, {}))
+
     def _take(self, news: SpoolNews) -> None:
+        self._room.freed(news.node, news.freed)
         offsets = self._offsets.setdefault(news.node, {})
         tasks: dict[int, bytes] = {}
-        for file, (offset, data) in news.files.items():
-            if offset != offsets.get(file, 0):
+        for file, (begin, read) in news.files.items():
+            offset = offsets.get(file, 0)
+            data = read[offset - begin :] if begin <= offset else b""  # of what came twice, the rest
+            if not data:
                 continue
             self._replicas.write(news.node, file, offset, data)
             offsets[file] = offset + len(data)

@@ -113,7 +113,9 @@ def join_cluster(
 
     def told(event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]
-        if "lost" in message:
+        if "left" in message:
+            cluster.left(message["left"], message["files"], message["more"])
+        elif "lost" in message:
             cluster.losses[message["place"]] = message["lost"]
         elif (listener := submitter()) is not None:
             listener.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -24,7 +25,10 @@ _END_S = 5.0
 
 @dataclass
 class _Node:
-    """What is known of a node: who is asked there, what was asked and not answered, and how the last answer was."""
+    """What is known of a node: who is asked there, what was asked and not answered, and how the last answer was.
+
+    `complete` once the last process there has left and sent what was not read yet.
+    """
 
     address: str
     nanny: bool
@@ -32,6 +36,7 @@ class _Node:
     answered_s: float = 0.0
     trouble: str | None = None
     present: bool = True
+    complete: bool = False
 
 
 class RemoteNodes:
@@ -50,6 +55,7 @@ class RemoteNodes:
         self._names: dict[str, str] = {}  # worker address to node name
         self._machines: dict[str, str] = {node_name(): machine_id()}  # node name to machine
         self._nodes: dict[str, _Node] = {}
+        self._parting: deque[tuple[SpoolNews, bool]] = deque()
         self._trouble: str | None = None
         self._patience_s = _TURN_S
 
@@ -70,10 +76,16 @@ class RemoteNodes:
         """
         self._learn(self._scheduler_workers())
 
+    def left(self, name: str, files: dict[str, tuple[int, bytes]], more: bool) -> None:
+        """Take what the last process of the run on a node sent when it left; may be called in any thread."""
+        self._parting.append((SpoolNews(name, {file: (begin, data) for file, (begin, data) in files.items()}), more))
+
     def unreached(self) -> dict[str, str]:
         """Return the nodes of which the end is not known: node name to since when and why."""
         found = {}
         for name, node in self._nodes.items():
+            if node.complete and not node.present:
+                continue
             if node.trouble is not None or not node.present:
                 since = time.strftime("%H:%M:%S", time.localtime(node.answered_s)) if node.answered_s else "the start"
                 why = node.trouble or "its workers left the cluster"
@@ -107,7 +119,7 @@ class RemoteNodes:
                 if node.asked is not None:  # the process that was asked is gone
                     node.asked.cancel()
                     node.asked = None
-            node.present = True
+            node.present, node.complete = True, False
 
     def _learn(self, workers: dict[str, dict[str, Any]]) -> None:
         """Ask the workers that came since the last time for the name of their node, and which machine it is."""
@@ -130,18 +142,21 @@ class RemoteNodes:
     def _ask(self, function: Callable[..., Any], address: str, nanny: bool, *arguments: Any) -> Future[Any]:
         return start_on_worker(self._client, function, *arguments, worker=address, nanny=nanny)
 
-    def read(self, offsets: dict[str, dict[str, int]]) -> Iterator[tuple[str, SpoolNews | str]]:
-        """Yield what is new on each node that answers soon, given the offsets by node."""
+    def read(
+        self, offsets: dict[str, dict[str, int]], to_free: Callable[[str], dict[str, int]]
+    ) -> Iterator[tuple[str, SpoolNews | str]]:
+        """Yield what is new on each node that answers soon, given the offsets by node and what each may free."""
         try:
             self._look_for_nodes()
             self._trouble = None
         except Exception as error:
             self._trouble = f"{type(error).__name__}: {error}"
             return
+        yield from self._parting_news()
         for name, node in self._nodes.items():
             if node.asked is None and node.present:
-                known = offsets.get(name, {})
-                node.asked = self._ask(read_spool_on, node.address, node.nanny, self._run_id, known, self._interval_s)
+                asking = self._run_id, offsets.get(name, {}), self._interval_s, to_free(name)
+                node.asked = self._ask(read_spool_on, node.address, node.nanny, *asking)
         asked = [node.asked for node in self._nodes.values() if node.asked is not None]
         slow = wait(asked, self._patience_s).not_done
         for name, node in list(self._nodes.items()):
@@ -161,6 +176,13 @@ class RemoteNodes:
                 yield name, news
             else:
                 node.trouble = str(news)
+
+    def _parting_news(self) -> Iterator[tuple[str, SpoolNews]]:
+        while self._parting:
+            news, more = self._parting.popleft()
+            if (node := self._nodes.get(news.node)) is not None:
+                node.complete = not more
+            yield news.node, news
 
     def end(self, remove: bool) -> None:
         """Tell the samplers of the other nodes to end, or remove their spools; nodes that do not answer keep theirs."""

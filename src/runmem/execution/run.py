@@ -20,6 +20,7 @@ from runmem.events import DataLost
 from runmem.execution.collector import Collector, Replicas
 from runmem.execution.observer import Observer, Observers
 from runmem.execution.recorder import ProfileWriter, Recorder
+from runmem.execution.undisturbed import undisturbed
 from runmem.graph.current import current_program, set_current_program
 from runmem.graph.program import Program
 from runmem.node.launch import ensure_sampler
@@ -101,8 +102,9 @@ class Run:
         self._replicas = Replicas(self.directory, trace_folder)
         interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
         self.collector = Collector(
-            self.run_id, self.directory, self._replicas, self.observers, interval, self._write_provenance
-        )
+            self.run_id, self.directory, self._replicas, self.observers, interval, self._write_provenance,
+            self.settings.spool_size_bytes,
+        )  # fmt: skip
         self._write_provenance()
         spool = Spool.of_run(self.run_id)
         spool.make()
@@ -144,11 +146,11 @@ class Run:
             self._connected = client, max(1, self._remote.workers())
             self.collector.add_remote(self._remote.read)
             self._write_provenance()
-            self.observers.tell("cluster_started", client.dashboard_link, self._connected[1])
+            self.observers.tell("cluster_started", self._cluster.dashboard(client), self._connected[1])
         connected: tuple[Any, int] = self._connected
         return connected
 
-    def finish(self, exit_code: int | None, complete: bool | None = None) -> list[BaseException]:
+    def finish(self, exit_code: int | None, complete: bool | None = None, final: bool = False) -> list[BaseException]:
         """Wait for all tasks, collect, end what was started; return the errors of tasks that nobody has seen.
 
         Parameters
@@ -158,33 +160,38 @@ class Run:
         complete : bool, optional
             Whether tasks that the program has called and not waited for are completed, as plain Python would have done
             before it came to the end; default: if the exit code is 0. A program that crashed needs them no more.
+        final : bool
+            Whether the process ends with the run. Signals that ask to end are held back as soon as no task is waited
+            for any more; `final`: for good.
         """
         complete = not exit_code if complete is None else complete
         set_current_program(None)
         unseen: list[BaseException] = []
-        if self._submitter is not None:
-            unseen = self._wait_for_tasks(complete)
-        self._end_measurement(all_ended=complete)
-        if self._submitter is not None:
-            self._submitter.close()
-        self._cluster.close(abandon=not complete)
-        self.ended_s = time.time()
-        self._write_provenance(exit_code if exit_code or not unseen else 1)
+        if complete and self._submitter is not None:
+            unseen = self._wait_for_tasks()
+        with undisturbed(final):
+            if self._submitter is not None:
+                unseen += self._submitter.unseen_errors()
+            self._end_measurement(all_ended=complete)
+            if self._submitter is not None:
+                self._submitter.close()
+            self._cluster.close(abandon=not complete)
+            self.ended_s = time.time()
+            self._write_provenance(exit_code if exit_code or not unseen else 1)
         return unseen
 
-    def _wait_for_tasks(self, complete: bool) -> list[BaseException]:
+    def _wait_for_tasks(self) -> list[BaseException]:
         late: list[BaseException] = []
-        if complete:
-            while True:
-                try:
-                    self._submitter.wait(None)
+        while True:
+            try:
+                self._submitter.wait(None)
+                break
+            except Exception as error:
+                late.append(error)
+                if self._submitter.broken:
                     break
-                except Exception as error:
-                    late.append(error)
-                    if self._submitter.broken:
-                        break
-            self.program.settle_all_files()
-        return [*late, *self._submitter.unseen_errors()]
+        self.program.settle_all_files()
+        return late
 
     def _end_measurement(self, all_ended: bool) -> None:
         from runmem.execution.spool_reader import end_spool

@@ -40,7 +40,10 @@ def session(app: str | None = None, **settings: Any) -> Run:
     -----
     The exception of a task that nobody waited for is raised at the end of the block.
     """
-    short = {"worker_memory": "worker_memory_bytes", "memory_interval": "memory_interval_s"}
+    short = {
+        "worker_memory": "worker_memory_bytes", "memory_interval": "memory_interval_s",
+        "spool_size": "spool_size_bytes",
+    }  # fmt: skip
     values = {short.get(name, name): value for name, value in settings.items()}
     name = app or (Path(sys.argv[0]).stem if sys.argv and sys.argv[0].endswith(".py") else "session")
     return Run(resolve(values), name, sys.argv or [name])

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from runmem.formats.totals import KEPT_BEGINNING, first_kept
 from runmem.memory.limits import memory_limit, node_memory_bytes
 from runmem.node.launch import ensure_sampler, sampler_pid
 from runmem.node.members import read_members, start_ticks
+from runmem.store.freeing import free_beginning
 from runmem.store.layout import Spool
 from runmem.store.mapped_lines import read_lines
 from runmem.store.node_name import node_name
 
-__all__ = ["SpoolNews", "read_spool", "read_spool_on", "end_spool"]
+__all__ = ["SpoolNews", "read_spool", "read_spool_on", "read_last", "end_spool"]
 
+log = logging.getLogger(__name__)
+
+_HAD = "master-had"
+_STILL_USED_S = 3600.0
 CHUNK_BYTES = 4 * 1024**2
 
 
@@ -34,6 +43,8 @@ class SpoolNews:
         Process ids of members that died without leaving.
     more : bool
         Whether there is more to read at once.
+    freed : dict
+        File name to the offset before which its room was given back, as was asked; also where that is not possible.
     memory_bytes, limit_bytes, limit_source
         Physical memory of the node; what the processes of the run may use of it, and who says so.
     """
@@ -45,9 +56,12 @@ class SpoolNews:
     memory_bytes: int | None = None
     limit_bytes: int | None = None
     limit_source: str | None = None
+    freed: dict[str, int] = field(default_factory=dict)
 
 
-def read_spool(run_id: str, offsets: dict[str, int], interval_s: float | None) -> SpoolNews:
+def read_spool(
+    run_id: str, offsets: dict[str, int], interval_s: float | None, free: dict[str, int] | None = None
+) -> SpoolNews:
     """Return what the spool of a run has on this node beyond `offsets`, in whole lines.
 
     Parameters
@@ -56,6 +70,8 @@ def read_spool(run_id: str, offsets: dict[str, int], interval_s: float | None) -
         File name to the number of bytes that the master has.
     interval_s : float or None
         Sampling interval, to restart a sampler that died; None: memory is not measured.
+    free : dict, optional
+        File name to the offset before which the master has it on its disk, and wants its room given back.
     """
     spool = Spool.of_run(run_id)
     files: dict[str, tuple[int, bytes]] = {}
@@ -63,7 +79,7 @@ def read_spool(run_id: str, offsets: dict[str, int], interval_s: float | None) -
     for entry in sorted(os.scandir(spool.root), key=lambda entry: entry.name) if spool.root.is_dir() else []:
         if entry.name.endswith((".dat", ".jsonl")):
             offset = offsets.get(entry.name, 0)
-            data = read_lines(entry.path, offset, CHUNK_BYTES)
+            data = b"" if _is_freed(entry.path, offset) else read_lines(entry.path, offset, CHUNK_BYTES)
             if data:
                 files[entry.name] = offset, data
                 more = more or len(data) > CHUNK_BYTES // 2
@@ -75,16 +91,62 @@ def read_spool(run_id: str, offsets: dict[str, int], interval_s: float | None) -
         ]
         if len(dead) < len(members) and not spool.stop.exists():
             ensure_sampler(spool.root, interval_s)
+    _free(spool, free or {})
+    if spool.root.is_dir() and time.time() - spool.root.stat().st_mtime > _STILL_USED_S:
+        os.utime(spool.root)  # another run would take it for one that was left behind
     limit = memory_limit()
-    return SpoolNews(node_name(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source)
+    return SpoolNews(node_name(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source, free or {})
 
 
-def read_spool_on(run_id: str, offsets: dict[str, int], interval_s: float | None) -> Any:
+def _note_had(spool: Spool, offsets: dict[str, int]) -> None:
+    """Note what the master has, for the process that leaves last."""
+    partial = spool.root / f"{_HAD}.{os.getpid()}"
+    with suppress(OSError):
+        partial.write_text(json.dumps(offsets))
+        partial.replace(spool.root / _HAD)
+
+
+def _is_freed(path: str, offset: int) -> bool:
+    """Tell whether a file has no lines at `offset` any more: a request that was long on its way asks for them."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return first_kept(descriptor, offset) > offset
+    finally:
+        os.close(descriptor)
+
+
+def _free(spool: Spool, ends: dict[str, int]) -> None:
+    """Give back the room of what the master has."""
+    for file, end in ends.items():
+        try:
+            free_beginning(spool.root / file, end, KEPT_BEGINNING if file.endswith(".dat") else 0)
+        except OSError as error:
+            log.warning("%s grows as long as the run: it cannot be freed (%s)", spool.root / file, error)
+
+
+def read_spool_on(
+    run_id: str, offsets: dict[str, int], interval_s: float | None, free: dict[str, int] | None = None
+) -> Any:
     """`read_spool` as `Client.run` calls it: an error comes back as text, for the run to state."""
     try:
-        return read_spool(run_id, offsets, interval_s)
+        _note_had(Spool.of_run(run_id), offsets)
+        return read_spool(run_id, offsets, interval_s, free)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
+
+
+def read_last(run_id: str) -> SpoolNews | None:
+    """Return what the master lacks of the spool here when the last process of the run on this node leaves.
+
+    Afterwards nobody is left whom it could ask. None: others are there, or the run has ended.
+    """
+    spool = Spool.of_run(run_id)
+    if spool.stop.exists() or any(start_ticks(member.pid) == member.start for member in read_members(str(spool.root))):
+        return None
+    offsets = {}
+    with suppress(OSError, ValueError):  # never read, or this moment: then all of it
+        offsets = json.loads((spool.root / _HAD).read_bytes())
+    return read_spool(run_id, offsets, None)
 
 
 def end_spool(run_id: str, remove: bool, patience_s: float = 2.0) -> None:

@@ -23,6 +23,7 @@ from runmem.execution.dask_private import worker_memory_limit
 from runmem.execution.on_worker import worker_runs
 from runmem.execution.probe import PeakProbe, Probes
 from runmem.execution.record_fields import take_record_fields
+from runmem.execution.spool_reader import read_last
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof import func_line
 from runmem.formats.totals import total_at
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 _BRACKETS_A_NODE = 200
 _REPORT_EVERY_S = 5.0
+_LOOK_S = 1.0
 
 
 def stats_topic(run_id: str) -> str:
@@ -118,6 +120,8 @@ class WorkerRun:
         self._reports: LineAppender | None = None
         self._lock = threading.Lock()
         self._current = _Current()
+        self._looked_s = 0.0
+        self._height: int | None = None
         if run.measures:
             trace = safe_name(self.node) + ".dat"
             self._tasks = MappedLines(self._spool.tasks(os.getpid()))
@@ -154,6 +158,9 @@ class WorkerRun:
             states, current.since = self._probes.start(), (time.time(), time.thread_time())
         start_s, start_cpu_s = current.since
         base = getattr(states[0], "base_bytes", None)
+        if start_s - self._looked_s > _LOOK_S:
+            self._look(start_s)
+        height = self._height
         self._tasks.write(task_lines.start(task, task_id, current.thread, start_s, base))
         status, exception = "finished", None
         try:
@@ -173,7 +180,7 @@ class WorkerRun:
                 status, exception = values.pop("status", status), values.pop("exception", exception)
                 cpu_s = values.pop("cpu_s", cpu_s)
             if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
-                self._bracket(task, start_s, end_s)
+                self._bracket(task, start_s, end_s, height)
             times = start_s, end_s, cpu_s
             self._tasks.write(task_lines.end(task, task_id, current.thread, times, status, exception, values))
 
@@ -188,9 +195,17 @@ class WorkerRun:
             lost = f"at least {self._tasks.lost_lines} lines about tasks could not be written (disk full?)"
             self._tell({"place": str(self._tasks.path), "lost": f"{lost}, on node {self.node}"})
 
-    def _bracket(self, task: Any, start_s: float, end_s: float) -> None:
-        """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve."""
+    def _look(self, time_s: float) -> None:
+        """Note the node's total now: when a task that begins has ended, the trace here may go back less far."""
+        self._looked_s, self._height = time_s, total_at(self._trace.path, time_s)
+
+    def _bracket(self, task: Any, start_s: float, end_s: float, height: int | None) -> None:
+        """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve.
+
+        `height` is that total at most a second before the start.
+        """
         start, end = total_at(self._trace.path, start_s), total_at(self._trace.path, end_s)
+        start = height if start is None else start
         if start is not None and end is not None:
             self._trace.write(func_line(f"{task.module}.{task.name}", start, start_s, end, end_s))
 
@@ -278,3 +293,15 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         if run is not None:
             set_report_sink(None)
             run.close()
+            self._say_goodbye(run, worker)
+
+    def _say_goodbye(self, run: WorkerRun, worker: Any) -> None:
+        """Send what the master has not read yet of a node that nobody is left on whom it could ask."""
+        if run.node == self._run.host:
+            return  # it reads the spool itself
+        try:
+            if (news := read_last(self._run.run_id)) is not None:
+                files = {name: list(piece) for name, piece in news.files.items()}
+                worker.log_event(stats_topic(self._run.run_id), {"left": news.node, "files": files, "more": news.more})
+        except Exception as error:  # the master tells from when on it has nothing
+            log.warning("the last measurements of node %s stay there: %s", run.node, error)

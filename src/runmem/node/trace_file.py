@@ -11,6 +11,7 @@ import os
 __all__ = ["TraceFile"]
 
 _LONGEST_TICK = 65536
+_KEPT_BEGINNING = 4096  # of a trace in use, that is not freed
 
 
 class TraceFile:
@@ -69,7 +70,8 @@ class TraceFile:
     def _open(self) -> int:
         descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         _cut_torn_end(descriptor)
-        if self._header and os.pread(descriptor, len(self._header), 0) == self._header:
+        begin = self._header[:_KEPT_BEGINNING]
+        if begin and os.pread(descriptor, len(begin), 0) == begin:
             self._header = b""
         return descriptor
 

@@ -1,0 +1,68 @@
+"""Folders for what Dask keeps on disk while a run goes on; those of processes that were killed are removed later."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+from runmem.store.node_name import machine_id
+
+__all__ = ["make_scratch", "remove_abandoned_scratch"]
+
+_PREFIX = "runmem-dask-"
+_NAME = re.compile(_PREFIX + r"([0-9a-f]{12})-(\d+)-(\d+)-\w+")
+
+
+def make_scratch() -> Path:
+    """Make a folder (0700) whose name says whose it is; Dask's default is a name that anybody can take.
+
+    Raises
+    ------
+    OSError
+        If it cannot be made.
+    """
+    owner = f"{_machine()}-{os.getpid()}-{_start_ticks(os.getpid()) or 0}-"
+    return Path(tempfile.mkdtemp(prefix=_PREFIX + owner))
+
+
+def remove_abandoned_scratch() -> None:
+    """Remove the folders of this user's processes that have ended without doing so, on this machine since its start.
+
+    A folder is left alone if it belongs to somebody else, if it is a link, if its name is not one of ours, if it was
+    made by another machine (they may share a file system) or if its process lives: the same number and start time.
+    """
+    ours = _machine()
+    try:
+        folders = list(os.scandir(tempfile.gettempdir()))
+    except OSError:
+        return
+    for folder in folders:
+        match = _NAME.fullmatch(folder.name)
+        if match is None or match[1] != ours or not Path("/proc/self/stat").exists():
+            continue
+        if match[3] == "0" or _start_ticks(int(match[2])) == int(match[3]):
+            continue
+        try:
+            found = folder.stat(follow_symlinks=False)
+        except OSError:
+            continue
+        if stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid():
+            shutil.rmtree(folder.path, ignore_errors=True)
+
+
+def _machine() -> str:
+    """Return what tells this machine, since its start, and this space of process numbers from others."""
+    return hashlib.sha256(machine_id().encode()).hexdigest()[:12]
+
+
+def _start_ticks(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None if it is gone or there is no ``/proc``."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError, ValueError):
+        return None

@@ -1,0 +1,102 @@
+"""A run that writes more than its nodes have room for: real processes, with very little room."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runmem import task, wait_on
+from runmem.formats.mprof import read_trace
+from runmem.formats.totals import KEPT_BEGINNING, first_kept
+from runmem.store.layout import Spool
+from runmem.store.run import read_run
+
+ROOM = 64 * 1024
+CALLS = 200
+
+
+def sizes(run: Any) -> tuple[int, int, int]:
+    """Return how many files a spool has, their length, and what they take on the disk (bytes)."""
+    found = [path.stat() for path in Spool.of_run(run.run_id).root.iterdir() if path.suffix in (".dat", ".jsonl")]
+    return len(found), sum(one.st_size for one in found), sum(one.st_blocks * 512 for one in found)
+
+
+def test_what_is_shipped_is_freed_and_the_run_is_whole(session: Callable[..., Any], tmp_path: Path) -> None:
+    @task(returns=1)
+    def tell(i):
+        return i
+
+    @task(returns=1)
+    def wait_for(path):
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        return os.getpid()
+
+    gate = tmp_path / "gate"
+    rounds = 0
+    with session(spool_size=ROOM, memory_interval=0.01) as run:
+        long = wait_for(str(gate))
+        while rounds < 3 or sizes(run)[1] < 8 * ROOM:
+            wait_on([tell(i) for i in range(CALLS)])
+            rounds += 1
+            for _ in range(2):  # what the first brings is freed by the second
+                run.collector.collect()
+            files, written, taken = sizes(run)
+            assert taken < 2 * ROOM + 2 * 4096 * files  # blocks at their ends, and what came meanwhile
+        gate.touch()
+        pid = wait_on(long)
+    data = read_run(run.directory.root)
+    assert sorted(record.task_id for record in data.records) == list(range(1, rounds * CALLS + 2))
+    assert data.skipped == {}
+    assert data.provenance["lost"] == []
+    for path in run.directory.root.rglob("*"):
+        if path.suffix in (".dat", ".jsonl"):
+            assert b"\0" not in path.read_bytes()
+    (trace,) = [read_trace(path) for path in data.traces if not path.name.startswith("mprofile_")]
+    assert trace.skipped == 0
+    assert trace.children[f"worker-{pid}"][0].size > 100
+    brackets = {bracket.name.rpartition(".")[2]: bracket for bracket in trace.brackets}
+    assert min(trace.totals_bytes) <= brackets["wait_for"].start_bytes <= max(trace.totals_bytes)
+
+
+PROGRAM = """
+import os, signal
+from runmem import task, wait_on
+
+@task(returns=1)
+def tell(i):
+    return i
+
+for _ in range(8):
+    wait_on([tell(i) for i in range(300)])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_of_a_killed_master_nothing_is_freed_that_it_did_not_have(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(PROGRAM)
+    environment = {**os.environ, "TMPDIR": str(tmp_path), "RUNMEM_SPOOL_SIZE": "64KiB", "RUNMEM_WORKERS": "2"}
+    command = [sys.executable, "-m", "runmem", "--python_memory_profile", "--memory_interval=0.01", "app.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=100, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    run = read_run(tmp_path / "runmem_runs" / "app_01")
+    (spool,) = [path for path in tmp_path.glob(f"runmem-{os.getuid()}/*") if path.is_dir()]
+    freed = 0
+    for path in (*spool.glob("*.dat"), *spool.glob("*.jsonl")):
+        begin = KEPT_BEGINNING if path.suffix == ".dat" else 0
+        with path.open("rb") as file:
+            first = first_kept(file.fileno(), begin)
+        copies = [copy.read_bytes() for copy in run.directory.root.rglob(path.name)]
+        whole = copies[0] if copies else b""
+        assert first <= max(len(whole), begin)
+        assert whole[first:].startswith(path.read_bytes()[first : len(whole)])  # the rest is there too, as it was
+        assert b"\0" not in whole
+        assert not whole or whole.endswith(b"\n")
+        freed += first - begin
+    assert freed > ROOM
