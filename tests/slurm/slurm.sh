@@ -137,6 +137,7 @@ start_database() {
   mariadb-install-db --no-defaults --user=mysql --datadir="$dir/mysql" --auth-root-authentication-method=normal \
     --skip-test-db >"$dir/mysql_install.log" 2>&1
   setsid mariadbd --no-defaults --user=mysql --datadir="$dir/mysql" --socket="$socket" --port=13306 \
+    --tmpdir="$dir/mysql" \
     --bind-address=127.0.0.1 --innodb-buffer-pool-size=64M --innodb-lock-wait-timeout=900 \
     --innodb-flush-log-at-trx-commit=0 --skip-log-bin >"$dir/mysql.log" 2>&1 </dev/null &
   echo $! >"$dir/mariadb.pid"

@@ -72,7 +72,7 @@ def test_where_none_was_right_the_nearest_is_named_with_its_error():
 
 def test_without_a_control_nothing_is_trusted():
     results = results_of(trial_of([COMMAND], [execution(COMMAND, tree=300)], "tree"))
-    assert not results.verdict.of("tree").is_trusted
+    assert not results.verdict.of("tree", "local").is_trusted
     assert "No control ran" in results.sentences()[-1]
 
 

@@ -64,7 +64,8 @@ def draw_methods(results: Results, path: Path) -> Path:
     cells = [cell for cell in results.cells if cell.spread is not None]
     scale, unit = _scale(cells)
     variants = list(dict.fromkeys((cell.variant.label, cell.start) for cell in cells))[:_MOST_VARIANTS]
-    columns = list(dict.fromkeys(cell.column.name for cell in cells))
+    scopes = {cell.column.name: cell.column.scope for cell in cells}
+    columns = list(scopes)
     figure, axis = _figure(1.4 + 0.45 * len(columns))
     for number, (label, start) in enumerate(variants):
         shift = 0.0 if len(variants) == 1 else 0.6 * (number / (len(variants) - 1) - 0.5)
@@ -75,10 +76,10 @@ def draw_methods(results: Results, path: Path) -> Path:
             known = [(at, each.readings[name].size_bytes) for at, name in enumerate(columns)]
             points = [(size / scale, at + shift) for at, size in known if size is not None]
             axis.plot([x for x, _ in points], [y for _, y in points], "o", color=colour, alpha=0.6, markersize=5)
-    names = [f"{name}\n{results.verdict.of(name).column.scope}" for name in columns]
+    names = [f"{name}\n{scopes[name]}" for name in columns]
     axis.set_yticks(range(len(columns)), names, fontsize=8)
     for tick, name in zip(axis.get_yticklabels(), columns, strict=True):
-        if results.verdict.of(name).is_trusted:
+        if all(each.is_trusted for each in results.verdict.columns if each.column.name == name):
             tick.set_fontweight("bold")
     axis.set_ylim(len(columns) - 0.5, -0.5)
     axis.set_xlim(left=0)

@@ -6,6 +6,8 @@ inherits the peak of the process that starts it (``ru_maxrss`` goes on through e
 Two lines of JSON on standard output. First ``{"pid", "floor_bytes"}``: the process that is about to become the command
 and its size until then. At the end ``{"ended_s", "status", "maxrss_bytes", "cpu_s", "processes", "reason"}``.
 
+With ``{"follow": PID}`` a process that a batch system started is followed: ``{"reason"}``, then ``{"processes"}``.
+
 Following is tracing: the kernel stops each process at its exit, while its memory is still there, and the high-water
 mark is read then. That costs two or three stops a process and thread, and nothing in between.
 """
@@ -200,6 +202,21 @@ def _give_up(group: int) -> None:
     os._exit(1)
 
 
+def follow(pid: int) -> int:
+    """Follow a process that another one started to its end, and say the same of it; it is not ended with this one."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    tracer = Tracer()
+    try:
+        tracer.seize(pid)
+    except OSError as error:
+        _say({"reason": str(error)})
+        return 1
+    _say({"reason": None})
+    _wait(pid, tracer)
+    _say({"processes": tracer.leave()})
+    return 0
+
+
 def main(order: dict[str, Any]) -> int:
     """Start what is ordered, say its number, wait for its end and say how that was."""
     parent = os.getppid()
@@ -231,4 +248,5 @@ def main(order: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    given = json.loads(sys.argv[1])
+    sys.exit(follow(given["follow"]) if "follow" in given else main(given))

@@ -84,6 +84,8 @@ class Outcome:
         Processor time, user and system, of the command and all that was waited for.
     reasons : dict of str to str
         Name of a method to why it could not measure.
+    unseen : str or None
+        Why the processes of this machine are not those of the command, or not all of them.
     """
 
     exit_code: int
@@ -95,6 +97,7 @@ class Outcome:
     job: str | None = None
     cpu_s: float | None = None
     reasons: dict[str, str] = field(default_factory=dict)
+    unseen: str | None = None
 
 
 def exit_code_of(status: int) -> int:

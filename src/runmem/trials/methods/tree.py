@@ -41,6 +41,8 @@ class Tree(Method):
         "count once, as those of the process with most of them. A descendant whose parent ended before it was found is "
         "missing."
     )
+    starts: ClassVar[frozenset[str]] = frozenset({"local", "srun", "sbatch"})
+    watches: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._site: Site | None = None
