@@ -86,6 +86,8 @@ class Outcome:
         Name of a method to why it could not measure.
     unseen : str or None
         Why the processes of this machine are not those of the command, or not all of them.
+    has_other_parts : bool
+        Whether further tasks or steps of the job hold memory of the command.
     """
 
     exit_code: int
@@ -98,6 +100,7 @@ class Outcome:
     cpu_s: float | None = None
     reasons: dict[str, str] = field(default_factory=dict)
     unseen: str | None = None
+    has_other_parts: bool = False
 
 
 def exit_code_of(status: int) -> int:

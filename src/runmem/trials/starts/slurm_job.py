@@ -148,10 +148,13 @@ class SlurmJob(Start):
         finally:
             if follower is not None:
                 follower.close()
-        unseen = unseen or _other_steps(job, processes)
+        steps = _other_steps(job, processes)
+        unseen, others = unseen or steps, stander.tasks > 1 or steps is not None
         wall_s = ended_s - released_s if ended_s is not None else None
-        pid = stander.pid if unseen is None else None
-        return Outcome(code, wall_s, pid, processes if unseen is None else (), job=job, reasons=reasons, unseen=unseen)
+        return Outcome(
+            code, wall_s, stander.pid if unseen is None else None, processes if unseen is None else (), job=job,
+            reasons=reasons, unseen=unseen, has_other_parts=others,
+        )  # fmt: skip
 
     def _watch(self, methods: Sequence[Method], stander: Stander, job: str, reasons: dict[str, str]) -> None:
         for method in methods:
