@@ -80,7 +80,8 @@ class Results:
             if baseline:
                 row.append("-" if cell.ratio is None else f"{cell.ratio:.2f}")
             row.append("-" if judged.worst is None else f"{signed(judged.worst.worst_bytes)} ({judged.worst.pattern})")
-            note = "; ".join(text for text in ("trusted" if judged.is_trusted else "", cell.reason) if text)
+            trusted = judged.is_trusted and cell.spread is not None
+            note = "; ".join(text for text in ("trusted" if trusted else "", cell.reason) if text)
             rows.append([*row, note])
         return Grid(
             "Peak memory", titles, rows, {"Mean", "Std dev", "Min", "Max", "n", "x baseline", "Error on controls"}

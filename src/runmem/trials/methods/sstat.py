@@ -21,6 +21,7 @@ class Sstat(Method):
     """The highest MaxRSS and AveRSS that ``sstat`` showed.
 
     Process or tree: all processes of a task together; of several tasks the largest (MaxRSS) or the mean (AveRSS).
+    AveRSS is of Slurm's last look, so memory that was given back before is not in it (seen on 22.05).
     Kind: sample. Interval: each second, or the trial's interval if it is longer, and not more often than Slurm looks.
     """
 
@@ -39,7 +40,7 @@ class Sstat(Method):
             "tree",
             "average",
             "highest AveRSS of a step that sstat showed, the mean over its tasks",
-            low=_LOW + "; the mean over the tasks of a step hides the large one",
+            low=_LOW + "; it is of the last look, and the mean over the tasks, which hides a large one",
             high="where Slurm reads /proc, shared pages count once a process",
         ),
     )
