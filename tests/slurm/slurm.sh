@@ -79,7 +79,7 @@ SlurmctldLogFile=$dir/slurmctld.log
 SlurmdLogFile=$dir/slurmd.%n.log
 $plugins
 JobAcctGatherFrequency=task=1
-KillWait=5
+KillWait=30
 MinJobAge=600
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory

@@ -70,7 +70,8 @@ def _processes(executions: Sequence[tuple[Outcome, Mapping[str, Reading]]]) -> d
         found["turn"] = f"{several} large processes, some in turn"
     if several == 1 and _any_exceeds(executions, "hwm sum", "tree"):
         found["turn"] = _HELPERS
-    if overlapping > 1 and _any_exceeds(executions, "tree", "pss"):
+    sums = (("tree", "pss"), ("mprof", "tree"), ("hwm sum", "tree"))  # once a process, and once
+    if overlapping > 1 and any(_any_exceeds(executions, *pair) for pair in sums):
         found["fork"] = "pages shared by fork"
     return found
 
