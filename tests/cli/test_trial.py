@@ -36,7 +36,7 @@ def test_a_folder_holds_all_that_is_needed_to_repeat_and_to_look(tmp_path: Path)
     grown = by_label["n=60"]["mean_bytes"] - by_label["n=20"]["mean_bytes"]
     assert grown == pytest.approx(40 * 2**20, abs=2**20)
     assert by_label["n=60"]["ratio_to_baseline"] > 10
-    assert "hwm" in document["trusted"]
+    assert {"start": "local", "column": "hwm"} in document["trusted"]
     (slope,) = next(fit for fit in document["fits"] if fit["column"] == "hwm")["slopes"]
     assert slope["low"] <= 2**20 * 1.05
     assert slope["high"] >= 2**20 * 0.95
@@ -104,7 +104,7 @@ def test_in_a_pipe_the_tables_have_no_control_characters():
     ("words", "complaint"),
     [
         (["--methods", "massif", "--", "true"], "the methods are hwm"),
-        (["--start", "pigeon", "--", "true"], "the ways are local"),
+        (["--start", "pigeon", "--", "true"], "the ways are local, srun, sbatch"),
         (["--control", "huge", "--", "true"], "the patterns are one"),
         (["--interval", "0", "--", "true"], "between 0.01 and 3600"),
         (["--cores", "a", "--", "true"], "write numbers of processors"),

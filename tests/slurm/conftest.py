@@ -40,8 +40,8 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip("a Slurm for tests needs Linux and root")
     if (reason := _run("install", timeout_s=280)) is not None:
         pytest.skip(f"Slurm cannot be installed: {reason}")
-    # Not below pytest's own folder: that is closed to the users that the daemons run as.
-    folder = Path("/tmp") / f"runmem-test-slurm-{os.getpid()}"
+    # Not below pytest's own folder: that is closed to the users that the daemons run as, and /tmp may be.
+    folder = Path("/var/tmp") / f"runmem-test-slurm-{os.getpid()}"
     try:
         if (reason := _run("up", str(folder), timeout_s=200)) is not None:
             pytest.skip(f"Slurm does not start: {reason}")

@@ -79,7 +79,7 @@ SlurmctldLogFile=$dir/slurmctld.log
 SlurmdLogFile=$dir/slurmd.%n.log
 $plugins
 JobAcctGatherFrequency=task=1
-KillWait=5
+KillWait=30
 MinJobAge=600
 SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
@@ -133,7 +133,8 @@ start_munge() {
 
 start_database() {
   local socket=$dir/mysql/m.sock
-  mkdir -p "$dir/mysql" && chown mysql:mysql "$dir/mysql"
+  mkdir -p "$dir"/mysql{,.tmp} && chown mysql:mysql "$dir"/mysql{,.tmp}
+  local -x TMPDIR=$dir/mysql.tmp # /tmp may be closed, or be closed later, to the user that the database runs as
   mariadb-install-db --no-defaults --user=mysql --datadir="$dir/mysql" --auth-root-authentication-method=normal \
     --skip-test-db >"$dir/mysql_install.log" 2>&1
   setsid mariadbd --no-defaults --user=mysql --datadir="$dir/mysql" --socket="$socket" --port=13306 \
@@ -159,7 +160,7 @@ up() {
     echo "slurm.sh: the one of $(dirname "$(readlink /etc/slurm/slurm.conf)") is running" >&2
     exit 1
   fi
-  rm -rf "$dir"/{state,spool.n1,spool.n2,mysql}
+  rm -rf "$dir"/{state,spool.n1,spool.n2,mysql,mysql.tmp}
   mkdir -p "$dir"/{state,spool.n1,spool.n2} /etc/slurm
   chmod 755 "$dir"
   configure

@@ -72,7 +72,7 @@ def test_where_none_was_right_the_nearest_is_named_with_its_error():
 
 def test_without_a_control_nothing_is_trusted():
     results = results_of(trial_of([COMMAND], [execution(COMMAND, tree=300)], "tree"))
-    assert not results.verdict.of("tree").is_trusted
+    assert not results.verdict.of("tree", "local").is_trusted
     assert "No control ran" in results.sentences()[-1]
 
 
@@ -107,6 +107,45 @@ def test_a_missing_value_is_shown_with_its_reason_and_never_as_zero():
     assert grid.rows[0][-1] == "it ended at once"
 
 
+def test_a_method_may_be_right_under_one_start_and_wrong_under_another():
+    def by(start, done):
+        return Execution(done.variant, start, 1, 0.0, done.outcome, done.readings, done.truth)
+
+    executions = [
+        by(start, each)
+        for start, told in (("local", 100), ("sbatch", 60))
+        for each in (execution(COMMAND, tree=300), execution(CONTROL, truth=truth("one"), tree=told))
+    ]
+    plan = Plan([COMMAND], [], [METHODS["tree"]], [STARTS["local"], STARTS["sbatch"]])
+    results = results_of(Trial(plan, executions=executions, kind=Kind(("one",), "a kind")))
+    assert results.verdict.of("tree", "local").is_trusted
+    assert not results.verdict.of("tree", "sbatch").is_trusted
+    text = "\n".join(results.sentences())
+    assert "Started by local: Memory of the command (one process): trust tree" in text
+    assert "Started by sbatch: Not tree: -40.00 MiB on one" in text
+    errors = [grid for grid in results.grids() if grid.title.startswith("Error on controls")][0]
+    assert [row[:4] for row in errors.rows[:2]] == [
+        ["local", "tree", "tree", "+0 B"], ["sbatch", "tree", "tree", "-40.00 MiB"]
+    ]  # fmt: skip
+
+
+def test_a_column_is_shown_for_the_starts_that_it_can_measure():
+    plan = Plan([COMMAND], [], [METHODS["rusage"], METHODS["tree"]], [STARTS["local"], STARTS["srun"]])
+    done = [Execution(COMMAND, start, 1, 0.0, Outcome(0), readings(rusage=1, tree=1)) for start in ("local", "srun")]
+    cells = results_of(Trial(plan, executions=done)).cells
+    assert [(cell.start, cell.column.name) for cell in cells] == [
+        ("local", "rusage"), ("local", "tree"), ("srun", "tree")
+    ]  # fmt: skip
+
+
+def test_what_leaves_a_part_out_is_not_trusted_however_right_on_the_controls():
+    part = Execution(COMMAND, "local", 1, 0.0, Outcome(0), {"time": Reading("time", MIB, "the wrapper", True)})
+    executions = [part, execution(CONTROL, truth=truth("one"), time=100)]
+    results = results_of(trial_of([COMMAND], executions, "time"))
+    assert not results.verdict.of("time", "local").is_trusted
+    assert any(sentence.startswith("Not time: it left a part of the command out") for sentence in results.sentences())
+
+
 def process(pid, start_s, end_s, peak_mib):
     return ProcessEnd(pid, 1, "p", start_s, end_s, peak_mib * MIB)
 
@@ -116,6 +155,8 @@ def process(pid, start_s, end_s, peak_mib):
     [
         ([process(1, 0, 9, 100)], {"hwm": 100, "tree": 100}, ("one",)),
         ([process(1, 0, 9, 100)], {"hwm": 100, "tree": 80}, ("one", "spike")),
+        ([process(1, 0, 9, 100), process(2, 1, 2, 20)], {"hwm_sum": 120, "tree": 100}, ("one",)),
+        ([process(1, 0, 9, 100), process(2, 1, 2, 20)], {"hwm_sum": 190, "tree": 100}, ("one", "turn")),
         ([process(1, 0, 9, 100)], {"hwm": 100, "tree": 100, "cgroup": 300}, ("one", "cache")),
         ([process(1, 0, 9, 9), process(2, 1, 8, 100), process(3, 2, None, 90)], {}, ("one", "parallel")),
         ([process(1, 0, 9, 9), process(2, 1, 3, 100), process(3, 4, 5, 90)], {}, ("one", "turn")),

@@ -15,6 +15,8 @@ import click
 from runmem.errors import RunmemError, SettingError
 
 if TYPE_CHECKING:
+    from runmem.trials.methods import Method
+    from runmem.trials.slurm import JobOptions
     from runmem.trials.trial import Execution, Plan, Trial
 
 __all__ = ["TrialError", "command"]
@@ -34,8 +36,31 @@ class _Ended(BaseException):
 
 
 @click.command("trial", context_settings={"ignore_unknown_options": False})
-@click.option("--methods", default="", metavar="A,B", help="Methods to use; default: all that can be used here.")
-@click.option("--start", "starts", default="local", metavar="A,B", show_default=True, help="Ways to start the command.")
+@click.option("--methods", default="", metavar="A,B", help="Methods to use; default: all that fit the starts.")
+@click.option(
+    "--start",
+    "starts",
+    default="local",
+    metavar="A,B",
+    show_default=True,
+    help="Ways to start the command: local, srun, sbatch.",
+)
+@click.option("--queue", metavar="NAME", help="Partition for srun and sbatch.")
+@click.option(
+    "--extra_submit_flag",
+    "flags",
+    multiple=True,
+    metavar="FLAG",
+    help="Another option for srun and sbatch, such as --extra_submit_flag=--mem=2G; may be given several times.",
+)
+@click.option(
+    "--job_wait",
+    default=600.0,
+    type=click.FloatRange(min=1),
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a job may wait in the queue.",
+)
 @click.option("--repeat", default=5, type=click.IntRange(min=1), show_default=True, help="Executions of each.")
 @click.option(
     "--warmup", default=0, type=click.IntRange(min=0), show_default=True, help="Executions before, not counted."
@@ -65,6 +90,9 @@ class _Ended(BaseException):
 def command(
     methods: str,
     starts: str,
+    queue: str | None,
+    flags: tuple[str, ...],
+    job_wait: float,
     repeat: int,
     warmup: int,
     seed: int,
@@ -88,13 +116,17 @@ def command(
       runmem trial -- python app.py input.csv
       runmem trial --sweep visit=1,2 --sweep ccd=1,2,4 --output trial1 -- process --id visit={visit} ccd={ccd}
       runmem trial --methods hwm,tree,cgroup --control parallel:200MiB --repeat 3 -- make -j4
+      runmem trial --start local,srun,sbatch --queue debug -- python app.py input.csv
 
     The exit code is the command's: that of its first failure, 128 + the signal if one ended it.
     """  # noqa: D301
     from runmem.trials.files import claim_folder
     from runmem.trials.provenance import provenance
 
-    plan = _plan(methods, starts, repeat, warmup, seed, interval, controls, sweeps, cores, baseline, keep_going, words)
+    job = _job(queue, flags, job_wait, starts)
+    plan = _plan(
+        methods, starts, repeat, warmup, seed, interval, controls, sweeps, cores, baseline, keep_going, words, job
+    )
     if output is not None:
         claim_folder(output)
     known = provenance() | {"command_line": shlex.join(["runmem", *sys.argv[1:]])}
@@ -116,10 +148,10 @@ def _plan(
     baseline: str | None,
     keep_going: bool,
     words: tuple[str, ...],
+    job: JobOptions,
 ) -> Plan:
     """Check everything that can be checked before the first execution."""
     from runmem.memory.limits import memory_limit
-    from runmem.trials.methods import METHODS, methods_named
     from runmem.trials.starts import starts_named
     from runmem.trials.trial import Plan
     from runmem.trials.variants import Variant, check_program, control_wishes, parse_sweeps, variants_of
@@ -131,19 +163,51 @@ def _plan(
         split = _split(baseline)
         check_program(split)
         variants.append(Variant("baseline", tuple(split)))
-    chosen = methods_named(_listed(methods) or METHODS)
+    ways = starts_named(_listed(starts), job)
+    chosen = _methods_for(_listed(methods), [way.name for way in ways])
     return Plan(
         variants,
         control_wishes(controls),
         chosen,
-        starts_named(_listed(starts)),
+        ways,
         repeat,
         warmup,
         seed,
         interval,
         keep_going,
         memory_limit().limit_bytes,
+        job,
     )
+
+
+def _methods_for(names: list[str], starts: list[str]) -> list[type[Method]]:
+    """Return the methods of these names, or all that can measure one of the starts."""
+    from runmem.trials.methods import METHODS, methods_named
+
+    if not names:
+        return [method for method in METHODS.values() if method.starts & set(starts)]
+    chosen = methods_named(names)
+    for method in chosen:
+        if not method.starts & set(starts):
+            raise SettingError(
+                f"--methods {method.name}: it measures what is started by {' or '.join(sorted(method.starts))}, and "
+                f"--start is {','.join(starts)}"
+            )
+    return chosen
+
+
+def _job(queue: str | None, flags: tuple[str, ...], wait_s: float, starts: str) -> JobOptions:
+    from runmem.trials.slurm import JobOptions
+
+    for flag in flags:
+        if not flag.startswith("-"):
+            raise SettingError(
+                f"--extra_submit_flag: {flag!r} is no option of srun and sbatch: write it whole, such as "
+                "--extra_submit_flag=--mem=2G"
+            )
+    if (queue is not None or flags) and _listed(starts) == ["local"]:
+        raise SettingError("--queue and --extra_submit_flag are for jobs: add --start srun or --start sbatch")
+    return JobOptions(queue, flags, wait_s)
 
 
 def _listed(text: str) -> list[str]:
@@ -181,7 +245,9 @@ def _run(plan: Plan) -> tuple[Trial, int]:
     except _Ended as ended:
         trial.stopped, code = f"ended by {signal.Signals(ended.number).name}", 128 + ended.number
     except StartError as error:
-        raise TrialError(str(error)) from error
+        if not trial.executions:
+            raise TrialError(str(error)) from error
+        trial.stopped, code = str(error), TrialError.exit_code
     else:
         code = 0
     finally:

@@ -48,6 +48,7 @@ def document(results: Results, provenance: dict[str, Any]) -> dict[str, Any]:
             "methods": [method.name for method in plan.methods],
             "starts": [start.name for start in plan.starts],
             "repeat": plan.repeat, "warmup": plan.warmup, "seed": plan.seed, "interval_s": plan.interval_s,
+            "job": asdict(plan.job),
         },
         "methods": [
             {"method": method.name, "assumptions": method.assumptions, "limitations": method.limitations,
@@ -68,11 +69,12 @@ def document(results: Results, provenance: dict[str, Any]) -> dict[str, Any]:
             for (start, column), fit in results.fits.items()
         ],
         "control_errors": [
-            {"column": error.column, "pattern": error.pattern, "worst_bytes": error.worst_bytes,
+            {"start": judged.start, "column": error.column, "pattern": error.pattern, "worst_bytes": error.worst_bytes,
              "truth_bytes": error.truth_bytes, "count": error.count, "tolerable": error.is_tolerable}
             for judged in results.verdict.columns for error in judged.errors
         ],
-        "trusted": [judged.column.name for judged in results.verdict.columns if judged.is_trusted],
+        "trusted": [{"start": judged.start, "column": judged.column.name}
+                    for judged in results.verdict.columns if judged.is_trusted],
         "verdict": results.sentences(),
     }  # fmt: skip
 
@@ -83,10 +85,12 @@ def _execution(each: Execution) -> dict[str, Any]:
         "label": each.variant.label, "role": each.variant.role, "values": each.variant.values, "start": each.start,
         "repeat": each.repeat, "warmup": each.repeat == 0, "started_s": each.started_s, "wall_s": each.outcome.wall_s,
         "cpu_s": each.outcome.cpu_s, "exit_code": each.outcome.exit_code, "job": each.outcome.job,
+        "unseen": each.outcome.unseen,
         "processes": len(each.outcome.processes) or None,
         "command": shlex.join(each.variant.command), "output": each.output or None,
         "truth": None if truth is None else asdict(truth),
-        "readings": {name: {"bytes": read.size_bytes, "note": read.reason} for name, read in each.readings.items()},
+        "readings": {name: {"bytes": read.size_bytes, "note": read.reason, "partial": read.is_partial}
+                     for name, read in each.readings.items()},
     }  # fmt: skip
 
 

@@ -41,7 +41,7 @@ class Grid:
             table.add_column(header, justify="right" if header in self.right else "left", overflow="fold",
                              no_wrap=header in self.right)  # fmt: skip
         for row in self.rows:
-            style = "green" if row[-1] == "trusted" else None
+            style = "green" if row[-1].startswith("trusted") else None
             table.add_row(*(escape("".join(c if c.isprintable() else "?" for c in cell)) for cell in row), style=style)
         return table
 

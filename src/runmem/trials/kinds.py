@@ -17,6 +17,7 @@ _NOTICED = 1.2
 _NOTICED_BYTES = 8 * MIB
 _SHORT_SAMPLES = 5
 _MISSED, _MISSED_BYTES = 0.01, MIB
+_HELPERS = "many small ones in turn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,33 +51,46 @@ def kind_of(
     """
     if not any(outcome.processes for outcome, _ in executions):
         return Kind(PATTERNS, "of unknown kind: its processes could not be followed, so every control is run")
-    patterns, words = ["one"], []
+    found = {"one": "", **_processes(executions), **_memory(executions, interval_s)}
+    if any(column.kind == "average" for column in columns):
+        found["freed"] = ""
+    if len(found.keys() & {"parallel", "turn"}) == 0 or found.get("turn") == _HELPERS:
+        found["one"] = "one large process"
+    return Kind(tuple(found), ", ".join(word for word in found.values() if word))
+
+
+def _processes(executions: Sequence[tuple[Outcome, Mapping[str, Reading]]]) -> dict[str, str]:
+    """Return the patterns of the processes, with what they are concluded from."""
+    found = {}
     overlapping = max(_at_once(outcome.processes) for outcome, _ in executions)
     several = max(len(_large(outcome.processes)) for outcome, _ in executions)
     if overlapping > 1:
-        patterns.append("parallel")
-        words.append(f"{overlapping} large processes at the same time")
+        found["parallel"] = f"{overlapping} large processes at the same time"
     if several > overlapping:
-        patterns.append("turn")
-        words.append(f"{several} large processes, some in turn")
-    if several == 1:
-        words.append("one large process")
-    if overlapping > 1 and any(_exceeds(_size(r, "tree"), _size(r, "pss")) for _, r in executions):
-        patterns.append("fork")
-        words.append("pages shared by fork")
-    if any(_exceeds(_size(r, "cgroup"), _size(r, "tree")) for _, r in executions):
-        patterns.append("cache")
-        words.append("page cache")
+        found["turn"] = f"{several} large processes, some in turn"
+    if several == 1 and _any_exceeds(executions, "hwm sum", "tree"):
+        found["turn"] = _HELPERS
+    sums = (("tree", "pss"), ("mprof", "tree"), ("hwm sum", "tree"))  # once a process, and once
+    if overlapping > 1 and any(_any_exceeds(executions, *pair) for pair in sums):
+        found["fork"] = "pages shared by fork"
+    return found
+
+
+def _memory(executions: Sequence[tuple[Outcome, Mapping[str, Reading]]], interval_s: float) -> dict[str, str]:
+    """Return the patterns of the memory, with what they are concluded from."""
+    found = {}
+    if _any_exceeds(executions, "cgroup", "tree"):
+        found["cache"] = "page cache"
     short_s = _SHORT_SAMPLES * interval_s
     if any(outcome.wall_s is not None and outcome.wall_s < short_s for outcome, _ in executions):
-        patterns.append("spike")
-        words.append(f"executions shorter than {_SHORT_SAMPLES} samples")
+        found["spike"] = f"executions shorter than {_SHORT_SAMPLES} samples"
     elif any(_is_missed(_size(r, "hwm"), _size(r, "tree")) for _, r in executions):
-        patterns.append("spike")
-        words.append("memory held for less than a sample")
-    if any(column.kind == "average" for column in columns):
-        patterns.append("freed")
-    return Kind(tuple(patterns), ", ".join(words))
+        found["spike"] = "memory held for less than a sample"
+    return found
+
+
+def _any_exceeds(executions: Sequence[tuple[Outcome, Mapping[str, Reading]]], column: str, other: str) -> bool:
+    return any(_exceeds(_size(readings, column), _size(readings, other)) for _, readings in executions)
 
 
 def _size(readings: Mapping[str, Reading], column: str) -> int | None:

@@ -6,6 +6,8 @@ inherits the peak of the process that starts it (``ru_maxrss`` goes on through e
 Two lines of JSON on standard output. First ``{"pid", "floor_bytes"}``: the process that is about to become the command
 and its size until then. At the end ``{"ended_s", "status", "maxrss_bytes", "cpu_s", "processes", "reason"}``.
 
+With ``{"follow": PID}`` a process that a batch system started is followed: ``{"reason"}``, then ``{"processes"}``.
+
 Following is tracing: the kernel stops each process at its exit, while its memory is still there, and the high-water
 mark is read then. That costs two or three stops a process and thread, and nothing in between.
 """
@@ -44,18 +46,32 @@ def _ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _status(pid: int) -> dict[bytes, bytes]:
-    """Return the fields of a process's status; empty when it is gone."""
+def _status(pid: int) -> bytes:
+    """Return a process's status; empty when it is gone. A stopped process waits for it, so it is read plainly."""
     try:
-        with open(f"/proc/{pid}/status", "rb") as status:
-            return dict(line.split(b":", 1) for line in status.read().splitlines() if b":" in line)
+        descriptor = os.open(f"/proc/{pid}/status", os.O_RDONLY)
     except OSError:
-        return {}
+        return b""
+    try:
+        return os.read(descriptor, 8192)
+    except OSError:
+        return b""
+    finally:
+        os.close(descriptor)
 
 
-def _high_water_bytes(status: dict[bytes, bytes]) -> int | None:
-    mark = status.get(b"VmHWM")
-    return None if mark is None else int(mark.split()[0]) * 1024
+def _field(status: bytes, name: bytes) -> bytes:
+    """Return a field of a status; empty where it has none."""
+    place = status.find(b"\n" + name + b":\t") if name != b"Name" else -1
+    start = 6 if name == b"Name" else place + len(name) + 3
+    if not status or (place < 0 and name != b"Name"):
+        return b""
+    return status[start : status.index(b"\n", start)]
+
+
+def _high_water_bytes(status: bytes) -> int | None:
+    mark = _field(status, b"VmHWM")
+    return int(mark.split()[0]) * 1024 if mark else None
 
 
 class Tracer:
@@ -78,14 +94,16 @@ class Tracer:
         _ptrace(_PTRACE_SEIZE, pid, 0, _OPTIONS)
         self._meet(pid)
 
-    def _meet(self, thread: int, parent: int | None = None) -> None:
+    def _meet(self, thread: int, parent: int | None = None, is_process: bool = False) -> None:
         if thread in self._of_thread or (parent is not None and thread in self.processes):
             return  # a child may stop, and even end, before its parent tells of it
-        status = _status(thread)
-        pid = int(status.get(b"Tgid", b"0")) or thread
+        pid = thread
+        if not is_process:
+            status = _status(thread)
+            pid = int(_field(status, b"Tgid") or b"0") or thread
+            parent = parent or int(_field(status, b"PPid") or b"0")
         self._of_thread[thread] = pid
         if pid == thread:
-            parent = parent or int(status.get(b"PPid", b"0"))
             if pid in self.processes:
                 self._earlier.append(self.processes[pid])
                 self._executed.discard(pid)
@@ -102,7 +120,7 @@ class Tracer:
         mark = _high_water_bytes(status)
         if mark is not None:
             record["peak_bytes"] = max(mark, record["peak_bytes"] or 0)
-        record["name"] = status.get(b"Name", b"").strip().decode(errors="replace") or record["name"]
+        record["name"] = _field(status, b"Name").decode(errors="replace") or record["name"]
 
     def stopped(self, thread: int, status: int) -> None:
         """Deal with a stop and let the thread go on."""
@@ -112,7 +130,7 @@ class Tracer:
         if event in (_FORK, _VFORK, _CLONE):
             message = ctypes.c_ulong()
             _ptrace(_PTRACE_GETEVENTMSG, thread, 0, ctypes.addressof(message))
-            self._meet(message.value, self._of_thread.get(thread))
+            self._meet(message.value, self._of_thread.get(thread), event != _CLONE)
             if event == _VFORK and message.value not in self._executed:
                 self._vforked.add(message.value)
         elif event == _EXEC:
@@ -200,6 +218,21 @@ def _give_up(group: int) -> None:
     os._exit(1)
 
 
+def follow(pid: int) -> int:
+    """Follow a process that another one started to its end, and say the same of it; it is not ended with this one."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    tracer = Tracer()
+    try:
+        tracer.seize(pid)
+    except OSError as error:
+        _say({"reason": str(error)})
+        return 1
+    _say({"reason": None})
+    _wait(pid, tracer)
+    _say({"processes": tracer.leave()})
+    return 0
+
+
 def main(order: dict[str, Any]) -> int:
     """Start what is ordered, say its number, wait for its end and say how that was."""
     parent = os.getppid()
@@ -231,4 +264,5 @@ def main(order: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(json.loads(sys.argv[1])))
+    given = json.loads(sys.argv[1])
+    sys.exit(follow(given["follow"]) if "follow" in given else main(given))

@@ -84,6 +84,10 @@ class Outcome:
         Processor time, user and system, of the command and all that was waited for.
     reasons : dict of str to str
         Name of a method to why it could not measure.
+    unseen : str or None
+        Why the processes of this machine are not those of the command, or not all of them.
+    has_other_parts : bool
+        Whether further tasks or steps of the job hold memory of the command.
     """
 
     exit_code: int
@@ -95,6 +99,8 @@ class Outcome:
     job: str | None = None
     cpu_s: float | None = None
     reasons: dict[str, str] = field(default_factory=dict)
+    unseen: str | None = None
+    has_other_parts: bool = False
 
 
 def exit_code_of(status: int) -> int:

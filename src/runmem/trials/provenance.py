@@ -17,7 +17,7 @@ from runmem.memory.limits import memory_limit, node_memory_bytes
 __all__ = ["provenance"]
 
 _PACKAGES = ("runmem", "memory-profiler", "psutil", "numpy")
-_TOOLS = {"time": ["time", "--version"], "top": ["top", "-V"]}
+_TOOLS = {"time": ["time", "--version"], "top": ["top", "-V"], "sacct": ["sacct", "--version"]}
 _SLURM = re.compile(
     r"^(SLURM_VERSION|ClusterName|AccountingStorage\w*|JobAcctGather\w*|Proctrack\w*|TaskPlugin\w*|SelectType\w*|"
     r"DefMemPer\w*|MaxMemPer\w*|MemLimitEnforce\w*)\s*=\s*(.*)$"

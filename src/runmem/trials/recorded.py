@@ -58,7 +58,10 @@ def _execution(each: dict[str, Any], by_label: dict[tuple[str, str], Variant]) -
     if variant is None:
         pattern = truth.pattern if truth is not None else each["label"].removeprefix("control ")
         variant = Variant(each["role"], (each["command"],), dict(each["values"]), pattern=pattern)
-    readings = {name: Reading(name, read["bytes"], read["note"]) for name, read in each["readings"].items()}
+    readings = {
+        name: Reading(name, read["bytes"], read["note"], read.get("partial", False))
+        for name, read in each["readings"].items()
+    }
     outcome = Outcome(each["exit_code"], each["wall_s"], job=each["job"], cpu_s=each["cpu_s"])
     return Execution(
         variant, each["start"], each["repeat"], each["started_s"], outcome, readings, truth, each["output"] or ""

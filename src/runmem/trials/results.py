@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runmem.trials.grid import Grid
-from runmem.trials.methods import Column
+from runmem.trials.methods import Column, columns_of
 from runmem.trials.statistics import Fit, Spread, linear_fit, spread_of
 from runmem.trials.trial import Execution, Trial
 from runmem.trials.variants import Variant, numeric
@@ -73,14 +73,15 @@ class Results:
         titles += ["Error on controls", "Note"]
         rows, last = [], None
         for cell in self.cells:
-            judged = self.verdict.of(cell.column.name)
+            judged = self.verdict.of(cell.column.name, cell.start)
             label = cell.variant.label if (cell.variant, cell.start) != last else ""
             last = (cell.variant, cell.start)
             row = [label, *([cell.start] if several_starts else []), cell.column.name, *_numbers(cell.spread)]
             if baseline:
                 row.append("-" if cell.ratio is None else f"{cell.ratio:.2f}")
             row.append("-" if judged.worst is None else f"{signed(judged.worst.worst_bytes)} ({judged.worst.pattern})")
-            note = cell.reason or ("trusted" if judged.is_trusted else "")
+            trusted = judged.is_trusted and cell.spread is not None
+            note = "; ".join(text for text in ("trusted" if trusted else "", cell.reason) if text)
             rows.append([*row, note])
         return Grid(
             "Peak memory", titles, rows, {"Mean", "Std dev", "Min", "Max", "n", "x baseline", "Error on controls"}
@@ -106,16 +107,19 @@ class Results:
         patterns = list(dict.fromkeys(each.truth.pattern for each in self.trial.executions if each.truth is not None))
         truths = {each.truth.pattern: each.truth for each in self.trial.executions if each.truth is not None}
         rows = []
+        several = len(self.trial.plan.starts) > 1
         for judged in self.verdict.columns:
             errors = {error.pattern: signed(error.worst_bytes) for error in judged.errors}
-            rows.append([judged.column.name, judged.column.scope, *(errors.get(pattern, "-") for pattern in patterns)])
+            start = [judged.start] if several else []
+            told = (errors.get(pattern, "-") for pattern in patterns)
+            rows.append([*start, judged.column.name, judged.column.scope, *told])
         if not patterns:
             return Grid("", [], [])
         for scope in ("process", "tree"):
-            rows.append(["(right answer)", scope, *(format_bytes(truths[each].of(scope)) for each in patterns)])
-        return Grid(
-            "Error on controls (the worst of all executions)", ["Method", "Scope", *patterns], rows, set(patterns)
-        )
+            start = [""] if several else []
+            rows.append([*start, "(right answer)", scope, *(format_bytes(truths[each].of(scope)) for each in patterns)])
+        titles = [*(["Start"] if several else []), "Method", "Scope", *patterns]
+        return Grid("Error on controls (the worst of all executions)", titles, rows, set(patterns))
 
     def _methods(self) -> Grid:
         rows = [[column.name, column.scope, column.kind, column.meaning] for column in self.trial.columns]
@@ -125,7 +129,8 @@ class Results:
     def _about_sweep(self) -> list[str]:
         if not self.insensitive:
             return []
-        names = ", ".join(dict.fromkeys(column for _, column in self.insensitive))
+        several = len(self.trial.plan.starts) > 1
+        names = ", ".join(f"{column} by {start}" if several else column for start, column in self.insensitive)
         told = {(cell.start, cell.column.name) for cell in self.cells if cell.spread is not None}
         if len(self.insensitive) == len(told):
             return [
@@ -170,7 +175,7 @@ def _cells(trial: Trial) -> list[Cell]:
         for start in trial.plan.starts:
             done = [each for each in trial.executions
                     if each.counts and each.variant == variant and each.start == start.name]  # fmt: skip
-            for column in trial.columns:
+            for column in columns_of(method for method in trial.methods if start.name in method.starts):
                 readings = [each.readings[column.name] for each in done]
                 spread = spread_of([float(r.size_bytes) for r in readings if r.size_bytes is not None])
                 reasons = [r.reason for r in readings if r.reason and not r.reason.endswith(" samples")]

@@ -14,6 +14,7 @@ from pathlib import Path
 from runmem.trials.kinds import Kind, kind_of
 from runmem.trials.methods import Column, Method, Reading, columns_of
 from runmem.trials.outcome import Outcome, Site
+from runmem.trials.slurm import JobOptions
 from runmem.trials.starts import Start
 from runmem.trials.truth import Truth
 from runmem.trials.variants import ControlWish, Variant, control_variant
@@ -79,6 +80,8 @@ class Plan:
     keep_going : bool
     control_memory_bytes : int
         Memory of this machine, which bounds the size of automatic controls.
+    job : JobOptions
+        For the starts that are jobs.
     """
 
     variants: list[Variant]
@@ -91,6 +94,7 @@ class Plan:
     interval_s: float = 0.1
     keep_going: bool = False
     control_memory_bytes: int = 0
+    job: JobOptions = field(default_factory=JobOptions)
 
 
 @dataclass
@@ -150,7 +154,7 @@ class Trial:
                 self.unavailable[method.name] = reason
         order = random.Random(self.plan.seed)
         controls: list[Variant] = []
-        folder = Path(tempfile.mkdtemp(prefix="runmem-trial-"))
+        folder = self._folder()
         try:
             for number in range(-self.plan.warmup, self.plan.repeat):
                 first = number == 0
@@ -164,6 +168,12 @@ class Trial:
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _folder(self) -> Path:
+        """Return a new folder: with jobs in the current one, which the nodes see too."""
+        if not any(start.shares_folder for start in self.plan.starts):
+            return Path(tempfile.mkdtemp(prefix="runmem-trial-"))
+        return Path(tempfile.mkdtemp(prefix="runmem-trial-", dir=Path.cwd()))
+
     def _round(
         self, order: random.Random, variants: Sequence[Variant], repeat: int, folder: Path,
         tell: Callable[[Execution], None],
@@ -174,7 +184,7 @@ class Trial:
         for variant, start in cells:
             site = Site(folder / str(len(self.executions)), self.plan.interval_s, variant.cpus)
             site.folder.mkdir(mode=0o700)
-            done = self._execute(variant, start(), repeat, site)
+            done = self._execute(variant, start(self.plan.job), repeat, site)
             shutil.rmtree(site.folder, ignore_errors=True)
             self.executions.append(done)
             tell(done)
@@ -222,7 +232,7 @@ class Trial:
             reading.size_bytes
             for _, readings in self._of_commands()
             for reading in readings.values()
-            if reading.size_bytes is not None and reading.column in ("hwm", "time", "rusage")
+            if reading.size_bytes is not None and reading.column in ("hwm", "time", "rusage", "sacct MaxRSS")
         ]
         return [control_variant(wish, max(sizes, default=None), self.plan.control_memory_bytes) for wish in wishes]
 
@@ -237,7 +247,9 @@ def _collected(
             readings = method.collect(outcome)
         except (OSError, ValueError, RuntimeError) as error:
             readings = method.missing(str(error))
-        if method.name in outcome.reasons and all(reading.size_bytes is None for reading in readings):
+        if method.watches and outcome.unseen is not None:
+            readings = method.missing(outcome.unseen)
+        elif method.name in outcome.reasons and all(reading.size_bytes is None for reading in readings):
             readings = method.missing(outcome.reasons[method.name])
         found.update({reading.column: reading for reading in readings})
     for made in every:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from runmem.trials.methods import Column
+from runmem.trials.methods import Column, columns_of
 from runmem.trials.statistics import Spread, spread_of
 from runmem.trials.trial import Execution, Trial
 from runmem.units import MIB, format_bytes
@@ -44,15 +44,21 @@ class ColumnVerdict:
     Attributes
     ----------
     column : Column
+    start : str
+        The way that the executions were started: a method may be right under one and wrong under another.
     errors : list of ControlError
         One a pattern.
     value : Spread or None
         What it told of the command (all variants together), in bytes.
+    is_partial : bool
+        Whether what it told of the command leaves a part out, so that the controls do not speak for it.
     """
 
     column: Column
+    start: str
     errors: list[ControlError]
     value: Spread | None
+    is_partial: bool = False
 
     @property
     def worst(self) -> ControlError | None:
@@ -61,20 +67,20 @@ class ColumnVerdict:
 
     @property
     def is_trusted(self) -> bool:
-        """Whether it was right on every control."""
-        return bool(self.errors) and all(error.is_tolerable for error in self.errors)
+        """Whether it was right on every control, and told all of the command."""
+        return bool(self.errors) and not self.is_partial and all(error.is_tolerable for error in self.errors)
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The columns with what the controls say of them, and the conclusion in sentences."""
+    """The columns under each start with what the controls say of them, and the conclusion in sentences."""
 
     columns: list[ColumnVerdict]
     sentences: list[str]
 
-    def of(self, name: str) -> ColumnVerdict:
-        """Return what is said of the column of that name."""
-        return next(each for each in self.columns if each.column.name == name)
+    def of(self, name: str, start: str) -> ColumnVerdict:
+        """Return what is said of the column of that name under that start."""
+        return next(each for each in self.columns if (each.column.name, each.start) == (name, start))
 
 
 def signed(size_bytes: float) -> str:
@@ -83,16 +89,17 @@ def signed(size_bytes: float) -> str:
 
 
 def verdict_of(trial: Trial) -> Verdict:
-    """Judge every column of a trial on the controls that ran."""
+    """Judge every column of a trial, under each start, on the controls that were started so."""
     columns = []
-    for column in trial.columns:
-        values = [
-            float(size)
-            for each in trial.executions
-            if each.counts and each.variant.role == "command"
-            if (size := each.readings[column.name].size_bytes) is not None
-        ]
-        columns.append(ColumnVerdict(column, errors_of(column, trial.executions), spread_of(values)))
+    for start in (start.name for start in trial.plan.starts):
+        started = [each for each in trial.executions if each.start == start]
+        for column in columns_of(method for method in trial.methods if start in method.starts):
+            readings = [
+                each.readings[column.name] for each in started if each.counts and each.variant.role == "command"
+            ]
+            values = [float(reading.size_bytes) for reading in readings if reading.size_bytes is not None]
+            partial = any(reading.is_partial for reading in readings)
+            columns.append(ColumnVerdict(column, start, errors_of(column, started), spread_of(values), partial))
     return Verdict(columns, _sentences(trial, columns))
 
 
@@ -119,6 +126,15 @@ def _sentences(trial: Trial, columns: Sequence[ColumnVerdict]) -> list[str]:
     if not any(column.errors for column in columns):
         said.append("No control ran, so nothing says which method is right (--control auto runs some).")
         return said
+    starts = list(dict.fromkeys(each.start for each in columns))
+    for start in starts:
+        under = f"Started by {start}: " if len(starts) > 1 else ""
+        said += [under + text for text in _about_start(trial, [each for each in columns if each.start == start])]
+    return said
+
+
+def _about_start(trial: Trial, columns: Sequence[ColumnVerdict]) -> list[str]:
+    said = []
     single = trial.kind is not None and trial.kind.is_one_process
     process = [each for each in columns if each.column.scope == "process"]
     tree = [each for each in columns if each.column.scope == "tree"]
@@ -140,7 +156,7 @@ def _trust(what: str, columns: Sequence[ColumnVerdict]) -> list[str]:
         return [
             f"{what}: trust {named}. On controls of this kind they were off by {signed(worst.worst_bytes)} at most."
         ]
-    near = [each for each in columns if each.worst is not None and each.value is not None]
+    near = [each for each in columns if each.worst is not None and each.value is not None and not each.is_partial]
     if not near:
         return [f"{what}: no method that tells this could be used here."]
     best = min(near, key=lambda each: each.worst.relative if each.worst else 0.0)
@@ -160,6 +176,8 @@ def _value(each: ColumnVerdict) -> str:
 
 
 def _distrust(each: ColumnVerdict) -> str:
+    if each.is_partial:
+        return f"Not {each.column.name}: it left a part of the command out ({each.column.low})."
     wrong = sorted((error for error in each.errors if not error.is_tolerable), key=lambda error: -error.relative)
     shown = ", ".join(f"{signed(error.worst_bytes)} on {error.pattern}" for error in wrong)
     signs = {error.worst_bytes > 0: each.column.high if error.worst_bytes > 0 else each.column.low for error in wrong}

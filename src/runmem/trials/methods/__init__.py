@@ -12,13 +12,18 @@ from runmem.trials.methods.hwm import HighWaterMark
 from runmem.trials.methods.mprof import Mprof
 from runmem.trials.methods.pss import ProportionalSize
 from runmem.trials.methods.rusage import Rusage
+from runmem.trials.methods.sacct import Sacct
+from runmem.trials.methods.sstat import Sstat
 from runmem.trials.methods.top import Top
 from runmem.trials.methods.tree import Tree
 
 __all__ = ["METHODS", "Column", "Method", "Reading", "columns_of", "methods_named"]
 
 METHODS: dict[str, type[Method]] = {
-    method.name: method for method in (HighWaterMark, Tree, ProportionalSize, Cgroup, GnuTime, Rusage, Top, Mprof)
+    method.name: method
+    for method in (
+        HighWaterMark, Tree, ProportionalSize, Cgroup, GnuTime, Rusage, Top, Mprof, Sacct, Sstat,
+    )
 }  # fmt: skip
 
 

@@ -34,7 +34,9 @@ class Cgroup(Method):
     assumptions: ClassVar[str] = "A group may be made beside or below that of this process."
     limitations: ClassVar[str] = (
         "Page cache that the command brings in counts, though the kernel would give it back; pages of files and "
-        "libraries that others brought in before do not. The charge is taken in batches of some hundred KiB."
+        "libraries that others brought in before do not. The charge is taken in batches of some hundred KiB. "
+        "Not under srun and sbatch: "
+        "a group of its own would take the command out of Slurm's, with its limits and its accounting."
     )
 
     def __init__(self) -> None:

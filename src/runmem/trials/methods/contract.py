@@ -48,11 +48,14 @@ class Reading:
     size_bytes : int or None
     reason : str or None
         Why there is no value, or what to know of it.
+    is_partial : bool
+        Whether the value leaves a part of the command out, whatever the method does well elsewhere: it is not trusted.
     """
 
     column: str
     size_bytes: int | None
     reason: str | None = None
+    is_partial: bool = False
 
 
 class Method:
@@ -62,8 +65,8 @@ class Method:
     before its first instruction; `collect` after its end. Every hook may raise OSError, ValueError or RuntimeError: the
     execution goes on, and what was raised is the reason for the missing value.
 
-    A method of a batch system names the starts that it can measure, finds `Outcome.job` in `collect`, and does nothing
-    in `watch` where the command runs out of sight.
+    A method names the starts that it can measure. In a job `watch_job` comes before `watch`, and `watch` only where the
+    processes of the job are in sight of this machine; `Outcome.job` is there in `collect`.
     """
 
     name: ClassVar[str]
@@ -75,6 +78,9 @@ class Method:
 
     traces: ClassVar[bool] = False
     """Whether the processes of the command have to be followed to their ends."""
+
+    watches: ClassVar[bool] = False
+    """Whether it looks at the processes of this machine, and so has no value where the command has others."""
 
     def available(self) -> str | None:
         """Return why the method cannot be used on this machine, None if it can."""
@@ -93,6 +99,9 @@ class Method:
 
     def watch(self, pid: int) -> None:
         """Begin to watch process `pid`; return as soon as nothing can be missed any more."""
+
+    def watch_job(self, job: str) -> None:
+        """Begin to watch a job (``12``) or a step (``12.0``) of a batch system, before the command begins in it."""
 
     def collect(self, outcome: Outcome) -> list[Reading]:
         """End watching and return a reading a column."""

@@ -60,6 +60,7 @@ class GnuTime(Method):
         """Read %M, in KiB, from the last line: a line about a signal may stand before it."""
         try:
             last = self._file.read_text().split("\n")[-2] if self._file is not None else ""
-            return [Reading("time", int(last) * KIB)]
+            parts = "this task or step alone: the command has others in its job" if outcome.has_other_parts else None
+            return [Reading("time", int(last) * KIB, parts, outcome.has_other_parts)]
         except (OSError, IndexError, ValueError) as error:
             return self.missing(f"GNU time left no value: {error}")

@@ -43,6 +43,8 @@ class HighWaterMark(Method):
         "itself (a debugger, strace) fails under it. A process that resets its mark hides what it had before. Kernels "
         "from 6.2 to 6.16 count pages in batches: the mark may be low by some hundred KiB."
     )
+    starts: ClassVar[frozenset[str]] = frozenset({"local", "srun", "sbatch"})
+    watches: ClassVar[bool] = True
     traces: ClassVar[bool] = True
 
     def available(self) -> str | None:
@@ -71,4 +73,7 @@ class HighWaterMark(Method):
             return self.missing(outcome.reasons.get(self.name, "no process of the command was followed to its end"))
         lacking = len(outcome.processes) - len(marks)
         reason = f"lower bound: {lacking} of {len(outcome.processes)} processes could not be read" if lacking else None
-        return [Reading("hwm", max(marks), reason), Reading("hwm sum", sum(marks), reason)]
+        return [
+            Reading("hwm", max(marks), reason, bool(lacking)),
+            Reading("hwm sum", sum(marks), reason, bool(lacking)),
+        ]

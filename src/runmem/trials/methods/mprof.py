@@ -48,6 +48,8 @@ class Mprof(Method):
         "Shared pages count in every process that maps them. A sample of many children takes milliseconds, and the "
         "interval is that much longer."
     )
+    starts: ClassVar[frozenset[str]] = frozenset({"local", "srun", "sbatch"})
+    watches: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._trace = Path()

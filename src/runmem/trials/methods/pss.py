@@ -40,6 +40,8 @@ class ProportionalSize(Method):
         "so a sum is not of one moment. The larger a process the longer a reading, and the rarer they are: at most 2 % "
         "of a core go into them. A child that lives for less than the interval is missed."
     )
+    starts: ClassVar[frozenset[str]] = frozenset({"local", "srun", "sbatch"})
+    watches: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._interval_s = 0.1

@@ -54,6 +54,8 @@ class Top(Method):
         "A sample every half second (or the interval, if longer). Only the first process: no children. From 100 MiB on "
         "top rounds to three or four digits."
     )
+    starts: ClassVar[frozenset[str]] = frozenset({"local", "srun", "sbatch"})
+    watches: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._interval_s = _LEAST_INTERVAL_S

@@ -5,27 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runmem.errors import SettingError
+from runmem.trials.slurm import JobOptions
 from runmem.trials.starts.contract import Start
 from runmem.trials.starts.local import Local
+from runmem.trials.starts.sbatch import Sbatch
+from runmem.trials.starts.srun import Srun
 
 __all__ = ["STARTS", "Start", "starts_named"]
 
-STARTS: dict[str, type[Start]] = {start.name: start for start in (Local,)}
+STARTS: dict[str, type[Start]] = {start.name: start for start in (Local, Srun, Sbatch)}
 
 
-def starts_named(names: Iterable[str]) -> list[type[Start]]:
+def starts_named(names: Iterable[str], job: JobOptions | None = None) -> list[type[Start]]:
     """Return the ways of these names, each once.
 
     Raises
     ------
     SettingError
-        If there is no way of a name, or it cannot be used on this machine.
+        If there is no way of a name, or it cannot be used on this machine, with the options of `job`.
     """
     found = {}
     for name in names:
         if name not in STARTS:
             raise SettingError(f"{name!r} is no way to start a command; the ways are {', '.join(STARTS)}")
-        if (reason := STARTS[name]().available()) is not None:
+        if (reason := STARTS[name](job).available()) is not None:
             raise SettingError(f"commands cannot be started by {name} here: {reason}")
         found[name] = STARTS[name]
     return list(found.values())

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from runmem.trials.methods.contract import Method
 from runmem.trials.outcome import Outcome, Site
+from runmem.trials.slurm import JobOptions
 
 __all__ = ["Start", "StartError"]
 
@@ -16,9 +17,20 @@ class StartError(Exception):
 
 
 class Start:
-    """Runs one command to its end, under methods that watch it."""
+    """Runs one command to its end, under methods that watch it; a new object for each.
+
+    Parameters
+    ----------
+    job : JobOptions
+        For the ways that start jobs.
+    """
 
     name: ClassVar[str]
+    shares_folder: ClassVar[bool] = False
+    """Whether the folder of the execution must be seen from other hosts: it is made in the current folder then."""
+
+    def __init__(self, job: JobOptions | None = None) -> None:
+        self.job = JobOptions() if job is None else job
 
     def available(self) -> str | None:
         """Return why nothing can be started this way on this machine, None if it can."""

@@ -1,0 +1,117 @@
+"""`sacct`: what Slurm's accounting keeps of a job."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from typing import ClassVar
+
+from runmem.trials.methods.contract import Column, Method, Reading
+from runmem.trials.outcome import Outcome
+from runmem.trials.slurm import StepMemory, ask, parse_steps
+from runmem.units import format_bytes
+
+__all__ = ["Sacct"]
+
+_LATE_S = 15.0  # slurmdbd gets the record of a step some tenths of a second after its end, and of a busy site later
+_LOOK_S = 0.25
+_POLLED = "polled (JobAcctGatherFrequency): misses what comes and goes between two looks"
+_HIGH = "where Slurm reads /proc, shared pages count once a process"
+
+
+class Sacct(Method):
+    """MaxRSS and AveRSS of the steps of the job, and of the batch step alone.
+
+    Process or tree: all processes of a task together; of several tasks the largest (MaxRSS) or the mean (AveRSS).
+    Kind: the highest of Slurm's polls, of which there is one each `JobAcctGatherFrequency` seconds (30 unless set).
+    """
+
+    name: ClassVar[str] = "sacct"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "sacct MaxRSS",
+            "tree",
+            "sample",
+            "sacct: MaxRSS of the largest step",
+            low=_POLLED + "; file-backed pages are missing where Slurm reads a control group",
+            high=_HIGH,
+        ),
+        Column(
+            "sacct AveRSS",
+            "tree",
+            "average",
+            "sacct: AveRSS of the largest step, the mean over its tasks",
+            low=_POLLED + "; the mean over the tasks of a step hides the large one",
+            high=_HIGH,
+        ),
+        Column(
+            "sacct batch",
+            "tree",
+            "sample",
+            "sacct: MaxRSS of the batch step alone, its first line with a number",
+            low="what a job starts with srun is in steps of its own, and the batch step is the wrapper; " + _POLLED,
+            high=_HIGH,
+        ),
+    )
+    assumptions: ClassVar[str] = "Slurm keeps accounts (AccountingStorageType) and gathers memory (JobAcctGatherType)."
+    limitations: ClassVar[str] = (
+        "The record comes after the end of the job: it is waited for 15 s, and then there is no value. A step that "
+        "ended before Slurm's first look, or was killed for memory, has MaxRSS 0 in the record, which is no value "
+        "either. With jobacct_gather/cgroup it is the anonymous memory of the step's group, with jobacct_gather/linux "
+        "the sum of the resident set sizes of its processes."
+    )
+    starts: ClassVar[frozenset[str]] = frozenset({"srun", "sbatch"})
+
+    def available(self) -> str | None:
+        """Return why there are no records."""
+        if shutil.which("sacct") is None:
+            return "there is no Slurm here: `sacct` is not on the PATH"
+        done = subprocess.run(["sacct", "-n", "-X", "-j", "1"], capture_output=True, text=True, check=False)
+        return None if done.returncode == 0 else f"sacct says: {done.stderr.strip()}"
+
+    def collect(self, outcome: Outcome) -> list[Reading]:
+        """Wait for the record, and read it."""
+        if outcome.job is None:
+            return self.missing("there was no job")
+        steps = self._recorded(outcome.job)
+        if not steps:
+            return self.missing(f"the accounting has no record of job {outcome.job} after {_LATE_S:.0f} s (`sacct -j "
+                                f"{outcome.job}` may have it later)")  # fmt: skip
+        batch = [step for step in steps if step.name == "batch"]
+        partial = len([step for step in steps if step.name != "extern"]) > 1
+        values = [_reading("sacct MaxRSS", steps, "max"), _reading("sacct AveRSS", steps, "ave")]
+        if not batch:
+            return [*values, Reading("sacct batch", None, "what srun starts has no batch step")]
+        alone = _reading("sacct batch", batch, "max")
+        if partial and alone.size_bytes is not None:
+            alone = Reading("sacct batch", alone.size_bytes, "the wrapper alone: the work is in other steps", True)
+        return [*values, alone]
+
+    def _recorded(self, job: str) -> list[StepMemory]:
+        """Return the steps once all of them have ended in the accounting; what there is when it takes too long."""
+        give_up_s = time.monotonic() + _LATE_S
+        while True:
+            text = ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State") or ""
+            steps = [step for step in parse_steps(text) if step.has_ended]
+            wanted = "batch" if "." not in job else job.partition(".")[2]
+            if len(steps) == len(parse_steps(text)) and any(step.name == wanted for step in steps):
+                return steps
+            if time.monotonic() >= give_up_s:
+                return steps
+            time.sleep(_LOOK_S)
+
+
+def _reading(column: str, steps: list[StepMemory], which: str) -> Reading:
+    """Return the highest value of the steps, with each of them where there are several."""
+    sizes = {step.name: step.max_rss_bytes if which == "max" else step.ave_rss_bytes for step in steps}
+    known = {name: size for name, size in sizes.items() if size is not None}
+    if any(step.was_killed_for_memory for step in steps):
+        step = next(step for step in steps if step.was_killed_for_memory)
+        return Reading(column, None, f"step {step.step} was killed for memory (OUT_OF_MEMORY), and Slurm does not "
+                                     "keep how much it had")  # fmt: skip
+    if not known:
+        return Reading(column, None, "the record has no memory: the step ended before Slurm looked "
+                                     "(JobAcctGatherFrequency), or none is gathered (JobAcctGatherType)")  # fmt: skip
+    said = ", ".join(f"{name} {format_bytes(size)}" for name, size in known.items())
+    return Reading(column, max(known.values()), f"steps: {said}" if len(known) > 1 else None)

@@ -1,0 +1,108 @@
+"""`sstat`: what Slurm says of a job while it runs."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+from typing import ClassVar
+
+from runmem.trials.methods.contract import Column, Method, Reading
+from runmem.trials.outcome import Outcome, Site
+from runmem.trials.slurm import ask, parse_steps
+
+__all__ = ["Sstat"]
+
+_LEAST_INTERVAL_S = 1.0  # each look asks the controller, and the daemon of every node of the job
+_LOW = "polled: misses what comes and goes between two looks, and the end of the job"
+
+
+class Sstat(Method):
+    """The highest MaxRSS and AveRSS that ``sstat`` showed.
+
+    Process or tree: all processes of a task together; of several tasks the largest (MaxRSS) or the mean (AveRSS).
+    AveRSS is of Slurm's last look, so memory that was given back before is not in it (seen on 22.05).
+    Kind: sample. Interval: each second, or the trial's interval if it is longer, and not more often than Slurm looks.
+    """
+
+    name: ClassVar[str] = "sstat"
+    columns: ClassVar[tuple[Column, ...]] = (
+        Column(
+            "sstat MaxRSS",
+            "tree",
+            "sample",
+            "highest MaxRSS of a step that sstat showed",
+            low=_LOW,
+            high="where Slurm reads /proc, shared pages count once a process",
+        ),
+        Column(
+            "sstat AveRSS",
+            "tree",
+            "average",
+            "highest AveRSS of a step that sstat showed, the mean over its tasks",
+            low=_LOW + "; it is of the last look, and the mean over the tasks, which hides a large one",
+            high="where Slurm reads /proc, shared pages count once a process",
+        ),
+    )
+    assumptions: ClassVar[str] = "Slurm gathers memory (JobAcctGatherType), and the job is this user's."
+    limitations: ClassVar[str] = (
+        "A job of less than a second may never be shown. Slurm answers with what it last read, so a look may be "
+        "older than it seems. With jobacct_gather/cgroup file-backed pages are missing."
+    )
+    starts: ClassVar[frozenset[str]] = frozenset({"srun", "sbatch"})
+
+    def __init__(self) -> None:
+        self._interval_s = _LEAST_INTERVAL_S
+        self._end = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._highest: dict[str, int] = {}
+        self._samples = 0
+        self._reason: str | None = None
+
+    def available(self) -> str | None:
+        """Return why it cannot be asked."""
+        if shutil.which("sstat") is None:
+            return "there is no Slurm here: `sstat` is not on the PATH"
+        shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
+        if shown.returncode:
+            return f"Slurm does not answer: {shown.stderr.strip()}"
+        return "Slurm gathers no memory here (JobAcctGatherType)" if "jobacct_gather/none" in shown.stdout else None
+
+    def prepare(self, site: Site) -> None:
+        """Remember the interval."""
+        self._interval_s = max(site.interval_s, _LEAST_INTERVAL_S)
+
+    def watch_job(self, job: str) -> None:
+        """Ask in a thread."""
+        self._thread = threading.Thread(target=self._run, args=(job,), name="runmem-trial-sstat", daemon=True)
+        self._thread.start()
+
+    def collect(self, outcome: Outcome) -> list[Reading]:
+        """Return the highest values."""
+        self._end.set()
+        if self._thread is None:
+            return self.missing("there was no job to ask for")
+        self._thread.join()
+        if not self._samples:
+            return self.missing(self._reason or "sstat never showed the job with a memory: it was over too soon")
+        return [
+            Reading(column.name, self._highest.get(column.name), f"{self._samples} samples") for column in self.columns
+        ]
+
+    def _run(self, job: str) -> None:
+        while not self._end.wait(self._interval_s):
+            self._sample(job)
+
+    def _sample(self, job: str) -> None:
+        try:
+            steps = parse_steps(
+                ask("sstat", "-a", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS") or ""
+            )
+        except ValueError as error:
+            self._reason = str(error)
+            return
+        for step in steps:
+            for column, size in (("sstat MaxRSS", step.max_rss_bytes), ("sstat AveRSS", step.ave_rss_bytes)):
+                if size is not None:
+                    self._highest[column] = max(size, self._highest.get(column, 0))
+        self._samples += any(step.max_rss_bytes is not None for step in steps)

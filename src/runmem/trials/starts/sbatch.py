@@ -1,0 +1,66 @@
+"""`sbatch`: a batch job, the command in place of its script."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from runmem.trials.outcome import Site
+from runmem.trials.slurm import JobState, job_state
+from runmem.trials.starts.contract import StartError
+from runmem.trials.starts.gate import Stander
+from runmem.trials.starts.slurm_job import SlurmJob, without_job
+
+__all__ = ["Sbatch"]
+
+_LOOK_S = 0.2
+_PATIENCE_S = 300.0  # a controller that is restarted does not answer for a while
+
+
+class Sbatch(SlurmJob):
+    """Starts the command as the batch step of a job: no shell is left around it, and its exit code is the job's."""
+
+    name: ClassVar[str] = "sbatch"
+    program: ClassVar[str] = "sbatch"
+    _number = ""
+    _answered_s = 0.0
+
+    def begin(self, argv: Sequence[str], name: str, site: Site) -> None:
+        """Submit the job."""
+        script = f"#!/bin/sh\nexec {shlex.join(argv)}\n"
+        command = ["sbatch", "--parsable", *self.options(name, site)]
+        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, env=without_job())
+        if done.returncode:
+            raise StartError(f"sbatch refuses the job (exit code {done.returncode}): {done.stderr.strip()}")
+        self._number = done.stdout.strip().partition(";")[0]  # the name of the cluster may follow
+        self._answered_s = time.monotonic()
+
+    def has_ended(self) -> bool:
+        """Ask the controller whether the job is over."""
+        state = self._state()
+        return state is not None and state.has_ended
+
+    def finish(self) -> int:
+        """Wait until the controller says that the job is over, and return its exit code."""
+        while (state := self._state()) is None or not state.has_ended:
+            time.sleep(_LOOK_S)
+        return state.exit_code if state.exit_code is not None else 1
+
+    def _state(self) -> JobState | None:
+        if (state := job_state(self._number)) is not None:
+            self._answered_s = time.monotonic()
+        elif time.monotonic() - self._answered_s > _PATIENCE_S:
+            raise StartError(f"Slurm has not told how job {self._number} is for {_PATIENCE_S:.0f} s")
+        return state
+
+    def number(self, stander: Stander) -> str:
+        """Return the job: all its steps are the command's."""
+        return self._number
+
+    def said(self) -> str:
+        """Return how the controller says that the job ended."""
+        state = self._state()
+        return "" if state is None else f"{state}, exit code {state.exit_code}"

@@ -1,0 +1,202 @@
+"""What `srun` and `sbatch` have in common: a job is waited for, watched, followed to its end, and never left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+from runmem.trials.methods.contract import Method
+from runmem.trials.outcome import Outcome, ProcessEnd, Site
+from runmem.trials.slurm import JobState, ask, environment, job_named, parse_steps
+from runmem.trials.starts.contract import Start, StartError
+from runmem.trials.starts.follower import Follower
+from runmem.trials.starts.gate import JobGate, Stander
+
+__all__ = ["SlurmJob"]
+
+_LOOK_S = 0.5  # between two questions to the controller, which serves many users
+_PAUSE_S = 0.02
+_CANCEL_S = 20.0
+_CHECK_S = 30.0
+
+
+class SlurmJob(Start):
+    """Starts the command as a job of one task.
+
+    Assumptions
+    -----------
+    The current folder is the same on the nodes: the output of the command and the gate are in it.
+
+    Limitations
+    -----------
+    Methods that watch processes see those of this machine. Where the job runs on another one, or has further steps,
+    they give no value. `Outcome.wall_s` is known on this machine alone.
+    """
+
+    shares_folder: ClassVar[bool] = True
+    program: ClassVar[str]
+
+    def available(self) -> str | None:
+        """Return what is missing, or why Slurm would refuse every job."""
+        for program in (self.program, "sbatch", "squeue", "scontrol", "scancel"):
+            if shutil.which(program) is None:
+                return f"there is no Slurm here: `{program}` is not on the PATH"
+        test = ["sbatch", "--test-only", "--ntasks=1", *self.job.words(), "--wrap=:"]
+        try:
+            done = subprocess.run(
+                test, capture_output=True, text=True, check=False, timeout=_CHECK_S, env=environment()
+            )
+        except subprocess.TimeoutExpired:
+            return f"Slurm does not answer within {_CHECK_S:.0f} s"
+        return (
+            None if done.returncode == 0 else f"Slurm refuses the job: {done.stderr.strip()}{self._remedy(done.stderr)}"
+        )
+
+    def _remedy(self, said: str) -> str:
+        if "partition" not in said.lower():
+            return ""
+        names = sorted(set((ask("sinfo", "-h", "-o", "%R") or "").split()))
+        return f". --queue: the queues (partitions) here are {', '.join(names)}" if names else ""
+
+    def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
+        """Start `command` as a job, wait for its end, and return how it was."""
+        gate = JobGate(site.folder)
+        argv = gate.around(command)
+        for method in methods:
+            argv = method.wrap(argv)
+        name = f"{site.folder.parent.name}-{site.folder.name}"
+        try:
+            self.begin(argv, name, site)
+            stander = self._wait_for_start(gate, name)
+            return self._watched(stander, gate, methods)
+        except BaseException:
+            self._cancel(name)
+            raise
+
+    def begin(self, argv: Sequence[str], name: str, site: Site) -> None:
+        """Have Slurm start `argv` as a job of that name. Raises StartError if it refuses."""
+        raise NotImplementedError
+
+    def has_ended(self) -> bool:
+        """Tell whether the job is over."""
+        raise NotImplementedError
+
+    def finish(self) -> int:
+        """Wait for the end of the job and return the command's exit code."""
+        raise NotImplementedError
+
+    def number(self, stander: Stander) -> str:
+        """Return the number of the job, with its step where the command is one step of it."""
+        raise NotImplementedError
+
+    def said(self) -> str:
+        """Return what Slurm's program said of a job that failed to start."""
+        return ""
+
+    def options(self, name: str, site: Site) -> list[str]:
+        """Return the options of the job."""
+        cpus = [f"--cpus-per-task={len(site.cpus)}"] if site.cpus else []
+        return ["--ntasks=1", *cpus, f"--job-name={name}", f"--output={site.stdout}", f"--error={site.stderr}",
+                *self.job.words()]  # fmt: skip
+
+    def _wait_for_start(self, gate: JobGate, name: str) -> Stander:
+        give_up_s, look_s, state = time.monotonic() + self.job.wait_s, 0.0, None
+        while True:
+            if (stander := gate.stander()) is not None:
+                return stander
+            now = time.monotonic()
+            if now >= look_s:
+                look_s = now + _LOOK_S
+                state = job_named(name) or state
+                if state is not None and state.is_hopeless:
+                    raise StartError(f"{state}, and will never start as it is; it was cancelled")
+                if self.has_ended() and gate.stander() is None:
+                    raise StartError(f"the job ended before the command began: {self._why(state)}")
+            if now >= give_up_s:
+                queue = str(state) if state is not None else "the queue knows no such job"
+                raise StartError(f"the job has not started within {self.job.wait_s:g} s (--job_wait): {queue}; it was "
+                                 "cancelled")  # fmt: skip
+            time.sleep(_PAUSE_S)
+
+    def _why(self, state: JobState | None) -> str:
+        return self.said() or (str(state) if state is not None else "Slurm does not say why")
+
+    def _watched(self, stander: Stander, gate: JobGate, methods: Sequence[Method]) -> Outcome:
+        job, unseen, reasons = self.number(stander), stander.unseen, dict[str, str]()
+        follower: Follower | None = None
+        processes: tuple[ProcessEnd, ...] = ()
+        ended_s: float | None = None
+        try:
+            if unseen is None:
+                follower = Follower(stander.pid, any(method.traces for method in methods))
+                if follower.reason is not None:
+                    reasons.update(
+                        {m.name: f"the command cannot be traced: {follower.reason}" for m in methods if m.traces}
+                    )
+            self._watch(methods, stander, job, reasons)
+            released_s = time.monotonic()
+            gate.open(self.has_ended)
+            if follower is not None:
+                ended_s = follower.wait(self.has_ended)
+                processes = follower.processes()
+            code = self.finish()
+        finally:
+            if follower is not None:
+                follower.close()
+        steps = _other_steps(job, processes)
+        unseen, others = unseen or steps, stander.tasks > 1 or steps is not None
+        wall_s = ended_s - released_s if ended_s is not None else None
+        return Outcome(
+            code, wall_s, stander.pid if unseen is None else None, processes if unseen is None else (), job=job,
+            reasons=reasons, unseen=unseen, has_other_parts=others,
+        )  # fmt: skip
+
+    def _watch(self, methods: Sequence[Method], stander: Stander, job: str, reasons: dict[str, str]) -> None:
+        for method in methods:
+            try:
+                method.watch_job(job)
+                if stander.unseen is None:
+                    method.watch(stander.pid)
+            except (OSError, ValueError, RuntimeError) as error:
+                reasons[method.name] = str(error)
+
+    def _cancel(self, name: str) -> None:
+        """Take the job out of the queue, or end it, and wait until Slurm has let go of it."""
+        deadline = time.monotonic() + _CANCEL_S
+        while (state := job_named(name)) is not None and time.monotonic() < deadline:
+            ask("scancel", state.job)
+            if state.state != "COMPLETING":
+                time.sleep(_LOOK_S)
+                continue
+            time.sleep(_PAUSE_S)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """End what `begin` left on this machine."""
+
+
+def _other_steps(job: str, processes: Sequence[ProcessEnd]) -> str | None:
+    """Return what a job's further steps hide from the methods that watch the processes of its batch step.
+
+    The accounting may come late, so a process named srun says so too.
+    """
+    if any(process.name == "srun" for process in processes):
+        return "the command starts steps with srun, whose processes are not below its own"
+    if "." in job:
+        return None
+    with contextlib.suppress(ValueError):
+        text = ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State") or ""
+        others = [step.step for step in parse_steps(text) if step.name not in ("batch", "extern")]
+        if others:
+            return f"the job has further steps ({', '.join(others)}), whose processes are not below the command's"
+    return None
+
+
+def without_job() -> dict[str, str]:
+    """Return the environment of a job of its own, also where the trial itself runs in one."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}

@@ -1,0 +1,92 @@
+"""`sacct` and `sstat` with programs in their place that answer as Slurm does; tests/slurm has the real ones."""
+
+from __future__ import annotations
+
+import pytest
+
+from runmem.trials.methods import METHODS, sacct, sstat
+from runmem.trials.outcome import Outcome, Site
+from runmem.units import MIB
+
+
+def collected(name, job):
+    return {reading.column: reading for reading in METHODS[name]().collect(Outcome(0, job=job))}
+
+
+def test_the_largest_step_is_told_and_the_batch_step_as_a_wrapper(program):
+    program("sacct", "printf '7|||COMPLETED\\n7.batch|3M|3M|COMPLETED\\n7.0|400M|40M|COMPLETED\\n'")
+    readings = collected("sacct", "7")
+    assert readings["sacct MaxRSS"].size_bytes == 400 * MIB
+    assert readings["sacct AveRSS"].size_bytes == 40 * MIB
+    assert readings["sacct batch"].size_bytes == 3 * MIB
+    assert [reading.is_partial for reading in readings.values()] == [False, False, True]
+
+
+def test_a_record_that_comes_late_is_waited_for(program, tmp_path):
+    seen = tmp_path / "asked"
+    program("sacct", f"if [ -e {seen} ]; then echo '7.batch|3M|3M|COMPLETED'; else touch {seen}; fi")
+    assert collected("sacct", "7")["sacct MaxRSS"].size_bytes == 3 * MIB
+
+
+def test_a_step_that_still_runs_in_the_accounting_is_waited_for(program, tmp_path):
+    seen = tmp_path / "asked"
+    program("sacct", f"if [ -e {seen} ]; then echo '7.0|3M|3M|COMPLETED'; else touch {seen}; echo '7.0|||RUNNING'; fi")
+    assert collected("sacct", "7.0")["sacct MaxRSS"].size_bytes == 3 * MIB
+
+
+def test_a_record_that_never_comes_is_no_value_with_the_reason(program, monkeypatch):
+    monkeypatch.setattr(sacct, "_LATE_S", 0.3)
+    program("sacct", "true")
+    for reading in collected("sacct", "7").values():
+        assert reading.size_bytes is None
+        assert "no record of job 7" in reading.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [("7.batch|0|0|OUT_OF_MEMORY", "killed for memory"), ("7.batch|0|0|COMPLETED", "before Slurm looked")],
+)
+def test_zero_is_never_a_memory(program, line, reason):
+    program("sacct", f"echo '{line}'")
+    for reading in collected("sacct", "7").values():
+        assert reading.size_bytes is None
+        assert reason in reading.reason
+
+
+def test_a_step_of_srun_has_no_batch_step(program):
+    program("sacct", "echo '7.0|3M|3M|COMPLETED'")
+    assert collected("sacct", "7.0")["sacct batch"].reason == "what srun starts has no batch step"
+
+
+def test_an_unknown_unit_is_an_error_that_shows_it(program):
+    program("sacct", "echo '7.batch|3X|3M|COMPLETED'")
+    with pytest.raises(ValueError, match="'3X'"):
+        collected("sacct", "7")
+
+
+def test_the_highest_that_sstat_showed_is_told(program, tmp_path, monkeypatch):
+    monkeypatch.setattr(sstat, "_LEAST_INTERVAL_S", 0.01)
+    answers = tmp_path / "answers"
+    answers.write_text("7.0|5M|2M\n7.0|9M|3M\n7.0|4M|1M\n")
+    program("sstat", f"head -n 1 {answers}; sed -i 1d {answers}")
+    method = METHODS["sstat"]()
+    method.prepare(Site(tmp_path, 0.01))
+    for _ in range(3):
+        method._sample("7")
+    method.watch_job("7")
+    readings = {reading.column: reading.size_bytes for reading in method.collect(Outcome(0, job="7"))}
+    assert readings == {"sstat MaxRSS": 9 * MIB, "sstat AveRSS": 3 * MIB}
+
+
+def test_sstat_that_shows_nothing_is_no_value(program, tmp_path):
+    program("sstat", "true")
+    method = METHODS["sstat"]()
+    method.prepare(Site(tmp_path))
+    method.watch_job("7")
+    assert {reading.size_bytes for reading in method.collect(Outcome(0, job="7"))} == {None}
+
+
+@pytest.mark.parametrize("name", ["sacct", "sstat"])
+def test_without_slurm_the_reason_says_so(name, monkeypatch):
+    monkeypatch.setenv("PATH", "/nonexistent")
+    assert "there is no Slurm here" in METHODS[name]().available()
