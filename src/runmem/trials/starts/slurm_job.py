@@ -23,6 +23,7 @@ _LOOK_S = 0.5  # between two questions to the controller, which serves many user
 _PAUSE_S = 0.02
 _CANCEL_S = 20.0
 _CHECK_S = 30.0
+_STEPS_S = 3.0  # that the accounting may take to list the steps of a job that is over
 
 
 class SlurmJob(Start):
@@ -127,18 +128,15 @@ class SlurmJob(Start):
         return self.said() or (str(state) if state is not None else "Slurm does not say why")
 
     def _watched(self, stander: Stander, gate: JobGate, methods: Sequence[Method]) -> Outcome:
-        job, unseen, reasons = self.number(stander), stander.unseen, dict[str, str]()
-        follower: Follower | None = None
+        job, reasons = self.number(stander), dict[str, str]()
+        follower, unseen = _follower(stander, any(method.traces for method in methods))
         processes: tuple[ProcessEnd, ...] = ()
         ended_s: float | None = None
         try:
-            if unseen is None:
-                follower = Follower(stander.pid, any(method.traces for method in methods))
-                if follower.reason is not None:
-                    reasons.update(
-                        {m.name: f"the command cannot be traced: {follower.reason}" for m in methods if m.traces}
-                    )
-            self._watch(methods, stander, job, reasons)
+            if follower is not None and follower.reason is not None:
+                untraced = f"the command cannot be traced: {follower.reason}"
+                reasons.update({method.name: untraced for method in methods if method.traces})
+            self._watch(methods, stander.pid if unseen is None else None, job, reasons)
             released_s = time.monotonic()
             gate.open(self.has_ended)
             if follower is not None:
@@ -156,12 +154,12 @@ class SlurmJob(Start):
             reasons=reasons, unseen=unseen, has_other_parts=others,
         )  # fmt: skip
 
-    def _watch(self, methods: Sequence[Method], stander: Stander, job: str, reasons: dict[str, str]) -> None:
+    def _watch(self, methods: Sequence[Method], pid: int | None, job: str, reasons: dict[str, str]) -> None:
         for method in methods:
             try:
                 method.watch_job(job)
-                if stander.unseen is None:
-                    method.watch(stander.pid)
+                if pid is not None:
+                    method.watch(pid)
             except (OSError, ValueError, RuntimeError) as error:
                 reasons[method.name] = str(error)
 
@@ -189,12 +187,30 @@ def _other_steps(job: str, processes: Sequence[ProcessEnd]) -> str | None:
         return "the command starts steps with srun, whose processes are not below its own"
     if "." in job:
         return None
-    with contextlib.suppress(ValueError):
-        text = ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State") or ""
-        others = [step.step for step in parse_steps(text) if step.name not in ("batch", "extern")]
-        if others:
-            return f"the job has further steps ({', '.join(others)}), whose processes are not below the command's"
+    give_up_s = time.monotonic() + _STEPS_S
+    while time.monotonic() < give_up_s:
+        text = ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State")
+        if text is None:
+            return None
+        with contextlib.suppress(ValueError):
+            steps = parse_steps(text)
+            others = [step.step for step in steps if step.name not in ("batch", "extern")]
+            if others:
+                return f"the job has further steps ({', '.join(others)}), whose processes are not below the command's"
+            if any(step.name == "batch" and step.has_ended for step in steps):
+                return None
+        time.sleep(_LOOK_S / 2)
     return None
+
+
+def _follower(stander: Stander, trace: bool) -> tuple[Follower | None, str | None]:
+    """Return what follows the process, or None and the reason why nothing can."""
+    if stander.unseen is not None:
+        return None, stander.unseen
+    try:
+        return Follower(stander.pid, trace), None
+    except OSError as error:  # it was killed at the gate, or the kernel is older than Linux 5.3
+        return None, f"the process of the job cannot be followed: {error}"
 
 
 def without_job() -> dict[str, str]:
