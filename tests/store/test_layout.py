@@ -56,6 +56,16 @@ def own_temporary_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path
 
 
+def test_a_folder_for_all_stays_that(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    spool = Spool(shared / "spool")
+    spool.make()
+    assert shared.stat().st_mode & 0o7777 == 0o1777
+    assert spool.root.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_spool_is_private(own_temporary_folder: Path) -> None:
     spool = Spool.of_run("run-1")
     spool.make()

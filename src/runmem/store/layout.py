@@ -118,7 +118,7 @@ class Spool:
             found = parent.lstat()
             if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
                 raise SettingError(f"{parent} belongs to somebody else; set TMPDIR to a folder of your own.")
-            if found.st_mode & 0o077:
+            if found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX:  # a folder for all, as /tmp, stays that
                 parent.chmod(0o700)
             self.root.mkdir(mode=0o700, exist_ok=True)
             self.members.mkdir(mode=0o700, exist_ok=True)
