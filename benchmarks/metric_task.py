@@ -22,6 +22,7 @@ from runmem.metrics.metadata import TaskMetadata
 from runmem.metrics.time_method import timeMethod
 from runmem.store.layout import RunDirectory
 from runmem.store.records import record_to_line
+from runmem.store.run import write_provenance
 
 MIB = 2**20
 
@@ -68,6 +69,7 @@ def write_inputs(folder: Path, count: int) -> None:
         lines.writelines(template.replace(str(marker), str(value)) + "\n" for value in values)
 
     directory = RunDirectory.create("demo", folder)
+    write_provenance(directory, {"app": "demo", "records_complete": True})  # as that of a run that came to its end
     record = TaskRecord(
         task_id=marker, attempt=1, module="demo", name="isr", file="demo.py", node="n1", pid=7, thread=7,
         status="finished", start_s=1.0, end_s=2.0, cpu_s=0.5, base_bytes=50 * MIB, peak_bytes=100 * MIB,

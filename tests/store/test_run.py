@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.store.layout import RunDirectory
 from runmem.store.records import record_to_line
-from runmem.store.run import newest_run, read_run, worker_series, write_provenance
+from runmem.store.run import each_record, newest_run, read_run, worker_series, write_provenance
 from runmem.units import MIB
 
 ENDED = TaskRecord(1, "app", "work", "a.py", "n", 5, 1, 1, 10.0, 11.0, 0.1, 100, 300, 200, "hwm", status="finished")
@@ -120,3 +121,15 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         read_run(tmp_path)
     with pytest.raises(SettingError, match=r"no run in .*start a program with"):
         newest_run(tmp_path)
+
+
+def test_records_one_after_another_are_those_of_the_run_read_at_once(tmp_path: Path) -> None:
+    directory = RunDirectory.create("app", tmp_path)
+    record = TaskRecord(1, "app", "f", "app.py", "n1", 7, 7, 1, 1.0, 2.0, status="finished")
+    directory.tasks_jsonl.write_bytes(record_to_line(record) + b"torn\n" + record_to_line(replace(record, task_id=2)))
+    for complete in (False, True):
+        write_provenance(directory, {"records_complete": complete})
+        assert list(each_record(directory.run_json)) == read_run(directory.root).records
+        assert len(list(each_record(directory.root))) == 2
+    with pytest.raises(SettingError, match="not a run directory"):
+        each_record(tmp_path)
