@@ -33,6 +33,7 @@ VALUES = {
     "env_script": (("a.sh", Path("a.sh")), ("b.sh", Path("b.sh")), ("~/c.sh", Path.home() / "c.sh")),
     "run_folder": (("a", Path("a")), ("b", Path("b")), ("c", Path("c"))),
     "worker_profile_path": (("a", Path("a")), ("b", Path("b")), ("c", Path("c"))),
+    "spool_size_bytes": (("64KiB", 65536), ("2 MiB", 2 * MIB), ("1G", GIB)),
     "malloc_trim": (("on", True), ("0", False), (True, True)),
 }
 FIELDS = {field.name: field for field in fields(Settings)}

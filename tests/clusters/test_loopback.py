@@ -101,7 +101,7 @@ def test_where_only_a_listener_is_left_the_peer_is_nobody(ends: tuple[socket.soc
 @pytest.fixture
 def cluster() -> Iterator[EmbeddedCluster]:
     cluster = EmbeddedCluster(resolve({"workers": 2}))
-    cluster.connect()
+    assert cluster.connect() is cluster.connect()
     yield cluster
     cluster.close()
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runmem.formats.mprof import child_line, cmdline_line, func_line, mem_line
-from runmem.formats.totals import KEPT_BEGINNING, first_kept, total_at
+from runmem.formats.mprof import child_line, cmdline_line, func_line, mem_line, read_trace
+from runmem.formats.totals import KEPT_BEGINNING, first_kept, offset_before, total_at
 from runmem.store.freeing import free_beginning
 from runmem.units import MIB
 
@@ -70,3 +70,15 @@ def test_of_a_trace_whose_beginning_was_freed_only_what_it_still_has_is_known(tr
     assert total_at(trace, EPOCH + 1) is None
     assert total_at(trace, EPOCH + 2400) is None
     assert [total_at(trace, EPOCH + n) for n in range(2600, 5000, 37)] == [n * MIB for n in range(2600, 5000, 37)]
+
+
+def test_what_was_read_from_a_time_on_is_found_without_the_rest(trace: Path) -> None:
+    for number in (4300, 4777, 4999, 9000):
+        read = read_trace(trace, offset_before(trace, EPOCH + number))
+        times = {EPOCH + n for n in range(number, 5000)}
+        assert times <= set(read.times_s)
+        assert times <= set(read.children["worker-44"][0])
+        assert read.skipped == 0
+        assert len(read.times_s) <= len(times) + 100  # a block is some 40 ticks
+    assert offset_before(trace, EPOCH) == 0
+    assert offset_before(trace.with_name("none.dat"), EPOCH) == 0

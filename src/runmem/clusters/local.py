@@ -97,7 +97,9 @@ class EmbeddedCluster(Cluster):
         self._environment = environment_of(settings.env_script) if settings.env_script is not None else {}
 
     def connect(self) -> Any:
-        """Start scheduler and workers."""
+        """Start scheduler and workers; what was started is returned again."""
+        if self._client is not None:
+            return self._client
         import dask
         import distributed
 

@@ -18,6 +18,7 @@ from runmem.execution.observer import Observers
 from runmem.execution.spool_reader import SpoolNews, read_spool
 from runmem.execution.spool_room import SpoolRoom
 from runmem.formats.mprof import read_trace
+from runmem.formats.totals import offset_before
 from runmem.settings import Settings
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
@@ -335,7 +336,8 @@ class Collector:
     def _end_as_killed(self, unfinished: list[TaskRecord], reason: str) -> None:
         if not unfinished:
             return
-        traces = [read_trace(path) for path in self._run.traces.glob("*.dat")]
+        began_s = min(record.start_s for record in unfinished)  # a trace of days is not read from its beginning
+        traces = [read_trace(path, offset_before(path, began_s)) for path in self._run.traces.glob("*.dat")]
         for record in unfinished:
             budget = _BUDGET.search(reason)
             at_least = int(record.limit_bytes * int(budget[1]) / 100) if budget and record.limit_bytes else None

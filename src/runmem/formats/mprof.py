@@ -134,8 +134,8 @@ def _one_word(text: str) -> bytes:
     return re.sub(r"[\s\x00-\x1f\x7f]+", "_", text).encode("utf-8", "replace") or b"_"
 
 
-def read_trace(path: Path | str) -> Trace:
-    """Read a trace, written by this package, by `mprof` or by PyCOMPSs.
+def read_trace(path: Path | str, begin: int = 0) -> Trace:
+    """Read a trace, written by this package, by `mprof` or by PyCOMPSs; only from the first line after `begin` on.
 
     Content never makes it fail: what cannot be read is left out and counted.
 
@@ -149,6 +149,9 @@ def read_trace(path: Path | str) -> Trace:
     A last line without a line break is torn, even when it looks whole: its number may have lost digits.
     """
     with open(path, "rb") as lines:
+        if begin:
+            lines.seek(begin)
+            lines.readline()
         return _Reading().of(lines)
 
 

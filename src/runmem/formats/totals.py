@@ -8,7 +8,7 @@ from pathlib import Path
 
 from runmem.units import MIB
 
-__all__ = ["KEPT_BEGINNING", "first_kept", "total_at"]
+__all__ = ["KEPT_BEGINNING", "first_kept", "offset_before", "total_at"]
 
 KEPT_BEGINNING = 4096  # of a trace, that is never freed: its first line
 _BLOCK = 65536  # more than a tick of a node with a thousand workers
@@ -56,7 +56,23 @@ def first_kept(descriptor: int, begin: int = 0) -> int:
         return begin
 
 
-def _bisect(descriptor: int, begin: int, time_s: float) -> int | None:
+def offset_before(path: Path | str, time_s: float) -> int:
+    """Return an offset in a whole trace behind which is all that was read from `time_s` on, and little else.
+
+    What stands there first may be the rest of a line. 0 where nothing can be told.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return _narrowed(descriptor, 0, time_s)[0]
+    finally:
+        os.close(descriptor)
+
+
+def _narrowed(descriptor: int, begin: int, time_s: float) -> tuple[int, int]:
+    """Return offsets around the last total until `time_s`, one block apart."""
     low, high = begin, os.fstat(descriptor).st_size
     while high - low > _BLOCK:
         middle = (low + high) // 2
@@ -65,6 +81,11 @@ def _bisect(descriptor: int, begin: int, time_s: float) -> int | None:
             low = middle
         else:
             high = middle
+    return low, high
+
+
+def _bisect(descriptor: int, begin: int, time_s: float) -> int | None:
+    low, high = _narrowed(descriptor, begin, time_s)
     total = None
     for found in _TOTAL.finditer(os.pread(descriptor, high - low + _BLOCK, low), 1 if low else 0):
         if float(found.group(2)) > time_s and (total is not None or begin == low > 0):
