@@ -171,7 +171,7 @@ def test_the_exception_of_a_target_goes_up_on_request(program):
 
 def test_the_time_of_the_whole_run_ends_it(program):
     program.write(FAILING + "Fails.parseAndRun()\n")
-    done = program.run("--id", "kind=good^hangs", "-j", "2", "--timeout", "4")
+    done = program.run("--id", "kind=good^hangs", "-j", "2", "--timeout", "12")  # the cluster starts in it too
     assert done.returncode == 1
     assert "before 1 of 2 targets had ended: dataId={'kind': 'hangs'}" in done.stderr
 
