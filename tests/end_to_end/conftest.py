@@ -11,6 +11,7 @@ import sys
 import textwrap
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,19 @@ def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("run")
 
 
+@contextmanager
+def not_ignored(*numbers: signal.Signals) -> Iterator[None]:
+    """Let programs that are started here take signals, also where `nohup` or a shell had them ignored for the tests."""
+    ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in ignored:
+            signal.signal(number, signal.SIG_IGN)
+
+
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     """Return a function that starts ``runmem`` and leaves it running; what is left at the end is ended."""
@@ -118,10 +132,11 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def begin(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         env = options.pop("env", None) or make_environment()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "runmem", *arguments], cwd=folder, env=env, text=True, start_new_session=True,
-            **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options},
-        )  # fmt: skip
+        with not_ignored(signal.SIGHUP, signal.SIGINT):
+            process = subprocess.Popen(
+                [sys.executable, "-m", "runmem", *arguments], cwd=folder, env=env, text=True, start_new_session=True,
+                **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, **options},
+            )  # fmt: skip
         started.append((process, env[MARK]))
         return process
 
