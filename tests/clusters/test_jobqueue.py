@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +23,8 @@ from runmem.errors import ClusterError, SettingError
 from runmem.settings import resolve
 from runmem.units import GIB
 
-pytest.importorskip("dask_jobqueue")
+if find_spec("dask_jobqueue") is None:  # not imported here: that would change what Ctrl-C does
+    pytest.skip("dask-jobqueue is not installed", allow_module_level=True)
 
 KINDS = sorted(name for name, kind in CLUSTERS.items() if issubclass(kind, JobQueueCluster))
 SYSTEMS = {
@@ -119,6 +122,20 @@ def test_what_is_configured_stays(tmp_path: Path) -> None:
         cluster.close()
     assert options["disk"] == "7GB"
     assert options["worker_extra_args"][:2] == ["--lifetime", "55m"]
+
+
+def test_the_package_does_not_change_what_an_interruption_does() -> None:
+    code = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from runmem.clusters.jobqueue import _dask_jobqueue\n"
+        "_dask_jobqueue()\n"
+        "assert 'dask_jobqueue' in sys.modules\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == -signal.SIGINT
+    assert "KeyboardInterrupt" in done.stderr
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -57,7 +58,7 @@ class JobQueueCluster(Cluster):
         if settings.workers is None:
             raise SettingError(f"--cluster {self.kind} needs --workers: how many jobs to submit, one worker each.")
         try:
-            self._class = getattr(import_module("dask_jobqueue"), self.dask_class)
+            self._class = getattr(_dask_jobqueue(), self.dask_class)
         except ImportError as error:
             raise ClusterError(
                 f"--cluster {self.kind} needs the package dask-jobqueue ({error}): pip install 'runmem[jobqueue]'."
@@ -179,3 +180,13 @@ class JobQueueCluster(Cluster):
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
+
+
+def _dask_jobqueue() -> Any:
+    """Import dask_jobqueue. Its import makes Ctrl-C a plain exit with code 0; the program's own handler is put back."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return import_module("dask_jobqueue")
+    finally:
+        if before is not None and signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
