@@ -16,8 +16,8 @@ from runmem.execution.collector import Collector, Replicas
 from runmem.execution.observer import Observer, Observers
 from runmem.execution.spool_reader import SpoolNews
 from runmem.store.layout import RunDirectory, Spool
+from runmem.store.line_writer import LineWriter
 from runmem.store.records import record_from_line
-from runmem.store.task_lines import LineWriter
 
 
 @pytest.fixture

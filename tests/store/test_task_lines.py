@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 from types import SimpleNamespace
 
+from runmem.store.line_writer import LineWriter
 from runmem.store.records import record_from_line
-from runmem.store.task_lines import LineWriter, TaskLines, in_order
+from runmem.store.task_lines import Fed, TaskLines
 
 TASK = SimpleNamespace(module="app", name="work", file='/a "b"/app.py', data_id=None)
 NODE, PID = "n", 5
@@ -19,8 +20,89 @@ def end(task_id: int, start_s: float, end_s: float, **values: object) -> bytes:
     return LineWriter(NODE, 1000).end(TASK, task_id, 77, (start_s, end_s, 0.25), "finished", None, found)
 
 
-def attempts(lines: list[bytes]) -> list[int]:
-    return [json.loads(line)["attempt"] for line in lines]
+def chain(*task_ids: int, last_follows: int | None = None) -> bytes:
+    """The end lines of calls that follow each other at once, each a second long; call n starts at second n."""
+    writer = LineWriter(NODE, 1000)
+    values = {"base_bytes": 10, "peak_bytes": 30, "end_bytes": 10, "method": "hwm"}
+    after = [*task_ids[1:], last_follows]
+    return b"".join(
+        writer.end(TASK, number, 77, (number, number + 1, 0.25), "finished", None, values, following)
+        for number, following in zip(task_ids, after, strict=True)
+    )
+
+
+def unbegun(task_id: int) -> bytes:
+    return LineWriter(NODE, 1000).unbegun(task_id)
+
+
+def records(fed: Fed) -> list[dict[str, object]]:
+    return [json.loads(line) for line in b"".join(fed.records).splitlines()]
+
+
+def attempts(fed: Fed) -> list[object]:
+    return [record["attempt"] for record in records(fed)]
+
+
+def test_a_call_that_follows_at_once_runs_from_the_end_of_the_one_before() -> None:
+    lines = TaskLines()
+    fed = lines.feed(NODE, {PID: start(1, 1.0) + chain(1, 2, 3, last_follows=4)})
+    assert ([record["task_id"] for record in records(fed)], fed.count, attempts(fed)) == ([1, 2, 3], 3, [1, 1, 1])
+    assert lines.running == 1
+    (running,) = lines.give_up(NODE, PID)
+    assert (running.task_id, running.attempt, running.status) == (4, 1, "running")
+    assert (running.start_s, running.base_bytes, running.peak_bytes, running.end_s) == (4.0, 10, None, None)
+    assert (running.name, running.file, running.thread, running.limit_bytes) == (TASK.name, TASK.file, 77, 1000)
+    assert lines.running == 0
+
+
+def test_a_call_that_was_announced_and_could_not_begin_has_no_attempt() -> None:
+    lines = TaskLines()
+    lines.feed(NODE, {PID: start(1, 1.0) + chain(1, 2, last_follows=3) + unbegun(3)})
+    assert lines.running == 0
+    assert attempts(lines.feed(NODE, {PID + 1: start(3, 9.0) + end(3, 9.0, 10.0)})) == [1]
+    assert lines.skipped == 0
+
+
+def test_a_chain_of_calls_that_runs_again_has_second_attempts() -> None:
+    lines = TaskLines()
+    lines.feed(NODE, {PID: start(1, 1.0) + chain(1, 2, last_follows=3)})
+    fed = lines.feed(NODE, {PID + 1: start(2, 20.0) + chain(2, 3, 4)})
+    assert attempts(fed) == [2, 2, 1]
+    assert [record.attempt for record in lines.give_up(NODE, PID)] == [1]
+    assert lines.running == 0
+
+
+def test_chains_that_are_read_at_the_same_time_are_numbered_as_they_happened() -> None:
+    first, second = start(1, 1.0) + chain(1, 2, last_follows=3), start(3, 20.0) + end(3, 20.0, 21.0)
+    for chunks in ({1: first, 2: second}, {2: second, 1: first}):
+        lines = TaskLines()
+        assert sorted((record["task_id"], record["attempt"]) for record in records(lines.feed(NODE, chunks))) == [
+            (1, 1), (2, 1), (3, 2),
+        ]  # fmt: skip
+        assert [(record.task_id, record.attempt) for record in lines.give_up()] == [(3, 1)]
+
+
+def test_an_end_line_that_was_lost_in_a_chain_leaves_its_task_unfinished() -> None:
+    lines = TaskLines()
+    fed = lines.feed(NODE, {PID: start(1, 1.0) + chain(1, last_follows=2) + chain(3, 4)})
+    assert [record["task_id"] for record in records(fed)] == [1, 3, 4]
+    assert [record.task_id for record in lines.give_up()] == [2]
+
+
+def test_lines_of_several_threads_may_take_turns() -> None:
+    lines = TaskLines()
+    written = [start(1, 1.0), start(11, 1.0), chain(1, last_follows=2), chain(11, last_follows=12), chain(2), chain(12)]
+    fed = lines.feed(NODE, {PID: b"".join(written)})
+    assert ([record["task_id"] for record in records(fed)], lines.running) == ([1, 11, 2, 12], 0)
+
+
+def test_what_has_begun_is_told_on_request() -> None:
+    lines = TaskLines(tell_begun=True)
+    fed = lines.feed(NODE, {PID: start(1, 1.0) + chain(1, 2, last_follows=3)})
+    found = [begun.record() for begun in fed.begun]
+    assert [(record.task_id, record.start_s, record.base_bytes) for record in found] == [
+        (1, 1.0, 10), (2, 2.0, 10), (3, 3.0, 10),
+    ]  # fmt: skip
 
 
 def test_the_lines_of_a_worker_are_records() -> None:
@@ -42,36 +124,36 @@ def test_what_a_probe_adds_stands_in_the_line() -> None:
 
 
 def test_tasks_are_told_as_they_start_and_end() -> None:
-    lines = TaskLines()
-    assert [len(found) for found in lines.feed(NODE, PID, start(1, 1.0) + start(2, 1.0))] == [2, 0]
-    assert lines.running == 2
-    assert [len(found) for found in lines.feed(NODE, PID, end(2, 1.0, 2.0))] == [0, 1]
+    lines = TaskLines(tell_begun=True)
+    fed = lines.feed(NODE, {PID: start(1, 1.0) + start(2, 1.0)})
+    assert (len(fed.begun), fed.count, lines.running) == (2, 0, 2)
+    fed = lines.feed(NODE, {PID: end(2, 1.0, 2.0)})
+    assert (len(fed.begun), fed.count) == (0, 1)
     assert lines.running == 1
     assert [record.task_id for record in lines.give_up(NODE, PID)] == [1]
     assert lines.running == 0
 
 
 def test_each_task_counts_its_own_attempts() -> None:
-    lines = TaskLines()
+    lines = TaskLines(tell_begun=True)
     for task_id in (1, 2, 12):
-        started, ended = lines.feed(NODE, PID, start(task_id, 1.0) + end(task_id, 1.0, 2.0))
-        assert attempts(started) == attempts(ended) == [1]
-    started, ended = lines.feed(NODE, PID + 1, start(2, 3.0) + end(2, 3.0, 4.0))
-    assert attempts(started) == attempts(ended) == [2]
+        fed = lines.feed(NODE, {PID: start(task_id, 1.0) + end(task_id, 1.0, 2.0)})
+        assert [begun.attempt for begun in fed.begun] == attempts(fed) == [1]
+    fed = lines.feed(NODE, {PID + 1: start(2, 3.0) + end(2, 3.0, 4.0)})
+    assert [begun.attempt for begun in fed.begun] == attempts(fed) == [2]
 
 
 def test_an_attempt_keeps_its_number_when_another_one_began_meanwhile() -> None:
     lines = TaskLines()
-    lines.feed(NODE, PID, start(1, 1.0))
-    lines.feed(NODE, PID + 1, start(1, 2.0))
-    _, ended = lines.feed(NODE, PID, end(1, 1.0, 3.0))
-    assert attempts(ended) == [1]
+    lines.feed(NODE, {PID: start(1, 1.0)})
+    lines.feed(NODE, {PID + 1: start(1, 2.0)})
+    assert attempts(lines.feed(NODE, {PID: end(1, 1.0, 3.0)})) == [1]
     assert [record.attempt for record in lines.give_up(NODE, PID + 1)] == [2]
 
 
 def test_torn_and_foreign_lines_are_counted() -> None:
     lines = TaskLines()
-    lines.feed(NODE, PID, b"\xff\x00\n\n" + start(1, 1.0)[9:] + start(1, 1.0))
+    lines.feed(NODE, {PID: b"\xff\x00\n\n" + start(1, 1.0)[9:] + start(1, 1.0)})
     assert lines.skipped == 2
     assert lines.running == 1
 
@@ -81,34 +163,40 @@ def test_attempts_are_numbered_as_they_happened_when_both_are_read_at_once() -> 
     killed = start(9, 2.0)
     for chunks in ({1: again, 2: killed}, {1: killed, 2: again}):
         lines = TaskLines()
-        ended = [line for pid, data in in_order(chunks) for line in lines.feed(NODE, pid, data)[1]]
-        assert attempts(ended) == [1, 2]
+        assert attempts(lines.feed(NODE, chunks)) == [1, 2]
         assert [record.attempt for record in lines.give_up()] == [1]
 
 
-def test_the_lines_of_workers_with_nothing_in_common_stay_in_one_piece() -> None:
-    chunks = {1: start(1, 1.0) + end(1, 1.0, 2.0), 2: start(2, 0.5) + b"torn"}
-    assert in_order(chunks) == list(chunks.items())
-
-
 def test_lines_may_come_in_any_portions_of_whole_lines() -> None:
-    written = [start(1, 10.0), start(2, 10.5), end(2, 10.5, 11.0), end(1, 10.0, 12.0)]
+    written = [
+        start(1, 10.0),
+        start(2, 10.5),
+        end(2, 10.5, 11.0),
+        end(1, 10.0, 12.0),
+        start(3, 3.0),
+        *split(chain(3, 4, 5)),
+    ]
     whole, portions = TaskLines(), TaskLines()
-    at_once = whole.feed(NODE, PID, b"".join(written))
-    fed = [portions.feed(NODE, PID, line) for line in written]
-    assert ([line for started, _ in fed for line in started], [line for _, ended in fed for line in ended]) == at_once
+    at_once = records(whole.feed(NODE, {PID: b"".join(written)}))
+    assert [record for line in written for record in records(portions.feed(NODE, {PID: line}))] == at_once
+    assert [record["task_id"] for record in at_once] == [2, 1, 3, 4, 5]
+    assert whole.running == portions.running == 0
+
+
+def split(lines: bytes) -> list[bytes]:
+    return lines.splitlines(keepends=True)
 
 
 def test_an_unfinished_task_is_given_up_once() -> None:
     lines = TaskLines()
-    lines.feed(NODE, PID, start(1, 10.0))
+    lines.feed(NODE, {PID: start(1, 10.0)})
     assert [record.task_id for record in lines.give_up(NODE, PID)] == [1]
     assert lines.give_up(NODE, PID) == []
 
 
 def test_a_task_that_ran_again_for_a_lost_result_need_not_be_given_up() -> None:
     lines = TaskLines()
-    lines.feed(NODE, PID, start(1, 1.0) + end(1, 1.0, 2.0) + start(1, 3.0) + start(2, 3.0))
+    lines.feed(NODE, {PID: start(1, 1.0) + end(1, 1.0, 2.0) + start(1, 3.0) + start(2, 3.0)})
     assert [record.task_id for record in lines.give_up(also_repeated=False)] == [2]
 
 

@@ -24,7 +24,7 @@ from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
 from runmem.store.records import killed, record_from_line, record_to_line
 from runmem.store.run import readings_of
-from runmem.store.task_lines import TaskLines, in_order
+from runmem.store.task_lines import TaskLines
 from runmem.units import MIB, format_bytes
 
 __all__ = ["Collector", "Replicas"]
@@ -190,7 +190,7 @@ class Collector:
         self._observers = observers
         self._interval_s = interval_s
         self._node_found = node_found
-        self._tasks = TaskLines()
+        self._tasks = TaskLines(tell_begun=observers.hears("task_started"))
         self._offsets: dict[str, dict[str, int]] = {}
         self._room = SpoolRoom(room_bytes, replicas.synced)
         self._causes: dict[tuple[str, int], str] = {}
@@ -292,19 +292,18 @@ class Collector:
             self._read_trace(news.node, file, data)
 
     def _read_tasks(self, node: str, chunks: dict[int, bytes]) -> None:
-        started: list[bytes] = []
-        ended: list[bytes] = []
-        for pid, data in in_order(chunks):
-            for lines, more in zip((started, ended), self._tasks.feed(node, pid, data), strict=True):
-                lines += more
+        fed = self._tasks.feed(node, chunks)
         self._observers.tell("tasks_running", self._tasks.running)
-        if ended:
-            self._observers.tell("records_written", RecordLines(b"".join(ended), len(ended)))
-        for hook, event, lines in (("task_started", TaskStarted, started), ("task_measured", TaskMeasured, ended)):
-            if self._observers.hears(hook):
-                for line in lines:
-                    if (record := record_from_line(line)) is not None:
-                        self._observers.tell(hook, event(record))
+        records = b"".join(fed.records)
+        if records:
+            self._observers.tell("records_written", RecordLines(records, fed.count))
+        for begun in fed.begun:
+            if (record := begun.record()) is not None:
+                self._observers.tell("task_started", TaskStarted(record))
+        if self._observers.hears("task_measured"):
+            for line in records.splitlines():
+                if (record := record_from_line(line)) is not None:
+                    self._observers.tell("task_measured", TaskMeasured(record))
 
     def _read_trace(self, node: str, file: str, data: bytes) -> None:
         lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]

@@ -11,6 +11,7 @@ import traceback
 import types
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import zip_longest
 from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError
@@ -103,9 +104,9 @@ def _run_calls(
         with suppress(Exception):  # before the first window: what importing takes is no call's. Its error comes again.
             for function in functions:
                 load_function(function)
-    for call in calls:
+    for call, following in zip_longest(calls, calls[1:]):
         try:
-            outcomes.append((True, _run_call(run, call, call is calls[-1], functions, dependencies, outcomes)))
+            outcomes.append((True, _run_call(run, call, following, functions, dependencies, outcomes)))
         except Exception as error:
             outcomes.append((False, error))
     if all(good for good, _ in outcomes):
@@ -116,13 +117,13 @@ def _run_calls(
 def _run_call(
     run: Any,
     call: PackedCall,
-    last: bool,
+    following: PackedCall | None,
     functions: Sequence[bytes],
     dependencies: Sequence[Any],
     earlier: Sequence[tuple[bool, Any]],
 ) -> Any:
-    task, function = load_function(functions[call.function])
-    task = task.made_for(call.data)
+    declared, function = load_function(functions[call.function])
+    task = declared.made_for(call.data)
     inputs = [_input(source, dependencies, earlier) for source in call.sources]  # raises what an earlier call raised
     if run is not None:
         run.began(call.task_id)
@@ -132,7 +133,8 @@ def _run_call(
         if run is None or not run.measures:
             result = _invoke(call, task, function, inputs)
         else:
-            result = run.measured(call.task_id, task, last, lambda: _invoke(call, task, function, inputs))
+            after = _follows(call, following, None if task is not declared else task)
+            result = run.measured(call.task_id, task, after, lambda: _invoke(call, task, function, inputs))
     except BaseException as error:
         failure = error
     if failure is not None:  # not while it is handled: an exception made here would keep its frames, and their memory
@@ -143,6 +145,13 @@ def _run_call(
     if run is not None:
         run.ended(task.name, time.perf_counter() - started, result)
     return result
+
+
+def _follows(call: PackedCall, following: PackedCall | None, task: Any) -> tuple[int, Any] | None:
+    """Return number and task of the call that follows; no task where it is of another, or one made for its call."""
+    if following is None:
+        return None
+    return following.task_id, task if following.function == call.function else None
 
 
 def _input(source: tuple[int, int | None, int | None], dependencies: Sequence[Any], earlier: Sequence[Any]) -> Any:

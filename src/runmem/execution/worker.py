@@ -34,14 +34,16 @@ from runmem.node.launch import ensure_sampler
 from runmem.node.members import join, leave
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name
+from runmem.store.line_writer import LineWriter
 from runmem.store.mapped_lines import MappedLines
 from runmem.store.node_name import node_name
 from runmem.store.run import worker_series
-from runmem.store.task_lines import LineWriter
 
 __all__ = ["RunOnWorkers", "WorkerRun", "RunmemWorker", "stats_topic"]
 
 log = logging.getLogger(__name__)
+
+Following = tuple[int, Any] | None  # number and task of the next call of a bundle; None at its end
 
 _BRACKETS_A_NODE = 200
 _REPORT_EVERY_S = 5.0
@@ -100,6 +102,7 @@ class _Current(threading.local):
         self.task_id: int | None = None
         self.states: list[Any] | None = None
         self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
+        self.announced: tuple[int, Any] | None = None  # the call, and its task, that begins where the last one ended
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
 
 
@@ -145,24 +148,27 @@ class WorkerRun:
         self._current.task_id = task_id
         set_job_name(f"task {task_id}")
 
-    def measured(self, task_id: int, task: Any, last: bool, body: Callable[[], Any]) -> Any:
+    def measured(self, task_id: int, task: Any, following: Following, body: Callable[[], Any]) -> Any:
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
         ----------
-        last : bool
-            Whether the call is the last of its bundle. Else the probes go on with the one that follows.
+        following : Following
+            What comes after the call in its bundle: with another call there the probes go on, and if that is of the
+            same task, the line with which this one ends is also the one with which that one starts.
         """
         current, task_lines = self._current, self._lines
         states, current.states = current.states, None
         if states is None:
             states, current.since = self._probes.start(), (time.time(), time.thread_time())
         start_s, start_cpu_s = current.since
-        base = getattr(states[0], "base_bytes", None)
         if start_s - self._looked_s > _LOOK_S:
             self._look(start_s)
         height = self._height
-        self._tasks.write(task_lines.start(task, task_id, current.thread, start_s, base))
+        if current.announced != (task_id, task):
+            self._none_follows()
+            base = getattr(states[0], "base_bytes", None)
+            self._tasks.write(task_lines.start(task, task_id, current.thread, start_s, base))
         status, exception = "finished", None
         began = time.perf_counter()
         try:
@@ -174,10 +180,13 @@ class WorkerRun:
             current.body_s = time.perf_counter() - began
             end_s, end_cpu_s = current.since = time.time(), time.thread_time()
             cpu_s = end_cpu_s - start_cpu_s
-            if last:
+            current.announced = announced = None
+            if following is None:
                 values = self._probes.stop(states)
             else:
                 values, current.states = self._probes.next(states)
+                if following[1] is task and values.get("end_bytes") == getattr(current.states[0], "base_bytes", None):
+                    current.announced, announced = following, following[0]
             if told := take_record_fields():
                 values = {**values, **told}
                 status, exception = values.pop("status", status), values.pop("exception", exception)
@@ -185,13 +194,21 @@ class WorkerRun:
             if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
                 self._bracket(task, start_s, end_s, height)
             times = start_s, end_s, cpu_s
-            self._tasks.write(task_lines.end(task, task_id, current.thread, times, status, exception, values))
+            line = task_lines.end(task, task_id, current.thread, times, status, exception, values, announced)
+            self._tasks.write(line)
+
+    def _none_follows(self) -> None:
+        """Take back that a call begins: it could not, because what it needs has failed."""
+        if self._current.announced is not None:
+            self._tasks.write(self._lines.unbegun(self._current.announced[0]))
+            self._current.announced = None
 
     def bundle_ended(self) -> None:
         """Leave nothing open: a bundle has ended on this thread."""
         states, self._current.states = self._current.states, None
         if states is not None:
             self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
+        self._none_follows()
         if self.measures and self._tasks.lost_lines >= self._losses_to_tell:
             # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
             self._losses_to_tell = 2 * self._tasks.lost_lines

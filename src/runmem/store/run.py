@@ -16,7 +16,7 @@ from runmem.formats.mprof import Trace, read_trace
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
 from runmem.store.records import killed, record_from_line
-from runmem.store.task_lines import TaskLines, in_order
+from runmem.store.task_lines import TaskLines
 
 __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "worker_series", "readings_of"]
 
@@ -171,10 +171,9 @@ def _records_of_replicas(
         for path in sorted(node.iterdir()):
             if match := _TASK_FILE.fullmatch(path.name):
                 chunks[int(match[1])] = path.read_bytes()
-        before, ended = lines.skipped, []
-        for pid, data in in_order(chunks):
-            ended += lines.feed(node.name, pid, data)[1]
-        read = [record_from_line(line) for line in ended]
+        before = lines.skipped
+        ended = b"".join(lines.feed(node.name, chunks).records)
+        read = [record_from_line(line) for line in ended.splitlines()]
         found += [record for record in read if record is not None]
         place = f"{run.replicas.name}/{node.name}"
         skipped[place] = skipped.get(place, 0) + lines.skipped - before + read.count(None)

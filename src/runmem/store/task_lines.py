@@ -1,9 +1,16 @@
 """The lines that a worker writes about its tasks, and what is read from them without parsing them.
 
-Two lines a task, each written when it happens, so that a task whose process was killed has at least its first::
+A task has a line when it starts and one when it ends, each written when it happens, so that a task whose process was
+killed has at least its first::
 
     {"event": "start", "task_id": 17, "attempt": 1, "start_s": ..., "base_bytes": ..., "module": ..., "name": ..., ...}
-    {"event": "end", "task_id": 17, "attempt": 1, "start_s": ..., "end_s": ..., "peak_bytes": ..., ...}
+    {"event": "end", "task_id": 17, "next": 18, "attempt": 1, "start_s": ..., "end_s": ..., "peak_bytes": ..., ...}
+    {"event": "end", "task_id": 18, "attempt": 1, "start_s": ..., "end_s": ..., "peak_bytes": ..., ...}
+
+Short calls of one task follow each other at once. Then the line with which one ends says which is ``next``, and is also
+the line with which that one starts: at this end, at these bytes. Should it not begin after all, a line says so::
+
+    {"event": "unbegun", "task_id": 18}
 
 The line of a task that ended is its whole record, so the master copies it to ``tasks.jsonl`` as it is: what it must
 know meanwhile is which tasks run, and whether a task was tried before.
@@ -12,140 +19,80 @@ know meanwhile is which tasks run, and whether a task was tried before.
 from __future__ import annotations
 
 import heapq
-import json
-import os
 import re
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from runmem.events import TaskRecord
+from runmem.store.line_writer import ATTEMPT, END, NEXT, START, UNBEGUN
 from runmem.store.records import record_from_line
 
-__all__ = ["LineWriter", "TaskLines", "in_order"]
+__all__ = ["TaskLines", "Fed", "Begun"]
 
-_START = b'{"event": "start", "task_id": '
-_END = b'{"event": "end", "task_id": '
-_AFTER_START, _AFTER_END = len(_START), len(_END)
-_ATTEMPT = b'"attempt": 1,'
-_UNSEEN = 0, b""  # the end of a task whose start was not read
-_START_LINE = _START + b'%d, "attempt": 1, "thread": %d, "start_s": %.6f, "base_bytes": %s, %s}\n'
-_END_LINE = _END + (
-    b'%d, "attempt": 1, "thread": %d, "start_s": %.6f, "end_s": %.6f, "cpu_s": %.6f, "status": %s, "exception": %s, %s'
-)
-_VALUES = (
-    b'"method": %s, "shared": %s, "reason": %s, "base_bytes": %s, "peak_bytes": %s, "end_bytes": %s, '
-    b'"increment_bytes": %s, "lifetime_peak_bytes": %s, %s}\n'
-)
 _START_TIME = re.compile(rb'"start_s": ([\d.]+)')
 _END_TIME = re.compile(rb'"end_s": ([\d.]+)')
 
 
-class LineWriter:
-    """Formats the lines of one worker process. (By hand: JSON of nine numbers costs more than measuring them.)"""
+class Begun(NamedTuple):
+    """One attempt at a task that has begun; `line` is its start line, or that with which the task before it ended."""
 
-    def __init__(self, node: str, limit_bytes: int | None) -> None:
-        self._node = node
-        self._limit_bytes = limit_bytes
-        self._tails: dict[tuple[str, str, str], bytes] = {}
-        self._newest_tail: tuple[Any, bytes] = None, b""
-        self._newest: tuple[dict[str, Any] | None, bytes, bytes] = None, b"", b""
+    number: bytes
+    attempt: int
+    line: bytes
 
-    def start(self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None) -> bytes:
-        """Return the line of a task that starts."""
-        return _START_LINE % (task_id, thread, start_s, _number(base_bytes), self._tail(task))
-
-    def end(
-        self,
-        task: Any,
-        task_id: int,
-        thread: int,
-        times: tuple[float, float, float],
-        status: str,
-        exception: str | None,
-        values: dict[str, Any],
-    ) -> bytes:
-        """Return the line of a task that ended; `times` are start, end and processor seconds.
-
-        The same `values` again, the very object, give the same text without making it: so it is with short calls whose
-        process does not change, and `values` must not change either.
-        """
-        tail = self._tail(task)
-        known_values, known_tail, text = self._newest
-        if known_values is not values or known_tail is not tail:
-            text = _values_text(values, tail)
-            self._newest = values, tail, text
-        said = _FINISHED if exception is None and status == "finished" else (_json(status), _json(exception))
-        return _END_LINE % (task_id, thread, *times, *said, text)
-
-    def _tail(self, task: Any) -> bytes:
-        """Return the part that is the same for all calls of a task here."""
-        known, tail = self._newest_tail
-        if known is not task:
-            tail = self._tail_of(task)
-            if task.data_id is not None:  # made for one call
-                tail += b', "data_id": ' + _json(task.data_id)
-            self._newest_tail = task, tail
-        return tail
-
-    def _tail_of(self, task: Any) -> bytes:
-        key = task.module, task.name, task.file
-        tail = self._tails.get(key)
-        if tail is None:
-            values = {
-                "module": task.module, "name": task.name, "file": task.file, "node": self._node, "pid": os.getpid(),
-                "limit_bytes": self._limit_bytes,
-            }  # fmt: skip
-            tail = self._tails[key] = json.dumps(values).encode()[1:-1]
-        return tail
+    def record(self) -> TaskRecord | None:
+        """Return what is known of it; None if the line is damaged."""
+        found = record_from_line(self.line)
+        if found is None or self.line.startswith(START):
+            return found
+        if found.end_s is None or not self.number.isdigit():
+            return None
+        return TaskRecord(
+            task_id=int(self.number), attempt=self.attempt, start_s=found.end_s, base_bytes=found.end_bytes,
+            module=found.module, name=found.name, file=found.file, node=found.node, pid=found.pid, thread=found.thread,
+            limit_bytes=found.limit_bytes,
+        )  # fmt: skip
 
 
-def _json(value: Any) -> bytes:
-    return json.dumps(value).encode()
+@dataclass(slots=True)
+class Fed:
+    """What the lines of a node say.
 
-
-def _number(value: int | None) -> bytes:
-    return b"null" if value is None else b"%d" % value
-
-
-_FINISHED = _json("finished"), _json(None)
-
-
-def _values_text(values: dict[str, Any], tail: bytes) -> bytes:
-    """Return the rest of a line: what was measured, what is the same for all calls, and what others' probes add."""
-    others = dict(values)
-    take = others.pop
-    base, peak, end = take("base_bytes", None), take("peak_bytes", None), take("end_bytes", None)
-    increment = None if base is None or peak is None else peak - base
-    numbers = [_number(each) for each in (base, peak, end, increment, take("lifetime_peak_bytes", None))]
-    words = [_json(each) for each in (take("method", None), take("shared", False), take("reason", None))]
-    rest = b"".join(b", %s: %s" % (_json(key), _json(value)) for key, value in others.items())
-    return _VALUES % (*words, *numbers, tail + rest)
-
-
-def in_order(chunks: dict[int, bytes]) -> list[tuple[int, bytes]]:
-    """Return what several workers wrote, by process id, in the order in which it is to be fed to `TaskLines`.
-
-    A task that runs again starts on another worker, and both starts may be read at the same time: then the lines are
-    merged by time, so that attempts are numbered as they happened. Else each chunk is one piece.
+    Attributes
+    ----------
+    records : list of bytes
+        Records of tasks that ended, one or more whole lines each.
+    count : int
+        How many records that are.
+    begun : list of Begun
+        Attempts that began, where these were asked for.
     """
-    if len(chunks) > 1:
-        # Splitting is many times quicker than a regular expression, and this is done for every line.
-        numbers = [{piece[: piece.find(b",")] for piece in data.split(_START)[1:]} for data in chunks.values()]
-        if len(set().union(*numbers)) < sum(len(found) for found in numbers):
-            pieces = [
-                [(_time_of(line), pid, line) for line in data.splitlines(keepends=True)] for pid, data in chunks.items()
-            ]
-            return [(pid, line) for _, pid, line in heapq.merge(*pieces, key=lambda piece: piece[0])]
-    return list(chunks.items())
+
+    records: list[bytes] = field(default_factory=list)
+    count: int = 0
+    begun: list[Begun] = field(default_factory=list)
 
 
-def _time_of(line: bytes) -> float:
-    """Return when a line was written; 0 for a line that is not ours."""
-    match = (_END_TIME if line.startswith(_END) else _START_TIME).search(line)
-    return float(match[1]) if match else 0.0
+class _Ends(NamedTuple):
+    """End lines of one process that stand one after the other, with the tasks that ended and those that follow."""
+
+    data: bytes
+    numbers: tuple[bytes, ...]
+    following: tuple[bytes, ...]  # empty where no task does
+
+    def are_a_chain(self) -> bool:
+        """Tell whether each but the last is followed by the one in the next line."""
+        return self.following[:-1] == self.numbers[1:]
 
 
 class TaskLines:
     """Follows the task lines of all workers.
+
+    Parameters
+    ----------
+    tell_begun : bool
+        Whether `feed` shall return the attempts that began.
 
     Attributes
     ----------
@@ -153,34 +100,78 @@ class TaskLines:
         Lines that were torn or not ours.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tell_begun: bool = False) -> None:
         self.skipped = 0
-        self._running: dict[tuple[str, int], dict[bytes, tuple[int, bytes]]] = {}
+        self._tell_begun = tell_begun
+        self._running: dict[tuple[str, int], dict[bytes, Begun]] = {}
         self._attempts: dict[bytes, int] = {}
         self._ended: set[bytes] = set()
 
-    def feed(self, node: str, pid: int, lines: bytes) -> tuple[list[bytes], list[bytes]]:
-        """Take whole lines of one worker's file, in their order; return the start lines and the records in them."""
-        running = self._running.setdefault((node, pid), {})
-        started: list[bytes] = []
-        ended: list[bytes] = []
-        for line in lines.splitlines(keepends=True):
-            if line.startswith(_END):
-                number = line[_AFTER_END : line.find(b",", _AFTER_END)]
-                attempt = running.pop(number, _UNSEEN)[0] or self._attempts.get(number, 1)
-                self._ended.add(number)
-                ended.append(line if attempt == 1 else line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1))
-            elif line.startswith(_START):
-                number = line[_AFTER_START : line.find(b",", _AFTER_START)]
-                attempt = self._attempts.get(number, 0) + 1
-                self._attempts[number] = attempt
-                if attempt > 1:
-                    line = line.replace(_ATTEMPT, b'"attempt": %d,' % attempt, 1)
-                running[number] = attempt, line
-                started.append(line)
-            else:
-                self.skipped += bool(line.strip())
-        return started, ended
+    def feed(self, node: str, chunks: dict[int, bytes]) -> Fed:
+        """Take whole lines of a node's workers, by process id, each in their order.
+
+        A task that runs again starts on another worker, and both starts may be read at the same time: then the lines
+        are merged by time, so that attempts are numbered as they happened.
+        """
+        fed = Fed()
+        parts = {pid: _parts(data) for pid, data in chunks.items()}
+        if len(chunks) > 1 and _in_several(parts):
+            for pid, line in _by_time(chunks):
+                self._feed_line(self._running.setdefault((node, pid), {}), line, fed)
+            return fed
+        for pid, pieces in parts.items():
+            running = self._running.setdefault((node, pid), {})
+            for piece in pieces:
+                if isinstance(piece, bytes):
+                    self._feed_line(running, piece, fed)
+                elif not self._feed_chain(running, piece, fed):
+                    for line in piece.data.splitlines(keepends=True):
+                        self._feed_line(running, line, fed)
+        return fed
+
+    def _feed_line(self, running: dict[bytes, Begun], line: bytes, fed: Fed) -> None:
+        if line.startswith(END):
+            number, following = _tasks_in(line[len(END) :])
+            begun = running.pop(number, None)
+            attempt = begun.attempt if begun else self._attempts.get(number, 1)
+            self._ended.add(number)
+            fed.records.append(_numbered(line, attempt))
+            fed.count += 1
+            if following:
+                self._begin(running, following, line, fed)
+        elif line.startswith(START):
+            self._begin(running, _tasks_in(line[len(START) :])[0], line, fed)
+        elif line.startswith(UNBEGUN):
+            if (begun := running.pop(line[len(UNBEGUN) : line.find(b"}")], None)) is not None:
+                self._attempts[begun.number] -= 1
+        else:
+            self.skipped += bool(line.strip())
+
+    def _begin(self, running: dict[bytes, Begun], number: bytes, line: bytes, fed: Fed) -> None:
+        attempt = self._attempts[number] = self._attempts.get(number, 0) + 1
+        begun = running[number] = Begun(number, attempt, _numbered(line, attempt) if line.startswith(START) else line)
+        if self._tell_begun:
+            fed.begun.append(begun)
+
+    def _feed_chain(self, running: dict[bytes, Begun], ends: _Ends, fed: Fed) -> bool:
+        """Take many lines at once, as those of short calls are; False, and nothing is taken, if they are not like that.
+
+        Splitting is many times quicker than looking at each line, and there is one for every call.
+        """
+        first, last = running.get(ends.numbers[0]), ends.following[-1]
+        began = set(ends.following) - {b""}
+        if self._tell_begun or first is None or first.attempt != 1 or not ends.are_a_chain():
+            return False
+        if not self._attempts.keys().isdisjoint(began):
+            return False
+        del running[first.number]
+        self._attempts.update(dict.fromkeys(began, 1))
+        self._ended.update(ends.numbers)
+        fed.records.append(ends.data)
+        fed.count += len(ends.numbers)
+        if last:
+            running[last] = Begun(last, 1, ends.data[ends.data.rfind(b"\n", 0, -1) + 1 :])
+        return True
 
     @property
     def running(self) -> int:
@@ -196,6 +187,62 @@ class TaskLines:
             Whether those are returned too that had ended before: they ran again for a result that was lost.
         """
         gone = [key for key in self._running if node is None or key == (node, pid)]
-        running = [item for key in gone for item in self._running.pop(key).items()]
-        lines = [line for number, (_, line) in running if also_repeated or number not in self._ended]
-        return [record for line in lines if (record := record_from_line(line)) is not None]
+        running = [begun for key in gone for begun in self._running.pop(key).values()]
+        given_up = [begun for begun in running if also_repeated or begun.number not in self._ended]
+        return [record for begun in given_up if (record := begun.record()) is not None]
+
+
+def _numbered(line: bytes, attempt: int) -> bytes:
+    return line if attempt == 1 else line.replace(ATTEMPT, b', "attempt": %d,' % attempt, 1)
+
+
+def _tasks_in(rest: bytes) -> tuple[bytes, bytes]:
+    """Return the task of a line, given what follows the line's beginning, and the one after it or nothing."""
+    number, _, following = rest[: rest.find(ATTEMPT)].partition(NEXT)
+    return number, following
+
+
+def _parts(data: bytes) -> list[bytes | _Ends]:
+    """Return the lines of a worker: end lines that follow each other together, others alone."""
+    before, *after = data.split(START)
+    if not all(piece.endswith(b"\n") for piece in (before or b"\n", *after)):
+        return list(data.splitlines(keepends=True))  # torn
+    parts = _end_lines(before)
+    for piece in after:
+        at = piece.find(b"\n") + 1
+        parts.append(START + piece[:at])
+        parts += _end_lines(piece[at:])
+    return parts
+
+
+def _end_lines(data: bytes) -> list[bytes | _Ends]:
+    before, *ends = data.split(END)
+    if before or not ends or data.count(b"\n") != len(ends):
+        return list(data.splitlines(keepends=True))
+    numbers, following = zip(*map(_tasks_in, ends), strict=True)
+    return [_Ends(data, numbers, following)]
+
+
+def _in_several(parts: dict[int, list[bytes | _Ends]]) -> bool:
+    """Tell whether a task is in the lines of more than one process."""
+    numbers = [{number for part in pieces for number in _tasks_of(part)} for pieces in parts.values()]
+    return len(set().union(*numbers)) < sum(len(found) for found in numbers)
+
+
+def _tasks_of(part: bytes | _Ends) -> Iterator[bytes]:
+    if isinstance(part, _Ends):
+        yield from part.numbers
+        yield from filter(None, part.following[-1:])  # the others are numbers too, or go on elsewhere
+    elif part.startswith((START, END)):
+        yield from filter(None, _tasks_in(part[part.find(b":", len(b'{"event":')) + 2 :]))
+
+
+def _by_time(chunks: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
+    lines = [[(_time_of(line), pid, line) for line in data.splitlines(keepends=True)] for pid, data in chunks.items()]
+    return ((pid, line) for _, pid, line in heapq.merge(*lines, key=lambda piece: piece[0]))
+
+
+def _time_of(line: bytes) -> float:
+    """Return when a line was written; 0, at once, for one without a time."""
+    match = (_END_TIME if line.startswith(END) else _START_TIME).search(line)
+    return float(match[1]) if match else 0.0
