@@ -18,9 +18,10 @@ from runmem.execution.arguments import Buffer, Literal, private_copy, unpack
 from runmem.execution.carried import carried, uncarried
 from runmem.execution.functions import load_function
 from runmem.execution.task_error import PackedError, RemoteError, set_root_task
+from runmem.execution.worker_run import worker_runs
 from runmem.store.node_name import node_name
 
-__all__ = ["PackedCall", "BundleFailed", "run_bundle", "load_literal", "worker_runs"]
+__all__ = ["PackedCall", "BundleFailed", "run_bundle", "load_literal"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -61,10 +62,6 @@ class BundleFailed(RunmemError):
 
     def __str__(self) -> str:
         return f"some calls of the bundle {self.key} raised"
-
-
-# The runs that this process works for: run id to what measures its calls and takes its reports (see `worker.py`).
-worker_runs: dict[str, Any] = {}
 
 
 def load_literal(literal: Literal) -> Any:

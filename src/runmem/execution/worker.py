@@ -14,9 +14,8 @@ from distributed import WorkerPlugin
 
 from runmem.clusters.local import is_embedded_worker
 from runmem.execution.dask_private import worker_memory_limit
-from runmem.execution.on_worker import worker_runs
 from runmem.execution.spool_reader import read_last
-from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic
+from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
 from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.profile import set_report_sink

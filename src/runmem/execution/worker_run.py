@@ -29,7 +29,7 @@ from runmem.store.node_name import node_name
 from runmem.store.run import worker_series
 from runmem.store.task_lines import LineWriter
 
-__all__ = ["RunOnWorkers", "WorkerRun", "stats_topic"]
+__all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "worker_runs"]
 
 _BRACKETS_A_NODE = 200
 _REPORT_EVERY_S = 5.0
@@ -92,9 +92,22 @@ class _Current(threading.local):
 
 
 class WorkerRun:
-    """One run in this process."""
+    """One run in this process.
 
-    def __init__(self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None]) -> None:
+    Parameters
+    ----------
+    run : RunOnWorkers
+    limit_bytes : int or None
+        What the process may use; stands in the records.
+    tell : callable
+        Takes what the master is to be told: how long calls last, what was lost.
+    samples : bool
+        Whether to see to it that the node is sampled; else somebody else has.
+    """
+
+    def __init__(
+        self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None], samples: bool = True
+    ) -> None:
         self.measures = run.measures
         self.node = node_name()
         self._run = run
@@ -117,7 +130,8 @@ class WorkerRun:
             self._trace = LineAppender(self._spool.trace(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             join(self._spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
-            ensure_sampler(self._spool.root, run.interval_s)
+            if samples:
+                ensure_sampler(self._spool.root, run.interval_s)
 
     def close(self) -> None:
         """Leave the run: the process is sampled no longer and its files are closed."""
@@ -231,6 +245,10 @@ class WorkerRun:
             if self._reports is None:
                 self._reports = LineAppender(self._spool.profiles(os.getpid()))
             self._reports.write(json.dumps(line).encode() + b"\n")
+
+
+worker_runs: dict[str, WorkerRun] = {}
+"""The runs that this process works for, by their id."""
 
 
 def _size(result: Any) -> int:
