@@ -95,7 +95,7 @@ class Run:
         self._remote: Any = None
 
     def prepare(self) -> None:
-        """Make the run directory and begin to measure, without a thread: whoever forks does so after this."""
+        """Make the run directory, without a thread or another process: whoever forks does so after this."""
         if is_embedded_worker():
             raise SettingError(
                 "this process is a worker that imports the script of its master: put runmem.session below "
@@ -125,13 +125,15 @@ class Run:
             trace = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
             with suppress(OSError):  # the program runs, the trace is missing and said to be
                 join(spool.root, os.getpid(), trace, "", " ".join(self.command), descendants=False)
-                ensure_sampler(spool.root, interval)
         self._prepared = True
 
     def start(self) -> Run:
-        """Let task calls go to the cluster; `prepare` first, unless that was done."""
+        """Begin to measure, and let task calls go to the cluster; `prepare` first, unless that was done."""
         if not self._prepared:
             self.prepare()
+        if self.settings.python_memory_profile:
+            with suppress(OSError):  # as above
+                ensure_sampler(Spool.of_run(self.run_id).root, self.settings.memory_interval_s)
         if not self._cluster.lazy:
             self._connect()
         self.program = Program(_LazySubmitter(self), self._files_folder)

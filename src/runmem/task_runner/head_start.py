@@ -345,6 +345,7 @@ class HeadStart:
             _SLOT.pack_into(self._slots, number * _SLOT.size, 0)
         end()
         if run is not None:
+            run.bundle_ended()
             run.close()
 
     def _join_run(self, connection: Connection) -> WorkerRun | None:
@@ -394,8 +395,7 @@ class HeadStart:
         task = copy.copy(self._work.task)
         task.data_id = data_id
         run.began(index + 1)
-        ended: Ended = run.measured(index + 1, task, True, body)
-        run.bundle_ended()
+        ended: Ended = run.measured(index + 1, task, False, body)  # the next one begins where this one ends
         return ended
 
 
