@@ -47,7 +47,7 @@ _GRACE_S = 2.0  # the workers end targets at the deadline; what they say of it i
 _MOST_NAMED = 5
 _TURN_S = 0.1
 _LOOK_S = 0.5  # then it is asked how long what is left will take
-_WORTH_S = 10.0  # the start and the end of a cluster take some seconds of processor time
+_WORTH_S = 30.0  # the start and the end of a cluster take seconds, and many more on a busy machine
 _INTERRUPTED = 128 + signal.SIGINT
 _SPAWNED = "runmem.cli.spawned"
 
