@@ -33,7 +33,7 @@ class Program:
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=120, check=False, env=env
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=240, check=False, env=env
         )
 
     def records(self) -> list[dict]:
