@@ -12,11 +12,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runmem.clusters.local import worker_count
 from runmem.errors import ArgumentError, SettingError, TaskKilledError
 from runmem.execution import pickling
 from runmem.execution.bundle import set_bundle_length
@@ -26,6 +27,7 @@ from runmem.graph.future import Future
 from runmem.graph.synchronise import wait_on
 from runmem.graph.task import TaskFunction
 from runmem.metrics.struct import Struct
+from runmem.settings import Settings
 from runmem.task_runner.config import Config
 from runmem.task_runner.data_ids import described, recorded
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
@@ -47,7 +49,7 @@ _GRACE_S = 2.0  # the workers end targets at the deadline; what they say of it i
 _MOST_NAMED = 5
 _TURN_S = 0.1
 _LOOK_S = 0.5  # then it is asked how long what is left will take
-_WORTH_S = 30.0  # the start and the end of a cluster take seconds, and many more on a busy machine
+_WORTH_S = 30.0  # the start and the end of a cluster take seconds
 _INTERRUPTED = 128 + signal.SIGINT
 _SPAWNED = "runmem.cli.spawned"
 
@@ -180,7 +182,7 @@ def _run_ahead(work: _Work, run: Run, head: HeadStart) -> list[int]:
                 if starting is not None:
                     if starting.done():
                         break
-                elif time.monotonic() - began_s > _LOOK_S and (head.left_s() > _WORTH_S or head.has_lost_one):
+                elif time.monotonic() - began_s > _LOOK_S and (head.left_s() > _worth_s() or head.has_lost_one):
                     starting = starter.submit(_connect, work.runner, run)
         except BaseException:
             head.close()
@@ -189,6 +191,14 @@ def _run_ahead(work: _Work, run: Run, head: HeadStart) -> list[int]:
         if starting is not None:
             starting.result()
     return left
+
+
+def _worth_s() -> float:
+    """Return how long what is left must take for a cluster to pay: a busy machine is as much slower to start it."""
+    busy = 1.0
+    with suppress(OSError):
+        busy = os.getloadavg()[0] / worker_count(Settings())
+    return _WORTH_S * max(1.0, busy)
 
 
 def _connect(runner: TaskRunner, run: Run) -> None:
