@@ -243,6 +243,14 @@ def test_with_fail_fast_nothing_begins_after_the_first_failure(root, tmp_path):
     assert len([key for key in repository.datasets(root, "fail_fast") if key[0] == "scaled"]) < 6
 
 
+def test_with_fail_fast_a_quantum_that_runs_is_ended(root, tmp_path):
+    ours, error = run_ours(root, "stopped", workers=3, options={"fail_fast": True}, failing=[1], hanging=[0])
+    assert isinstance(error, QuantumGraphExecutorError)
+    assert [quantum.status for quantum in ours.quantaReports].count(ExecutionStatus.FAILURE) >= 2
+    reasons = [str(quantum.exceptionInfo) for quantum in ours.quantaReports if quantum.exceptionInfo is not None]
+    assert any("it was ended, because another quantum failed" in reason for reason in reasons)
+
+
 def test_a_fixup_orders_quanta_and_a_circle_is_refused(root, tmp_path):
     class VisitsDown(ExecutionGraphFixup):
         circle = False

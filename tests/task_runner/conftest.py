@@ -20,19 +20,20 @@ from runmem.task_runner import CmdLineTask, Config, Field, Struct, TaskRunner
 class Program:
     """A program in a folder of its own; `run` starts it and waits for its end."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, head: str = HEAD) -> None:
         self.folder = folder
+        self._head = head
         (folder / "data").mkdir()
 
     def write(self, text: str) -> None:
-        (self.folder / "app.py").write_text(HEAD + textwrap.dedent(text))
+        (self.folder / "app.py").write_text(self._head + textwrap.dedent(text))
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "app.py", "data", *arguments]
 
     def run(self, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=120, check=False, env=env
+            self.command(*arguments), cwd=self.folder, capture_output=True, text=True, timeout=240, check=False, env=env
         )
 
     def records(self) -> list[dict]:
@@ -45,6 +46,12 @@ class Program:
 @pytest.fixture
 def program(tmp_path: Path) -> Program:
     return Program(tmp_path)
+
+
+@pytest.fixture(params=["", "TaskRunner.headStart = False\n"], ids=["forked", "cluster"])
+def either(tmp_path: Path, request: pytest.FixtureRequest) -> Program:
+    """A program whose targets run in processes forked from it, and one whose targets run on a cluster."""
+    return Program(tmp_path, HEAD + request.param)
 
 
 @pytest.fixture(autouse=True)

@@ -21,7 +21,10 @@ from runmem.settings import Settings
 from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 from runmem.units import format_bytes
 
-__all__ = ["EmbeddedCluster", "environment_of", "is_embedded_worker", "worker_count"]
+__all__ = ["EmbeddedCluster", "environment_of", "is_embedded_worker", "pass_for_embedded_worker", "worker_count"]
+
+
+_WORKER_NAME = "Dask Worker process"
 
 
 def worker_count(settings: Settings) -> int:
@@ -60,7 +63,12 @@ def is_embedded_worker() -> bool:
 
     `multiprocessing` names a process before it imports what the parent's main module was; Dask names its workers so.
     """
-    return multiprocessing.current_process().name.startswith("Dask Worker process")
+    return multiprocessing.current_process().name.startswith(_WORKER_NAME)
+
+
+def pass_for_embedded_worker() -> None:
+    """Let a process that was forked from the program and runs its tasks be taken for a worker of the cluster."""
+    multiprocessing.current_process().name = f"{_WORKER_NAME} (forked)"
 
 
 def _preloads(protocol: str) -> list[str]:

@@ -14,7 +14,8 @@ import distributed
 from runmem.execution.dask_private import shorten_intervals
 from runmem.execution.nanny import RunmemNanny
 from runmem.execution.remote_nodes import RemoteNodes
-from runmem.execution.worker import RunmemWorker, RunOnWorkers, stats_topic
+from runmem.execution.worker import RunmemWorker
+from runmem.execution.worker_run import RunOnWorkers, stats_topic
 from runmem.settings import Settings
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name

@@ -15,9 +15,7 @@ from runmem.memory.limits import oom_kill_count
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool
 
-__all__ = ["RunmemNanny", "DEATHS_FILE"]
-
-DEATHS_FILE = "deaths-{pid}.jsonl"
+__all__ = ["RunmemNanny"]
 
 _SIGNAL = re.compile(r"Worker process (\d+) was killed by signal (\d+)")
 _EXITED = re.compile(r"Worker process (\d+) exited with status (\d+)")
@@ -50,7 +48,7 @@ class _DeathWatch(logging.Filter):
         super().__init__()
         spool = Spool.of_run(run_id)
         spool.make()
-        self._file = LineAppender(spool.root / DEATHS_FILE.format(pid=os.getpid()))
+        self._file = LineAppender(spool.deaths(os.getpid()))
         self._logger = logger
         self._shown = logger.getEffectiveLevel()
         self._level = logger.level

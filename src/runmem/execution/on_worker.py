@@ -19,9 +19,10 @@ from runmem.execution.arguments import Buffer, Literal, private_copy, unpack
 from runmem.execution.carried import carried, uncarried
 from runmem.execution.functions import load_function
 from runmem.execution.task_error import PackedError, RemoteError, set_root_task
+from runmem.execution.worker_run import worker_runs
 from runmem.store.node_name import node_name
 
-__all__ = ["PackedCall", "BundleFailed", "run_bundle", "load_literal", "worker_runs"]
+__all__ = ["PackedCall", "BundleFailed", "run_bundle", "load_literal"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -62,10 +63,6 @@ class BundleFailed(RunmemError):
 
     def __str__(self) -> str:
         return f"some calls of the bundle {self.key} raised"
-
-
-# The runs that this process works for: run id to what measures its calls and takes its reports (see `worker.py`).
-worker_runs: dict[str, Any] = {}
 
 
 def load_literal(literal: Literal) -> Any:
@@ -133,8 +130,10 @@ def _run_call(
         if run is None or not run.measures:
             result = _invoke(call, task, function, inputs)
         else:
-            after = _follows(call, following, None if task is not declared else task)
-            result = run.measured(call.task_id, task, after, lambda: _invoke(call, task, function, inputs))
+            announced = _same_task(call, following) if task is declared else None  # else it is made for this call
+            result = run.measured(
+                call.task_id, task, following is None, lambda: _invoke(call, task, function, inputs), announced
+            )
     except BaseException as error:
         failure = error
     if failure is not None:  # not while it is handled: an exception made here would keep its frames, and their memory
@@ -147,11 +146,9 @@ def _run_call(
     return result
 
 
-def _follows(call: PackedCall, following: PackedCall | None, task: Any) -> tuple[int, Any] | None:
-    """Return number and task of the call that follows; no task where it is of another, or one made for its call."""
-    if following is None:
-        return None
-    return following.task_id, task if following.function == call.function else None
+def _same_task(call: PackedCall, following: PackedCall | None) -> int | None:
+    """Return the number of the call that follows in the bundle if it is of the same task."""
+    return following.task_id if following is not None and following.function == call.function else None
 
 
 def _input(source: tuple[int, int | None, int | None], dependencies: Sequence[Any], earlier: Sequence[Any]) -> Any:

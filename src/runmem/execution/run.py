@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import platform
+import threading
 import time
 import uuid
 from collections.abc import Sequence
@@ -14,18 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from runmem.clusters import Cluster, cluster_for
-from runmem.clusters.local import is_embedded_worker
+from runmem.clusters.local import EmbeddedCluster, is_embedded_worker
 from runmem.errors import SettingError
 from runmem.events import DataLost
 from runmem.execution.collector import Collector, Replicas
 from runmem.execution.observer import Observer, Observers
 from runmem.execution.recorder import ProfileWriter, Recorder
 from runmem.execution.undisturbed import undisturbed
+from runmem.execution.worker_run import RunOnWorkers
 from runmem.graph.current import current_program, set_current_program
 from runmem.graph.program import Program
 from runmem.node.launch import ensure_sampler
 from runmem.node.members import join
 from runmem.settings import Settings
+from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
 from runmem.store.run import write_provenance
@@ -54,6 +58,11 @@ class Run:
     import_folder : str, optional
         Folder of the program, from which workers import too; beside those in `sys.path` when the cluster is reached.
 
+    Attributes
+    ----------
+    own_processes : int
+        How many processes the caller has forked to run calls itself.
+
     Raises
     ------
     SettingError, ClusterError
@@ -79,11 +88,14 @@ class Run:
         self._extra = list(observers)
         self._cluster: Cluster = cluster_for(settings)
         self._connected: Any = None
+        self._connecting = threading.Lock()
+        self._prepared = False
+        self.own_processes = 0
         self._submitter: Any = None
         self._remote: Any = None
 
-    def start(self) -> Run:
-        """Make the run directory, begin to measure, and let task calls go to the cluster."""
+    def prepare(self) -> None:
+        """Make the run directory, without a thread or another process: whoever forks does so after this."""
         if is_embedded_worker():
             raise SettingError(
                 "this process is a worker that imports the script of its master: put runmem.session below "
@@ -113,7 +125,15 @@ class Run:
             trace = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
             with suppress(OSError):  # the program runs, the trace is missing and said to be
                 join(spool.root, os.getpid(), trace, "", " ".join(self.command), descendants=False)
-                ensure_sampler(spool.root, interval)
+        self._prepared = True
+
+    def start(self) -> Run:
+        """Begin to measure, and let task calls go to the cluster; `prepare` first, unless that was done."""
+        if not self._prepared:
+            self.prepare()
+        if self.settings.python_memory_profile:
+            with suppress(OSError):  # as above
+                ensure_sampler(Spool.of_run(self.run_id).root, self.settings.memory_interval_s)
         if not self._cluster.lazy:
             self._connect()
         self.program = Program(_LazySubmitter(self), self._files_folder)
@@ -121,11 +141,56 @@ class Run:
         set_current_program(self.program)
         return self
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the workers are to be processes of this machine, in the environment of this one."""
+        return self._cluster.kind == EmbeddedCluster.kind and self.settings.env_script is None
+
+    def on_this_node(self, processes: int) -> RunOnWorkers:
+        """Return what processes that the caller forks after `prepare` must know to run calls of this run themselves.
+
+        They are to open a `WorkerRun`, and count as its workers.
+        """
+        self.own_processes = processes
+        return RunOnWorkers(
+            run_id=self.run_id,
+            app=self.app,
+            host=node_name(),
+            spool=str(Spool.of_run(self.run_id).root),
+            measures=self.settings.python_memory_profile,
+            interval_s=self.settings.memory_interval_s,
+            malloc_trim=self.settings.malloc_trim,
+            workers_a_node=processes,
+        )
+
+    @property
+    def worker_memory_bytes(self) -> int | None:
+        """What a worker of this machine may use; None: workers are elsewhere."""
+        return self._cluster.worker_memory_bytes if isinstance(self._cluster, EmbeddedCluster) else None
+
+    def tell_lost(self, place: str, what: str) -> None:
+        """Note that something was not measured."""
+        self.observers.tell("data_lost", DataLost(place, what))
+
+    def tell_death(self, pid: int, cause: str) -> None:
+        """Note why a process of this node died: it stands in the record of the call that it ran."""
+        deaths = LineAppender(Spool.of_run(self.run_id).deaths(os.getpid()))
+        deaths.write(json.dumps({"pid": pid, "cause": cause}).encode() + b"\n")
+        deaths.close()
+
+    def connect(self) -> Any:
+        """Start or reach the cluster now, rather than at the first call; return the client. Any thread may do so."""
+        return self._connect()[0]
+
     def _files_folder(self) -> Path:
         return self.directory.root / "files"
 
     def _connect(self) -> tuple[Any, int]:
         """Start or reach the cluster and join its workers to this run."""
+        with self._connecting:
+            return self._connect_once()
+
+    def _connect_once(self) -> tuple[Any, int]:
         if self._connected is None:
             from runmem.execution import joining
 
@@ -229,7 +294,7 @@ class Run:
             "ended_s": ended,
             "exit_code": exit_code,
             "cluster": self._cluster.kind,
-            "workers": self._connected[1] if self._connected else 0,
+            "workers": self._connected[1] if self._connected else self.own_processes,
             "calls": self.program.calls if hasattr(self, "program") else 0,
             "versions": {"python": platform.python_version(), "system": platform.platform(), **_versions()},
             "settings": self.settings.describe(),

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -156,6 +157,9 @@ def end_spool(run_id: str, remove: bool, patience_s: float = 2.0) -> None:
         shutil.rmtree(spool.root, ignore_errors=True)
     elif spool.root.is_dir():
         spool.stop.touch()
+        if (sampler := sampler_pid(spool.root)) is not None:
+            with suppress(OSError):  # it has ended meanwhile
+                os.kill(sampler, signal.SIGTERM)  # else it would see that at its next sample only
         deadline = time.monotonic() + patience_s
         while sampler_pid(spool.root) is not None and time.monotonic() < deadline:
             time.sleep(0.005)

@@ -1,272 +1,29 @@
-"""What a run keeps in a worker process: where task lines and profile reports go, and who measures."""
+"""What joins a Dask worker process to a run."""
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import os
 import sys
-import threading
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from dask.sizeof import sizeof
 from distributed import WorkerPlugin
 
 from runmem.clusters.local import is_embedded_worker
 from runmem.execution.dask_private import worker_memory_limit
-from runmem.execution.on_worker import worker_runs
-from runmem.execution.probe import PeakProbe, Probes
-from runmem.execution.record_fields import take_record_fields
 from runmem.execution.spool_reader import read_last
-from runmem.formats.brackets import BracketBudget
-from runmem.formats.mprof import func_line
-from runmem.formats.totals import total_at
+from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
 from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
-from runmem.memory.profile import ProfileReport, set_job_name, set_report_sink
-from runmem.node.launch import ensure_sampler
-from runmem.node.members import join, leave
-from runmem.store.append import LineAppender
-from runmem.store.layout import Spool, safe_name
-from runmem.store.line_writer import LineWriter
-from runmem.store.mapped_lines import MappedLines
+from runmem.memory.profile import set_report_sink
 from runmem.store.node_name import node_name
-from runmem.store.run import worker_series
 
-__all__ = ["RunOnWorkers", "WorkerRun", "RunmemWorker", "stats_topic"]
+__all__ = ["RunmemWorker"]
 
 log = logging.getLogger(__name__)
-
-Following = tuple[int, Any] | None  # number and task of the next call of a bundle; None at its end
-
-_BRACKETS_A_NODE = 200
-_REPORT_EVERY_S = 5.0
-_LOOK_S = 1.0
-
-
-def stats_topic(run_id: str) -> str:
-    """Return the Dask topic on which workers tell how long calls lasted."""
-    return f"runmem-{run_id}"
-
-
-@dataclass(frozen=True)
-class RunOnWorkers:
-    """What the workers must know of a run.
-
-    Attributes
-    ----------
-    run_id : str
-    app : str
-        Name of the program, for the traces.
-    host, spool : str
-        Host name and spool folder of the master. Workers on its host share its spool, whatever their TMPDIR is.
-    measures : bool
-        Whether memory is measured.
-    interval_s : float
-        Seconds between two readings of the sampler.
-    malloc_trim : bool
-    import_paths : tuple of str
-        Folders from which the program imports.
-    workers_a_node : int
-        Roughly; shares out the brackets of a node's trace.
-    prepare : tuple of str
-        Functions without arguments, as ``module:function``, that a worker calls first (import aliases).
-    quiet : bool
-        Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
-    """
-
-    run_id: str
-    app: str
-    host: str
-    spool: str
-    measures: bool
-    interval_s: float
-    malloc_trim: bool = False
-    import_paths: tuple[str, ...] = ()
-    workers_a_node: int = 1
-    prepare: tuple[str, ...] = ()
-    quiet: bool = False
-
-
-class _Current(threading.local):
-    """What a thread is at: its task, and the probes that go on with the next call of its bundle."""
-
-    def __init__(self) -> None:
-        self.thread = threading.get_ident()
-        self.task_id: int | None = None
-        self.states: list[Any] | None = None
-        self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
-        self.announced: tuple[int, Any] | None = None  # the call, and its task, that begins where the last one ended
-        self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
-
-
-class WorkerRun:
-    """One run in this process."""
-
-    def __init__(self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None]) -> None:
-        self.measures = run.measures
-        self.node = node_name()
-        self._run = run
-        self._tell = tell
-        self._spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
-        self._spool.make()
-        self._probes = Probes([PeakProbe(run.malloc_trim)])
-        self._lines = LineWriter(self.node, limit_bytes)
-        self._stats: dict[str, list[float]] = {}
-        self._told: dict[str, float] = {}
-        self._losses_to_tell = 1
-        self._reports: LineAppender | None = None
-        self._lock = threading.Lock()
-        self._current = _Current()
-        self._looked_s = 0.0
-        self._height: int | None = None
-        if run.measures:
-            trace = safe_name(self.node) + ".dat"
-            self._tasks = MappedLines(self._spool.tasks(os.getpid()))
-            self._trace = LineAppender(self._spool.trace(trace))
-            self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
-            join(self._spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
-            ensure_sampler(self._spool.root, run.interval_s)
-
-    def close(self) -> None:
-        """Leave the run: the process is sampled no longer and its files are closed."""
-        if self.measures:
-            leave(self._spool.root, os.getpid())
-            self._tasks.close()
-            self._trace.close()
-        if self._reports is not None:
-            self._reports.close()
-
-    def began(self, task_id: int) -> None:
-        """Note which task this thread runs, for its `@profile` reports."""
-        self._current.task_id = task_id
-        set_job_name(f"task {task_id}")
-
-    def measured(self, task_id: int, task: Any, following: Following, body: Callable[[], Any]) -> Any:
-        """Run `body`, the call of a task, with the probes around it and a line before and after.
-
-        Parameters
-        ----------
-        following : Following
-            What comes after the call in its bundle: with another call there the probes go on, and if that is of the
-            same task, the line with which this one ends is also the one with which that one starts.
-        """
-        current, task_lines = self._current, self._lines
-        states, current.states = current.states, None
-        if states is None:
-            states, current.since = self._probes.start(), (time.time(), time.thread_time())
-        start_s, start_cpu_s = current.since
-        if start_s - self._looked_s > _LOOK_S:
-            self._look(start_s)
-        height = self._height
-        if current.announced != (task_id, task):
-            self._none_follows()
-            base = getattr(states[0], "base_bytes", None)
-            self._tasks.write(task_lines.start(task, task_id, current.thread, start_s, base))
-        status, exception = "finished", None
-        began = time.perf_counter()
-        try:
-            return body()
-        except BaseException as error:
-            status, exception = "failed", type(error).__name__
-            raise
-        finally:
-            current.body_s = time.perf_counter() - began
-            end_s, end_cpu_s = current.since = time.time(), time.thread_time()
-            cpu_s = end_cpu_s - start_cpu_s
-            current.announced = announced = None
-            if following is None:
-                values = self._probes.stop(states)
-            else:
-                values, current.states = self._probes.next(states)
-                if following[1] is task and values.get("end_bytes") == getattr(current.states[0], "base_bytes", None):
-                    current.announced, announced = following, following[0]
-            if told := take_record_fields():
-                values = {**values, **told}
-                status, exception = values.pop("status", status), values.pop("exception", exception)
-                cpu_s = values.pop("cpu_s", cpu_s)
-            if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
-                self._bracket(task, start_s, end_s, height)
-            times = start_s, end_s, cpu_s
-            line = task_lines.end(task, task_id, current.thread, times, status, exception, values, announced)
-            self._tasks.write(line)
-
-    def _none_follows(self) -> None:
-        """Take back that a call begins: it could not, because what it needs has failed."""
-        if self._current.announced is not None:
-            self._tasks.write(self._lines.unbegun(self._current.announced[0]))
-            self._current.announced = None
-
-    def bundle_ended(self) -> None:
-        """Leave nothing open: a bundle has ended on this thread."""
-        states, self._current.states = self._current.states, None
-        if states is not None:
-            self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
-        self._none_follows()
-        if self.measures and self._tasks.lost_lines >= self._losses_to_tell:
-            # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
-            self._losses_to_tell = 2 * self._tasks.lost_lines
-            lost = f"at least {self._tasks.lost_lines} lines about tasks could not be written (disk full?)"
-            self._tell({"place": str(self._tasks.path), "lost": f"{lost}, on node {self.node}"})
-
-    def _look(self, time_s: float) -> None:
-        """Note the node's total now: when a task that begins has ended, the trace here may go back less far."""
-        self._looked_s, self._height = time_s, total_at(self._trace.path, time_s)
-
-    def _bracket(self, task: Any, start_s: float, end_s: float, height: int | None) -> None:
-        """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve.
-
-        `height` is that total at most a second before the start.
-        """
-        start, end = total_at(self._trace.path, start_s), total_at(self._trace.path, end_s)
-        start = height if start is None else start
-        if start is not None and end is not None:
-            self._trace.write(func_line(f"{task.module}.{task.name}", start, start_s, end, end_s))
-
-    def ended(self, name: str, elapsed_s: float, result: Any) -> None:
-        """Note a call that finished; tell the master now and then how long calls of this name last.
-
-        That is without measuring: as many calls travel together as where nothing is measured.
-        """
-        body_s, self._current.body_s = self._current.body_s, None
-        elapsed_s = elapsed_s if body_s is None else body_s
-        with self._lock:
-            stats = self._stats.setdefault(name, [0, 0.0, 0, 1])
-            stats[0] += 1
-            stats[1] += elapsed_s
-            if result is not None and stats[0] in (1, 2, 4, 8, 64, 512, 4096):
-                stats[2] = max(stats[2], _size(result))
-            now = time.monotonic()
-            # The first call at once, then at twice as many or after some seconds: the scheduler keeps what is told.
-            if stats[0] >= stats[3] or now - self._told.get(name, 0.0) > _REPORT_EVERY_S:
-                calls, seconds, size, most = stats
-                self._stats[name] = [0, 0.0, 0, min(most * 2, 4096)]
-                self._told[name] = now
-                self._tell({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
-
-    def report(self, report: ProfileReport) -> None:
-        """Take a `@profile` report, for the master to ship."""
-        line = {
-            "task_id": self._current.task_id, "node": self.node, "pid": os.getpid(),
-            "name": report.name, "text": report.text,
-        }  # fmt: skip
-        with self._lock:
-            if self._reports is None:
-                self._reports = LineAppender(self._spool.profiles(os.getpid()))
-            self._reports.write(json.dumps(line).encode() + b"\n")
-
-
-def _size(result: Any) -> int:
-    try:
-        return int(sizeof(result))
-    except Exception:
-        return 0
 
 
 class RunmemWorker(WorkerPlugin):  # type: ignore[misc]

@@ -50,7 +50,7 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
         What executes one quantum, such as a ``SingleQuantumExecutor``; it is pickled to the workers, as for LSST's
         ``MPGraphExecutor``, so that each process has a connection of its own to the registry.
     fail_fast : bool
-        Whether no quantum begins any more once one has failed.
+        Whether no quantum begins any more once one has failed, and those that run are ended with their processes.
     timeout : float, optional
         Seconds after which a quantum's process is killed, and the quantum has failed; default: no limit. Begins anew
         with each quantum.
@@ -63,9 +63,9 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
     Notes
     -----
     Assumptions: the classes of the pipeline's tasks can be imported on the workers, and these run one task at a time (a
-    Butler serves one thread). Limitations: there is no provenance graph, as in LSST's own executor with several
-    processes; `fail_fast` does not stop quanta that run. A quantum whose process dies is not run again, if the workers
-    share the file system of the folder that the program was started in.
+    Butler serves one thread). Limitation: there is no provenance graph, as in LSST's own executor with several
+    processes. If the workers share the file system of the folder that the program was started in, a quantum whose
+    process dies is not run again, and `fail_fast` reaches quanta of other nodes.
     """
 
     def __init__(

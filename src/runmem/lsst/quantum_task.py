@@ -9,6 +9,7 @@ import pickle
 import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,11 +25,19 @@ from runmem.errors import RunmemError
 from runmem.graph.task import TaskFunction
 from runmem.store.node_name import node_name
 
-__all__ = ["QuantumKilledError", "QuantumNotRunError", "QuantumTask", "QuantumTimeoutError", "run_quantum"]
+__all__ = [
+    "QuantumKilledError",
+    "QuantumNotRunError",
+    "QuantumStoppedError",
+    "QuantumTask",
+    "QuantumTimeoutError",
+    "run_quantum",
+]
 
 log = logging.getLogger(__name__)
 
 _STOP = "stop"
+_LOOK_S = 0.2
 
 
 class QuantumKilledError(RunmemError):
@@ -37,6 +46,10 @@ class QuantumKilledError(RunmemError):
 
 class QuantumTimeoutError(QuantumKilledError):
     """The time of a quantum was up, and its process was ended."""
+
+
+class QuantumStoppedError(QuantumKilledError):
+    """A quantum that ran when another one failed and everything was to stop; its process was ended."""
 
 
 class QuantumNotRunError(RunmemError):
@@ -77,7 +90,7 @@ def run_quantum(
     marks : str
         A folder that all workers see, in which quanta that began and ended leave a mark.
     stops : bool
-        Whether no other quantum is to begin once this one has failed.
+        Whether no other quantum is to begin or go on once one has failed.
     timeout_s : float or None
         Seconds after which this process is killed if the quantum has not ended.
     log_state : list
@@ -98,7 +111,7 @@ def run_quantum(
     if done:
         return earlier
     try:
-        with _time_limit(mark, timeout_s):
+        with _ended_early(mark, stops, timeout_s):
             report: QuantumReport | None = _executor(executor).execute(
                 pickle.loads(task_node), pickle.loads(quantum), quantum_id=quantum_id
             )[1]
@@ -116,28 +129,36 @@ def _executor(data: bytes) -> Any:
 
 
 @contextmanager
-def _time_limit(mark: _Mark, timeout_s: float | None) -> Iterator[None]:
-    """End this process, and say why, if what runs inside takes longer.
+def _ended_early(mark: _Mark, stops: bool, timeout_s: float | None) -> Iterator[None]:
+    """End this process, and say why, if what runs inside takes longer, or (`stops`) once another quantum has failed.
 
     Notes
     -----
     Limitation: code that keeps the interpreter's lock is ended when it gives it up.
     """
-    if timeout_s is None:
+    if timeout_s is None and not stops:
         yield
         return
-
-    def end() -> None:
-        mark.time_is_up(timeout_s)
-        os.kill(os.getpid(), signal.SIGKILL)  # nothing in the quantum can be asked to stop
-
-    timer = threading.Timer(timeout_s, end)
-    timer.daemon = True
-    timer.start()
+    over = threading.Event()
+    watch = threading.Thread(target=_watch, args=(mark, stops, timeout_s, over), daemon=True)
+    watch.start()
     try:
         yield
     finally:
-        timer.cancel()
+        over.set()
+
+
+def _watch(mark: _Mark, stops: bool, timeout_s: float | None, over: threading.Event) -> None:
+    """Kill this process when there is a reason; nothing in the quantum can be asked to stop."""
+    deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+    while not over.wait(min(_LOOK_S if stops else threading.TIMEOUT_MAX, max(0.0, deadline - time.monotonic()))):
+        if timeout_s is not None and time.monotonic() >= deadline:
+            mark.time_is_up(timeout_s)
+        elif stops and mark.is_to_stop():
+            mark.gives_up()
+        else:
+            continue
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Mark:
@@ -145,6 +166,7 @@ class _Mark:
 
     def __init__(self, folder: Path, quantum_id: uuid.UUID, stops: bool) -> None:
         self._stops = stops
+        self._stopped = folder / f"{quantum_id}.stopped"
         self._late = folder / f"{quantum_id}.late"
         self._begun = folder / f"{quantum_id}.begun"
         self._ended = folder / f"{quantum_id}.ended"
@@ -156,6 +178,8 @@ class _Mark:
             if self._ended.exists():
                 content = pickle.loads(self._ended.read_bytes())
                 return True, content
+            if self._stopped.exists():
+                raise QuantumStoppedError(f"it was ended, because another quantum failed ({self._begun.read_text()})")
             if self._stop.exists():
                 raise QuantumNotRunError("another quantum failed, and nothing more was to begin")
             with self._begun.open("x") as file:
@@ -182,6 +206,14 @@ class _Mark:
     def time_is_up(self, timeout_s: float) -> None:
         """Note why the process is about to be killed."""
         self._write(self._late, f"the time of this quantum, {timeout_s:g} s, was up".encode())
+
+    def is_to_stop(self) -> bool:
+        """Tell whether another quantum has failed, and everything is to stop."""
+        return self._stop.exists()
+
+    def gives_up(self) -> None:
+        """Note that the process is about to be killed because another quantum failed."""
+        self._write(self._stopped, b"")
 
     def failed(self, is_invalid: bool) -> None:
         """Take the mark back, for the exception is told by itself; let nothing else begin if that is wanted."""

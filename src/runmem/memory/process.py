@@ -10,7 +10,7 @@ import resource
 import sys
 from typing import Protocol
 
-__all__ = ["Readings", "ProcReadings", "PsutilReadings", "own_process"]
+__all__ = ["Readings", "ProcReadings", "PsutilReadings", "own_process", "resident_bytes_of"]
 
 _STATUS_BYTES = 4096  # a status file has some 1.5 kB; the user's list of groups can make it longer
 _LONG_STATUS_BYTES = 1 << 20
@@ -162,6 +162,15 @@ class PsutilReadings:
     def reset_high_water_mark(self) -> None:
         """Raise OSError: not possible here."""
         raise OSError(errno.ENOTSUP, f"{sys.platform} keeps no high-water mark that can be reset")
+
+
+def resident_bytes_of(pid: int) -> int | None:
+    """Return the resident set size of another process in bytes; None if it is gone or there is no ``/proc``."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 _own: Readings | None = None

@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 import os
 import resource
+import select
 import signal
 import sys
 import time
@@ -79,6 +80,12 @@ class Sampler:
         self._lines: dict[str, TraceLines] = {}
         self._files: dict[str, TraceFile] = {}
         self._ending = False
+        self._wake, self._waker = os.pipe()
+        os.set_blocking(self._waker, False)
+
+    def wake_by_signals(self) -> None:
+        """Let a signal end the pause between two samples; only the main thread may ask for it."""
+        signal.set_wakeup_fd(self._waker)
 
     def end(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Have `run` return after one more sample."""
@@ -142,8 +149,10 @@ class Sampler:
 
     def _sleep_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0:
-            time.sleep(min(left, _LONGEST_SLEEP_S))
-            if left > _LONGEST_SLEEP_S and self._must_end():
+            woken, _, _ = select.select([self._wake], [], [], min(left, _LONGEST_SLEEP_S))
+            if woken:
+                os.read(self._wake, 64)
+            if (woken or left > _LONGEST_SLEEP_S) and self._must_end():
                 return
 
 
@@ -190,6 +199,7 @@ def main(arguments: list[str]) -> int:
 
 def _sample_until_the_end(root: str, interval_s: float) -> None:
     sampler = Sampler(root, interval_s, processes_of_this_system())
+    sampler.wake_by_signals()
     signal.signal(signal.SIGTERM, sampler.end)
     for terminal in (signal.SIGINT, signal.SIGHUP):
         signal.signal(terminal, signal.SIG_IGN)

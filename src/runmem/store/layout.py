@@ -161,6 +161,10 @@ class Spool:
         """Return the file of task lines of worker process `pid`."""
         return self.root / f"tasks-{pid}.jsonl"
 
+    def deaths(self, pid: int) -> Path:
+        """Return the file in which process `pid` tells why others died."""
+        return self.root / f"deaths-{pid}.jsonl"
+
     def profiles(self, pid: int) -> Path:
         """Return the file of `@profile` reports of worker process `pid`."""
         return self.root / f"profiles-{pid}.jsonl"

@@ -35,7 +35,7 @@ from runmem.memory.peak import PeakReading, process_meter
 from runmem.task_runner import messages
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
-__all__ = ["Outcome", "ServerSetup", "main", "call_runner"]
+__all__ = ["Children", "Outcome", "ServerSetup", "call_runner", "die_with_parent", "how_it_died", "main", "set_logging"]
 
 _PR_SET_PDEATHSIG = 1
 _SHORT_S = 0.1
@@ -149,29 +149,27 @@ def main(descriptor: int) -> None:
         if ready:
             return
         disableImplicitThreading()  # also of what was loaded meanwhile
-        _set_logging(setup.log_levels)
+        set_logging(setup.log_levels)
         gc.collect()
         gc.freeze()  # so that a collection in a child does not copy the pages of what is shared
-        _serve(connection, _Children(connection, runner))
+        _serve(connection, Children(connection, runner))
     except (EOFError, ConnectionError):
         return
 
 
-def _serve(connection: Connection, children: _Children) -> None:
+def _serve(connection: Connection, children: Children) -> None:
     """Run targets until none has come for a while, or (EOFError) the worker is gone."""
-    is_short = False
     try:
         while connection.poll(_IDLE_S):
             target, timeout_s = pickle.loads(connection.recv_bytes())
-            began = time.monotonic()
-            outcome = children.run(target, timeout_s, is_short)
-            is_short = time.monotonic() - began < _SHORT_S
+            outcome = children.run(target, timeout_s)
             connection.send_bytes(pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
     finally:
         children.end()
 
 
-def _set_logging(levels: dict[str, int]) -> None:
+def set_logging(levels: dict[str, int]) -> None:
+    """Let loggers write to standard error from these levels on."""
     logging.basicConfig(stream=sys.stderr, format="%(name)s %(levelname)s: %(message)s")
     for name, level in levels.items():
         logging.getLogger(name or None).setLevel(level)
@@ -185,29 +183,43 @@ class _Child(NamedTuple):
     take: int
 
 
-class _Children:
-    """Runs one target at a time, each in a child of its own."""
+class Children:
+    """Runs one target at a time, each in a child of its own.
+
+    Parameters
+    ----------
+    connection : Connection
+        To who wants the targets: closed, or with something to be read, the target that runs is ended.
+    runner : TaskRunner
+
+    Assumption: the process has no thread beside the one that calls.
+    """
 
     def __init__(self, connection: Connection, runner: Any) -> None:
         self._connection = connection
         self._runner = runner
         self._ahead: _Child | None = None
+        self._is_short = False
         self._ended: int | None = None  # a child that told its outcome and is not reaped yet
-        self._die_with_parent = _parent_death_signal()
+        self._die_with_parent = die_with_parent()
         self._wake, self._waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else os.pipe()
         os.set_blocking(self._wake, False)
         os.set_blocking(self._waker, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # `select` is then woken through the pipe
         signal.set_wakeup_fd(self._waker, warn_on_full_buffer=False)
 
-    def run(self, target: bytes, timeout_s: float | None, is_short: bool) -> Outcome:
+    def run(self, target: bytes, timeout_s: float | None) -> Outcome:
         """Run one target in a child and return how it ended. Raises EOFError if the worker is gone.
 
-        Parameters
-        ----------
-        is_short : bool
-            Whether the last ones were over so soon that the fork for the next one is better made while this one runs.
+        After one that was over soon the fork for the next is made while a target runs.
         """
+        began = time.monotonic()
+        try:
+            return self._run(target, timeout_s)
+        finally:
+            self._is_short = time.monotonic() - began < _SHORT_S
+
+    def _run(self, target: bytes, timeout_s: float | None) -> Outcome:
         child, self._ahead = self._ahead or self._fork(), None
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         told = False
@@ -215,7 +227,7 @@ class _Children:
             with suppress(BrokenPipeError):  # it was killed meanwhile: seen by what follows
                 messages.send(child.give, target)
             os.close(child.give)
-            if is_short:
+            if self._is_short:
                 self._reap_ended()
                 self._ahead = self._fork(child.take)
             data, timed_out = self._follow(child, deadline)
@@ -317,7 +329,7 @@ class _Children:
                 return bytes(data), False
 
 
-def _parent_death_signal() -> Callable[[], object]:
+def die_with_parent() -> Callable[[], object]:
     """Return what lets the kernel (Linux) kill the calling process when its parent dies, which has one thread only."""
     if not sys.platform.startswith("linux"):
         return lambda: None
@@ -341,7 +353,7 @@ def _measured(reading: PeakReading) -> dict[str, Any]:
 def _killed(pid: int, status: int, usage: Any, timeout_s: float | None) -> Outcome:
     """Return the outcome of a target whose process told none."""
     if timeout_s is None:
-        reason = _how_it_died(os.waitstatus_to_exitcode(status))
+        reason = how_it_died(os.waitstatus_to_exitcode(status))
     else:
         reason = f"its time of {timeout_s:g} s was up"
     # The kernel's mark at the death: complete unless something in the target had reset it meanwhile.
@@ -353,7 +365,7 @@ def _killed(pid: int, status: int, usage: Any, timeout_s: float | None) -> Outco
     return Outcome(pid, killed=reason, timed_out=timeout_s is not None, fields=fields)
 
 
-def _how_it_died(code: int) -> str:
+def how_it_died(code: int) -> str:
     if code >= 0:
         return f"its process ended by itself with exit code {code}"
     try:

@@ -13,18 +13,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from runmem.errors import RunmemError
-from runmem.execution.on_worker import worker_runs
 from runmem.execution.record_fields import set_record_fields
+from runmem.execution.worker_run import worker_runs
 from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import Outcome, ServerSetup, call_runner
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
-__all__ = ["Ended", "prepare", "run_target", "stop_targets"]
+__all__ = ["Ended", "call_copy", "ended_as", "prepare", "run_limited", "run_target", "stop_targets"]
 
 _INTERRUPTED = "the program has given up its targets"
 _START_SERVER = "import sys; from runmem.task_runner.fork_server import main; main(int(sys.argv[1]))"
@@ -74,16 +75,30 @@ def run_target(setup: bytes, isolate: bool, limit_s: float | None, deadline_s: f
         Seconds that it may take, and the end of the whole run (seconds since the epoch). Without isolation a target
         that has begun is not ended.
     """
-    left_s = None if deadline_s is None else deadline_s - time.time()
     if setup in _stopped:
-        outcome = Outcome(0, killed=_INTERRUPTED)
-    elif left_s is not None and left_s <= 0:
-        outcome = Outcome(0, killed="the time of the run was up before it began", timed_out=True)
-    elif isolate:
-        limits = [limit for limit in (limit_s, left_s) if limit is not None]
-        outcome = _run_isolated(setup, target, min(limits, default=None))
-    else:
-        outcome = call_runner(copy.deepcopy(_runner(setup)), pickle.loads(target))
+        return ended_as(Outcome(0, killed=_INTERRUPTED))
+    if isolate:
+        return run_limited(functools.partial(_run_isolated, setup), limit_s, deadline_s, target)
+    return run_limited(lambda target, _: call_copy(_runner(setup), target), limit_s, deadline_s, target)
+
+
+def call_copy(runner: Any, target: bytes) -> Outcome:
+    """Run a target in this process, with a runner that no earlier one has changed."""
+    return call_runner(copy.deepcopy(runner), pickle.loads(target))
+
+
+def run_limited(
+    run: Callable[[bytes, float | None], Outcome], limit_s: float | None, deadline_s: float | None, target: bytes
+) -> Ended:
+    """Run one target by `run`, which takes it and the seconds that it may take, and set the fields of its record."""
+    left_s = None if deadline_s is None else deadline_s - time.time()
+    if left_s is not None and left_s <= 0:
+        return ended_as(Outcome(0, killed="the time of the run was up before it began", timed_out=True))
+    return ended_as(run(target, min((limit for limit in (limit_s, left_s) if limit is not None), default=None)))
+
+
+def ended_as(outcome: Outcome) -> Ended:
+    """Set the fields of the record of a target; return what the program is told of it."""
     _describe(outcome)
     return Ended(
         node_name(), outcome.pid, outcome.value, outcome.raised, outcome.failures, outcome.killed, outcome.timed_out

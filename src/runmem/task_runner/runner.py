@@ -50,6 +50,9 @@ class TaskRunner:
         From the arguments.
     isolate : bool
         Whether each target has a fresh process of its own, so that its peak is its own; the default.
+    headStart : bool
+        Whether targets may begin in processes forked from the program before there is a cluster; the default. A run
+        that is likely to be over in seconds then starts none.
     timeoutPerTarget : float or None
         Seconds after which a target is ended; needs `isolate`.
     failures : list of TargetFailure
@@ -65,6 +68,7 @@ class TaskRunner:
 
     TIMEOUT: ClassVar[int] = 3600 * 24 * 30
     isolate: bool = True
+    headStart: bool = True
 
     def __init__(self, TaskClass: Any, parsedCmd: Any, doReturnResults: bool = False) -> None:
         self.TaskClass = TaskClass

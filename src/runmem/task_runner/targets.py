@@ -12,29 +12,33 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runmem.clusters.local import worker_count
 from runmem.errors import ArgumentError, SettingError, TaskKilledError
 from runmem.execution import pickling
 from runmem.execution.bundle import set_bundle_length
-from runmem.execution.dask_private import start_on_worker
 from runmem.execution.session import session
 from runmem.graph.current import current_program
 from runmem.graph.future import Future
 from runmem.graph.synchronise import wait_on
 from runmem.graph.task import TaskFunction
 from runmem.metrics.struct import Struct
+from runmem.settings import Settings
 from runmem.task_runner.config import Config
 from runmem.task_runner.data_ids import described, recorded
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
 from runmem.task_runner.failures import TargetFailure, exit_code
 from runmem.task_runner.fork_server import ServerSetup
+from runmem.task_runner.head_start import HeadStart, hold, may_fork
+from runmem.task_runner.head_start import Work as AheadWork
 from runmem.task_runner.isolation import Ended, prepare, run_target, stop_targets
 
 if TYPE_CHECKING:
+    from runmem.execution.run import Run
     from runmem.task_runner.runner import TaskRunner
 
 __all__ = ["run_on_cluster"]
@@ -43,6 +47,9 @@ _POLL_S = 0.01
 _BUNDLE_S = 0.1  # short targets share a Dask task of this length, which costs some milliseconds
 _GRACE_S = 2.0  # the workers end targets at the deadline; what they say of it is waited for
 _MOST_NAMED = 5
+_TURN_S = 0.1
+_LOOK_S = 0.5  # then it is asked how long what is left will take
+_WORTH_S = 30.0  # the start and the end of a cluster take seconds
 _INTERRUPTED = 128 + signal.SIGINT
 _SPAWNED = "runmem.cli.spawned"
 
@@ -60,28 +67,163 @@ def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any
         If the runner or a target cannot be pickled.
     """
     deadline_s = None if runner.timeout in (None, runner.TIMEOUT) else time.time() + float(runner.timeout or 0)
+    task = _task_of(runner, deadline_s)
+    packed = [_arguments(target) for target in targets]
+    with _cluster(runner, len(targets)) as own:
+        work = _Work(runner, targets, task, packed, deadline_s)
+        head = _head_start(work, own)
+        try:
+            if own is not None:
+                own.run.start()
+            ended = _all_ended(work, own, head)
+        finally:
+            if head is not None:
+                head.close()
+        results, failures = _results(runner, targets, ended)
+        if own is not None:
+            own.exit_code = exit_code(results)
+        return results, failures
+
+
+class _Work(NamedTuple):
+    """What is to be run, and until when; `packed` are the arguments of `task` for each target."""
+
+    runner: TaskRunner
+    targets: Sequence[Any]
+    task: _TargetTask
+    packed: Sequence[tuple[str, bytes]]
+    deadline_s: float | None
+
+    @property
+    def until_s(self) -> float | None:
+        """Until when it is waited: what runs is ended at the deadline, and that it was is told a little later."""
+        if self.deadline_s is None:
+            return None
+        return self.deadline_s + (_GRACE_S if self.runner.isolate else 0.0)
+
+
+def _all_ended(work: _Work, own: _OwnRun | None, head: HeadStart | None) -> list[Ended | BaseException]:
+    """Return how each target has ended: those of the head start, if there is one, and the others on the cluster."""
+    calls: dict[int, Future] = {}
+    try:
+        left: Sequence[int] = range(len(work.targets))
+        if own is not None and head is not None:
+            left = _run_ahead(work, own.run, head)
+            own.run.program.made_elsewhere(len(work.targets) - len(left))
+        held = _call_on_cluster(work, own, head, left, calls)
+        ended = _waited_for(work, head, calls)
+        del held
+        return ended
+    except BaseException:
+        if own is None:  # a run that goes on: its workers stay
+            _give_up(list(calls.values()), work.task.setup)
+        raise
+
+
+def _call_on_cluster(
+    work: _Work, own: _OwnRun | None, head: HeadStart | None, left: Sequence[int], calls: dict[int, Future]
+) -> list[Any]:
+    """Call the task for the targets that are left; return what must be kept until they have ended."""
+    if not left:
+        return []
+    _quieten_dask(work.runner)
+    held = _held_workers(own.run, head) if own is not None and head is not None else []
+    set_bundle_length(work.task.name, _BUNDLE_S)
+    for index in left:
+        calls[index] = work.task(*work.packed[index])
+    return held
+
+
+def _waited_for(work: _Work, head: HeadStart | None, calls: dict[int, Future]) -> list[Ended | BaseException]:
+    """Wait for all targets and return how they ended. Raises RunTimeoutError if the time of the whole run was up."""
+    if work.until_s is not None:
+        _wait_until(list(calls.values()), work.until_s)
+        open_ones = [index for index, call in calls.items() if not call.version.execution.state.done]
+        if open_ones:
+            known = head.ended if head is not None else {}
+            raise _time_was_up(
+                work, [i for i in range(len(work.targets)) if i in open_ones or i not in {**known, **calls}]
+            )
+    gathered = [_ended_well(call) for call in _gathered(list(calls.values()))]
+    while head is not None and not head.is_over and (work.until_s is None or time.time() < work.until_s):
+        head.collect(_TURN_S)
+    ended: dict[int, Ended | BaseException] = dict(zip(calls, gathered, strict=True))
+    if head is not None:
+        ended.update(head.ended)
+    late = [i for i in range(len(work.targets)) if i not in ended or getattr(ended[i], "timed_out", False)]
+    if late and work.deadline_s is not None and time.time() >= work.deadline_s:
+        raise _time_was_up(work, late)
+    return [ended[index] for index in range(len(work.targets))]
+
+
+# --- the head start ---------------------------------------------------------------------------------------------------
+
+
+def _head_start(work: _Work, own: _OwnRun | None) -> HeadStart | None:
+    """Let the first targets begin, if that can be done: in processes forked from this one."""
+    if own is None or not own.run.is_local or not work.runner.headStart or not may_fork():
+        return None
+    given = AheadWork(
+        work.task, work.task.setup, work.packed, work.runner.isolate, work.runner.timeoutPerTarget, work.deadline_s
+    )
+    processes = min(work.runner.numProcesses, len(work.targets))
+    told = own.run.tell_lost, own.run.tell_death
+    return HeadStart(given, own.run.on_this_node(processes), processes, own.run.worker_memory_bytes, *told)
+
+
+def _run_ahead(work: _Work, run: Run, head: HeadStart) -> list[int]:
+    """Wait until all targets have ended or the cluster is there, which is started if it pays; return what is left."""
+    began_s = time.monotonic()
+    with concurrent.futures.ThreadPoolExecutor(1, "runmem-start") as starter:
+        starting: concurrent.futures.Future[Any] | None = None
+        try:
+            while not head.is_over and (work.until_s is None or time.time() < work.until_s):
+                head.collect(_TURN_S)
+                if starting is not None:
+                    if starting.done():
+                        break
+                elif time.monotonic() - began_s > _LOOK_S and (head.left_s() > _worth_s() or head.has_lost_one):
+                    starting = starter.submit(_connect, work.runner, run)
+        except BaseException:
+            head.close()
+            raise
+        left = head.stop_giving()
+        if starting is not None:
+            starting.result()
+    return left
+
+
+def _worth_s() -> float:
+    """Return how long what is left must take for a cluster to pay: a busy machine is as much slower to start it."""
+    busy = 1.0
+    with suppress(OSError):
+        busy = os.getloadavg()[0] / worker_count(Settings())
+    return _WORTH_S * max(1.0, busy)
+
+
+def _connect(runner: TaskRunner, run: Run) -> None:
+    _quieten_dask(runner)
+    run.connect()
+
+
+def _held_workers(run: Run, head: HeadStart) -> list[Any]:
+    """Keep a worker free for each process of the head start that still runs a target: there is one core for both."""
+    client = run.connect()
+    workers = list(client.scheduler_info(n_workers=-1)["workers"])
+    return [
+        client.submit(hold, lock, workers=[worker], pure=False)
+        for lock, worker in zip(head.locks(), workers, strict=False)
+    ]
+
+
+def _quieten_dask(runner: TaskRunner) -> None:
     if "distributed" not in runner.logLevels:
         import distributed  # sets the levels of its loggers, which a log of the root would show
 
         logging.getLogger(distributed.__name__).setLevel(logging.WARNING)
-    task = _task_of(runner, deadline_s)
-    calls: list[Future] = []
-    with _cluster(runner, len(targets)) as run:
-        set_bundle_length(task.name, _BUNDLE_S)
-        try:
-            calls += (task(*_arguments(target)) for target in targets)
-            if deadline_s is not None:
-                _wait_until(calls, deadline_s + (_GRACE_S if runner.isolate else 0.0))
-            ended = [] if _late(calls) and deadline_s is not None else [_ended_well(call) for call in _gathered(calls)]
-            _check_time(runner, targets, calls, ended, deadline_s)
-        except BaseException:
-            if run is None:  # one that goes on: its workers stay
-                _give_up(calls, task.setup)
-            raise
-        results, failures = _results(runner, targets, ended)
-        if run is not None:
-            run.exit_code = exit_code(results)
-        return results, failures
+
+
+# --- the task ---------------------------------------------------------------------------------------------------------
 
 
 def _give_up(calls: Sequence[Future], setup: bytes) -> None:
@@ -92,6 +234,8 @@ def _give_up(calls: Sequence[Future], setup: bytes) -> None:
     )
     if client is None:
         return
+    from runmem.execution.dask_private import start_on_worker
+
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
     asked = [start_on_worker(client, stop_targets, setup, worker=worker, nanny=False) for worker in workers]
     concurrent.futures.wait(asked, timeout=_GRACE_S)
@@ -183,12 +327,14 @@ def _arguments(target: Any) -> tuple[str, bytes]:
 class _OwnRun:
     """A run for these targets only; its exit code is set at the end."""
 
-    exit_code = 1
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.exit_code = 1
 
 
 @contextmanager
 def _cluster(runner: TaskRunner, targets: int) -> Iterator[_OwnRun | None]:
-    """Use the run that is under way (None), or start one for these targets."""
+    """Use the run that is under way (None), or one for these targets, which the caller starts."""
     if current_program() is not None:
         yield None
         return
@@ -203,9 +349,10 @@ def _cluster(runner: TaskRunner, targets: int) -> Iterator[_OwnRun | None]:
     settings: dict[str, Any] = {"workers": min(runner.numProcesses, targets), "python_memory_profile": True}
     if runner.runFolder is not None:
         settings["run_folder"] = runner.runFolder
-    own = _OwnRun()
+    run = session(app=name, **settings)
+    own = _OwnRun(run)
     with _program_not_imported():
-        run = session(app=name, **settings).start()
+        run.prepare()
         complete = False
         try:
             yield own
@@ -241,10 +388,6 @@ def _program_not_imported() -> Iterator[None]:
 # --- how they ended ---------------------------------------------------------------------------------------------------
 
 
-def _late(calls: Sequence[Future]) -> bool:
-    return any(not call.version.execution.state.done for call in calls)
-
-
 def _wait_until(calls: Sequence[Future], time_s: float) -> None:
     """Wait until all calls have ended, or until a time in seconds since the epoch."""
     waiting = list(reversed(calls))
@@ -277,27 +420,13 @@ def _ended_well(value: Ended | BaseException) -> Ended | BaseException:
     raise value  # the cluster failed, or the task could not be loaded: not the fault of this target
 
 
-def _check_time(
-    runner: TaskRunner,
-    targets: Sequence[Any],
-    calls: Sequence[Future],
-    ended: Sequence[Ended | BaseException],
-    deadline_s: float | None,
-) -> None:
-    """Raise RunTimeoutError if the time of the whole run was up."""
-    if deadline_s is None or time.time() < deadline_s:
-        return
-    if ended:
-        open_ones = [t for t, e in zip(targets, ended, strict=True) if isinstance(e, Ended) and e.timed_out]
-    else:
-        open_ones = [t for t, c in zip(targets, calls, strict=True) if not c.version.execution.state.done]
-    if open_ones:
-        named = ", ".join(described(target) for target in open_ones[:_MOST_NAMED])
-        more = f" and {len(open_ones) - _MOST_NAMED} more" if len(open_ones) > _MOST_NAMED else ""
-        raise RunTimeoutError(
-            f"the time of the run, {runner.timeout:g} s, was up before {len(open_ones)} of {len(targets)} targets had "
-            f"ended: {named}{more}. Give more time with --timeout, or more --processes."
-        )
+def _time_was_up(work: _Work, late: Sequence[int]) -> RunTimeoutError:
+    named = ", ".join(described(work.targets[index]) for index in late[:_MOST_NAMED])
+    more = f" and {len(late) - _MOST_NAMED} more" if len(late) > _MOST_NAMED else ""
+    return RunTimeoutError(
+        f"the time of the run, {work.runner.timeout:g} s, was up before {len(late)} of {len(work.targets)} targets had "
+        f"ended: {named}{more}. Give more time with --timeout, or more --processes."
+    )
 
 
 def _results(

@@ -1,0 +1,413 @@
+"""Targets that begin at once, in processes forked from the program, while there is no cluster yet.
+
+Starting a cluster takes seconds; a fork takes milliseconds. Each process here is to its targets what a worker is: it
+runs one at a time, in a child of its own if targets are isolated, and writes the same lines about them to the spool.
+
+The numbers of the targets wait in a pipe, from which each process takes the next. To take over what is left somebody
+reads the pipe empty: what was taken before goes on to its end, and nothing runs twice.
+"""
+
+from __future__ import annotations
+
+import copy
+import fcntl
+import gc
+import mmap
+import os
+import pickle
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from runmem.clusters.local import pass_for_embedded_worker
+from runmem.execution.worker_run import RunOnWorkers, WorkerRun, worker_runs
+from runmem.graph.task import TaskFunction
+from runmem.memory.limits import oom_kill_count
+from runmem.memory.lsst_timer import correct_lsst_timer
+from runmem.memory.process import own_process, resident_bytes_of
+from runmem.memory.profile import set_report_sink
+from runmem.store.node_name import node_name
+from runmem.task_runner.fork_server import (
+    Children,
+    Outcome,
+    ServerSetup,
+    die_with_parent,
+    how_it_died,
+    set_logging,
+)
+from runmem.task_runner.isolation import Ended, call_copy, run_limited
+
+__all__ = ["HeadStart", "Work", "hold", "may_fork"]
+
+_LARGEST_BYTES = 256 * 1024**2
+_MEMORY_SHARE = 0.95  # as Dask's nanny has it
+_GRACE_S = 1.0
+_NUMBER = struct.Struct("=I")
+_SLOT = struct.Struct("=Q")
+_HELD_BACK = {signal.SIGINT, signal.SIGTERM}
+_PIECE = 1024  # numbers that a pipe takes as a whole or not at all
+
+
+def may_fork() -> bool:
+    """Tell whether this process can be forked with good conscience: Linux, no other thread of Python's, not large.
+
+    The numerical libraries' own threads are no obstacle, as they are turned off. What the program holds would be in
+    the base of each target, and in the node's total once for each.
+    """
+    is_alone = sys.platform.startswith("linux") and threading.active_count() == 1
+    return is_alone and own_process().resident_bytes() < _LARGEST_BYTES
+
+
+def hold(lock: str) -> None:
+    """Return when nobody has a file locked: a worker that does this leaves its core to the process that has."""
+    with suppress(FileNotFoundError), open(lock) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done.
+
+    Attributes
+    ----------
+    task : TaskFunction
+        The task that the records name.
+    setup : bytes
+        Pickle of a `ServerSetup`.
+    targets : sequence of (data id, target)
+        As `targets` packs them. The record of the first is number 1.
+    isolate : bool
+    limit_s, deadline_s : float or None
+        See `run_target`.
+    """
+
+    task: TaskFunction
+    setup: bytes
+    targets: Sequence[tuple[str, bytes]]
+    isolate: bool
+    limit_s: float | None
+    deadline_s: float | None
+
+
+@dataclass
+class _Process:
+    """A forked process, seen from the program."""
+
+    pid: int
+    number: int
+    socket: socket.socket
+    connection: Connection
+
+
+class HeadStart:
+    """Processes that have begun with targets.
+
+    Parameters
+    ----------
+    work : Work
+    run : RunOnWorkers
+    processes : int
+        How many.
+    limit_bytes : int or None
+        Memory that each may use.
+    tell_lost : callable
+        Takes a place and what was lost there.
+    tell_death : callable
+        Takes the number of a process and why it died, for the record of its target.
+
+    Attributes
+    ----------
+    ended : dict
+        How targets have ended, by their index.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        run: RunOnWorkers,
+        processes: int,
+        limit_bytes: int | None,
+        tell_lost: Callable[[str, str], None],
+        tell_death: Callable[[int, str], None],
+    ) -> None:
+        self.ended: dict[int, Ended] = {}
+        self._any_died = False
+        self._work = work
+        self._run = run
+        self._limit_bytes = limit_bytes
+        self._tell_lost, self._tell_death = tell_lost, tell_death
+        self._numbers, self._given = _numbered(len(work.targets))
+        self._left: list[int] | None = None
+        self._slots = mmap.mmap(-1, processes * _SLOT.size)  # shared: which target each is at, counted from 1
+        self._began_s = time.monotonic()
+        self._running: list[_Process] = []
+        self._oom_kills = oom_kill_count()
+        self._reasons: dict[int, str] = {}  # why processes were ended, by their numbers
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()  # else each process would write it once more
+        try:
+            for number in range(processes):
+                self._running.append(self._fork(number))
+        except BaseException:
+            self.close()
+            raise
+
+    # --- the program's side -------------------------------------------------------------------------------------------
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all processes have ended."""
+        return not self._running
+
+    @property
+    def has_lost_one(self) -> bool:
+        """Whether a process has died of its target, so that what waits has one less."""
+        return self._any_died and self._waiting > 0
+
+    @property
+    def _waiting(self) -> int:
+        return len(self._work.targets) - len(self.ended) - len(self._running)
+
+    def left_s(self) -> float:
+        """Return how long what nobody has begun yet is likely to take: infinite where no target has ended."""
+        if self._waiting <= 0:
+            return 0.0
+        if not self.ended:
+            return float("inf")
+        return self._waiting * (time.monotonic() - self._began_s) / len(self.ended)
+
+    def collect(self, patience_s: float) -> None:
+        """Take what the processes tell, waiting for it at most so long."""
+        ready = wait([process.connection for process in self._running], patience_s)
+        for process in [process for process in self._running if process.connection in ready]:
+            try:
+                while process.connection.poll():
+                    self._take(pickle.loads(process.connection.recv_bytes()))
+            except (EOFError, OSError):
+                self._bury(process)
+        self._watch_memory()
+
+    def stop_giving(self) -> list[int]:
+        """Give no more targets; return the indexes of those that nobody has begun, in their order."""
+        if self._left is None:
+            data = bytearray()
+            while piece := os.read(self._numbers, _PIECE * _NUMBER.size):
+                data += piece
+            os.close(self._numbers)
+            unread = [number for (number,) in _NUMBER.iter_unpack(data)]
+            self._left = [*unread, *range(self._given, len(self._work.targets))]
+        return self._left
+
+    def locks(self) -> list[str]:
+        """Return files that are locked, each by a process that still runs a target, as long as it does."""
+        return [str(self._lock_of(process.number)) for process in self._running]
+
+    def close(self) -> None:
+        """End all processes, with the targets that they run."""
+        self.stop_giving()
+        for process in self._running:
+            with suppress(OSError):
+                process.socket.shutdown(socket.SHUT_RDWR)
+            if not self._work.isolate:
+                os.kill(process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + _GRACE_S
+        while self._running:
+            process = self._running.pop()
+            while not os.waitpid(process.pid, os.WNOHANG)[0]:
+                if time.monotonic() > deadline:
+                    os.kill(process.pid, signal.SIGKILL)
+                time.sleep(0.005)
+
+    def _take(self, message: tuple[int, Any]) -> None:
+        index, told = message
+        if index >= 0:
+            self.ended[index] = told
+        elif "lost" in told:
+            self._tell_lost(told["place"], told["lost"])
+
+    def _bury(self, process: _Process) -> None:
+        """Note that a process has ended, and the target that it took along."""
+        self._running.remove(process)
+        process.connection.close()
+        process.socket.close()
+        _, status = os.waitpid(process.pid, 0)
+        (current,) = _SLOT.unpack_from(self._slots, process.number * _SLOT.size)
+        if not current:
+            return
+        self._any_died = True
+        reason = self._reasons.get(process.pid) or self._cause(os.waitstatus_to_exitcode(status))
+        self._tell_death(process.pid, reason)
+        told = f"task {self._work.task.name} (call {current}): {reason}"
+        self.ended[current - 1] = Ended(node_name(), process.pid, None, None, [], told, False)
+
+    def _cause(self, code: int) -> str:
+        before, self._oom_kills = self._oom_kills, oom_kill_count()
+        if code == -signal.SIGKILL and None not in (before, self._oom_kills) and before != self._oom_kills:
+            return "the kernel's out-of-memory killer ended its process (signal 9)"
+        return how_it_died(code)
+
+    def _watch_memory(self) -> None:
+        """End a process that uses nearly all that it may, as Dask's nanny ends a worker."""
+        if self._limit_bytes is None or self._work.isolate:
+            return
+        for process in self._running:
+            if (resident_bytes_of(process.pid) or 0) > _MEMORY_SHARE * self._limit_bytes:
+                self._reasons[process.pid] = (
+                    f"its process used more than {_MEMORY_SHARE * 100:.0f} % of its memory limit"
+                )
+                os.kill(process.pid, signal.SIGKILL)
+
+    def _lock_of(self, number: int) -> Path:
+        return Path(self._run.spool) / f"head-start-{number}.lock"
+
+    def _fork(self, number: int) -> _Process:
+        ours, its = socket.socketpair()
+        parent = os.getpid()
+        # Held back meanwhile: in the child an interrupt must not go up through what the program has on its stack.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # threads: see `may_fork`
+                pid = os.fork()
+            if pid == 0:
+                self._be_process(parent, number, ours, its)
+            its.close()
+            return _Process(pid, number, ours, Connection(os.dup(ours.fileno())))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    # --- in a process -------------------------------------------------------------------------------------------------
+
+    def _be_process(self, parent: int, number: int, ours: socket.socket, its: socket.socket) -> None:
+        code = 1
+        try:
+            ours.close()
+            for process in self._running:
+                process.connection.close()
+                process.socket.close()
+            connection = Connection(its.detach())
+            self._settle_in(parent)
+            with open(self._lock_of(number), "w") as lock:
+                self._serve(number, connection, lock.fileno())
+            code = 0
+        except (EOFError, ConnectionError):
+            pass  # the program has given it up, or is gone
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            os._exit(code)
+
+    def _settle_in(self, parent: int) -> None:
+        """Become what a worker is: one that leaves interrupts to the program, and ends with it."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, lambda *_: None)  # not ignored: what a target starts would ignore it too
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
+        if not self._work.isolate:
+            pass_for_embedded_worker()
+            die_with_parent()()
+            if os.getppid() != parent:
+                os._exit(1)
+        with open(os.devnull) as nothing:
+            os.dup2(nothing.fileno(), 0)
+        for stream in (sys.stdout, sys.stderr):
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(line_buffering=True)
+        gc.freeze()
+
+    def _serve(self, number: int, connection: Connection, lock: int) -> None:
+        """Run targets until there are no more."""
+        run = self._join_run(connection)
+        run_one, end = self._runner(connection)
+        while True:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (data := os.read(self._numbers, _NUMBER.size)):
+                break
+            (index,) = _NUMBER.unpack(data)
+            _SLOT.pack_into(self._slots, number * _SLOT.size, index + 1)
+            ended = self._run_target(run, index, run_one)
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            connection.send_bytes(pickle.dumps((index, ended), pickle.HIGHEST_PROTOCOL))
+            _SLOT.pack_into(self._slots, number * _SLOT.size, 0)
+        end()
+        if run is not None:
+            run.bundle_ended()
+            run.close()
+
+    def _join_run(self, connection: Connection) -> WorkerRun | None:
+        """Join the run. A process that cannot measure runs targets all the same."""
+
+        def tell(message: dict[str, Any]) -> None:
+            connection.send_bytes(pickle.dumps((-1, message)))
+
+        try:
+            run = WorkerRun(self._run, self._limit_bytes, tell, samples=False)
+        except Exception as error:
+            place = f"process {os.getpid()} on node {node_name()}"
+            tell({"place": place, "lost": f"the memory of its targets was not measured: {error}"})
+            return None
+        worker_runs[self._run.run_id] = run
+        set_report_sink(run.report)
+        return run
+
+    def _runner(self, connection: Connection) -> tuple[Callable[[bytes, float | None], Outcome], Callable[[], None]]:
+        """Return what runs a target, and what ends that."""
+        correct_lsst_timer()
+        setup: ServerSetup = pickle.loads(self._work.setup)
+        set_logging(setup.log_levels)
+        runner = setup.load_runner()
+        if not self._work.isolate:
+            return (lambda target, _: call_copy(runner, target)), lambda: None
+        children = Children(connection, runner)
+
+        def run_one(target: bytes, timeout_s: float | None) -> Outcome:
+            try:
+                return children.run(target, timeout_s)
+            except EOFError:  # the program is gone or wants no more: its record says so, not this process
+                os._exit(1)
+
+        return run_one, children.end
+
+    def _run_target(
+        self, run: WorkerRun | None, index: int, run_one: Callable[[bytes, float | None], Outcome]
+    ) -> Ended:
+        data_id, target = self._work.targets[index]
+
+        def body() -> Ended:
+            return run_limited(run_one, self._work.limit_s, self._work.deadline_s, target)
+
+        if run is None or not run.measures:
+            return body()
+        task = copy.copy(self._work.task)
+        task.data_id = data_id
+        run.began(index + 1)
+        ended: Ended = run.measured(index + 1, task, False, body)  # the next one begins where this one ends
+        return ended
+
+
+def _numbered(count: int) -> tuple[int, int]:
+    """Return a pipe that holds the numbers from 0 on, and how many: `count`, or as many as there is room for."""
+    numbers, give = os.pipe()
+    os.set_blocking(give, False)
+    given = 0
+    with suppress(BlockingIOError):
+        while given < count:
+            piece = range(given, min(given + _PIECE, count))
+            os.write(give, b"".join(map(_NUMBER.pack, piece)))
+            given = piece.stop
+    os.close(give)
+    return numbers, given

@@ -1,0 +1,100 @@
+"""The lines that a worker writes about its calls."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from runmem.execution.record_fields import set_record_fields
+from runmem.execution.worker_run import RunOnWorkers, WorkerRun
+from runmem.store.layout import Spool
+from runmem.store.mapped_lines import read_lines
+from runmem.store.node_name import node_name
+from runmem.store.task_lines import TaskLines
+
+TASK = SimpleNamespace(module="app", name="work", file="/app.py", data_id=None)
+OTHER = SimpleNamespace(module="app", name="other", file="/app.py", data_id=None)
+
+
+class Worker:
+    """A run in this process, and what stands in its spool."""
+
+    def __init__(self, run: WorkerRun, path: Path) -> None:
+        self.run = run
+        self._path = path
+
+    def call(self, number: int, following: int | None = None, task: Any = TASK, body: Any = int) -> None:
+        self.run.measured(number, task, False, body, following)
+
+    def text(self) -> bytes:
+        return read_lines(str(self._path), 0, 1 << 20)
+
+    def lines(self) -> list[tuple[str, int, int | None]]:
+        found = [json.loads(line) for line in self.text().splitlines()]
+        return [(line["event"], line["task_id"], line.get("next")) for line in found]
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    spool = Spool.of_run("lines")
+    on_workers = RunOnWorkers("lines", "app", node_name(), str(spool.root), True, 1.0)
+    run = WorkerRun(on_workers, None, lambda message: None, samples=False)
+    yield Worker(run, run._tasks.path)
+    run.close()
+
+
+def test_calls_of_one_task_start_with_the_line_of_the_one_before(worker: Worker) -> None:
+    worker.call(1, following=2)
+    worker.call(2, following=3)
+    worker.call(3)
+    worker.run.bundle_ended()
+    assert worker.lines() == [("start", 1, None), ("end", 1, 2), ("end", 2, 3), ("end", 3, None)]
+
+
+def test_a_call_that_does_not_come_is_taken_back_by_the_next_one(worker: Worker) -> None:
+    worker.call(1, following=2)
+    worker.call(3)
+    worker.run.bundle_ended()
+    assert worker.lines() == [
+        ("start", 1, None),
+        ("end", 1, 2),
+        ("unbegun", 2, None),
+        ("start", 3, None),
+        ("end", 3, None),
+    ]
+
+
+def test_a_call_that_does_not_come_is_taken_back_at_the_end_of_the_bundle(worker: Worker) -> None:
+    worker.call(1, following=2)
+    worker.run.bundle_ended()
+    assert worker.lines()[-1] == ("unbegun", 2, None)
+    lines = TaskLines()
+    lines.feed("n", {1: worker.text()})
+    assert (lines.running, lines.skipped) == (0, 0)
+
+
+def test_a_call_of_another_task_has_its_own_start(worker: Worker) -> None:
+    worker.call(1)
+    worker.call(2, task=OTHER)
+    assert [line[:2] for line in worker.lines()] == [("start", 1), ("end", 1), ("start", 2), ("end", 2)]
+
+
+def test_a_call_after_one_that_told_its_own_memory_has_its_own_start(worker: Worker) -> None:
+    worker.call(1, following=2, body=lambda: set_record_fields(end_bytes=1))
+    worker.call(2)
+    assert worker.lines()[:3] == [("start", 1, None), ("end", 1, None), ("start", 2, None)]
+
+
+def test_a_call_that_raises_is_followed_as_one_that_returns(worker: Worker) -> None:
+    with pytest.raises(ZeroDivisionError):
+        worker.call(1, following=2, body=lambda: 1 // 0)
+    worker.call(2)
+    assert worker.lines() == [("start", 1, None), ("end", 1, 2), ("end", 2, None)]
