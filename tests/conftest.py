@@ -1,7 +1,8 @@
-"""How tests are dealt out when `pytest -n 2` runs them in two processes at once."""
+"""Ctrl-C works for what tests start; how tests are dealt out when `pytest -n 2` runs them in two processes at once."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,12 @@ import pytest
 TESTS = Path(__file__).parent
 SERVICES = ("slurm", "hosts")  # each makes something of which the machine has one: never two of them at once
 LONG = ("lsst", "workers", "examples", "task_runner", "end_to_end", "clusters", "execution")
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start take Ctrl-C, also where the shell of the tests (``pytest &``) has it ignored."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(tryfirst=True)
