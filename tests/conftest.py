@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,15 +21,28 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together, since they share clusters and runs, and begin with what takes long."""
-    if not hasattr(config, "workerinput"):
-        return
-    for item in items:
-        path = item.path.relative_to(TESTS)
-        item.add_marker(pytest.mark.xdist_group("services" if path.parts[0] in SERVICES else path.as_posix()))
-    first = [*SERVICES, *LONG]
-    items.sort(key=lambda item: _place(first, item.path.relative_to(TESTS).parts[0]))
+    """Begin with what takes long, so that no process waits for the other at the end."""
+    if hasattr(config, "workerinput"):
+        first = [*SERVICES, *LONG]
+        items.sort(key=lambda item: _place(first, item.path.relative_to(TESTS).parts[0]))
 
 
 def _place(first: list[str], folder: str) -> int:
     return first.index(folder) if folder in first else len(first)
+
+
+@pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Deal out whole files, since the tests of one share clusters and runs, and the services as if they were one file.
+
+    Marks of groups would say the same, but pytest-xdist 3.8 does not see them under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            path = Path(nodeid.partition("::")[0])
+            return "services" if path.parent.name in SERVICES else path.as_posix()
+
+    config.option.loadscopereorder = False  # in our order
+    return ByFile(config, log)
