@@ -10,7 +10,7 @@ import pytest
 
 TESTS = Path(__file__).parent
 SERVICES = ("slurm", "hosts")  # each makes something of which the machine has one: never two of them at once
-LONG = ("lsst", "workers", "examples", "task_runner", "end_to_end", "clusters", "execution")
+LONG = ("lsst", "task_runner", "workers", "examples", "end_to_end", "clusters", "execution", "docs", "trials")
 
 
 def pytest_configure() -> None:
