@@ -98,7 +98,7 @@ def test_where_only_a_listener_is_left_the_peer_is_nobody(ends: tuple[socket.soc
     assert loopback._owner(asking.getsockname(), ("0.0.0.0", 0), 10) is None
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[EmbeddedCluster]:
     cluster = EmbeddedCluster(resolve({"workers": 2}))
     assert cluster.connect() is cluster.connect()
@@ -130,13 +130,6 @@ def test_it_is_the_owner_that_counts_and_not_what_is_spoken(cluster: EmbeddedClu
         assert client.submit(sum, [1, 2]).result() == 3
 
 
-def test_a_worker_that_is_started_again_speaks_it_too(cluster: EmbeddedCluster) -> None:
-    client = cluster.connect()
-    before = set(client.run(os.getpid).values())
-    client.restart()
-    assert set(client.run(os.getpid).values()).isdisjoint(before)
-
-
 @pytest.mark.parametrize("owner", [os.geteuid() + 1, None])
 def test_whoever_is_not_ours_is_closed_before_a_byte_is_read(
     cluster: EmbeddedCluster, owner: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
@@ -157,6 +150,13 @@ def test_nothing_is_said_to_a_listener_of_somebody_else(
     monkeypatch.setattr(loopback, "owner_of_listener", lambda connection: os.geteuid() + 1)
     with pytest.raises(ConnectionRefusedError, match="is not a process of this user"):
         asyncio.run(loopback.LoopbackBackend().get_connector().connect(place))
+
+
+def test_a_worker_that_is_started_again_speaks_it_too(cluster: EmbeddedCluster) -> None:
+    client = cluster.connect()
+    before = set(client.run(os.getpid).values())
+    client.restart()
+    assert set(client.run(os.getpid).values()).isdisjoint(before)
 
 
 def test_where_the_kernel_does_not_tell_it_is_tls(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 import runmem
 from runmem import task, wait_on
-from runmem.clusters import cluster_for, remote_host
+from runmem.clusters import Cluster, cluster_for, remote_host
 from runmem.clusters.certificate import make_certificate
 from runmem.clusters.remote_host import remote_command
 from runmem.clusters.security import TlsSecurity
@@ -68,7 +68,7 @@ def on_the_host(server: Any) -> list[psutil.Process]:
     return psutil.Process(server.pid).children(recursive=True)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def options(ssh_server: Any, python: str) -> dict[str, Any]:
     return {"hosts": "near,far", "ssh_command": ssh_server.command, "workers": 2, "worker_memory_bytes": MEMORY}
 
@@ -133,56 +133,61 @@ def test_ctrl_c_ends_the_run_and_the_workers(ssh_server: Any, python: str, tmp_p
     assert psutil.wait_procs(started, timeout=PATIENCE_S)[1] == []
 
 
-@pytest.fixture
-def listening(options: dict[str, Any], ssh_server: Any) -> Iterator[list[tuple[str, int]]]:
-    """Every address on which a part of a run listens: scheduler, nannies and workers."""
-    cluster = cluster_for(resolve(options))
-    client = cluster.connect()
-    processes = [psutil.Process(), *on_the_host(ssh_server)]
-    dashboard = int(re.search(r":(\d+)/", client.dashboard_link)[1])
-    found = [
-        (connection.laddr.ip, connection.laddr.port)
-        for process in processes
-        for connection in process.net_connections(kind="inet")
-        if connection.status == psutil.CONN_LISTEN
-    ]
-    yield [place for place in found if place[1] != dashboard]
-    cluster.close()
+class TestARunThatOthersLookAt:
+    """One cluster for all: it ends with the last of them, since the tests around count what runs on the hosts."""
 
+    @pytest.fixture(scope="class")
+    def cluster(self, options: dict[str, Any]) -> Iterator[Cluster]:
+        cluster = cluster_for(resolve(options))
+        cluster.connect()
+        yield cluster
+        cluster.close()
 
-def test_nobody_without_the_key_of_the_run_is_served(listening: list[tuple[str, int]]) -> None:
-    assert len(listening) >= 5  # the scheduler, two nannies, two workers
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    refusals = {}
-    for place in listening:
-        connection = socket.create_connection(place, timeout=2)
-        try:
-            with connection, trusting.wrap_socket(connection) as talking:
-                talking.recv(1)
-            raise AssertionError(f"{place} talks to somebody without a certificate")
-        except ssl.SSLError as error:
-            refusals[place] = str(error)
-        except ConnectionResetError:
-            refusals[place] = "reset"
-        except TimeoutError:  # it waits for a request, and knows no TLS
-            refusals[place] = "HTTP_REQUEST"
-    another_run = TlsSecurity(*make_certificate()).dask()
-    http = [place for place, reason in refusals.items() if re.search("WRONG_VERSION_NUMBER|HTTP_REQUEST", reason)]
-    assert {place[0] for place in http} <= {"127.0.0.1"}  # a worker's page of numbers: on loopback
-    for host, port in [place for place in listening if place not in http]:
-        for protocol, security in (("tcp", None), ("tls", another_run)):
-            with pytest.raises((OSError, TimeoutError, ValueError)):
-                distributed.Client(f"{protocol}://{host}:{port}", security=security, timeout=0.5, set_as_default=False)
+    @pytest.fixture
+    def listening(self, cluster: Cluster, ssh_server: Any) -> list[tuple[str, int]]:
+        """Every address on which a part of a run listens: scheduler, nannies and workers."""
+        client = cluster.connect()
+        processes = [psutil.Process(), *on_the_host(ssh_server)]
+        dashboard = int(re.search(r":(\d+)/", client.dashboard_link)[1])
+        found = [
+            (connection.laddr.ip, connection.laddr.port)
+            for process in processes
+            for connection in process.net_connections(kind="inet")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        return [place for place in found if place[1] != dashboard]
 
+    def test_nobody_without_the_key_of_the_run_is_served(self, listening: list[tuple[str, int]]) -> None:
+        assert len(listening) >= 5  # the scheduler, two nannies, two workers
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+        refusals = {}
+        for place in listening:
+            connection = socket.create_connection(place, timeout=2)
+            try:
+                with connection, trusting.wrap_socket(connection) as talking:
+                    talking.recv(1)
+                raise AssertionError(f"{place} talks to somebody without a certificate")
+            except ssl.SSLError as error:
+                refusals[place] = str(error)
+            except ConnectionResetError:
+                refusals[place] = "reset"
+            except TimeoutError:  # it waits for a request, and knows no TLS
+                refusals[place] = "HTTP_REQUEST"
+        another_run = TlsSecurity(*make_certificate()).dask()
+        http = [place for place, reason in refusals.items() if re.search("WRONG_VERSION_NUMBER|HTTP_REQUEST", reason)]
+        assert {place[0] for place in http} <= {"127.0.0.1"}  # a worker's page of numbers: on loopback
+        for host, port in [place for place in listening if place not in http]:
+            for protocol, security in (("tcp", None), ("tls", another_run)):
+                with pytest.raises((OSError, TimeoutError, ValueError)):
+                    distributed.Client(
+                        f"{protocol}://{host}:{port}", security=security, timeout=0.5, set_as_default=False
+                    )
 
-def test_the_key_is_in_no_command_line_and_no_environment(options: dict[str, Any], ssh_server: Any) -> None:
-    cluster = cluster_for(resolve(options))
-    cluster.connect()
-    seen = [" ".join(process.cmdline()) + str(process.environ()) for process in on_the_host(ssh_server)]
-    cluster.close()
-    assert len([text for text in seen if "node_workers" in text]) >= 2
-    assert [text for text in seen if "PRIVATE KEY" in text or "BEGIN CERT" in text] == []
+    def test_the_key_is_in_no_command_line_and_no_environment(self, cluster: Cluster, ssh_server: Any) -> None:
+        seen = [" ".join(process.cmdline()) + str(process.environ()) for process in on_the_host(ssh_server)]
+        assert len([text for text in seen if "node_workers" in text]) >= 2
+        assert [text for text in seen if "PRIVATE KEY" in text or "BEGIN CERT" in text] == []
 
 
 def test_a_host_that_loses_its_connection_comes_back(

@@ -14,17 +14,23 @@ from runmem.units import MIB
 EPOCH = 1795180122.0
 
 
-@pytest.fixture
-def trace(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def content() -> bytes:
     """A trace of 8 MB whose tick number i, at EPOCH + i seconds, has i MiB."""
+    lines = [cmdline_line("app")]
+    for number in range(5000):
+        lines.append(mem_line(number * MIB, EPOCH + number))
+        lines += [child_line(f"worker-{i}", MIB, EPOCH + number) for i in range(45)]
+        if number % 100 == 0:
+            lines.append(func_line("f", 7, EPOCH, 7, EPOCH))
+    return b"".join(lines)
+
+
+@pytest.fixture
+def trace(tmp_path: Path, content: bytes) -> Path:
+    """A file of that content, of the test's own."""
     path = tmp_path / "node7.dat"
-    with path.open("wb") as file:
-        file.write(cmdline_line("app"))
-        for number in range(5000):
-            file.write(mem_line(number * MIB, EPOCH + number))
-            file.writelines(child_line(f"worker-{i}", MIB, EPOCH + number) for i in range(45))
-            if number % 100 == 0:
-                file.write(func_line("f", 7, EPOCH, 7, EPOCH))
+    path.write_bytes(content)
     return path
 
 
@@ -49,9 +55,9 @@ def test_a_torn_last_line_is_not_a_reading(trace: Path) -> None:
     assert total_at(trace, EPOCH + 9) == 5 * MIB
 
 
-@pytest.mark.parametrize("content", [b"", b"CMDLINE app\n", b"\0\xff garbage" * 50_000])
-def test_without_a_total_it_is_not_known(trace: Path, content: bytes) -> None:
-    trace.write_bytes(content)
+@pytest.mark.parametrize("other", [b"", b"CMDLINE app\n", b"\0\xff garbage" * 50_000])
+def test_without_a_total_it_is_not_known(trace: Path, other: bytes) -> None:
+    trace.write_bytes(other)
     assert total_at(trace, EPOCH) is None
     trace.unlink()
     assert total_at(trace, EPOCH) is None

@@ -111,6 +111,8 @@ class EmbeddedCluster(Cluster):
         import dask
         import distributed
 
+        from runmem.clusters.dashboard_pages import PAGES_LATER, offer_pages
+
         protocol, security = self._protection()
         try:
             # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
@@ -131,12 +133,14 @@ class EmbeddedCluster(Cluster):
                     protocol=protocol,
                     security=security.dask() if security is not None else None,
                     dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs=PAGES_LATER,
                     memory_limit=self.worker_memory_bytes,
                     preload=_preloads(protocol),
                     env=self._environment,
                     local_directory=self._folder,
                     silence_logs=logging.CRITICAL,
                 )
+            offer_pages(self._cluster.scheduler)
             if self.settings.log_level == "off":  # a result that cannot be unpickled is an error of the program's
                 logging.getLogger("distributed.protocol.core").setLevel(logging.CRITICAL + 1)
             sys.path[:] = path  # Dask adds the folder, and the program would import from there

@@ -67,6 +67,8 @@ class OwnScheduler:
         """
         import distributed
 
+        from runmem.clusters.dashboard_pages import PAGES_LATER, offer_pages
+
         path = list(sys.path)
         try:
             self._cluster = distributed.LocalCluster(
@@ -77,8 +79,10 @@ class OwnScheduler:
                 protocol="tls://" if self._security is not None else "tcp://",
                 security=self._security.dask() if self._security is not None else None,
                 dashboard_address="127.0.0.1:0",
+                scheduler_kwargs=PAGES_LATER,
                 silence_logs=logging.CRITICAL,
             )
+            offer_pages(self._cluster.scheduler)
             self.client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:
             self.close()
