@@ -80,7 +80,7 @@ class MemoryMetricTask(MetadataMetricTask):
         largest = max(sizes)
         measurement = self.makeMeasurement({"EndMemory": int(largest * factor)})
         if measurement is not None:
-            measurement.notes.update(notes | _notes(beside, item.removesuffix(_ITEM), len(sizes), sizes.index(largest)))
+            measurement.notes |= notes | _notes(beside, item.removesuffix(_ITEM), len(sizes), sizes.index(largest))
         return Struct(measurement=measurement)
 
     def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
@@ -99,7 +99,8 @@ def _checked_size(key: str, value: object) -> float:
 
 def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: dict[str, Any]) -> int:
     """Return how many bytes the unit of the values has, by the version of the metadata and the writer's platform."""
-    if _version(f"{level}.__version__".lstrip("."), beside) >= 1:
+    version = beside.scalars.get("__version__")
+    if (type(version) is int and version >= 1) or _checked_version(level, beside) >= 1:
         return 1
     platform = _inherited(content, level, "platform")
     if platform is None:
@@ -115,8 +116,9 @@ def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: 
     return 1024
 
 
-def _version(key: str, beside: TaskMetadata) -> float:
+def _checked_version(level: str, beside: TaskMetadata) -> float:
     """Return the version of the metadata, 0 where it is missing or empty."""
+    key = f"{level}.__version__".lstrip(".")
     found = [version for version in _array(beside, "__version__") if version != ""]
     for version in found:
         if isinstance(version, bool) or not isinstance(version, (int, float)) or not version >= 0 or version % 1:
