@@ -254,7 +254,10 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
 
     def level(self, path: str) -> TaskMetadata:
         """Return the nested metadata at the dotted `path`, these metadata for an empty one. Raises `KeyError`."""
-        return self._owner(f"{path}.")[0] if path else self
+        if not path:
+            return self
+        below = self.metadata.get(path)  # most often one level down
+        return self._owner(f"{path}.")[0] if below is None else below
 
     def names(self) -> set[str]:
         """Return all full names, those of nested metadata included."""

@@ -178,10 +178,8 @@ def _of_path(source: Path | str) -> TaskMetadata:
 
 def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> list[str]:
     """Return the full names of scalars and arrays, of all levels, that contain `fragment`."""
-    found: list[str] = []
-    for part in (metadata.scalars, metadata.arrays):
-        if part:
-            found += _fitting(fragment, prefix, tuple(part))
+    names = (*metadata.scalars, *metadata.arrays)
+    found = [*_fitting(fragment, prefix, names)] if names else []
     for name, nested in metadata.metadata.items():
         found += _names_with(fragment, nested, f"{prefix}{name}.")
     return found
