@@ -151,10 +151,10 @@ def _inherited(content: TaskMetadata, level: str, item: str) -> object:
 
 def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict[str, Any]:
     """Return what is known of how the value came about, the largest of `value_count` values, at index `at`."""
-    of_run, methods = f"{prefix}Executions" in beside, _array(beside, f"{prefix}PeakMethod")
-    counts = (
-        {note: beside[prefix + item] for item, note in _COUNTS.items() if prefix + item in beside} if of_run else {}
-    )
+    methods = [method for method in _array(beside, f"{prefix}PeakMethod") if isinstance(method, str)]
+    of_run = _value(beside, f"{prefix}Executions") is not None
+    found = {note: _value(beside, prefix + item) for item, note in _COUNTS.items()} if of_run else {}
+    counts = {note: value for note, value in found.items() if value is not None}
     estimator = "runmem task records" if of_run else "runmem timeMethod" if methods else "utils.timer.timeMethod"
     notes: dict[str, Any] = {"estimator": estimator}
     if value_count > 1:
@@ -163,7 +163,7 @@ def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict
         notes["method"] = methods[at] if len(methods) == value_count else methods[-1]
     if len(methods) == value_count > 1:  # one a call, of timeMethod
         for note, word in (("peaks_sampled", "sampled"), ("peaks_shared", "shared"), ("contaminated",) * 2):
-            if count := sum(word in str(method) for method in methods):
+            if count := sum(word in method for method in methods):
                 notes[note] = count
     return notes | counts
 
@@ -173,3 +173,11 @@ def _array(metadata: TaskMetadata, key: str) -> list[Any]:
     if (values := metadata.arrays.get(key)) is not None:
         return values
     return [metadata[key]] if key in metadata else []
+
+
+def _value(metadata: TaskMetadata, key: str) -> object:
+    """Return the scalar `key` or the last element of the array, None where there is neither; `key` has no dot."""
+    if key in metadata.scalars:
+        return metadata.scalars[key]
+    values = metadata.arrays.get(key)
+    return values[-1] if values else None

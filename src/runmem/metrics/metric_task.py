@@ -156,6 +156,8 @@ def metadata_from(source: Any) -> TaskMetadata:
                 "or of a run directory"
             )
         return TaskMetadata.from_metadata(source)
+    except KeyError as error:  # a key that is no text; its own text is in quotes
+        raise MetricComputationError(f"invalid metadata: {error.args[0]}") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise MetricComputationError(f"invalid metadata: {error}") from error
 
