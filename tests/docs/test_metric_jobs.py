@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
-from runmem.metrics.config_file import read_metric_tasks
+import pytest
 
-TEXT = (Path(__file__).parents[2] / "docs" / "metric_jobs.md").read_text("utf-8")
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docs" / "metric_jobs.md").read_text("utf-8")
 
 
 def blocks(language: str) -> list[str]:
@@ -23,8 +28,37 @@ def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     assert "passed  demo.CountWordsMemory.less_than" in capsys.readouterr().out
 
 
-def test_the_configuration_is_read(tmp_path):
-    (text,) = blocks("yaml")
-    (tmp_path / "metrics.yaml").write_text(text)
-    targets = [task.config.target for task in read_metric_tasks(tmp_path / "metrics.yaml")]
-    assert targets == ["wordcount.count_words", "wordcount.merge_counts"]
+@pytest.mark.slow
+def test_the_commands_run_on_a_real_run_with_the_files_of_the_page(tmp_path):
+    program = (ROOT / "examples" / "wordcount.py").read_text("utf-8")
+    (tmp_path / "wordcount.py").write_text(program)
+    (tmp_path / "page.md").write_text(TEXT)  # two files to count: there is something to merge
+    for block in blocks("yaml"):
+        (tmp_path / re.match(r"# (\w+\.yaml)\n", block)[1]).write_text(block)
+    (commands,) = blocks("sh")
+    run, *metrics = commands.splitlines()
+    invoke(tmp_path, f"{run} . --files_per_task 1", "--workers=1")
+    assert len(metrics) == 5
+    for node in ("node1", "node2"):  # as PyCOMPSs leaves them, one a node
+        (tmp_path / f"{node}.dat").write_bytes(next(tmp_path.glob("runmem_runs/*/traces/[!m]*.dat")).read_bytes())
+    every, one, checked, configured, traces = (invoke(tmp_path, command) for command in metrics)
+    assert "wordcount.CountWordsMemory" in every
+    assert "wordcount.RunMemory" in every
+    assert one.startswith("demo.CountWordsMemory: ")
+    passed = re.findall(r"^passed +(\S+)", checked, re.MULTILINE)
+    assert passed == ["demo.CountWordsMemory.less_than", "demo.MergeCountsMemory.limit", "demo.RunMemory.limit"]
+    assert re.findall(r"^demo\.\w+", configured, re.MULTILINE) == ["demo.CountWordsMemory", "demo.MergeMemory"]
+    assert "trace.NodeMemory_node1" in traces
+    assert "trace.NodeMemory_node2" in traces
+
+
+def invoke(folder: Path, command: str, *options: str) -> str:
+    """Run a command of the page and return what it says; it has to succeed."""
+    name, *arguments = shlex.split(command)
+    assert name == "runmem"
+    done = subprocess.run(
+        [sys.executable, "-m", "runmem", *options, *arguments], cwd=folder, capture_output=True, text=True, timeout=200,
+        env={**os.environ, "TMPDIR": str(folder)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr

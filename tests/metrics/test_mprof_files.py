@@ -21,26 +21,37 @@ PARENT, CHILD = 60 * MIB, 120 * MIB
 WITH_CHILD = f"""
 import subprocess, sys
 held = bytearray(b"x") * {PARENT}
-child = "import time; held = bytearray(b'x') * {CHILD}; time.sleep(0.6)"  # long enough for some readings
+child = "import waiting; held = bytearray(b'x') * {CHILD}; waiting.until_read()"
 subprocess.run([sys.executable, "-c", child], check=True)
 """
 PROFILED = """
-import time
+import waiting
 @profile
 def grow(mebibytes):
     held = bytearray(b"x") * (mebibytes * 2**20)
-    time.sleep(0.3)  # long enough for some readings
+    waiting.until_read()
 
 grow(50)
 grow(90)
 """
 
+WAITING = """
+import os, time
+
+def until_read():
+    for _ in range(2):  # mprof writes 50 lines at a time; of the first that come some were read earlier
+        size = os.path.getsize("found.dat")
+        while os.path.getsize("found.dat") == size:
+            time.sleep(0.02)
+"""
+
 
 def mprof_run(folder: Path, source: str, *options: str) -> Path:
     (folder / "program.py").write_text(source)
+    (folder / "waiting.py").write_text(WAITING)
     python = [] if "--python" in options else [sys.executable]
-    command = [sys.executable, "-m", "mprof", "run", "-T", "0.05", *options, "-o", "found.dat", *python, "program.py"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "mprof", "run", "-T", "0.01", *options, "-o", "found.dat", *python, "program.py"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return folder / "found.dat"
 

@@ -21,11 +21,16 @@ __all__ = ["Measurement", "Metric"]
 @lru_cache(maxsize=256)
 def _known_name(metric: str) -> Name:
     """Return the name of a metric. (Of one metric there may be a million measurements, and a name is immutable.)"""
-    return Name(metric=metric)
+    name = Name(metric=metric)
+    if not name.is_metric:
+        raise SettingError(f"{metric!r} is the name of a specification: a metric is called package.metric")
+    return name
 
 
 def _name_of(metric: Any) -> Name:
-    return _known_name(metric) if type(metric) is str else Name(metric=metric)
+    if isinstance(metric, Metric):
+        return metric.name
+    return _known_name(metric if type(metric) is str else str(Name(metric=metric)))
 
 
 class Measurement(Identified):
@@ -60,9 +65,6 @@ class Measurement(Identified):
     metric_name : Name
     metric : Metric or None
     notes : dict
-    blobs : dict of str to Blob
-        By their names, the one of the extras too.
-    extras : Blob
     identifier : str
     """
 
@@ -77,13 +79,10 @@ class Measurement(Identified):
         identifier: str | None = None,
     ) -> None:
         self.metric = metric if isinstance(metric, Metric) else None
-        self.metric_name = metric.name if isinstance(metric, Metric) else _name_of(metric)
-        if not self.metric_name.is_metric:
-            raise SettingError(f"{metric!r} is the name of a specification: a metric is called package.metric")
+        self.metric_name = _name_of(metric)
         self._identifier = identifier
         self.notes = dict(notes or {})
-        self.blobs = {blob.name: blob for blob in blobs or ()}
-        self.extras = self.blobs.setdefault(str(self.metric_name), Blob(str(self.metric_name)))
+        self._blobs = {blob.name: blob for blob in blobs} if blobs else {}
         if extras:
             self.extras.update(extras)
         self.unknown_blob_refs: list[str] = []  # of a Job that was read and does not hold them
@@ -127,6 +126,19 @@ class Measurement(Identified):
         self._value, self._unit = value, unit
 
     @property
+    def blobs(self) -> dict[str, Blob]:
+        """The blobs by their names; that of the extras is made here, since most measurements have none."""
+        name = str(self.metric_name)
+        if name not in self._blobs:
+            self._blobs[name] = Blob(name)
+        return self._blobs
+
+    @property
+    def extras(self) -> Blob:
+        """The data of this measurement alone."""
+        return self.blobs[str(self.metric_name)]
+
+    @property
     def description(self) -> str | None:
         """What the metric measures, where its definition is known."""
         return self.metric.description if self.metric else None
@@ -153,12 +165,12 @@ class Measurement(Identified):
 
     def link_blob(self, blob: Blob) -> None:
         """Let the measurement refer to a blob, which is not copied."""
-        self.blobs[blob.name] = blob
+        self._blobs[blob.name] = blob
 
     @property
     def blob_refs(self) -> list[str]:
         """Identifiers of the blobs that hold something."""
-        return [*self.unknown_blob_refs, *(blob.identifier for blob in self.blobs.values() if len(blob))]
+        return [*self.unknown_blob_refs, *(blob.identifier for blob in self._blobs.values() if len(blob))]
 
     @property
     def json(self) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class MemoryMetricTask(MetadataMetricTask):
         largest = max(sizes)
         measurement = self.makeMeasurement({"EndMemory": int(largest * factor)})
         if measurement is not None:
-            measurement.notes.update(notes | _notes(beside, item.removesuffix(_ITEM), len(sizes), sizes.index(largest)))
+            measurement.notes |= notes | _notes(beside, item.removesuffix(_ITEM), len(sizes), sizes.index(largest))
         return Struct(measurement=measurement)
 
     def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
@@ -99,7 +99,8 @@ def _checked_size(key: str, value: object) -> float:
 
 def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: dict[str, Any]) -> int:
     """Return how many bytes the unit of the values has, by the version of the metadata and the writer's platform."""
-    if _version(f"{level}.__version__".lstrip("."), beside) >= 1:
+    version = beside.scalars.get("__version__")
+    if (type(version) is int and version >= 1) or _checked_version(level, beside) >= 1:
         return 1
     platform = _inherited(content, level, "platform")
     if platform is None:
@@ -115,8 +116,9 @@ def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: 
     return 1024
 
 
-def _version(key: str, beside: TaskMetadata) -> float:
+def _checked_version(level: str, beside: TaskMetadata) -> float:
     """Return the version of the metadata, 0 where it is missing or empty."""
+    key = f"{level}.__version__".lstrip(".")
     found = [version for version in _array(beside, "__version__") if version != ""]
     for version in found:
         if isinstance(version, bool) or not isinstance(version, (int, float)) or not version >= 0 or version % 1:
@@ -149,10 +151,10 @@ def _inherited(content: TaskMetadata, level: str, item: str) -> object:
 
 def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict[str, Any]:
     """Return what is known of how the value came about, the largest of `value_count` values, at index `at`."""
-    of_run, methods = f"{prefix}Executions" in beside, _array(beside, f"{prefix}PeakMethod")
-    counts = (
-        {note: beside[prefix + item] for item, note in _COUNTS.items() if prefix + item in beside} if of_run else {}
-    )
+    methods = [method for method in _array(beside, f"{prefix}PeakMethod") if isinstance(method, str)]
+    of_run = _value(beside, f"{prefix}Executions") is not None
+    found = {note: _value(beside, prefix + item) for item, note in _COUNTS.items()} if of_run else {}
+    counts = {note: value for note, value in found.items() if value is not None}
     estimator = "runmem task records" if of_run else "runmem timeMethod" if methods else "utils.timer.timeMethod"
     notes: dict[str, Any] = {"estimator": estimator}
     if value_count > 1:
@@ -161,7 +163,7 @@ def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict
         notes["method"] = methods[at] if len(methods) == value_count else methods[-1]
     if len(methods) == value_count > 1:  # one a call, of timeMethod
         for note, word in (("peaks_sampled", "sampled"), ("peaks_shared", "shared"), ("contaminated",) * 2):
-            if count := sum(word in str(method) for method in methods):
+            if count := sum(word in method for method in methods):
                 notes[note] = count
     return notes | counts
 
@@ -171,3 +173,11 @@ def _array(metadata: TaskMetadata, key: str) -> list[Any]:
     if (values := metadata.arrays.get(key)) is not None:
         return values
     return [metadata[key]] if key in metadata else []
+
+
+def _value(metadata: TaskMetadata, key: str) -> object:
+    """Return the scalar `key` or the last element of the array, None where there is neither; `key` has no dot."""
+    if key in metadata.scalars:
+        return metadata.scalars[key]
+    values = metadata.arrays.get(key)
+    return values[-1] if values else None

@@ -21,6 +21,7 @@ METADATA_VERSION = 1
 Primitive: TypeAlias = str | float | int | bool
 _PARTS = frozenset({"scalars", "arrays", "metadata"})
 _PLAIN = frozenset({str, float, int, bool})
+_AT_MOST_ONE = frozenset({0, 1})
 
 
 class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
@@ -176,10 +177,12 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
     def __contains__(self, key: object) -> bool:
         if not isinstance(key, str):
             return False
-        try:
-            owner, last = self._owner(key)
-        except KeyError:
-            return False
+        owner, last = self, key
+        if "." in key:
+            try:
+                owner, last = self._owner(key)
+            except KeyError:
+                return False
         return last in owner.scalars or last in owner.arrays or last in owner.metadata
 
     def __iter__(self) -> Iterator[str]:
@@ -251,7 +254,10 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
 
     def level(self, path: str) -> TaskMetadata:
         """Return the nested metadata at the dotted `path`, these metadata for an empty one. Raises `KeyError`."""
-        return self._owner(f"{path}.")[0] if path else self
+        if not path:
+            return self
+        below = self.metadata.get(path)  # most often one level down
+        return self._owner(f"{path}.")[0] if below is None else below
 
     def names(self) -> set[str]:
         """Return all full names, those of nested metadata included."""
@@ -323,12 +329,19 @@ def _decoded(document: str | bytes) -> TaskMetadata | None:
 
 def _is_flat(metadata: TaskMetadata) -> bool:
     """Tell whether no key, of any level, has a dot, and no array holds values of two types."""
-    if "." in "".join((*metadata.scalars, *metadata.arrays, *metadata.metadata)):
+    scalars, arrays, nested = metadata.scalars, metadata.arrays, metadata.metadata
+    if (scalars and "." in "".join(scalars)) or (arrays and "." in "".join(arrays)):
         return False
-    arrays = metadata.arrays.values()
-    if max(map(len, arrays), default=0) > 1 and any(len(set(map(type, values))) > 1 for values in arrays):
+    if not _AT_MOST_ONE.issuperset(map(len, arrays.values())) and not all(map(_is_uniform, arrays.values())):
         return False
-    return all(map(_is_flat, metadata.metadata.values()))
+    for name, below in nested.items():  # noqa: SIM110 - all(...) takes longer than what it asks
+        if "." in name or not _is_flat(below):
+            return False
+    return True
+
+
+def _is_uniform(values: list[Primitive]) -> bool:
+    return len(set(map(type, values))) <= 1
 
 
 _decoder = msgspec.json.Decoder(TaskMetadata)

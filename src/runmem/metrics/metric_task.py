@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -107,7 +108,7 @@ class MetadataMetricTask:
         MetricComputationError
             If several do: the target is ambiguous; all are named.
         """
-        found = list(_names_with(fragment, metadata))
+        found = _names_with(fragment, metadata)
         if len(found) > 1:
             raise MetricComputationError(
                 f"target {self.config.target!r} is ambiguous: it fits {', '.join(sorted(found))}. "
@@ -117,7 +118,7 @@ class MetadataMetricTask:
 
     def no_work(self, metadata: TaskMetadata, fragment: str) -> NoWorkFound:
         """Return the error for metadata without `fragment`."""
-        if any(_names_with(f"{self.config.target}PeaksMissing", metadata)):
+        if _names_with(f"{self.config.target}PeaksMissing", metadata):
             return NoWorkFound(f"no execution of {self.config.target} has a measured peak; was memory profiling on?")
         return NoWorkFound(f"the metadata hold no {fragment}")
 
@@ -155,6 +156,8 @@ def metadata_from(source: Any) -> TaskMetadata:
                 "or of a run directory"
             )
         return TaskMetadata.from_metadata(source)
+    except KeyError as error:  # a key that is no text; its own text is in quotes
+        raise MetricComputationError(f"invalid metadata: {error.args[0]}") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise MetricComputationError(f"invalid metadata: {error}") from error
 
@@ -175,13 +178,18 @@ def _of_path(source: Path | str) -> TaskMetadata:
         raise ValueError(f"{path} is no JSON file of task metadata: {error}") from error
 
 
-def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> Iterator[str]:
-    """Yield the full names of scalars and arrays, of all levels, that contain `fragment`."""
-    last = fragment.rpartition(".")[2]  # it lies within one level's name: most full names need not be made
-    for part in (metadata.scalars, metadata.arrays):
-        likely = part if last in prefix else [name for name in part if last in name]
-        for name in likely:
-            if fragment in prefix + name:
-                yield prefix + name
+def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> list[str]:
+    """Return the full names of scalars and arrays, of all levels, that contain `fragment`."""
+    names = (*metadata.scalars, *metadata.arrays)
+    found = [*_fitting(fragment, prefix, names)] if names else []
     for name, nested in metadata.metadata.items():
-        yield from _names_with(fragment, nested, f"{prefix}{name}.")
+        found += _names_with(fragment, nested, f"{prefix}{name}.")
+    return found
+
+
+@lru_cache(maxsize=64)
+def _fitting(fragment: str, prefix: str, names: tuple[str, ...]) -> list[str]:
+    """Return the full names of one level that contain `fragment`. (The metadata of a million quanta have the same.)"""
+    last = fragment.rpartition(".")[2]  # it lies within one level's name: most full names need not be made
+    likely = names if last in prefix else [name for name in names if last in name]
+    return [prefix + name for name in likely if fragment in prefix + name]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from datetime import datetime
@@ -16,6 +16,8 @@ from runmem.metrics.metric_task import MetadataMetricTask, metadata_from
 from runmem.metrics.struct import Struct
 
 __all__ = ["CpuTimingMetricTask", "TimingMetricTask"]
+
+_LARGEST_S = sys.float_info.max
 
 
 class _ElapsedMetricTask(MetadataMetricTask, ABC):
@@ -63,7 +65,7 @@ class _ElapsedMetricTask(MetadataMetricTask, ABC):
         ]  # fmt: skip
         at = elapsed_s.index(max(elapsed_s))
         values = {"StartTime": starts[at], "EndTime": ends[at], "elapsed_s": elapsed_s[at]}
-        values |= {name: _at(content, keys[name], at, len(starts)) for name in ("StartTimestamp", "EndTimestamp")}
+        values |= {name: _stamp(content, keys[name], at, len(starts)) for name in ("StartTimestamp", "EndTimestamp")}
         measurement = self.makeMeasurement(values)
         if measurement is not None and len(starts) > 1:
             measurement.notes["values"] = f"the maximum of {len(starts)} values"
@@ -118,12 +120,18 @@ class CpuTimingMetricTask(_ElapsedMetricTask):
 
     @staticmethod
     def _reading_s(key: str, value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= _LARGEST_S:  # also for NaN
             raise MetricComputationError(f"invalid metadata: {key} = {value!r} is not a number of seconds")
         return float(value)
 
 
-def _at(metadata: TaskMetadata, key: str | None, at: int, count: int) -> Any:
-    """Return the value of an array that belongs to the reading `at` of `count`, None where it cannot be told."""
+def _stamp(metadata: TaskMetadata, key: str | None, at: int, count: int) -> str | None:
+    """Return the time of day that belongs to the reading `at` of `count`, None where it cannot be told."""
     values = [] if key is None else metadata.getArray(key)
-    return values[at] if len(values) == count else None
+    if len(values) != count:
+        return None
+    stamp = values[at]
+    if not isinstance(stamp, str):
+        raise MetricComputationError(f"invalid metadata: {key} = {stamp!r} is not a time of day")
+    return stamp
