@@ -152,6 +152,7 @@ class SlurmJob(Start):
         return Outcome(
             code, wall_s, stander.pid if unseen is None else None, processes if unseen is None else (), job=job,
             reasons=reasons, unseen=unseen, has_other_parts=others,
+            stopped_s=follower.stopped_s if follower is not None else None,
         )  # fmt: skip
 
     def _watch(self, methods: Sequence[Method], pid: int | None, job: str, reasons: dict[str, str]) -> None:
