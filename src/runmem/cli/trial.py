@@ -244,7 +244,8 @@ def _run(plan: Plan) -> tuple[Trial, int]:
     trial = Trial(plan)
     before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        trial.run(_Progress(plan))
+        progress = _Progress(plan)
+        trial.run(progress, progress.say)
     except KeyboardInterrupt:
         trial.stopped, code = "interrupted", 130
     except _Ended as ended:
@@ -280,6 +281,11 @@ class _Progress:
             click.echo(f"{done.variant.label}: exit code {done.outcome.exit_code}\n{done.output}", err=True)
         elif self._terminal:
             click.echo(f"\r\x1b[Kexecution {self._count}: {done.variant.label}, {what}", err=True, nl=False)
+
+    def say(self, line: str) -> None:
+        """Tell a line that stays."""
+        start = "\r\x1b[K" if self._terminal else ""
+        click.echo(f"{start}runmem trial: {line}", err=True)
 
 
 def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: bool) -> None:

@@ -129,6 +129,7 @@ class Trial:
     kind: Kind | None = None
     stopped: str | None = None
     _apart: set[tuple[str, str]] = field(default_factory=set)  # label and start of what tracing disturbs
+    _say: Callable[[str], None] = field(default=lambda _: None, repr=False)
 
     @property
     def methods(self) -> list[type[Method]]:
@@ -150,8 +151,10 @@ class Trial:
         """The command's: that of its first failure, or 0."""
         return self.failed[0].outcome.exit_code if self.failed else 0
 
-    def run(self, tell: Callable[[Execution], None] = lambda _: None) -> None:
-        """Do what is planned; `tell` is called after each execution.
+    def run(
+        self, tell: Callable[[Execution], None] = lambda _: None, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Do what is planned; `tell` is called after each execution, `say` with a line for a person on the way.
 
         Raises
         ------
@@ -163,6 +166,7 @@ class Trial:
         for method in self.plan.methods:
             if (reason := method().available()) is not None:
                 self.unavailable[method.name] = reason
+        self._say = say
         order = random.Random(self.plan.seed)
         controls: list[Variant] = []
         folder = self._folder()
@@ -196,7 +200,7 @@ class Trial:
         for variant, start, watch in cells:
             site = Site(folder / str(len(self.executions)), self.plan.interval_s, variant.cpus)
             site.folder.mkdir(mode=0o700)
-            done = self._execute(variant, start(self.plan.job), repeat, site, watch)
+            done = self._execute(variant, start(self.plan.job, self._say), repeat, site, watch)
             shutil.rmtree(site.folder, ignore_errors=True)
             self.executions.append(done)
             if watch is Watch.ALL and is_disturbed(done.outcome):
