@@ -28,8 +28,8 @@ class Overhead:
     processes : int
         The most that an execution had; 0 where they were not followed.
     stopped_share : float or None
-        Of its wall time, that the command stood still for being followed: the median of the executions, and an
-        estimate, from the number of stops and the time of the process that follows.
+        Of its wall time, that the command stood still for being followed: the median of the executions. At
+        least: from the number of stops and the processor time of the process that follows, which may wait for one.
     is_held_up : bool
         Whether that was too much to be left out.
     """
@@ -56,13 +56,16 @@ class Overhead:
     @property
     def note(self) -> str | None:
         """What to know of a number of a method that follows processes; None where it shared all its executions."""
-        ratio = self.ratio(Watch.TRACED)
-        return None if ratio is None else f"executions of its own: {ratio:+.1%} wall"
+        if self.ratio(Watch.TRACED) is None:
+            return None
+        return f"executions of its own: stopped for at least {self.stopped_share or 0:.1%} of them"
 
     def sentences(self, under: str) -> list[str]:
         """Return what measuring did to the wall time, where it is known or too much to be left out."""
         said, name = [], f"{self.variant.label}{under}"
-        following = f"{name}: following its processes ({self.processes}) to their ends, for hwm, held it up for about "
+        following = (
+            f"{name}: following its processes ({self.processes}) to their ends, for hwm, held it up for at least "
+        )
         following += f"{self.stopped_share or 0:.1%} of its wall time"
         if Watch.TRACED in self.walls_s and self.base is not None:
             said.append(f"{following}, so after the first execution hwm had executions of its own: "
@@ -76,8 +79,10 @@ class Overhead:
 
     def _compared(self, watch: Watch) -> str:
         assert self.base is not None
-        own, other = median(self.walls_s[watch]), median(self.walls_s[self.base])
-        return f"{own / other - 1:+.1%} (medians: {own:.3f} s, and {other:.3f} s under {self.base})"
+        walls, others = self.walls_s[watch], self.walls_s[self.base]
+        own, other = median(walls), median(others)
+        overlap = "" if min(walls) > max(others) or max(walls) < min(others) else "; the ranges overlap"
+        return f"{own / other - 1:+.1%} wall (medians: {own:.3f} s, and {other:.3f} s under {self.base}{overlap})"
 
 
 def overheads_of(trial: Trial) -> list[Overhead]:
