@@ -2,7 +2,8 @@
 
 Run: ``python benchmarks/trial.py [PAIRS]``, 15 by default. The wall time of a command under all methods is compared
 with that of the plain command, in turn, in pairs; medians and quartiles are printed. Commands: one that computes,
-one that touches memory all the time, and one that starts a process after the other, the worst case of following.
+one that touches memory all the time, and one that starts a process after the other, the worst case of following: there
+`hwm` has executions of its own in a trial, and here too.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def trial_s(command: Sequence[str], names: Sequence[str]) -> tuple[float, float]
     return outcome.wall_s, outcome.cpu_s
 
 
-def overhead(name: str, script: str, names: Sequence[str], pairs: int) -> None:
+def overhead(name: str, script: str, names: Sequence[str], shown: str, pairs: int) -> None:
     """Print the ratios of the times of `pairs` pairs, whose order alternates."""
     command = [sys.executable, "-c", script]
     ratios = []
@@ -74,7 +75,6 @@ def overhead(name: str, script: str, names: Sequence[str], pairs: int) -> None:
     for what, values in zip(("wall", "CPU"), zip(*ratios, strict=True), strict=True):
         low, middle, high = (100 * (value - 1) for value in statistics.quantiles(values, n=4))
         told.append(f"{what} {middle:+6.2f} % ({low:+6.2f} .. {high:+6.2f})")
-    shown = ",".join(names) if len(names) < 4 else "all methods"
     print(f"{name:20} {shown:12} {'   '.join(told)}", flush=True)
 
 
@@ -107,10 +107,12 @@ def main() -> None:
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     everything = [name for name, method in METHODS.items() if "local" in method.starts and method().available() is None]
     print(f"a command in a trial against the plain command, {pairs} pairs: {', '.join(everything)}")
-    for name, script in (("computes", COMPUTE), ("touches memory", TOUCH), ("starts 150 processes", START)):
-        overhead(name, script, everything, pairs)
-        overhead(name, script, ["hwm"], pairs)
-    print(f"target: at most {100 * MOST_OVERHEAD:.0f} %")
+    apart = [name for name in everything if not METHODS[name].traces]
+    for name, script in (("computes", COMPUTE), ("touches memory", TOUCH)):
+        overhead(name, script, everything, "all methods", pairs)
+    overhead("starts 150 processes", START, apart, "all but hwm", pairs)
+    overhead("starts 150 processes", START, ["hwm"], "hwm alone", pairs)
+    print(f"target: at most {100 * MOST_OVERHEAD:.0f} % of wall, but for hwm alone: it has executions of its own there")
     errors(5)
 
 

@@ -141,3 +141,15 @@ def test_what_is_no_trial_is_refused(tmp_path: Path):
         read_trial(tmp_path / "trial.json")
     with pytest.raises(SettingError, match="cannot be read"):
         read_trial(tmp_path / "none.json")
+
+
+def test_overhead_runs_the_command_without_a_method_too_and_compares(tmp_path: Path):
+    out = tmp_path / "out"
+    result = trial("--overhead", "--repeat", 2, "--methods", "rusage", "--control", "none", "--output", out, "--json",
+                   "--", "sleep", "0.1")  # fmt: skip
+    document = json.loads(result.stdout)
+    assert sorted(each["watched_by"] for each in document["executions"]) == ["all methods"] * 2 + ["nothing"] * 2
+    (told,) = document["overheads"]
+    assert {each["watched_by"]: len(each["seconds"]) for each in told["walls"]} == {"all methods": 2, "nothing": 2}
+    assert "## Wall time" in (out / "trial.md").read_text()
+    assert results_of(read_trial(out / "trial.json")).sentences() == document["verdict"]

@@ -14,6 +14,7 @@ from typing import Any
 from runmem import task, wait_on
 from runmem.formats.mprof import read_trace
 from runmem.formats.totals import KEPT_BEGINNING, first_kept
+from runmem.node.launch import sampler_pid
 from runmem.store.layout import Spool
 from runmem.store.run import read_run
 
@@ -68,6 +69,70 @@ def test_what_is_shipped_is_freed_and_the_run_is_whole(session: Callable[..., An
     brackets = {bracket.name.rpartition(".")[2]: bracket for bracket in trace.brackets}
     start = brackets["wait_for"].start_bytes  # written with four digits of a MiB
     assert min(trace.totals_bytes) - 1024 < start < max(trace.totals_bytes) + 1024
+
+
+def is_whole(folder: Path) -> bool:
+    """Tell whether every line below a folder is, and no hole was copied."""
+    texts = [path.read_bytes() for path in folder.rglob("*") if path.suffix in (".dat", ".jsonl")]
+    return all(b"\0" not in text and (not text or text.endswith(b"\n")) for text in texts)
+
+
+def test_killed_workers_and_samplers_lose_nothing_while_room_is_freed(
+    session: Callable[..., Any], tmp_path: Path
+) -> None:
+    @task(returns=1)
+    def tell(i):
+        return i
+
+    @task(returns=1)
+    def die_once(path):
+        if not os.path.exists(path):
+            open(path, "x").close()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return os.getpid()
+
+    with session(spool_size=ROOM, memory_interval=0.01) as run:
+        root = Spool.of_run(run.run_id).root
+
+        def write_and_free() -> int:
+            """Make calls until files hold more holes than may be kept, and return how many calls that took."""
+            before, made = holes(root), 0
+            while holes(root) < before + ROOM:
+                assert wait_on([tell(i) for i in range(CALLS)]) == list(range(CALLS))
+                made += CALLS
+                run.collector.collect()
+            return made
+
+        calls = write_and_free()
+        for number in range(2):
+            wait_on(die_once(str(tmp_path / f"died-{number}")))
+            killed = sampler_pid(root)
+            assert killed is not None
+            os.kill(killed, signal.SIGKILL)
+            deadline = time.monotonic() + 60
+            while sampler_pid(root) in (None, killed):  # the collector has it started again
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            calls += write_and_free()
+            assert is_whole(run.directory.root)
+    data = read_run(run.directory.root)
+    ended = [record for record in data.records if record.name.endswith("tell")]
+    assert len({record.task_id for record in ended}) == calls
+    assert len({(record.task_id, record.attempt) for record in ended}) == len(ended)  # Dask makes lost results again
+    assert {record.status for record in ended} == {"finished"}
+    died = sorted(record.status for record in data.records if record.name.endswith("die_once"))
+    assert died == ["finished", "finished", "killed", "killed"]
+    assert data.skipped == {}
+    assert data.provenance["lost"] == []
+    assert is_whole(run.directory.root)
+    (trace,) = [read_trace(path) for path in data.traces if not path.name.startswith("mprofile_")]
+    assert trace.skipped == 0
+
+
+def holes(root: Path) -> int:
+    """Return how many bytes of a spool's files of tasks are holes."""
+    found = [path.stat() for path in root.glob("tasks-*.jsonl")]
+    return sum(max(0, one.st_size - one.st_blocks * 512) for one in found)
 
 
 PROGRAM = """

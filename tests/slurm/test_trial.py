@@ -109,11 +109,13 @@ def test_a_partition_that_does_not_exist_is_told_before_anything_runs(start: str
 def test_a_job_that_does_not_start_is_cancelled_and_the_queues_reason_told(
     start: str, folder: Path, trial: Callable[..., Any]
 ) -> None:
-    done, _ = trial("--start", start, "--job_wait", "2", "--control", "none", "--extra_submit_flag=--begin=now+1hour",
+    done, _ = trial("--start", start, "--job_wait", "5", "--control", "none", "--extra_submit_flag=--begin=now+1hour",
                     "--methods", "time", "--", "true")  # fmt: skip
     assert done.returncode != 0
-    assert "has not started within 2 s (--job_wait)" in done.stderr
+    assert "has not started within 5 s (--job_wait)" in done.stderr
     assert "BeginTime: the time to begin that it was given has not come" in done.stderr
+    waits = [line for line in done.stderr.splitlines() if line.startswith("runmem trial: job ") and "PENDING" in line]
+    assert len(waits) == 1  # told once, while it waited
     assert queue() == ""
     assert list(folder.iterdir()) == []
 

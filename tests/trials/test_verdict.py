@@ -170,3 +170,14 @@ def test_the_kind_of_a_program_decides_on_its_controls(processes, sizes, pattern
 
 def test_a_program_that_was_not_followed_gets_every_control():
     assert len(kind_of([(Outcome(0, 9.0), {})], [], 0.1).patterns) == 7
+
+
+def test_of_a_start_whose_controls_did_not_run_it_is_said_that_none_ran():
+    def started(variant, start, right=None):
+        return Execution(variant, start, 1, 0.0, Outcome(0), readings(rusage=100, tree=100), right)
+
+    done = [started(COMMAND, "local"), started(COMMAND, "srun"), started(CONTROL, "local", truth("one"))]
+    plan = Plan([COMMAND], [], [METHODS["tree"]], [STARTS["local"], STARTS["srun"]])
+    said = results_of(Trial(plan, executions=done, kind=Kind(("one",), "a kind"))).sentences()
+    assert any(each.startswith("Started by local: Memory of the command (one process): trust tree") for each in said)
+    assert any(each.startswith("Started by srun: No control ran") for each in said)

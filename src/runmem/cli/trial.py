@@ -78,6 +78,7 @@ class _Ended(BaseException):
 @click.option("--sweep", "sweeps", multiple=True, metavar="NAME=A,B", help="Values for {NAME} in the command.")
 @click.option("--cores", default="", metavar="1,2", help="Numbers of processors to run the command on.")
 @click.option("--baseline", metavar="COMMAND", help="A command to compare with, as one word.")
+@click.option("--overhead", is_flag=True, help="Run the command without any method too, and compare the wall times.")
 @click.option("--keep-going", is_flag=True, help="Go on when an execution fails.")
 @click.option(
     "--output",
@@ -101,6 +102,7 @@ def command(
     sweeps: tuple[str, ...],
     cores: str,
     baseline: str | None,
+    overhead: bool,
     keep_going: bool,
     output: Path | None,
     as_json: bool,
@@ -125,8 +127,9 @@ def command(
 
     job = _job(queue, flags, job_wait, starts)
     plan = _plan(
-        methods, starts, repeat, warmup, seed, interval, controls, sweeps, cores, baseline, keep_going, words, job
-    )
+        methods, starts, repeat, warmup, seed, interval, controls, sweeps, cores, baseline, keep_going, words, job,
+        overhead,
+    )  # fmt: skip
     if output is not None:
         claim_folder(output)
     known = provenance() | {"command_line": shlex.join(["runmem", *sys.argv[1:]])}
@@ -149,6 +152,7 @@ def _plan(
     keep_going: bool,
     words: tuple[str, ...],
     job: JobOptions,
+    overhead: bool,
 ) -> Plan:
     """Check everything that can be checked before the first execution."""
     from runmem.memory.limits import memory_limit
@@ -177,6 +181,7 @@ def _plan(
         keep_going,
         memory_limit().limit_bytes,
         job,
+        overhead,
     )
 
 
@@ -239,7 +244,8 @@ def _run(plan: Plan) -> tuple[Trial, int]:
     trial = Trial(plan)
     before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        trial.run(_Progress(plan))
+        progress = _Progress(plan)
+        trial.run(progress, progress.say)
     except KeyboardInterrupt:
         trial.stopped, code = "interrupted", 130
     except _Ended as ended:
@@ -275,6 +281,11 @@ class _Progress:
             click.echo(f"{done.variant.label}: exit code {done.outcome.exit_code}\n{done.output}", err=True)
         elif self._terminal:
             click.echo(f"\r\x1b[Kexecution {self._count}: {done.variant.label}, {what}", err=True, nl=False)
+
+    def say(self, line: str) -> None:
+        """Tell a line that stays."""
+        start = "\r\x1b[K" if self._terminal else ""
+        click.echo(f"{start}runmem trial: {line}", err=True)
 
 
 def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: bool) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from runmem.clusters.jobqueue import JobQueueCluster
-from runmem.clusters.slurm_reasons import HOPELESS, explained
+from runmem.clusters.slurm_words import HOPELESS, explained, out_of_reach
 from runmem.errors import ClusterError
 
 __all__ = ["SlurmCluster"]
@@ -21,6 +21,10 @@ class SlurmCluster(JobQueueCluster):
     kind: ClassVar[str] = "slurm"
     dask_class: ClassVar[str] = "SLURMCluster"
     program: ClassVar[str] = "sbatch"
+
+    def out_of_reach(self, said: str) -> str | None:
+        """Return whether a configuration is missing, or the controller does not answer."""
+        return out_of_reach(said)
 
     def why_waiting(self, jobs: Sequence[str]) -> str | None:
         """Return the states of the jobs and their reasons, as `squeue` has them."""

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
-from runmem.clusters.slurm_reasons import HOPELESS, explained
+from runmem.clusters.slurm_words import HOPELESS, explained, out_of_reach
 from runmem.errors import ClusterError, SettingError
 from runmem.submission.contract import BatchSystem, Job, JobStatus
 from runmem.units import GIB, MIB, format_bytes, parse_bytes
@@ -154,6 +154,8 @@ class Slurm(BatchSystem):
             ["sbatch", "--parsable"], input=script, capture_output=True, text=True, check=False, timeout=_ANSWER_S
         )
         if done.returncode:
+            if (plain := out_of_reach(done.stderr)) is not None:
+                raise ClusterError(f"the job cannot be submitted: {plain}.")
             raise ClusterError(
                 f"sbatch refuses the job (exit code {done.returncode}): {_said(done.stderr)}{self._remedy(done.stderr)}"
             )

@@ -11,6 +11,7 @@ from typing import Any
 
 from runmem.errors import SettingError
 from runmem.trials.figure import draw_methods, draw_sweep, swept
+from runmem.trials.overhead import Overhead
 from runmem.trials.results import Results
 from runmem.trials.trial import Execution
 
@@ -48,7 +49,7 @@ def document(results: Results, provenance: dict[str, Any]) -> dict[str, Any]:
             "methods": [method.name for method in plan.methods],
             "starts": [start.name for start in plan.starts],
             "repeat": plan.repeat, "warmup": plan.warmup, "seed": plan.seed, "interval_s": plan.interval_s,
-            "job": asdict(plan.job),
+            "job": asdict(plan.job), "overhead": plan.overhead,
         },
         "methods": [
             {"method": method.name, "assumptions": method.assumptions, "limitations": method.limitations,
@@ -73,6 +74,7 @@ def document(results: Results, provenance: dict[str, Any]) -> dict[str, Any]:
              "truth_bytes": error.truth_bytes, "count": error.count, "tolerable": error.is_tolerable}
             for judged in results.verdict.columns for error in judged.errors
         ],
+        "overheads": [_overhead(each) for each in results.overheads],
         "trusted": [{"start": judged.start, "column": judged.column.name}
                     for judged in results.verdict.columns if judged.is_trusted],
         "verdict": results.sentences(),
@@ -86,11 +88,19 @@ def _execution(each: Execution) -> dict[str, Any]:
         "repeat": each.repeat, "warmup": each.repeat == 0, "started_s": each.started_s, "wall_s": each.outcome.wall_s,
         "cpu_s": each.outcome.cpu_s, "exit_code": each.outcome.exit_code, "job": each.outcome.job,
         "unseen": each.outcome.unseen,
-        "processes": len(each.outcome.processes) or None,
+        "processes": each.process_count or None, "watched_by": each.watch.value, "stopped_s": each.outcome.stopped_s,
         "command": shlex.join(each.variant.command), "output": each.output or None,
         "truth": None if truth is None else asdict(truth),
         "readings": {name: {"bytes": read.size_bytes, "note": read.reason, "partial": read.is_partial}
                      for name, read in each.readings.items()},
+    }  # fmt: skip
+
+
+def _overhead(each: Overhead) -> dict[str, Any]:
+    return {
+        "label": each.variant.label, "start": each.start, "stopped_share": each.stopped_share,
+        "walls": [{"watched_by": watch.value, "seconds": walls, "overhead": each.ratio(watch)}
+                  for watch, walls in each.walls_s.items()],
     }  # fmt: skip
 
 
@@ -141,6 +151,7 @@ def _execution_rows(results: Results) -> list[dict[str, Any]]:
     for each in results.trial.executions:
         rows.append({
             "label": each.variant.label, "role": each.variant.role, "start": each.start, "repeat": each.repeat,
+            "watched_by": each.watch.value,
             **{name: each.variant.values.get(name) for name in names}, "wall_s": each.outcome.wall_s,
             "exit_code": each.outcome.exit_code,
             "truth_process_bytes": each.truth.process_bytes if each.truth else None,

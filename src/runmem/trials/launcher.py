@@ -4,12 +4,16 @@ Started by path, as ``python -I -S .../launcher.py ORDER`` with the order in JSO
 inherits the peak of the process that starts it (``ru_maxrss`` goes on through exec). Standard library only.
 
 Two lines of JSON on standard output. First ``{"pid", "floor_bytes"}``: the process that is about to become the command
-and its size until then. At the end ``{"ended_s", "status", "maxrss_bytes", "cpu_s", "processes", "reason"}``.
+and its size until then. At the end ``{"ended_s", "status", "maxrss_bytes", "cpu_s", "processes", "stopped_s",
+"reason"}``.
 
-With ``{"follow": PID}`` a process that a batch system started is followed: ``{"reason"}``, then ``{"processes"}``.
+With ``{"follow": PID}`` a process that a batch system started is followed: ``{"reason"}``, then ``{"processes",
+"stopped_s"}``.
 
 Following is tracing: the kernel stops each process at its exit, while its memory is still there, and the high-water
-mark is read then. That costs two or three stops a process and thread, and nothing in between.
+mark is read then. That costs five stops a process (its parent's fork, its start, its execution of a program, its exit,
+and the signal of its end), three a thread, and nothing in between. ``stopped_s`` is about the time of
+all stops, null without tracing.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ _OPTIONS = (1 << _FORK) | (1 << _VFORK) | (1 << _CLONE) | (1 << _EXEC) | (1 << _
 _GROUP_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _WALL = 0x40000000
 _PR_SET_PDEATHSIG = 1
+_SWITCH_S = 20e-6  # of a stop, what is not this process's own time: the switch to it and the switch back
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
@@ -88,11 +93,14 @@ class Tracer:
         self._of_thread: dict[int, int] = {}
         self._vforked: set[int] = set()
         self._executed: set[int] = set()
+        self._leaderless: set[int] = set()  # processes whose first thread has exited
+        self._stops, self._began_s = 0, 0.0
 
     def seize(self, pid: int) -> None:
         """Follow `pid`, which is a child of this process. Raises OSError where tracing is not allowed."""
         _ptrace(_PTRACE_SEIZE, pid, 0, _OPTIONS)
         self._meet(pid)
+        self._began_s = time.process_time()
 
     def _meet(self, thread: int, parent: int | None = None, is_process: bool = False) -> None:
         if thread in self._of_thread or (parent is not None and thread in self.processes):
@@ -107,6 +115,7 @@ class Tracer:
             if pid in self.processes:
                 self._earlier.append(self.processes[pid])
                 self._executed.discard(pid)
+                self._leaderless.discard(pid)
             self.processes[pid] = {"pid": pid, "parent": parent, "name": "", "start_s": time.monotonic(),
                                    "end_s": None, "peak_bytes": None, "maxrss_bytes": None, "own": True}  # fmt: skip
 
@@ -125,6 +134,7 @@ class Tracer:
     def stopped(self, thread: int, status: int) -> None:
         """Deal with a stop and let the thread go on."""
         event, number = status >> 16, os.WSTOPSIG(status)
+        self._stops += 1
         self._meet(thread)
         request, deliver = _PTRACE_CONT, 0
         if event in (_FORK, _VFORK, _CLONE):
@@ -135,16 +145,25 @@ class Tracer:
                 self._vforked.add(message.value)
         elif event == _EXEC:
             self._vforked.discard(thread)
+            self._leaderless.discard(thread)
             self._executed.add(thread)
             if thread in self.processes:
                 self.processes[thread]["peak_bytes"] = None  # a mark of an image that is gone
         elif event == _EXIT:
-            self._read(thread)
+            self._exits(thread)
         elif event == _STOP:
             request = _PTRACE_LISTEN if number in _GROUP_STOPS else _PTRACE_CONT
         elif not event:
             deliver = number
         _ptrace(request, thread, 0, deliver)
+
+    def _exits(self, thread: int) -> None:
+        """Read the mark at the exit of a process's first thread, and of those that it left behind."""
+        pid = self._of_thread.get(thread)
+        if pid == thread:
+            self._leaderless.add(thread)
+        if pid in self._leaderless:
+            self._read(thread)
 
     def ended(self, thread: int, maxrss_kib: int) -> None:
         """Note that a thread was reaped."""
@@ -155,6 +174,11 @@ class Tracer:
             record["maxrss_bytes"] = maxrss_kib * 1024
             record["own"] = thread not in self._vforked
             self._vforked.discard(thread)
+
+    @property
+    def stopped_s(self) -> float:
+        """About how long threads stood still for this process: its own time, and the switches to it."""
+        return time.process_time() - self._began_s + self._stops * _SWITCH_S
 
     def leave(self) -> list[dict[str, Any]]:
         """Read those that live on and return the records; the kernel lets go of them when this process ends."""
@@ -229,7 +253,7 @@ def follow(pid: int) -> int:
         return 1
     _say({"reason": None})
     _wait(pid, tracer)
-    _say({"processes": tracer.leave()})
+    _say({"processes": tracer.leave(), "stopped_s": tracer.stopped_s})
     return 0
 
 
@@ -259,7 +283,7 @@ def main(order: dict[str, Any]) -> int:
     ended_s = time.monotonic()
     _say({"ended_s": ended_s, "status": status, "maxrss_bytes": usage.ru_maxrss * 1024,
           "cpu_s": usage.ru_utime + usage.ru_stime, "processes": tracer.leave(),
-          "reason": reason})  # fmt: skip
+          "stopped_s": tracer.stopped_s if order["trace"] else None, "reason": reason})  # fmt: skip
     return 0
 
 

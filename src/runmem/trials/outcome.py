@@ -88,6 +88,8 @@ class Outcome:
         Why the processes of this machine are not those of the command, or not all of them.
     has_other_parts : bool
         Whether further tasks or steps of the job hold memory of the command.
+    stopped_s : float or None
+        About how long threads of the command stood still because its processes were followed; None where they were not.
     """
 
     exit_code: int
@@ -101,6 +103,7 @@ class Outcome:
     reasons: dict[str, str] = field(default_factory=dict)
     unseen: str | None = None
     has_other_parts: bool = False
+    stopped_s: float | None = None
 
 
 def exit_code_of(status: int) -> int:

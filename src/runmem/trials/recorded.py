@@ -14,6 +14,7 @@ from runmem.trials.starts import STARTS
 from runmem.trials.trial import Execution, Plan, Trial
 from runmem.trials.truth import Truth
 from runmem.trials.variants import Variant
+from runmem.trials.watch import Watch
 
 __all__ = ["read_trial"]
 
@@ -62,7 +63,11 @@ def _execution(each: dict[str, Any], by_label: dict[tuple[str, str], Variant]) -
         name: Reading(name, read["bytes"], read["note"], read.get("partial", False))
         for name, read in each["readings"].items()
     }
-    outcome = Outcome(each["exit_code"], each["wall_s"], job=each["job"], cpu_s=each["cpu_s"])
-    return Execution(
-        variant, each["start"], each["repeat"], each["started_s"], outcome, readings, truth, each["output"] or ""
+    outcome = Outcome(
+        each["exit_code"], each["wall_s"], job=each["job"], cpu_s=each["cpu_s"], stopped_s=each.get("stopped_s")
     )
+    watch = Watch(each.get("watched_by", Watch.ALL))
+    return Execution(
+        variant, each["start"], each["repeat"], each["started_s"], outcome, readings, truth, each["output"] or "",
+        watch, each["processes"] or 0,
+    )  # fmt: skip

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runmem.trials.grid import Grid
-from runmem.trials.methods import Column, columns_of
+from runmem.trials.methods import METHODS, Column, columns_of
+from runmem.trials.overhead import Overhead, overheads_of, wall_grid
 from runmem.trials.statistics import Fit, Spread, linear_fit, spread_of
 from runmem.trials.trial import Execution, Trial
 from runmem.trials.variants import Variant, numeric
@@ -44,6 +45,8 @@ class Results:
     insensitive : list of (str, str)
         Start and column that tell the same whatever the variables are.
     verdict : Verdict
+    overheads : list of Overhead
+        What measuring cost each command, and the baseline, under each start.
     """
 
     trial: Trial
@@ -51,10 +54,11 @@ class Results:
     fits: dict[tuple[str, str], Fit]
     insensitive: list[tuple[str, str]]
     verdict: Verdict
+    overheads: list[Overhead]
 
     def grids(self) -> list[Grid]:
         """Return the tables in the order in which they are read."""
-        found = [self._memory()]
+        found = [self._memory(), wall_grid(self.overheads, self._several_starts)]
         if self.fits:
             found.append(self._fits())
         found.append(self._controls())
@@ -63,11 +67,15 @@ class Results:
 
     def sentences(self) -> list[str]:
         """Return the conclusions."""
-        return [*self.verdict.sentences, *self._about_sweep()]
+        return [*self.verdict.sentences, *self._about_sweep(), *self._about_overhead()]
+
+    @property
+    def _several_starts(self) -> bool:
+        return len(self.trial.plan.starts) > 1
 
     def _memory(self) -> Grid:
         baseline = any(cell.ratio is not None for cell in self.cells)
-        several_starts = len(self.trial.plan.starts) > 1
+        several_starts = self._several_starts
         titles = ["Run", *(["Start"] if several_starts else []), "Method", "Mean", "Std dev", "Min", "Max", "n"]
         titles += ["x baseline"] if baseline else []
         titles += ["Error on controls", "Note"]
@@ -81,7 +89,8 @@ class Results:
                 row.append("-" if cell.ratio is None else f"{cell.ratio:.2f}")
             row.append("-" if judged.worst is None else f"{signed(judged.worst.worst_bytes)} ({judged.worst.pattern})")
             trusted = judged.is_trusted and cell.spread is not None
-            note = "; ".join(text for text in ("trusted" if trusted else "", cell.reason) if text)
+            apart = self._overhead_note(cell)
+            note = "; ".join(text for text in ("trusted" if trusted else "", cell.reason, apart) if text)
             rows.append([*row, note])
         return Grid(
             "Peak memory", titles, rows, {"Mean", "Std dev", "Min", "Max", "n", "x baseline", "Error on controls"}
@@ -107,7 +116,7 @@ class Results:
         patterns = list(dict.fromkeys(each.truth.pattern for each in self.trial.executions if each.truth is not None))
         truths = {each.truth.pattern: each.truth for each in self.trial.executions if each.truth is not None}
         rows = []
-        several = len(self.trial.plan.starts) > 1
+        several = self._several_starts
         for judged in self.verdict.columns:
             errors = {error.pattern: signed(error.worst_bytes) for error in judged.errors}
             start = [judged.start] if several else []
@@ -126,10 +135,19 @@ class Results:
         rows += [[name, "-", "-", f"not here: {why}"] for name, why in self.trial.unavailable.items()]
         return Grid("Methods", ["Method", "Scope", "Kind", "What it tells"], rows)
 
+    def _overhead_note(self, cell: Cell) -> str | None:
+        if not any(METHODS[name].traces and cell.column in METHODS[name].columns for name in METHODS):
+            return None
+        return next((o.note for o in self.overheads if (o.variant, o.start) == (cell.variant, cell.start)), None)
+
+    def _about_overhead(self) -> list[str]:
+        return [text for each in self.overheads
+                for text in each.sentences(f" by {each.start}" if self._several_starts else "")]  # fmt: skip
+
     def _about_sweep(self) -> list[str]:
         if not self.insensitive:
             return []
-        several = len(self.trial.plan.starts) > 1
+        several = self._several_starts
         names = ", ".join(f"{column} by {start}" if several else column for start, column in self.insensitive)
         told = {(cell.start, cell.column.name) for cell in self.cells if cell.spread is not None}
         if len(self.insensitive) == len(told):
@@ -165,7 +183,7 @@ def results_of(trial: Trial) -> Results:
                 fits[start.name, column.name] = fit
             if _is_insensitive([c for c in cells if c.column is column and c.start == start.name]):
                 insensitive.append((start.name, column.name))
-    return Results(trial, cells, fits, insensitive, verdict_of(trial))
+    return Results(trial, cells, fits, insensitive, verdict_of(trial), overheads_of(trial))
 
 
 def _cells(trial: Trial) -> list[Cell]:

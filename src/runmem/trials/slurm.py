@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 
-from runmem.clusters.slurm_reasons import HOPELESS, explained
+from runmem.clusters.slurm_words import HOPELESS, explained
 from runmem.units import KIB
 
 __all__ = ["JobOptions", "JobState", "StepMemory", "ask", "job_named", "job_state", "parse_memory", "parse_steps"]

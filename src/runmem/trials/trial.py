@@ -18,6 +18,7 @@ from runmem.trials.slurm import JobOptions
 from runmem.trials.starts import Start
 from runmem.trials.truth import Truth
 from runmem.trials.variants import ControlWish, Variant, control_variant
+from runmem.trials.watch import Watch, is_disturbed
 
 __all__ = ["Execution", "Plan", "Trial"]
 
@@ -44,6 +45,10 @@ class Execution:
         Of a control.
     output : str
         The end of what it wrote, where it failed.
+    watch : Watch
+        Which methods took part.
+    process_count : int
+        Of the command; 0 where they were not followed.
     """
 
     variant: Variant
@@ -54,6 +59,8 @@ class Execution:
     readings: dict[str, Reading]
     truth: Truth | None = None
     output: str = ""
+    watch: Watch = Watch.ALL
+    process_count: int = 0
 
     @property
     def counts(self) -> bool:
@@ -82,6 +89,8 @@ class Plan:
         Memory of this machine, which bounds the size of automatic controls.
     job : JobOptions
         For the starts that are jobs.
+    overhead : bool
+        Whether the commands run without any method too, in each repetition.
     """
 
     variants: list[Variant]
@@ -95,6 +104,7 @@ class Plan:
     keep_going: bool = False
     control_memory_bytes: int = 0
     job: JobOptions = field(default_factory=JobOptions)
+    overhead: bool = False
 
 
 @dataclass
@@ -118,6 +128,8 @@ class Trial:
     executions: list[Execution] = field(default_factory=list)
     kind: Kind | None = None
     stopped: str | None = None
+    _apart: set[tuple[str, str]] = field(default_factory=set)  # label and start of what tracing disturbs
+    _say: Callable[[str], None] = field(default=lambda _: None, repr=False)
 
     @property
     def methods(self) -> list[type[Method]]:
@@ -139,8 +151,10 @@ class Trial:
         """The command's: that of its first failure, or 0."""
         return self.failed[0].outcome.exit_code if self.failed else 0
 
-    def run(self, tell: Callable[[Execution], None] = lambda _: None) -> None:
-        """Do what is planned; `tell` is called after each execution.
+    def run(
+        self, tell: Callable[[Execution], None] = lambda _: None, say: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """Do what is planned; `tell` is called after each execution, `say` with a line for a person on the way.
 
         Raises
         ------
@@ -152,6 +166,7 @@ class Trial:
         for method in self.plan.methods:
             if (reason := method().available()) is not None:
                 self.unavailable[method.name] = reason
+        self._say = say
         order = random.Random(self.plan.seed)
         controls: list[Variant] = []
         folder = self._folder()
@@ -178,25 +193,36 @@ class Trial:
         self, order: random.Random, variants: Sequence[Variant], repeat: int, folder: Path,
         tell: Callable[[Execution], None],
     ) -> bool:  # fmt: skip
-        """Execute each variant once by each start, in random order; False when the trial is to end."""
-        cells = [(variant, start) for variant in variants for start in self.plan.starts]
+        """Execute each variant once by each start and watch, in random order; False when the trial is to end."""
+        cells = [(variant, start, watch) for variant in variants for start in self.plan.starts
+                 for watch in self._watches(variant, start)]  # fmt: skip
         order.shuffle(cells)
-        for variant, start in cells:
+        for variant, start, watch in cells:
             site = Site(folder / str(len(self.executions)), self.plan.interval_s, variant.cpus)
             site.folder.mkdir(mode=0o700)
-            done = self._execute(variant, start(self.plan.job), repeat, site)
+            done = self._execute(variant, start(self.plan.job, self._say), repeat, site, watch)
             shutil.rmtree(site.folder, ignore_errors=True)
             self.executions.append(done)
+            if watch is Watch.ALL and is_disturbed(done.outcome):
+                self._apart.add((variant.label, start.name))
             tell(done)
             if done.outcome.exit_code and variant.role != "control" and not self.plan.keep_going:
                 self.stopped = f"{variant.label} failed with exit code {done.outcome.exit_code}"
                 return False
         return True
 
-    def _execute(self, variant: Variant, start: Start, repeat: int, site: Site) -> Execution:
+    def _watches(self, variant: Variant, start: type[Start]) -> list[Watch]:
+        """Return what is to watch a variant in this round: an execution each."""
+        able = [method for method in self.methods if start.name in method.starts]
+        is_apart = (variant.label, start.name) in self._apart and not all(method.traces for method in able)
+        found = [Watch.UNTRACED, Watch.TRACED] if is_apart else [Watch.ALL]
+        return [*found, Watch.NOTHING] if self.plan.overhead and variant.role != "control" else found
+
+    def _execute(self, variant: Variant, start: Start, repeat: int, site: Site, watch: Watch) -> Execution:
         reasons: dict[str, str] = {}
         methods = []
-        for made in (method() for method in self.methods):
+        every = watch.methods(self.methods)
+        for made in (method() for method in every):
             if start.name not in made.starts:
                 reasons[made.name] = f"cannot measure what was started by {start.name}"
                 continue
@@ -214,14 +240,18 @@ class Trial:
         try:
             outcome = start.run(command, methods, site)
         finally:
-            readings = _collected(methods, outcome, reasons, self.methods)
+            readings = {column.name: Reading(column.name, None) for column in self.columns}
+            readings |= _collected(methods, outcome, reasons, every)
         truth = Truth.from_json(json.loads(truth_file.read_text())) if truth_file.exists() else None
         output = _tail(site) if outcome.exit_code else ""
-        return Execution(variant, start.name, repeat, started_s, outcome, readings, truth, output)
+        count = len(outcome.processes)
+        return Execution(variant, start.name, repeat, started_s, outcome, readings, truth, output, watch, count)
 
     def _of_commands(self) -> list[tuple[Outcome, dict[str, Reading]]]:
         return [
-            (each.outcome, each.readings) for each in self.executions if each.counts and each.variant.role == "command"
+            (each.outcome, each.readings)
+            for each in self.executions
+            if each.counts and each.variant.role == "command" and each.watch is Watch.ALL
         ]
 
     def _controls(self) -> list[Variant]:

@@ -14,6 +14,7 @@ __all__ = ["ColumnVerdict", "ControlError", "Verdict", "signed", "verdict_of"]
 
 _TOLERATED_BYTES, _TOLERATED = MIB, 0.01
 _NEAR = 0.1
+_NO_CONTROL = "No control ran, so nothing says which method is right (--control auto runs some)."
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,7 @@ def _sentences(trial: Trial, columns: Sequence[ColumnVerdict]) -> list[str]:
     if trial.kind is not None and trial.kind.description:
         said.append(f"The command: {trial.kind.description}.")
     if not any(column.errors for column in columns):
-        said.append("No control ran, so nothing says which method is right (--control auto runs some).")
-        return said
+        return [*said, _NO_CONTROL]
     starts = list(dict.fromkeys(each.start for each in columns))
     for start in starts:
         under = f"Started by {start}: " if len(starts) > 1 else ""
@@ -134,6 +134,8 @@ def _sentences(trial: Trial, columns: Sequence[ColumnVerdict]) -> list[str]:
 
 
 def _about_start(trial: Trial, columns: Sequence[ColumnVerdict]) -> list[str]:
+    if not any(each.errors for each in columns):
+        return [_NO_CONTROL]
     said = []
     single = trial.kind is not None and trial.kind.is_one_process
     process = [each for each in columns if each.column.scope == "process"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import sys
 import threading
@@ -13,6 +14,9 @@ from runmem.trials.methods import METHODS, Method
 from runmem.trials.outcome import Site
 from runmem.trials.starts.contract import StartError
 from runmem.trials.starts.local import Local
+from runmem.units import MIB
+
+EXIT = {"x86_64": 60, "aarch64": 93}.get(platform.machine())  # the system call that ends one thread
 
 
 class Watcher(Method):
@@ -82,6 +86,21 @@ def test_threads_signals_stops_and_failed_starts_pass_under_tracing(site):
     outcome = Local().run([sys.executable, "-c", script], [METHODS["hwm"]()], site)
     assert outcome.exit_code == 0, site.stderr.read_text()
     assert {process.name for process in outcome.processes if process.peak_bytes} >= {"sleep"}
+
+
+@pytest.mark.skipif(EXIT is None, reason="the number of the system call is not known on this processor")
+def test_the_mark_of_a_process_whose_first_thread_ends_early_is_read_at_its_last(site):
+    script = (
+        "import ctypes, os, threading, time\n"
+        "def grow():\n"
+        "    time.sleep(0.2)\n"
+        "    held = b'1' * (80 << 20)\n"
+        "    os._exit(0)\n"
+        "threading.Thread(target=grow).start()\n"
+        f"ctypes.CDLL(None).syscall({EXIT}, 0)\n"
+    )
+    outcome = Local().run([sys.executable, "-c", script], [METHODS["hwm"]()], site)
+    assert max(process.peak_bytes for process in outcome.processes) > 80 * MIB
 
 
 def test_a_method_that_fails_to_watch_is_a_reason_and_the_command_runs(site, tmp_path):

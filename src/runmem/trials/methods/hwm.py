@@ -38,7 +38,8 @@ class HighWaterMark(Method):
     )
     assumptions: ClassVar[str] = "The processes of the command may be traced (ptrace)."
     limitations: ClassVar[str] = (
-        "Each process and thread is stopped two or three times in its life, at some 50 microseconds each. Memory "
+        "Each process is stopped five times in its life, and each thread three times, at some 50 microseconds each: a "
+        "command of many short processes is held up, and then this method has executions of its own. Memory "
         "that a process had before it executed another program is not in its mark. A command that traces processes "
         "itself (a debugger, strace) fails under it. A process that resets its mark hides what it had before. Kernels "
         "from 6.2 to 6.16 count pages in batches: the mark may be low by some hundred KiB."

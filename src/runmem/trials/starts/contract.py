@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from runmem.trials.methods.contract import Method
@@ -23,14 +23,17 @@ class Start:
     ----------
     job : JobOptions
         For the ways that start jobs.
+    say : callable
+        Takes a line for a person, such as why a job waits; without one nothing is said.
     """
 
     name: ClassVar[str]
     shares_folder: ClassVar[bool] = False
     """Whether the folder of the execution must be seen from other hosts: it is made in the current folder then."""
 
-    def __init__(self, job: JobOptions | None = None) -> None:
+    def __init__(self, job: JobOptions | None = None, say: Callable[[str], None] = lambda _: None) -> None:
         self.job = JobOptions() if job is None else job
+        self.say = say
 
     def available(self) -> str | None:
         """Return why nothing can be started this way on this machine, None if it can."""

@@ -33,6 +33,7 @@ class Follower:
 
     def __init__(self, pid: int, trace: bool) -> None:
         self.reason: str | None = None
+        self.stopped_s: float | None = None
         self._pidfd = os.pidfd_open(pid)
         self._pid = pid
         self._tracer: subprocess.Popen[str] | None = None
@@ -59,12 +60,13 @@ class Follower:
         return time.monotonic()
 
     def processes(self) -> tuple[ProcessEnd, ...]:
-        """Return the processes that were followed; call it after `wait`."""
+        """Return the processes that were followed, and note `stopped_s`; call it after `wait`."""
         if self._tracer is None or self._tracer.stdout is None:
             return ()
         ready = select.select([self._tracer.stdout], [], [], _READY_S)[0]
         last: dict[str, Any] = json.loads(self._tracer.stdout.readline() or "{}") if ready else {}
         self._close()
+        self.stopped_s = last.get("stopped_s")
         return tuple(
             ProcessEnd(each["pid"], each["parent"], each["name"], each["start_s"], each["end_s"], each["peak_bytes"])
             for each in last.get("processes", [])

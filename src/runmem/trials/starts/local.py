@@ -163,7 +163,7 @@ def _outcome(
     ended_s = (processes.get(pid) or {}).get("end_s") or last["ended_s"]
     return Outcome(
         exit_code_of(last["status"]), ended_s - released_s, pid, kept, last["maxrss_bytes"],
-        first["floor_bytes"], None, last["cpu_s"], reasons,
+        first["floor_bytes"], None, last["cpu_s"], reasons, stopped_s=last["stopped_s"],
     )  # fmt: skip
 
 

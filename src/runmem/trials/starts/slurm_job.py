@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+from runmem.clusters.slurm_words import out_of_reach
 from runmem.trials.methods.contract import Method
 from runmem.trials.outcome import Outcome, ProcessEnd, Site
 from runmem.trials.slurm import JobState, ask, environment, job_named, parse_steps
@@ -21,6 +22,7 @@ __all__ = ["SlurmJob"]
 
 _LOOK_S = 0.5  # between two questions to the controller, which serves many users
 _PAUSE_S = 0.02
+_QUIET_S = 2.0  # a job that starts at once is pending for a moment too
 _CANCEL_S = 20.0
 _CHECK_S = 30.0
 _STEPS_S = 3.0  # that the accounting may take to list the steps of a job that is over
@@ -52,11 +54,12 @@ class SlurmJob(Start):
             done = subprocess.run(
                 test, capture_output=True, text=True, check=False, timeout=_CHECK_S, env=environment()
             )
-        except subprocess.TimeoutExpired:
-            return f"Slurm does not answer within {_CHECK_S:.0f} s"
-        return (
-            None if done.returncode == 0 else f"Slurm refuses the job: {done.stderr.strip()}{self._remedy(done.stderr)}"
-        )
+        except subprocess.TimeoutExpired as error:  # it tries again for a minute
+            said = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else ""
+            return out_of_reach(said) or f"Slurm does not answer within {_CHECK_S:.0f} s"
+        if done.returncode == 0:
+            return None
+        return out_of_reach(done.stderr) or f"Slurm refuses the job: {done.stderr.strip()}{self._remedy(done.stderr)}"
 
     def _remedy(self, said: str) -> str:
         if "partition" not in said.lower():
@@ -106,7 +109,8 @@ class SlurmJob(Start):
                 *self.job.words()]  # fmt: skip
 
     def _wait_for_start(self, gate: JobGate, name: str) -> Stander:
-        give_up_s, look_s, state = time.monotonic() + self.job.wait_s, 0.0, None
+        began_s, look_s, state, told = time.monotonic(), 0.0, None, ""
+        give_up_s = began_s + self.job.wait_s
         while True:
             if (stander := gate.stander()) is not None:
                 return stander
@@ -116,6 +120,9 @@ class SlurmJob(Start):
                 state = job_named(name) or state
                 if state is not None and state.is_hopeless:
                     raise StartError(f"{state}, and will never start as it is; it was cancelled")
+                if state is not None and state.waits and now > began_s + _QUIET_S and str(state) != told:
+                    told = str(state)
+                    self.say(told)
                 if self.has_ended() and gate.stander() is None:
                     raise StartError(f"the job ended before the command began: {self._why(state)}")
             if now >= give_up_s:
@@ -152,6 +159,7 @@ class SlurmJob(Start):
         return Outcome(
             code, wall_s, stander.pid if unseen is None else None, processes if unseen is None else (), job=job,
             reasons=reasons, unseen=unseen, has_other_parts=others,
+            stopped_s=follower.stopped_s if follower is not None else None,
         )  # fmt: skip
 
     def _watch(self, methods: Sequence[Method], pid: int | None, job: str, reasons: dict[str, str]) -> None:

@@ -1,11 +1,11 @@
-"""Why a job waits: Slurm's words in plain ones, and which of them never pass.
+"""Slurm's words in plain ones: why a job waits, which reasons never pass, and what is wrong with Slurm itself.
 
 The words are those of squeue(1), section JOB REASON CODES; the states those of its section JOB STATE CODES.
 """
 
 from __future__ import annotations
 
-__all__ = ["HOPELESS", "explained"]
+__all__ = ["HOPELESS", "explained", "out_of_reach"]
 
 HOPELESS = {
     "DependencyNeverSatisfied": "the job it depends on did not end as asked",
@@ -36,6 +36,23 @@ _PASSING = {
     "Licenses": "it waits for a licence",
     "launch_failed_requeued_held": "its start failed and it is held: ask the administrators",
 }  # fmt: skip
+
+_OUT_OF_REACH = {
+    ("Could not establish a configuration source", "failed to fetch config", "Unable to process configuration file",
+     "cannot stat file"):
+        "Slurm's commands are installed here, but this machine has no configuration of Slurm (slurm.conf): use a login "
+        "node of the cluster, or set SLURM_CONF to its slurm.conf",
+    ("Unable to contact slurm controller", "Connection refused", "Connection timed out"):
+        "Slurm's controller (slurmctld) does not answer: `scontrol ping` shows whether it is up, and slurm.conf where "
+        "it should be",
+    ("munge", "Munge"):
+        "Slurm's authentication (munge) does not work on this machine: `munge -n | unmunge` shows why",
+}  # fmt: skip
+
+
+def out_of_reach(said: str) -> str | None:
+    """Return what is wrong with Slurm itself, from what one of its commands said; None if it is not that."""
+    return next((plain for words, plain in _OUT_OF_REACH.items() if any(word in said for word in words)), None)
 
 
 def explained(reason: str) -> str:
