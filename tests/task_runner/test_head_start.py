@@ -20,7 +20,7 @@ class Sleeps(CmdLineTask):
 """
 AT_ONCE = """
 from runmem.task_runner import targets
-targets._WORTH_S = 0.5  # a cluster is started for less than a person would
+targets._worth_s = lambda: 0.5  # a cluster is started for less than by itself
 """
 
 
@@ -62,15 +62,15 @@ def test_a_short_run_starts_no_cluster_and_has_the_same_records(program):
 def test_the_cluster_takes_over_what_is_left_and_no_target_runs_twice_or_beside_too_many(program, isolation):
     program.write(SLEEPS + AT_ONCE + "Sleeps.parseAndRun()\n")
     # The first holds its process while the cluster starts and works.
-    ids = "^".join(["12", *(f"0.3{n:02}" for n in range(60))])
+    ids = "^".join(["12", *(f"0.3{n:03}" for n in range(120))])
     done = program.run("--id", f"s={ids}", "-j", "2", *isolation)
     assert done.returncode == 0, done.stderr
     records = program.records()
-    assert numbers(program) == list(range(1, 62))
-    assert len({record["data_id"] for record in records}) == 61
+    assert numbers(program) == list(range(1, 122))
+    assert len({record["data_id"] for record in records}) == 121
     assert len({record["pid"] for record in records}) > 2  # two were forked
     assert most_at_once(records) == 2
-    assert provenance(program)["calls"] == 61
+    assert provenance(program)["calls"] == 121
     assert " ERROR:" not in done.stderr
 
 
