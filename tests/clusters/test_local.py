@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from pathlib import Path
 
+import dask
 import pytest
 
 from runmem.clusters.local import EmbeddedCluster, environment_of, is_embedded_worker, worker_count
@@ -30,6 +32,20 @@ def test_workers_that_may_use_more_than_there_is_are_warned_of(caplog: pytest.Lo
 
 def test_this_process_is_no_worker() -> None:
     assert not is_embedded_worker()
+
+
+def test_a_worker_that_takes_long_to_come_back_is_waited_for() -> None:
+    patience = "distributed.deploy.lost-worker-timeout"
+    cluster = EmbeddedCluster(resolve({"workers": 1}))
+    with dask.config.set({patience: "10ms"}):  # no worker comes back as soon as that
+        try:
+            client = cluster.connect()
+            (before,) = client.run(os.getpid).values()
+            os.kill(before, signal.SIGKILL)
+            assert client.submit(os.getpid, pure=False).result(timeout=60) != before
+        finally:
+            cluster.close()
+        assert dask.config.get(patience) == "10ms"  # the program's own clusters are as they were
 
 
 def test_a_script_gives_its_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

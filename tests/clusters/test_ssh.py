@@ -133,15 +133,16 @@ def test_ctrl_c_ends_the_run_and_the_workers(ssh_server: Any, python: str, tmp_p
     assert psutil.wait_procs(started, timeout=PATIENCE_S)[1] == []
 
 
+@pytest.fixture(scope="class")
+def cluster(options: dict[str, Any]) -> Iterator[Cluster]:
+    cluster = cluster_for(resolve(options))
+    cluster.connect()
+    yield cluster
+    cluster.close()
+
+
 class TestARunThatOthersLookAt:
     """One cluster for all: it ends with the last of them, since the tests around count what runs on the hosts."""
-
-    @pytest.fixture(scope="class")
-    def cluster(self, options: dict[str, Any]) -> Iterator[Cluster]:
-        cluster = cluster_for(resolve(options))
-        cluster.connect()
-        yield cluster
-        cluster.close()
 
     @pytest.fixture
     def listening(self, cluster: Cluster, ssh_server: Any) -> list[tuple[str, int]]:

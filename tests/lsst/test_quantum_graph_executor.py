@@ -235,26 +235,28 @@ def test_what_cannot_be_done_is_told_before_any_quantum(root):
     assert unsendable.getReport().status is ExecutionStatus.FAILURE
 
 
+@pytest.fixture(scope="class")
+def run_under_way(tmp_path_factory):
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("under_way"))
+    try:
+        with runmem.session(app="suite", workers=2, python_memory_profile=True) as run:
+            yield run
+    finally:
+        os.chdir(before)
+
+
+@pytest.mark.usefixtures("run_under_way")
 class TestQuantaOfARunThatIsUnderWay:
     """One run for all of these: its workers have imported LSST's packages when the first is done."""
 
-    @pytest.fixture(scope="class", autouse=True)
-    def run(self, tmp_path_factory):
-        before = Path.cwd()
-        os.chdir(tmp_path_factory.mktemp("under_way"))
-        try:
-            with runmem.session(app="suite", workers=2, python_memory_profile=True) as run:
-                yield run
-        finally:
-            os.chdir(before)
-
     @pytest.fixture
-    def new_records(self, run):
+    def new_records(self, run_under_way):
         """Return a function that gives the records of this test's quanta."""
 
         def records_so_far():
-            run.collector.collect()
-            return read_run(run.directory.root).records
+            run_under_way.collector.collect()
+            return read_run(run_under_way.directory.root).records
 
         before = {record.task_id for record in records_so_far()}
         return lambda: [record for record in records_so_far() if record.task_id not in before]

@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -93,6 +93,7 @@ class EmbeddedCluster(Cluster):
         self._cluster: Any = None
         self._folder: str | None = None
         self._client: Any = None
+        self._configuration = ExitStack()
         self.workers = worker_count(settings)
         limit = memory_limit()
         self.worker_memory_bytes = settings.worker_memory_bytes or share(limit, self.workers)
@@ -121,6 +122,9 @@ class EmbeddedCluster(Cluster):
                 "distributed.worker.profile.enabled": not self.settings.python_memory_profile,
                 "distributed.worker.daemon": False,
             }
+            # For as long as the cluster lives: Dask ends the nanny of a worker that has not come back after 15 s, and a
+            # busy machine takes longer. The last nanny would leave a cluster in which tasks wait for ever.
+            self._configuration.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}))
             remove_abandoned_scratch()
             self._folder = str(make_scratch())
             path = list(sys.path)
@@ -181,6 +185,7 @@ class EmbeddedCluster(Cluster):
             if part is not None:
                 part.close()
         self._client = self._cluster = None
+        self._configuration.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
