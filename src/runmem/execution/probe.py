@@ -59,12 +59,12 @@ class PeakProbe(Probe):
         """Close the window and open the next, with one reading; two where memory is given back before a task."""
         if self._trim:
             return self.stop(started), self.start()
-        reading, window = self._meter.next(started)
-        if window is not started:
-            return peak_fields(reading), window
         quiet, fields = self._quiet
-        if quiet is not window:  # nothing has changed since it was opened, so its fields are made once
-            fields = peak_fields(reading)
+        if quiet is started and self._meter.stood_still(started):  # since it was opened: its fields are made once
+            return fields, started
+        reading, window = self._meter.next(started)
+        fields = peak_fields(reading)
+        if window is started:
             self._quiet = window, fields
         return fields, window
 
@@ -92,6 +92,15 @@ class Probes:
 
     def next(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         """End for one task and begin for the next."""
+        if len(started) == 1 and started[0] is not None:  # as it mostly is, once for every call
+            try:
+                fields, state = self._probes[0].next(started[0])
+                return fields, started if state is started[0] else [state]
+            except Exception as error:
+                return _failed(self._probes[0], "next", error), self.start()
+        return self._next_of_several(started)
+
+    def _next_of_several(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         fields: dict[str, Any] = {}
         states = []
         for probe, state in zip(self._probes, started, strict=True):

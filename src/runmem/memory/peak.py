@@ -156,11 +156,11 @@ class PeakMeter:
         For work that follows at once. What is done between this call and that work is in the new window.
         """
         with self._lock:
+            if self.stood_still(window):
+                return self._measured(window, window.base_bytes, window._reason), window
             # With other windows open, or where marks cannot be reset, there is more to see to than at the common place.
             if self._open == [window] and window._thread == threading.get_ident() and self._reason is None:
                 try:
-                    if self._stood_still(window):
-                        return self._measured(window, window.base_bytes, window._reason), window
                     follower = Window(window._within)
                     mark, resident = self._read()
                     self._open_at(follower, mark, resident)
@@ -172,14 +172,21 @@ class PeakMeter:
                         return self._measured(window, resident, window._reason), follower
         return self.stop(window), self.start(within=window._within)
 
-    def _stood_still(self, window: Window) -> bool:
-        """Tell whether the only open window has seen nothing: it is then as good as new."""
-        readings, faults = self._readings, self._faults
-        if readings is None or faults is None or not window._exact or window._shared or window._reason is not None:
-            return False
-        if window.base_bytes != window._peak or self._mark != window._peak or readings.page_faults() != faults:
-            return False
-        return readings.resident_bytes() == window.base_bytes
+    def stood_still(self, window: Window) -> bool:
+        """Tell whether nothing has changed since `window`, the only one, was opened: it is then as good as new."""
+        with self._lock:
+            readings, faults = self._readings, self._faults
+            if readings is None or faults is None or len(self._open) != 1 or self._open[0] is not window:
+                return False
+            if not window._exact or window._shared or window._reason is not None or self._reason is not None:
+                return False
+            base = window.base_bytes
+            if base != window._peak or self._mark != base or window._thread != threading.get_ident():
+                return False
+            try:
+                return readings.page_faults() == faults and readings.resident_bytes() == base
+            except _UNREADABLE:
+                return False
 
     def _open_at(self, window: Window, mark: int | None, resident: int) -> None:
         """Let `window` begin at a reading; a mark above it is reset, so that a lower peak is seen too."""

@@ -52,6 +52,7 @@ class ProcReadings:
 
     def __init__(self) -> None:
         self._page = os.sysconf("SC_PAGE_SIZE")
+        self._newest: tuple[bytes, int] = b"", 0  # what the file said, and the size in it
         self.reopen()
 
     def reopen(self) -> None:
@@ -69,7 +70,12 @@ class ProcReadings:
     def resident_bytes(self) -> int:
         """Return the resident set size in bytes (1.3 microseconds)."""
         try:
-            return int(os.pread(self._statm, 64, 0).split(None, 2)[1]) * self._page
+            text = os.pread(self._statm, 64, 0)
+            known, resident = self._newest
+            if text != known:
+                resident = int(text.split(None, 2)[1]) * self._page
+                self._newest = text, resident
+            return resident
         except (OSError, ValueError, IndexError):
             self.reopen()
             return int(os.pread(self._statm, 64, 0).split(None, 2)[1]) * self._page

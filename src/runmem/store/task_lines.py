@@ -225,16 +225,20 @@ def _end_lines(data: bytes) -> list[bytes | _Ends]:
 
 def _in_several(parts: dict[int, list[bytes | _Ends]]) -> bool:
     """Tell whether a task is in the lines of more than one process."""
-    numbers = [{number for part in pieces for number in _tasks_of(part)} for pieces in parts.values()]
+    numbers = [_tasks_of(pieces) for pieces in parts.values()]
     return len(set().union(*numbers)) < sum(len(found) for found in numbers)
 
 
-def _tasks_of(part: bytes | _Ends) -> Iterator[bytes]:
-    if isinstance(part, _Ends):
-        yield from part.numbers
-        yield from filter(None, part.following[-1:])  # the others are numbers too, or go on elsewhere
-    elif part.startswith((START, END)):
-        yield from filter(None, _tasks_in(part[part.find(b":", len(b'{"event":')) + 2 :]))
+def _tasks_of(pieces: list[bytes | _Ends]) -> set[bytes]:
+    numbers: set[bytes] = set()
+    for piece in pieces:
+        if isinstance(piece, _Ends):
+            numbers.update(piece.numbers, piece.following)
+        elif piece.startswith(START):
+            numbers.update(_tasks_in(piece[len(START) :]))
+        elif piece.startswith(END):
+            numbers.update(_tasks_in(piece[len(END) :]))
+    return numbers - {b""}
 
 
 def _by_time(chunks: dict[int, bytes]) -> Iterator[tuple[int, bytes]]:
