@@ -51,7 +51,7 @@ def told(tmp_path_factory):
     """What tasks of one program, one after the other in one worker, tell of their calls."""
     body = """
     print({
-        "quanta": [wait_on(quanta([(n,)])) for n in (200, 20, 60, 20)],
+        "quanta": [wait_on(quanta([(n,)])) for n in (1, 200, 20, 60, 20)][1:],  # the first settles the heap
         "calls": wait_on(quanta([(200,), (20,), (60,), (20,)])),
         "outer": wait_on(quanta([(100, 40), (10, 70)], "outer")),
         "fails": wait_on(quanta([(80,), (20,)], "fails")),
