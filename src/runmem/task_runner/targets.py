@@ -1,41 +1,35 @@
-"""Targets on the cluster: the run that is under way, or one of their own."""
+"""Runs all targets: a head start if there can be one, then the cluster of the run under way or of one of their own."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import copy
-import inspect
 import logging
 import os
 import pickle
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.clusters.local import worker_count
-from runmem.errors import ArgumentError, SettingError, TaskKilledError
-from runmem.execution import pickling
+from runmem.errors import SettingError, TaskKilledError
 from runmem.execution.bundle import set_bundle_length
 from runmem.execution.session import session
 from runmem.graph.current import current_program
 from runmem.graph.future import Future
 from runmem.graph.synchronise import wait_on
-from runmem.graph.task import TaskFunction
 from runmem.metrics.struct import Struct
 from runmem.settings import Settings
-from runmem.task_runner.config import Config
-from runmem.task_runner.data_ids import described, recorded
+from runmem.task_runner.data_ids import described
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
 from runmem.task_runner.failures import TargetFailure, exit_code
-from runmem.task_runner.fork_server import ServerSetup
 from runmem.task_runner.head_start import HeadStart, hold, may_fork
 from runmem.task_runner.head_start import Work as AheadWork
-from runmem.task_runner.isolation import Ended, prepare, run_target, stop_targets
+from runmem.task_runner.isolation import Ended, stop_targets
+from runmem.task_runner.target_task import TargetTask, packed_arguments, task_of
 
 if TYPE_CHECKING:
     from runmem.execution.run import Run
@@ -67,8 +61,8 @@ def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any
         If the runner or a target cannot be pickled.
     """
     deadline_s = None if runner.timeout in (None, runner.TIMEOUT) else time.time() + float(runner.timeout or 0)
-    task = _task_of(runner, deadline_s)
-    packed = [_arguments(target) for target in targets]
+    task = task_of(runner, deadline_s)
+    packed = [packed_arguments(target) for target in targets]
     with _cluster(runner, len(targets)) as own:
         work = _Work(runner, targets, task, packed, deadline_s)
         head = _head_start(work, own)
@@ -90,7 +84,7 @@ class _Work(NamedTuple):
 
     runner: TaskRunner
     targets: Sequence[Any]
-    task: _TargetTask
+    task: TargetTask
     packed: Sequence[tuple[str, bytes]]
     deadline_s: float | None
 
@@ -223,9 +217,6 @@ def _quieten_dask(runner: TaskRunner) -> None:
         logging.getLogger(distributed.__name__).setLevel(logging.WARNING)
 
 
-# --- the task ---------------------------------------------------------------------------------------------------------
-
-
 def _give_up(calls: Sequence[Future], setup: bytes) -> None:
     """End the targets that run, and begin none any more, in the workers of a run that goes on."""
     bundles = [call.version.execution.state.bundle for call in calls]
@@ -239,86 +230,6 @@ def _give_up(calls: Sequence[Future], setup: bytes) -> None:
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
     asked = [start_on_worker(client, stop_targets, setup, worker=worker, nanny=False) for worker in workers]
     concurrent.futures.wait(asked, timeout=_GRACE_S)
-
-
-def _task_of(runner: TaskRunner, deadline_s: float | None) -> _TargetTask:
-    """Return what runs a target, as a task with the name of the runner's; it travels once, with the runner in it."""
-    failures, runner.failures = runner.failures, []
-    try:
-        packed = pickling.dumps(runner)
-        classes = _classes_for(runner.config)
-    except Exception as error:
-        raise ArgumentError(
-            f"{type(runner).__name__} of {runner.TaskClass.__name__} cannot be sent to another process "
-            f"({type(error).__name__}: {error}). Drop what cannot be pickled in prepareForMultiProcessing."
-        ) from error
-    finally:
-        runner.failures = failures
-    setup = pickle.dumps(ServerSetup(packed, list(sys.path), runner.logLevels, classes))
-    isolate, limit_s = runner.isolate, runner.timeoutPerTarget
-
-    def call(data_id: str | None, target: bytes) -> Ended:
-        return run_target(setup, isolate, limit_s, deadline_s, target)
-
-    call.__qualname__ = f"{runner.TaskClass.__qualname__}.runDataRef"
-    call.__module__ = runner.TaskClass.__module__
-    try:
-        file = inspect.getsourcefile(runner.TaskClass) or ""
-    except (TypeError, OSError):  # a class that was typed in
-        file = ""
-    return _TargetTask(call, file, setup, isolate)
-
-
-def _classes_for(config: Any) -> bytes:
-    """Return the pickled classes of the program, if its configuration is one of LSST, defined in the program itself."""
-    if isinstance(config, Config) or type(config).__module__ != "__main__":
-        return b""
-    found = vars(sys.modules["__main__"]).items()
-    classes = {name: value for name, value in found if isinstance(value, type) and value.__module__ == "__main__"}
-    return pickling.dumps(classes)
-
-
-class _TargetTask(TaskFunction):
-    """The task of a runner: its records name the file of the runner's task, not this one, and the data id."""
-
-    def __init__(self, function: Callable[..., Ended], file: str, setup: bytes, isolate: bool) -> None:
-        super().__init__(function, {"returns": 1})
-        self.setup, self._isolate = setup, isolate
-        if file:
-            self.file = file
-            self.module = Path(file).stem if self.__module__ == "__main__" else self.__module__
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _on_worker, (self.function, self.file, self.setup, self._isolate)
-
-    def made_for(self, data: bytes) -> TaskFunction:
-        """Return the task of one call, with its data id."""
-        (data_id, _), _ = pickle.loads(data)
-        made = copy.copy(self)
-        made.data_id = data_id
-        return made
-
-    def __copy__(self) -> _TargetTask:
-        made = _TargetTask.__new__(_TargetTask)
-        made.__dict__.update(self.__dict__)
-        return made
-
-
-def _on_worker(function: Callable[..., Ended], file: str, setup: bytes, isolate: bool) -> _TargetTask:
-    """Return the task in a worker, which gets ready for the first target: that is not in the time of any."""
-    prepare(setup, isolate)
-    return _TargetTask(function, file, setup, isolate)
-
-
-def _arguments(target: Any) -> tuple[str, bytes]:
-    ref = target[0] if isinstance(target, tuple) and target else target
-    try:
-        data = pickling.dumps(target)
-    except Exception as error:
-        raise ArgumentError(
-            f"the target {described(target)} cannot be sent to another process ({type(error).__name__}: {error})."
-        ) from error
-    return recorded(ref), data
 
 
 # --- where they run ---------------------------------------------------------------------------------------------------
