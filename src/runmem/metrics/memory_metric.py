@@ -80,7 +80,8 @@ class MemoryMetricTask(MetadataMetricTask):
         largest = max(sizes)
         measurement = self.makeMeasurement({"EndMemory": int(largest * factor)})
         if measurement is not None:
-            measurement.notes |= notes | _notes(beside, item.removesuffix(_ITEM), len(sizes), sizes.index(largest))
+            notes |= _notes(beside, item[: -len(_ITEM)], len(sizes), sizes.index(largest))
+            measurement.notes |= notes
         return Struct(measurement=measurement)
 
     def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
@@ -153,8 +154,6 @@ def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict
     """Return what is known of how the value came about, the largest of `value_count` values, at index `at`."""
     methods = [method for method in _array(beside, f"{prefix}PeakMethod") if isinstance(method, str)]
     of_run = _value(beside, f"{prefix}Executions") is not None
-    found = {note: _value(beside, prefix + item) for item, note in _COUNTS.items()} if of_run else {}
-    counts = {note: value for note, value in found.items() if value is not None}
     estimator = "runmem task records" if of_run else "runmem timeMethod" if methods else "utils.timer.timeMethod"
     notes: dict[str, Any] = {"estimator": estimator}
     if value_count > 1:
@@ -165,7 +164,10 @@ def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict
         for note, word in (("peaks_sampled", "sampled"), ("peaks_shared", "shared"), ("contaminated",) * 2):
             if count := sum(word in method for method in methods):
                 notes[note] = count
-    return notes | counts
+    if of_run:
+        counts = {note: _value(beside, prefix + item) for item, note in _COUNTS.items()}
+        notes |= {note: value for note, value in counts.items() if value is not None}
+    return notes
 
 
 def _array(metadata: TaskMetadata, key: str) -> list[Any]:

@@ -180,10 +180,11 @@ def _of_path(source: Path | str) -> TaskMetadata:
 
 def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> list[str]:
     """Return the full names of scalars and arrays, of all levels, that contain `fragment`."""
-    names = (*metadata.scalars, *metadata.arrays)
-    found = [*_fitting(fragment, prefix, names)] if names else []
-    for name, nested in metadata.metadata.items():
-        found += _names_with(fragment, nested, f"{prefix}{name}.")
+    scalars, arrays, below = metadata.scalars, metadata.arrays, metadata.metadata
+    found = [*_fitting(fragment, prefix, (*scalars, *arrays))] if scalars or arrays else []
+    if below:
+        for name, nested in below.items():
+            found += _names_with(fragment, nested, f"{prefix}{name}.")
     return found
 
 
