@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from runmem.memory.peak import PeakMeter, PeakReading, Window, process_meter
@@ -26,10 +26,16 @@ class Probe:
     def next(self, started: Any) -> tuple[dict[str, Any], Any]:
         """End for one task and begin for the one that follows at once; return what `stop` and `start` would.
 
-        Override it where one reading can serve for both, because short calls come one after the other. The fields are
-        not changed by those who get them: the same object may be returned again.
+        Override it where one reading can serve for both, because short calls come one after the other.
         """
         return self.stop(started), self.start()
+
+    def stillness(self, started: Any) -> Callable[[], bool] | None:
+        """Return what tells, more quickly than `next`, that `next` would return just what it last did; None if nothing.
+
+        Override it where most short calls change nothing of what is measured: `next` is then left out for these.
+        """
+        return None
 
 
 class PeakProbe(Probe):
@@ -45,7 +51,6 @@ class PeakProbe(Probe):
     def __init__(self, malloc_trim: bool = False, meter: PeakMeter | None = None) -> None:
         self._trim = malloc_trim
         self._meter = meter or process_meter()
-        self._quiet: tuple[Window | None, dict[str, Any]] = None, {}
 
     def start(self) -> Window:
         """Open a window."""
@@ -59,14 +64,12 @@ class PeakProbe(Probe):
         """Close the window and open the next, with one reading; two where memory is given back before a task."""
         if self._trim:
             return self.stop(started), self.start()
-        quiet, fields = self._quiet
-        if quiet is started and self._meter.stood_still(started):  # since it was opened: its fields are made once
-            return fields, started
         reading, window = self._meter.next(started)
-        fields = peak_fields(reading)
-        if window is started:
-            self._quiet = window, fields
-        return fields, window
+        return peak_fields(reading), window
+
+    def stillness(self, started: Window) -> Callable[[], bool] | None:
+        """Tell whether the memory of the process stood still."""
+        return None if self._trim else self._meter.stillness(started)
 
 
 class Probes:
@@ -92,26 +95,28 @@ class Probes:
 
     def next(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         """End for one task and begin for the next."""
-        if len(started) == 1 and started[0] is not None:  # as it mostly is, once for every call
-            try:
-                fields, state = self._probes[0].next(started[0])
-                return fields, started if state is started[0] else [state]
-            except Exception as error:
-                return _failed(self._probes[0], "next", error), self.start()
-        return self._next_of_several(started)
-
-    def _next_of_several(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         fields: dict[str, Any] = {}
         states = []
         for probe, state in zip(self._probes, started, strict=True):
             try:
                 its, state = ({}, self._start(probe)) if state is None else probe.next(state)
-                fields = fields | its if fields else its
+                fields |= its
             except Exception as error:
                 fields |= _failed(probe, "next", error)
                 state = self._start(probe)
             states.append(state)
         return fields, states
+
+    def stillness(self, started: list[Any]) -> Callable[[], bool] | None:
+        """Return what tells that `next` would return the same for all; None if that is not to be had."""
+        try:
+            found = [probe.stillness(state) for probe, state in zip(self._probes, started, strict=True)]
+        except Exception:  # `next` tells of it
+            return None
+        known = [still for still in found if still is not None]
+        if not known or len(known) < len(found):
+            return None
+        return known[0] if len(known) == 1 else lambda: all(still() for still in known)
 
     @staticmethod
     def _start(probe: Probe) -> Any:

@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runmem.execution.probe import PeakProbe, Probes
-from runmem.execution.record_fields import take_record_fields
+from runmem.execution.record_fields import fields_are_told, take_record_fields
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof import func_line
 from runmem.formats.totals import total_at
@@ -24,7 +24,7 @@ from runmem.node.launch import ensure_sampler
 from runmem.node.members import join, leave
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name
-from runmem.store.line_writer import LineWriter
+from runmem.store.line_writer import LineWriter, time_text
 from runmem.store.mapped_lines import MappedLines
 from runmem.store.node_name import node_name
 from runmem.store.run import worker_series
@@ -80,6 +80,14 @@ class RunOnWorkers:
     quiet: bool = False
 
 
+class _Quiet(NamedTuple):
+    """Calls of one task, one after the other, that leave what is measured as it is."""
+
+    task: Any
+    still: Callable[[], bool]  # whether the call that ends has done so
+    line: bytes  # what is the same in the lines with which such calls end and begin
+
+
 class _Current(threading.local):
     """What a thread is at: its task, and the probes that go on with the next call of its bundle."""
 
@@ -88,7 +96,9 @@ class _Current(threading.local):
         self.task_id: int | None = None
         self.states: list[Any] | None = None
         self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
+        self.since_text = b""  # the former, as it stands in lines
         self.announced: tuple[int, Any] | None = None  # the call, and its task, that begins where the last one ended
+        self.quiet: _Quiet | None = None
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
 
 
@@ -160,46 +170,97 @@ class WorkerRun:
         following : int, optional
             That one, if it is of the same task: the line with which this one ends is then the one with which it starts.
         """
-        current, task_lines = self._current, self._lines
-        states, current.states = current.states, None
-        if states is None:
-            states, current.since = self._probes.start(), (time.time(), time.thread_time())
-        start_s, start_cpu_s = current.since
-        if start_s - self._looked_s > _LOOK_S:
-            self._look(start_s)
-        height = self._height
+        current = self._current
         if current.announced != (task_id, task):
-            self._none_follows()
-            base = getattr(states[0], "base_bytes", None)
-            self._tasks.write(task_lines.start(task, task_id, current.thread, start_s, base))
-        status, exception = "finished", None
+            self._begin(current, task_id, task)
         began = time.perf_counter()
         try:
-            return body()
+            result = body()
         except BaseException as error:
-            status, exception = "failed", type(error).__name__
-            raise
-        finally:
             current.body_s = time.perf_counter() - began
-            end_s, end_cpu_s = current.since = time.time(), time.thread_time()
-            cpu_s = end_cpu_s - start_cpu_s
-            told = take_record_fields()
-            if last:
-                values = self._probes.stop(states)
-            else:
-                values, current.states = self._probes.next(states)
-                if told or values.get("end_bytes") != getattr(current.states[0], "base_bytes", None):
-                    following = None  # it starts with other bytes than those that the line will say
-            current.announced = None if following is None else (following, task)
-            if told:
-                values = {**values, **told}
-                status, exception = values.pop("status", status), values.pop("exception", exception)
-                cpu_s = values.pop("cpu_s", cpu_s)
-            if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
-                self._bracket(task, start_s, end_s, height)
-            times = start_s, end_s, cpu_s
-            line = task_lines.end(task, task_id, current.thread, times, status, exception, values, following)
-            self._tasks.write(line)
+            self._end(current, task_id, task, last, following, "failed", type(error).__name__)
+            raise
+        current.body_s = time.perf_counter() - began
+        if following is None or not self._end_quietly(current, task_id, task, following):
+            self._end(current, task_id, task, last, following)
+        return result
+
+    def _begin(self, current: _Current, task_id: int, task: Any) -> None:
+        """Write that a call begins; if no other ended just now, begin to measure too."""
+        current.quiet = None
+        self._none_follows()
+        if current.states is None:
+            current.states, current.since = self._probes.start(), (time.time(), time.thread_time())
+        start_s = current.since[0]
+        if start_s - self._looked_s > _LOOK_S:
+            self._look(start_s)
+        base = getattr(current.states[0], "base_bytes", None)
+        self._tasks.write(self._lines.start(task, task_id, current.thread, start_s, base))
+
+    def _end(
+        self, current: _Current, task_id: int, task: Any, last: bool, following: int | None,
+        status: str = "finished", exception: str | None = None,
+    ) -> None:  # fmt: skip
+        """Measure a call that has ended, and write its line."""
+        start_s, start_cpu_s = current.since
+        end_s, end_cpu_s = current.since = time.time(), time.thread_time()
+        cpu_s = end_cpu_s - start_cpu_s
+        told = take_record_fields()
+        states, current.states, current.quiet = current.states, None, None
+        assert states is not None
+        if last:
+            values = self._probes.stop(states)
+        else:
+            values, current.states = self._probes.next(states)
+            if told or values.get("end_bytes") != getattr(current.states[0], "base_bytes", None):
+                following = None  # it starts with other bytes than those that the line will say
+        if following is not None and status == "finished":
+            self._expect_quiet(current, task, values)
+        current.announced = None if following is None else (following, task)
+        if told:
+            values = {**values, **told}
+            status, exception = values.pop("status", status), values.pop("exception", exception)
+            cpu_s = values.pop("cpu_s", cpu_s)
+        if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
+            self._bracket(task, start_s, end_s, self._height)
+        if not last and end_s - self._looked_s > _LOOK_S:
+            self._look(end_s)
+        times = start_s, end_s, cpu_s
+        self._tasks.write(self._lines.end(task, task_id, current.thread, times, status, exception, values, following))
+
+    def _expect_quiet(self, current: _Current, task: Any, values: dict[str, Any]) -> None:
+        """Prepare for more calls like the one that has ended, if it left the process as it was."""
+        base = values.get("base_bytes")
+        if base is None or values["shared"] or not base == values["peak_bytes"] == values["end_bytes"]:
+            return
+        assert current.states is not None
+        if (still := self._probes.stillness(current.states)) is not None:
+            current.quiet = _Quiet(task, still, self._lines.like(task, current.thread, values))
+            current.since_text = time_text(current.since[0])
+
+    def _end_quietly(self, current: _Current, task_id: int, task: Any, following: int) -> bool:
+        """Write the line of a call that changed nothing, which is soon said; False, and nothing is done, if it did.
+
+        There are a thousand such calls in the time of one that is worth measuring, so here is no more than they need:
+        neither a bracket, as they are too short for one, nor a look at the trace.
+        """
+        quiet = current.quiet
+        if quiet is None or quiet.task is not task or fields_are_told():
+            return False
+        start_s, start_cpu_s = current.since
+        end_s = time.time()
+        if end_s - start_s >= self._run.interval_s or end_s - self._looked_s > _LOOK_S:
+            return False
+        try:
+            if not quiet.still():
+                return False
+        except OSError:
+            return False
+        end_cpu_s = time.thread_time()
+        end_text = b"%.6f" % end_s
+        self._tasks.write(quiet.line % (task_id, following, current.since_text, end_text, end_cpu_s - start_cpu_s))
+        current.since, current.since_text, current.announced = (end_s, end_cpu_s), end_text, (following, task)
+        return True
 
     def _none_follows(self) -> None:
         """Take back that a call begins: it could not, because what it needs has failed."""

@@ -11,6 +11,7 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from runmem.memory.allocator import trim_free_memory
@@ -107,6 +108,7 @@ class PeakMeter:
         self._lifetime_peak: int | None = None
         self._mark: int | None = None
         self._faults: int | None = None
+        self._turn = object()  # another one after every reading
         self._proved = False
         self._reason: str | None = None
         self._poller: Poller | None = None
@@ -156,8 +158,6 @@ class PeakMeter:
         For work that follows at once. What is done between this call and that work is in the new window.
         """
         with self._lock:
-            if self.stood_still(window):
-                return self._measured(window, window.base_bytes, window._reason), window
             # With other windows open, or where marks cannot be reset, there is more to see to than at the common place.
             if self._open == [window] and window._thread == threading.get_ident() and self._reason is None:
                 try:
@@ -172,21 +172,25 @@ class PeakMeter:
                         return self._measured(window, resident, window._reason), follower
         return self.stop(window), self.start(within=window._within)
 
-    def stood_still(self, window: Window) -> bool:
-        """Tell whether nothing has changed since `window`, the only one, was opened: it is then as good as new."""
+    def stillness(self, window: Window) -> Callable[[], bool] | None:
+        """Return what tells whether `window`, the only one that is open, is still as good as new; None if it is not.
+
+        While it says so, a reading would say of the window that its base, its peak and its end are the same, and the
+        next one can begin in its place without a reading. It is to be asked by the window's own thread, and may raise
+        OSError where `stop` would have a reason.
+        """
         with self._lock:
-            readings, faults = self._readings, self._faults
-            if readings is None or faults is None or len(self._open) != 1 or self._open[0] is not window:
-                return False
+            if self._readings is None or self._open != [window] or window._thread != threading.get_ident():
+                return None
             if not window._exact or window._shared or window._reason is not None or self._reason is not None:
-                return False
-            base = window.base_bytes
-            if base != window._peak or self._mark != base or window._thread != threading.get_ident():
-                return False
-            try:
-                return readings.page_faults() == faults and readings.resident_bytes() == base
-            except _UNREADABLE:
-                return False
+                return None
+            still = self._readings.stillness()
+            turn = self._turn
+            # What was read when the window was opened still holds now, hence from then on:
+            base, faults = self._readings.resident_bytes(), self._readings.page_faults()
+            if still is None or faults != self._faults or not base == window.base_bytes == window._peak == self._mark:
+                return None
+        return lambda: still() and self._turn is turn
 
     def _open_at(self, window: Window, mark: int | None, resident: int) -> None:
         """Let `window` begin at a reading; a mark above it is reset, so that a lower peak is seen too."""
@@ -222,6 +226,7 @@ class PeakMeter:
         While the process has had no page fault its size has not risen, and the mark, which costs most, is not read: the
         last one still holds.
         """
+        self._turn = object()
         if self._readings is None:
             self._readings = own_process()
         faults = self._readings.page_faults()

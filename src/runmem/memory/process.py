@@ -8,6 +8,7 @@ import errno
 import os
 import resource
 import sys
+from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Readings", "ProcReadings", "PsutilReadings", "own_process", "resident_bytes_of"]
@@ -29,6 +30,12 @@ class Readings(Protocol):
 
     def page_faults(self) -> int | None:
         """Page faults of the process so far; None where their count says nothing about the resident set size."""
+
+    def stillness(self) -> Callable[[], bool] | None:
+        """Return what tells whether the size has neither changed since now nor been higher; None where nothing does.
+
+        It raises OSError if the process cannot be read, as this method does, and is no longer of use after `reopen`.
+        """
 
     def reset_high_water_mark(self) -> None:
         """Lower the mark to the present size. Raises OSError where that is not possible."""
@@ -52,7 +59,6 @@ class ProcReadings:
 
     def __init__(self) -> None:
         self._page = os.sysconf("SC_PAGE_SIZE")
-        self._newest: tuple[bytes, int] = b"", 0  # what the file said, and the size in it
         self.reopen()
 
     def reopen(self) -> None:
@@ -70,12 +76,7 @@ class ProcReadings:
     def resident_bytes(self) -> int:
         """Return the resident set size in bytes (1.3 microseconds)."""
         try:
-            text = os.pread(self._statm, 64, 0)
-            known, resident = self._newest
-            if text != known:
-                resident = int(text.split(None, 2)[1]) * self._page
-                self._newest = text, resident
-            return resident
+            return int(os.pread(self._statm, 64, 0).split(None, 2)[1]) * self._page
         except (OSError, ValueError, IndexError):
             self.reopen()
             return int(os.pread(self._statm, 64, 0).split(None, 2)[1]) * self._page
@@ -108,6 +109,20 @@ class ProcReadings:
         """
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return usage[6] + usage[7] or None  # minor and major ones; a sandbox that does not count says 0
+
+    def stillness(self) -> Callable[[], bool] | None:
+        """Return what tells whether the size stood still (2 microseconds): the faults and the file are as they were."""
+        faults = self.page_faults()
+        if faults is None:
+            return None
+        statm, text = self._statm, os.pread(self._statm, 64, 0)
+        getrusage, process, pread = resource.getrusage, resource.RUSAGE_SELF, os.pread
+
+        def still() -> bool:
+            usage = getrusage(process)
+            return usage[6] + usage[7] == faults and pread(statm, 64, 0) == text
+
+        return still
 
     def reset_high_water_mark(self) -> None:
         """Lower the high-water mark to the present resident set size (0.5 microseconds).
@@ -163,6 +178,10 @@ class PsutilReadings:
 
     def page_faults(self) -> int | None:
         """None: not known to stand still while memory does."""
+        return None
+
+    def stillness(self) -> Callable[[], bool] | None:
+        """None, as there are no page faults to go by."""
         return None
 
     def reset_high_water_mark(self) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 from typing import Any
 
-__all__ = ["LineWriter", "START", "END", "UNBEGUN", "NEXT", "ATTEMPT"]
+__all__ = ["LineWriter", "time_text", "START", "END", "UNBEGUN", "NEXT", "ATTEMPT"]
 
 START = b'{"event": "start", "task_id": '
 END = b'{"event": "end", "task_id": '
@@ -16,13 +16,19 @@ ATTEMPT = b', "attempt": 1,'
 
 _START_LINE = START + b"%d" + ATTEMPT + b' "thread": %d, "start_s": %.6f, "base_bytes": %s, %s}\n'
 _UNBEGUN_LINE = UNBEGUN + b"%d}\n"
-_ENDED = ATTEMPT + b' "thread": %d, "start_s": %s, "end_s": %s, "cpu_s": %.6f, "status": %s, "exception": %s, %s'
-_END_LINE = END + b"%d" + _ENDED
-_END_AND_START_LINE = END + b"%d" + NEXT + b"%d" + _ENDED
+_ENDED = ATTEMPT + b' "thread": %d, "start_s": %.6f, "end_s": %.6f, "cpu_s": %.6f, "status": %s, "exception": %s, '
+_FINISHED = (
+    ATTEMPT + b' "thread": %d, "start_s": %%s, "end_s": %%s, "cpu_s": %%.6f, "status": "finished", "exception": null, '
+)
 _VALUES = (
     b'"method": %s, "shared": %s, "reason": %s, "base_bytes": %s, "peak_bytes": %s, "end_bytes": %s, '
     b'"increment_bytes": %s, "lifetime_peak_bytes": %s, %s}\n'
 )
+
+
+def time_text(time_s: float) -> bytes:
+    """Return how a time stands in a line."""
+    return b"%.6f" % time_s
 
 
 class LineWriter:
@@ -33,8 +39,6 @@ class LineWriter:
         self._limit_bytes = limit_bytes
         self._tails: dict[tuple[str, str, str], bytes] = {}
         self._newest_tail: tuple[Any, bytes] = None, b""
-        self._newest: tuple[dict[str, Any] | None, bytes, bytes] = None, b"", b""
-        self._newest_end: tuple[float, bytes] = 0.0, b""
 
     def start(self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None) -> bytes:
         """Return the line of a task that starts."""
@@ -58,26 +62,22 @@ class LineWriter:
         times : (float, float, float)
             Start, end, processor seconds.
         values : dict
-            What was measured. The same again, the very object, gives the same text without making it: so it is with
-            short calls whose process does not change, and `values` must not change either.
+            What was measured.
         following : int, optional
             The call of the same task that begins at this end, in this thread, with the bytes that `values` end with.
         """
         start_s, end_s, cpu_s = times
-        known_s, start_text = self._newest_end
-        if known_s != start_s:
-            start_text = b"%.6f" % start_s
-        end_text = b"%.6f" % end_s
-        self._newest_end = end_s, end_text
-        tail = self._tail(task)
-        known_values, known_tail, text = self._newest
-        if known_values is not values or known_tail is not tail:
-            text = _values_text(values, tail)
-            self._newest = values, tail, text
-        said = _FINISHED if exception is None and status == "finished" else (_json(status), _json(exception))
-        if following is None:
-            return _END_LINE % (task_id, thread, start_text, end_text, cpu_s, *said, text)
-        return _END_AND_START_LINE % (task_id, following, thread, start_text, end_text, cpu_s, *said, text)
+        head = END + b"%d" % task_id + (b"" if following is None else NEXT + b"%d" % following)
+        ended = _ENDED % (thread, start_s, end_s, cpu_s, _json(status), _json(exception))
+        return head + ended + _values_text(values, self._tail(task))
+
+    def like(self, task: Any, thread: int, values: dict[str, Any]) -> bytes:
+        """Return what, with ``%``, is the line of a call that finished with these values and is followed by another.
+
+        To put in: the call's number and the next one's, start and end as `time_text`, processor seconds.
+        """
+        text = _values_text(values, self._tail(task)).replace(b"%", b"%%")
+        return END + b"%d" + NEXT + b"%d" + _FINISHED % thread + text
 
     def unbegun(self, task_id: int) -> bytes:
         """Return the line of a task that was said to follow and does not begin."""
@@ -111,9 +111,6 @@ def _json(value: Any) -> bytes:
 
 def _number(value: int | None) -> bytes:
     return b"null" if value is None else b"%d" % value
-
-
-_FINISHED = _json("finished"), _json(None)
 
 
 def _values_text(values: dict[str, Any], tail: bytes) -> bytes:
