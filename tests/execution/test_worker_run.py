@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import mmap
 import tempfile
+import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -99,3 +103,45 @@ def test_a_call_that_raises_is_followed_as_one_that_returns(worker: Worker) -> N
         worker.call(1, following=2, body=lambda: 1 // 0)
     worker.call(2)
     assert worker.lines() == [("start", 1, None), ("end", 1, 2), ("end", 2, None)]
+
+
+def test_each_of_many_short_calls_has_its_own_values_whatever_the_ones_around_it_do(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = Mock(wraps=worker.run._probes.next)
+    monkeypatch.setattr(worker.run._probes, "next", readings)
+    kept: list[Any] = []
+    bodies = {
+        20: lambda: kept.append(touched(8)),  # stays until
+        40: kept.clear,
+        60: lambda: touched(30).close(),
+        80: lambda: set_record_fields(data_id={"visit": 1}),
+        100: lambda: time.sleep(0.01),
+    }
+    for number in range(1, 121):
+        worker.call(number, number + 1, body=bodies.get(number, int))
+    worker.run.bundle_ended()
+    lines = [json.loads(line) for line in worker.text().splitlines()]
+    records = {line["task_id"]: line for line in lines if line["event"] == "end"}
+    assert list(records) == list(range(1, 121))
+    for one, after in pairwise(records.values()):
+        assert after["start_s"] == one["end_s"]
+        assert after["base_bytes"] == one["end_bytes"]
+        assert 0 <= one["cpu_s"] <= one["end_s"] - one["start_s"] + 0.002
+        assert one["increment_bytes"] == one["peak_bytes"] - one["base_bytes"]
+        assert one.keys() - {"data_id", "next"} == records[120].keys() - {"next"}
+    mebibytes = {number: round(one["increment_bytes"] / 2**20) for number, one in records.items()}
+    assert {number: size for number, size in mebibytes.items() if size} == {20: 8, 60: 30}
+    assert round((records[40]["base_bytes"] - records[40]["end_bytes"]) / 2**20) == 8
+    assert records[80]["data_id"] == {"visit": 1}
+    assert records[100]["end_s"] - records[100]["start_s"] >= 0.01
+    starts = [line["task_id"] for line in lines if line["event"] == "start"]
+    assert starts == [1, 81]  # all others begin with the line before them
+    assert readings.call_count < 60  # most calls change nothing, and need none
+
+
+def touched(mebibytes: int) -> mmap.mmap:
+    area = mmap.mmap(-1, mebibytes << 20)
+    for place in range(0, len(area), 4096):
+        area[place] = 1
+    return area

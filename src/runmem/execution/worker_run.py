@@ -231,7 +231,7 @@ class WorkerRun:
     def _expect_quiet(self, current: _Current, task: Any, values: dict[str, Any]) -> None:
         """Prepare for more calls like the one that has ended, if it left the process as it was."""
         base = values.get("base_bytes")
-        if base is None or values["shared"] or not base == values["peak_bytes"] == values["end_bytes"]:
+        if base is None or values.get("shared") or not base == values.get("peak_bytes") == values.get("end_bytes"):
             return
         assert current.states is not None
         if (still := self._probes.stillness(current.states)) is not None:
