@@ -74,16 +74,12 @@ class Fed:
     begun: list[Begun] = field(default_factory=list)
 
 
-class _Ends(NamedTuple):
-    """End lines of one process that stand one after the other, with the tasks that ended and those that follow."""
+class _Chain(NamedTuple):
+    """End lines of one process that stand one after the other, each but the last followed by the one in the next."""
 
     data: bytes
-    numbers: tuple[bytes, ...]
-    following: tuple[bytes, ...]  # empty where no task does
-
-    def are_a_chain(self) -> bool:
-        """Tell whether each but the last is followed by the one in the next line."""
-        return self.following[:-1] == self.numbers[1:]
+    numbers: list[bytes]  # of the tasks that ended
+    following: bytes  # the one that begins with the last line; empty where none does
 
 
 class TaskLines:
@@ -153,24 +149,23 @@ class TaskLines:
         if self._tell_begun:
             fed.begun.append(begun)
 
-    def _feed_chain(self, running: dict[bytes, Begun], ends: _Ends, fed: Fed) -> bool:
+    def _feed_chain(self, running: dict[bytes, Begun], chain: _Chain, fed: Fed) -> bool:
         """Take many lines at once, as those of short calls are; False, and nothing is taken, if they are not like that.
 
         Splitting is many times quicker than looking at each line, and there is one for every call.
         """
-        first, last = running.get(ends.numbers[0]), ends.following[-1]
-        began = set(ends.following) - {b""}
-        if self._tell_begun or first is None or first.attempt != 1 or not ends.are_a_chain():
-            return False
-        if not self._attempts.keys().isdisjoint(began):
+        data, numbers, following = chain
+        begun = dict.fromkeys([*numbers[1:], following] if following else numbers[1:], 1)
+        first = running.get(numbers[0])
+        if self._tell_begun or first is None or first.attempt != 1 or not self._attempts.keys().isdisjoint(begun):
             return False
         del running[first.number]
-        self._attempts.update(dict.fromkeys(began, 1))
-        self._ended.update(ends.numbers)
-        fed.records.append(ends.data)
-        fed.count += len(ends.numbers)
-        if last:
-            running[last] = Begun(last, 1, ends.data[ends.data.rfind(b"\n", 0, -1) + 1 :])
+        self._attempts.update(begun)
+        self._ended.update(numbers)
+        fed.records.append(data)
+        fed.count += len(numbers)
+        if following:
+            running[following] = Begun(following, 1, data[data.rfind(b"\n", 0, -1) + 1 :])
         return True
 
     @property
@@ -202,7 +197,7 @@ def _tasks_in(rest: bytes) -> tuple[bytes, bytes]:
     return number, following
 
 
-def _parts(data: bytes) -> list[bytes | _Ends]:
+def _parts(data: bytes) -> list[bytes | _Chain]:
     """Return the lines of a worker: end lines that follow each other together, others alone."""
     before, *after = data.split(START)
     if not all(piece.endswith(b"\n") for piece in (before or b"\n", *after)):
@@ -215,25 +210,29 @@ def _parts(data: bytes) -> list[bytes | _Ends]:
     return parts
 
 
-def _end_lines(data: bytes) -> list[bytes | _Ends]:
+def _end_lines(data: bytes) -> list[bytes | _Chain]:
+    """Return end lines as a chain, if they are one; else one by one, as all other lines."""
     before, *ends = data.split(END)
-    if before or not ends or data.count(b"\n") != len(ends):
-        return list(data.splitlines(keepends=True))
-    numbers, following = zip(*map(_tasks_in, ends), strict=True)
-    return [_Ends(data, numbers, following)]
+    if not before and ends and data.count(b"\n") == len(ends):
+        tasks = b", ".join([rest[: rest.find(ATTEMPT)] for rest in ends]).replace(NEXT, b", ").split(b", ")
+        numbers = tasks[::2]  # of 17 followed by 18, 18 by 19 and 19 by none: 17, 18, 18, 19, 19
+        if len(numbers) == len(ends) and tasks[1 : 2 * len(ends) - 1 : 2] == numbers[1:]:
+            return [_Chain(data, numbers, tasks[-1] if len(tasks) == 2 * len(ends) else b"")]
+    return list(data.splitlines(keepends=True))
 
 
-def _in_several(parts: dict[int, list[bytes | _Ends]]) -> bool:
+def _in_several(parts: dict[int, list[bytes | _Chain]]) -> bool:
     """Tell whether a task is in the lines of more than one process."""
     numbers = [_tasks_of(pieces) for pieces in parts.values()]
     return len(set().union(*numbers)) < sum(len(found) for found in numbers)
 
 
-def _tasks_of(pieces: list[bytes | _Ends]) -> set[bytes]:
+def _tasks_of(pieces: list[bytes | _Chain]) -> set[bytes]:
     numbers: set[bytes] = set()
     for piece in pieces:
-        if isinstance(piece, _Ends):
-            numbers.update(piece.numbers, piece.following)
+        if isinstance(piece, _Chain):
+            numbers.update(piece.numbers)
+            numbers.add(piece.following)
         elif piece.startswith(START):
             numbers.update(_tasks_in(piece[len(START) :]))
         elif piece.startswith(END):
