@@ -1,7 +1,9 @@
 """TaskRunner beside `multiprocessing.Pool`: many short targets, and the memory of the master.
 
-Prints ratios of runs that were made in turn: `targets / pool`, below 1 where runmem is quicker. "work" is from the
-first target's start to the last one's end; "all" includes starting and ending processes, and the run directory.
+Prints ratios of runs that were made in turn, below 1 where runmem is quicker: to a pool that maps the runner itself
+over the targets, one a chunk, as the original TaskRunner does, and to a pool that maps the bare function. "work" is
+from the first target's start to the last one's end; "all" includes starting and ending processes, and the run
+directory.
 
     python benchmarks/task_runner.py [targets] [repeats] [targets of the memory test]
 """
@@ -17,17 +19,27 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from runmem.memory.process import own_process
-from runmem.task_runner import CmdLineTask, Config, Struct
+from runmem.task_runner import CmdLineTask, Config, Struct, TaskRunner
 
 TARGET_S = 0.01
 RESULT_BYTES = 100 * 1024
 
 
+class ShortRunner(TaskRunner):
+    """Gives each target the keywords that the command has."""
+
+    @staticmethod
+    def getTargetList(parsedCmd: Any) -> list[Any]:  # type: ignore[override]
+        return TaskRunner.getTargetList(parsedCmd, busy=parsedCmd.busy)
+
+
 class Short(CmdLineTask):
     """Sleeps for 10 ms, or computes for as long."""
 
+    RunnerClass = ShortRunner
     _DefaultName = "short"
 
     def runDataRef(self, ref: int, busy: bool = False) -> tuple[float, float]:
@@ -55,19 +67,30 @@ def work(given: tuple[int, bool]) -> tuple[float, float]:
     return start, time.time()
 
 
-def command(processes: int, targets: int, isolate: bool) -> argparse.Namespace:
+def command(processes: int, targets: int, isolate: bool, busy: bool = False) -> argparse.Namespace:
     return argparse.Namespace(
-        config=Config(), log=logging.getLogger("bench"), doraise=True, processes=processes, isolate=isolate,
+        config=Config(), log=logging.getLogger("bench"), doraise=True, processes=processes, isolate=isolate, busy=busy,
         id=Struct(refList=list(range(targets))),
     )  # fmt: skip
 
 
 def by_runner(targets: int, isolate: bool, busy: bool) -> tuple[float, float]:
     began = time.perf_counter()
-    parsed = command(2, targets, isolate)
+    parsed = command(2, targets, isolate, busy)
     runner = Short.RunnerClass(Short, parsed, doReturnResults=True)
-    runner.getTargetList = lambda parsed: [(ref, {"busy": busy}) for ref in parsed.id.refList]  # type: ignore[method-assign]
     found = [result.result for result in runner.run(parsed)]
+    return span(found), time.perf_counter() - began
+
+
+def by_pool_of_runners(targets: int, isolate: bool, busy: bool) -> tuple[float, float]:
+    began = time.perf_counter()
+    parsed = command(2, targets, isolate, busy)
+    runner = Short.RunnerClass(Short, parsed, doReturnResults=True)
+    runner.prepareForMultiProcessing()
+    assert runner.precall(parsed)
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1 if isolate else None) as pool:
+        given = runner.getTargetList(parsed)
+        found = [result.result for result in pool.map_async(runner, given, chunksize=1).get(3600)]
     return span(found), time.perf_counter() - began
 
 
@@ -102,6 +125,12 @@ def in_child(function: object, *arguments: object) -> tuple[float, float]:
     return float(first), float(second)
 
 
+def ratio(seconds: list[list[float]], other: int) -> str:
+    """Return the ratio of the runner's times to those of another way: median, least and greatest."""
+    ratios = sorted(ours / its for ours, its in zip(seconds[0], seconds[other], strict=True))
+    return f"ratio {statistics.median(ratios):.3f} ({ratios[0]:.3f} to {ratios[-1]:.3f})"
+
+
 def growth(targets: int) -> tuple[float, float]:
     """Return how much the master grew by a run whose targets return 100 KiB each, and the size of all results."""
     in_it = own_process()
@@ -124,17 +153,16 @@ def main() -> None:
     )
     for isolate in (True, False):
         for busy in (False, True):
-            pairs = [
-                (in_child(by_runner, targets, isolate, busy), in_child(by_pool, targets, isolate, busy))
-                for _ in range(repeats)
-            ]
+            ways = (by_runner, by_pool_of_runners, by_pool)
+            rounds = [[in_child(way, targets, isolate, busy) for way in ways] for _ in range(repeats)]
             for name, which in (("work", 0), ("all", 1)):
-                ratios = sorted(ours[which] / its[which] for ours, its in pairs)
-                ours, its = (statistics.median(pair[side][which] for pair in pairs) for side in (0, 1))
+                seconds = [[found[which] for found in by_way] for by_way in zip(*rounds, strict=True)]
+                ours, original, bare = (statistics.median(each) for each in seconds)
                 print(
                     f"{'isolated' if isolate else 'shared':9}{'computing' if busy else 'sleeping':10}{name:5}"
-                    f"runner {ours:6.2f} s  pool {its:6.2f} s  ratio {statistics.median(ratios):.3f} "
-                    f"({ratios[0]:.3f} to {ratios[-1]:.3f})"
+                    f"runner {ours:6.2f} s  pool of runners {original:6.2f} s, {ratio(seconds, 1)}  "
+                    f"pool {bare:6.2f} s, {ratio(seconds, 2)}",
+                    flush=True,
                 )
     grown, results = in_child(growth, memory_targets)
     print(
