@@ -50,7 +50,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _names_section(file: Path) -> bool:
-    """Tell whether the name of our section is in a file; also where that is not to be known: Dask says what is wrong."""
+    """Tell whether our section may be in a file; also of one that cannot be read: Dask says what is wrong with it."""
     try:
         return _SECTION.encode() in file.read_bytes()
     except OSError:
