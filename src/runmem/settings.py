@@ -10,6 +10,7 @@ from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from runmem.dask_configuration import configuration
 from runmem.errors import SettingError
 from runmem.units import parse_bytes
 
@@ -198,19 +199,19 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
     SettingError
         For a value that cannot be used, with the place it came from.
     """
-    from dask import config  # here, so that a worker that only needs the class does not pay for it
-
     environment = os.environ if environment is None else environment
     known = {f.name: f for f in fields(Settings)}
     if unknown := [name for name in given if name not in known]:
         raise SettingError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(known)}.")
-    _check_configuration(config.get("runmem", None) or {}, [option_name(f) for f in known.values()])
+    configured = configuration()
+    _check_configuration(configured, [option_name(f) for f in known.values()])
     values = {}
     for name, setting in known.items():
         places: list[tuple[str, Any]] = [(setting.metadata["option"], given.get(name))]
         places += [(f"environment variable {key}", environment.get(key)) for key in setting.metadata["environment"]]
-        key = f"runmem.{option_name(setting)}"
-        places.append((f"dask configuration {key}", config.get(key, None)))
+        option = option_name(setting)
+        configured_value = configured.get(option, configured.get(option.replace("_", "-")))
+        places.append((f"dask configuration runmem.{option}", configured_value))
         for place, value in places:
             if value is not None and value != "":
                 values[name] = _parsed(setting.metadata["parse"], value, place)

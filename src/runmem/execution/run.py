@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -350,6 +351,7 @@ def _check_writable(folder: Path, settings: Settings) -> None:
         ) from error
 
 
+@cache  # written three times in a run
 def _versions() -> dict[str, str]:
     found = {}
     for package in _PACKAGES:
