@@ -158,6 +158,7 @@ def process(pid, start_s, end_s, peak_mib):
         ([process(1, 0, 9, 100), process(2, 1, 2, 20)], {"hwm_sum": 120, "tree": 100}, ("one",)),
         ([process(1, 0, 9, 100), process(2, 1, 2, 20)], {"hwm_sum": 190, "tree": 100}, ("one", "turn")),
         ([process(1, 0, 9, 100)], {"hwm": 100, "tree": 100, "cgroup": 300}, ("one", "cache")),
+        ([process(1, 0, 9, 60)], {"hwm": 60, "hwm_sum": 60, "tree": 30, "cgroup": 55}, ("one", "spike")),
         ([process(1, 0, 9, 9), process(2, 1, 8, 100), process(3, 2, None, 90)], {}, ("one", "parallel")),
         ([process(1, 0, 9, 9), process(2, 1, 3, 100), process(3, 4, 5, 90)], {}, ("one", "turn")),
         ([process(1, 0, 9, 100), process(2, 1, 3, 100)], {"tree": 200, "pss": 101}, ("one", "parallel", "fork")),
