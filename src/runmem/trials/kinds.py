@@ -50,7 +50,7 @@ def kind_of(
     more of than all samples of the tree is not noticed.
     """
     if not any(outcome.processes for outcome, _ in executions):
-        return Kind(PATTERNS, "of unknown kind: its processes could not be followed, so every control is run")
+        return Kind(PATTERNS, "of unknown kind, since its processes could not be followed: no control is known to fit")
     found = {"one": "", **_processes(executions), **_memory(executions, interval_s)}
     if any(column.kind == "average" for column in columns):
         found["freed"] = ""
