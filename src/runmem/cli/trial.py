@@ -36,7 +36,12 @@ class _Ended(BaseException):
 
 
 @click.command("trial", context_settings={"ignore_unknown_options": False})
-@click.option("--methods", default="", metavar="A,B", help="Methods to use; default: all that fit the starts.")
+@click.option(
+    "--methods",
+    default="",
+    metavar="A,B",
+    help="Methods to use: hwm, tree, pss, cgroup, time, rusage, top, mprof, sacct, sstat.  [default: all that fit]",
+)
 @click.option(
     "--start",
     "starts",
