@@ -2,7 +2,8 @@
 
     python plots/trial_figures.py [TRIAL] [OUT]
 
-TRIAL is a trial.json or the folder that holds one (default: plots/data/trial) and OUT a folder (default: plots/trial).
+TRIAL is a trial.json or the folder that holds one, and OUT a folder (default: the one of TRIAL). Without either the
+figures of docs/trials.md are drawn, from plots/data/trial into plots/trial.
 """
 
 from __future__ import annotations
@@ -21,14 +22,16 @@ PLOTS = Path(__file__).resolve().parent
 def main() -> None:
     """Draw the figures and say where they are."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("trial", nargs="?", type=Path, default=PLOTS / "data" / "trial")
-    parser.add_argument("out", nargs="?", type=Path, default=PLOTS / "trial")
+    parser.add_argument("trial", nargs="?", type=Path)
+    parser.add_argument("out", nargs="?", type=Path)
     arguments = parser.parse_args()
-    path = arguments.trial / "trial.json" if arguments.trial.is_dir() else arguments.trial
+    trial = arguments.trial or PLOTS / "data" / "trial"
+    path = trial / "trial.json" if trial.is_dir() else trial
+    out = arguments.out or (path.parent if arguments.trial else PLOTS / "trial")
     try:
         results = results_of(read_trial(path))
-        arguments.out.mkdir(parents=True, exist_ok=True)
-        for figure in draw_all(results, arguments.out):
+        out.mkdir(parents=True, exist_ok=True)
+        for figure in draw_all(results, out):
             print(figure)
     except (RunmemError, OSError) as error:
         raise SystemExit(f"trial_figures.py: {error}") from error

@@ -30,6 +30,11 @@ def test_workers_that_may_use_more_than_there_is_are_warned_of(caplog: pytest.Lo
     assert "use more than" in caplog.text
 
 
+def test_certificates_that_cannot_be_used_are_told_before_there_is_a_cluster(tmp_path: Path) -> None:
+    with pytest.raises(SettingError, match="--tls_cert, --tls_key must be given too"):
+        EmbeddedCluster(resolve({"tls_ca": str(tmp_path / "ca.pem")}))
+
+
 def test_this_process_is_no_worker() -> None:
     assert not is_embedded_worker()
 

@@ -1,14 +1,18 @@
-"""The tables of docs/trials.md are those of the recorded trials, and its figures come from them."""
+"""The commands of docs/trials.md are understood; its tables and figures are those of the recorded trials."""
 
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from runmem.cli.trial import command as trial
+from runmem.trials.control import PATTERNS
+from runmem.trials.methods import METHODS
 from runmem.trials.recorded import read_trial
 from runmem.trials.results import Results, results_of
 from runmem.units import KIB
@@ -61,3 +65,29 @@ def test_the_figure_is_drawn_from_the_recorded_trials(tmp_path: Path) -> None:
     script = str(ROOT / "plots" / "technote_figure.py")
     subprocess.run([sys.executable, script, str(tmp_path / "figure.png")], check=True, capture_output=True)
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+
+
+def commands() -> list[str]:
+    """Return every `runmem trial` command in a block of the page."""
+    blocks = re.findall(r"```(?:sh)?\n(.*?)```", PAGE, re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("runmem trial")]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_the_options_of_every_command_of_the_page_are_understood(line: str) -> None:
+    words = shlex.split(line)[2:]
+    given = trial.make_context("trial", list(words)).params
+    assert given["words"] == tuple(words[words.index("--") + 1 :])
+    swept = {sweep.partition("=")[0] for sweep in given["sweeps"]}
+    assert swept == set(re.findall(r"{(\w+)}", " ".join(given["words"])))
+
+
+def test_the_page_lists_every_method_every_pattern_and_every_option() -> None:
+    columns = {column.name for method in METHODS.values() for column in method.columns}
+    table = PAGE.partition("## The methods")[2].partition("\n\n## ")[0]
+    assert {name for name in columns if name.split()[0] not in table or name.split()[-1] not in table} == set()
+    controls = PAGE.partition("## The control")[2].partition("\n## ")[0]
+    assert {pattern for pattern in PATTERNS if f"`{pattern}`" not in controls} == set()
+    options = {name for parameter in trial.params for name in parameter.opts if name.startswith("--")}
+    assert {option for option in options if option not in PAGE} == set()

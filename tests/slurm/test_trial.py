@@ -80,7 +80,7 @@ def test_a_job_that_was_killed_for_memory_has_a_reason_and_no_memory(slurm: Path
     if (slurm / "gather").read_text().strip() != "cgroup":
         pytest.skip("no memory control groups here: Slurm does not hold jobs to their memory")
     done, executions = trial("--start", "srun,sbatch", "--methods", "sacct", "--control", "none", "--keep-going",
-                             "--extra_submit_flag=--mem=50M", "--", *holding(1))  # fmt: skip
+                             "--extra_submit_flag=--mem=50MiB", "--", *holding(1))  # fmt: skip
     assert done.returncode in (1, 137)
     assert [each["exit_code"] != 0 for each in executions] == [True, True]
     for each in executions:

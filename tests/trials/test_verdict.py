@@ -93,6 +93,18 @@ def test_a_constant_is_flagged_when_other_methods_see_the_workload():
     assert slope.is_seen
 
 
+def test_a_largest_process_that_stays_the_same_is_not_taken_for_a_wrapper():
+    variants = [Variant("command", ("app",), {"cores": n}) for n in ("1", "2")]
+    executions = [
+        execution(v, tree=50 * n, hwm=48, hwm_sum=48 * n, time=48, top=2) for n, v in enumerate(variants, start=1)
+    ]
+    results = results_of(trial_of(variants, executions, "tree", "hwm", "time", "top"))
+    assert {("local", "hwm"), ("local", "time"), ("local", "top")} <= set(results.insensitive)
+    wrapper, largest = results.sentences()[-2:]
+    assert wrapper.startswith("top: insensitive to the workload, while other methods saw it change")
+    assert largest.startswith("hwm, time: insensitive to the workload: the largest process has the same size")
+
+
 def test_a_baseline_gives_ratios():
     baseline = Variant("baseline", ("old",))
     executions = [execution(baseline, tree=100), execution(COMMAND, tree=150)]
@@ -158,6 +170,7 @@ def process(pid, start_s, end_s, peak_mib):
         ([process(1, 0, 9, 100), process(2, 1, 2, 20)], {"hwm_sum": 120, "tree": 100}, ("one",)),
         ([process(1, 0, 9, 100), process(2, 1, 2, 20)], {"hwm_sum": 190, "tree": 100}, ("one", "turn")),
         ([process(1, 0, 9, 100)], {"hwm": 100, "tree": 100, "cgroup": 300}, ("one", "cache")),
+        ([process(1, 0, 9, 60)], {"hwm": 60, "hwm_sum": 60, "tree": 30, "cgroup": 55}, ("one", "spike")),
         ([process(1, 0, 9, 9), process(2, 1, 8, 100), process(3, 2, None, 90)], {}, ("one", "parallel")),
         ([process(1, 0, 9, 9), process(2, 1, 3, 100), process(3, 4, 5, 90)], {}, ("one", "turn")),
         ([process(1, 0, 9, 100), process(2, 1, 3, 100)], {"tree": 200, "pss": 101}, ("one", "parallel", "fork")),

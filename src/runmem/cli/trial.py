@@ -36,7 +36,12 @@ class _Ended(BaseException):
 
 
 @click.command("trial", context_settings={"ignore_unknown_options": False})
-@click.option("--methods", default="", metavar="A,B", help="Methods to use; default: all that fit the starts.")
+@click.option(
+    "--methods",
+    default="",
+    metavar="A,B",
+    help="Methods to use: hwm, tree, pss, cgroup, time, rusage, top, mprof, sacct, sstat.  [default: all that fit]",
+)
 @click.option(
     "--start",
     "starts",
@@ -202,17 +207,12 @@ def _methods_for(names: list[str], starts: list[str]) -> list[type[Method]]:
 
 
 def _job(queue: str | None, flags: tuple[str, ...], wait_s: float, starts: str) -> JobOptions:
+    from runmem.clusters.slurm_flags import slurm_flag
     from runmem.trials.slurm import JobOptions
 
-    for flag in flags:
-        if not flag.startswith("-"):
-            raise SettingError(
-                f"--extra_submit_flag: {flag!r} is no option of srun and sbatch: write it whole, such as "
-                "--extra_submit_flag=--mem=2G"
-            )
     if (queue is not None or flags) and _listed(starts) == ["local"]:
         raise SettingError("--queue and --extra_submit_flag are for jobs: add --start srun or --start sbatch")
-    return JobOptions(queue, flags, wait_s)
+    return JobOptions(queue, tuple(slurm_flag(flag) for flag in flags), wait_s)
 
 
 def _listed(text: str) -> list[str]:

@@ -103,6 +103,7 @@ class EmbeddedCluster(Cluster):
                 "runmem: warning: %s of %s may use more than the %s that %s allows",
                 of_them, format_bytes(self.worker_memory_bytes), format_bytes(limit.limit_bytes), limit.source,
             )  # fmt: skip
+        self._given_security = given_security(settings)  # now: what cannot be used is told before the program starts
         self._environment = environment_of(settings.env_script) if settings.env_script is not None else {}
 
     def connect(self) -> Any:
@@ -167,8 +168,8 @@ class EmbeddedCluster(Cluster):
         if self.settings.insecure:
             refuse_or_warn(self.settings, "the ports of this run, which every user of this machine reaches")
             return "tcp", None
-        if (given := given_security(self.settings)) is not None:
-            return "tls", given
+        if self._given_security is not None:
+            return "tls", self._given_security
         if loopback.tells_owners():
             return loopback.SCHEME, None
         return "tls", run_security(self.settings, "")

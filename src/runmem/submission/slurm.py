@@ -11,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
 
+from runmem.clusters.slurm_flags import mebibytes, slurm_flag
 from runmem.clusters.slurm_words import HOPELESS, explained, out_of_reach
 from runmem.errors import ClusterError, SettingError
 from runmem.submission.contract import BatchSystem, Job, JobStatus
-from runmem.units import GIB, MIB, format_bytes, parse_bytes
+from runmem.units import GIB, format_bytes
 
 __all__ = ["Slurm", "time_limit"]
 
@@ -23,7 +24,6 @@ _WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED",
 _GOING = ("RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING")
 _SIGNALLED = {"CANCELLED": 128 + 15, "TIMEOUT": 128 + 15, "DEADLINE": 128 + 15, "PREEMPTED": 128 + 15,
               "OUT_OF_MEMORY": 128 + 9, "NODE_FAIL": 1, "BOOT_FAIL": 1, "FAILED": 1}  # fmt: skip
-_MEMORY_FLAG = re.compile(r"(--mem(?:-per-cpu|-per-gpu)?)(?:=|\s+)(\S+)")
 _OUTPUT = "runmem-{job}.{kind}"
 
 
@@ -32,36 +32,6 @@ def time_limit(seconds: int) -> str:
     days, rest = divmod(seconds, 86400)
     clock = f"{rest // 3600:02d}:{rest // 60 % 60:02d}:{rest % 60:02d}"
     return f"{days}-{clock}" if days else clock
-
-
-def _mebibytes(size_bytes: int) -> str:
-    """Return a size as Slurm takes it, in whole MiB; what Slurm calls M."""
-    return f"{-(-size_bytes // MIB)}M"
-
-
-def _flag(text: str) -> str:
-    """Return an option of sbatch as given, its memory in a unit that Slurm knows.
-
-    Raises
-    ------
-    SettingError
-        If it is no option, would end the line of the script, or asks for memory in no unit.
-    """
-    flag = text.strip()
-    if not flag.startswith("-") or "\n" in flag:
-        raise SettingError(
-            f"--extra_submit_flag: {text!r} is no option of sbatch: write it whole, such as "
-            "--extra_submit_flag=--nice=10."
-        )
-    memory = _MEMORY_FLAG.fullmatch(flag)
-    if memory is None or re.fullmatch(r"\d+[KMGTkmgt]?", memory[2]):
-        return flag
-    try:
-        return f"{memory[1]}={_mebibytes(parse_bytes(memory[2]))}"  # sbatch refuses 4GiB, and 4GB is 4 GiB there
-    except ValueError as error:
-        raise SettingError(
-            f"--extra_submit_flag: {flag!r}: {error} (Slurm itself knows whole numbers with K, M, G or T)."
-        ) from None
 
 
 class Slurm(BatchSystem):
@@ -119,7 +89,7 @@ class Slurm(BatchSystem):
         yield f"--chdir={shlex.quote(str(job.folder))}"
         yield f"--output={_OUTPUT.format(job='%j', kind='out')}"
         yield f"--error={_OUTPUT.format(job='%j', kind='err')}"
-        yield from (_flag(flag) for flag in job.extra_submit_flags)
+        yield from (slurm_flag(flag) for flag in job.extra_submit_flags)
 
     def _node_memory(self, job: Job) -> str | None:
         """Return the memory to ask of each node; None leaves it to the queue."""
@@ -130,11 +100,11 @@ class Slurm(BatchSystem):
                     f"--node_memory: {format_bytes(job.node_memory_bytes)} is less than the "
                     f"{format_bytes(needed)} that {job.workers_per_node or 1} workers of --worker_memory may use."
                 )
-            return _mebibytes(job.node_memory_bytes)
+            return mebibytes(job.node_memory_bytes)
         if job.workers_per_node is None:
             return "0"  # all that the node has
         if job.worker_memory_bytes is not None:  # and for the program, with its scheduler, on the first node
-            return _mebibytes(job.worker_memory_bytes * job.workers_per_node + GIB)
+            return mebibytes(job.worker_memory_bytes * job.workers_per_node + GIB)
         return None
 
     def _cluster(self, job: Job) -> Iterator[str]:

@@ -220,9 +220,11 @@ def main(arguments: list[str]) -> int:
         truth_file, folder = given.pop("--truth", None), given.pop("--folder", os.curdir)
         size_mib, count, hold_s, spike_s = (float(given.pop(name, value)) for name, value in _OPTIONS.items())
         if pattern not in PATTERNS or given or not size_mib >= 1 or not count >= 1:
-            raise ValueError(f"the patterns are {', '.join(PATTERNS)}; the options {', '.join(_OPTIONS)}")
-    except ValueError as error:
-        print(f"usage: control PATTERN [OPTIONS]: {error}", file=sys.stderr)
+            raise ValueError
+    except ValueError:
+        what = f"{' '.join(arguments)!r} cannot be used" if arguments else "there is no pattern"
+        valid = f"PATTERN is {', '.join(PATTERNS)}; the options, with a number each, are {', '.join(_OPTIONS)}"
+        print(f"control: {what}: write control PATTERN [OPTIONS]. {valid}", file=sys.stderr)
         return 2
     size, children = int(size_mib * MIB) // _PAGE * _PAGE, int(count)
     patterns = {

@@ -50,7 +50,7 @@ def kind_of(
     more of than all samples of the tree is not noticed.
     """
     if not any(outcome.processes for outcome, _ in executions):
-        return Kind(PATTERNS, "of unknown kind: its processes could not be followed, so every control is run")
+        return Kind(PATTERNS, "of unknown kind, since its processes could not be followed: no control is known to fit")
     found = {"one": "", **_processes(executions), **_memory(executions, interval_s)}
     if any(column.kind == "average" for column in columns):
         found["freed"] = ""
@@ -68,7 +68,7 @@ def _processes(executions: Sequence[tuple[Outcome, Mapping[str, Reading]]]) -> d
         found["parallel"] = f"{overlapping} large processes at the same time"
     if several > overlapping:
         found["turn"] = f"{several} large processes, some in turn"
-    if several == 1 and _any_exceeds(executions, "hwm sum", "tree"):
+    if several == 1 and any(_exceeds(_size(readings, "hwm sum"), _held(readings)) for _, readings in executions):
         found["turn"] = _HELPERS
     sums = (("tree", "pss"), ("mprof", "tree"), ("hwm sum", "tree"))  # once a process, and once
     if overlapping > 1 and any(_any_exceeds(executions, *pair) for pair in sums):
@@ -79,7 +79,7 @@ def _processes(executions: Sequence[tuple[Outcome, Mapping[str, Reading]]]) -> d
 def _memory(executions: Sequence[tuple[Outcome, Mapping[str, Reading]]], interval_s: float) -> dict[str, str]:
     """Return the patterns of the memory, with what they are concluded from."""
     found = {}
-    if _any_exceeds(executions, "cgroup", "tree"):
+    if any(_exceeds(_size(readings, "cgroup"), _held(readings)) for _, readings in executions):
         found["cache"] = "page cache"
     short_s = _SHORT_SAMPLES * interval_s
     if any(outcome.wall_s is not None and outcome.wall_s < short_s for outcome, _ in executions):
@@ -95,6 +95,12 @@ def _any_exceeds(executions: Sequence[tuple[Outcome, Mapping[str, Reading]]], co
 
 def _size(readings: Mapping[str, Reading], column: str) -> int | None:
     return readings[column].size_bytes if column in readings else None
+
+
+def _held(readings: Mapping[str, Reading]) -> int | None:
+    """Return what the command held at once at least: its samples may have missed what its largest process had."""
+    sampled = _size(readings, "tree")
+    return None if sampled is None else max(sampled, _size(readings, "hwm") or 0)
 
 
 def _exceeds(size: int | None, other: int | None) -> bool:

@@ -147,17 +147,36 @@ class Results:
     def _about_sweep(self) -> list[str]:
         if not self.insensitive:
             return []
-        several = self._several_starts
-        names = ", ".join(f"{column} by {start}" if several else column for start, column in self.insensitive)
         told = {(cell.start, cell.column.name) for cell in self.cells if cell.spread is not None}
         if len(self.insensitive) == len(told):
             return [
-                f"No method saw the memory change with the variables: all are insensitive to the workload ({names})."
+                "No method saw the memory change with the variables: all are insensitive to the workload "
+                f"({self._named(self.insensitive)})."
             ]
-        return [
-            f"{names}: insensitive to the workload, while other methods saw it change: a constant is the memory of a "
-            "wrapper, a launcher or the interpreter, not of the program."
-        ]
+        held = [each for each in self.insensitive if self._is_largest_process(*each)]
+        said = [(
+            [each for each in self.insensitive if each not in held],
+            "insensitive to the workload, while other methods saw it change: a constant is the memory of a wrapper, a "
+            "launcher or the interpreter, not of the program.",
+        ), (
+            held,
+            "insensitive to the workload: the largest process has the same size at all values, and what changes is "
+            "how many processes there are beside it, or how large they are.",
+        )]  # fmt: skip
+        return [f"{self._named(columns)}: {text}" for columns, text in said if columns]
+
+    def _is_largest_process(self, start: str, column: str) -> bool:
+        """Tell whether a constant is that of the largest process: `hwm` follows every process, and tells the same."""
+        if (start, "hwm") not in self.insensitive or self.verdict.of("hwm", start).is_partial:
+            return False
+        judged, largest = self.verdict.of(column, start), self.verdict.of("hwm", start)
+        if judged.column.scope != "process" or judged.value is None or largest.value is None:
+            return False
+        return judged.value.mean >= largest.value.mean * (1 - _INSENSITIVE)
+
+    def _named(self, columns: Sequence[tuple[str, str]]) -> str:
+        several = self._several_starts
+        return ", ".join(f"{column} by {start}" if several else column for start, column in columns)
 
 
 def _numbers(spread: Spread | None) -> list[str]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from runmem.clusters.slurm_words import HOPELESS, explained
 from runmem.units import KIB
 
-__all__ = ["JobOptions", "JobState", "StepMemory", "ask", "job_named", "job_state", "parse_memory", "parse_steps"]
+__all__ = ["JobOptions", "JobState", "StepMemory", "ask", "job_named", "job_state", "parse_memory", "parse_steps",
+           "why_not_gathered"]  # fmt: skip
 
 _ANSWER_S = 30.0
 _MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)")
@@ -91,12 +92,16 @@ class StepMemory:
         Empty in a line of `sstat`.
     max_rss_bytes, ave_rss_bytes : int or None
         None where the field is empty, or 0: a process that ran had some memory, so 0 says that none was read.
+    is_recorded : bool
+        Whether the field has been filled in, with 0 too. `sacct` shows a step as ended as soon as its job has ended,
+        and with an empty field until the record of the step itself has come (seen on 22.05).
     """
 
     step: str
     state: str
     max_rss_bytes: int | None
     ave_rss_bytes: int | None
+    is_recorded: bool = True
 
     @property
     def name(self) -> str:
@@ -146,7 +151,8 @@ def parse_steps(text: str) -> list[StepMemory]:
         if "." not in fields[0]:
             continue
         state = fields[3].split()[0] if len(fields) == 4 and fields[3].strip() else ""  # "CANCELLED by 0"
-        steps.append(StepMemory(fields[0], state, parse_memory(fields[1]) or None, parse_memory(fields[2]) or None))
+        most, mean = parse_memory(fields[1]), parse_memory(fields[2])
+        steps.append(StepMemory(fields[0], state, most or None, mean or None, most is not None))
     return steps
 
 
@@ -161,6 +167,14 @@ def ask(*command: str) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout if done.returncode == 0 else None
+
+
+def why_not_gathered() -> str | None:
+    """Return why Slurm has no memory of any job; None if it gathers it."""
+    shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
+    if shown.returncode:
+        return f"Slurm does not answer: {shown.stderr.strip()}"
+    return "Slurm gathers no memory here (JobAcctGatherType)" if "jobacct_gather/none" in shown.stdout else None
 
 
 def environment() -> dict[str, str]:

@@ -34,6 +34,22 @@ def test_a_step_that_still_runs_in_the_accounting_is_waited_for(program, tmp_pat
     assert collected("sacct", "7.0")["sacct MaxRSS"].size_bytes == 3 * MIB
 
 
+def test_a_step_whose_record_comes_after_the_end_of_its_job_is_waited_for(program, tmp_path):
+    seen, batch = tmp_path / "asked", "7.batch|3M|3M|COMPLETED"
+    late = f"echo '{batch}'; echo '7.0|||COMPLETED'; touch {seen}"
+    program("sacct", f"if [ -e {seen} ]; then echo '{batch}'; echo '7.0|400M|40M|COMPLETED'; else {late}; fi")
+    assert collected("sacct", "7")["sacct MaxRSS"].size_bytes == 400 * MIB
+
+
+@pytest.mark.parametrize("field", ["0", ""])
+def test_steps_of_which_one_has_no_memory_are_a_part_and_named(program, monkeypatch, field):
+    monkeypatch.setattr(sacct, "_LATE_S", 0.3)
+    program("sacct", f"echo '7.extern|0|0|COMPLETED'; echo '7.batch|3M|3M|COMPLETED'; echo '7.0|{field}||COMPLETED'")
+    reading = collected("sacct", "7")["sacct MaxRSS"]
+    assert (reading.size_bytes, reading.is_partial) == (3 * MIB, True)
+    assert reading.reason.endswith("no memory of 0 is recorded")
+
+
 def test_a_record_that_never_comes_is_no_value_with_the_reason(program, monkeypatch):
     monkeypatch.setattr(sacct, "_LATE_S", 0.3)
     program("sacct", "true")
@@ -90,3 +106,11 @@ def test_sstat_that_shows_nothing_is_no_value(program, tmp_path):
 def test_without_slurm_the_reason_says_so(name, monkeypatch):
     monkeypatch.setenv("PATH", "/nonexistent")
     assert "there is no Slurm here" in METHODS[name]().available()
+
+
+@pytest.mark.parametrize("name", ["sacct", "sstat"])
+def test_where_no_memory_is_gathered_the_reason_says_so(name, program):
+    for each in ("sacct", "sstat"):
+        program(each, "true")
+    program("scontrol", "echo 'JobAcctGatherType = jobacct_gather/none'")
+    assert METHODS[name]().available() == "Slurm gathers no memory here (JobAcctGatherType)"

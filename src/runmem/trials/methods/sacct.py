@@ -9,7 +9,7 @@ from typing import ClassVar
 
 from runmem.trials.methods.contract import Column, Method, Reading
 from runmem.trials.outcome import Outcome
-from runmem.trials.slurm import StepMemory, ask, parse_steps
+from runmem.trials.slurm import StepMemory, ask, parse_steps, why_not_gathered
 from runmem.units import format_bytes
 
 __all__ = ["Sacct"]
@@ -68,7 +68,7 @@ class Sacct(Method):
         if shutil.which("sacct") is None:
             return "there is no Slurm here: `sacct` is not on the PATH"
         done = subprocess.run(["sacct", "-n", "-X", "-j", "1"], capture_output=True, text=True, check=False)
-        return None if done.returncode == 0 else f"sacct says: {done.stderr.strip()}"
+        return why_not_gathered() if done.returncode == 0 else f"sacct says: {done.stderr.strip()}"
 
     def collect(self, outcome: Outcome) -> list[Reading]:
         """Wait for the record, and read it."""
@@ -89,13 +89,14 @@ class Sacct(Method):
         return [*values, alone]
 
     def _recorded(self, job: str) -> list[StepMemory]:
-        """Return the steps once all of them have ended in the accounting; what there is when it takes too long."""
+        """Return the steps once the accounting has the end of all of them; what there is when it takes too long."""
         give_up_s = time.monotonic() + _LATE_S
         while True:
             text = ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State") or ""
             steps = [step for step in parse_steps(text) if step.has_ended]
             wanted = "batch" if "." not in job else job.partition(".")[2]
-            if len(steps) == len(parse_steps(text)) and any(step.name == wanted for step in steps):
+            whole = len(steps) == len(parse_steps(text)) and all(step.is_recorded for step in steps)
+            if whole and any(step.name == wanted for step in steps):
                 return steps
             if time.monotonic() >= give_up_s:
                 return steps
@@ -114,4 +115,6 @@ def _reading(column: str, steps: list[StepMemory], which: str) -> Reading:
         return Reading(column, None, "the record has no memory: the step ended before Slurm looked "
                                      "(JobAcctGatherFrequency), or none is gathered (JobAcctGatherType)")  # fmt: skip
     said = ", ".join(f"{name} {format_bytes(size)}" for name, size in known.items())
+    if unseen := ", ".join(name for name in sizes if name not in known and name != "extern"):
+        return Reading(column, max(known.values()), f"steps: {said}; no memory of {unseen} is recorded", True)
     return Reading(column, max(known.values()), f"steps: {said}" if len(known) > 1 else None)

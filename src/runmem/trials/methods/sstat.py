@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import threading
 from typing import ClassVar
 
 from runmem.trials.methods.contract import Column, Method, Reading
 from runmem.trials.outcome import Outcome, Site
-from runmem.trials.slurm import ask, parse_steps
+from runmem.trials.slurm import ask, parse_steps, why_not_gathered
 
 __all__ = ["Sstat"]
 
@@ -63,10 +62,7 @@ class Sstat(Method):
         """Return why it cannot be asked."""
         if shutil.which("sstat") is None:
             return "there is no Slurm here: `sstat` is not on the PATH"
-        shown = subprocess.run(["scontrol", "show", "config"], capture_output=True, text=True, check=False)
-        if shown.returncode:
-            return f"Slurm does not answer: {shown.stderr.strip()}"
-        return "Slurm gathers no memory here (JobAcctGatherType)" if "jobacct_gather/none" in shown.stdout else None
+        return why_not_gathered()
 
     def prepare(self, site: Site) -> None:
         """Remember the interval."""
