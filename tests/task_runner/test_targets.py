@@ -205,7 +205,8 @@ def test_any_number_of_failures_gives_a_code_that_is_not_zero(program, failures)
     assert program.run("--id", f"n=1..{failures}", "-j", "2").returncode == 255
 
 
-def test_an_interrupt_ends_everything_and_leaves_no_process(either):
+@pytest.mark.parametrize("isolation", [[], ["--no-isolation"]])
+def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation):
     either.write("""
         import subprocess
         class Sleeps(CmdLineTask):
@@ -216,7 +217,8 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either):
                 time.sleep(1000)
         Sleeps.parseAndRun()
     """)
-    master = subprocess.Popen(either.command("--id", "n=1..4", "-j", "2"), cwd=either.folder, stderr=subprocess.PIPE)
+    command = either.command("--id", "n=1..4", "-j", "2", *isolation)
+    master = subprocess.Popen(command, cwd=either.folder, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 60
         began: list[list[str]] = []
@@ -236,6 +238,35 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either):
         assert alive == []
         (run_json,) = either.folder.glob("runmem_runs/*/run.json")
         assert json.loads(run_json.read_text())["exit_code"] == 128 + signal.SIGINT
+    finally:
+        master.kill()
+        master.wait()
+
+
+def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(either):
+    either.write("""
+        class Sleeps(CmdLineTask):
+            _DefaultName = "sleeps"
+            def runDataRef(self, ref):
+                time.sleep(1000)
+        Sleeps.parseAndRun()
+    """)
+    (either.folder / "slow.py").write_text("import time\nopen('starting', 'w').close()\ntime.sleep(1000)\n")
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": f"{either.folder}/slow.py"}
+    command = either.command("--id", "n=1..4", "-j", "2")
+    master = subprocess.Popen(command, cwd=either.folder, env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while not (either.folder / "starting").exists():
+            assert master.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        family = psutil.Process(master.pid).children(recursive=True)
+        end = time.monotonic() + 5
+        master.send_signal(signal.SIGINT)
+        assert master.wait(timeout=5) != 0
+        _, alive = psutil.wait_procs(family, timeout=max(0.0, end - time.monotonic()))
+        assert alive == []
     finally:
         master.kill()
         master.wait()

@@ -8,13 +8,14 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runmem.clusters.local import worker_count
+from runmem.clusters.local import kill_embedded_workers, worker_count
 from runmem.errors import SettingError, TaskKilledError
 from runmem.execution.bundle import set_bundle_length
 from runmem.execution.session import session
@@ -28,7 +29,7 @@ from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, Target
 from runmem.task_runner.failures import TargetFailure, exit_code
 from runmem.task_runner.head_start import HeadStart, hold, may_fork
 from runmem.task_runner.head_start import Work as AheadWork
-from runmem.task_runner.isolation import Ended, stop_targets
+from runmem.task_runner.isolation import Ended, abandon_targets, stop_targets
 from runmem.task_runner.target_task import TargetTask, packed_arguments, task_of
 
 if TYPE_CHECKING:
@@ -102,15 +103,14 @@ def _all_ended(work: _Work, own: _OwnRun | None, head: HeadStart | None) -> list
     try:
         left: Sequence[int] = range(len(work.targets))
         if own is not None and head is not None:
-            left = _run_ahead(work, own.run, head)
+            left = _run_ahead(work, own, head)
             own.run.program.made_elsewhere(len(work.targets) - len(left))
         held = _call_on_cluster(work, own, head, left, calls)
         ended = _waited_for(work, head, calls)
         del held
         return ended
     except BaseException:
-        if own is None:  # a run that goes on: its workers stay
-            _give_up(list(calls.values()), work.task.setup)
+        _give_up(work, own, calls.values())
         raise
 
 
@@ -165,7 +165,7 @@ def _head_start(work: _Work, own: _OwnRun | None) -> HeadStart | None:
     return HeadStart(given, own.run.on_this_node(processes), processes, own.run.worker_memory_bytes, *told)
 
 
-def _run_ahead(work: _Work, run: Run, head: HeadStart) -> list[int]:
+def _run_ahead(work: _Work, own: _OwnRun, head: HeadStart) -> list[int]:
     """Wait until all targets have ended or the cluster is there, which is started if it pays; return what is left."""
     began_s = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(1, "runmem-start") as starter:
@@ -177,8 +177,9 @@ def _run_ahead(work: _Work, run: Run, head: HeadStart) -> list[int]:
                     if starting.done():
                         break
                 elif time.monotonic() - began_s > _LOOK_S and (head.left_s() > _worth_s() or head.has_lost_one):
-                    starting = starter.submit(_connect, work.runner, run)
+                    starting = starter.submit(_connect, work.runner, own)
         except BaseException:
+            own.abandon()  # a cluster that is starting would be waited for
             head.close()
             raise
         left = head.stop_giving()
@@ -195,9 +196,10 @@ def _worth_s() -> float:
     return _WORTH_S * max(1.0, busy)
 
 
-def _connect(runner: TaskRunner, run: Run) -> None:
-    _quieten_dask(runner)
-    run.connect()
+def _connect(runner: TaskRunner, own: _OwnRun) -> None:
+    _quieten_dask(runner)  # imports Dask, which takes a while
+    if not own.is_abandoned:
+        own.run.connect()
 
 
 def _held_workers(run: Run, head: HeadStart) -> list[Any]:
@@ -217,18 +219,27 @@ def _quieten_dask(runner: TaskRunner) -> None:
         logging.getLogger(distributed.__name__).setLevel(logging.WARNING)
 
 
-def _give_up(calls: Sequence[Future], setup: bytes) -> None:
-    """End the targets that run, and begin none any more, in the workers of a run that goes on."""
+def _give_up(work: _Work, own: _OwnRun | None, calls: Iterable[Future]) -> None:
+    """End the targets that run on workers, and begin none any more."""
     bundles = [call.version.execution.state.bundle for call in calls]
     client = next(
         (bundle.future.client for bundle in bundles if bundle is not None and bundle.future is not None), None
     )
     if client is None:
-        return
+        if own is not None:
+            own.abandon()
+    elif own is None:  # a run that goes on: its workers stay
+        _tell_workers(client, stop_targets, work.task.setup)
+    elif not work.runner.isolate:  # the workers' end alone would leave what targets have started
+        _tell_workers(client, abandon_targets, work.task.setup)
+
+
+def _tell_workers(client: Any, function: Callable[[bytes], None], setup: bytes) -> None:
+    """Call a function in all workers; one that does not answer is not waited for."""
     from runmem.execution.dask_private import start_on_worker
 
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
-    asked = [start_on_worker(client, stop_targets, setup, worker=worker, nanny=False) for worker in workers]
+    asked = [start_on_worker(client, function, setup, worker=worker, nanny=False) for worker in workers]
     concurrent.futures.wait(asked, timeout=_GRACE_S)
 
 
@@ -241,6 +252,30 @@ class _OwnRun:
     def __init__(self, run: Run) -> None:
         self.run = run
         self.exit_code = 1
+        self._has_ended = threading.Event()
+        self._abandoning: threading.Thread | None = None
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its targets are wanted no more."""
+        return self._abandoning is not None
+
+    def abandon(self) -> None:
+        """Let a cluster that is still starting fail: until the run has ended each of its workers is killed."""
+        if self._abandoning is None:
+            self._abandoning = threading.Thread(target=self._kill_workers, daemon=True)
+            self._abandoning.start()
+
+    def _kill_workers(self) -> None:
+        while not self._has_ended.wait(_TURN_S):
+            kill_embedded_workers()
+
+    def finish(self, complete: bool) -> None:
+        """End the run."""
+        try:
+            self.run.finish(self.exit_code, complete)
+        finally:
+            self._has_ended.set()
 
 
 @contextmanager
@@ -272,7 +307,7 @@ def _cluster(runner: TaskRunner, targets: int) -> Iterator[_OwnRun | None]:
             own.exit_code = _INTERRUPTED
             raise
         finally:
-            run.finish(own.exit_code, complete)
+            own.finish(complete)
 
 
 @contextmanager
