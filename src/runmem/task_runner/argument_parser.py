@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runmem.errors import RunmemError, SettingError
-from runmem.metrics.butler import Butler, FolderButler
+from runmem.metrics.butler import FolderButler
 from runmem.task_runner.config import Config, override, override_from_file, text_of
 from runmem.task_runner.data_ids import DataIdContainer, data_id_of, parse_data_ids
+from runmem.task_runner.input_and_output import InputAndOutput
 
 __all__ = ["ArgumentParser"]
 
@@ -164,6 +165,8 @@ class ArgumentParser(argparse.ArgumentParser):
             self._add_butler(namespace)
             self._read_ids(namespace)
             config.validate()
+            if hasattr(config, "freeze"):
+                config.freeze()
         except RunmemError as error:
             self.error(str(error))
         _show(namespace)
@@ -175,7 +178,7 @@ class ArgumentParser(argparse.ArgumentParser):
             raise SettingError(f"the input {str(root)!r} is not a folder.")
         namespace.butler = self._makeButler(str(root))
         if namespace.output is not None:
-            namespace.butler = _InputAndOutput(namespace.butler, self._makeButler(namespace.output))
+            namespace.butler = InputAndOutput(namespace.butler, self._makeButler(namespace.output))
 
     def _read_ids(self, namespace: argparse.Namespace) -> None:
         for destination, (option, container, makes_refs) in self._idOptions.items():
@@ -193,31 +196,6 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and end with exit code 2."""
         self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-class _InputAndOutput:
-    """Reads from the output folder what is there, else from the input folder; writes to the output folder."""
-
-    def __init__(self, source: Butler, output: Butler) -> None:
-        self.source, self.output = source, output
-
-    def get(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
-        """Return a dataset."""
-        holder = self.output if self.output.exists(datasetType, dataId, **kwargs) else self.source
-        return holder.get(datasetType, dataId, **kwargs)
-
-    def put(self, obj: Any, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
-        """Store a dataset."""
-        return self.output.put(obj, datasetType, dataId, **kwargs)
-
-    def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> bool:
-        """Tell whether a dataset is in either folder."""
-        return any(bool(butler.exists(datasetType, dataId, **kwargs)) for butler in (self.output, self.source))
-
-    def dataIds(self, datasetType: str) -> list[Any]:
-        """Return the data ids of both folders."""
-        found = [data_id for butler in (self.source, self.output) for data_id in butler.dataIds(datasetType)]  # type: ignore[attr-defined]
-        return [data_id for n, data_id in enumerate(found) if data_id not in found[:n]]
 
 
 class _ConfigValues(argparse.Action):

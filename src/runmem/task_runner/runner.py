@@ -189,7 +189,7 @@ class TaskRunner:
         butler = parsedCmd.butler
         if not getattr(parsedCmd, "noVersions", False):
             clobber = bool(getattr(parsedCmd, "clobberVersions", False))
-            task.writePackageVersions(butler, clobber=clobber, doBackup=self.doBackup)
+            task.writePackageVersions(butler, clobber=clobber)
         task.writeConfig(butler, clobber=self.clobberConfig, doBackup=self.doBackup)
         task.writeSchemas(butler, clobber=self.clobberConfig, doBackup=self.doBackup)
 
