@@ -259,6 +259,25 @@ def test_a_failed_target_has_its_metadata_written_and_sets_the_exit_code(data, c
         Count.parseAndRun(args=[data, "--id", "visit=13", "--doraise"])
 
 
+@pytest.mark.parametrize("words", [["--timeout", "nan"], ["--timeout", "soon"], ["--timeout-per-target", "inf"]])
+def test_a_time_limit_that_is_none_ends_with_its_text(data, capsys, words):
+    with pytest.raises(SystemExit, match="2"):
+        Count.parseAndRun(args=[data, "--id", "visit=1", *words])
+    assert words[1] in capsys.readouterr().err
+
+
+def test_a_runner_that_returns_no_list_is_taken_to_have_succeeded(data, caplog):
+    class Silent(TaskRunner):
+        def run(self, parsedCmd):
+            super().run(parsedCmd)
+
+    class Quiet(Count):
+        RunnerClass = Silent
+
+    Quiet.parseAndRun(args=[data, "--id", "visit=1"])
+    assert "Unable to retrieve exit status" in caplog.text
+
+
 def test_no_data_is_a_warning_and_no_result(data, caplog):
     assert Count.parseAndRun(args=[data, "--id"]).resultList == []
     assert "no data to process" in caplog.text

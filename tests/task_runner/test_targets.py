@@ -144,6 +144,49 @@ def test_what_ends_one_target_fails_that_one_only_and_is_told(either):
     assert all(f"{{kind: '{kind}'}}" in report.stdout for kind in kinds)
 
 
+OWN_CALL = """
+class Calls(TaskRunner):
+    def __call__(self, target):
+        kind = target[0].dataId["kind"]
+        if kind == "exits":
+            sys.exit(0)
+        if kind == "interrupts":
+            raise KeyboardInterrupt
+        return kind
+class Own(CmdLineTask):
+    RunnerClass = Calls
+    _DefaultName = "own"
+if __name__ == "__main__":
+    print(Own.parseAndRun(args=[*sys.argv[1:], "--noExit"]).resultList)
+"""
+
+
+@pytest.mark.parametrize("options", [["-j", "2"], ["-j", "2", "--no-isolation"]])
+def test_an_exit_fails_its_target_only_whatever_calls_the_task(either, options):
+    either.write(OWN_CALL)
+    done = either.run("--id", "kind=good^exits^interrupts^fine", *options)
+    assert done.stdout == "['good', Struct(exitStatus=1), Struct(exitStatus=1), 'fine']\n", done.stderr
+    assert "dataId={'kind': 'exits'}: TargetError: the task called for an exit: sys.exit(0)" in done.stderr
+    assert "dataId={'kind': 'interrupts'}: TargetError: the task called for an exit: KeyboardInterrupt" in done.stderr
+    raised = either.run("--id", "kind=good^exits", *options, "--doraise")
+    assert raised.returncode == 1
+    assert "TargetError: the task called for an exit: sys.exit(0)" in raised.stderr
+
+
+def test_an_exit_fails_its_target_in_one_process_too(program):
+    program.write(OWN_CALL)
+    done = program.run("--id", "kind=good^exits^fine")
+    assert done.stdout == "['good', Struct(exitStatus=1), 'fine']\n", done.stderr
+    assert "1 of 3 targets failed" in done.stderr
+    assert program.run("--id", "kind=exits", "--doraise").returncode == 1
+
+
+@pytest.mark.parametrize("limit", [["--timeout", "1e12"], ["--timeout", "inf"], ["--timeout-per-target", "1e12"]])
+def test_a_time_limit_may_be_as_long_as_anybody_likes(program, limit):
+    program.write(OWN_CALL)
+    assert program.run("--id", "kind=good", *limit).stdout == "['good']\n"
+
+
 def test_a_target_that_takes_its_worker_along_fails_and_the_others_complete(either):
     either.write("""
         class Kills(CmdLineTask):
@@ -166,7 +209,10 @@ def test_the_exception_of_a_target_goes_up_on_request(either):
     either.write(FAILING + "Fails.parseAndRun()\n")
     done = either.run("--id", "kind=good^raises", "-j", "2", "--doraise")
     assert done.returncode == 1
-    assert done.stderr.rstrip().splitlines()[-1] == "ValueError: no such star"
+    told = done.stderr[
+        done.stderr.index("\nValueError: no such star\nraised by the target dataId={'kind': 'raises'} on node") :
+    ]
+    assert 'raise ValueError("no such star")' in told
 
 
 def test_the_time_of_the_whole_run_ends_it(either):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import logging
+import math
 import os
 import shlex
 import sys
@@ -82,7 +83,7 @@ class ArgumentParser(argparse.ArgumentParser):
         add("--noExit", action="store_true", help="do not end the program when targets fail")
         add("--profile", metavar="FILE", help="write a profile by cProfile of this process")
         add("-j", "--processes", type=_positive, default=1, metavar="N", help="targets at a time")
-        add("-t", "--timeout", type=float, metavar="SECONDS", help="for the whole run; default: 30 days")
+        add("-t", "--timeout", type=_whole_time, metavar="SECONDS", help="for the whole run; default: 30 days")
         add("--timeout-per-target", type=_seconds, dest="timeoutPerTarget", metavar="SECONDS",
             help="after which a target is ended and has failed")  # fmt: skip
         add("--no-isolation", action="store_false", dest="isolate", default=argparse.SUPPRESS,
@@ -240,6 +241,13 @@ def _seconds(text: str) -> float:
         seconds = -1.0
     if not 0 < seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return seconds
+
+
+def _whole_time(text: str) -> float:
+    seconds = float(text)
+    if math.isnan(seconds):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
 
 

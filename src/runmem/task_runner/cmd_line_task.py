@@ -87,6 +87,9 @@ class CmdLineTask(Task):
         parsedCmd.log.info("Running: %s", shlex.join(words))
         taskRunner = cls.RunnerClass(TaskClass=cls, parsedCmd=parsedCmd, doReturnResults=doReturnResults)
         resultList = taskRunner.run(parsedCmd)
+        if resultList is None:  # of a runner whose `run` is its own
+            parsedCmd.log.warning("Unable to retrieve exit status: the runner returned None; assuming success")
+            resultList = []
         failed = sum(bool(getattr(result, "exitStatus", 0)) for result in resultList)
         if parsedCmd.noExit and failed:
             parsedCmd.log.error("%d dataRefs failed; not exiting as --noExit was set", failed)

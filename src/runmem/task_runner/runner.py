@@ -14,8 +14,8 @@ from runmem.clusters.local import is_embedded_worker
 from runmem.errors import SettingError
 from runmem.metrics.struct import Struct
 from runmem.task_runner.data_ids import described
-from runmem.task_runner.errors import TargetError, TaskError
-from runmem.task_runner.failures import TargetFailure
+from runmem.task_runner.errors import TaskError, exit_error
+from runmem.task_runner.failures import TargetFailure, failed_result
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
 __all__ = ["TaskRunner"]
@@ -146,7 +146,7 @@ class TaskRunner:
 
                 results, self.failures = run_on_cluster(self, targets)
             else:
-                results = [self(target) for target in targets]
+                results = [self._result(target) for target in targets]
         self._report(log, len(targets))
         return results
 
@@ -216,13 +216,13 @@ class TaskRunner:
             try:
                 result = self._runTarget(task, args)
             except SystemExit as request:
-                raise _exit_error(request) from request
+                raise exit_error(request) from request
         else:
             try:
                 result = self._runTarget(task, args)
             except (Exception, SystemExit) as error:
                 exitStatus = 1
-                self._note(task, args, _exit_error(error) if isinstance(error, SystemExit) else error)
+                self._note(task, args, exit_error(error) if isinstance(error, SystemExit) else error)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         if hasattr(task, "writeMetadata"):
@@ -230,6 +230,17 @@ class TaskRunner:
         if self.doReturnResults:
             return Struct(exitStatus=exitStatus, dataRef=dataRef, metadata=task.metadata, result=result)
         return Struct(exitStatus=exitStatus)
+
+    def _result(self, target: Any) -> Any:
+        """Return what `__call__` returns, which a subclass may have overridden; ``sys.exit`` fails this target only."""
+        try:
+            return self(target)
+        except SystemExit as request:
+            error = exit_error(request)
+            if self.doRaise:
+                raise error from request
+            self.failures.append(TargetFailure(described(target), f"{type(error).__name__}: {error}"))
+            return failed_result(target, self.doReturnResults)
 
     def _runTarget(self, task: Any, args: Any) -> Any:
         dataRef, kwargs = args
@@ -245,11 +256,6 @@ class TaskRunner:
     def runTask(self, task: Any, dataRef: Any, kwargs: Any) -> Any:
         """Call the task on one target; override it for a task with another signature."""
         return task.runDataRef(dataRef, **kwargs)
-
-
-def _exit_error(request: BaseException) -> TargetError:
-    code = getattr(request, "code", None)
-    return TargetError(f"the task called for an exit: sys.exit({'' if code is None else repr(code)})")
 
 
 @contextmanager

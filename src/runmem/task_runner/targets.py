@@ -22,11 +22,10 @@ from runmem.execution.session import session
 from runmem.graph.current import current_program
 from runmem.graph.future import Future
 from runmem.graph.synchronise import wait_on
-from runmem.metrics.struct import Struct
 from runmem.settings import Settings
 from runmem.task_runner.data_ids import described
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
-from runmem.task_runner.failures import TargetFailure, exit_code
+from runmem.task_runner.failures import TargetFailure, exit_code, failed_result
 from runmem.task_runner.head_start import HeadStart, hold, may_fork
 from runmem.task_runner.head_start import Work as AheadWork
 from runmem.task_runner.isolation import Ended, abandon_targets, stop_targets
@@ -399,7 +398,7 @@ def _results(
         if error is None and isinstance(end, Ended) and end.value is not None:
             results.append(pickle.loads(end.value))
         else:
-            results.append(_failed(runner, target))
+            results.append(failed_result(target, runner.doReturnResults))
     if raised is not None:
         runner.failures = failures
         raise raised
@@ -410,11 +409,3 @@ def _noted(end: Ended | BaseException) -> list[TargetFailure]:
     if isinstance(end, BaseException):
         return []
     return [TargetFailure(name, error, end.node, end.pid) for name, error in end.failures]
-
-
-def _failed(runner: TaskRunner, target: Any) -> Struct:
-    """Return what stands for the result of a target that could not return one."""
-    if runner.doReturnResults:
-        ref = target[0] if isinstance(target, tuple) and target else target
-        return Struct(exitStatus=1, dataRef=ref, metadata=None, result=None)
-    return Struct(exitStatus=1)
