@@ -297,7 +297,10 @@ def test_a_task_that_cannot_run_in_several_processes_uses_one(data, caplog):
 def test_show_prints_and_ends_before_anything_is_written(data, tmp_path, capsys):
     with pytest.raises(SystemExit, match="0"):
         Count.parseAndRun(args=[data, "--id", "visit=1^2", "--show", "config=*lowest", "data"])
-    assert capsys.readouterr().out == "config.limits.lowest=1\ndataRef={'visit': 1}\ndataRef={'visit': 2}\n"
+    assert capsys.readouterr().out == (
+        "# counts below it are dropped\nconfig.limits.lowest=1\n"
+        "id dataRef.dataId = {'visit': 1}\nid dataRef.dataId = {'visit': 2}\n"
+    )
     assert list((tmp_path / "data").iterdir()) == []
 
 

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from runmem.clusters.local import is_embedded_worker
-from runmem.errors import SettingError
+from runmem.errors import ArgumentError, SettingError
 from runmem.metrics.struct import Struct
 from runmem.task_runner.data_ids import described
 from runmem.task_runner.errors import TaskError, exit_error
 from runmem.task_runner.failures import TargetFailure, failed_result
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
-__all__ = ["TaskRunner"]
+__all__ = ["ButlerInitializedTaskRunner", "LegacyTaskRunner", "TaskRunner"]
 
 
 class TaskRunner:
@@ -256,6 +256,25 @@ class TaskRunner:
     def runTask(self, task: Any, dataRef: Any, kwargs: Any) -> Any:
         """Call the task on one target; override it for a task with another signature."""
         return task.runDataRef(dataRef, **kwargs)
+
+
+class LegacyTaskRunner(TaskRunner):
+    """A runner of tasks that are called by ``run(dataRef)``."""
+
+    def runTask(self, task: Any, dataRef: Any, kwargs: Any) -> Any:
+        """Call the task's ``run`` on one target."""
+        return task.run(dataRef, **kwargs)
+
+
+class ButlerInitializedTaskRunner(TaskRunner):
+    """A runner of tasks that are made with the keyword ``butler``."""
+
+    def makeTask(self, parsedCmd: Any = None, args: Any = None) -> Any:
+        """Return a task, made with the Butler of the parsed command or of the target's data reference."""
+        if parsedCmd is None and args is None:
+            raise ArgumentError(f"{type(self).__name__}.makeTask: give parsedCmd or args.")
+        butler = parsedCmd.butler if parsedCmd is not None else args[0].getButler()
+        return self.TaskClass(config=self.config, log=self.log, butler=butler)
 
 
 @contextmanager
