@@ -144,6 +144,51 @@ def test_what_ends_one_target_fails_that_one_only_and_is_told(either):
     assert all(f"{{kind: '{kind}'}}" in report.stdout for kind in kinds)
 
 
+HOLDING = """
+import threading
+class Holding(TaskRunner):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.lock = threading.Lock()
+    def precall(self, parsedCmd):
+        print("precall", flush=True)
+        return parsedCmd.id.idList != [{"n": 0}]
+    def makeTask(self, parsedCmd=None, args=None):
+        task = super().makeTask(parsedCmd, args)
+        task.number = args[0].dataId["n"]
+        return task
+class Held(CmdLineTask):
+    RunnerClass = Holding
+    _DefaultName = "held"
+    def runDataRef(self, ref):
+        return self.number
+"""
+DROPPING = """
+class Dropping(Holding):
+    def prepareForMultiProcessing(self):
+        super().prepareForMultiProcessing()
+        self.lock = None
+Held.RunnerClass = Dropping
+"""
+PRINT_RESULTS = "print([r.result for r in Held.parseAndRun(doReturnResults=True).resultList])\n"
+
+
+def test_what_cannot_travel_is_dropped_before_and_precall_runs_once(either):
+    either.write(HOLDING + DROPPING + PRINT_RESULTS)
+    done = either.run("--id", "n=1..3", "-j", "2")
+    assert done.stdout == "precall\n[1, 2, 3]\n", done.stderr
+    refused = either.run("--id", "n=0", "-j", "2")
+    assert (refused.returncode, refused.stdout) == (1, "precall\n")
+
+
+def test_what_cannot_travel_and_was_not_dropped_is_told_with_the_place_to_drop_it(program):
+    program.write(HOLDING + PRINT_RESULTS)
+    assert program.run("--id", "n=1..3").stdout == "precall\n[1, 2, 3]\n"
+    done = program.run("--id", "n=1..3", "-j", "2")
+    assert done.returncode == 1
+    assert "Drop what cannot be pickled in prepareForMultiProcessing" in done.stderr
+
+
 OWN_CALL = """
 class Calls(TaskRunner):
     def __call__(self, target):
@@ -397,8 +442,8 @@ def test_numpy_uses_one_thread_in_a_target_unless_more_are_allowed(either):
 
 
 @pytest.mark.slow
-def test_results_that_nobody_asked_for_stay_out_of_the_memory_of_the_program(program):
-    program.write("""
+def test_results_that_nobody_asked_for_stay_out_of_the_memory_of_the_program(either):
+    either.write("""
         from runmem.memory.process import own_process
         class Large(CmdLineTask):
             _DefaultName = "large"
@@ -409,6 +454,6 @@ def test_results_that_nobody_asked_for_stay_out_of_the_memory_of_the_program(pro
         assert len(Large.parseAndRun().resultList) == 300
         print(own_process().resident_bytes() - before)
     """)
-    done = program.run("--id", "n=1..300", "-j", "2", "--no-isolation")
+    done = either.run("--id", "n=1..300", "-j", "2", "--no-isolation")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 300 * MIB / 5

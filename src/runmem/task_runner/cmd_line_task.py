@@ -199,7 +199,7 @@ def _readable(what: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        raise TaskError(f"{what} cannot be compared: {error} (override with {remedy})") from error
+        raise TaskError(f"{what} cannot be compared: {str(error).rstrip('.')} (override with {remedy})") from error
 
 
 def _put(butler: Butler, content: Any, name: str, backup: bool) -> None:
