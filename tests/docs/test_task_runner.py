@@ -47,3 +47,20 @@ def test_overriding_the_runner_works_in_one_process_and_on_the_cluster(folder, n
     for processes in ("1", "2"):
         done = run(folder, sys.executable, name, "data", "--id", "visit=1^4^9", "-j", processes)
         assert done.stdout.strip() == expected
+
+
+def test_inside_another_run_the_targets_belong_to_that_one(folder):
+    run(folder, "runmem", "--python_memory_profile", "count.py", "data", "--id", "visit=1..2", "-j", "2")
+    (records,) = folder.glob("runmem_runs/*/tasks.jsonl")
+    assert sorted(json.loads(line)["data_id"] for line in records.read_text().splitlines()) == [
+        "{visit: 1}",
+        "{visit: 2}",
+    ]
+
+
+def test_a_configuration_file_and_what_is_shown_are_as_the_page_says(folder):
+    (folder / "more.py").write_text("config.factor = 5\n")
+    done = run(
+        folder, sys.executable, "count.py", "data", "--id", "visit=1", "-C", "more.py", "--show", "config=factor"
+    )
+    assert done.stdout == "# what a visit is multiplied by\nconfig.factor=5.0\n"

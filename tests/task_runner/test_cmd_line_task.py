@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+import numpy
 import pytest
 
 from runmem.metrics.butler import FolderButler
@@ -156,6 +157,63 @@ def test_a_configuration_survives_as_text_and_tells_its_differences():
         first.sclae = 1
 
 
+class OddConfig(Config):
+    numbers = Field("bounds", list, default=[1.0, float("inf"), complex("nan+1j")])
+    weights = Field("by name", dict, default={"a": 1, "b": (2,)})
+    level = Field("of a survey", float, default=1.0)
+
+
+class Odd(Count):
+    ConfigClass = OddConfig
+
+
+@pytest.mark.parametrize("level", [numpy.float64(0.1), float("nan")])
+def test_any_value_of_a_field_compares_equal_with_itself_when_stored(data, level):
+    for weights in ({"a": 1, "b": (2,)}, {"b": (2,), "a": 1}):
+        Odd.parseAndRun(args=[data, "--id", "--doraise"], config=OddConfig(level=level, weights=weights))
+
+
+@pytest.mark.parametrize(("stored", "told"), [("config.old=1\n", "no field 'old'"), ("config.scale=1+\n", "1+")])
+def test_a_stored_configuration_that_cannot_be_read_is_told_with_what_to_do(data, caplog, capsys, stored, told):
+    FolderButler(data).put(stored, "count_config")
+    with pytest.raises(SystemExit, match="^1$"):
+        Count.parseAndRun(args=[data, "--id", "visit=1"])
+    assert told in caplog.text
+    assert "--clobber-config" in caplog.text
+    assert "Traceback" not in capsys.readouterr().err
+    Count.parseAndRun(args=[data, "--id", "visit=1", "--clobber-config"])
+
+
+def test_what_precall_compares_is_in_the_output_not_in_the_input(data, tmp_path):
+    Count.parseAndRun(args=[data, "--id", "visit=1"])
+    output = str(tmp_path / "output")
+    Count.parseAndRun(args=[data, "--output", output, "--id", "visit=1", "-c", "scale=3", "--doraise"])
+    assert "config.scale=3.0" in FolderButler(output).get("count_config")
+    assert "config.scale=2.0" in FolderButler(data).get("count_config")
+    with pytest.raises(TaskError, match="scale"):
+        Count.parseAndRun(args=[data, "--output", output, "--id", "visit=1", "-c", "scale=4", "--doraise"])
+
+
+def test_a_configuration_is_frozen_once_the_command_line_was_read(data):
+    class Changes(Count):
+        def runDataRef(self, dataRef):
+            self.config.limits.lowest = 5
+
+    with pytest.raises(ConfigError, match="lowest cannot be set: the configuration is frozen"):
+        Changes.parseAndRun(args=[data, "--id", "visit=1", "--doraise"])
+    frozen = CountConfig()
+    frozen.freeze()
+    made = frozen.copy()
+    made.limits.lowest = 5
+    assert frozen.limits.lowest == 1
+
+
+def test_versions_are_backed_up_whatever_becomes_of_the_configuration(data, tmp_path):
+    FolderButler(data).put({"python": "2.7"}, "packages")
+    Count.parseAndRun(args=[data, "--id", "visit=1", "--clobber-versions", "--no-backup-config"])
+    assert "2.7" in (tmp_path / "data" / "packages.json~1").read_text()
+
+
 def test_precall_stores_config_schema_and_versions_and_refuses_others(data, caplog):
     Count.parseAndRun(args=[data, "--id", "visit=1"])
     butler = FolderButler(data)
@@ -201,6 +259,25 @@ def test_a_failed_target_has_its_metadata_written_and_sets_the_exit_code(data, c
         Count.parseAndRun(args=[data, "--id", "visit=13", "--doraise"])
 
 
+@pytest.mark.parametrize("words", [["--timeout", "nan"], ["--timeout", "soon"], ["--timeout-per-target", "inf"]])
+def test_a_time_limit_that_is_none_ends_with_its_text(data, capsys, words):
+    with pytest.raises(SystemExit, match="2"):
+        Count.parseAndRun(args=[data, "--id", "visit=1", *words])
+    assert words[1] in capsys.readouterr().err
+
+
+def test_a_runner_that_returns_no_list_is_taken_to_have_succeeded(data, caplog):
+    class Silent(TaskRunner):
+        def run(self, parsedCmd):
+            super().run(parsedCmd)
+
+    class Quiet(Count):
+        RunnerClass = Silent
+
+    Quiet.parseAndRun(args=[data, "--id", "visit=1"])
+    assert "Unable to retrieve exit status" in caplog.text
+
+
 def test_no_data_is_a_warning_and_no_result(data, caplog):
     assert Count.parseAndRun(args=[data, "--id"]).resultList == []
     assert "no data to process" in caplog.text
@@ -220,7 +297,10 @@ def test_a_task_that_cannot_run_in_several_processes_uses_one(data, caplog):
 def test_show_prints_and_ends_before_anything_is_written(data, tmp_path, capsys):
     with pytest.raises(SystemExit, match="0"):
         Count.parseAndRun(args=[data, "--id", "visit=1^2", "--show", "config=*lowest", "data"])
-    assert capsys.readouterr().out == "config.limits.lowest=1\ndataRef={'visit': 1}\ndataRef={'visit': 2}\n"
+    assert capsys.readouterr().out == (
+        "# counts below it are dropped\nconfig.limits.lowest=1\n"
+        "id dataRef.dataId = {'visit': 1}\nid dataRef.dataId = {'visit': 2}\n"
+    )
     assert list((tmp_path / "data").iterdir()) == []
 
 

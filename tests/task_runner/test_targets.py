@@ -144,6 +144,94 @@ def test_what_ends_one_target_fails_that_one_only_and_is_told(either):
     assert all(f"{{kind: '{kind}'}}" in report.stdout for kind in kinds)
 
 
+HOLDING = """
+import threading
+class Holding(TaskRunner):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.lock = threading.Lock()
+    def precall(self, parsedCmd):
+        print("precall", flush=True)
+        return parsedCmd.id.idList != [{"n": 0}]
+    def makeTask(self, parsedCmd=None, args=None):
+        task = super().makeTask(parsedCmd, args)
+        task.number = args[0].dataId["n"]
+        return task
+class Held(CmdLineTask):
+    RunnerClass = Holding
+    _DefaultName = "held"
+    def runDataRef(self, ref):
+        return self.number
+"""
+DROPPING = """
+class Dropping(Holding):
+    def prepareForMultiProcessing(self):
+        super().prepareForMultiProcessing()
+        self.lock = None
+Held.RunnerClass = Dropping
+"""
+PRINT_RESULTS = "print([r.result for r in Held.parseAndRun(doReturnResults=True).resultList])\n"
+
+
+def test_what_cannot_travel_is_dropped_before_and_precall_runs_once(either):
+    either.write(HOLDING + DROPPING + PRINT_RESULTS)
+    done = either.run("--id", "n=1..3", "-j", "2")
+    assert done.stdout == "precall\n[1, 2, 3]\n", done.stderr
+    refused = either.run("--id", "n=0", "-j", "2")
+    assert (refused.returncode, refused.stdout) == (1, "precall\n")
+
+
+def test_what_cannot_travel_and_was_not_dropped_is_told_with_the_place_to_drop_it(program):
+    program.write(HOLDING + PRINT_RESULTS)
+    assert program.run("--id", "n=1..3").stdout == "precall\n[1, 2, 3]\n"
+    done = program.run("--id", "n=1..3", "-j", "2")
+    assert done.returncode == 1
+    assert "Drop what cannot be pickled in prepareForMultiProcessing" in done.stderr
+
+
+OWN_CALL = """
+class Calls(TaskRunner):
+    def __call__(self, target):
+        kind = target[0].dataId["kind"]
+        if kind == "exits":
+            sys.exit(0)
+        if kind == "interrupts":
+            raise KeyboardInterrupt
+        return kind
+class Own(CmdLineTask):
+    RunnerClass = Calls
+    _DefaultName = "own"
+if __name__ == "__main__":
+    print(Own.parseAndRun(args=[*sys.argv[1:], "--noExit"]).resultList)
+"""
+
+
+@pytest.mark.parametrize("options", [["-j", "2"], ["-j", "2", "--no-isolation"]])
+def test_an_exit_fails_its_target_only_whatever_calls_the_task(either, options):
+    either.write(OWN_CALL)
+    done = either.run("--id", "kind=good^exits^interrupts^fine", *options)
+    assert done.stdout == "['good', Struct(exitStatus=1), Struct(exitStatus=1), 'fine']\n", done.stderr
+    assert "dataId={'kind': 'exits'}: TargetError: the task called for an exit: sys.exit(0)" in done.stderr
+    assert "dataId={'kind': 'interrupts'}: TargetError: the task called for an exit: KeyboardInterrupt" in done.stderr
+    raised = either.run("--id", "kind=good^exits", *options, "--doraise")
+    assert raised.returncode == 1
+    assert "TargetError: the task called for an exit: sys.exit(0)" in raised.stderr
+
+
+def test_an_exit_fails_its_target_in_one_process_too(program):
+    program.write(OWN_CALL)
+    done = program.run("--id", "kind=good^exits^fine")
+    assert done.stdout == "['good', Struct(exitStatus=1), 'fine']\n", done.stderr
+    assert "1 of 3 targets failed" in done.stderr
+    assert program.run("--id", "kind=exits", "--doraise").returncode == 1
+
+
+@pytest.mark.parametrize("limit", [["--timeout", "1e12"], ["--timeout", "inf"], ["--timeout-per-target", "1e12"]])
+def test_a_time_limit_may_be_as_long_as_anybody_likes(program, limit):
+    program.write(OWN_CALL)
+    assert program.run("--id", "kind=good", *limit).stdout == "['good']\n"
+
+
 def test_a_target_that_takes_its_worker_along_fails_and_the_others_complete(either):
     either.write("""
         class Kills(CmdLineTask):
@@ -166,7 +254,10 @@ def test_the_exception_of_a_target_goes_up_on_request(either):
     either.write(FAILING + "Fails.parseAndRun()\n")
     done = either.run("--id", "kind=good^raises", "-j", "2", "--doraise")
     assert done.returncode == 1
-    assert done.stderr.rstrip().splitlines()[-1] == "ValueError: no such star"
+    told = done.stderr[
+        done.stderr.index("\nValueError: no such star\nraised by the target dataId={'kind': 'raises'} on node") :
+    ]
+    assert 'raise ValueError("no such star")' in told
 
 
 def test_the_time_of_the_whole_run_ends_it(either):
@@ -205,7 +296,8 @@ def test_any_number_of_failures_gives_a_code_that_is_not_zero(program, failures)
     assert program.run("--id", f"n=1..{failures}", "-j", "2").returncode == 255
 
 
-def test_an_interrupt_ends_everything_and_leaves_no_process(either):
+@pytest.mark.parametrize("isolation", [[], ["--no-isolation"]])
+def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation):
     either.write("""
         import subprocess
         class Sleeps(CmdLineTask):
@@ -216,7 +308,8 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either):
                 time.sleep(1000)
         Sleeps.parseAndRun()
     """)
-    master = subprocess.Popen(either.command("--id", "n=1..4", "-j", "2"), cwd=either.folder, stderr=subprocess.PIPE)
+    command = either.command("--id", "n=1..4", "-j", "2", *isolation)
+    master = subprocess.Popen(command, cwd=either.folder, stderr=subprocess.PIPE)
     try:
         deadline = time.monotonic() + 60
         began: list[list[str]] = []
@@ -236,6 +329,35 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either):
         assert alive == []
         (run_json,) = either.folder.glob("runmem_runs/*/run.json")
         assert json.loads(run_json.read_text())["exit_code"] == 128 + signal.SIGINT
+    finally:
+        master.kill()
+        master.wait()
+
+
+def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(either):
+    either.write("""
+        class Sleeps(CmdLineTask):
+            _DefaultName = "sleeps"
+            def runDataRef(self, ref):
+                time.sleep(1000)
+        Sleeps.parseAndRun()
+    """)
+    (either.folder / "slow.py").write_text("import time\nopen('starting', 'w').close()\ntime.sleep(1000)\n")
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": f"{either.folder}/slow.py"}
+    command = either.command("--id", "n=1..4", "-j", "2")
+    master = subprocess.Popen(command, cwd=either.folder, env=environment)
+    try:
+        deadline = time.monotonic() + 60
+        while not (either.folder / "starting").exists():
+            assert master.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        family = psutil.Process(master.pid).children(recursive=True)
+        end = time.monotonic() + 5
+        master.send_signal(signal.SIGINT)
+        assert master.wait(timeout=5) != 0
+        _, alive = psutil.wait_procs(family, timeout=max(0.0, end - time.monotonic()))
+        assert alive == []
     finally:
         master.kill()
         master.wait()
@@ -320,8 +442,8 @@ def test_numpy_uses_one_thread_in_a_target_unless_more_are_allowed(either):
 
 
 @pytest.mark.slow
-def test_results_that_nobody_asked_for_stay_out_of_the_memory_of_the_program(program):
-    program.write("""
+def test_results_that_nobody_asked_for_stay_out_of_the_memory_of_the_program(either):
+    either.write("""
         from runmem.memory.process import own_process
         class Large(CmdLineTask):
             _DefaultName = "large"
@@ -332,6 +454,6 @@ def test_results_that_nobody_asked_for_stay_out_of_the_memory_of_the_program(pro
         assert len(Large.parseAndRun().resultList) == 300
         print(own_process().resident_bytes() - before)
     """)
-    done = program.run("--id", "n=1..300", "-j", "2", "--no-isolation")
+    done = either.run("--id", "n=1..300", "-j", "2", "--no-isolation")
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 300 * MIB / 5

@@ -21,8 +21,10 @@ from runmem.settings import Settings
 from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 from runmem.units import format_bytes
 
-__all__ = ["EmbeddedCluster", "environment_of", "is_embedded_worker", "pass_for_embedded_worker", "worker_count"]
-
+__all__ = [
+    "EmbeddedCluster", "environment_of", "is_embedded_worker", "kill_embedded_workers", "pass_for_embedded_worker",
+    "worker_count",
+]  # fmt: skip
 
 _WORKER_NAME = "Dask Worker process"
 
@@ -69,6 +71,13 @@ def is_embedded_worker() -> bool:
 def pass_for_embedded_worker() -> None:
     """Let a process that was forked from the program and runs its tasks be taken for a worker of the cluster."""
     multiprocessing.current_process().name = f"{_WORKER_NAME} (forked)"
+
+
+def kill_embedded_workers() -> None:
+    """Kill the workers that this process has started, also those of a cluster that is still starting."""
+    for process in multiprocessing.active_children():
+        if process.name.startswith(_WORKER_NAME):
+            process.kill()
 
 
 def _preloads(protocol: str) -> list[str]:

@@ -14,3 +14,20 @@ class Struct(SimpleNamespace):
     def getDict(self) -> dict[str, Any]:
         """Return the results as a dictionary of their own."""
         return dict(vars(self))
+
+    def mergeItems(self, struct: Struct, *nameList: str) -> None:
+        """Take results by these names over from another; `RuntimeError` for one that is here already."""
+        for name in nameList:
+            if hasattr(self, name):
+                raise RuntimeError(f"{name!r} is in this Struct already: {self!r}")
+            setattr(self, name, getattr(struct, name))
+
+    def copy(self) -> Struct:
+        """Return another with the same results, which are not copied."""
+        return Struct(**vars(self))
+
+    def __len__(self) -> int:
+        return len(vars(self))
+
+    def __bool__(self) -> bool:
+        return True

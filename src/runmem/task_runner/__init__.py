@@ -7,6 +7,7 @@ from runmem.task_runner.argument_parser import ArgumentParser
 from runmem.task_runner.cmd_line_task import CmdLineTask
 from runmem.task_runner.config import Config, ConfigField, Field
 from runmem.task_runner.data_ids import DataIdContainer, DataRef
+from runmem.task_runner.dataset_types import ConfigDatasetType, DatasetArgument
 from runmem.task_runner.errors import (
     ConfigError,
     RunTimeoutError,
@@ -17,18 +18,22 @@ from runmem.task_runner.errors import (
 )
 from runmem.task_runner.failures import TargetFailure
 from runmem.task_runner.implicit_threading import disableImplicitThreading
-from runmem.task_runner.runner import TaskRunner
+from runmem.task_runner.runner import ButlerInitializedTaskRunner, LegacyTaskRunner, TaskRunner
 from runmem.task_runner.task import Task
 
 __all__ = [
     "ArgumentParser",
+    "ButlerInitializedTaskRunner",
     "CmdLineTask",
     "Config",
+    "ConfigDatasetType",
     "ConfigError",
     "ConfigField",
     "DataIdContainer",
     "DataRef",
+    "DatasetArgument",
     "Field",
+    "LegacyTaskRunner",
     "RunTimeoutError",
     "Struct",
     "TargetError",

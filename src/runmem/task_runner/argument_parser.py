@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import logging
-import os
+import math
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError, SettingError
-from runmem.metrics.butler import Butler, FolderButler
-from runmem.task_runner.config import Config, override, override_from_file, text_of
-from runmem.task_runner.data_ids import DataIdContainer, data_id_of, parse_data_ids
+from runmem.metrics.butler import FolderButler
+from runmem.task_runner.config import Config, override, override_from_file
+from runmem.task_runner.data_ids import DataIdContainer, parse_data_ids
+from runmem.task_runner.dataset_types import DynamicDatasetType
+from runmem.task_runner.input_and_output import InputAndOutput
+from runmem.task_runner.shown import show
 
 __all__ = ["ArgumentParser"]
 
 _LEVELS = {"trace": 5, "debug": 10, "verbose": 15, "info": 20, "warn": 30, "warning": 30, "error": 40, "fatal": 50}
-_SHOWN = ("config", "data", "run")
+_RESERVED = ("config", "butler", "log")
+
+
+class _IdOption(NamedTuple):
+    """An option of data ids; each command that is parsed has a container of its own."""
+
+    name: str
+    datasetType: str | DynamicDatasetType
+    level: str | None
+    makes_refs: bool
+    ContainerClass: type[DataIdContainer]
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -47,7 +59,7 @@ class ArgumentParser(argparse.ArgumentParser):
     ) -> None:  # fmt: skip
         self._name = name
         self._makeButler = butler
-        self._idOptions: dict[str, tuple[str, DataIdContainer, bool]] = {}
+        self._idOptions: dict[str, _IdOption] = {}
         kwargs.setdefault("fromfile_prefix_chars", "@")
         kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
         super().__init__(usage=usage, **kwargs)
@@ -60,7 +72,7 @@ class ArgumentParser(argparse.ArgumentParser):
         add = self.add_argument
         add("--output", metavar="FOLDER", help="folder of the output datasets; default: that of the input")
         add("--show", nargs="+", default=(), metavar="WHAT",
-            help="config[=PATTERN] or data: show it and end; with run also: show it and run")  # fmt: skip
+            help="config[=PATTERN], data or tasks: show it and end; with run also: show it and run")  # fmt: skip
 
     def _add_config_options(self) -> None:
         add = self.add_argument
@@ -81,7 +93,7 @@ class ArgumentParser(argparse.ArgumentParser):
         add("--noExit", action="store_true", help="do not end the program when targets fail")
         add("--profile", metavar="FILE", help="write a profile by cProfile of this process")
         add("-j", "--processes", type=_positive, default=1, metavar="N", help="targets at a time")
-        add("-t", "--timeout", type=float, metavar="SECONDS", help="for the whole run; default: 30 days")
+        add("-t", "--timeout", type=_whole_time, metavar="SECONDS", help="for the whole run; default: 30 days")
         add("--timeout-per-target", type=_seconds, dest="timeoutPerTarget", metavar="SECONDS",
             help="after which a target is ended and has failed")  # fmt: skip
         add("--no-isolation", action="store_false", dest="isolate", default=argparse.SUPPRESS,
@@ -91,7 +103,7 @@ class ArgumentParser(argparse.ArgumentParser):
     def add_id_argument(
         self,
         name: str,
-        datasetType: str,
+        datasetType: str | DynamicDatasetType,
         help: str,
         level: str | None = None,
         doMakeDataRefList: bool = True,
@@ -103,21 +115,28 @@ class ArgumentParser(argparse.ArgumentParser):
 
         Parameters
         ----------
-        datasetType : str
-            What the data ids select.
+        datasetType : str, DatasetArgument or ConfigDatasetType
+            What the data ids select, or where its name is found.
         doMakeDataRefList : bool
             Whether references are made too, `DataIdContainer.refList`.
         ContainerClass : type
             A subclass of `DataIdContainer`.
+
+        Raises
+        ------
+        SettingError
+            If the parsed command has an attribute of that name already.
         """
         destination = name.lstrip("-").replace("-", "_")
-        container = ContainerClass(level=level)
-        container.setDatasetType(datasetType)
-        self._idOptions[destination] = (name, container, doMakeDataRefList)
+        if destination in (*_RESERVED, *self._idOptions, *(action.dest for action in self._actions)):
+            raise SettingError(f"an option of data ids cannot be called {name!r}: the name is taken.")
+        self._idOptions[destination] = _IdOption(name, datasetType, level, doMakeDataRefList, ContainerClass)
         self.add_argument(
             name, nargs="*", action="append", default=None, dest=f"_{destination}",
             metavar="KEY=VALUE1[^VALUE2...]", help=help.replace("%", "%%"),
         )  # fmt: skip
+        if not isinstance(datasetType, str):
+            datasetType.addArgument(self, destination)
 
     def parse_args(  # type: ignore[override]
         self,
@@ -156,35 +175,40 @@ class ArgumentParser(argparse.ArgumentParser):
         namespace = argparse.Namespace(config=config, log=logger)
         try:
             super().parse_args(args, namespace)
-            if not logging.getLogger().handlers:
-                logging.basicConfig(stream=sys.stderr, format="%(name)s %(levelname)s: %(message)s")
-                namespace.logLevels = {"": logging.INFO, **namespace.logLevels}
-            for name, level in namespace.logLevels.items():
-                logging.getLogger(name or None).setLevel(level)
+            _set_levels(namespace, log)
             self._add_butler(namespace)
-            self._read_ids(namespace)
+            show(namespace, self._read_ids(namespace))
             config.validate()
+            if hasattr(config, "freeze"):
+                config.freeze()
         except RunmemError as error:
             self.error(str(error))
-        _show(namespace)
         return namespace
 
     def _add_butler(self, namespace: argparse.Namespace) -> None:
         root = Path(namespace.input)
         if self._makeButler is FolderButler and not root.is_dir():
             raise SettingError(f"the input {str(root)!r} is not a folder.")
-        namespace.butler = self._makeButler(str(root))
+        if self._makeButler is FolderButler:  # a target may be anywhere when it reads
+            namespace.input = str(root.absolute())
+            namespace.output = namespace.output and str(Path(namespace.output).absolute())
+        namespace.butler = self._makeButler(namespace.input)
         if namespace.output is not None:
-            namespace.butler = _InputAndOutput(namespace.butler, self._makeButler(namespace.output))
+            namespace.butler = InputAndOutput(namespace.butler, self._makeButler(namespace.output))
 
-    def _read_ids(self, namespace: argparse.Namespace) -> None:
-        for destination, (option, container, makes_refs) in self._idOptions.items():
-            given = vars(namespace).pop(f"_{destination}") or []
-            for words in given:
-                container.idList += parse_data_ids(words, option) or [{}]
-            if makes_refs:
+    def _read_ids(self, namespace: argparse.Namespace) -> dict[str, DataIdContainer]:
+        """Set the containers of data ids in the parsed command, and return them."""
+        found = {}
+        for destination, option in self._idOptions.items():
+            container = found[destination] = option.ContainerClass(level=option.level)
+            kind = option.datasetType
+            container.setDatasetType(kind if isinstance(kind, str) else kind.getDatasetType(namespace))
+            for words in vars(namespace).pop(f"_{destination}") or []:
+                container.idList += parse_data_ids(words, option.name) or [{}]
+            if option.makes_refs:
                 container.makeDataRefList(namespace)
             setattr(namespace, destination, container)
+        return found
 
     def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
         """Return the words of a line of an ``@file``."""
@@ -193,31 +217,6 @@ class ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print what is wrong and end with exit code 2."""
         self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-class _InputAndOutput:
-    """Reads from the output folder what is there, else from the input folder; writes to the output folder."""
-
-    def __init__(self, source: Butler, output: Butler) -> None:
-        self.source, self.output = source, output
-
-    def get(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
-        """Return a dataset."""
-        holder = self.output if self.output.exists(datasetType, dataId, **kwargs) else self.source
-        return holder.get(datasetType, dataId, **kwargs)
-
-    def put(self, obj: Any, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
-        """Store a dataset."""
-        return self.output.put(obj, datasetType, dataId, **kwargs)
-
-    def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> bool:
-        """Tell whether a dataset is in either folder."""
-        return any(bool(butler.exists(datasetType, dataId, **kwargs)) for butler in (self.output, self.source))
-
-    def dataIds(self, datasetType: str) -> list[Any]:
-        """Return the data ids of both folders."""
-        found = [data_id for butler in (self.source, self.output) for data_id in butler.dataIds(datasetType)]  # type: ignore[attr-defined]
-        return [data_id for n, data_id in enumerate(found) if data_id not in found[:n]]
 
 
 class _ConfigValues(argparse.Action):
@@ -249,6 +248,17 @@ class _LogLevels(argparse.Action):
         namespace.logLevels = found
 
 
+def _set_levels(namespace: argparse.Namespace, log: logging.Logger | None) -> None:
+    """Let loggers write from the levels that were asked for; the plain one is also that of a log that was given."""
+    if log is not None and "" in namespace.logLevels:
+        log.setLevel(namespace.logLevels[""])
+    if not logging.getLogger().handlers:
+        logging.basicConfig(stream=sys.stderr, format="%(name)s %(levelname)s: %(message)s")
+        namespace.logLevels = {"": logging.INFO, **namespace.logLevels}
+    for name, level in namespace.logLevels.items():
+        logging.getLogger(name or None).setLevel(level)
+
+
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
@@ -265,32 +275,8 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _show(namespace: argparse.Namespace) -> None:
-    """Print what ``--show`` asks for; end the program unless ``run`` is among it."""
-    for what in namespace.show:
-        kind, _, pattern = what.partition("=")
-        if kind not in _SHOWN:
-            raise SystemExit(f"--show: {what!r} is not one of {', '.join(_SHOWN)}")
-        if kind == "config":
-            print(_matching(text_of(namespace.config), pattern))
-        elif kind == "data":
-            for container in _containers(vars(namespace).values()):
-                for ref in container.refList:
-                    print(f"dataRef={data_id_of(ref)}")
-    if namespace.show and "run" not in namespace.show:
-        sys.stdout.flush()
-        raise SystemExit(os.EX_OK)
-
-
-def _matching(text: str, pattern: str) -> str:
-    """Return the lines of a configuration whose field matches a pattern of file names, such as ``*threshold*``."""
-    if not pattern:
-        return text
-    lines = [line for line in text.splitlines() if line.startswith("config.")]
-    name = pattern.removeprefix("config.")
-    wanted = [line for line in lines if fnmatch.fnmatch(line.partition("=")[0].removeprefix("config."), name)]
-    return "\n".join(wanted)
-
-
-def _containers(values: Iterable[Any]) -> list[DataIdContainer]:
-    return [value for value in values if isinstance(value, DataIdContainer)]
+def _whole_time(text: str) -> float:
+    seconds = float(text)
+    if math.isnan(seconds):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds

@@ -7,7 +7,8 @@ import logging
 import platform
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import packages_distributions, version
 from typing import Any, ClassVar
 
@@ -17,6 +18,7 @@ from runmem.task_runner.argument_parser import ArgumentParser
 from runmem.task_runner.config import compare, restored, text_of
 from runmem.task_runner.errors import TaskError
 from runmem.task_runner.failures import exit_code
+from runmem.task_runner.input_and_output import output_of
 from runmem.task_runner.runner import TaskRunner
 from runmem.task_runner.task import Task
 
@@ -85,6 +87,9 @@ class CmdLineTask(Task):
         parsedCmd.log.info("Running: %s", shlex.join(words))
         taskRunner = cls.RunnerClass(TaskClass=cls, parsedCmd=parsedCmd, doReturnResults=doReturnResults)
         resultList = taskRunner.run(parsedCmd)
+        if resultList is None:  # of a runner whose `run` is its own
+            parsedCmd.log.warning("Unable to retrieve exit status: the runner returned None; assuming success")
+            resultList = []
         failed = sum(bool(getattr(result, "exitStatus", 0)) for result in resultList)
         if parsedCmd.noExit and failed:
             parsedCmd.log.error("%d dataRefs failed; not exiting as --noExit was set", failed)
@@ -102,7 +107,7 @@ class CmdLineTask(Task):
     # --- datasets beside the results ----------------------------------------------------------------------------------
 
     def writeConfig(self, butler: Butler, clobber: bool = False, doBackup: bool = True) -> None:
-        """Store the configuration as ``<name>_config``, or compare it with the one that is stored.
+        """Store the configuration as ``<name>_config``, or compare it with the one in the output.
 
         Raises
         ------
@@ -112,9 +117,11 @@ class CmdLineTask(Task):
         name = self._getConfigName()
         if name is None:
             return
+        butler = output_of(butler)
         if not clobber and butler.exists(name):
             differences: list[str] = []
-            old = restored(self.config, butler.get(name))
+            with _readable(f"the configuration in the output ({name})", "--clobber-config"):
+                old = restored(self.config, butler.get(name))
             if not compare(self.config, old, differences.append):
                 raise TaskError(
                     f"the configuration of {self.getFullName()} differs from the one in the output ({name}); all data "
@@ -126,11 +133,13 @@ class CmdLineTask(Task):
 
     def writeSchemas(self, butler: Butler, clobber: bool = False, doBackup: bool = True) -> None:
         """Store the schemas of `getAllSchemaCatalogs` as ``<dataset>_schema``, or compare them. Raises `TaskError`."""
+        butler = output_of(butler)
         for dataset, catalog in self.getAllSchemaCatalogs().items():
             name = f"{dataset}_schema"
             schema = _plain(catalog.getSchema() if hasattr(catalog, "getSchema") else catalog)
             if not clobber and butler.exists(name):
-                old = butler.get(name)
+                with _readable(f"the schema in the output ({name})", "--clobber-config"):
+                    old = butler.get(name)
                 if old != schema:
                     raise TaskError(
                         f"the schema of {dataset} differs from the one in the output ({name}; override with "
@@ -151,11 +160,12 @@ class CmdLineTask(Task):
         TaskError
             If a version differs; not with `clobber`, which replaces it.
         """
-        now = _versions()
+        now, butler = _versions(), output_of(butler)
         if clobber or not butler.exists(dataset):
             _put(butler, now, dataset, doBackup)
             return
-        old = butler.get(dataset)
+        with _readable(f"the versions in the output ({dataset})", "--clobber-versions, or --no-versions"):
+            old = dict(butler.get(dataset))
         if changed := sorted(name for name in now if name in old and now[name] != old[name]):
             lines = "\n  ".join(f"{name}: {now[name]} != {old[name]}" for name in changed)
             raise TaskError(
@@ -181,6 +191,15 @@ class CmdLineTask(Task):
     def _getMetadataName(self) -> str | None:
         """Return the name of the metadata's dataset; None: they are not stored."""
         return f"{self._DefaultName}_metadata"
+
+
+@contextmanager
+def _readable(what: str, remedy: str) -> Iterator[None]:
+    """Tell what to do about a stored dataset that cannot be read inside."""
+    try:
+        yield
+    except Exception as error:
+        raise TaskError(f"{what} cannot be compared: {str(error).rstrip('.')} (override with {remedy})") from error
 
 
 def _put(butler: Butler, content: Any, name: str, backup: bool) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import math
+import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from runmem.task_runner.errors import ConfigError
+from runmem.task_runner.literals import text_of_value, value_of_text
 
 __all__ = ["Config", "ConfigField", "Field", "compare", "override", "override_from_file", "restored", "text_of"]
 
@@ -109,8 +109,10 @@ class Config:
     Raises
     ------
     ConfigError
-        On setting an attribute that is no field, or a value that its field does not take.
+        On setting an attribute that is no field, a value that its field does not take, or any of one that is frozen.
     """
+
+    _frozen = False
 
     def __init__(self, **values: Any) -> None:
         for name, field in self.fields().items():
@@ -134,15 +136,21 @@ class Config:
             raise ConfigError(
                 f"{type(self).__name__} has no field {name!r}; its fields are {', '.join(self.fields()) or '(none)'}."
             )
+        if self._frozen:
+            raise ConfigError(
+                f"{type(self).__name__}.{name} cannot be set: the configuration is frozen once the command line was "
+                "read. Change a copy of it, config.copy(), or override applyOverrides."
+            )
         super().__setattr__(name, value)
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and dict(self.items()) == dict(other.items())
+        return type(self) is type(other) and self.compare(other)
 
     __hash__ = None  # type: ignore[assignment]  # mutable, as a dict is
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        values = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.fields())
+        return f"{type(self).__name__}({values})"
 
     def setDefaults(self) -> None:
         """Override to change defaults of base classes and of nested configurations."""
@@ -161,6 +169,25 @@ class Config:
                 raise ConfigError(f"{type(self).__name__}.{name} has no value ({field.doc}).")
             if isinstance(value, Config):
                 value.validate()
+
+    def freeze(self) -> None:
+        """Refuse further changes, in nested configurations too; what a list or dictionary holds is not watched."""
+        for name in self.fields():
+            if isinstance(value := getattr(self, name), Config):
+                value.freeze()
+        vars(self)["_frozen"] = True
+
+    def copy(self) -> Self:
+        """Return a copy that can be changed."""
+        made = copy.deepcopy(self)
+        made._thaw()
+        return made
+
+    def _thaw(self) -> None:
+        vars(self).pop("_frozen", None)
+        for name in self.fields():
+            if isinstance(value := getattr(self, name), Config):
+                value._thaw()
 
     def items(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Yield dotted names and values, those of nested configurations included."""
@@ -182,7 +209,7 @@ class Config:
         for name, value in self.items():
             field = self._field(name)
             lines += [f"# {line}" for line in field.doc.splitlines()]
-            lines += [f"config.{name}={_text(value)}", ""]
+            lines += [f"config.{name}={text_of_value(value)}", ""]
         return "\n".join(lines)
 
     def loadFromString(self, text: str, filename: str = "<config>") -> None:
@@ -217,7 +244,7 @@ class Config:
         differences = [
             f"{name}: {_shown(mine, name)} != {_shown(its, name)}"
             for name in dict.fromkeys([*mine, *its])
-            if _shown(mine, name) != _shown(its, name)
+            if not _is_same(mine, its, name)
         ]
         for line in differences:
             if output is not None:
@@ -237,14 +264,13 @@ def _names(types: tuple[type, ...]) -> str:
     return ", ".join(kind.__name__ for kind in types)
 
 
-def _text(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"float('{value}')"
-    return repr(value)
+def _is_same(mine: dict[str, Any], its: dict[str, Any], name: str) -> bool:
+    """Tell whether a field has the same value in both: their texts decide where NaN equals nothing."""
+    return (name in mine and name in its and mine[name] == its[name]) or _shown(mine, name) == _shown(its, name)
 
 
 def _shown(values: dict[str, Any], name: str) -> str:
-    return _text(values[name]) if name in values else "(no such field)"
+    return text_of_value(values[name]) if name in values else "(no such field)"
 
 
 def _line_of(error: BaseException, filename: str) -> int | None:
@@ -276,7 +302,7 @@ def restored(config: Any, text: str) -> Any:
     for line in text.splitlines():
         if line.startswith("config."):
             name, _, value = line.removeprefix("config.").partition("=")
-            _set(found, name.strip(), _literal(value))
+            _set(found, name.strip(), value_of_text(value))
     return found
 
 
@@ -309,7 +335,7 @@ def override(config: Any, name: str, text: str) -> None:
     except Exception as error:
         refusal = error
     try:
-        value = _literal(text)
+        value = value_of_text(text)
     except ConfigError:
         raise ConfigError(f"{name}={text}: {refusal}") from None
     try:
@@ -333,13 +359,3 @@ def _set(config: Any, name: str, value: Any) -> None:
     for part in path:
         config = getattr(config, part)
     setattr(config, last, value)
-
-
-def _literal(text: str) -> Any:
-    text = text.strip()
-    if text in ("float('nan')", "float('inf')", "float('-inf')"):
-        return float(text[7:-2])
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError) as error:
-        raise ConfigError(f"{text!r} is not the text of a Python value: {error}") from None

@@ -31,19 +31,24 @@ class DataRef:
     butler: Any = field(repr=False)
     dataId: dict[str, Any]
 
-    def get(self, datasetType: str, **rest: Any) -> Any:
-        """Return a dataset; `rest` adds to the data id or changes it."""
+    def get(self, datasetType: str, immediate: bool = True, **rest: Any) -> Any:
+        """Return a dataset, always at once; `rest` adds to the data id or changes it."""
         return self.butler.get(datasetType, {**self.dataId, **rest})
 
-    def put(self, obj: Any, datasetType: str, **rest: Any) -> Any:
-        """Store a dataset."""
-        return self.butler.put(obj, datasetType, {**self.dataId, **rest})
+    def put(self, obj: Any, datasetType: str, doBackup: bool = False, **rest: Any) -> Any:
+        """Store a dataset; `doBackup`: keep the one that is there as a backup, if the Butler can."""
+        more = {"doBackup": True} if doBackup else {}
+        return self.butler.put(obj, datasetType, {**self.dataId, **rest}, **more)
 
     def exists(self, datasetType: str, **rest: Any) -> bool:
         """Tell whether a dataset is there."""
         return bool(self.butler.exists(datasetType, {**self.dataId, **rest}))
 
     datasetExists = exists
+
+    def getButler(self) -> Any:
+        """Return the Butler."""
+        return self.butler
 
 
 def parse_data_ids(words: Sequence[str], option: str = "--id") -> list[dict[str, Any]]:

@@ -6,7 +6,15 @@ import multiprocessing
 
 from runmem.errors import RunmemError
 
-__all__ = ["ConfigError", "RunTimeoutError", "TargetError", "TargetKilledError", "TargetTimeoutError", "TaskError"]
+__all__ = [
+    "ConfigError",
+    "RunTimeoutError",
+    "TargetError",
+    "TargetKilledError",
+    "TargetTimeoutError",
+    "TaskError",
+    "exit_error",
+]
 
 
 class TaskError(RunmemError):
@@ -33,3 +41,10 @@ class TargetTimeoutError(TargetError):
 
 class RunTimeoutError(RunmemError, multiprocessing.TimeoutError):
     """A run of targets that took longer than its timeout; says which targets had not ended."""
+
+
+def exit_error(request: BaseException) -> TargetError:
+    """Return what stands for a `SystemExit` or `KeyboardInterrupt` with which a target would end its process."""
+    if not isinstance(request, SystemExit):
+        return TargetError(f"the task called for an exit: {type(request).__name__}")
+    return TargetError(f"the task called for an exit: sys.exit({'' if request.code is None else repr(request.code)})")

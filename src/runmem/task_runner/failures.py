@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["TargetFailure", "exit_code"]
+from runmem.metrics.struct import Struct
+
+__all__ = ["TargetFailure", "exit_code", "failed_result"]
 
 _MOST_EXIT_CODE = 255
 
@@ -40,3 +42,11 @@ class TargetFailure:
 def exit_code(results: Iterable[Any]) -> int:
     """Return the exit code of a program that has these results: how many targets failed, at most 255."""
     return min(sum(bool(getattr(result, "exitStatus", 0)) for result in results), _MOST_EXIT_CODE)
+
+
+def failed_result(target: Any, with_all: bool) -> Struct:
+    """Return what stands for the result of a target that could not return one; `with_all`: see ``doReturnResults``."""
+    if with_all:
+        ref = target[0] if isinstance(target, tuple) and target else target
+        return Struct(exitStatus=1, dataRef=ref, metadata=None, result=None)
+    return Struct(exitStatus=1)

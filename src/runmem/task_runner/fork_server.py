@@ -20,6 +20,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,13 +33,18 @@ from runmem.execution.probe import peak_fields
 from runmem.execution.task_error import PackedError
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import PeakReading, process_meter
+from runmem.store.node_name import node_name
 from runmem.task_runner import messages
+from runmem.task_runner.data_ids import described
+from runmem.task_runner.errors import exit_error
+from runmem.task_runner.failures import TargetFailure
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
 __all__ = ["Children", "Outcome", "ServerSetup", "call_runner", "die_with_parent", "how_it_died", "main", "set_logging"]
 
 _PR_SET_PDEATHSIG = 1
 _SHORT_S = 0.1
+_LONGEST_WAIT_S = 86_400.0  # `select` takes no more than the clock has
 _IDLE_S = 60.0  # then a server ends: a cluster may outlive the run by days
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
@@ -112,14 +118,26 @@ def call_runner(runner: Any, target: Any) -> Outcome:
                 f"what the target returned cannot be pickled ({type(error).__name__}: {error}): return the data that "
                 "it is made from"
             ) from error
-    except BaseException as error:  # also SystemExit and KeyboardInterrupt: they end this target only
-        if isinstance(error, (SystemExit, KeyboardInterrupt)):
-            from runmem.task_runner.errors import TargetError
-
-            error = TargetError(f"the target called for an exit: {error!r}")
-        outcome.raised = PackedError.of(error)
+    except (SystemExit, KeyboardInterrupt) as request:  # ends this target only
+        exited = exit_error(request)
+        if runner.doRaise:
+            outcome.raised = _packed(exited, request, target)
+        else:
+            runner.failures.append(TargetFailure(described(target), f"{type(exited).__name__}: {exited}"))
+    except BaseException as error:
+        outcome.raised = _packed(error, error, target)
     outcome.failures = [(failure.target, failure.error) for failure in runner.failures]
     return outcome
+
+
+def _packed(error: BaseException, raised: BaseException, target: Any) -> PackedError:
+    """Pack what a target has raised, with a note of where that was."""
+    trace = "".join(traceback.format_exception(raised)).rstrip()
+    error.add_note(
+        f"raised by the target {described(target)} on node {node_name()}, process {os.getpid()}\n"
+        f"traceback there:\n{trace}"
+    )
+    return PackedError.of(error)
 
 
 def _pickled(value: Any) -> bytes:
@@ -314,7 +332,7 @@ class Children:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
                 return bytes(data), True
-            ready, _, _ = select.select(sources, [], [], left)
+            ready, _, _ = select.select(sources, [], [], None if left is None else min(left, _LONGEST_WAIT_S))
             if self._connection.fileno() in ready:
                 raise EOFError  # the worker sends nothing while a target runs: it is gone
             if child.take in ready:

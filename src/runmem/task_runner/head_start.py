@@ -220,13 +220,13 @@ class HeadStart:
             with suppress(OSError):
                 process.socket.shutdown(socket.SHUT_RDWR)
             if not self._work.isolate:
-                os.kill(process.pid, signal.SIGKILL)
+                _kill_group(process.pid)
         deadline = time.monotonic() + _GRACE_S
         while self._running:
             process = self._running.pop()
             while not os.waitpid(process.pid, os.WNOHANG)[0]:
                 if time.monotonic() > deadline:
-                    os.kill(process.pid, signal.SIGKILL)
+                    _kill_group(process.pid)
                 time.sleep(0.005)
 
     def _take(self, message: tuple[int, Any]) -> None:
@@ -241,8 +241,11 @@ class HeadStart:
         self._running.remove(process)
         process.connection.close()
         process.socket.close()
-        _, status = os.waitpid(process.pid, 0)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         (current,) = _SLOT.unpack_from(self._slots, process.number * _SLOT.size)
+        if current:
+            _kill_group(process.pid)  # what its target has started; until it is reaped its number cannot be another's
+        _, status = os.waitpid(process.pid, 0)
         if not current:
             return
         self._any_died = True
@@ -282,6 +285,8 @@ class HeadStart:
                 pid = os.fork()
             if pid == 0:
                 self._be_process(parent, number, ours, its)
+            with suppress(OSError):  # done by both: whoever is first
+                os.setpgid(pid, pid)
             its.close()
             return _Process(pid, number, ours, Connection(os.dup(ours.fileno())))
         finally:
@@ -313,6 +318,8 @@ class HeadStart:
 
     def _settle_in(self, parent: int) -> None:
         """Become what a worker is: one that leaves interrupts to the program, and ends with it."""
+        with suppress(OSError):
+            os.setpgid(0, 0)  # what a target starts ends with it; and an interrupt from a terminal goes to the program
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, lambda *_: None)  # not ignored: what a target starts would ignore it too
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -397,6 +404,12 @@ class HeadStart:
         run.began(index + 1)
         ended: Ended = run.measured(index + 1, task, False, body)  # the next one begins where this one ends
         return ended
+
+
+def _kill_group(pid: int) -> None:
+    """Kill a process that is not reaped yet, and what it has started."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _numbered(count: int) -> tuple[int, int]:

@@ -18,6 +18,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
+import psutil
+
 from runmem.errors import RunmemError
 from runmem.execution.record_fields import set_record_fields
 from runmem.execution.worker_run import worker_runs
@@ -25,9 +27,12 @@ from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import Outcome, ServerSetup, call_runner
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
-__all__ = ["Ended", "call_copy", "ended_as", "prepare", "run_limited", "run_target", "stop_targets"]
+__all__ = [
+    "Ended", "abandon_targets", "call_copy", "ended_as", "prepare", "run_limited", "run_target", "stop_targets",
+]  # fmt: skip
 
 _INTERRUPTED = "the program has given up its targets"
+_TURN_S = 0.02
 _START_SERVER = "import sys; from runmem.task_runner.fork_server import main; main(int(sys.argv[1]))"
 
 
@@ -206,6 +211,30 @@ def stop_targets(setup: bytes) -> None:
         running = [server for server in _busy if server.setup == setup]
     for server in running:
         server.stop()
+
+
+def abandon_targets(setup: bytes) -> None:
+    """Begin no more targets in this worker, which is about to be killed, and kill what those without isolation start.
+
+    Its end alone would leave the processes that they have started.
+    """
+    _stopped.add(setup)
+    _kill_children()
+    threading.Thread(target=_kill_children_from_now_on, daemon=True).start()
+
+
+def _kill_children_from_now_on() -> None:
+    while True:
+        time.sleep(_TURN_S)
+        _kill_children()
+
+
+def _kill_children() -> None:
+    session = os.getsid(0)
+    for process in psutil.Process().children(recursive=True):
+        with suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == session:  # not the sampler, which ends with the run
+                process.kill()
 
 
 def _with_own_paths(setup: bytes) -> bytes:

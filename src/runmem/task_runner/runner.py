@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from runmem.clusters.local import is_embedded_worker
-from runmem.errors import SettingError
+from runmem.errors import ArgumentError, SettingError
 from runmem.metrics.struct import Struct
 from runmem.task_runner.data_ids import described
-from runmem.task_runner.errors import TargetError, TaskError
-from runmem.task_runner.failures import TargetFailure
+from runmem.task_runner.errors import TaskError, exit_error
+from runmem.task_runner.failures import TargetFailure, failed_result
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
-__all__ = ["TaskRunner"]
+__all__ = ["ButlerInitializedTaskRunner", "LegacyTaskRunner", "TaskRunner"]
 
 
 class TaskRunner:
@@ -146,7 +146,7 @@ class TaskRunner:
 
                 results, self.failures = run_on_cluster(self, targets)
             else:
-                results = [self(target) for target in targets]
+                results = [self._result(target) for target in targets]
         self._report(log, len(targets))
         return results
 
@@ -189,7 +189,7 @@ class TaskRunner:
         butler = parsedCmd.butler
         if not getattr(parsedCmd, "noVersions", False):
             clobber = bool(getattr(parsedCmd, "clobberVersions", False))
-            task.writePackageVersions(butler, clobber=clobber, doBackup=self.doBackup)
+            task.writePackageVersions(butler, clobber=clobber)
         task.writeConfig(butler, clobber=self.clobberConfig, doBackup=self.doBackup)
         task.writeSchemas(butler, clobber=self.clobberConfig, doBackup=self.doBackup)
 
@@ -216,13 +216,13 @@ class TaskRunner:
             try:
                 result = self._runTarget(task, args)
             except SystemExit as request:
-                raise _exit_error(request) from request
+                raise exit_error(request) from request
         else:
             try:
                 result = self._runTarget(task, args)
             except (Exception, SystemExit) as error:
                 exitStatus = 1
-                self._note(task, args, _exit_error(error) if isinstance(error, SystemExit) else error)
+                self._note(task, args, exit_error(error) if isinstance(error, SystemExit) else error)
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         if hasattr(task, "writeMetadata"):
@@ -230,6 +230,17 @@ class TaskRunner:
         if self.doReturnResults:
             return Struct(exitStatus=exitStatus, dataRef=dataRef, metadata=task.metadata, result=result)
         return Struct(exitStatus=exitStatus)
+
+    def _result(self, target: Any) -> Any:
+        """Return what `__call__` returns, which a subclass may have overridden; ``sys.exit`` fails this target only."""
+        try:
+            return self(target)
+        except SystemExit as request:
+            error = exit_error(request)
+            if self.doRaise:
+                raise error from request
+            self.failures.append(TargetFailure(described(target), f"{type(error).__name__}: {error}"))
+            return failed_result(target, self.doReturnResults)
 
     def _runTarget(self, task: Any, args: Any) -> Any:
         dataRef, kwargs = args
@@ -247,9 +258,23 @@ class TaskRunner:
         return task.runDataRef(dataRef, **kwargs)
 
 
-def _exit_error(request: BaseException) -> TargetError:
-    code = getattr(request, "code", None)
-    return TargetError(f"the task called for an exit: sys.exit({'' if code is None else repr(code)})")
+class LegacyTaskRunner(TaskRunner):
+    """A runner of tasks that are called by ``run(dataRef)``."""
+
+    def runTask(self, task: Any, dataRef: Any, kwargs: Any) -> Any:
+        """Call the task's ``run`` on one target."""
+        return task.run(dataRef, **kwargs)
+
+
+class ButlerInitializedTaskRunner(TaskRunner):
+    """A runner of tasks that are made with the keyword ``butler``."""
+
+    def makeTask(self, parsedCmd: Any = None, args: Any = None) -> Any:
+        """Return a task, made with the Butler of the parsed command or of the target's data reference."""
+        if parsedCmd is None and args is None:
+            raise ArgumentError(f"{type(self).__name__}.makeTask: give parsedCmd or args.")
+        butler = parsedCmd.butler if parsedCmd is not None else args[0].getButler()
+        return self.TaskClass(config=self.config, log=self.log, butler=butler)
 
 
 @contextmanager

@@ -6,29 +6,24 @@ import concurrent.futures
 import logging
 import os
 import pickle
-import signal
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from importlib.machinery import ModuleSpec
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.clusters.local import worker_count
-from runmem.errors import SettingError, TaskKilledError
+from runmem.errors import TaskKilledError
 from runmem.execution.bundle import set_bundle_length
-from runmem.execution.session import session
-from runmem.graph.current import current_program
 from runmem.graph.future import Future
 from runmem.graph.synchronise import wait_on
-from runmem.metrics.struct import Struct
 from runmem.settings import Settings
 from runmem.task_runner.data_ids import described
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
-from runmem.task_runner.failures import TargetFailure, exit_code
+from runmem.task_runner.failures import TargetFailure, exit_code, failed_result
 from runmem.task_runner.head_start import HeadStart, hold, may_fork
 from runmem.task_runner.head_start import Work as AheadWork
-from runmem.task_runner.isolation import Ended, stop_targets
+from runmem.task_runner.isolation import Ended, abandon_targets, stop_targets
+from runmem.task_runner.own_run import OwnRun, run_for
 from runmem.task_runner.target_task import TargetTask, packed_arguments, task_of
 
 if TYPE_CHECKING:
@@ -44,8 +39,6 @@ _MOST_NAMED = 5
 _TURN_S = 0.1
 _LOOK_S = 0.5  # then it is asked how long what is left will take
 _WORTH_S = 30.0  # the start and the end of a cluster take seconds
-_INTERRUPTED = 128 + signal.SIGINT
-_SPAWNED = "runmem.cli.spawned"
 
 
 def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any], list[TargetFailure]]:
@@ -63,7 +56,7 @@ def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any
     deadline_s = None if runner.timeout in (None, runner.TIMEOUT) else time.time() + float(runner.timeout or 0)
     task = task_of(runner, deadline_s)
     packed = [packed_arguments(target) for target in targets]
-    with _cluster(runner, len(targets)) as own:
+    with run_for(runner, len(targets)) as own:
         work = _Work(runner, targets, task, packed, deadline_s)
         head = _head_start(work, own)
         try:
@@ -96,26 +89,25 @@ class _Work(NamedTuple):
         return self.deadline_s + (_GRACE_S if self.runner.isolate else 0.0)
 
 
-def _all_ended(work: _Work, own: _OwnRun | None, head: HeadStart | None) -> list[Ended | BaseException]:
+def _all_ended(work: _Work, own: OwnRun | None, head: HeadStart | None) -> list[Ended | BaseException]:
     """Return how each target has ended: those of the head start, if there is one, and the others on the cluster."""
     calls: dict[int, Future] = {}
     try:
         left: Sequence[int] = range(len(work.targets))
         if own is not None and head is not None:
-            left = _run_ahead(work, own.run, head)
+            left = _run_ahead(work, own, head)
             own.run.program.made_elsewhere(len(work.targets) - len(left))
         held = _call_on_cluster(work, own, head, left, calls)
         ended = _waited_for(work, head, calls)
         del held
         return ended
     except BaseException:
-        if own is None:  # a run that goes on: its workers stay
-            _give_up(list(calls.values()), work.task.setup)
+        _give_up(work, own, calls.values())
         raise
 
 
 def _call_on_cluster(
-    work: _Work, own: _OwnRun | None, head: HeadStart | None, left: Sequence[int], calls: dict[int, Future]
+    work: _Work, own: OwnRun | None, head: HeadStart | None, left: Sequence[int], calls: dict[int, Future]
 ) -> list[Any]:
     """Call the task for the targets that are left; return what must be kept until they have ended."""
     if not left:
@@ -153,7 +145,7 @@ def _waited_for(work: _Work, head: HeadStart | None, calls: dict[int, Future]) -
 # --- the head start ---------------------------------------------------------------------------------------------------
 
 
-def _head_start(work: _Work, own: _OwnRun | None) -> HeadStart | None:
+def _head_start(work: _Work, own: OwnRun | None) -> HeadStart | None:
     """Let the first targets begin, if that can be done: in processes forked from this one."""
     if own is None or not own.run.is_local or not work.runner.headStart or not may_fork():
         return None
@@ -165,7 +157,7 @@ def _head_start(work: _Work, own: _OwnRun | None) -> HeadStart | None:
     return HeadStart(given, own.run.on_this_node(processes), processes, own.run.worker_memory_bytes, *told)
 
 
-def _run_ahead(work: _Work, run: Run, head: HeadStart) -> list[int]:
+def _run_ahead(work: _Work, own: OwnRun, head: HeadStart) -> list[int]:
     """Wait until all targets have ended or the cluster is there, which is started if it pays; return what is left."""
     began_s = time.monotonic()
     with concurrent.futures.ThreadPoolExecutor(1, "runmem-start") as starter:
@@ -177,8 +169,9 @@ def _run_ahead(work: _Work, run: Run, head: HeadStart) -> list[int]:
                     if starting.done():
                         break
                 elif time.monotonic() - began_s > _LOOK_S and (head.left_s() > _worth_s() or head.has_lost_one):
-                    starting = starter.submit(_connect, work.runner, run)
+                    starting = starter.submit(_connect, work.runner, own)
         except BaseException:
+            own.abandon()  # a cluster that is starting would be waited for
             head.close()
             raise
         left = head.stop_giving()
@@ -195,9 +188,10 @@ def _worth_s() -> float:
     return _WORTH_S * max(1.0, busy)
 
 
-def _connect(runner: TaskRunner, run: Run) -> None:
-    _quieten_dask(runner)
-    run.connect()
+def _connect(runner: TaskRunner, own: OwnRun) -> None:
+    _quieten_dask(runner)  # imports Dask, which takes a while
+    if not own.is_abandoned:
+        own.run.connect()
 
 
 def _held_workers(run: Run, head: HeadStart) -> list[Any]:
@@ -217,83 +211,28 @@ def _quieten_dask(runner: TaskRunner) -> None:
         logging.getLogger(distributed.__name__).setLevel(logging.WARNING)
 
 
-def _give_up(calls: Sequence[Future], setup: bytes) -> None:
-    """End the targets that run, and begin none any more, in the workers of a run that goes on."""
+def _give_up(work: _Work, own: OwnRun | None, calls: Iterable[Future]) -> None:
+    """End the targets that run on workers, and begin none any more."""
     bundles = [call.version.execution.state.bundle for call in calls]
     client = next(
         (bundle.future.client for bundle in bundles if bundle is not None and bundle.future is not None), None
     )
     if client is None:
-        return
+        if own is not None:
+            own.abandon()
+    elif own is None:  # a run that goes on: its workers stay
+        _tell_workers(client, stop_targets, work.task.setup)
+    elif not work.runner.isolate:  # the workers' end alone would leave what targets have started
+        _tell_workers(client, abandon_targets, work.task.setup)
+
+
+def _tell_workers(client: Any, function: Callable[[bytes], None], setup: bytes) -> None:
+    """Call a function in all workers; one that does not answer is not waited for."""
     from runmem.execution.dask_private import start_on_worker
 
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
-    asked = [start_on_worker(client, stop_targets, setup, worker=worker, nanny=False) for worker in workers]
+    asked = [start_on_worker(client, function, setup, worker=worker, nanny=False) for worker in workers]
     concurrent.futures.wait(asked, timeout=_GRACE_S)
-
-
-# --- where they run ---------------------------------------------------------------------------------------------------
-
-
-class _OwnRun:
-    """A run for these targets only; its exit code is set at the end."""
-
-    def __init__(self, run: Run) -> None:
-        self.run = run
-        self.exit_code = 1
-
-
-@contextmanager
-def _cluster(runner: TaskRunner, targets: int) -> Iterator[_OwnRun | None]:
-    """Use the run that is under way (None), or one for these targets, which the caller starts."""
-    if current_program() is not None:
-        yield None
-        return
-    import multiprocessing
-
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        raise SettingError(
-            "this process is a worker that imports the script of its master: put parseAndRun below "
-            "`if __name__ == '__main__':`."
-        )
-    name = getattr(runner.TaskClass, "_DefaultName", runner.TaskClass.__name__)
-    settings: dict[str, Any] = {"workers": min(runner.numProcesses, targets), "python_memory_profile": True}
-    if runner.runFolder is not None:
-        settings["run_folder"] = runner.runFolder
-    run = session(app=name, **settings)
-    own = _OwnRun(run)
-    with _program_not_imported():
-        run.prepare()
-        complete = False
-        try:
-            yield own
-            complete = True
-        except KeyboardInterrupt:
-            own.exit_code = _INTERRUPTED
-            raise
-        finally:
-            run.finish(own.exit_code, complete)
-
-
-@contextmanager
-def _program_not_imported() -> Iterator[None]:
-    """Let workers start without importing the program, as those of ``runmem app.py`` do: it has begun already."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if file is None or getattr(main, "__spec__", None) is not None:
-        yield
-        return
-    before = os.environ.get("RUNMEM_PROGRAM")
-    os.environ["RUNMEM_PROGRAM"] = os.path.abspath(file)
-    main.__spec__ = ModuleSpec(_SPAWNED, None)
-    try:
-        yield
-    finally:
-        main.__spec__ = None
-        if before is None:
-            del os.environ["RUNMEM_PROGRAM"]
-        else:
-            os.environ["RUNMEM_PROGRAM"] = before
 
 
 # --- how they ended ---------------------------------------------------------------------------------------------------
@@ -364,7 +303,7 @@ def _results(
         if error is None and isinstance(end, Ended) and end.value is not None:
             results.append(pickle.loads(end.value))
         else:
-            results.append(_failed(runner, target))
+            results.append(failed_result(target, runner.doReturnResults))
     if raised is not None:
         runner.failures = failures
         raise raised
@@ -375,11 +314,3 @@ def _noted(end: Ended | BaseException) -> list[TargetFailure]:
     if isinstance(end, BaseException):
         return []
     return [TargetFailure(name, error, end.node, end.pid) for name, error in end.failures]
-
-
-def _failed(runner: TaskRunner, target: Any) -> Struct:
-    """Return what stands for the result of a target that could not return one."""
-    if runner.doReturnResults:
-        ref = target[0] if isinstance(target, tuple) and target else target
-        return Struct(exitStatus=1, dataRef=ref, metadata=None, result=None)
-    return Struct(exitStatus=1)

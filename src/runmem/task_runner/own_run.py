@@ -1,0 +1,112 @@
+"""The run that targets belong to: the one under way, or one of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING, Any
+
+from runmem.clusters.local import kill_embedded_workers
+from runmem.errors import SettingError
+from runmem.execution.session import session
+from runmem.graph.current import current_program
+
+if TYPE_CHECKING:
+    from runmem.execution.run import Run
+    from runmem.task_runner.runner import TaskRunner
+
+__all__ = ["OwnRun", "run_for"]
+
+_TURN_S = 0.1
+_INTERRUPTED = 128 + signal.SIGINT
+_SPAWNED = "runmem.cli.spawned"
+
+
+class OwnRun:
+    """A run for these targets only; its exit code is set at the end."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.exit_code = 1
+        self._has_ended = threading.Event()
+        self._abandoning: threading.Thread | None = None
+
+    @property
+    def is_abandoned(self) -> bool:
+        """Whether its targets are wanted no more."""
+        return self._abandoning is not None
+
+    def abandon(self) -> None:
+        """Let a cluster that is still starting fail: until the run has ended each of its workers is killed."""
+        if self._abandoning is None:
+            self._abandoning = threading.Thread(target=self._kill_workers, daemon=True)
+            self._abandoning.start()
+
+    def _kill_workers(self) -> None:
+        while not self._has_ended.wait(_TURN_S):
+            kill_embedded_workers()
+
+    def finish(self, complete: bool) -> None:
+        """End the run."""
+        try:
+            self.run.finish(self.exit_code, complete)
+        finally:
+            self._has_ended.set()
+
+
+@contextmanager
+def run_for(runner: TaskRunner, targets: int) -> Iterator[OwnRun | None]:
+    """Use the run that is under way (None), or one for these targets, which the caller starts."""
+    if current_program() is not None:
+        yield None
+        return
+    import multiprocessing
+
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise SettingError(
+            "this process is a worker that imports the script of its master: put parseAndRun below "
+            "`if __name__ == '__main__':`."
+        )
+    name = getattr(runner.TaskClass, "_DefaultName", runner.TaskClass.__name__)
+    settings: dict[str, Any] = {"workers": min(runner.numProcesses, targets), "python_memory_profile": True}
+    if runner.runFolder is not None:
+        settings["run_folder"] = runner.runFolder
+    run = session(app=name, **settings)
+    own = OwnRun(run)
+    with _program_not_imported():
+        run.prepare()
+        complete = False
+        try:
+            yield own
+            complete = True
+        except KeyboardInterrupt:
+            own.exit_code = _INTERRUPTED
+            raise
+        finally:
+            own.finish(complete)
+
+
+@contextmanager
+def _program_not_imported() -> Iterator[None]:
+    """Let workers start without importing the program, as those of ``runmem app.py`` do: it has begun already."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None or getattr(main, "__spec__", None) is not None:
+        yield
+        return
+    before = os.environ.get("RUNMEM_PROGRAM")
+    os.environ["RUNMEM_PROGRAM"] = os.path.abspath(file)
+    main.__spec__ = ModuleSpec(_SPAWNED, None)
+    try:
+        yield
+    finally:
+        main.__spec__ = None
+        if before is None:
+            del os.environ["RUNMEM_PROGRAM"]
+        else:
+            os.environ["RUNMEM_PROGRAM"] = before
