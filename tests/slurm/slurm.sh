@@ -163,6 +163,10 @@ up() {
   rm -rf "$dir"/{state,spool.n1,spool.n2,mysql,mysql.tmp}
   mkdir -p "$dir"/{state,spool.n1,spool.n2} /etc/slurm
   chmod 755 "$dir"
+  if ! setpriv --reuid=mysql --regid=mysql --clear-groups test -x "$dir"; then
+    echo "slurm.sh: $dir is closed to the users that the daemons run as; give a folder below /var/tmp" >&2
+    exit 1
+  fi
   configure
   chmod 600 "$dir/slurmdbd.conf"
   for file in slurm.conf cgroup.conf slurmdbd.conf; do ln -sfn "$dir/$file" "/etc/slurm/$file"; done

@@ -40,7 +40,17 @@ from runmem.task_runner.errors import exit_error
 from runmem.task_runner.failures import TargetFailure
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
-__all__ = ["Children", "Outcome", "ServerSetup", "call_runner", "die_with_parent", "how_it_died", "main", "set_logging"]
+__all__ = [
+    "Children",
+    "Outcome",
+    "ServerSetup",
+    "call_runner",
+    "die_with_parent",
+    "has_exited",
+    "how_it_died",
+    "main",
+    "set_logging",
+]
 
 _PR_SET_PDEATHSIG = 1
 _SHORT_S = 0.1
@@ -342,9 +352,21 @@ class Children:
                     return bytes(data), False
             if self._wake in ready:
                 messages.drain(self._wake, bytearray())
-            if os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            if has_exited(child.pid):
                 messages.drain(child.take, data)
                 return bytes(data), False
+
+
+def has_exited(pid: int) -> bool:
+    """Tell whether a child has exited, and leave it to be waited for."""
+    if hasattr(os, "waitid"):
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    import psutil  # macOS, before Python 3.13
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def die_with_parent() -> Callable[[], object]:
