@@ -6,7 +6,6 @@ call, in the master), or on a plain function, method, generator or coroutine fun
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import warnings
@@ -235,6 +234,8 @@ class _Profiled:
 
 
 def _current_task() -> object:
+    import asyncio  # here, where it has been imported already: most programs do without, and it takes a while
+
     try:
         return asyncio.current_task()
     except RuntimeError:  # run by another event loop than asyncio's

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import inspect
 import logging
@@ -109,6 +108,8 @@ def timeMethod(
         if inspect.iscoroutinefunction(func):
 
             async def wrapper(*args: Any, **kwargs: Any) -> Any:
+                import asyncio  # here: most programs do without, and it takes a while
+
                 with timer.call(args, within=asyncio.current_task()):
                     return await func(*args, **kwargs)
 

@@ -18,8 +18,6 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-import psutil
-
 from runmem.errors import RunmemError
 from runmem.execution.record_fields import set_record_fields
 from runmem.execution.worker_run import worker_runs
@@ -230,6 +228,8 @@ def _kill_children_from_now_on() -> None:
 
 
 def _kill_children() -> None:
+    import psutil  # here: the processes of a head start, which need it not, begin the sooner
+
     session = os.getsid(0)
     for process in psutil.Process().children(recursive=True):
         with suppress(OSError, psutil.Error):
