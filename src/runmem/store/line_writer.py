@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import lru_cache
 from typing import Any
 
 __all__ = ["LineWriter", "time_text", "START", "END", "UNBEGUN", "NEXT", "ATTEMPT"]
@@ -68,7 +69,7 @@ class LineWriter:
         """
         start_s, end_s, cpu_s = times
         head = END + b"%d" % task_id + (b"" if following is None else NEXT + b"%d" % following)
-        ended = _ENDED % (thread, start_s, end_s, cpu_s, _json(status), _json(exception))
+        ended = _ENDED % (thread, start_s, end_s, cpu_s, _word(status), _word(exception))
         return head + ended + _values_text(values, self._tail(task))
 
     def like(self, task: Any, thread: int, values: dict[str, Any]) -> bytes:
@@ -109,6 +110,12 @@ def _json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
+@lru_cache(maxsize=256, typed=True)
+def _word(value: str | bool | None) -> bytes:
+    """Return the JSON of what is one of a few: after a call that slept, whatever runs for the first time is slow."""
+    return _json(value)
+
+
 def _number(value: int | None) -> bytes:
     return b"null" if value is None else b"%d" % value
 
@@ -120,6 +127,6 @@ def _values_text(values: dict[str, Any], tail: bytes) -> bytes:
     base, peak, end = take("base_bytes", None), take("peak_bytes", None), take("end_bytes", None)
     increment = None if base is None or peak is None else peak - base
     numbers = [_number(each) for each in (base, peak, end, increment, take("lifetime_peak_bytes", None))]
-    words = [_json(each) for each in (take("method", None), take("shared", False), take("reason", None))]
+    words = [_word(each) for each in (take("method", None), take("shared", False), take("reason", None))]
     rest = b"".join(b", %s: %s" % (_json(key), _json(value)) for key, value in others.items())
     return _VALUES % (*words, *numbers, tail + rest)

@@ -41,11 +41,12 @@ from runmem.task_runner.fork_server import (
     Children,
     Outcome,
     ServerSetup,
+    call_runner,
     die_with_parent,
     how_it_died,
     set_logging,
 )
-from runmem.task_runner.isolation import Ended, call_copy, run_limited
+from runmem.task_runner.isolation import Ended, copier, run_limited
 
 __all__ = ["HeadStart", "Work", "hold", "may_fork"]
 
@@ -232,7 +233,7 @@ class HeadStart:
     def _take(self, message: tuple[int, Any]) -> None:
         index, told = message
         if index >= 0:
-            self.ended[index] = told
+            self.ended[index] = Ended(*told)
         elif "lost" in told:
             self._tell_lost(told["place"], told["lost"])
 
@@ -348,7 +349,7 @@ class HeadStart:
             _SLOT.pack_into(self._slots, number * _SLOT.size, index + 1)
             ended = self._run_target(run, index, run_one)
             fcntl.flock(lock, fcntl.LOCK_UN)
-            connection.send_bytes(pickle.dumps((index, ended), pickle.HIGHEST_PROTOCOL))
+            connection.send_bytes(pickle.dumps((index, tuple(ended)), pickle.HIGHEST_PROTOCOL))
             _SLOT.pack_into(self._slots, number * _SLOT.size, 0)
         end()
         if run is not None:
@@ -378,7 +379,8 @@ class HeadStart:
         set_logging(setup.log_levels)
         runner = setup.load_runner()
         if not self._work.isolate:
-            return (lambda target, _: call_copy(runner, target)), lambda: None
+            make_runner = copier(runner)
+            return (lambda target, _: call_runner(make_runner(), pickle.loads(target))), lambda: None
         children = Children(connection, runner)
 
         def run_one(target: bytes, timeout_s: float | None) -> Outcome:

@@ -26,7 +26,7 @@ from runmem.task_runner.fork_server import Outcome, ServerSetup, call_runner
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
 __all__ = [
-    "Ended", "abandon_targets", "call_copy", "ended_as", "prepare", "run_limited", "run_target", "stop_targets",
+    "Ended", "abandon_targets", "copier", "ended_as", "prepare", "run_limited", "run_target", "stop_targets",
 ]  # fmt: skip
 
 _INTERRUPTED = "the program has given up its targets"
@@ -58,13 +58,13 @@ def prepare(setup: bytes, isolate: bool) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _runner(setup: bytes) -> Any:
-    """Return the runner, to be copied for each target."""
+def _runner(setup: bytes) -> Callable[[], Any]:
+    """Return what makes runners, one for each target."""
     disableImplicitThreading()
     given: ServerSetup = pickle.loads(setup)
     runner = given.load_runner()
     disableImplicitThreading()  # also of what was loaded meanwhile
-    return runner
+    return copier(runner)
 
 
 def run_target(setup: bytes, isolate: bool, limit_s: float | None, deadline_s: float | None, target: bytes) -> Ended:
@@ -82,12 +82,19 @@ def run_target(setup: bytes, isolate: bool, limit_s: float | None, deadline_s: f
         return ended_as(Outcome(0, killed=_INTERRUPTED))
     if isolate:
         return run_limited(functools.partial(_run_isolated, setup), limit_s, deadline_s, target)
-    return run_limited(lambda target, _: call_copy(_runner(setup), target), limit_s, deadline_s, target)
+    return run_limited(
+        lambda target, _: call_runner(_runner(setup)(), pickle.loads(target)), limit_s, deadline_s, target
+    )
 
 
-def call_copy(runner: Any, target: bytes) -> Outcome:
-    """Run a target in this process, with a runner that no earlier one has changed."""
-    return call_runner(copy.deepcopy(runner), pickle.loads(target))
+def copier(runner: Any) -> Callable[[], Any]:
+    """Return what makes copies of a runner, so that no target sees what an earlier one has changed."""
+    try:
+        packed = pickle.dumps(runner, pickle.HIGHEST_PROTOCOL)
+        pickle.loads(packed)
+    except Exception:  # it travelled by value, as what the program itself defines does
+        return functools.partial(copy.deepcopy, runner)
+    return functools.partial(pickle.loads, packed)  # several times as quick
 
 
 def run_limited(
