@@ -45,8 +45,10 @@ def test_the_same_calls_give_the_same_values():
 
 def test_either_reads_what_the_other_wrote():
     from_real = TaskMetadata.from_json(filled(Real).model_dump_json())
+    assert described(from_real) == described(filled(Real))
     from_ours = Real.model_validate_json(filled(TaskMetadata).to_json())
-    assert described(from_real) == described(from_ours) == described(filled(Real))
+    from_itself = Real.model_validate_json(filled(Real).model_dump_json())  # some versions read whole numbers as floats
+    assert described(from_ours) == described(from_itself)
 
 
 def test_a_real_object_is_adopted():
