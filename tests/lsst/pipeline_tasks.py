@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
+from pathlib import Path
 
 import lsst.pex.config as pex_config
 import lsst.pipe.base as pipe_base
@@ -28,6 +30,7 @@ class ScaleConfig(pipe_base.PipelineTaskConfig, pipelineConnections=ScaleConnect
     killed = pex_config.ListField(dtype=int, default=[], doc="detectors whose process is killed")
     exiting = pex_config.ListField(dtype=int, default=[], doc="detectors whose quanta call sys.exit")
     hanging = pex_config.ListField(dtype=int, default=[], doc="detectors whose quanta never end")
+    meeting = pex_config.Field(dtype=str, default="", doc="file that hanging quanta make and failing ones wait for")
 
 
 class ScaleTask(pipe_base.PipelineTask):
@@ -43,11 +46,16 @@ class ScaleTask(pipe_base.PipelineTask):
     @timeMethod
     def run(self, number, detector):
         touch(number["mebibytes"])
+        meeting = Path(self.config.meeting) if self.config.meeting else None
         if detector in self.config.failing:
+            while meeting is not None and not meeting.exists():
+                time.sleep(0.01)
             raise ValueError(f"detector {detector} is broken")
         if detector in self.config.killed:
             os.kill(os.getpid(), signal.SIGKILL)
         if detector in self.config.hanging:
+            if meeting is not None:
+                meeting.touch()
             threading.Event().wait()
         if detector in self.config.exiting:
             raise SystemExit(3)

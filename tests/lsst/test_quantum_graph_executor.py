@@ -215,7 +215,9 @@ def test_with_fail_fast_nothing_begins_after_the_first_failure(root, tmp_path):
 
 
 def test_with_fail_fast_a_quantum_that_runs_is_ended(root, tmp_path):
-    ours, error = run_ours(root, "stopped", workers=3, options={"fail_fast": True}, failing=[1], hanging=[0])
+    meeting = str(tmp_path / "runs")
+    options = {"fail_fast": True}
+    ours, error = run_ours(root, "stopped", workers=3, options=options, failing=[1], hanging=[0], meeting=meeting)
     assert isinstance(error, QuantumGraphExecutorError)
     assert [quantum.status for quantum in ours.quantaReports].count(ExecutionStatus.FAILURE) >= 2
     reasons = [str(quantum.exceptionInfo) for quantum in ours.quantaReports if quantum.exceptionInfo is not None]
