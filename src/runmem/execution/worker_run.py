@@ -257,7 +257,7 @@ class WorkerRun:
         except OSError:
             return False
         end_cpu_s = time.thread_time()
-        end_text = b"%.6f" % end_s
+        end_text = time_text(end_s)
         self._tasks.write(quiet.line % (task_id, following, current.since_text, end_text, end_cpu_s - start_cpu_s))
         current.since, current.since_text, current.announced = (end_s, end_cpu_s), end_text, (following, task)
         return True
