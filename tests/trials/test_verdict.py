@@ -62,6 +62,17 @@ def test_of_several_processes_the_largest_is_not_taken_for_all():
     assert any(s.startswith("The largest process alone") and "trust time (310.0 MiB)" in s for s in sentences)
 
 
+def test_a_control_that_the_command_is_like_and_that_was_not_run_is_named():
+    executions = [execution(COMMAND, tree=33, time=33), execution(CONTROL, truth=truth("one"), tree=100, time=100)]
+    alone = results_of(trial_of([COMMAND], executions, "tree", "time", kind=("one", "turn"))).sentences()
+    assert any(
+        "No control of the pattern turn was run" in sentence and "--control turn" in sentence for sentence in alone
+    )
+    executions.append(execution(Variant("control", ("c",), pattern="turn"), truth=truth("turn"), tree=100, time=100))
+    both = results_of(trial_of([COMMAND], executions, "tree", "time", kind=("one", "turn"))).sentences()
+    assert not any("No control of the pattern" in sentence for sentence in both)
+
+
 def test_where_none_was_right_the_nearest_is_named_with_its_error():
     executions = [execution(COMMAND, cgroup=50), execution(CONTROL, truth=truth("one"), cgroup=95)]
     text = "\n".join(results_of(trial_of([COMMAND], executions, "cgroup")).sentences())

@@ -126,11 +126,25 @@ def _sentences(trial: Trial, columns: Sequence[ColumnVerdict]) -> list[str]:
         said.append(f"The command: {trial.kind.description}.")
     if not any(column.errors for column in columns):
         return [*said, _NO_CONTROL]
+    said += _unlike_any(trial)
     starts = list(dict.fromkeys(each.start for each in columns))
     for start in starts:
         under = f"Started by {start}: " if len(starts) > 1 else ""
         said += [under + text for text in _about_start(trial, [each for each in columns if each.start == start])]
     return said
+
+
+def _unlike_any(trial: Trial) -> list[str]:
+    """Say which controls the command is like, and none was run, because others were asked for."""
+    ran = {each.truth.pattern for each in trial.executions if each.truth is not None and each.counts}
+    left_out = [pattern for pattern in (trial.kind.patterns if trial.kind is not None else ()) if pattern not in ran]
+    if not left_out:
+        return []
+    patterns = f"pattern{'s' if len(left_out) > 1 else ''} {', '.join(left_out)}"
+    return [
+        f"No control of the {patterns} was run, which the command is like: what is trusted here may "
+        f"be wrong for it. Leave out --control, or give {' '.join(f'--control {pattern}' for pattern in left_out)} too."
+    ]
 
 
 def _about_start(trial: Trial, columns: Sequence[ColumnVerdict]) -> list[str]:
@@ -155,9 +169,7 @@ def _trust(what: str, columns: Sequence[ColumnVerdict]) -> list[str]:
     if trusted:
         named = ", ".join(f"{each.column.name} ({_value(each)})" for each in trusted)
         worst = max((error for each in trusted for error in each.errors), key=lambda error: abs(error.worst_bytes))
-        return [
-            f"{what}: trust {named}. On controls of this kind they were off by {signed(worst.worst_bytes)} at most."
-        ]
+        return [f"{what}: trust {named}. On the controls they were off by {signed(worst.worst_bytes)} at most."]
     near = [each for each in columns if each.worst is not None and each.value is not None and not each.is_partial]
     if not near:
         return [f"{what}: no method that tells this could be used here."]
