@@ -17,6 +17,7 @@ import pickle
 import resource
 import select
 import signal
+import socket
 import sys
 import threading
 import time
@@ -216,14 +217,14 @@ class Children:
 
     Parameters
     ----------
-    connection : Connection
+    connection : Connection or socket
         To who wants the targets: closed, or with something to be read, the target that runs is ended.
     runner : TaskRunner
 
     Assumption: the process has no thread beside the one that calls.
     """
 
-    def __init__(self, connection: Connection, runner: Any) -> None:
+    def __init__(self, connection: Connection | socket.socket, runner: Any) -> None:
         self._connection = connection
         self._runner = runner
         self._ahead: _Child | None = None

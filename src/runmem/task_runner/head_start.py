@@ -9,53 +9,33 @@ reads the pipe empty: what was taken before goes on to its end, and nothing runs
 
 from __future__ import annotations
 
-import copy
 import fcntl
-import gc
-import mmap
 import os
 import pickle
 import signal
-import socket
-import struct
 import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from runmem.clusters.local import pass_for_embedded_worker
-from runmem.execution.worker_run import RunOnWorkers, WorkerRun, worker_runs
-from runmem.graph.task import TaskFunction
+from runmem.execution.worker_run import RunOnWorkers
 from runmem.memory.limits import oom_kill_count
-from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.process import own_process, resident_bytes_of
-from runmem.memory.profile import set_report_sink
 from runmem.store.node_name import node_name
-from runmem.task_runner.fork_server import (
-    Children,
-    Outcome,
-    ServerSetup,
-    call_runner,
-    die_with_parent,
-    how_it_died,
-    set_logging,
-)
-from runmem.task_runner.isolation import Ended, copier, run_limited
+from runmem.task_runner.fork_server import how_it_died
+from runmem.task_runner.forked_process import HELD_BACK, NUMBER, ForkedProcess, Slots, Work
+from runmem.task_runner.isolation import Ended
+from runmem.task_runner.mailbox import Mailbox, Sender, pair, wait_for_call
 
-__all__ = ["HeadStart", "Work", "hold", "may_fork"]
+__all__ = ["HeadStart", "hold", "may_fork"]
 
 _LARGEST_BYTES = 256 * 1024**2
 _MEMORY_SHARE = 0.95  # as Dask's nanny has it
 _GRACE_S = 1.0
-_NUMBER = struct.Struct("=I")
-_SLOT = struct.Struct("=Q")
-_HELD_BACK = {signal.SIGINT, signal.SIGTERM}
 _PIECE = 1024  # numbers that a pipe takes as a whole or not at all
 
 
@@ -75,39 +55,12 @@ def hold(lock: str) -> None:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-@dataclass(frozen=True)
-class Work:
-    """What is to be done.
-
-    Attributes
-    ----------
-    task : TaskFunction
-        The task that the records name.
-    setup : bytes
-        Pickle of a `ServerSetup`.
-    targets : sequence of (data id, target)
-        As `targets` packs them. The record of the first is number 1.
-    isolate : bool
-    limit_s, deadline_s : float or None
-        See `run_target`.
-    """
-
-    task: TaskFunction
-    setup: bytes
-    targets: Sequence[tuple[str, bytes]]
-    isolate: bool
-    limit_s: float | None
-    deadline_s: float | None
-
-
-@dataclass
-class _Process:
+class _Process(NamedTuple):
     """A forked process, seen from the program."""
 
     pid: int
     number: int
-    socket: socket.socket
-    connection: Connection
+    mailbox: Mailbox
 
 
 class HeadStart:
@@ -149,7 +102,7 @@ class HeadStart:
         self._tell_lost, self._tell_death = tell_lost, tell_death
         self._numbers, self._given = _numbered(len(work.targets))
         self._left: list[int] | None = None
-        self._slots = mmap.mmap(-1, processes * _SLOT.size)  # shared: which target each is at, counted from 1
+        self._slots = Slots(processes)
         self._began_s = time.monotonic()
         self._running: list[_Process] = []
         self._oom_kills = oom_kill_count()
@@ -189,13 +142,13 @@ class HeadStart:
         return self._waiting * (time.monotonic() - self._began_s) / len(self.ended)
 
     def collect(self, patience_s: float) -> None:
-        """Take what the processes tell, waiting for it at most so long."""
-        ready = wait([process.connection for process in self._running], patience_s)
-        for process in [process for process in self._running if process.connection in ready]:
-            try:
-                while process.connection.poll():
-                    self._take(pickle.loads(process.connection.recv_bytes()))
-            except (EOFError, OSError):
+        """Take what the processes tell; before it, wait at most so long for one to end or to have much to tell."""
+        wait_for_call([process.mailbox for process in self._running], patience_s)
+        for process in list(self._running):
+            is_there = process.mailbox.answer()  # asked first: what it told before it ended is there then
+            for message in process.mailbox.received():
+                self._take(pickle.loads(message))
+            if not is_there:
                 self._bury(process)
         self._watch_memory()
 
@@ -203,10 +156,10 @@ class HeadStart:
         """Give no more targets; return the indexes of those that nobody has begun, in their order."""
         if self._left is None:
             data = bytearray()
-            while piece := os.read(self._numbers, _PIECE * _NUMBER.size):
+            while piece := os.read(self._numbers, _PIECE * NUMBER.size):
                 data += piece
             os.close(self._numbers)
-            unread = [number for (number,) in _NUMBER.iter_unpack(data)]
+            unread = [number for (number,) in NUMBER.iter_unpack(data)]
             self._left = [*unread, *range(self._given, len(self._work.targets))]
         return self._left
 
@@ -218,8 +171,7 @@ class HeadStart:
         """End all processes, with the targets that they run."""
         self.stop_giving()
         for process in self._running:
-            with suppress(OSError):
-                process.socket.shutdown(socket.SHUT_RDWR)
+            process.mailbox.hang_up()
             if not self._work.isolate:
                 _kill_group(process.pid)
         deadline = time.monotonic() + _GRACE_S
@@ -240,14 +192,13 @@ class HeadStart:
     def _bury(self, process: _Process) -> None:
         """Note that a process has ended, and the target that it took along."""
         self._running.remove(process)
-        process.connection.close()
-        process.socket.close()
+        process.mailbox.close()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        (current,) = _SLOT.unpack_from(self._slots, process.number * _SLOT.size)
+        current = self._slots[process.number]
         if current:
             _kill_group(process.pid)  # what its target has started; until it is reaped its number cannot be another's
         _, status = os.waitpid(process.pid, 0)
-        if not current:
+        if not current or current - 1 in self.ended:  # it may have died after it told
             return
         self._any_died = True
         reason = self._reasons.get(process.pid) or self._cause(os.waitstatus_to_exitcode(status))
@@ -276,136 +227,35 @@ class HeadStart:
         return Path(self._run.spool) / f"head-start-{number}.lock"
 
     def _fork(self, number: int) -> _Process:
-        ours, its = socket.socketpair()
+        mailbox, sender = pair()
         parent = os.getpid()
         # Held back meanwhile: in the child an interrupt must not go up through what the program has on its stack.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_BACK)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # threads: see `may_fork`
                 pid = os.fork()
             if pid == 0:
-                self._be_process(parent, number, ours, its)
+                self._be_process(parent, number, mailbox, sender)
             with suppress(OSError):  # done by both: whoever is first
                 os.setpgid(pid, pid)
-            its.close()
-            return _Process(pid, number, ours, Connection(os.dup(ours.fileno())))
+            sender.close()
+            return _Process(pid, number, mailbox)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    # --- in a process -------------------------------------------------------------------------------------------------
-
-    def _be_process(self, parent: int, number: int, ours: socket.socket, its: socket.socket) -> None:
-        code = 1
+    def _be_process(self, parent: int, number: int, mailbox: Mailbox, sender: Sender) -> None:
+        """Go on as the process that was forked; never returns."""
         try:
-            ours.close()
+            mailbox.close()
             for process in self._running:
-                process.connection.close()
-                process.socket.close()
-            connection = Connection(its.detach())
-            self._settle_in(parent)
-            with open(self._lock_of(number), "w") as lock:
-                self._serve(number, connection, lock.fileno())
-            code = 0
-        except (EOFError, ConnectionError):
-            pass  # the program has given it up, or is gone
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
+                process.mailbox.close()
+            ForkedProcess(
+                number, self._work, self._run, self._limit_bytes, self._numbers, self._slots, sender,
+                self._lock_of(number),
+            ).live(parent)  # fmt: skip
         finally:
-            for stream in (sys.stdout, sys.stderr):
-                with suppress(OSError, ValueError):
-                    stream.flush()
-            os._exit(code)
-
-    def _settle_in(self, parent: int) -> None:
-        """Become what a worker is: one that leaves interrupts to the program, and ends with it."""
-        with suppress(OSError):
-            os.setpgid(0, 0)  # what a target starts ends with it; and an interrupt from a terminal goes to the program
-        signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, lambda *_: None)  # not ignored: what a target starts would ignore it too
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, _HELD_BACK)
-        if not self._work.isolate:
-            pass_for_embedded_worker()
-            die_with_parent()()
-            if os.getppid() != parent:
-                os._exit(1)
-        with open(os.devnull) as nothing:
-            os.dup2(nothing.fileno(), 0)
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
-                stream.reconfigure(line_buffering=True)
-        gc.freeze()
-
-    def _serve(self, number: int, connection: Connection, lock: int) -> None:
-        """Run targets until there are no more."""
-        run = self._join_run(connection)
-        run_one, end = self._runner(connection)
-        while True:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if not (data := os.read(self._numbers, _NUMBER.size)):
-                break
-            (index,) = _NUMBER.unpack(data)
-            _SLOT.pack_into(self._slots, number * _SLOT.size, index + 1)
-            ended = self._run_target(run, index, run_one)
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            connection.send_bytes(pickle.dumps((index, tuple(ended)), pickle.HIGHEST_PROTOCOL))
-            _SLOT.pack_into(self._slots, number * _SLOT.size, 0)
-        end()
-        if run is not None:
-            run.bundle_ended()
-            run.close()
-
-    def _join_run(self, connection: Connection) -> WorkerRun | None:
-        """Join the run. A process that cannot measure runs targets all the same."""
-
-        def tell(message: dict[str, Any]) -> None:
-            connection.send_bytes(pickle.dumps((-1, message)))
-
-        try:
-            run = WorkerRun(self._run, self._limit_bytes, tell, samples=False)
-        except Exception as error:
-            place = f"process {os.getpid()} on node {node_name()}"
-            tell({"place": place, "lost": f"the memory of its targets was not measured: {error}"})
-            return None
-        worker_runs[self._run.run_id] = run
-        set_report_sink(run.report)
-        return run
-
-    def _runner(self, connection: Connection) -> tuple[Callable[[bytes, float | None], Outcome], Callable[[], None]]:
-        """Return what runs a target, and what ends that."""
-        correct_lsst_timer()
-        setup: ServerSetup = pickle.loads(self._work.setup)
-        set_logging(setup.log_levels)
-        runner = setup.load_runner()
-        if not self._work.isolate:
-            make_runner = copier(runner)
-            return (lambda target, _: call_runner(make_runner(), pickle.loads(target))), lambda: None
-        children = Children(connection, runner)
-
-        def run_one(target: bytes, timeout_s: float | None) -> Outcome:
-            try:
-                return children.run(target, timeout_s)
-            except EOFError:  # the program is gone or wants no more: its record says so, not this process
-                os._exit(1)
-
-        return run_one, children.end
-
-    def _run_target(
-        self, run: WorkerRun | None, index: int, run_one: Callable[[bytes, float | None], Outcome]
-    ) -> Ended:
-        data_id, target = self._work.targets[index]
-
-        def body() -> Ended:
-            return run_limited(run_one, self._work.limit_s, self._work.deadline_s, target)
-
-        if run is None or not run.measures:
-            return body()
-        task = copy.copy(self._work.task)
-        task.data_id = data_id
-        run.began(index + 1)
-        ended: Ended = run.measured(index + 1, task, False, body)  # the next one begins where this one ends
-        return ended
+            os._exit(1)
 
 
 def _kill_group(pid: int) -> None:
@@ -422,7 +272,7 @@ def _numbered(count: int) -> tuple[int, int]:
     with suppress(BlockingIOError):
         while given < count:
             piece = range(given, min(given + _PIECE, count))
-            os.write(give, b"".join(map(_NUMBER.pack, piece)))
+            os.write(give, b"".join(map(NUMBER.pack, piece)))
             given = piece.stop
     os.close(give)
     return numbers, given

@@ -5,15 +5,21 @@ from __future__ import annotations
 import os
 import struct
 
-__all__ = ["content", "drain", "is_whole", "receive", "send"]
+__all__ = ["CHUNK_BYTES", "content", "drain", "is_whole", "packed", "receive", "send", "taken_out"]
+
+CHUNK_BYTES = 1 << 20
 
 _LENGTH = struct.Struct("<Q")
-_CHUNK_BYTES = 1 << 20
+
+
+def packed(message: bytes) -> bytes:
+    """Return a message with its length before it."""
+    return _LENGTH.pack(len(message)) + message
 
 
 def send(descriptor: int, message: bytes) -> None:
     """Write a message, its length before it."""
-    view = memoryview(_LENGTH.pack(len(message)) + message)
+    view = memoryview(packed(message))
     while view:
         view = view[os.write(descriptor, view) :]
 
@@ -22,7 +28,7 @@ def receive(descriptor: int) -> bytes | None:
     """Return what `send` wrote; None if the sender is gone."""
     data = bytearray()
     while not is_whole(data):
-        part = os.read(descriptor, _CHUNK_BYTES)
+        part = os.read(descriptor, CHUNK_BYTES)
         if not part:
             return None
         data += part
@@ -39,11 +45,25 @@ def is_whole(data: bytes | bytearray) -> bool:
     return len(data) >= _LENGTH.size and len(data) == _LENGTH.size + int(_LENGTH.unpack_from(data)[0])
 
 
+def taken_out(data: bytearray) -> list[bytes]:
+    """Take all whole messages out of what was read of them, and return them."""
+    found, at = [], 0
+    while len(data) - at >= _LENGTH.size:
+        (length,) = _LENGTH.unpack_from(data, at)
+        begin, end = at + _LENGTH.size, at + _LENGTH.size + length
+        if end > len(data):
+            break
+        found.append(bytes(data[begin:end]))
+        at = end
+    del data[:at]
+    return found
+
+
 def drain(descriptor: int, data: bytearray) -> bool:
     """Take all that can be read now; return whether more may come."""
     while True:
         try:
-            part = os.read(descriptor, _CHUNK_BYTES)
+            part = os.read(descriptor, CHUNK_BYTES)
         except BlockingIOError:
             return True
         if not part:

@@ -20,8 +20,8 @@ from runmem.settings import Settings
 from runmem.task_runner.data_ids import described
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
 from runmem.task_runner.failures import TargetFailure, exit_code, failed_result
+from runmem.task_runner.forked_process import Work as AheadWork
 from runmem.task_runner.head_start import HeadStart, hold, may_fork
-from runmem.task_runner.head_start import Work as AheadWork
 from runmem.task_runner.isolation import Ended, abandon_targets, stop_targets
 from runmem.task_runner.own_run import OwnRun, run_for
 from runmem.task_runner.target_task import TargetTask, packed_arguments, task_of
