@@ -13,9 +13,9 @@ import pytest
 
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
-from runmem.store.layout import RunDirectory
+from runmem.store.layout import RunDirectory, worker_series
 from runmem.store.records import record_to_line
-from runmem.store.run import each_record, newest_run, read_run, worker_series, write_provenance
+from runmem.store.run import each_record, newest_run, read_run, write_provenance
 from runmem.units import MIB
 
 ENDED = TaskRecord(1, "app", "work", "a.py", "n", 5, 1, 1, 10.0, 11.0, 0.1, 100, 300, 200, "hwm", status="finished")

@@ -14,26 +14,23 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import EmbeddedCluster, is_embedded_worker
 from runmem.errors import SettingError
-from runmem.events import DataLost
-from runmem.execution.collector import Collector, Replicas
-from runmem.execution.observer import Observer, Observers
-from runmem.execution.recorder import ProfileWriter, Recorder
 from runmem.execution.undisturbed import undisturbed
 from runmem.execution.worker_run import RunOnWorkers
 from runmem.graph.current import current_program, set_current_program
-from runmem.graph.program import Program
 from runmem.node.launch import ensure_sampler
 from runmem.node.members import join
 from runmem.settings import Settings
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
-from runmem.store.run import write_provenance
+
+if TYPE_CHECKING:
+    from runmem.execution.observer import Observer
 
 __all__ = ["Run"]
 
@@ -90,13 +87,16 @@ class Run:
         self._cluster: Cluster = cluster_for(settings)
         self._connected: Any = None
         self._connecting = threading.Lock()
-        self._prepared = False
+        self._prepared = self._watched = False
         self.own_processes = 0
         self._submitter: Any = None
         self._remote: Any = None
 
     def prepare(self) -> None:
-        """Make the run directory, without a thread or another process: whoever forks does so after this."""
+        """Make the run directory and the spool, without a thread or another process: whoever forks does so after this.
+
+        It refuses what cannot be run, and loads no more than it needs, so that processes forked after it begin soon.
+        """
         if is_embedded_worker():
             raise SettingError(
                 "this process is a worker that imports the script of its master: put runmem.session below "
@@ -109,29 +109,43 @@ class Run:
         self.directory = RunDirectory.create(self.app, self.settings.run_folder.absolute())
         trace_folder = (self.settings.worker_profile_path or Path.cwd()).absolute()
         _check_writable(trace_folder, self.settings)
-        self.recorder = Recorder(self.directory)
-        shown = self.settings.log_level == "debug"
-        self.observers = Observers([self.recorder, ProfileWriter(self.directory, shown), *self._extra])
-        self._replicas = Replicas(self.directory, trace_folder)
-        interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
-        self.collector = Collector(
-            self.run_id, self.directory, self._replicas, self.observers, interval, self._write_provenance,
-            self.settings.spool_size_bytes,
-        )  # fmt: skip
-        self._write_provenance()
+        self._trace_folder = trace_folder
         spool = Spool.of_run(self.run_id)
         spool.make()
         spool.remove_old_ones()
-        if interval is not None:
+        if self.settings.python_memory_profile:
             trace = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
             with suppress(OSError):  # the program runs, the trace is missing and said to be
                 join(spool.root, os.getpid(), trace, "", " ".join(self.command), descendants=False)
         self._prepared = True
 
+    def _watch(self) -> None:
+        """Make what observes the run and collects its measurements, once."""
+        if self._watched:
+            return
+        from runmem.execution.collector import Collector, Replicas
+        from runmem.execution.observer import Observers
+        from runmem.execution.recorder import ProfileWriter, Recorder
+
+        self.recorder = Recorder(self.directory)
+        shown = self.settings.log_level == "debug"
+        self.observers = Observers([self.recorder, ProfileWriter(self.directory, shown), *self._extra])
+        self._replicas = Replicas(self.directory, self._trace_folder)
+        interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
+        self.collector = Collector(
+            self.run_id, self.directory, self._replicas, self.observers, interval, self._write_provenance,
+            self.settings.spool_size_bytes,
+        )  # fmt: skip
+        self._watched = True
+        self._write_provenance()
+
     def start(self) -> Run:
         """Begin to measure, and let task calls go to the cluster; `prepare` first, unless that was done."""
+        from runmem.graph.program import Program
+
         if not self._prepared:
             self.prepare()
+        self._watch()
         if self.settings.python_memory_profile:
             with suppress(OSError):  # as above
                 ensure_sampler(Spool.of_run(self.run_id).root, self.settings.memory_interval_s)
@@ -171,6 +185,8 @@ class Run:
 
     def tell_lost(self, place: str, what: str) -> None:
         """Note that something was not measured."""
+        from runmem.events import DataLost
+
         self.observers.tell("data_lost", DataLost(place, what))
 
     def tell_death(self, pid: int, cause: str) -> None:
@@ -232,6 +248,7 @@ class Run:
         """
         complete = not exit_code if complete is None else complete
         set_current_program(None)
+        self._watch()  # it may not have come to `start`
         unseen: list[BaseException] = []
         if complete and self._submitter is not None:
             unseen = self._wait_for_tasks()
@@ -260,6 +277,7 @@ class Run:
         return late
 
     def _end_measurement(self, all_ended: bool) -> None:
+        from runmem.events import DataLost
         from runmem.execution.spool_reader import end_spool
 
         if self._remote is not None:
@@ -304,6 +322,8 @@ class Run:
             "lost": lost,
             "records_complete": ended is not None and not lost,
         }
+        from runmem.store.run import write_provenance
+
         try:
             write_provenance(self.directory, values)
         except OSError as error:

@@ -19,15 +19,14 @@ from runmem.execution.record_fields import fields_are_told, take_record_fields
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof import func_line
 from runmem.formats.totals import total_at
-from runmem.memory.profile import ProfileReport, set_job_name
+from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.node.launch import ensure_sampler
 from runmem.node.members import join, leave
 from runmem.store.append import LineAppender
-from runmem.store.layout import Spool, safe_name
+from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter, time_text
 from runmem.store.mapped_lines import MappedLines
 from runmem.store.node_name import node_name
-from runmem.store.run import worker_series
 
 __all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "worker_runs"]
 

@@ -11,11 +11,13 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from runmem.memory.lines import LineProfile
-from runmem.memory.peak import PeakReading
 from runmem.units import mib
+
+if TYPE_CHECKING:  # a process that only takes reports needs no more
+    from runmem.memory.lines import LineProfile
+    from runmem.memory.peak import PeakReading
 
 __all__ = ["ProfileReport", "compose", "emit", "set_report_sink", "set_job_name", "warn_once"]
 

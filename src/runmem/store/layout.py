@@ -14,12 +14,17 @@ from pathlib import Path
 from runmem.errors import SettingError
 from runmem.store.node_name import node_name
 
-__all__ = ["RunDirectory", "Spool", "safe_name"]
+__all__ = ["RunDirectory", "Spool", "safe_name", "worker_series"]
 
 
 def safe_name(text: str) -> str:
     """Return `text` as a file name and as a name in a `.dat` line: no space, no slash, never empty."""
     return re.sub(r"[^\w.+-]", "_", text) or "_"
+
+
+def worker_series(pid: int) -> str:
+    """Return the name of the series of worker process `pid` in its node's trace."""
+    return f"worker-{pid}"
 
 
 @dataclass(frozen=True)

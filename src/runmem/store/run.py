@@ -13,12 +13,12 @@ from typing import Any
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
-from runmem.store.layout import RunDirectory
+from runmem.store.layout import RunDirectory, worker_series
 from runmem.store.node_name import node_name
 from runmem.store.records import killed, record_from_line
 from runmem.store.task_lines import TaskLines
 
-__all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "worker_series", "readings_of"]
+__all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of"]
 
 _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
@@ -50,11 +50,6 @@ class RunData:
         """Host name to ``memory_bytes``, ``limit_bytes`` (for all processes of the run there), ``limit_source``."""
         nodes = self.provenance.get("nodes")
         return nodes if isinstance(nodes, dict) else {}
-
-
-def worker_series(pid: int) -> str:
-    """Return the name of the series of worker process `pid` in its node's trace."""
-    return f"worker-{pid}"
 
 
 def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[int]]:

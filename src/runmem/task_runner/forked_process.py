@@ -21,7 +21,7 @@ from runmem.clusters.local import pass_for_embedded_worker
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, worker_runs
 from runmem.graph.task import TaskFunction
 from runmem.memory.lsst_timer import correct_lsst_timer
-from runmem.memory.profile import set_report_sink
+from runmem.memory.profile_report import set_report_sink
 from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import Children, Outcome, ServerSetup, call_runner, die_with_parent, set_logging
 from runmem.task_runner.isolation import Ended, copier, run_limited

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import os
 import pickle
@@ -13,9 +12,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.clusters.local import worker_count
 from runmem.errors import TaskKilledError
-from runmem.execution.bundle import set_bundle_length
-from runmem.graph.future import Future
-from runmem.graph.synchronise import wait_on
 from runmem.settings import Settings
 from runmem.task_runner.data_ids import described
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
@@ -26,8 +22,11 @@ from runmem.task_runner.isolation import Ended, abandon_targets, stop_targets
 from runmem.task_runner.own_run import OwnRun, run_for
 from runmem.task_runner.target_task import TargetTask, packed_arguments, task_of
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # and imported where a cluster is used: targets of a head start begin the sooner
+    import concurrent.futures
+
     from runmem.execution.run import Run
+    from runmem.graph.future import Future
     from runmem.task_runner.runner import TaskRunner
 
 __all__ = ["run_on_cluster"]
@@ -112,6 +111,8 @@ def _call_on_cluster(
     """Call the task for the targets that are left; return what must be kept until they have ended."""
     if not left:
         return []
+    from runmem.execution.bundle import set_bundle_length
+
     _quieten_dask(work.runner)
     held = _held_workers(own.run, head) if own is not None and head is not None else []
     set_bundle_length(work.task.name, _BUNDLE_S)
@@ -130,7 +131,7 @@ def _waited_for(work: _Work, head: HeadStart | None, calls: dict[int, Future]) -
             raise _time_was_up(
                 work, [i for i in range(len(work.targets)) if i in open_ones or i not in {**known, **calls}]
             )
-    gathered = [_ended_well(call) for call in _gathered(list(calls.values()))]
+    gathered = [_ended_well(call) for call in _gathered(list(calls.values()))] if calls else []
     while head is not None and not head.is_over and (work.until_s is None or time.time() < work.until_s):
         head.collect(_TURN_S)
     ended: dict[int, Ended | BaseException] = dict(zip(calls, gathered, strict=True))
@@ -160,24 +161,35 @@ def _head_start(work: _Work, own: OwnRun | None) -> HeadStart | None:
 def _run_ahead(work: _Work, own: OwnRun, head: HeadStart) -> list[int]:
     """Wait until all targets have ended or the cluster is there, which is started if it pays; return what is left."""
     began_s = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(1, "runmem-start") as starter:
-        starting: concurrent.futures.Future[Any] | None = None
-        try:
-            while not head.is_over and (work.until_s is None or time.time() < work.until_s):
-                head.collect(_TURN_S)
-                if starting is not None:
-                    if starting.done():
-                        break
-                elif time.monotonic() - began_s > _LOOK_S and (head.left_s() > _worth_s() or head.has_lost_one):
-                    starting = starter.submit(_connect, work.runner, own)
-        except BaseException:
-            own.abandon()  # a cluster that is starting would be waited for
-            head.close()
-            raise
-        left = head.stop_giving()
+    starting: concurrent.futures.Future[None] | None = None
+    try:
+        while not head.is_over and (work.until_s is None or time.time() < work.until_s):
+            head.collect(_TURN_S)
+            if starting is not None:
+                if starting.done():
+                    break
+            elif time.monotonic() - began_s > _LOOK_S and (head.left_s() > _worth_s() or head.has_lost_one):
+                starting = _start_cluster(work.runner, own)
+    except BaseException:
+        own.abandon()  # a cluster that is starting would be waited for
+        head.close()
         if starting is not None:
-            starting.result()
+            starting.exception()
+        raise
+    left = head.stop_giving()
+    if starting is not None:
+        starting.result()
     return left
+
+
+def _start_cluster(runner: TaskRunner, own: OwnRun) -> concurrent.futures.Future[None]:
+    """Start the cluster in a thread of its own."""
+    import concurrent.futures
+
+    starter = concurrent.futures.ThreadPoolExecutor(1, "runmem-start")
+    starting = starter.submit(_connect, runner, own)
+    starter.shutdown(wait=False)
+    return starting
 
 
 def _worth_s() -> float:
@@ -228,6 +240,8 @@ def _give_up(work: _Work, own: OwnRun | None, calls: Iterable[Future]) -> None:
 
 def _tell_workers(client: Any, function: Callable[[bytes], None], setup: bytes) -> None:
     """Call a function in all workers; one that does not answer is not waited for."""
+    import concurrent.futures
+
     from runmem.execution.dask_private import start_on_worker
 
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
@@ -249,6 +263,8 @@ def _wait_until(calls: Sequence[Future], time_s: float) -> None:
 
 def _gathered(calls: Sequence[Future]) -> list[Ended | BaseException]:
     """Return what the calls returned; for one whose worker died, or could not send it, the error."""
+    from runmem.graph.synchronise import wait_on
+
     try:
         values: list[Ended | BaseException] = wait_on(list(calls))
         return values
@@ -257,6 +273,8 @@ def _gathered(calls: Sequence[Future]) -> list[Ended | BaseException]:
 
 
 def _value_or_error(call: Future) -> Ended | BaseException:
+    from runmem.graph.synchronise import wait_on
+
     try:
         value: Ended = wait_on(call)
         return value
