@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from runmem.cli.metric import command
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
-from runmem.formats.mprof import child_line, mem_line
+from runmem.formats.mprof_lines import child_line, mem_line
 from runmem.metrics.errors import NoWorkFound
 from runmem.metrics.job import Job
 from runmem.reports.summary import RunSummary

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from runmem.cli.report import command
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
-from runmem.formats.mprof import mem_line
+from runmem.formats.mprof_lines import mem_line
 from runmem.store.layout import RunDirectory
 from runmem.store.records import record_to_line
 from runmem.store.run import write_provenance

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runmem.formats.mprof import Bracket, child_line, cmdline_line, func_line, mem_line, read_trace
+from runmem.formats.mprof import Bracket, read_trace
+from runmem.formats.mprof_lines import child_line, cmdline_line, func_line, mem_line
 from runmem.units import MIB
 
 EPOCH = 1795180122.25
@@ -149,5 +150,5 @@ def test_a_million_lines_are_read(trace: Path) -> None:
 
 
 def test_a_process_that_writes_lines_does_not_load_numpy() -> None:
-    code = "import runmem.formats.mprof as m, sys; m.mem_line(1, 2.0); sys.exit('numpy' in sys.modules)"
+    code = "import runmem.formats.mprof_lines as m, sys; m.mem_line(1, 2.0); sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

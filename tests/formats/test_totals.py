@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from runmem.formats.mprof import child_line, cmdline_line, func_line, mem_line, read_trace
+from runmem.formats.mprof import read_trace
+from runmem.formats.mprof_lines import child_line, cmdline_line, func_line, mem_line
 from runmem.formats.totals import KEPT_BEGINNING, first_kept, offset_before, total_at
 from runmem.store.freeing import free_beginning
 from runmem.units import MIB

@@ -8,7 +8,7 @@ import pytest
 
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
-from runmem.formats.mprof import mem_line
+from runmem.formats.mprof_lines import mem_line
 from runmem.metrics.from_run import NODE, WHOLE_RUN, all_choices, chosen, configured, job_of_run
 from runmem.metrics.measured_run import MeasuredRun, read_measured_runs
 from runmem.metrics.memory_metric import MemoryMetricTask

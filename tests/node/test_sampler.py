@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 import runmem.node.sampler as sampler_module
-from runmem.formats.mprof import Trace, func_line, read_trace
+from runmem.formats.mprof import Trace, read_trace
+from runmem.formats.mprof_lines import func_line
 from runmem.node.launch import ensure_sampler, sampler_pid
 from runmem.node.members import join, leave
 from runmem.node.sampler import total_bytes

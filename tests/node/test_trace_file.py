@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runmem.formats.mprof import child_line, mem_line, read_trace
+from runmem.formats.mprof import read_trace
+from runmem.formats.mprof_lines import child_line, mem_line
 from runmem.formats.totals import KEPT_BEGINNING
 from runmem.node import trace_file
 from runmem.node.trace_file import TraceFile

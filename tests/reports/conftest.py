@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runmem.events import TaskRecord
-from runmem.formats.mprof import child_line, cmdline_line, func_line, mem_line
+from runmem.formats.mprof_lines import child_line, cmdline_line, func_line, mem_line
 from runmem.store.layout import RunDirectory
 from runmem.store.records import record_to_line
 from runmem.store.run import write_provenance

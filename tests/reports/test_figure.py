@@ -9,7 +9,7 @@ import matplotlib.image
 import pytest
 
 from runmem.errors import SettingError
-from runmem.formats.mprof import child_line, mem_line
+from runmem.formats.mprof_lines import child_line, mem_line
 from runmem.reports.figure import draw, panel_of_trace, panels_of_run
 from runmem.store.run import read_run
 from runmem.units import MIB

@@ -112,7 +112,6 @@ class Run:
         self._trace_folder = trace_folder
         spool = Spool.of_run(self.run_id)
         spool.make()
-        spool.remove_old_ones()
         if self.settings.python_memory_profile:
             trace = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
             with suppress(OSError):  # the program runs, the trace is missing and said to be
@@ -138,6 +137,7 @@ class Run:
         )  # fmt: skip
         self._watched = True
         self._write_provenance()
+        Spool.of_run(self.run_id).remove_old_ones()
 
     def start(self) -> Run:
         """Begin to measure, and let task calls go to the cluster; `prepare` first, unless that was done."""

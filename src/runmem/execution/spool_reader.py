@@ -162,4 +162,4 @@ def end_spool(run_id: str, remove: bool, patience_s: float = 2.0) -> None:
                 os.kill(sampler, signal.SIGTERM)  # else it would see that at its next sample only
         deadline = time.monotonic() + patience_s
         while sampler_pid(spool.root) is not None and time.monotonic() < deadline:
-            time.sleep(0.005)
+            time.sleep(0.001)

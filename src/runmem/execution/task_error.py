@@ -8,8 +8,7 @@ and drop the notes.
 from __future__ import annotations
 
 import pickle
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import cloudpickle
 
@@ -24,8 +23,7 @@ class RemoteError(RunmemError):
     """An exception of a task that cannot be pickled in any way: its type and message as text."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackedError:
+class PackedError(NamedTuple):
     """A pickled exception, and what is said of it where it cannot be unpickled.
 
     Attributes

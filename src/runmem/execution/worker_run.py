@@ -10,14 +10,13 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from runmem.execution.probe import PeakProbe, Probes
 from runmem.execution.record_fields import fields_are_told, take_record_fields
 from runmem.formats.brackets import BracketBudget
-from runmem.formats.mprof import func_line
+from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.node.launch import ensure_sampler
@@ -40,8 +39,7 @@ def stats_topic(run_id: str) -> str:
     return f"runmem-{run_id}"
 
 
-@dataclass(frozen=True)
-class RunOnWorkers:
+class RunOnWorkers(NamedTuple):
     """What the workers must know of a run.
 
     Attributes

@@ -216,4 +216,4 @@ def _sample_until_the_end(root: str, interval_s: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    os._exit(main(sys.argv[1:]))  # a run that ends waits for it; nothing is left to be flushed

@@ -26,6 +26,8 @@ _VALUES = (
     b'"increment_bytes": %s, "lifetime_peak_bytes": %s, %s}\n'
 )
 
+_MEASURED = {"base_bytes", "peak_bytes", "end_bytes", "lifetime_peak_bytes", "method", "shared", "reason"}
+
 
 def time_text(time_s: float) -> bytes:
     """Return how a time stands in a line."""
@@ -122,11 +124,15 @@ def _number(value: int | None) -> bytes:
 
 def _values_text(values: dict[str, Any], tail: bytes) -> bytes:
     """Return the rest of a line: what was measured, what is the same for all calls, and what others' probes add."""
-    others = dict(values)
-    take = others.pop
-    base, peak, end = take("base_bytes", None), take("peak_bytes", None), take("end_bytes", None)
+    get = values.get
+    base, peak = get("base_bytes"), get("peak_bytes")
     increment = None if base is None or peak is None else peak - base
-    numbers = [_number(each) for each in (base, peak, end, increment, take("lifetime_peak_bytes", None))]
-    words = [_word(each) for each in (take("method", None), take("shared", False), take("reason", None))]
-    rest = b"".join(b", %s: %s" % (_json(key), _json(value)) for key, value in others.items())
-    return _VALUES % (*words, *numbers, tail + rest)
+    rest = b"".join(
+        b", %s: %s" % (_word(key), _number(value) if type(value) is int else _json(value))
+        for key, value in values.items()
+        if key not in _MEASURED
+    )
+    return _VALUES % (
+        _word(get("method")), _word(get("shared", False)), _word(get("reason")), _number(base), _number(peak),
+        _number(get("end_bytes")), _number(increment), _number(get("lifetime_peak_bytes")), tail + rest,
+    )  # fmt: skip

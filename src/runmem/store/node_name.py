@@ -15,8 +15,10 @@ def node_name() -> str:
     Slurm's name (``SLURMD_NODENAME``) is the one that its users know from ``squeue`` and ``sacct``, and two of its
     nodes may share a host, as they do on test systems and with several slurmd on a front end.
     """
-    names = (os.environ.get(variable, "").strip() for variable in ("RUNMEM_NODE_NAME", "SLURMD_NODENAME"))
-    return next(filter(None, names), socket.gethostname())
+    for variable in ("RUNMEM_NODE_NAME", "SLURMD_NODENAME"):
+        if name := os.environ.get(variable, "").strip():
+            return name
+    return socket.gethostname()
 
 
 def machine_id() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from runmem.task_runner.errors import ConfigError
 from runmem.task_runner.literals import text_of_value, value_of_text
@@ -113,6 +113,16 @@ class Config:
     """
 
     _frozen = False
+    _fields: ClassVar[dict[str, Field]] = {}
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        cls._fields = {
+            name: field
+            for base in reversed(cls.__mro__)
+            for name, field in vars(base).items()
+            if isinstance(field, Field)
+        }
 
     def __init__(self, **values: Any) -> None:
         for name, field in self.fields().items():
@@ -124,15 +134,10 @@ class Config:
     @classmethod
     def fields(cls) -> dict[str, Field]:
         """Return the fields by name, those of base classes first."""
-        return {
-            name: field
-            for base in reversed(cls.__mro__)
-            for name, field in vars(base).items()
-            if isinstance(field, Field)
-        }
+        return dict(cls._fields)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name not in self.fields():
+        if name not in self._fields:
             raise ConfigError(
                 f"{type(self).__name__} has no field {name!r}; its fields are {', '.join(self.fields()) or '(none)'}."
             )
@@ -163,7 +168,7 @@ class Config:
         ConfigError
             For a field without a value that is not optional.
         """
-        for name, field in self.fields().items():
+        for name, field in self._fields.items():
             value = getattr(self, name)
             if value is None and not field.optional:
                 raise ConfigError(f"{type(self).__name__}.{name} has no value ({field.doc}).")

@@ -60,8 +60,7 @@ _IDLE_S = 60.0  # then a server ends: a cluster may outlive the run by days
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
-@dataclass(frozen=True)
-class ServerSetup:
+class ServerSetup(NamedTuple):
     """What a server needs before the first target.
 
     Attributes

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import gc
 import mmap
@@ -13,19 +12,18 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runmem.clusters.local import pass_for_embedded_worker
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, worker_runs
-from runmem.graph.task import TaskFunction
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.profile_report import set_report_sink
 from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import Children, Outcome, ServerSetup, call_runner, die_with_parent, set_logging
 from runmem.task_runner.isolation import Ended, copier, run_limited
 from runmem.task_runner.mailbox import Sender
+from runmem.task_runner.target_task import TargetTask
 
 __all__ = ["HELD_BACK", "NUMBER", "ForkedProcess", "Slots", "Work"]
 
@@ -34,13 +32,12 @@ HELD_BACK = {signal.SIGINT, signal.SIGTERM}  # while a process is forked
 _SLOT = struct.Struct("=Q")
 
 
-@dataclass(frozen=True)
-class Work:
+class Work(NamedTuple):
     """What is to be done.
 
     Attributes
     ----------
-    task : TaskFunction
+    task : TargetTask
         The task that the records name.
     setup : bytes
         Pickle of a `ServerSetup`.
@@ -51,7 +48,7 @@ class Work:
         See `run_target`.
     """
 
-    task: TaskFunction
+    task: TargetTask
     setup: bytes
     targets: Sequence[tuple[str, bytes]]
     isolate: bool
@@ -207,8 +204,7 @@ class ForkedProcess:
 
         if run is None or not run.measures:
             return body()
-        task = copy.copy(self._work.task)
-        task.data_id = data_id
         run.began(index + 1)
+        task = self._work.task.named(data_id)
         ended: Ended = run.measured(index + 1, task, False, body)  # the next one begins where this one ends
         return ended

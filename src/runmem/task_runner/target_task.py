@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import pickle
 import sys
@@ -77,13 +76,13 @@ class TargetTask(TaskFunction):
     def made_for(self, data: bytes) -> TaskFunction:
         """Return the task of one call, with its data id."""
         (data_id, _), _ = pickle.loads(data)
-        made = copy.copy(self)
-        made.data_id = data_id
-        return made
+        return self.named(data_id)
 
-    def __copy__(self) -> TargetTask:
+    def named(self, data_id: str) -> TargetTask:
+        """Return the task of the call for one target."""
         made = TargetTask.__new__(TargetTask)
         made.__dict__.update(self.__dict__)
+        made.data_id = data_id
         return made
 
 
