@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import pickle
 from collections.abc import Callable
+from contextlib import suppress
 from types import CodeType
 from typing import Any
 
 import cloudpickle
 
-__all__ = ["Pickler", "dumps"]
+__all__ = ["Pickler", "dumps", "dumps_data"]
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -32,6 +34,16 @@ def dumps(value: Any, protocol: int | None = None, buffer_callback: Callable[[An
     with io.BytesIO() as file:
         Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()
+
+
+def dumps_data(value: Any) -> bytes:
+    """Return the pickle of `value`, as `dumps` does; several times as quick for what is data alone."""
+    if not cloudpickle.list_registry_pickle_by_value():
+        with suppress(Exception):
+            data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+            if b"__main__" not in data:  # nothing that the program itself defines
+                return data
+    return dumps(value)
 
 
 def _code_of_file(make: Callable[..., CodeType], arguments: tuple[Any, ...], filename: str) -> CodeType:

@@ -75,7 +75,8 @@ class MappedLines:
     def close(self) -> None:
         """Move what is mapped to the file of lines and close both; further writes count as lost."""
         with self._lock:
-            self._move()
+            if self._newest is not None and self._end > _HEADER_BYTES:
+                self._file.write(self._newest[_HEADER_BYTES : self._end])
             self._unmap()
             self._file.close()
 
@@ -97,8 +98,7 @@ class MappedLines:
         """Append what is mapped to the file of lines; a reader finds it in one of them at any moment."""
         if self._newest is None or self._end == _HEADER_BYTES:
             return
-        if self._append(self._newest[_HEADER_BYTES : self._end]):
-            self._begin_at(self.path.stat().st_size)
+        self._append(self._newest[_HEADER_BYTES : self._end])
 
     def _append(self, lines: bytes) -> bool:
         """Write to the file of lines; where that fails, which it counts, map no more."""

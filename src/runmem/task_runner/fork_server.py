@@ -26,8 +26,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.execution import pickling
 from runmem.execution.probe import peak_fields
@@ -40,6 +39,9 @@ from runmem.task_runner.data_ids import described
 from runmem.task_runner.errors import exit_error
 from runmem.task_runner.failures import TargetFailure
 from runmem.task_runner.implicit_threading import disableImplicitThreading
+
+if TYPE_CHECKING:  # and imported where it is made: processes of a head start need none
+    from multiprocessing.connection import Connection
 
 __all__ = [
     "Children",
@@ -160,6 +162,8 @@ def _pickled(value: Any) -> bytes:
 
 def main(descriptor: int) -> None:
     """Serve the worker at the other end of a connection until it closes it."""
+    from multiprocessing.connection import Connection
+
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
     connection = Connection(descriptor)

@@ -36,6 +36,7 @@ __all__ = ["HeadStart", "hold", "may_fork"]
 _LARGEST_BYTES = 256 * 1024**2
 _MEMORY_SHARE = 0.95  # as Dask's nanny has it
 _GRACE_S = 1.0
+_SHORT_S = 0.001
 _PIECE = 1024  # numbers that a pipe takes as a whole or not at all
 
 
@@ -151,6 +152,12 @@ class HeadStart:
             if not is_there:
                 self._bury(process)
         self._watch_memory()
+
+    def wait_until_begun(self, patience_s: float) -> None:
+        """Leave the processors to the processes until each has its first target, but not longer than this."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline and not all(self._slots[process.number] for process in self._running):
+            time.sleep(_SHORT_S)
 
     def stop_giving(self) -> list[int]:
         """Give no more targets; return the indexes of those that nobody has begun, in their order."""

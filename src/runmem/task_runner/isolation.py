@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 from runmem.errors import RunmemError
@@ -148,6 +147,8 @@ class _Server:
     """A process of `fork_server`, started and connected."""
 
     def __init__(self, setup: bytes) -> None:
+        from multiprocessing.connection import Connection
+
         self.setup = setup
         ours, its = socket.socketpair()
         with its:

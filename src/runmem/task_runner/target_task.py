@@ -96,7 +96,7 @@ def packed_arguments(target: Any) -> tuple[str, bytes]:
     """Return the arguments of the task for a target: its data id and the target itself. Raises ArgumentError."""
     ref = target[0] if isinstance(target, tuple) and target else target
     try:
-        data = pickling.dumps(target)
+        data = pickling.dumps_data(target)
     except Exception as error:
         raise ArgumentError(
             f"the target {described(target)} cannot be sent to another process ({type(error).__name__}: {error})."

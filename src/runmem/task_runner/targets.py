@@ -36,6 +36,7 @@ _BUNDLE_S = 0.1  # short targets share a Dask task of this length, which costs s
 _GRACE_S = 2.0  # the workers end targets at the deadline; what they say of it is waited for
 _MOST_NAMED = 5
 _TURN_S = 0.1
+_SETTLED_S = 0.05
 _LOOK_S = 0.5  # then it is asked how long what is left will take
 _WORTH_S = 30.0  # the start and the end of a cluster take seconds
 
@@ -155,7 +156,9 @@ def _head_start(work: _Work, own: OwnRun | None) -> HeadStart | None:
     )
     processes = min(work.runner.numProcesses, len(work.targets))
     told = own.run.tell_lost, own.run.tell_death
-    return HeadStart(given, own.run.on_this_node(processes), processes, own.run.worker_memory_bytes, *told)
+    head = HeadStart(given, own.run.on_this_node(processes), processes, own.run.worker_memory_bytes, *told)
+    head.wait_until_begun(_SETTLED_S)  # what follows takes processor time of the program and of the sampler
+    return head
 
 
 def _run_ahead(work: _Work, own: OwnRun, head: HeadStart) -> list[int]:
