@@ -143,7 +143,7 @@ def test_foreign_lines_in_a_spool_cost_only_themselves(
     spool = Spool.of_run("run-1")
     spool.make()
     task = SimpleNamespace(module="app", name="work", file="a.py", data_id=None)
-    writer = LineWriter("n", None)
+    writer = LineWriter("n", None, os.getpid())
     values = {"base_bytes": 1, "peak_bytes": 3, "end_bytes": 2, "method": "hwm"}
     good = writer.start(task, 1, 7, 1.0, 1) + writer.end(task, 1, 7, (1.0, 2.0, 0.1), "finished", None, values)
     spool.profiles(5).write_bytes(b'\xff\x00\n{"node": 3}\n[]\n')

@@ -51,7 +51,7 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Worker]:
     spool = Spool.of_run("lines")
     on_workers = RunOnWorkers("lines", "app", node_name(), str(spool.root), True, 1.0)
     run = WorkerRun(on_workers, None, lambda message: None, samples=False)
-    yield Worker(run, run._tasks.path)
+    yield Worker(run, Path(run._log.place))
     run.bundle_ended()  # a window that stayed open would be one in the next test's process too
     run.close()
 

@@ -12,17 +12,17 @@ NODE, PID = "n", 5
 
 
 def start(task_id: int, start_s: float) -> bytes:
-    return LineWriter(NODE, 1000).start(TASK, task_id, 77, start_s, 10)
+    return LineWriter(NODE, 1000, PID).start(TASK, task_id, 77, start_s, 10)
 
 
 def end(task_id: int, start_s: float, end_s: float, **values: object) -> bytes:
     found = {"base_bytes": 10, "peak_bytes": 30, "end_bytes": 20, "method": "hwm", **values}
-    return LineWriter(NODE, 1000).end(TASK, task_id, 77, (start_s, end_s, 0.25), "finished", None, found)
+    return LineWriter(NODE, 1000, PID).end(TASK, task_id, 77, (start_s, end_s, 0.25), "finished", None, found)
 
 
 def chain(*task_ids: int, last_follows: int | None = None) -> bytes:
     """The end lines of calls that follow each other at once, each a second long; call n starts at second n."""
-    writer = LineWriter(NODE, 1000)
+    writer = LineWriter(NODE, 1000, PID)
     values = {"base_bytes": 10, "peak_bytes": 30, "end_bytes": 10, "method": "hwm"}
     after = [*task_ids[1:], last_follows]
     return b"".join(
@@ -32,7 +32,7 @@ def chain(*task_ids: int, last_follows: int | None = None) -> bytes:
 
 
 def unbegun(task_id: int) -> bytes:
-    return LineWriter(NODE, 1000).unbegun(task_id)
+    return LineWriter(NODE, 1000, PID).unbegun(task_id)
 
 
 def records(fed: Fed) -> list[dict[str, object]]:
@@ -201,7 +201,7 @@ def test_a_task_that_ran_again_for_a_lost_result_need_not_be_given_up() -> None:
 
 
 def test_the_data_id_of_a_task_that_was_made_for_one_call_is_in_both_lines_and_in_no_other_call():
-    writer = LineWriter(NODE, 1000)
+    writer = LineWriter(NODE, 1000, PID)
     task = SimpleNamespace(**{**vars(TASK), "data_id": "{visit: 1, name: 'a \"b\"'}"})
     lines = [
         writer.start(task, 1, 77, 10.0, 10),
@@ -213,7 +213,7 @@ def test_the_data_id_of_a_task_that_was_made_for_one_call_is_in_both_lines_and_i
 
 
 def test_the_same_values_again_are_those_of_the_task_and_of_the_call_that_ended() -> None:
-    writer = LineWriter(NODE, 1000)
+    writer = LineWriter(NODE, 1000, PID)
     values = {"base_bytes": 10, "peak_bytes": 30, "end_bytes": 20, "method": "hwm"}
     other = SimpleNamespace(**{**vars(TASK), "name": "other"})
     times = 10.0, 11.0, 0.25

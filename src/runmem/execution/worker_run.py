@@ -15,16 +15,15 @@ from typing import Any, NamedTuple
 
 from runmem.execution.probe import PeakProbe, Probes
 from runmem.execution.record_fields import fields_are_told, take_record_fields
+from runmem.execution.task_log import SpooledLog, TaskLog
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
-from runmem.node.launch import ensure_sampler
 from runmem.node.members import join, leave
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
-from runmem.store.line_writer import LineWriter, time_text
-from runmem.store.mapped_lines import MappedLines
+from runmem.store.line_writer import time_text
 from runmem.store.node_name import node_name
 
 __all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "worker_runs"]
@@ -82,7 +81,7 @@ class _Quiet(NamedTuple):
 
     task: Any
     still: Callable[[], bool]  # whether the call that ends has done so
-    line: bytes  # what is the same in the lines with which such calls end and begin
+    tell: Callable[..., object]  # says that such a call ends and the next one begins
 
 
 class _Current(threading.local):
@@ -111,11 +110,14 @@ class WorkerRun:
         Takes what the master is to be told: how long calls last, what was lost.
     samples : bool
         Whether to see to it that the node is sampled; else somebody else has.
+    log : TaskLog, optional
+        Where it is said that calls begin and end; default lines in the spool.
     """
 
     def __init__(
-        self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None], samples: bool = True
-    ) -> None:
+        self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None], samples: bool = True,
+        log: TaskLog | None = None,
+    ) -> None:  # fmt: skip
         self.measures = run.measures
         self.node = node_name()
         self._run = run
@@ -123,7 +125,6 @@ class WorkerRun:
         self._spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self._spool.make()
         self._probes = Probes([PeakProbe(run.malloc_trim)])
-        self._lines = LineWriter(self.node, limit_bytes)
         self._stats: dict[str, list[float]] = {}
         self._told: dict[str, float] = {}
         self._losses_to_tell = 1
@@ -134,18 +135,20 @@ class WorkerRun:
         self._height: int | None = None
         if run.measures:
             trace = safe_name(self.node) + ".dat"
-            self._tasks = MappedLines(self._spool.tasks(os.getpid()))
+            self._log = log or SpooledLog(self._spool.tasks(os.getpid()), self.node, limit_bytes)
             self._trace = LineAppender(self._spool.trace(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             join(self._spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
             if samples:
+                from runmem.node.launch import ensure_sampler
+
                 ensure_sampler(self._spool.root, run.interval_s)
 
     def close(self) -> None:
         """Leave the run: the process is sampled no longer and its files are closed."""
         if self.measures:
             leave(self._spool.root, os.getpid())
-            self._tasks.close()
+            self._log.close()
             self._trace.close()
         if self._reports is not None:
             self._reports.close()
@@ -192,7 +195,7 @@ class WorkerRun:
         if start_s - self._looked_s > _LOOK_S:
             self._look(start_s)
         base = getattr(current.states[0], "base_bytes", None)
-        self._tasks.write(self._lines.start(task, task_id, current.thread, start_s, base))
+        self._log.begins(task, task_id, current.thread, start_s, base)
 
     def _end(
         self, current: _Current, task_id: int, task: Any, last: bool, following: int | None,
@@ -223,7 +226,7 @@ class WorkerRun:
         if not last and end_s - self._looked_s > _LOOK_S:
             self._look(end_s)
         times = start_s, end_s, cpu_s
-        self._tasks.write(self._lines.end(task, task_id, current.thread, times, status, exception, values, following))
+        self._log.ends(task, task_id, current.thread, times, status, exception, values, following)
 
     def _expect_quiet(self, current: _Current, task: Any, values: dict[str, Any]) -> None:
         """Prepare for more calls like the one that has ended, if it left the process as it was."""
@@ -231,8 +234,9 @@ class WorkerRun:
         if base is None or values.get("shared") or not base == values.get("peak_bytes") == values.get("end_bytes"):
             return
         assert current.states is not None
-        if (still := self._probes.stillness(current.states)) is not None:
-            current.quiet = _Quiet(task, still, self._lines.like(task, current.thread, values))
+        still = self._probes.stillness(current.states)
+        if still is not None and (tell := self._log.like(task, current.thread, values)) is not None:
+            current.quiet = _Quiet(task, still, tell)
             current.since_text = time_text(current.since[0])
 
     def _end_quietly(self, current: _Current, task_id: int, task: Any, following: int) -> bool:
@@ -255,14 +259,14 @@ class WorkerRun:
             return False
         end_cpu_s = time.thread_time()
         end_text = time_text(end_s)
-        self._tasks.write(quiet.line % (task_id, following, current.since_text, end_text, end_cpu_s - start_cpu_s))
+        quiet.tell(task_id, following, current.since_text, end_text, end_cpu_s - start_cpu_s)
         current.since, current.since_text, current.announced = (end_s, end_cpu_s), end_text, (following, task)
         return True
 
     def _none_follows(self) -> None:
         """Take back that a call begins: it could not, because what it needs has failed."""
         if self._current.announced is not None:
-            self._tasks.write(self._lines.unbegun(self._current.announced[0]))
+            self._log.unbegun(self._current.announced[0])
             self._current.announced = None
 
     def bundle_ended(self) -> None:
@@ -271,11 +275,11 @@ class WorkerRun:
         if states is not None:
             self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
         self._none_follows()
-        if self.measures and self._tasks.lost_lines >= self._losses_to_tell:
+        if self.measures and self._log.lost_lines >= self._losses_to_tell:
             # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
-            self._losses_to_tell = 2 * self._tasks.lost_lines
-            lost = f"at least {self._tasks.lost_lines} lines about tasks could not be written (disk full?)"
-            self._tell({"place": str(self._tasks.path), "lost": f"{lost}, on node {self.node}"})
+            self._losses_to_tell = 2 * self._log.lost_lines
+            lost = f"at least {self._log.lost_lines} lines about tasks could not be written (disk full?)"
+            self._tell({"place": self._log.place, "lost": f"{lost}, on node {self.node}"})
 
     def _look(self, time_s: float) -> None:
         """Note the node's total now: when a task that begins has ended, the trace here may go back less far."""

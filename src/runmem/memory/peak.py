@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from runmem.memory.allocator import trim_free_memory
 from runmem.memory.polling import Poller
@@ -25,8 +25,7 @@ _PROOF_SLACK_BYTES = 4 * 1024**2
 _UNREADABLE = (OSError, ValueError, IndexError)
 
 
-@dataclass(slots=True)  # not frozen: one is made for every task, and freezing makes that four times as long
-class PeakReading:
+class PeakReading(NamedTuple):
     """What a window measured.
 
     Attributes

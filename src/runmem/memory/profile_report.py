@@ -10,8 +10,7 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from runmem.units import mib
 
@@ -24,8 +23,7 @@ __all__ = ["ProfileReport", "compose", "emit", "set_report_sink", "set_job_name"
 _FILE_VARIABLE = "COMPSS_PROFILING_FILE"
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileReport:
+class ProfileReport(NamedTuple):
     """The report of one call.
 
     Attributes

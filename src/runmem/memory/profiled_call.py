@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from types import CodeType
 from typing import Any, TextIO
 
@@ -122,7 +121,7 @@ def _with_readings(peak: PeakReading, highest_bytes: int) -> PeakReading:
     """Return `peak` with the readings of the lines: the kernel's mark lags by some pages a processor."""
     if peak.peak_bytes is None or highest_bytes <= peak.peak_bytes:
         return peak
-    return replace(peak, peak_bytes=highest_bytes)
+    return peak._replace(peak_bytes=highest_bytes)
 
 
 def _tell(subject: Subject, error: Exception) -> None:

@@ -8,8 +8,8 @@ import shutil
 import stat
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from runmem.errors import SettingError
 from runmem.store.node_name import node_name
@@ -27,8 +27,7 @@ def worker_series(pid: int) -> str:
     return f"worker-{pid}"
 
 
-@dataclass(frozen=True)
-class RunDirectory:
+class RunDirectory(NamedTuple):
     """The folder that holds all that is known of one run.
 
     ``run.json`` (provenance), ``tasks.jsonl`` (a line a record), ``traces/*.dat``, ``profiles/*.txt``, and
@@ -96,8 +95,7 @@ class RunDirectory:
         return self.traces / file if file.endswith(".dat") else self.replicas / safe_name(node) / file
 
 
-@dataclass(frozen=True)
-class Spool:
+class Spool(NamedTuple):
     """The private folder of one run on one node (mode 0700): append-only files that outlive the processes."""
 
     root: Path

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import mmap
 import os
 import pickle
 import signal
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,13 +23,13 @@ from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import Children, Outcome, ServerSetup, call_runner, die_with_parent, set_logging
 from runmem.task_runner.isolation import Ended, copier, run_limited
 from runmem.task_runner.mailbox import Sender
+from runmem.task_runner.target_records import Measured, Slots, ToldLog
 from runmem.task_runner.target_task import TargetTask
 
-__all__ = ["HELD_BACK", "NUMBER", "ForkedProcess", "Slots", "Work"]
+__all__ = ["HELD_BACK", "NUMBER", "ForkedProcess", "Work"]
 
 NUMBER = struct.Struct("=I")  # of a target, as it waits in a pipe
 HELD_BACK = {signal.SIGINT, signal.SIGTERM}  # while a process is forked
-_SLOT = struct.Struct("=Q")
 
 
 class Work(NamedTuple):
@@ -56,19 +56,6 @@ class Work(NamedTuple):
     deadline_s: float | None
 
 
-class Slots:
-    """Memory that the processes share with the program: which target each is at, counted from 1; 0: none."""
-
-    def __init__(self, processes: int) -> None:
-        self._memory = mmap.mmap(-1, processes * _SLOT.size)
-
-    def __getitem__(self, process: int) -> int:
-        return int(_SLOT.unpack_from(self._memory, process * _SLOT.size)[0])
-
-    def __setitem__(self, process: int, target: int) -> None:
-        _SLOT.pack_into(self._memory, process * _SLOT.size, target)
-
-
 class ForkedProcess:
     """One of them, after the fork.
 
@@ -84,7 +71,8 @@ class ForkedProcess:
         Descriptor of the pipe in which the numbers of the targets wait.
     slots : Slots
     sender : Sender
-        For what the program is told: pairs of a target's index and how it ended, or of -1 and what was lost.
+        For what the program is told: of each target its index, the values of `Ended` and what was measured
+        (`Measured` or None); or -1, what was lost and where, and None.
     lock : Path
         To be kept locked.
     """
@@ -143,30 +131,31 @@ class ForkedProcess:
 
     def _serve(self) -> None:
         """Run targets until there are no more."""
-        run = self._join_run()
+        log = ToldLog(self._slots, self._number)
+        run = self._join_run(log)
         run_one, end = self._runner()
         while data := os.read(self._numbers, NUMBER.size):
             (index,) = NUMBER.unpack(data)
-            self._slots[self._number] = index + 1
+            self._slots.begin(self._number, index + 1, None if run is None else time.time())
             ended = self._run_target(run, index, run_one)
-            self._tell(index, tuple(ended))
-            self._slots[self._number] = 0
+            self._tell(index, tuple(ended), log.measured)
+            self._slots.end(self._number)
         end()
         if run is not None:
             run.bundle_ended()
             run.close()
 
-    def _tell(self, index: int, told: Any) -> None:
-        self._sender.send(pickle.dumps((index, told), pickle.HIGHEST_PROTOCOL))
+    def _tell(self, index: int, told: Any, measured: Measured | None = None) -> None:
+        self._sender.send(pickle.dumps((index, told, measured), pickle.HIGHEST_PROTOCOL))
 
-    def _join_run(self) -> WorkerRun | None:
+    def _join_run(self, log: ToldLog) -> WorkerRun | None:
         """Join the run. A process that cannot measure runs targets all the same."""
 
         def tell(message: dict[str, Any]) -> None:
             self._tell(-1, message)
 
         try:
-            run = WorkerRun(self._run, self._limit_bytes, tell, samples=False)
+            run = WorkerRun(self._run, self._limit_bytes, tell, samples=False, log=log)
         except Exception as error:
             place = f"process {os.getpid()} on node {node_name()}"
             tell({"place": place, "lost": f"the memory of its targets was not measured: {error}"})

@@ -26,16 +26,18 @@ from runmem.execution.worker_run import RunOnWorkers
 from runmem.memory.limits import oom_kill_count
 from runmem.memory.process import own_process, resident_bytes_of
 from runmem.store.node_name import node_name
-from runmem.task_runner.fork_server import how_it_died
-from runmem.task_runner.forked_process import HELD_BACK, NUMBER, ForkedProcess, Slots, Work
+from runmem.task_runner.fork_server import has_exited, how_it_died
+from runmem.task_runner.forked_process import HELD_BACK, NUMBER, ForkedProcess, Work
 from runmem.task_runner.isolation import Ended
 from runmem.task_runner.mailbox import Mailbox, Sender, pair, wait_for_call
+from runmem.task_runner.target_records import Measured, Slots, TargetLines
 
 __all__ = ["HeadStart", "hold", "may_fork"]
 
 _LARGEST_BYTES = 256 * 1024**2
 _MEMORY_SHARE = 0.95  # as Dask's nanny has it
 _GRACE_S = 1.0
+_LOOK_S = 0.1
 _SHORT_S = 0.001
 _PIECE = 1024  # numbers that a pipe takes as a whole or not at all
 
@@ -62,6 +64,7 @@ class _Process(NamedTuple):
     pid: int
     number: int
     mailbox: Mailbox
+    lines: TargetLines | None  # where it is measured
 
 
 class HeadStart:
@@ -106,6 +109,10 @@ class HeadStart:
         self._slots = Slots(processes)
         self._began_s = time.monotonic()
         self._running: list[_Process] = []
+        self._turn = threading.Lock()  # whoever has it may end processes, or wait for them
+        self._follower = threading.Thread(target=self._follow, name="runmem-head-start", daemon=True)
+        self._failure: BaseException | None = None
+        self._given_up = False
         self._oom_kills = oom_kill_count()
         self._reasons: dict[int, str] = {}  # why processes were ended, by their numbers
         for stream in (sys.stdout, sys.stderr):
@@ -114,15 +121,14 @@ class HeadStart:
         try:
             for number in range(processes):
                 self._running.append(self._fork(number))
+            self._follower.start()  # now, as there is no more to be forked
         except BaseException:
             self.close()
             raise
 
-    # --- the program's side -------------------------------------------------------------------------------------------
-
     @property
     def is_over(self) -> bool:
-        """Whether all processes have ended."""
+        """Whether all processes have ended, and all that they told was taken."""
         return not self._running
 
     @property
@@ -142,21 +148,17 @@ class HeadStart:
             return float("inf")
         return self._waiting * (time.monotonic() - self._began_s) / len(self.ended)
 
-    def collect(self, patience_s: float) -> None:
-        """Take what the processes tell; before it, wait at most so long for one to end or to have much to tell."""
-        wait_for_call([process.mailbox for process in self._running], patience_s)
-        for process in list(self._running):
-            is_there = process.mailbox.answer()  # asked first: what it told before it ended is there then
-            for message in process.mailbox.received():
-                self._take(pickle.loads(message))
-            if not is_there:
-                self._bury(process)
-        self._watch_memory()
+    def wait(self, patience_s: float) -> None:
+        """Wait until it is over, at most so long."""
+        self._follower.join(patience_s)
+        if self._failure is not None:
+            raise self._failure
 
     def wait_until_begun(self, patience_s: float) -> None:
         """Leave the processors to the processes until each has its first target, but not longer than this."""
         deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline and not all(self._slots[process.number] for process in self._running):
+        numbers = [process.number for process in self._running]
+        while time.monotonic() < deadline and not all(map(self._slots.target_of, numbers)):
             time.sleep(_SHORT_S)
 
     def stop_giving(self) -> list[int]:
@@ -177,38 +179,80 @@ class HeadStart:
     def close(self) -> None:
         """End all processes, with the targets that they run."""
         self.stop_giving()
-        for process in self._running:
-            process.mailbox.hang_up()
-            if not self._work.isolate:
-                _kill_group(process.pid)
-        deadline = time.monotonic() + _GRACE_S
-        while self._running:
-            process = self._running.pop()
-            while not os.waitpid(process.pid, os.WNOHANG)[0]:
-                if time.monotonic() > deadline:
+        self._given_up = True
+        with self._turn:
+            for process in self._running:
+                process.mailbox.hang_up()
+                if not self._work.isolate:
                     _kill_group(process.pid)
-                time.sleep(0.005)
+        self._let_end(_GRACE_S)
+        with self._turn:
+            for process in self._running:
+                _kill_group(process.pid)
+        self._let_end(None)
 
-    def _take(self, message: tuple[int, Any]) -> None:
-        index, told = message
-        if index >= 0:
-            self.ended[index] = Ended(*told)
-        elif "lost" in told:
-            self._tell_lost(told["place"], told["lost"])
+    def _let_end(self, patience_s: float | None) -> None:
+        if not self._follower.ident:  # not all could be forked
+            self._follower.start()
+        self._follower.join(patience_s)
+
+    # --- in a thread, as an interrupt must not come in the middle of it -----------------------------------------------
+
+    def _follow(self) -> None:
+        """Take what the processes tell, until they have ended."""
+        try:
+            while self._running:
+                wait_for_call([process.mailbox for process in self._running], _LOOK_S)
+                with self._turn:
+                    ending = [process for process in list(self._running) if not self._look_at(process)]
+                    self._watch_memory()
+                if ending:  # soon; or never, where a target has closed all files of its process
+                    time.sleep(_SHORT_S)
+        except BaseException as error:
+            self._failure = error
+
+    def _look_at(self, process: _Process) -> bool:
+        """Take what a process tells; return whether it is still in touch."""
+        is_there = process.mailbox.answer()  # asked first: what it told before it ended is there then
+        for message in process.mailbox.received():
+            self._take(process, *pickle.loads(message))
+        if process.lines is not None:
+            begun = self._slots.begun_by(process.number)
+            if begun is not None and begun.target - 1 not in self.ended:
+                process.lines.begun(begun)
+            process.lines.flush()
+        if not is_there and has_exited(process.pid):
+            self._bury(process)
+        return is_there
+
+    def _take(self, process: _Process, index: int, told: Any, measured: Measured | None) -> None:
+        if index < 0:
+            if "lost" in told:
+                self._tell_lost(told["place"], told["lost"])
+            return
+        self.ended[index] = Ended(*told)
+        if process.lines is not None and measured is not None:
+            process.lines.ended(index + 1, measured)
 
     def _bury(self, process: _Process) -> None:
         """Note that a process has ended, and the target that it took along."""
-        self._running.remove(process)
+        if process.lines is not None:
+            process.lines.close()
+            if (lost := process.lines.lost) is not None:
+                self._tell_lost(f"process {process.pid} on node {node_name()}", lost)
         process.mailbox.close()
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-        current = self._slots[process.number]
+        current = self._slots.target_of(process.number)
         if current:
             _kill_group(process.pid)  # what its target has started; until it is reaped its number cannot be another's
         _, status = os.waitpid(process.pid, 0)
-        if not current or current - 1 in self.ended:  # it may have died after it told
+        self._note_death(process, current, os.waitstatus_to_exitcode(status))
+        self._running.remove(process)
+
+    def _note_death(self, process: _Process, current: int, code: int) -> None:
+        if not current or current - 1 in self.ended or self._given_up:  # it may have died after it told
             return
         self._any_died = True
-        reason = self._reasons.get(process.pid) or self._cause(os.waitstatus_to_exitcode(status))
+        reason = self._reasons.get(process.pid) or self._cause(code)
         self._tell_death(process.pid, reason)
         told = f"task {self._work.task.name} (call {current}): {reason}"
         self.ended[current - 1] = Ended(node_name(), process.pid, None, None, [], told, False)
@@ -247,9 +291,21 @@ class HeadStart:
             with suppress(OSError):  # done by both: whoever is first
                 os.setpgid(pid, pid)
             sender.close()
-            return _Process(pid, number, mailbox)
+            return _Process(pid, number, mailbox, self._lines_of(pid))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def _lines_of(self, pid: int) -> TargetLines | None:
+        if not self._run.measures:
+            return None
+        targets, task = self._work.targets, self._work.task
+        return TargetLines(
+            Path(self._run.spool),
+            node_name(),
+            self._limit_bytes,
+            pid,
+            lambda target: task.named(targets[target - 1][0]),
+        )
 
     def _be_process(self, parent: int, number: int, mailbox: Mailbox, sender: Sender) -> None:
         """Go on as the process that was forked; never returns."""

@@ -134,7 +134,7 @@ def _waited_for(work: _Work, head: HeadStart | None, calls: dict[int, Future]) -
             )
     gathered = [_ended_well(call) for call in _gathered(list(calls.values()))] if calls else []
     while head is not None and not head.is_over and (work.until_s is None or time.time() < work.until_s):
-        head.collect(_TURN_S)
+        head.wait(_TURN_S)
     ended: dict[int, Ended | BaseException] = dict(zip(calls, gathered, strict=True))
     if head is not None:
         ended.update(head.ended)
@@ -167,7 +167,7 @@ def _run_ahead(work: _Work, own: OwnRun, head: HeadStart) -> list[int]:
     starting: concurrent.futures.Future[None] | None = None
     try:
         while not head.is_over and (work.until_s is None or time.time() < work.until_s):
-            head.collect(_TURN_S)
+            head.wait(_TURN_S)
             if starting is not None:
                 if starting.done():
                     break
