@@ -23,7 +23,7 @@ from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import Children, Outcome, ServerSetup, call_runner, die_with_parent, set_logging
 from runmem.task_runner.isolation import Ended, copier, run_limited
 from runmem.task_runner.mailbox import Sender
-from runmem.task_runner.target_records import Measured, Slots, ToldLog
+from runmem.task_runner.target_records import Slots, ToldLog, packed_end, packed_loss
 from runmem.task_runner.target_task import TargetTask
 
 __all__ = ["HELD_BACK", "NUMBER", "ForkedProcess", "Work"]
@@ -71,8 +71,7 @@ class ForkedProcess:
         Descriptor of the pipe in which the numbers of the targets wait.
     slots : Slots
     sender : Sender
-        For what the program is told: of each target its index, the values of `Ended` and what was measured
-        (`Measured` or None); or -1, what was lost and where, and None.
+        For what the program is told; see `unpacked`.
     lock : Path
         To be kept locked.
     """
@@ -138,21 +137,19 @@ class ForkedProcess:
             (index,) = NUMBER.unpack(data)
             self._slots.begin(self._number, index + 1, None if run is None else time.time())
             ended = self._run_target(run, index, run_one)
-            self._tell(index, tuple(ended), log.measured)
+            self._sender.send(packed_end(index, ended, log.measured))
             self._slots.end(self._number)
         end()
         if run is not None:
             run.bundle_ended()
             run.close()
 
-    def _tell(self, index: int, told: Any, measured: Measured | None = None) -> None:
-        self._sender.send(pickle.dumps((index, told, measured), pickle.HIGHEST_PROTOCOL))
-
     def _join_run(self, log: ToldLog) -> WorkerRun | None:
         """Join the run. A process that cannot measure runs targets all the same."""
 
         def tell(message: dict[str, Any]) -> None:
-            self._tell(-1, message)
+            if "lost" in message:
+                self._sender.send(packed_loss(message["place"], message["lost"]))
 
         try:
             run = WorkerRun(self._run, self._limit_bytes, tell, samples=False, log=log)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -20,7 +19,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from runmem.execution.worker_run import RunOnWorkers
 from runmem.memory.limits import oom_kill_count
@@ -30,7 +29,7 @@ from runmem.task_runner.fork_server import has_exited, how_it_died
 from runmem.task_runner.forked_process import HELD_BACK, NUMBER, ForkedProcess, Work
 from runmem.task_runner.isolation import Ended
 from runmem.task_runner.mailbox import Mailbox, Sender, pair, wait_for_call
-from runmem.task_runner.target_records import Measured, Slots, TargetLines
+from runmem.task_runner.target_records import Slots, TargetLines, unpacked
 
 __all__ = ["HeadStart", "hold", "may_fork"]
 
@@ -215,7 +214,7 @@ class HeadStart:
         """Take what a process tells; return whether it is still in touch."""
         is_there = process.mailbox.answer()  # asked first: what it told before it ended is there then
         for message in process.mailbox.received():
-            self._take(process, *pickle.loads(message))
+            self._take(process, message)
         if process.lines is not None:
             begun = self._slots.begun_by(process.number)
             if begun is not None and begun.target - 1 not in self.ended:
@@ -225,12 +224,13 @@ class HeadStart:
             self._bury(process)
         return is_there
 
-    def _take(self, process: _Process, index: int, told: Any, measured: Measured | None) -> None:
-        if index < 0:
-            if "lost" in told:
-                self._tell_lost(told["place"], told["lost"])
+    def _take(self, process: _Process, message: bytes) -> None:
+        told = unpacked(message)
+        if len(told) == 2:
+            self._tell_lost(*told)
             return
-        self.ended[index] = Ended(*told)
+        index, ended, measured = told
+        self.ended[index] = ended
         if process.lines is not None and measured is not None:
             process.lines.ended(index + 1, measured)
 

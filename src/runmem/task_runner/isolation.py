@@ -107,10 +107,12 @@ def run_limited(
     run: Callable[[bytes, float | None], Outcome], limit_s: float | None, deadline_s: float | None, target: bytes
 ) -> Ended:
     """Run one target by `run`, which takes it and the seconds that it may take, and set the fields of its record."""
-    left_s = None if deadline_s is None else deadline_s - time.time()
-    if left_s is not None and left_s <= 0:
-        return ended_as(Outcome(0, killed="the time of the run was up before it began", timed_out=True))
-    return ended_as(run(target, min((limit for limit in (limit_s, left_s) if limit is not None), default=None)))
+    if deadline_s is not None:
+        left_s = deadline_s - time.time()
+        if left_s <= 0:
+            return ended_as(Outcome(0, killed="the time of the run was up before it began", timed_out=True))
+        limit_s = left_s if limit_s is None else min(limit_s, left_s)
+    return ended_as(run(target, limit_s))
 
 
 def ended_as(outcome: Outcome) -> Ended:
