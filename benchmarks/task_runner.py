@@ -1,9 +1,9 @@
 """TaskRunner beside `multiprocessing.Pool`: many short targets, and the memory of the master.
 
 Prints ratios of runs that were made in turn, below 1 where runmem is quicker: to a pool that maps the runner itself
-over the targets, one a chunk, as the original TaskRunner does, and to a pool that maps the bare function. "work" is
-from the first target's start to the last one's end; "all" includes starting and ending processes, and the run
-directory.
+over the targets, one a chunk, as the original TaskRunner does, and to a pool that maps the bare function. Each run is a
+program of its own. "work" is from the first target's start to the last one's end; "all" includes importing what that
+way needs, starting and ending processes, and the run directory.
 
     python benchmarks/task_runner.py [targets] [repeats] [targets of the memory test]
 """
@@ -11,13 +11,16 @@ directory.
 from __future__ import annotations
 
 import argparse
+import ast
 import logging
 import multiprocessing
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +28,7 @@ from runmem.memory.process import own_process
 from runmem.task_runner import CmdLineTask, Config, Struct, TaskRunner
 
 TARGET_S = 0.01
+_ALONE = "--alone"
 RESULT_BYTES = 100 * 1024
 
 
@@ -105,23 +109,10 @@ def span(found: list[tuple[float, float]]) -> float:
     return max(end for _, end in found) - min(start for start, _ in found)
 
 
-def in_child(function: object, *arguments: object) -> tuple[float, float]:
-    """Call a function in a process of its own, so that nothing of one run is in the next."""
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.close(reader)
-        try:
-            os.write(writer, repr(function(*arguments)).encode())  # type: ignore[operator]
-            os._exit(0)
-        except BaseException:
-            sys.excepthook(*sys.exc_info())
-            os._exit(1)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        text = pipe.read()
-    assert os.waitpid(pid, 0)[1] == 0
-    first, second = text.strip("()").split(",")
+def alone(function: Callable[..., tuple[float, float]], *arguments: object) -> tuple[float, float]:
+    """Call a function of this file in a program of its own, as users do: nothing of one run is in the next."""
+    command = [sys.executable, str(Path(__file__).resolve()), _ALONE, function.__name__, *map(repr, arguments)]
+    first, second = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout.split()
     return float(first), float(second)
 
 
@@ -154,7 +145,7 @@ def main() -> None:
     for isolate in (True, False):
         for busy in (False, True):
             ways = (by_runner, by_pool_of_runners, by_pool)
-            rounds = [[in_child(way, targets, isolate, busy) for way in ways] for _ in range(repeats)]
+            rounds = [[alone(way, targets, isolate, busy) for way in ways] for _ in range(repeats)]
             for name, which in (("work", 0), ("all", 1)):
                 seconds = [[found[which] for found in by_way] for by_way in zip(*rounds, strict=True)]
                 ours, original, bare = (statistics.median(each) for each in seconds)
@@ -164,14 +155,16 @@ def main() -> None:
                     f"pool {bare:6.2f} s, {ratio(seconds, 2)}",
                     flush=True,
                 )
-    grown, results = in_child(growth, memory_targets)
+    grown, results = alone(growth, memory_targets)
     print(
         f"master grew by {grown / 2**20:.1f} MiB over {memory_targets} targets "
         f"with {results / 2**20:.0f} MiB of results"
     )
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and sys.argv[1:2] == [_ALONE]:
+    print(*globals()[sys.argv[2]](*map(ast.literal_eval, sys.argv[3:])))
+elif __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(Path(folder))
         main()

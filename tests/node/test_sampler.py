@@ -154,6 +154,7 @@ def test_it_ends_when_the_spool_is_removed(spool: Path, eventually: Callable) ->
     join(spool, os.getpid(), "node7.dat")
     ensure_sampler(spool, 0.02)
     pid = sampler_pid(spool)
+    eventually((spool / "node7.dat").exists)  # else it may be made while the folder is being emptied
     shutil.rmtree(spool)
     eventually(lambda: not _lives(pid))
 

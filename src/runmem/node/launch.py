@@ -6,12 +6,14 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 __all__ = ["ensure_sampler", "sampler_pid"]
 
 _SAMPLER = Path(__file__).with_name("sampler.py")
 _START_TIMEOUT_S = 30.0
+_TURN_S = 0.002
 
 
 def ensure_sampler(spool_root: Path, interval_s: float) -> bool:
@@ -67,7 +69,11 @@ def _start(spool_root: Path, interval_s: float, lock: int) -> None:
         start_new_session=True,
         cwd="/",  # it must not keep a file system busy
     )
-    code = process.wait(_START_TIMEOUT_S)
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while (code := process.poll()) is None and time.monotonic() < deadline:
+        time.sleep(_TURN_S)  # `wait` would sleep twice as long each time
+    if code is None:
+        raise subprocess.TimeoutExpired(process.args, _START_TIMEOUT_S)
     if code != 0:
         raise OSError(f"the memory sampler ended with code {code}: {' '.join(command)}")
 

@@ -97,6 +97,7 @@ class ForkedProcess:
             with open(self._lock, "w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 self._serve()
+            self._sender.close()  # what the kernel needs to end this process is not waited for
             code = 0
         except (EOFError, ConnectionError):
             pass  # the program has given it up, or is gone

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import pickle
 import signal
 import sys
 import threading
@@ -19,7 +20,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runmem.execution.worker_run import RunOnWorkers
 from runmem.memory.limits import oom_kill_count
@@ -86,6 +87,8 @@ class HeadStart:
     ----------
     ended : dict
         How targets have ended, by their index.
+    results : dict
+        What targets returned, by their index; not what could not be unpickled.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class HeadStart:
         tell_death: Callable[[int, str], None],
     ) -> None:
         self.ended: dict[int, Ended] = {}
+        self.results: dict[int, Any] = {}
         self._any_died = False
         self._work = work
         self._run = run
@@ -108,6 +112,7 @@ class HeadStart:
         self._slots = Slots(processes)
         self._began_s = time.monotonic()
         self._running: list[_Process] = []
+        self._leaving: list[_Process] = []  # they have said all, and need some milliseconds to be gone
         self._turn = threading.Lock()  # whoever has it may end processes, or wait for them
         self._follower = threading.Thread(target=self._follow, name="runmem-head-start", daemon=True)
         self._failure: BaseException | None = None
@@ -127,7 +132,7 @@ class HeadStart:
 
     @property
     def is_over(self) -> bool:
-        """Whether all processes have ended, and all that they told was taken."""
+        """Whether all processes have ended or are about to, and all that they told was taken."""
         return not self._running
 
     @property
@@ -189,6 +194,10 @@ class HeadStart:
             for process in self._running:
                 _kill_group(process.pid)
         self._let_end(None)
+        for process in self._leaving:
+            _kill_group(process.pid)
+            os.waitpid(process.pid, 0)
+        self._leaving.clear()
 
     def _let_end(self, patience_s: float | None) -> None:
         if not self._follower.ident:  # not all could be forked
@@ -220,7 +229,11 @@ class HeadStart:
             if begun is not None and begun.target - 1 not in self.ended:
                 process.lines.begun(begun)
             process.lines.flush()
-        if not is_there and has_exited(process.pid):
+        if not is_there and not self._slots.target_of(process.number):
+            self._part_from(process)
+            self._leaving.append(process)
+        elif not is_there and has_exited(process.pid):
+            self._part_from(process)
             self._bury(process)
         return is_there
 
@@ -231,25 +244,27 @@ class HeadStart:
             return
         index, ended, measured = told
         self.ended[index] = ended
+        if ended.value is not None:
+            with suppress(Exception):  # raised where the results are wanted
+                self.results[index] = pickle.loads(ended.value)
         if process.lines is not None and measured is not None:
             process.lines.ended(index + 1, measured)
 
-    def _bury(self, process: _Process) -> None:
-        """Note that a process has ended, and the target that it took along."""
+    def _part_from(self, process: _Process) -> None:
+        """Close what there is of a process here."""
+        self._running.remove(process)
         if process.lines is not None:
             process.lines.close()
             if (lost := process.lines.lost) is not None:
                 self._tell_lost(f"process {process.pid} on node {node_name()}", lost)
         process.mailbox.close()
-        current = self._slots.target_of(process.number)
-        if current:
-            _kill_group(process.pid)  # what its target has started; until it is reaped its number cannot be another's
-        _, status = os.waitpid(process.pid, 0)
-        self._note_death(process, current, os.waitstatus_to_exitcode(status))
-        self._running.remove(process)
 
-    def _note_death(self, process: _Process, current: int, code: int) -> None:
-        if not current or current - 1 in self.ended or self._given_up:  # it may have died after it told
+    def _bury(self, process: _Process) -> None:
+        """Note that a process has died, and the target that it took along."""
+        _kill_group(process.pid)  # what its target has started; until it is reaped its number cannot be another's
+        _, status = os.waitpid(process.pid, 0)
+        current, code = self._slots.target_of(process.number), os.waitstatus_to_exitcode(status)
+        if current - 1 in self.ended or self._given_up:  # it may have died after it told
             return
         self._any_died = True
         reason = self._reasons.get(process.pid) or self._cause(code)

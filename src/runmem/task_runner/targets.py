@@ -66,7 +66,7 @@ def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any
         finally:
             if head is not None:
                 head.close()
-        results, failures = _results(runner, targets, ended)
+        results, failures = _results(runner, targets, ended, head.results if head is not None else {})
         if own is not None:
             own.exit_code = exit_code(results)
         return results, failures
@@ -301,12 +301,13 @@ def _time_was_up(work: _Work, late: Sequence[int]) -> RunTimeoutError:
 
 
 def _results(
-    runner: TaskRunner, targets: Sequence[Any], ended: Sequence[Ended | BaseException]
+    runner: TaskRunner, targets: Sequence[Any], ended: Sequence[Ended | BaseException], known: dict[int, Any]
 ) -> tuple[list[Any], list[TargetFailure]]:
+    """Return the results, of which some are known, in the order of the targets, and what failed."""
     results: list[Any] = []
     failures: list[TargetFailure] = []
     raised: BaseException | None = None
-    for target, end in zip(targets, ended, strict=True):
+    for index, (target, end) in enumerate(zip(targets, ended, strict=True)):
         error: BaseException | None = None
         if isinstance(end, BaseException):
             error = TargetKilledError(f"{described(target)}: {end}")
@@ -322,7 +323,7 @@ def _results(
         if error is not None and runner.doRaise:
             raised = raised or error
         if error is None and isinstance(end, Ended) and end.value is not None:
-            results.append(pickle.loads(end.value))
+            results.append(known[index] if index in known else pickle.loads(end.value))
         else:
             results.append(failed_result(target, runner.doReturnResults))
     if raised is not None:
