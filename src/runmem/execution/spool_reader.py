@@ -10,10 +10,11 @@ import signal
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from runmem.formats.totals import KEPT_BEGINNING, first_kept
-from runmem.memory.limits import memory_limit, node_memory_bytes
+from runmem.memory.limits import MemoryLimit, memory_limit, node_memory_bytes
 from runmem.node.launch import ensure_sampler, sampler_pid
 from runmem.node.members import read_members, start_ticks
 from runmem.store.freeing import free_beginning
@@ -95,8 +96,14 @@ def read_spool(
     _free(spool, free or {})
     if spool.root.is_dir() and time.time() - spool.root.stat().st_mtime > _STILL_USED_S:
         os.utime(spool.root)  # another run would take it for one that was left behind
-    limit = memory_limit()
-    return SpoolNews(node_name(), files, dead, more, node_memory_bytes(), limit.limit_bytes, limit.source, free or {})
+    memory_bytes, limit = _memory_for(run_id)
+    return SpoolNews(node_name(), files, dead, more, memory_bytes, limit.limit_bytes, limit.source, free or {})
+
+
+@lru_cache(maxsize=8)
+def _memory_for(run_id: str) -> tuple[int, MemoryLimit]:
+    """Return this node's memory, and what may be used of it, as they are at the beginning of a run."""
+    return node_memory_bytes(), memory_limit()
 
 
 def _note_had(spool: Spool, offsets: dict[str, int]) -> None:

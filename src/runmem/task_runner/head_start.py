@@ -37,7 +37,7 @@ __all__ = ["HeadStart", "hold", "may_fork"]
 _LARGEST_BYTES = 256 * 1024**2
 _MEMORY_SHARE = 0.95  # as Dask's nanny has it
 _GRACE_S = 1.0
-_LOOK_S = 0.1
+_LOOK_S = 0.2
 _SHORT_S = 0.001
 _PIECE = 1024  # numbers that a pipe takes as a whole or not at all
 

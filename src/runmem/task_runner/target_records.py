@@ -180,8 +180,7 @@ class TargetLines:
             self._pending.append(self._lines.start(task, begun.target, self._thread, begun.start_s, begun.base_bytes))
 
     def ended(self, target: int, measured: Measured) -> None:
-        """Write how a target has ended."""
-        self.begun(Begun(target, measured.times[0], measured.values.get("base_bytes")))
+        """Write how a target has ended; of one that was short nothing else is written."""
         times, status, exception, values = measured
         line = self._lines.end(self._task_of(target), target, self._thread, times, status, exception, values)
         self._pending.append(line)

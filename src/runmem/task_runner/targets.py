@@ -37,7 +37,7 @@ _GRACE_S = 2.0  # the workers end targets at the deadline; what they say of it i
 _MOST_NAMED = 5
 _TURN_S = 0.1
 _SETTLED_S = 0.05
-_LOOK_S = 0.5  # then it is asked how long what is left will take
+_LOOK_S = 0.5  # so often it is asked how long what is left will take
 _WORTH_S = 30.0  # the start and the end of a cluster take seconds
 
 
@@ -167,7 +167,7 @@ def _run_ahead(work: _Work, own: OwnRun, head: HeadStart) -> list[int]:
     starting: concurrent.futures.Future[None] | None = None
     try:
         while not head.is_over and (work.until_s is None or time.time() < work.until_s):
-            head.wait(_TURN_S)
+            head.wait(_LOOK_S if starting is None and work.until_s is None else _TURN_S)
             if starting is not None:
                 if starting.done():
                     break
