@@ -127,3 +127,97 @@ def test_no_process_outlives_a_program_that_was_killed(program, isolation):
     finally:
         master.kill()
         master.wait()
+
+
+MIXED = """
+class Mixed(CmdLineTask):
+    _DefaultName = "mixed"
+    def runDataRef(self, ref):
+        what = str(ref.dataId["what"])
+        if what.startswith("long"):
+            open(what, "w").close()
+            time.sleep(1000)
+        if what.startswith("dies"):
+            time.sleep(0.5)
+            os.kill(os.getpid(), 9)
+        if what.startswith("closes"):
+            os.closerange(3, 1000)
+            time.sleep(1)
+        return what
+"""
+
+
+def statuses(program) -> dict[str, str]:
+    return {yaml.safe_load(record["data_id"])["what"]: record["status"] for record in program.records()}
+
+
+def test_what_has_ended_before_an_interrupt_is_recorded_and_what_runs_too(program):
+    program.write(MIXED + "Mixed.parseAndRun()\n")
+    quick = [f"quick{n}" for n in range(20)]
+    ids = "^".join([*quick, "long1", "long2", "quick20"])
+    command = program.command("--id", f"what={ids}", "-j", "2", "--no-isolation")
+    master = subprocess.Popen(command, cwd=program.folder)
+    try:
+        deadline = time.monotonic() + 60
+        while not (program.folder / "long2").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        master.send_signal(signal.SIGINT)  # at once: the program has not looked yet what came
+        assert master.wait(30) == -signal.SIGINT
+    finally:
+        master.kill()
+        master.wait()
+    assert statuses(program) == {**dict.fromkeys(quick, "finished"), "long1": "killed", "long2": "killed"}
+    running = [record for record in program.records() if record["status"] == "killed"]
+    assert all(record["base_bytes"] > 2**20 and record["start_s"] > 1e9 for record in running)
+    assert {record["reason"] for record in running} == {"the program has given up its targets"}
+
+
+def test_a_target_that_takes_its_process_along_leaves_those_before_it_and_a_record_of_its_own(program):
+    program.write(MIXED + "print([r.result for r in Mixed.parseAndRun(doReturnResults=True, args=sys.argv[1:] +"
+                  " ['--noExit']).resultList])\n")  # fmt: skip
+    done = program.run("--id", "what=quick1^quick2^dies^quick3", "-j", "2", "--no-isolation")
+    assert done.stdout == "['quick1', 'quick2', None, 'quick3']\n", done.stderr
+    assert statuses(program) == {"quick1": "finished", "quick2": "finished", "dies": "killed", "quick3": "finished"}
+    (killed,) = [record for record in program.records() if record["status"] == "killed"]
+    assert killed["base_bytes"] > 2**20
+    assert "killed by SIGKILL" in killed["reason"]
+
+
+def test_a_target_that_closes_the_files_of_its_process_fails_and_the_run_ends(program):
+    program.write(MIXED + "Mixed.parseAndRun()\n")
+    done = program.run("--id", "what=quick1^closes^quick2", "-j", "2", "--no-isolation")
+    assert done.returncode == 1
+    assert "its process ended by itself with exit code 1" in done.stderr
+    assert statuses(program) == {"quick1": "finished", "closes": "killed", "quick2": "finished"}
+
+
+def test_results_of_any_size_arrive(program):
+    program.write("""
+        class Large(CmdLineTask):
+            _DefaultName = "large"
+            def runDataRef(self, ref):
+                return bytes([ref.dataId["n"]]) * (ref.dataId["n"] * 2**20)
+        found = Large.parseAndRun(doReturnResults=True, args=sys.argv[1:] + ["--noExit"]).resultList
+        print([(len(r.result) >> 20, set(r.result)) for r in found])
+    """)
+    done = program.run("--id", "n=1^20^2^3", "-j", "2", "--no-isolation")
+    assert done.stdout == "[(1, {1}), (20, {20}), (2, {2}), (3, {3})]\n", done.stderr
+
+
+def test_a_result_that_the_program_cannot_unpickle_is_its_error(program):
+    program.write("""
+        class Once:
+            def __reduce__(self):
+                return fails, ()
+        def fails():
+            raise LookupError("not here")
+        class Returns(CmdLineTask):
+            _DefaultName = "returns"
+            def runDataRef(self, ref):
+                return Once()
+        Returns.parseAndRun(doReturnResults=True)
+    """)
+    done = program.run("--id", "n=1^2", "-j", "2", "--no-isolation")
+    assert done.returncode == 1
+    assert "LookupError: not here" in done.stderr

@@ -28,7 +28,7 @@ from runmem.memory.process import own_process, resident_bytes_of
 from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import has_exited, how_it_died
 from runmem.task_runner.forked_process import HELD_BACK, NUMBER, ForkedProcess, Work
-from runmem.task_runner.isolation import Ended
+from runmem.task_runner.isolation import GIVEN_UP, Ended
 from runmem.task_runner.mailbox import Mailbox, Sender, pair, wait_for_call
 from runmem.task_runner.target_records import Slots, TargetLines, unpacked
 
@@ -64,7 +64,6 @@ class _Process(NamedTuple):
     pid: int
     number: int
     mailbox: Mailbox
-    lines: TargetLines | None  # where it is measured
 
 
 class HeadStart:
@@ -112,6 +111,7 @@ class HeadStart:
         self._slots = Slots(processes)
         self._began_s = time.monotonic()
         self._running: list[_Process] = []
+        self._lines: dict[int, TargetLines] = {}  # of each process, by its number; none where nothing is measured
         self._leaving: list[_Process] = []  # they have said all, and need some milliseconds to be gone
         self._turn = threading.Lock()  # whoever has it may end processes, or wait for them
         self._follower = threading.Thread(target=self._follow, name="runmem-head-start", daemon=True)
@@ -125,6 +125,7 @@ class HeadStart:
         try:
             for number in range(processes):
                 self._running.append(self._fork(number))
+            self._lines.update((process.pid, self._lines_of(process.pid)) for process in self._running if run.measures)
             self._follower.start()  # now, as there is no more to be forked
         except BaseException:
             self.close()
@@ -194,10 +195,15 @@ class HeadStart:
             for process in self._running:
                 _kill_group(process.pid)
         self._let_end(None)
-        for process in self._leaving:
-            _kill_group(process.pid)
-            os.waitpid(process.pid, 0)
-        self._leaving.clear()
+        deadline = time.monotonic() + _GRACE_S
+        while self._leaving:
+            process = self._leaving[-1]
+            if os.waitpid(process.pid, os.WNOHANG)[0]:
+                self._leaving.pop()
+            else:
+                if time.monotonic() > deadline:
+                    _kill_group(process.pid)
+                time.sleep(_SHORT_S)
 
     def _let_end(self, patience_s: float | None) -> None:
         if not self._follower.ident:  # not all could be forked
@@ -224,11 +230,11 @@ class HeadStart:
         is_there = process.mailbox.answer()  # asked first: what it told before it ended is there then
         for message in process.mailbox.received():
             self._take(process, message)
-        if process.lines is not None:
+        if (lines := self._lines.get(process.pid)) is not None:
             begun = self._slots.begun_by(process.number)
             if begun is not None and begun.target - 1 not in self.ended:
-                process.lines.begun(begun)
-            process.lines.flush()
+                lines.begun(begun)
+            lines.flush()
         if not is_there and not self._slots.target_of(process.number):
             self._part_from(process)
             self._leaving.append(process)
@@ -247,15 +253,18 @@ class HeadStart:
         if ended.value is not None:
             with suppress(Exception):  # raised where the results are wanted
                 self.results[index] = pickle.loads(ended.value)
-        if process.lines is not None and measured is not None:
-            process.lines.ended(index + 1, measured)
+        if measured is not None and (lines := self._lines.get(process.pid)) is not None:
+            try:
+                lines.ended(index + 1, measured)
+            except Exception as error:  # the target has ended all the same
+                self._tell_lost(f"target {index + 1}", f"its record cannot be written: {error}")
 
     def _part_from(self, process: _Process) -> None:
         """Close what there is of a process here."""
         self._running.remove(process)
-        if process.lines is not None:
-            process.lines.close()
-            if (lost := process.lines.lost) is not None:
+        if (lines := self._lines.get(process.pid)) is not None:
+            lines.close()
+            if (lost := lines.lost) is not None:
                 self._tell_lost(f"process {process.pid} on node {node_name()}", lost)
         process.mailbox.close()
 
@@ -264,7 +273,10 @@ class HeadStart:
         _kill_group(process.pid)  # what its target has started; until it is reaped its number cannot be another's
         _, status = os.waitpid(process.pid, 0)
         current, code = self._slots.target_of(process.number), os.waitstatus_to_exitcode(status)
-        if current - 1 in self.ended or self._given_up:  # it may have died after it told
+        if current - 1 in self.ended:  # it died after it told
+            return
+        if self._given_up:
+            self._tell_death(process.pid, GIVEN_UP)
             return
         self._any_died = True
         reason = self._reasons.get(process.pid) or self._cause(code)
@@ -306,13 +318,11 @@ class HeadStart:
             with suppress(OSError):  # done by both: whoever is first
                 os.setpgid(pid, pid)
             sender.close()
-            return _Process(pid, number, mailbox, self._lines_of(pid))
+            return _Process(pid, number, mailbox)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def _lines_of(self, pid: int) -> TargetLines | None:
-        if not self._run.measures:
-            return None
+    def _lines_of(self, pid: int) -> TargetLines:
         targets, task = self._work.targets, self._work.task
         return TargetLines(
             Path(self._run.spool),

@@ -24,10 +24,10 @@ from runmem.task_runner.fork_server import Outcome, ServerSetup, call_runner
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
 __all__ = [
-    "Ended", "abandon_targets", "copier", "ended_as", "prepare", "run_limited", "run_target", "stop_targets",
+    "GIVEN_UP", "Ended", "abandon_targets", "copier", "ended_as", "prepare", "run_limited", "run_target", "stop_targets",
 ]  # fmt: skip
 
-_INTERRUPTED = "the program has given up its targets"
+GIVEN_UP = "the program has given up its targets"
 _TURN_S = 0.02
 _COPIES_BYTES = 1 << 15
 _START_SERVER = "import sys; from runmem.task_runner.fork_server import main; main(int(sys.argv[1]))"
@@ -78,7 +78,7 @@ def run_target(setup: bytes, isolate: bool, limit_s: float | None, deadline_s: f
         that has begun is not ended.
     """
     if setup in _stopped:
-        return ended_as(Outcome(0, killed=_INTERRUPTED))
+        return ended_as(Outcome(0, killed=GIVEN_UP))
     if isolate:
         return run_limited(functools.partial(_run_isolated, setup), limit_s, deadline_s, target)
     return run_limited(
@@ -271,7 +271,7 @@ def _run_isolated(setup: bytes, target: bytes, timeout_s: float | None) -> Outco
         outcome = server.run(target, timeout_s)
     except (EOFError, OSError):
         server.close()
-        return Outcome(0, killed=_INTERRUPTED if setup in _stopped else "the process that starts targets died")
+        return Outcome(0, killed=GIVEN_UP if setup in _stopped else "the process that starts targets died")
     except BaseException:
         server.close()
         raise

@@ -38,6 +38,7 @@ _MOST_NAMED = 5
 _TURN_S = 0.1
 _SETTLED_S = 0.05
 _LOOK_S = 0.5  # so often it is asked how long what is left will take
+_TAKEN_ALONG = Ended("", 0, None, None, [], "its process died when it was about to begin", False)
 _WORTH_S = 30.0  # the start and the end of a cluster take seconds
 
 
@@ -141,7 +142,7 @@ def _waited_for(work: _Work, head: HeadStart | None, calls: dict[int, Future]) -
     late = [i for i in range(len(work.targets)) if i not in ended or getattr(ended[i], "timed_out", False)]
     if late and work.deadline_s is not None and time.time() >= work.deadline_s:
         raise _time_was_up(work, late)
-    return [ended[index] for index in range(len(work.targets))]
+    return [ended.get(index, _TAKEN_ALONG) for index in range(len(work.targets))]
 
 
 # --- the head start ---------------------------------------------------------------------------------------------------
