@@ -24,7 +24,8 @@ from runmem.task_runner.fork_server import Outcome, ServerSetup, call_runner
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
 __all__ = [
-    "GIVEN_UP", "Ended", "abandon_targets", "copier", "ended_as", "prepare", "run_limited", "run_target", "stop_targets",
+    "GIVEN_UP", "Ended", "abandon_targets", "copier", "ended_as", "prepare", "run_limited", "run_target",
+    "stop_targets",
 ]  # fmt: skip
 
 GIVEN_UP = "the program has given up its targets"
