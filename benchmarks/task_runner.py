@@ -1,9 +1,9 @@
 """TaskRunner beside `multiprocessing.Pool`: many short targets, and the memory of the master.
 
 Prints ratios of runs that were made in turn, below 1 where runmem is quicker: to a pool that maps the runner itself
-over the targets, one a chunk, as the original TaskRunner does, and to a pool that maps the bare function. Each run is a
-program of its own. "work" is from the first target's start to the last one's end; "all" includes importing what that
-way needs, starting and ending processes, and the run directory.
+over the targets, one a chunk, with the steps of the original TaskRunner, and to a pool that maps the bare function. Each
+run is a program of its own. "work" is from the first target's start to the last one's end; "all" includes importing
+what that way needs, starting and ending processes, and the run directory.
 
     python benchmarks/task_runner.py [targets] [repeats] [targets of the memory test]
 """
@@ -26,6 +26,7 @@ from typing import Any
 
 from runmem.memory.process import own_process
 from runmem.task_runner import CmdLineTask, Config, Struct, TaskRunner
+from runmem.task_runner.implicit_threading import disableImplicitThreading
 
 TARGET_S = 0.01
 _ALONE = "--alone"
@@ -90,11 +91,14 @@ def by_pool_of_runners(targets: int, isolate: bool, busy: bool) -> tuple[float, 
     began = time.perf_counter()
     parsed = command(2, targets, isolate, busy)
     runner = Short.RunnerClass(Short, parsed, doReturnResults=True)
+    disableImplicitThreading()
     runner.prepareForMultiProcessing()
+    pool = multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1 if isolate else None)
     assert runner.precall(parsed)
-    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1 if isolate else None) as pool:
-        given = runner.getTargetList(parsed)
-        found = [result.result for result in pool.map_async(runner, given, chunksize=1).get(3600)]
+    given = runner.getTargetList(parsed)
+    found = [result.result for result in pool.map_async(runner, given, chunksize=1).get(3600)]
+    pool.close()
+    pool.join()
     return span(found), time.perf_counter() - began
 
 

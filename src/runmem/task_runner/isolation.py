@@ -118,7 +118,8 @@ def run_limited(
 
 def ended_as(outcome: Outcome) -> Ended:
     """Set the fields of the record of a target; return what the program is told of it."""
-    _describe(outcome)
+    if outcome.fields or outcome.killed or outcome.raised is not None or outcome.failures:
+        _describe(outcome)
     return Ended(
         _node(), outcome.pid, outcome.value, outcome.raised, outcome.failures, outcome.killed, outcome.timed_out
     )
@@ -139,7 +140,7 @@ def _describe(outcome: Outcome) -> None:
         fields["status"] = "failed"
         text = outcome.raised.text if outcome.raised is not None else outcome.failures[0][1]
         fields["exception"] = text.partition(":")[0]
-    if fields and any(run.measures for run in worker_runs.values()):
+    if any(run.measures for run in worker_runs.values()):
         set_record_fields(**fields)
 
 
