@@ -1,7 +1,7 @@
 """TaskRunner beside `multiprocessing.Pool`: many short targets, and the memory of the master.
 
 Prints ratios of runs that were made in turn, below 1 where runmem is quicker: to a pool that maps the runner itself
-over the targets, one a chunk, with the steps of the original TaskRunner, and to a pool that maps the bare function. Each
+over the targets, one a chunk, with the steps of the original TaskRunner, and to a pool that maps the bare function. A
 run is a program of its own. "work" is from the first target's start to the last one's end; "all" includes importing
 what that way needs, starting and ending processes, and the run directory.
 
