@@ -95,17 +95,24 @@ class Probes:
 
     def next(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         """End for one task and begin for the next."""
-        fields: dict[str, Any] = {}
+        if len(started) == 1:
+            fields, state = self._next(self._probes[0], started[0])
+            return fields, [state]
+        all_fields: dict[str, Any] = {}
         states = []
         for probe, state in zip(self._probes, started, strict=True):
-            try:
-                its, state = ({}, self._start(probe)) if state is None else probe.next(state)
-                fields |= its
-            except Exception as error:
-                fields |= _failed(probe, "next", error)
-                state = self._start(probe)
+            fields, state = self._next(probe, state)
+            all_fields |= fields
             states.append(state)
-        return fields, states
+        return all_fields, states
+
+    def _next(self, probe: Probe, state: Any) -> tuple[dict[str, Any], Any]:
+        if state is None:
+            return {}, self._start(probe)
+        try:
+            return probe.next(state)
+        except Exception as error:
+            return _failed(probe, "next", error), self._start(probe)
 
     def stillness(self, started: list[Any]) -> Callable[[], bool] | None:
         """Return what tells that `next` would return the same for all; None if that is not to be had."""

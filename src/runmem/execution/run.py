@@ -183,6 +183,13 @@ class Run:
         """What a worker of this machine may use; None: workers are elsewhere."""
         return self._cluster.worker_memory_bytes if isinstance(self._cluster, EmbeddedCluster) else None
 
+    def stop_sampling(self) -> None:
+        """Let this node's sampler end, as all work is done: `finish`, which waits for that, is the sooner through."""
+        from runmem.execution.spool_reader import stop_sampler
+
+        with suppress(OSError):  # `finish` tries again
+            stop_sampler(self.run_id)
+
     def tell_lost(self, place: str, what: str) -> None:
         """Note that something was not measured."""
         from runmem.events import DataLost

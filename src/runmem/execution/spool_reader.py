@@ -22,7 +22,7 @@ from runmem.store.layout import Spool
 from runmem.store.mapped_lines import read_lines
 from runmem.store.node_name import node_name
 
-__all__ = ["SpoolNews", "read_spool", "read_spool_on", "read_last", "end_spool"]
+__all__ = ["SpoolNews", "read_spool", "read_spool_on", "read_last", "end_spool", "stop_sampler"]
 
 log = logging.getLogger(__name__)
 
@@ -157,16 +157,23 @@ def read_last(run_id: str) -> SpoolNews | None:
     return read_spool(run_id, offsets, None)
 
 
+def stop_sampler(run_id: str) -> None:
+    """Tell the sampler of a run on this node to end, after one more sample."""
+    spool = Spool.of_run(run_id)
+    if spool.root.is_dir() and not spool.stop.exists():
+        spool.stop.touch()
+        if (sampler := sampler_pid(spool.root)) is not None:
+            with suppress(OSError):  # it has ended meanwhile
+                os.kill(sampler, signal.SIGTERM)  # else it would see that at its next sample only
+
+
 def end_spool(run_id: str, remove: bool, patience_s: float = 2.0) -> None:
     """Tell the sampler of a run on this node to end and wait until it has, or (`remove`) delete the spool."""
     spool = Spool.of_run(run_id)
     if remove:
         shutil.rmtree(spool.root, ignore_errors=True)
     elif spool.root.is_dir():
-        spool.stop.touch()
-        if (sampler := sampler_pid(spool.root)) is not None:
-            with suppress(OSError):  # it has ended meanwhile
-                os.kill(sampler, signal.SIGTERM)  # else it would see that at its next sample only
+        stop_sampler(run_id)
         deadline = time.monotonic() + patience_s
         while sampler_pid(spool.root) is not None and time.monotonic() < deadline:
             time.sleep(0.001)

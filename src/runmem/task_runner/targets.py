@@ -64,6 +64,8 @@ def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any
             if own is not None:
                 own.run.start()
             ended = _all_ended(work, own, head)
+            if own is not None:
+                own.run.stop_sampling()
         finally:
             if head is not None:
                 head.close()
