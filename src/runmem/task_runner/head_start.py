@@ -249,10 +249,11 @@ class HeadStart:
             self._tell_lost(*told)
             return
         index, ended, measured = told
-        self.ended[index] = ended
         if ended.value is not None:
             with suppress(Exception):  # raised where the results are wanted
                 self.results[index] = pickle.loads(ended.value)
+                ended = ended._replace(value=b"")  # it may be large, and is here now
+        self.ended[index] = ended
         if measured is not None and (lines := self._lines.get(process.pid)) is not None:
             try:
                 lines.ended(index + 1, measured)
