@@ -190,8 +190,9 @@ def main(arguments: list[str]) -> int:
     except BlockingIOError:
         return 0
     pid = os.fork() if inherited >= 0 else 0
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, b"%d\n" % (pid or os.getpid()), 0)
+    number = b"%d\n" % (pid or os.getpid())
+    os.pwrite(lock, number, 0)  # by both processes: once the first one has, nobody finds the file empty
+    os.ftruncate(lock, len(number))
     if not pid:
         _sample_until_the_end(root, interval_s)
     return 0
