@@ -192,6 +192,24 @@ def test_a_target_that_closes_the_files_of_its_process_fails_and_the_run_ends(pr
     assert statuses(program) == {"quick1": "finished", "closes": "killed", "quick2": "finished"}
 
 
+def test_processes_that_cannot_measure_run_their_targets_and_the_run_says_so(program):
+    program.write(
+        MIXED
+        + """
+from runmem.task_runner import forked_process
+def refuses(*_, **__):
+    raise OSError("no room")
+forked_process.WorkerRun = refuses
+Mixed.parseAndRun()
+"""
+    )
+    done = program.run("--id", "what=quick1^quick2", "-j", "2", "--no-isolation")  # over before the program looks
+    assert done.returncode == 0, done.stderr
+    assert program.records() == []
+    assert len(provenance(program)["lost"]) == 2
+    assert all("the memory of its targets was not measured: no room" in line for line in provenance(program)["lost"])
+
+
 def test_results_of_any_size_arrive(program):
     program.write("""
         class Large(CmdLineTask):

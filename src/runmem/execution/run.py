@@ -194,6 +194,7 @@ class Run:
         """Note that something was not measured."""
         from runmem.events import DataLost
 
+        self._watch()  # it may not have come to `start`
         self.observers.tell("data_lost", DataLost(place, what))
 
     def tell_death(self, pid: int, cause: str) -> None:

@@ -37,7 +37,7 @@ __all__ = ["HeadStart", "hold", "may_fork"]
 _LARGEST_BYTES = 256 * 1024**2
 _MEMORY_SHARE = 0.95  # as Dask's nanny has it
 _GRACE_S = 1.0
-_LOOK_S = 0.2
+_LOOK_S = 0.2  # so often it is taken what processes tell: often enough for the records, seldom enough for the targets
 _SHORT_S = 0.001
 _PIECE = 1024  # numbers that a pipe takes as a whole or not at all
 
@@ -77,8 +77,6 @@ class HeadStart:
         How many.
     limit_bytes : int or None
         Memory that each may use.
-    tell_lost : callable
-        Takes a place and what was lost there.
     tell_death : callable
         Takes the number of a process and why it died, for the record of its target.
 
@@ -88,6 +86,8 @@ class HeadStart:
         How targets have ended, by their index.
     results : dict
         What targets returned, by their index; not what could not be unpickled.
+    lost : list of (place, what)
+        What was not measured, for the run: it may not have begun when this is known.
     """
 
     def __init__(
@@ -96,22 +96,22 @@ class HeadStart:
         run: RunOnWorkers,
         processes: int,
         limit_bytes: int | None,
-        tell_lost: Callable[[str, str], None],
         tell_death: Callable[[int, str], None],
     ) -> None:
         self.ended: dict[int, Ended] = {}
         self.results: dict[int, Any] = {}
+        self.lost: list[tuple[str, str]] = []
         self._any_died = False
         self._work = work
         self._run = run
         self._limit_bytes = limit_bytes
-        self._tell_lost, self._tell_death = tell_lost, tell_death
+        self._tell_death = tell_death
         self._numbers, self._given = _numbered(len(work.targets))
         self._left: list[int] | None = None
         self._slots = Slots(processes)
         self._began_s = time.monotonic()
         self._running: list[_Process] = []
-        self._lines: dict[int, TargetLines] = {}  # of each process, by its number; none where nothing is measured
+        self._lines: dict[int, TargetLines] = {}  # by process id; none where nothing is measured
         self._leaving: list[_Process] = []  # they have said all, and need some milliseconds to be gone
         self._turn = threading.Lock()  # whoever has it may end processes, or wait for them
         self._follower = threading.Thread(target=self._follow, name="runmem-head-start", daemon=True)
@@ -246,7 +246,7 @@ class HeadStart:
     def _take(self, process: _Process, message: bytes) -> None:
         told = unpacked(message)
         if len(told) == 2:
-            self._tell_lost(*told)
+            self.lost.append(told)
             return
         index, ended, measured = told
         if ended.value is not None:
@@ -258,7 +258,7 @@ class HeadStart:
             try:
                 lines.ended(index + 1, measured)
             except Exception as error:  # the target has ended all the same
-                self._tell_lost(f"target {index + 1}", f"its record cannot be written: {error}")
+                self.lost.append((f"target {index + 1}", f"its record cannot be written: {error}"))
 
     def _part_from(self, process: _Process) -> None:
         """Close what there is of a process here."""
@@ -266,7 +266,7 @@ class HeadStart:
         if (lines := self._lines.get(process.pid)) is not None:
             lines.close()
             if (lost := lines.lost) is not None:
-                self._tell_lost(f"process {process.pid} on node {node_name()}", lost)
+                self.lost.append((f"process {process.pid} on node {node_name()}", lost))
         process.mailbox.close()
 
     def _bury(self, process: _Process) -> None:

@@ -69,6 +69,7 @@ def run_on_cluster(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any
         finally:
             if head is not None:
                 head.close()
+                _tell_losses(head, own)
         results, failures = _results(runner, targets, ended, head.results if head is not None else {})
         if own is not None:
             own.exit_code = exit_code(results)
@@ -158,10 +159,16 @@ def _head_start(work: _Work, own: OwnRun | None) -> HeadStart | None:
         work.task, work.task.setup, work.packed, work.runner.isolate, work.runner.timeoutPerTarget, work.deadline_s
     )
     processes = min(work.runner.numProcesses, len(work.targets))
-    told = own.run.tell_lost, own.run.tell_death
-    head = HeadStart(given, own.run.on_this_node(processes), processes, own.run.worker_memory_bytes, *told)
+    run = own.run
+    head = HeadStart(given, run.on_this_node(processes), processes, run.worker_memory_bytes, run.tell_death)
     head.wait_until_begun(_SETTLED_S)  # what follows takes processor time of the program and of the sampler
     return head
+
+
+def _tell_losses(head: HeadStart, own: OwnRun | None) -> None:
+    if own is not None:
+        for place, what in head.lost:
+            own.run.tell_lost(place, what)
 
 
 def _run_ahead(work: _Work, own: OwnRun, head: HeadStart) -> list[int]:
@@ -318,7 +325,7 @@ def _results(
         elif end.killed is not None:
             kind = TargetTimeoutError if end.timed_out else TargetKilledError
             error = kind(f"{described(target)}: {end.killed}")
-            failures.append(TargetFailure(described(target), end.killed, end.node, end.pid or None))
+            failures.append(TargetFailure(described(target), end.killed, end.node or None, end.pid or None))
         elif end.raised is not None:
             raised = raised or end.raised.load()
             failures.append(TargetFailure(described(target), end.raised.text, end.node, end.pid))
