@@ -12,10 +12,10 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from runmem.execution.carried import uncarried
-from runmem.execution.functions import load_function
+from runmem.serialization.carried import uncarried
+from runmem.serialization.functions import load_function
 from runmem.execution.on_worker import BundleFailed, PackedCall, run_bundle
-from runmem.execution.task_error import RemoteError
+from runmem.serialization.task_error import RemoteError
 from runmem.graph.directions import FILE_INOUT, INOUT
 from runmem.graph.task import TaskFunction, task
 

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from runmem.execution.task_error import PackedError
+from runmem.serialization.task_error import PackedError
 from runmem.store.layout import Spool
 from runmem.store.records import record_from_line
 from runmem.task_runner.isolation import Ended

@@ -56,7 +56,9 @@ def shorten(error: BaseException) -> None:
     Only where they say nothing: an exception of a task, one that runmem raises on purpose, or an interrupt. A mistake
     in runmem itself keeps its frames.
     """
-    from runmem.execution.task_error import root_task  # it brings cloudpickle, which only a program with tasks needs
+    from runmem.serialization.task_error import (
+        root_task,
+    )  # it brings cloudpickle, which only a program with tasks needs
 
     if not isinstance(error, (RunmemError, KeyboardInterrupt)) and root_task(error) is None:
         return

@@ -15,7 +15,7 @@ from itertools import count
 from math import ceil
 from typing import Any
 
-from runmem.execution.arguments import Literal
+from runmem.serialization.arguments import Literal
 from runmem.graph.call import Execution, Version
 from runmem.store.layout import safe_name
 

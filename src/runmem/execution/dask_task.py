@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from runmem.execution.arguments import LARGE_BYTES, Buffer
+from runmem.serialization.arguments import LARGE_BYTES, Buffer
 from runmem.execution.bundle import Bundle, Pending
 from runmem.execution.on_worker import PackedCall, load_literal, run_bundle
 from runmem.graph.call import Version

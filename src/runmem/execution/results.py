@@ -9,7 +9,7 @@ from typing import Any
 import distributed
 
 from runmem.execution.bundle import Bundle
-from runmem.execution.carried import uncarried
+from runmem.serialization.carried import uncarried
 from runmem.graph.call import Execution
 
 __all__ = ["Results"]

@@ -17,7 +17,7 @@ from weakref import WeakValueDictionary
 import xxhash
 
 from runmem.errors import ArgumentError
-from runmem.execution.pickling import Pickler, dumps
+from runmem.serialization.pickling import Pickler, dumps
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
 

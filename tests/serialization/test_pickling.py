@@ -6,7 +6,7 @@ import sys
 
 import cloudpickle
 
-from runmem.execution.pickling import dumps
+from runmem.serialization.pickling import dumps
 
 
 def test_code_keeps_its_file_in_another_process(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from runmem.errors import ArgumentError
-from runmem.execution.arguments import LARGE_BYTES, LargeArguments, Literal, pack, private_copy, unpack
+from runmem.serialization.arguments import LARGE_BYTES, LargeArguments, Literal, pack, private_copy, unpack
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
 from runmem.graph.task import task

@@ -6,7 +6,7 @@ import threading
 import distributed  # it changes how exceptions are pickled
 import pytest
 
-from runmem.execution.task_error import PackedError, RemoteError, root_task, set_root_task
+from runmem.serialization.task_error import PackedError, RemoteError, root_task, set_root_task
 
 
 class TwoArguments(Exception):

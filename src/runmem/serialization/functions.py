@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from runmem.errors import ArgumentError
-from runmem.execution.pickling import dumps
+from runmem.serialization.pickling import dumps
 from runmem.graph.task import TaskFunction, find_task
 
 __all__ = ["FunctionPacker", "load_function"]

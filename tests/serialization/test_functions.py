@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runmem.errors import ArgumentError
-from runmem.execution.functions import FunctionPacker, load_function
+from runmem.serialization.functions import FunctionPacker, load_function
 from runmem.graph.task import TaskFunction, task
 
 
@@ -128,7 +128,7 @@ def test_a_task_of_a_module_travels_by_reference(
 PROGRAM = """
 import sys, pickle
 from runmem import task
-from runmem.execution.functions import FunctionPacker
+from runmem.serialization.functions import FunctionPacker
 
 FACTOR = 2
 
@@ -152,7 +152,7 @@ def test_a_function_of_the_program_itself_takes_its_globals_along(tmp_path: Path
     subprocess.run([sys.executable, str(tmp_path / "app.py"), str(packed)], check=True, env=os.environ)
     same, first, second = pickle.loads(packed.read_bytes())
     assert same
-    load = "import sys, json; from runmem.execution.functions import load_function\n"
+    load = "import sys, json; from runmem.serialization.functions import load_function\n"
     load += "import pickle; _, *packed = pickle.load(open(sys.argv[1], 'rb'))\n"
     load += "print(json.dumps([[t.module, f(10)] for t, f in map(load_function, packed)]))"
     done = subprocess.run([sys.executable, "-c", load, str(packed)], check=True, capture_output=True, env=os.environ)
