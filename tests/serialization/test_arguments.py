@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from runmem.errors import ArgumentError
-from runmem.serialization.arguments import LARGE_BYTES, LargeArguments, Literal, pack, private_copy, unpack
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
 from runmem.graph.task import task
+from runmem.serialization.arguments import LARGE_BYTES, LargeArguments, Literal, pack, private_copy, unpack
 
 LARGE = LARGE_BYTES + 1
 

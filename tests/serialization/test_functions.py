@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from runmem.errors import ArgumentError
-from runmem.serialization.functions import FunctionPacker, load_function
 from runmem.graph.task import TaskFunction, task
+from runmem.serialization.functions import FunctionPacker, load_function
 
 
 @pytest.fixture

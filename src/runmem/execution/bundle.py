@@ -15,8 +15,8 @@ from itertools import count
 from math import ceil
 from typing import Any
 
-from runmem.serialization.arguments import Literal
 from runmem.graph.call import Execution, Version
+from runmem.serialization.arguments import Literal
 from runmem.store.layout import safe_name
 
 __all__ = ["Bundle", "Pending", "Durations", "plan", "set_bundle_length"]

@@ -6,10 +6,10 @@ import pickle
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from runmem.serialization.arguments import LARGE_BYTES, Buffer
 from runmem.execution.bundle import Bundle, Pending
 from runmem.execution.on_worker import PackedCall, load_literal, run_bundle
 from runmem.graph.call import Version
+from runmem.serialization.arguments import LARGE_BYTES, Buffer
 
 __all__ = ["dask_task"]
 

@@ -15,11 +15,11 @@ from itertools import zip_longest
 from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError
+from runmem.execution.worker_run import worker_runs
 from runmem.serialization.arguments import Buffer, Literal, private_copy, unpack
 from runmem.serialization.carried import carried, uncarried
 from runmem.serialization.functions import load_function
 from runmem.serialization.task_error import PackedError, RemoteError, set_root_task
-from runmem.execution.worker_run import worker_runs
 from runmem.store.node_name import node_name
 
 __all__ = ["PackedCall", "BundleFailed", "run_bundle", "load_literal"]

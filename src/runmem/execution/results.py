@@ -9,8 +9,8 @@ from typing import Any
 import distributed
 
 from runmem.execution.bundle import Bundle
-from runmem.serialization.carried import uncarried
 from runmem.graph.call import Execution
+from runmem.serialization.carried import uncarried
 
 __all__ = ["Results"]
 

@@ -19,17 +19,17 @@ from distributed.scheduler import KilledWorker
 
 from runmem.errors import ResultError, RunmemError, TaskKilledError
 from runmem.events import TaskEnded, TaskSubmitted
-from runmem.serialization.arguments import LargeArguments, Literal, Resolve, pack
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
-from runmem.serialization.functions import FunctionPacker
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import BundleFailed
-from runmem.serialization.pickling import dumps
 from runmem.execution.results import Results
-from runmem.serialization.task_error import root_task
 from runmem.graph.call import Execution, TaskCall, Version
+from runmem.serialization.arguments import LargeArguments, Literal, Resolve, pack
+from runmem.serialization.functions import FunctionPacker
+from runmem.serialization.pickling import dumps
+from runmem.serialization.task_error import root_task
 
 __all__ = ["DaskSubmitter"]
 

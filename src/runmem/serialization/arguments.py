@@ -17,9 +17,9 @@ from weakref import WeakValueDictionary
 import xxhash
 
 from runmem.errors import ArgumentError
-from runmem.serialization.pickling import Pickler, dumps
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
+from runmem.serialization.pickling import Pickler, dumps
 
 __all__ = ["Body", "Literal", "pack", "unpack", "LargeArguments", "private_copy"]
 

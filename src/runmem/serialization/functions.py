@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from runmem.errors import ArgumentError
-from runmem.serialization.pickling import dumps
 from runmem.graph.task import TaskFunction, find_task
+from runmem.serialization.pickling import dumps
 
 __all__ = ["FunctionPacker", "load_function"]
 
