@@ -4,6 +4,7 @@
   for keys, which costs time and could take a user's string for one.
 - The `interval` of the batched connections: how long a message waits for company. Dask's defaults (2 to 10 ms) make up
   most of the time of a short task.
+- The `nbytes` of a task in a worker's state: how much memory an input that is on its way will take.
 - `Client._run`: `Client.run` waits for every answer, for half a minute when a network is cut.
 """
 
@@ -19,7 +20,7 @@ import dask
 import distributed
 from dask._task_spec import Task, TaskRef
 
-__all__ = ["send_graph", "shorten_intervals", "start_on_worker", "worker_memory_limit"]
+__all__ = ["send_graph", "shorten_intervals", "start_on_worker", "task_bytes", "worker_memory_limit"]
 
 _INTERVAL_S = 0.0005
 
@@ -79,3 +80,9 @@ def start_on_worker(
 def worker_memory_limit(worker: Any) -> int | None:
     """Return the memory limit in bytes that a Dask worker goes by, or None if it has none."""
     return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
+
+
+def task_bytes(worker: Any, key: Any) -> int:
+    """Return how large a Dask worker believes the result of a task to be; 0 if it does not know."""
+    state = getattr(getattr(worker, "state", None), "tasks", {}).get(key)
+    return getattr(state, "nbytes", None) or 0

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError
 from runmem.execution.worker_run import worker_runs
+from runmem.memory.held import held
 from runmem.serialization.arguments import Buffer, Literal, private_copy, unpack
 from runmem.serialization.carried import carried, uncarried
 from runmem.serialization.functions import load_function
@@ -86,22 +87,29 @@ def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes 
     """
     calls: list[PackedCall] = pickle.loads(packed.data if isinstance(packed, Buffer) else packed)
     run = worker_runs.get(run_id)
+    holdings = [getattr(value, "holding", None) for value in dependencies]
+    if run is not None and run.measures:
+        held().settle(holdings)
     try:
-        return carried(_run_calls(run, key, calls, functions, [uncarried(value) for value in dependencies]))
+        return carried(_run_calls(run, key, calls, functions, [uncarried(value) for value in dependencies], holdings))
     finally:
         if run is not None:
             run.bundle_ended()
 
 
 def _run_calls(
-    run: Any, key: str, calls: Sequence[PackedCall], functions: Sequence[bytes], dependencies: Sequence[Any]
-) -> Any:
+    run: Any, key: str, calls: Sequence[PackedCall], functions: Sequence[bytes], dependencies: Sequence[Any],
+    holdings: Sequence[Any],
+) -> Any:  # fmt: skip
     outcomes: list[tuple[bool, Any]] = []
     if len(calls) > 1:
         with suppress(Exception):  # before the first window: what importing takes is no call's. Its error comes again.
             for function in functions:
                 load_function(function)
     for call, following in zip_longest(calls, calls[1:]):
+        if run is not None and run.measures:
+            slots = {slot for slot, _, _ in call.sources if slot >= 0}
+            held().call_with(holdings[slot] for slot in slots)
         try:
             outcomes.append((True, _run_call(run, call, following, functions, dependencies, outcomes)))
         except Exception as error:
