@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runmem.execution import pickling
+from runmem.serialization import pickling
 from runmem.execution.probe import peak_fields
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import PeakReading, process_meter
