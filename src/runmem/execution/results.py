@@ -10,7 +10,7 @@ import distributed
 
 from runmem.execution.bundle import Bundle
 from runmem.graph.call import Execution
-from runmem.serialization.carried import uncarried
+from runmem.serialization.packed import Carried
 
 __all__ = ["Results"]
 
@@ -27,7 +27,7 @@ class Results:
         self._kept: deque[Bundle] = deque()
 
     def of(self, executions: Sequence[Execution], client: distributed.Client) -> dict[Execution, Any]:
-        """Return the results of executions that have ended: a value, or a tuple where there are more outputs.
+        """Return the results of executions that have ended, packed: a value, or a tuple where there are more outputs.
 
         Raises
         ------
@@ -38,7 +38,7 @@ class Results:
         others = [execution for execution in executions if execution not in found]
         bundles = list({id(e.state.bundle): e.state.bundle for e in others}.values())
         results = client.gather([bundle.future for bundle in bundles]) if bundles else []
-        fetched = {bundle: uncarried(result) for bundle, result in zip(bundles, results, strict=True)}
+        fetched = {bundle: _items(result) for bundle, result in zip(bundles, results, strict=True)}
         return found | {execution: self._take(execution, fetched) for execution in others}
 
     @staticmethod
@@ -57,3 +57,7 @@ class Results:
                 self._kept.popleft().values = None
         kept = bundle.values is not None and position in bundle.values
         return bundle.values.pop(position) if kept else fetched[bundle][position]
+
+
+def _items(result: Any) -> Any:
+    return result.values if type(result) is Carried else result
