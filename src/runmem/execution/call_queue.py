@@ -7,7 +7,7 @@ their worker died or a call that they shared a Dask task with has failed.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections import deque
 from collections.abc import Iterable, Iterator
 from itertools import count
 
@@ -20,20 +20,19 @@ class CallQueue:
     """A queue of executions; `state.number` of each is its place in the order of the program."""
 
     def __init__(self) -> None:
-        self._waiting: list[Execution] = []
-        self._first = 0  # those before it were taken
+        self._waiting: deque[Execution] = deque()
         self._numbers = count(1)
 
     def __len__(self) -> int:
-        return len(self._waiting) - self._first
+        return len(self._waiting)
 
     def __iter__(self) -> Iterator[Execution]:
-        return iter(self._waiting[self._first :])
+        return iter(self._waiting)
 
     @property
     def first(self) -> Execution:
         """The execution that is next."""
-        return self._waiting[self._first]
+        return self._waiting[0]
 
     def append(self, execution: Execution) -> None:
         """Add an execution that was never in the queue; it may need any that was."""
@@ -42,26 +41,20 @@ class CallQueue:
 
     def take(self) -> Execution:
         """Remove the first execution and return it."""
-        execution = self._waiting[self._first]
-        self._first += 1
-        if self._first > 1000 and self._first > len(self._waiting) // 2:
-            del self._waiting[: self._first]
-            self._first = 0
-        return execution
+        return self._waiting.popleft()
 
     def put_back(self, executions: Iterable[Execution]) -> None:
         """Add executions that were taken before, each where it belongs."""
         again = sorted(executions, key=_number)
-        if again:
-            end = bisect_left(self._waiting, _number(again[-1]), lo=self._first, key=_number)
-            passed = self._waiting[self._first : end]
-            self._waiting[: end] = sorted([*passed, *again], key=_number)
-            self._first = 0
+        passed = []
+        while again and self._waiting and _number(self._waiting[0]) < _number(again[-1]):
+            passed.append(self._waiting.popleft())
+        self._waiting.extendleft(reversed(sorted([*passed, *again], key=_number)))
 
     def clear(self) -> list[Execution]:
         """Remove all executions and return them."""
-        left = list(self)
-        self._waiting, self._first = [], 0
+        left = list(self._waiting)
+        self._waiting.clear()
         return left
 
 

@@ -39,7 +39,7 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., Any], Sequence
         calls.append(
             PackedCall(
                 execution.task_id, task, state.constants, body.data, body.places, body.values, body.buffers, body.own,
-                sources, state.returns, state.writes, state.files, state.copied,
+                body.changing, sources, state.returns, state.writes, state.files, state.copied,
             )
         )  # fmt: skip
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)

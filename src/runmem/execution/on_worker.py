@@ -58,7 +58,7 @@ class PackedCall(NamedTuple):
         Index of the packed task in the bundle.
     constants : bytes
         See `runmem.serialization.snapshot.Snapshot`.
-    data, places, values, buffers, own
+    data, places, values, buffers, own, changing
         See `runmem.serialization.arguments.Body`.
     sources : list of (slot, position, output)
         Where each input comes from. `slot` is the index of a dependency of the Dask task, or -1 for this bundle;
@@ -76,6 +76,7 @@ class PackedCall(NamedTuple):
     values: dict[int, int]
     buffers: list[int]
     own: int | None
+    changing: bool
     sources: list[tuple[int, int | None, int | None]]
     returns: int
     writes: tuple[int | str, ...]
@@ -278,7 +279,7 @@ def _invoke(call: PackedCall, task: Any, copy: ProgramCopy | None, inputs: Input
 
 def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:
     try:
-        return unpack(call.data, inputs, call.places, call.values, call.buffers, call.own)
+        return unpack(call, inputs)
     except ResultError:
         raise
     except Exception as error:
@@ -317,7 +318,8 @@ def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs:
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         # Dask would take these for an order to the worker.
         error = RemoteError(f"the task called for an exit: {error!r}")
-    remote = "".join(traceback.format_exception(type(error), error, _from_the_program(error.__traceback__))).rstrip()
+    shown = error.__cause__ if isinstance(error, ArgumentError) and error.__cause__ is not None else error
+    remote = "".join(traceback.format_exception(type(shown), shown, _from_the_program(shown.__traceback__))).rstrip()
     if hasattr(error, "add_note"):
         error.add_note(
             f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "

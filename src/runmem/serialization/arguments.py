@@ -12,7 +12,7 @@ import pickle
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 from weakref import WeakValueDictionary
 
 import xxhash
@@ -40,7 +40,8 @@ class Body(NamedTuple):
     Attributes
     ----------
     data : bytes
-        First, if `own` says so, the pickle of the arguments inside it that the task writes; then that of the others.
+        Up to three pickles: of the arguments that the task writes, if `own` says so; of the others; and, if `changing`
+        says so, of the snapshot's values that can change in place.
     inputs : list of Version
         Results of other tasks, and large values, that stand in the arguments; on the worker they come in this order.
     places : dict
@@ -50,7 +51,9 @@ class Body(NamedTuple):
     buffers : list of int
         The inputs that are the large blocks of memory of `data`, in its order.
     own : int or None
-        How many of these the task may write to; None: `data` has one part only.
+        How many of these the task may write to; None: it writes none of the arguments that are in `data`.
+    changing : bool
+        See `data`.
     snapshot : Snapshot or None
         The definitions that the call needs.
     """
@@ -61,10 +64,11 @@ class Body(NamedTuple):
     values: dict[int, int]
     buffers: list[int]
     own: int | None
+    changing: bool
     snapshot: Snapshot | None
 
 
-NO_BODY = Body(b"", [], {}, {}, [], None, None)
+NO_BODY = Body(b"", [], {}, {}, [], None, False, None)
 
 
 class LargeValues:
@@ -213,20 +217,24 @@ class _Packing:
         snapshot = self._snapshots.of(call.task, self._of_inputs())
         if self._plain and (snapshot is None or not snapshot.changing):
             data = pickle.dumps((self._args(self._parts), self._kwargs(self._parts)), pickle.HIGHEST_PROTOCOL)
-            return Body(data, self._inputs.versions, self._places, {}, [], None, snapshot)
+            return Body(data, self._inputs.versions, self._places, {}, [], None, False, snapshot)
         while True:
             parts: dict[Part, Any] = dict(self._parts)
             self._values = {}
             if snapshot is not None:
                 parts |= {("value", place): value for place, value in snapshot.changing.items()}
-            used, data, buffers, own = self._packed(parts, snapshot)
+            used, data, buffers, (own, of_arguments) = self._packed(parts, snapshot)
             known = snapshot.numbers if snapshot is not None else frozenset()
             used |= self._of_inputs()
             if used <= known:
                 break
             snapshot = self._snapshots.of(call.task, used)
-        indexes = [self._inputs.refer(self._large.version(b"", [buffer])) for buffer in buffers]
-        return Body(data, self._inputs.versions, self._places, self._values, indexes, own, snapshot)
+        indexes = []
+        for number, buffer in enumerate(buffers):
+            place = (call.task, "block", number) if number >= of_arguments else None
+            indexes.append(self._inputs.refer(self._large.version(b"", [buffer], place=place)))
+        changing = snapshot is not None and bool(snapshot.changing)
+        return Body(data, self._inputs.versions, self._places, self._values, indexes, own, changing, snapshot)
 
     def _of_inputs(self) -> frozenset[int]:
         """Return the definitions that the inputs may be made of."""
@@ -244,10 +252,10 @@ class _Packing:
 
     def _packed(
         self, parts: dict[Part, Any], snapshot: Snapshot | None
-    ) -> tuple[frozenset[int], bytes, list[pickle.PickleBuffer], int | None]:
+    ) -> tuple[frozenset[int], bytes, list[pickle.PickleBuffer], tuple[int | None, int]]:
         used: set[int] = set()
         try:
-            data, buffers, own = self._joint(parts, used)
+            data, buffers, counts = self._joint(parts, used, snapshot)
         except Exception:
             for part, value in parts.items():
                 self._alone(part, value, used, snapshot)  # raises for the one that is to blame
@@ -255,11 +263,16 @@ class _Packing:
         if len(data) > LARGE_BYTES:
             for part, value in list(parts.items()):
                 self._send_large(part, value, parts, used, snapshot)
-            data, buffers, own = self._joint(parts, used)
-        return frozenset(used), data, buffers, own
+            data, buffers, counts = self._joint(parts, used, snapshot)
+        return frozenset(used), data, buffers, counts
 
-    def _joint(self, parts: dict[Part, Any], used: set[int]) -> tuple[bytes, list[pickle.PickleBuffer], int | None]:
-        """Pickle all parts together, so that objects that several of them refer to stay one."""
+    def _joint(
+        self, parts: dict[Part, Any], used: set[int], snapshot: Snapshot | None
+    ) -> tuple[bytes, list[pickle.PickleBuffer], tuple[int | None, int]]:
+        """Pickle all parts with one memory, so that an object that several of them refer to stays one.
+
+        Also returned: how many of the blocks are of arguments that the task writes, and of any arguments.
+        """
         file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
         pickler = self._pickler(file, buffers)
         written = {place: parts[place] for place in self._call.writes if place in parts}
@@ -268,10 +281,12 @@ class _Packing:
             pickler.dump(written)
             own = len(buffers)
         rest = {part: value for part, value in parts.items() if part not in written}
-        values = {part[1]: value for part, value in rest.items() if type(part) is tuple}
-        pickler.dump((self._args(rest), self._kwargs(rest), values))
+        pickler.dump((self._args(rest), self._kwargs(rest)))
+        of_arguments = len(buffers)
+        if snapshot is not None and snapshot.changing:
+            pickler.dump({part[1]: value for part, value in rest.items() if isinstance(part, tuple)})
         used |= pickler.numbers
-        return file.getvalue(), buffers, own
+        return file.getvalue(), buffers, (own, of_arguments)
 
     def _pickler(self, file: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> _Pickler:
         if self._resolve is None:
@@ -386,6 +401,23 @@ class Inputs(Sequence[Any]):
         return bytearray(block) if writable or self._private else block.toreadonly()
 
 
+class PackedArguments(Protocol):
+    """What `unpack` needs of a `Body`."""
+
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def places(self) -> dict[int | str, int]: ...
+    @property
+    def values(self) -> dict[int, int]: ...
+    @property
+    def buffers(self) -> list[int]: ...
+    @property
+    def own(self) -> int | None: ...
+    @property
+    def changing(self) -> bool: ...
+
+
 class Arguments(NamedTuple):
     """Arguments of a call as the task gets them, and the values of the snapshot that can change in place."""
 
@@ -394,34 +426,26 @@ class Arguments(NamedTuple):
     values: dict[int, Any]
 
 
-def unpack(
-    data: bytes,
-    inputs: Inputs,
-    places: Mapping[int | str, int],
-    values: Mapping[int, int],
-    buffers: Sequence[int],
-    own: int | None,
-) -> Arguments:
-    """Return the arguments of a call; the parameters are those of `Body`."""
-    if not inputs and not values and own is None and not buffers:
-        loaded = pickle.loads(data)
-        return Arguments(loaded[0], loaded[1], loaded[2] if len(loaded) == 3 else {})
-    blocks = [inputs.block(index, number < (own or 0)) for number, index in enumerate(buffers)]
+def unpack(body: PackedArguments, inputs: Inputs) -> Arguments:
+    """Return the arguments of a call, with its inputs in their places."""
+    if not len(inputs) and body.own is None and not body.changing:
+        return Arguments(*pickle.loads(body.data), {})
+    blocks = [inputs.block(index, number < (body.own or 0)) for number, index in enumerate(body.buffers)]
     before = getattr(_loading, "inputs", None)
     _loading.inputs = inputs
     try:
-        unpickler = _Unpickler(data, inputs, blocks)
-        written = unpickler.load() if own is not None else {}
-        args, kwargs, *rest = unpickler.load()
-        changing = rest[0] if rest else {}
+        unpickler = _Unpickler(body.data, inputs, blocks)
+        written = unpickler.load() if body.own is not None else {}
+        args, kwargs = unpickler.load()
+        values = unpickler.load() if body.changing else {}
         for place, value in written.items():
             _put(args, kwargs, place, value)
-        for place, index in places.items():
+        for place, index in body.places.items():
             _put(args, kwargs, place, inputs[index])
-        changing |= {place: inputs[index] for place, index in values.items()}
+        values |= {place: inputs[index] for place, index in body.values.items()}
     finally:
         _loading.inputs = before
-    return Arguments(args, kwargs, changing)
+    return Arguments(args, kwargs, values)
 
 
 def _put(args: list[Any], kwargs: dict[str, Any], place: int | str, value: Any) -> None:
