@@ -9,8 +9,8 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 from runmem.errors import ArgumentError, ResultError, RunmemError
 from runmem.execution.worker_run import worker_runs
 from runmem.graph.task import TaskFunction
+from runmem.serialization.definitions import program_definitions
 from runmem.serialization.arguments import Arguments, Inputs, unpack
 from runmem.serialization.packed import Buffer, Carried, Packed, packed
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.task_error import PackedError, RemoteError, set_root_task
 from runmem.store.node_name import node_name
 
-__all__ = ["BundleFailed", "PackedCall", "PackedTask", "keep_value", "load_task", "run_bundle"]
+__all__ = ["BundleFailed", "PackedCall", "PackedTask", "keep_value", "load_task", "run_bundle", "run_call"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
@@ -136,7 +137,7 @@ def _run_calls(
             for task in tasks:
                 _prepare(task)
     for call, following in zip_longest(calls, calls[1:]):
-        outcomes.append(_run_call(run, call, following, tasks[call.task], dependencies, outcomes))
+        outcomes.append(run_call(run, call, following, tasks[call.task], dependencies, outcomes))
     if not all(good for good, _ in outcomes):
         raise BundleFailed(key, outcomes) from None
     result = tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
@@ -157,15 +158,24 @@ def load_task(reference: bytes) -> TaskFunction:
     return task
 
 
-def _run_call(
+def run_call(
     run: Any,
     call: PackedCall,
     following: PackedCall | None,
     packed_task: PackedTask,
     dependencies: Sequence[Any],
     earlier: Sequence[tuple[bool, Any]],
+    definitions_of: Callable[[bytes | None, bytes], AbstractContextManager[ProgramCopy | None]] = program_copies.of,
 ) -> tuple[bool, Any]:
-    """Run a call; return whether it ended well, and its result or its `PackedError`."""
+    """Run a call; return whether it ended well, and its result or its `PackedError`.
+
+    Parameters
+    ----------
+    earlier : sequence
+        What became of the calls before it in the bundle.
+    definitions_of : callable
+        Gives the definitions of the program that the call runs with, and sees to it that numbers mean them.
+    """
     kept = []
     for source in call.sources:
         good, value = _kept(source, dependencies, earlier)
@@ -175,10 +185,12 @@ def _run_call(
     inputs = Inputs(kept, call.copied, _written_inputs(call))
     failure: BaseException | None = None
     try:
-        with program_copies.of(packed_task.outline, call.constants) as copy:
+        with definitions_of(packed_task.outline, call.constants) as copy:
             try:
                 return True, _result(run, call, following, packed_task, copy, inputs)
             except BaseException as error:
+                if copy is None and _ends_the_program(error):
+                    raise
                 failure = error
             try:  # not while it is handled: an exception made here would keep its frames, and their memory
                 return False, _explained(failure, call, packed_task, inputs)
@@ -233,10 +245,17 @@ def _result(
 def _declared(packed_task: PackedTask, copy: ProgramCopy | None) -> TaskFunction:
     if packed_task.reference is not None:
         return load_task(packed_task.reference)
-    assert copy is not None
     assert packed_task.number is not None
-    task: TaskFunction = copy.object_of(packed_task.number)
+    task: TaskFunction = (copy or program_definitions).object_of(packed_task.number)
     return task
+
+
+def _ends_the_program(error: BaseException) -> bool:
+    """Tell whether an error is no business of the task's: an interrupt, a signal, the end of a debugger."""
+    kind = type(error)
+    if issubclass(kind, (SystemExit, KeyboardInterrupt)):
+        return kind is not SystemExit and threading.current_thread() is threading.main_thread()
+    return kind.__name__ == "BdbQuit"
 
 
 def _same_task(call: PackedCall, following: PackedCall | None) -> int | None:

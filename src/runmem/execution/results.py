@@ -9,10 +9,11 @@ from typing import Any
 import distributed
 
 from runmem.execution.bundle import Bundle
-from runmem.graph.call import Execution
-from runmem.serialization.packed import Carried
+from runmem.errors import ResultError
+from runmem.graph.call import Execution, Version
+from runmem.serialization.packed import Carried, taken, unpacked
 
-__all__ = ["Results"]
+__all__ = ["Results", "made_again"]
 
 _KEPT_BUNDLES = 16
 
@@ -61,3 +62,25 @@ class Results:
 
 def _items(result: Any) -> Any:
     return result.values if type(result) is Carried else result
+
+
+def made_again(version: Version, result: Any, own: bool = True) -> Any:
+    """Return the value of a version, given the result of its execution as workers keep it; `own`: nobody else has that.
+
+    Raises
+    ------
+    ResultError
+        If the value could not be packed, or cannot be unpacked here.
+    """
+    execution = version.execution
+    kept = result[version.output] if execution.outputs > 1 else result
+    try:
+        return taken(kept) if own else unpacked(kept)
+    except ResultError:
+        raise
+    except Exception as error:
+        raise ResultError(
+            f"the result of task {execution.name} (call {execution.task_id}) cannot be made again in the program "
+            f"({type(error).__name__}: {error}). See that its class can be unpickled: `copy.copy` of such an object in "
+            "the task shows the same."
+        ) from error

@@ -27,12 +27,12 @@ from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import BundleFailed, PackedTask
-from runmem.execution.results import Results
+from runmem.execution.results import Results, made_again
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import LargeValues, Resolve, pack
 from runmem.serialization.definitions import program_definitions
-from runmem.serialization.packed import Carried, Packed, taken
+from runmem.serialization.packed import Carried, Packed
 from runmem.serialization.snapshot import Snapshot, Snapshots
 from runmem.serialization.task_error import root_task
 
@@ -165,7 +165,7 @@ class DaskSubmitter:
                     raise _not_brought(executions, error) from None
                 continue
             break
-        return [_made_again(version, values[version.execution]) for version in versions]
+        return [made_again(version, values[version.execution]) for version in versions]
 
     def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
         """Wait until executions have ended; see `Submitter`."""
@@ -478,22 +478,6 @@ def _own_mistake(error: Exception) -> RunmemError:
 def _classes_of(version: Version) -> frozenset[int]:
     found: frozenset[int] = version.execution.state.classes
     return found
-
-
-def _made_again(version: Version, result: Any) -> Any:
-    """Return the value of a version, given the result of its execution as workers keep it."""
-    execution = version.execution
-    kept = result[version.output] if execution.outputs > 1 else result
-    try:
-        return taken(kept)
-    except ResultError:
-        raise
-    except Exception as error:
-        raise ResultError(
-            f"the result of task {execution.name} (call {execution.task_id}) cannot be made again in the program "
-            f"({type(error).__name__}: {error}). See that its class can be unpickled: `copy.copy` of such an object in "
-            "the task shows the same."
-        ) from error
 
 
 def _error_of(bundle: Bundle) -> BaseException | None:

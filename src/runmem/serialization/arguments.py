@@ -191,7 +191,7 @@ class _Packing:
     """One call while its arguments are packed."""
 
     def __init__(
-        self, call: TaskCall, resolve: Resolve, large: LargeValues, snapshots: Snapshots, classes_of: ClassesOf
+        self, call: TaskCall, resolve: Resolve, large: LargeValues, snapshots: Snapshots | None, classes_of: ClassesOf
     ) -> None:
         self._call = call
         self._classes_of = classes_of
@@ -214,7 +214,7 @@ class _Packing:
     def body(self) -> Body:
         """Return the packed arguments."""
         call = self._call
-        snapshot = self._snapshots.of(call.task, self._of_inputs())
+        snapshot = self._snapshot(self._of_inputs())
         if self._plain and (snapshot is None or not snapshot.changing):
             data = pickle.dumps((self._args(self._parts), self._kwargs(self._parts)), pickle.HIGHEST_PROTOCOL)
             return Body(data, self._inputs.versions, self._places, {}, [], None, False, snapshot)
@@ -226,15 +226,18 @@ class _Packing:
             used, data, buffers, (own, of_arguments) = self._packed(parts, snapshot)
             known = snapshot.numbers if snapshot is not None else frozenset()
             used |= self._of_inputs()
-            if used <= known:
+            if used <= known or self._snapshots is None:
                 break
-            snapshot = self._snapshots.of(call.task, used)
+            snapshot = self._snapshot(used)
         indexes = []
         for number, buffer in enumerate(buffers):
             place = (call.task, "block", number) if number >= of_arguments else None
             indexes.append(self._inputs.refer(self._large.version(b"", [buffer], place=place)))
         changing = snapshot is not None and bool(snapshot.changing)
         return Body(data, self._inputs.versions, self._places, self._values, indexes, own, changing, snapshot)
+
+    def _snapshot(self, numbers: frozenset[int]) -> Snapshot | None:
+        return self._snapshots.of(self._call.task, numbers) if self._snapshots is not None else None
 
     def _of_inputs(self) -> frozenset[int]:
         """Return the definitions that the inputs may be made of."""
@@ -347,12 +350,14 @@ def _is_plain(value: Any) -> bool:
 
 
 def pack(
-    call: TaskCall, resolve: Resolve, large: LargeValues, snapshots: Snapshots, classes_of: ClassesOf
+    call: TaskCall, resolve: Resolve, large: LargeValues, snapshots: Snapshots | None, classes_of: ClassesOf
 ) -> Body:
     """Pack the arguments of a call, and what its task refers to.
 
     Parameters
     ----------
+    snapshots : Snapshots or None
+        None: the call runs with the program's own definitions.
     classes_of : callable
         Gives the numbers of the definitions that a result of another task may be made of.
 
@@ -429,7 +434,8 @@ class Arguments(NamedTuple):
 def unpack(body: PackedArguments, inputs: Inputs) -> Arguments:
     """Return the arguments of a call, with its inputs in their places."""
     if not len(inputs) and body.own is None and not body.changing:
-        return Arguments(*pickle.loads(body.data), {})
+        args, kwargs = pickle.loads(body.data)
+        return Arguments(args, kwargs, {})
     blocks = [inputs.block(index, number < (body.own or 0)) for number, index in enumerate(body.buffers)]
     before = getattr(_loading, "inputs", None)
     _loading.inputs = inputs
