@@ -53,7 +53,7 @@ class Pending:
         The packed arguments.
     after : tuple of Execution
         What must have ended before, without its value.
-    copied : bool
+    copied, process
         See `PackedCall`.
     alone : bool
         Whether the call must not share a bundle, because one that it shared was killed or failed.
@@ -80,6 +80,7 @@ class Pending:
     writes: tuple[int | str, ...] = ()
     files: tuple[tuple[str, str | None], ...] = ()
     copied: bool = False
+    process: bytes = b""
     alone: bool = False
     value: Any = None
     has_value: bool = False

@@ -40,6 +40,7 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., Any], Sequence
             PackedCall(
                 execution.task_id, task, state.constants, body.data, body.places, body.values, body.buffers, body.own,
                 body.changing, sources, state.returns, state.writes, state.files, state.copied,
+                state.process,
             )
         )  # fmt: skip
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)

@@ -16,6 +16,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, ResultError, RunmemError
+from runmem.execution.process_state import become
 from runmem.execution.worker_run import worker_runs
 from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import program_definitions
@@ -67,6 +68,8 @@ class PackedCall(NamedTuple):
         value among the producer's, or None where it makes one only.
     copied : bool
         Whether the task gets copies also of large blocks of memory that it only reads.
+    process : bytes
+        See `runmem.execution.process_state.ProcessState`; empty: the task runs in the process as it is.
     """
 
     task_id: int
@@ -83,6 +86,7 @@ class PackedCall(NamedTuple):
     writes: tuple[int | str, ...]
     files: tuple[tuple[str, str | None], ...]
     copied: bool
+    process: bytes
 
 
 class BundleFailed(RunmemError):
@@ -184,6 +188,10 @@ def run_call(
         kept.append(value)
     inputs = Inputs(kept, call.copied, _written_inputs(call))
     failure: BaseException | None = None
+    try:
+        become(call.process)
+    except RunmemError as error:
+        return False, _explained(error, call, packed_task, inputs)
     try:
         with definitions_of(packed_task.outline, call.constants) as copy:
             try:

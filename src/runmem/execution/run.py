@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import EmbeddedCluster, is_embedded_worker
 from runmem.errors import SettingError
+from runmem.execution.process_state import FollowedProcess
 from runmem.execution.undisturbed import undisturbed
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun
 from runmem.graph.current import current_program, set_current_program
@@ -155,6 +156,7 @@ class Run:
                 ensure_sampler(Spool.of_run(self.run_id).root, self.settings.memory_interval_s)
         if not self._cluster.lazy:
             self._connect()
+        self._process = FollowedProcess()
         self.program = Program(_LazySubmitter(self), self._files_folder)
         self.collector.start()
         set_current_program(self.program)
@@ -368,7 +370,7 @@ class _LazySubmitter:
                 from runmem.execution.submitter import DaskSubmitter
 
                 run._submitter = DaskSubmitter(
-                    run.run_id, run._connect, run.observers, run.collector.killed_reason, copied
+                    run.run_id, run._connect, run.observers, run.collector.killed_reason, copied, run._process
                 )
         return run._submitter
 

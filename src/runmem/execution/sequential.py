@@ -80,7 +80,7 @@ class SequentialSubmitter:
                 execution.task_id, 0, b"", body.data, body.places, body.values, body.buffers, body.own, body.changing,
                 [(position, None, None) for position in range(len(kept))], call.returns, call.writes,
                 tuple((file.path, file.copy_from) for file in call.files),
-                self._copied or (self._copied is None and "pycompss" in sys.modules),
+                self._copied or (self._copied is None and "pycompss" in sys.modules), b"",
             )  # fmt: skip
             with self._as_on_a_worker():
                 good, outcome = run_call(self._run, packed_call, None, task, kept, [], _live)

@@ -27,6 +27,7 @@ from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import BundleFailed, PackedTask
+from runmem.execution.process_state import FollowedProcess
 from runmem.execution.results import Results, made_again
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
@@ -61,6 +62,8 @@ class DaskSubmitter:
         Tells what is known of why a call's worker was killed.
     copied : bool, optional
         Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
+    process : FollowedProcess, optional
+        What tasks follow of the state of the program's process; None: nothing.
     """
 
     def __init__(
@@ -70,12 +73,14 @@ class DaskSubmitter:
         observers: Observers,
         killed_reason: Callable[[int], str | None],
         copied: bool | None = None,
+        process: FollowedProcess | None = None,
     ) -> None:
         self._run_id = run_id
         self._connect = connect
         self._observers = observers
         self._killed_reason = killed_reason
         self._copied = copied
+        self._process = process
         self._snapshots = Snapshots(program_definitions)
         self._tasks: dict[TaskFunction, tuple[Snapshot | None, PackedTask]] = {}
         self._large = LargeValues(self._send_value)
@@ -116,6 +121,7 @@ class DaskSubmitter:
             writes=call.writes,
             files=tuple((file.path, file.copy_from) for file in call.files),
             copied=self._copied or (self._copied is None and "pycompss" in sys.modules),
+            process=self._process.packed() if self._process is not None else b"",
             classes=snapshot.classes if snapshot is not None else frozenset(),
             definitions=snapshot,
         )

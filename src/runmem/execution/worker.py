@@ -14,6 +14,7 @@ from distributed import WorkerPlugin
 
 from runmem.clusters.local import is_embedded_worker
 from runmem.execution.dask_private import worker_memory_limit
+from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
 from runmem.memory.limits import memory_limit
@@ -65,12 +66,15 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
                 sys.path.insert(0, path)
+        if worker.state.nthreads == 1:
+            follow(elsewhere=not is_embedded_worker())
         for place in self._run.prepare:
             module, _, function = place.partition(":")
             getattr(import_module(module), function)()
 
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
+        follow_no_more()
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:
             set_report_sink(None)
