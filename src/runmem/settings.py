@@ -14,8 +14,9 @@ from runmem.dask_configuration import configuration
 from runmem.errors import SettingError
 from runmem.units import parse_bytes
 
-__all__ = ["LOG_LEVELS", "Settings", "resolve", "option_name"]
+__all__ = ["INPUTS", "LOG_LEVELS", "Settings", "resolve", "option_name"]
 
+INPUTS = ("shared", "copied")
 LOG_LEVELS = ("off", "info", "debug")
 
 
@@ -98,6 +99,12 @@ def _log_level(value: Any) -> str:
     return str(value)
 
 
+def _inputs(value: Any) -> str:
+    if value not in INPUTS:
+        raise ValueError(f"expected one of {', '.join(INPUTS)}")
+    return str(value)
+
+
 def _path(value: Any) -> Path:
     return Path(str(value)).expanduser()
 
@@ -150,6 +157,11 @@ class Settings:
         Where the `.dat` traces go; None: the folder the program was started from.
     spool_size_bytes : int
         Room that a run takes in the folder for temporary files of a node, beside what the master has not read yet.
+    sequential : bool
+        Whether tasks run one after the other in the program's own process, without a cluster.
+    inputs : str or None
+        ``copied``: a task gets a copy of all that it only reads; ``shared``: large arrays are shared by those that read
+        them, and cannot be written to; None: copied in programs that import pycompss.
     malloc_trim : bool
         Whether the C allocator gives free memory back before each task.
     """
@@ -176,6 +188,8 @@ class Settings:
         None, _path, "--worker_profile_path", "RUNMEM_WORKER_PROFILE_PATH", "COMPSS_WORKER_PROFILE_PATH"
     )
     spool_size_bytes: int = _setting(64 * 1024**2, _spool_size, "--spool_size", "RUNMEM_SPOOL_SIZE")
+    sequential: bool = _setting(False, _flag, "--sequential", "RUNMEM_SEQUENTIAL")
+    inputs: str | None = _setting(None, _inputs, "--inputs", "RUNMEM_INPUTS")
     malloc_trim: bool = _setting(False, _flag, "--malloc_trim", "RUNMEM_MALLOC_TRIM")
 
     def describe(self) -> dict[str, Any]:

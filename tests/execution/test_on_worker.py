@@ -11,12 +11,12 @@ from typing import Any
 
 import cloudpickle
 import pytest
+from runmem.serialization.carried import uncarried
+from runmem.serialization.functions import load_function
 
 from runmem.execution.on_worker import BundleFailed, PackedCall, run_bundle
 from runmem.graph.directions import FILE_INOUT, INOUT
 from runmem.graph.task import TaskFunction, task
-from runmem.serialization.carried import uncarried
-from runmem.serialization.functions import load_function
 from runmem.serialization.task_error import RemoteError
 
 UNKNOWN_RUN = "a run that this process does not work for"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runmem.serialization.functions import FunctionPacker, load_function
 
 from runmem.errors import ArgumentError
 from runmem.graph.task import TaskFunction, task
-from runmem.serialization.functions import FunctionPacker, load_function
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ task of about `TARGET_S`: independent calls of one function, or calls that depen
 from __future__ import annotations
 
 import uuid
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,8 +15,9 @@ from itertools import count
 from math import ceil
 from typing import Any
 
-from runmem.graph.call import Execution, Version
-from runmem.serialization.arguments import Literal
+from runmem.execution.call_queue import CallQueue
+from runmem.graph.call import Execution
+from runmem.serialization.arguments import NO_BODY, Body
 from runmem.store.layout import safe_name
 
 __all__ = ["Bundle", "Pending", "Durations", "plan", "set_bundle_length"]
@@ -43,16 +44,25 @@ class Pending:
 
     Attributes
     ----------
-    function, data, places
-        The packed function and arguments (see `arguments.Body`).
-    inputs : list of Version
-        Results that the arguments refer to.
+    number : int
+        See `CallQueue`.
+    task : PackedTask
+    constants : bytes
+        See `PackedCall`.
+    body : Body
+        The packed arguments.
     after : tuple of Execution
         What must have ended before, without its value.
+    copied, process
+        See `PackedCall`.
     alone : bool
         Whether the call must not share a bundle, because one that it shared was killed or failed.
-    literal : Literal or None
-        A value that the program sends (a large argument); there is no call then.
+    value, has_value
+        A value that the program sends (a large argument), and whether it is that; there is no call then.
+    classes : frozenset of int
+        Definitions of the program that the results may be made of.
+    definitions : object
+        What keeps these alive.
     bundle, position
         Where it was sent: its bundle and its place in it; None while it waits.
     error
@@ -61,16 +71,21 @@ class Pending:
         Whether it has ended, well or badly.
     """
 
-    function: bytes = b""
-    data: bytes = b""
-    places: dict[int | str, int] = field(default_factory=dict)
-    inputs: list[Version] = field(default_factory=list)
+    number: int = 0
+    task: Any = None
+    constants: bytes = b""
+    body: Body = NO_BODY
     after: tuple[Execution, ...] = ()
     returns: int = 1
     writes: tuple[int | str, ...] = ()
     files: tuple[tuple[str, str | None], ...] = ()
+    copied: bool = False
+    process: bytes = b""
     alone: bool = False
-    literal: Literal | None = None
+    value: Any = None
+    has_value: bool = False
+    classes: frozenset[int] = frozenset()
+    definitions: Any = None
     bundle: Bundle | None = None
     position: int | None = None
     error: BaseException | None = None
@@ -79,12 +94,11 @@ class Pending:
     @property
     def needs(self) -> list[Execution]:
         """The executions that must have ended before."""
-        return [version.execution for version in self.inputs] + list(self.after)
+        return [version.execution for version in self.body.inputs] + list(self.after)
 
     def let_go(self) -> None:
         """Forget what was only needed to run the call."""
-        self.function = self.data = b""
-        self.places, self.inputs, self.after, self.literal = {}, [], (), None
+        self.task, self.constants, self.body, self.after, self.value = None, b"", NO_BODY, (), None
 
 
 @dataclass(slots=True, eq=False)
@@ -203,7 +217,7 @@ class _Bundling:
 
 
 def plan(
-    queue: deque[Execution],
+    queue: CallQueue,
     durations: Durations,
     workers: int,
     in_flight: Counter[str],
@@ -227,15 +241,15 @@ def plan(
     most_each = max(1, ceil(len(queue) / workers))
     bundling = _Bundling()
     while queue:
-        execution = queue[0]
+        execution = queue.first
         pending: Pending = execution.state
         name = execution.name
-        if pending.literal is None:
+        if not pending.has_value:
             known = durations.mean_s(name) is not None
             if not known and in_flight[name] >= 2 * workers and (name in _lengths or hold(name)):
                 break
             in_flight[name] += 1
-        queue.popleft()
-        alone = pending.alone or pending.literal is not None
+        queue.take()
+        alone = pending.alone or pending.has_value
         bundling.place(execution, 1 if alone else min(most_each, durations.calls_a_bundle(name)))
     return bundling.close_all()

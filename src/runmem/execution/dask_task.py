@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runmem.execution.bundle import Bundle, Pending
-from runmem.execution.on_worker import PackedCall, load_literal, run_bundle
+from runmem.execution.on_worker import PackedCall, PackedTask, keep_value, run_bundle
 from runmem.graph.call import Version
-from runmem.serialization.arguments import LARGE_BYTES, Buffer
+from runmem.serialization.packed import LARGE_BYTES, Buffer
 
 __all__ = ["dask_task"]
 
@@ -23,9 +23,9 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., Any], Sequence
     for position, execution in enumerate(bundle.executions):
         execution.state.bundle, execution.state.position = bundle, None if alone else position
     first: Pending = bundle.executions[0].state
-    if first.literal is not None:
-        return load_literal, (first.literal,), []
-    functions: dict[bytes, int] = {}
+    if first.has_value:
+        return keep_value, (first.value,), []
+    tasks: dict[PackedTask, int] = {}
     keys: dict[str, int] = {}
     calls = []
     for execution in bundle.executions:
@@ -33,16 +33,19 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., Any], Sequence
         for needed in state.after:
             if needed.state.bundle is not bundle:
                 keys.setdefault(needed.state.bundle.key, len(keys))
-        sources = [_source(version, bundle, keys) for version in state.inputs]
-        function = functions.setdefault(state.function, len(functions))
+        sources = [_source(version, bundle, keys) for version in state.body.inputs]
+        task = tasks.setdefault(state.task, len(tasks))
+        body = state.body
         calls.append(
             PackedCall(
-                execution.task_id, function, state.data, state.places, sources, state.returns, state.writes, state.files
+                execution.task_id, task, state.constants, body.data, body.places, body.values, body.buffers, body.own,
+                body.changing, sources, state.returns, state.writes, state.files, state.copied,
+                state.process,
             )
-        )
+        )  # fmt: skip
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)
     packed = Buffer(data) if len(data) > LARGE_BYTES else data
-    return run_bundle, (run_id, bundle.key, tuple(functions), packed), list(keys)
+    return run_bundle, (run_id, bundle.key, tuple(tasks), packed), list(keys)
 
 
 def _source(version: Version, bundle: Bundle, keys: dict[str, int]) -> tuple[int, int | None, int | None]:

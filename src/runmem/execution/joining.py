@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
@@ -13,6 +11,7 @@ import distributed
 
 from runmem.execution.dask_private import shorten_intervals
 from runmem.execution.nanny import RunmemNanny
+from runmem.execution.process_state import import_paths
 from runmem.execution.remote_nodes import RemoteNodes
 from runmem.execution.worker import RunmemWorker
 from runmem.execution.worker_run import RunOnWorkers, stats_topic
@@ -126,9 +125,3 @@ def join_cluster(
         client.register_plugin(plugin)
     return cluster
 
-
-def import_paths() -> tuple[str, ...]:
-    """Return the folders that the program imports from, beyond those that every Python of this environment has."""
-    # Only its library folders: with the system's Python the prefix is /usr, and a program may lie in /usr/src/app.
-    libraries = tuple(os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix))
-    return tuple(os.path.abspath(path or os.getcwd()) for path in sys.path if not path.startswith(libraries))

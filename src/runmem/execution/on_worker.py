@@ -10,22 +10,46 @@ import time
 import traceback
 import types
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
+from functools import lru_cache
 from itertools import zip_longest
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
-from runmem.errors import RunmemError
+from runmem.errors import ArgumentError, ResultError, RunmemError
+from runmem.execution.process_state import become
 from runmem.execution.worker_run import worker_runs
+from runmem.graph.task import TaskFunction
 from runmem.memory.held import held
-from runmem.serialization.arguments import Buffer, Literal, private_copy, unpack
-from runmem.serialization.carried import carried, uncarried
-from runmem.serialization.functions import load_function
+from runmem.serialization.arguments import Arguments, Inputs, unpack
+from runmem.serialization.definitions import program_definitions
+from runmem.serialization.packed import Buffer, Carried, Packed, holdings, packed
+from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.task_error import PackedError, RemoteError, set_root_task
 from runmem.store.node_name import node_name
 
-__all__ = ["PackedCall", "BundleFailed", "run_bundle", "load_literal"]
+__all__ = ["BundleFailed", "PackedCall", "PackedTask", "keep_value", "load_task", "run_bundle", "run_call"]
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+class PackedTask(NamedTuple):
+    """The task of calls in a bundle.
+
+    Attributes
+    ----------
+    name : str
+    reference : bytes or None
+        Pickle of a task that a worker can import.
+    number : int or None
+        Number of one that it cannot, among the definitions of the program.
+    outline : bytes or None
+        The definitions that its calls need (see `runmem.serialization.snapshot`).
+    """
+
+    name: str
+    reference: bytes | None
+    number: int | None
+    outline: bytes | None
 
 
 class PackedCall(NamedTuple):
@@ -33,22 +57,37 @@ class PackedCall(NamedTuple):
 
     Attributes
     ----------
-    function : int
-        Index of the packed function in the bundle.
+    task : int
+        Index of the packed task in the bundle.
+    constants : bytes
+        See `runmem.serialization.snapshot.Snapshot`.
+    data, places, values, buffers, own, changing
+        See `runmem.serialization.arguments.Body`.
     sources : list of (slot, position, output)
         Where each input comes from. `slot` is the index of a dependency of the Dask task, or -1 for this bundle;
         `position` the place of the producer in its bundle, or None where it was alone; `output` the number of the
         value among the producer's, or None where it makes one only.
+    copied : bool
+        Whether the task gets copies also of large blocks of memory that it only reads.
+    process : bytes
+        See `runmem.execution.process_state.ProcessState`; empty: the task runs in the process as it is.
     """
 
     task_id: int
-    function: int
+    task: int
+    constants: bytes
     data: bytes
     places: dict[int | str, int]
+    values: dict[int, int]
+    buffers: list[int]
+    own: int | None
+    changing: bool
     sources: list[tuple[int, int | None, int | None]]
     returns: int
     writes: tuple[int | str, ...]
     files: tuple[tuple[str, str | None], ...]
+    copied: bool
+    process: bytes
 
 
 class BundleFailed(RunmemError):
@@ -66,135 +105,221 @@ class BundleFailed(RunmemError):
         return f"some calls of the bundle {self.key} raised"
 
 
-def load_literal(literal: Literal) -> Any:
-    """Return a large argument; the Dask task that stands for it on the cluster."""
-    return carried(literal.load())
+def keep_value(value: Packed) -> Packed:
+    """Return a large value of the program's; the Dask task that stands for it on the cluster."""
+    return value
 
 
-def run_bundle(run_id: str, key: str, functions: Sequence[bytes], packed: bytes | Buffer, *dependencies: Any) -> Any:
-    """Run the calls of a bundle one after the other and return their results.
+def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes | Buffer, *dependencies: Any) -> Any:
+    """Run the calls of a bundle one after the other and return their results, as a worker keeps them.
 
     Returns
     -------
     object
-        For a single call its result; else a tuple with the result of each. The result of a call with one output is the
-        value itself, with more a tuple.
+        For a single call its result; else a `Carried` with the result of each. The result of a call with one output is
+        the value itself, with more a `Carried` or tuple of them.
 
     Raises
     ------
     BundleFailed
         If some calls raised.
     """
-    calls: list[PackedCall] = pickle.loads(packed.data if isinstance(packed, Buffer) else packed)
+    calls: list[PackedCall] = pickle.loads(data.data if isinstance(data, Buffer) else data)
     run = worker_runs.get(run_id)
-    holdings = [getattr(value, "holding", None) for value in dependencies]
     if run is not None and run.measures:
-        held().settle(holdings)
+        held().settle(holdings(dependencies))
     try:
-        return carried(_run_calls(run, key, calls, functions, [uncarried(value) for value in dependencies], holdings))
+        return _run_calls(run, key, calls, tasks, dependencies)
     finally:
         if run is not None:
             run.bundle_ended()
 
 
 def _run_calls(
-    run: Any, key: str, calls: Sequence[PackedCall], functions: Sequence[bytes], dependencies: Sequence[Any],
-    holdings: Sequence[Any],
-) -> Any:  # fmt: skip
+    run: Any, key: str, calls: Sequence[PackedCall], tasks: Sequence[PackedTask], dependencies: Sequence[Any]
+) -> Any:
     outcomes: list[tuple[bool, Any]] = []
     if len(calls) > 1:
         with suppress(Exception):  # before the first window: what importing takes is no call's. Its error comes again.
-            for function in functions:
-                load_function(function)
+            for task in tasks:
+                _prepare(task)
     for call, following in zip_longest(calls, calls[1:]):
-        if run is not None and run.measures:
-            slots = {slot for slot, _, _ in call.sources if slot >= 0}
-            held().call_with(holdings[slot] for slot in slots)
-        try:
-            outcomes.append((True, _run_call(run, call, following, functions, dependencies, outcomes)))
-        except Exception as error:
-            outcomes.append((False, error))
-    if all(good for good, _ in outcomes):
-        return tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
-    raise BundleFailed(key, [(good, value if good else PackedError.of(value)) for good, value in outcomes]) from None
+        outcomes.append(run_call(run, call, following, tasks[call.task], dependencies, outcomes))
+    if not all(good for good, _ in outcomes):
+        raise BundleFailed(key, outcomes) from None
+    result = tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
+    return Carried(result) if type(result) is tuple else result
 
 
-def _run_call(
+def _prepare(task: PackedTask) -> None:
+    if task.outline is not None:
+        program_copies.prepare(task.outline)
+    if task.reference is not None:
+        load_task(task.reference)
+
+
+@lru_cache(maxsize=512)
+def load_task(reference: bytes) -> TaskFunction:
+    """Return a task that this process can import."""
+    task: TaskFunction = pickle.loads(reference)
+    return task
+
+
+def run_call(
     run: Any,
     call: PackedCall,
     following: PackedCall | None,
-    functions: Sequence[bytes],
+    packed_task: PackedTask,
     dependencies: Sequence[Any],
     earlier: Sequence[tuple[bool, Any]],
+    definitions_of: Callable[[bytes | None, bytes], AbstractContextManager[ProgramCopy | None]] = program_copies.of,
+) -> tuple[bool, Any]:
+    """Run a call; return whether it ended well, and its result or its `PackedError`.
+
+    Parameters
+    ----------
+    earlier : sequence
+        What became of the calls before it in the bundle.
+    definitions_of : callable
+        Gives the definitions of the program that the call runs with, and sees to it that numbers mean them.
+    """
+    kept = []
+    for source in call.sources:
+        good, value = _kept(source, dependencies, earlier)
+        if not good:
+            return False, value  # what it needs has failed
+        kept.append(value)
+    if run is not None and run.measures:
+        held().call_with(holdings(kept))
+    inputs = Inputs(kept, call.copied, _written_inputs(call))
+    failure: BaseException | None = None
+    try:
+        become(call.process)
+    except RunmemError as error:
+        return False, _explained(error, call, packed_task, inputs)
+    try:
+        with definitions_of(packed_task.outline, call.constants) as copy:
+            try:
+                return True, _result(run, call, following, packed_task, copy, inputs)
+            except BaseException as error:
+                if copy is None and _ends_the_program(error):
+                    raise
+                failure = error
+            try:  # not while it is handled: an exception made here would keep its frames, and their memory
+                return False, _explained(failure, call, packed_task, inputs)
+            finally:
+                failure = None  # a circle through its traceback would keep the memory of the task
+    except Exception as error:
+        refusal = RunmemError(
+            f"the functions and classes of the program that task {packed_task.name} needs cannot be made on the worker "
+            f"({type(error).__name__}: {error}). What they refer to must be importable there."
+        )
+        refusal.__cause__ = error
+        return False, _explained(refusal, call, packed_task, inputs)
+
+
+def _written_inputs(call: PackedCall) -> frozenset[int]:
+    """Return the inputs that the task may write to, wholly or as part of an argument that it writes."""
+    written = {call.places[place] for place in call.writes if place in call.places}
+    if call.own is not None:
+        written |= set(range(len(call.sources))) - {*call.places.values(), *call.values.values(), *call.buffers}
+    return frozenset(written)
+
+
+def _result(
+    run: Any,
+    call: PackedCall,
+    following: PackedCall | None,
+    packed_task: PackedTask,
+    copy: ProgramCopy | None,
+    inputs: Inputs,
 ) -> Any:
-    declared, function = load_function(functions[call.function])
+    declared = _declared(packed_task, copy)
     task = declared.made_for(call.data)
-    inputs = [_input(source, dependencies, earlier) for source in call.sources]  # raises what an earlier call raised
     if run is not None:
         run.began(call.task_id)
     started = time.perf_counter()
-    failure: BaseException | None = None
-    try:
-        if run is None or not run.measures:
-            result = _invoke(call, task, function, inputs)
-        else:
-            announced = _same_task(call, following) if task is declared else None  # else it is made for this call
-            result = run.measured(
-                call.task_id, task, following is None, lambda: _invoke(call, task, function, inputs), announced
-            )
-    except BaseException as error:
-        failure = error
-    if failure is not None:  # not while it is handled: an exception made here would keep its frames, and their memory
-        try:
-            _raise(failure, call, task, inputs)
-        finally:
-            failure = None  # a circle through its traceback would keep the memory of the task
+    if run is None or not run.measures:
+        outputs = _invoke(call, task, copy, inputs)
+    else:
+        announced = _same_task(call, following) if task is declared else None  # else it is made for this call
+        outputs = run.measured(
+            call.task_id, task, following is None, lambda: _invoke(call, task, copy, inputs), announced
+        )
+    elapsed_s = time.perf_counter() - started
+    what = f"the result of task {task.name} (call {call.task_id})"
+    kept = tuple([packed(value, what) for value in outputs])
+    result = None if not kept else kept[0] if len(kept) == 1 else kept
     if run is not None:
-        run.ended(task.name, time.perf_counter() - started, result)
+        run.ended(task.name, elapsed_s, result)
     return result
+
+
+def _declared(packed_task: PackedTask, copy: ProgramCopy | None) -> TaskFunction:
+    if packed_task.reference is not None:
+        return load_task(packed_task.reference)
+    assert packed_task.number is not None
+    task: TaskFunction = (copy or program_definitions).object_of(packed_task.number)
+    return task
+
+
+def _ends_the_program(error: BaseException) -> bool:
+    """Tell whether an error is no business of the task's: an interrupt, a signal, the end of a debugger."""
+    kind = type(error)
+    if issubclass(kind, (SystemExit, KeyboardInterrupt)):
+        return kind is not SystemExit and threading.current_thread() is threading.main_thread()
+    return kind.__name__ == "BdbQuit"
 
 
 def _same_task(call: PackedCall, following: PackedCall | None) -> int | None:
     """Return the number of the call that follows in the bundle if it is of the same task."""
-    return following.task_id if following is not None and following.function == call.function else None
+    return following.task_id if following is not None and following.task == call.task else None
 
 
-def _input(source: tuple[int, int | None, int | None], dependencies: Sequence[Any], earlier: Sequence[Any]) -> Any:
+def _kept(
+    source: tuple[int, int | None, int | None], dependencies: Sequence[Any], earlier: Sequence[tuple[bool, Any]]
+) -> tuple[bool, Any]:
+    """Return whether an input is there, and it as the worker keeps it, or the error of the call that it comes from."""
     slot, position, output = source
     if slot < 0:
         assert position is not None
         good, value = earlier[position]
         if not good:
-            raise value
+            return False, value
     else:
-        value = dependencies[slot] if position is None else dependencies[slot][position]
-    return value if output is None else value[output]
+        value = dependencies[slot] if position is None else dependencies[slot].values[position]
+    if output is None:
+        return True, value
+    return True, (value.values if type(value) is Carried else value)[output]
 
 
-def _invoke(call: PackedCall, task: Any, function: Callable[..., Any], inputs: Sequence[Any]) -> Any:
+def _invoke(call: PackedCall, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
+    """Return what a call returns, and then the new versions of what it writes."""
     for path, copy_from in call.files:
         _prepare_file(path, copy_from)
-    args, kwargs = unpack(call.data, _own_inputs(call, inputs), call.places)
+    args, kwargs, values = _unpacked(call, task, inputs)
+    if copy is not None:
+        copy.set_changing(values)
     written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
-    value = function(*args, **kwargs)
-    returned = _returned(value, call.returns, task)
-    outputs = (*returned, *written) if written else tuple(returned)
-    if not outputs:
-        return None
-    return outputs[0] if len(outputs) == 1 else outputs
+    try:
+        returned = _returned(task.function(*args, **kwargs), call.returns, task)
+    except BaseException:
+        inputs.types = _argument_types(task, args, kwargs)
+        raise
+    return (*returned, *written) if written else returned
 
 
-def _own_inputs(call: PackedCall, inputs: Sequence[Any]) -> Sequence[Any]:
-    """Return the inputs of a call, with copies of those that it may change.
-
-    These are results of other tasks: other readers, and this task run again, need them unchanged.
-    """
-    if not call.writes:
-        return inputs
-    changed = {call.places[place] for place in call.writes if place in call.places}
-    if any(place not in call.places for place in call.writes):  # an object of the program's, with results inside it
-        changed |= set(range(len(inputs))) - set(call.places.values())
-    return [private_copy(value) if index in changed else value for index, value in enumerate(inputs)]
+def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:
+    try:
+        return unpack(call, inputs)
+    except ResultError:
+        raise
+    except Exception as error:
+        raise ArgumentError(
+            f"what task {task.name} (call {call.task_id}) is given cannot be made again on the worker "
+            f"({type(error).__name__}: {error}). See that its classes can be unpickled: `copy.copy` of such an object "
+            "in the program shows the same."
+        ) from error
 
 
 def _returned(value: Any, count: int, task: Any) -> Sequence[Any]:
@@ -220,24 +345,34 @@ def _prepare_file(path: str, copy_from: str | None) -> None:
         os.unlink(path)
 
 
-def _raise(error: BaseException, call: PackedCall, task: Any, inputs: Sequence[Any]) -> NoReturn:
-    """Raise `error` so that it reaches the program as itself, with all that is known of where it happened."""
+def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
+    """Pack an error so that it reaches the program as itself, with all that is known of where it happened."""
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
         # Dask would take these for an order to the worker.
         error = RemoteError(f"the task called for an exit: {error!r}")
-    remote = "".join(traceback.format_exception(type(error), error, _from_the_program(error.__traceback__))).rstrip()
+    shown = error.__cause__ if isinstance(error, ArgumentError) and error.__cause__ is not None else error
+    remote = "".join(traceback.format_exception(type(shown), shown, _from_the_program(shown.__traceback__))).rstrip()
     if hasattr(error, "add_note"):
         error.add_note(
             f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "
             f"thread {threading.get_ident()}\n"
-            f"arguments: {_argument_types(call, task, inputs)}\n"
+            f"arguments: {inputs.types}\n"
             f"traceback on the worker:\n{remote}"
         )
+        if _refuses_to_write(error) and not call.copied:
+            error.add_note(
+                f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
+                f"{task.name} changes a parameter on purpose, declare it INOUT; if not, let it change a copy of its "
+                "own (`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own."
+            )
     set_root_task(error, call.task_id)
-    try:
-        raise error
-    finally:
-        del error  # as above
+    return PackedError.of(error)
+
+
+def _refuses_to_write(error: BaseException) -> bool:
+    """Tell whether numpy or Python refused to write to memory that is there to be read."""
+    text = str(error)
+    return isinstance(error, (ValueError, TypeError, BufferError)) and ("read-only" in text or "readonly" in text)
 
 
 def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType | None:
@@ -248,12 +383,6 @@ def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType 
     return below or trace
 
 
-def _argument_types(call: PackedCall, task: Any, inputs: Sequence[Any]) -> str:
-    try:
-        args, kwargs = unpack(call.data, inputs, call.places)
-        return ", ".join(
-            f"{task.signature.parameter_at(place)}: {type(value).__name__}"
-            for place, value in [*enumerate(args), *kwargs.items()]
-        )
-    except Exception as error:
-        return f"could not be unpacked ({type(error).__name__}: {error})"
+def _argument_types(task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
+    places = [*enumerate(args), *kwargs.items()]
+    return ", ".join(f"{task.signature.parameter_at(place)}: {type(value).__name__}" for place, value in places)

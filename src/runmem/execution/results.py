@@ -8,11 +8,12 @@ from typing import Any
 
 import distributed
 
+from runmem.errors import ResultError
 from runmem.execution.bundle import Bundle
-from runmem.graph.call import Execution
-from runmem.serialization.carried import uncarried
+from runmem.graph.call import Execution, Version
+from runmem.serialization.packed import Carried, taken, unpacked
 
-__all__ = ["Results"]
+__all__ = ["Results", "made_again"]
 
 _KEPT_BUNDLES = 16
 
@@ -27,7 +28,7 @@ class Results:
         self._kept: deque[Bundle] = deque()
 
     def of(self, executions: Sequence[Execution], client: distributed.Client) -> dict[Execution, Any]:
-        """Return the results of executions that have ended: a value, or a tuple where there are more outputs.
+        """Return the results of executions that have ended, packed: a value, or a tuple where there are more outputs.
 
         Raises
         ------
@@ -38,7 +39,7 @@ class Results:
         others = [execution for execution in executions if execution not in found]
         bundles = list({id(e.state.bundle): e.state.bundle for e in others}.values())
         results = client.gather([bundle.future for bundle in bundles]) if bundles else []
-        fetched = {bundle: uncarried(result) for bundle, result in zip(bundles, results, strict=True)}
+        fetched = {bundle: _items(result) for bundle, result in zip(bundles, results, strict=True)}
         return found | {execution: self._take(execution, fetched) for execution in others}
 
     @staticmethod
@@ -57,3 +58,29 @@ class Results:
                 self._kept.popleft().values = None
         kept = bundle.values is not None and position in bundle.values
         return bundle.values.pop(position) if kept else fetched[bundle][position]
+
+
+def _items(result: Any) -> Any:
+    return result.values if type(result) is Carried else result
+
+
+def made_again(version: Version, result: Any, own: bool = True) -> Any:
+    """Return the value of a version, given the result of its execution as workers keep it; `own`: nobody else has that.
+
+    Raises
+    ------
+    ResultError
+        If the value could not be packed, or cannot be unpacked here.
+    """
+    execution = version.execution
+    kept = result[version.output] if execution.outputs > 1 else result
+    try:
+        return taken(kept) if own else unpacked(kept)
+    except ResultError:
+        raise
+    except Exception as error:
+        raise ResultError(
+            f"the result of task {execution.name} (call {execution.task_id}) cannot be made again in the program "
+            f"({type(error).__name__}: {error}). See that its class can be unpickled: `copy.copy` of such an object in "
+            "the task shows the same."
+        ) from error

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,12 +20,14 @@ from typing import TYPE_CHECKING, Any
 from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import EmbeddedCluster, is_embedded_worker
 from runmem.errors import SettingError
+from runmem.execution.process_state import FollowedProcess
 from runmem.execution.undisturbed import undisturbed
-from runmem.execution.worker_run import RunOnWorkers
+from runmem.execution.worker_run import RunOnWorkers, WorkerRun
 from runmem.graph.current import current_program, set_current_program
+from runmem.memory.limits import memory_limit
 from runmem.node.launch import ensure_sampler
 from runmem.node.members import join
-from runmem.settings import Settings
+from runmem.settings import Settings, option_name
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
@@ -83,6 +86,9 @@ class Run:
         self.command = list(command)
         self.run_id = f"{time.strftime('%Y%m%d%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.started_s = time.time()
+        self._trace_name = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
+        if settings.sequential:
+            _check_sequential(settings)
         self._extra = list(observers)
         self._cluster: Cluster = cluster_for(settings)
         self._connected: Any = None
@@ -113,9 +119,8 @@ class Run:
         spool = Spool.of_run(self.run_id)
         spool.make()
         if self.settings.python_memory_profile:
-            trace = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
             with suppress(OSError):  # the program runs, the trace is missing and said to be
-                join(spool.root, os.getpid(), trace, "", " ".join(self.command), descendants=False)
+                join(spool.root, os.getpid(), self._trace_name, "", " ".join(self.command), descendants=False)
         self._prepared = True
 
     def _watch(self) -> None:
@@ -151,6 +156,7 @@ class Run:
                 ensure_sampler(Spool.of_run(self.run_id).root, self.settings.memory_interval_s)
         if not self._cluster.lazy:
             self._connect()
+        self._process = FollowedProcess()
         self.program = Program(_LazySubmitter(self), self._files_folder)
         self.collector.start()
         set_current_program(self.program)
@@ -177,6 +183,14 @@ class Run:
             malloc_trim=self.settings.malloc_trim,
             workers_a_node=processes,
         )
+
+    def _join_itself(self) -> WorkerRun | None:
+        """Let this process run the calls; without measuring, if that is not to be had."""
+        try:
+            return WorkerRun(self.on_this_node(1), memory_limit().limit_bytes, lambda message: None, trace=self._trace_name)
+        except Exception as error:
+            self.tell_lost(f"process {os.getpid()} on node {node_name()}", f"its tasks were not measured: {error}")
+            return None
 
     @property
     def worker_memory_bytes(self) -> int | None:
@@ -320,7 +334,7 @@ class Run:
             "started_s": self.started_s,
             "ended_s": ended,
             "exit_code": exit_code,
-            "cluster": self._cluster.kind,
+            "cluster": "none (sequential)" if self.settings.sequential else self._cluster.kind,
             "workers": self._connected[1] if self._connected else self.own_processes,
             "calls": self.program.calls if hasattr(self, "program") else 0,
             "versions": {"python": platform.python_version(), "system": platform.platform(), **_versions()},
@@ -347,9 +361,17 @@ class _LazySubmitter:
     def _real(self) -> Any:
         run = self._run
         if run._submitter is None:
-            from runmem.execution.submitter import DaskSubmitter
+            copied = None if run.settings.inputs is None else run.settings.inputs == "copied"
+            if run.settings.sequential:
+                from runmem.execution.sequential import SequentialSubmitter
 
-            run._submitter = DaskSubmitter(run.run_id, run._connect, run.observers, run.collector.killed_reason)
+                run._submitter = SequentialSubmitter(run._join_itself, run.observers, copied)
+            else:
+                from runmem.execution.submitter import DaskSubmitter
+
+                run._submitter = DaskSubmitter(
+                    run.run_id, run._connect, run.observers, run.collector.killed_reason, copied, run._process
+                )
         return run._submitter
 
     def submit(self, call: Any, resolve: Any) -> None:
@@ -377,6 +399,17 @@ def _check_writable(folder: Path, settings: Settings) -> None:
             f"the traces cannot be written to {folder}: {error.strerror or error}. Start the program in a folder that "
             "you may write to, or set COMPSS_WORKER_PROFILE_PATH to one."
         ) from error
+
+
+def _check_sequential(settings: Settings) -> None:
+    """Raise for a setting that asks for workers, of which a sequential run has none."""
+    names = ("workers", "worker_memory_bytes", "scheduler", "scheduler_file", "hosts", "cluster", "env_script")
+    given = [f for f in fields(Settings) if f.name in names and getattr(settings, f.name) is not None]
+    if given:
+        raise SettingError(
+            f"--sequential runs the tasks in the program's own process, and --{option_name(given[0])} asks for workers: "
+            "leave one of them out."
+        )
 
 
 @cache  # written three times in a run

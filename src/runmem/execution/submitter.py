@@ -8,6 +8,8 @@ run again one by one, and when one of its calls raises, the results of the other
 from __future__ import annotations
 
 import logging
+import pickle
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -20,15 +22,19 @@ from distributed.scheduler import KilledWorker
 from runmem.errors import ResultError, RunmemError, TaskKilledError
 from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
+from runmem.execution.call_queue import CallQueue
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
 from runmem.execution.observer import Observers
-from runmem.execution.on_worker import BundleFailed
-from runmem.execution.results import Results
+from runmem.execution.on_worker import BundleFailed, PackedTask
+from runmem.execution.process_state import FollowedProcess
+from runmem.execution.results import Results, made_again
 from runmem.graph.call import Execution, TaskCall, Version
-from runmem.serialization.arguments import LargeArguments, Literal, Resolve, pack
-from runmem.serialization.functions import FunctionPacker
-from runmem.serialization.pickling import dumps
+from runmem.graph.task import TaskFunction
+from runmem.serialization.arguments import LargeValues, Resolve, pack
+from runmem.serialization.definitions import program_definitions
+from runmem.serialization.packed import Carried, Packed
+from runmem.serialization.snapshot import Snapshot, Snapshots
 from runmem.serialization.task_error import root_task
 
 __all__ = ["DaskSubmitter"]
@@ -40,6 +46,7 @@ _POLL_S = 0.01
 _IDLE_POLL_S = 0.1
 _HOLD_S = 0.2
 _ARGUMENT = "argument"
+_KNOWN_TASKS = 512
 
 
 class DaskSubmitter:
@@ -53,6 +60,10 @@ class DaskSubmitter:
     observers : Observers
     killed_reason : callable
         Tells what is known of why a call's worker was killed.
+    copied : bool, optional
+        Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
+    process : FollowedProcess, optional
+        What tasks follow of the state of the program's process; None: nothing.
     """
 
     def __init__(
@@ -61,15 +72,20 @@ class DaskSubmitter:
         connect: Callable[[], tuple[distributed.Client, int]],
         observers: Observers,
         killed_reason: Callable[[int], str | None],
+        copied: bool | None = None,
+        process: FollowedProcess | None = None,
     ) -> None:
         self._run_id = run_id
         self._connect = connect
         self._observers = observers
         self._killed_reason = killed_reason
-        self._functions = FunctionPacker()
-        self._large = LargeArguments(self._send_literal)
+        self._copied = copied
+        self._process = process
+        self._snapshots = Snapshots(program_definitions)
+        self._tasks: dict[TaskFunction, tuple[Snapshot | None, PackedTask]] = {}
+        self._large = LargeValues(self._send_value)
         self._durations = Durations()
-        self._queue: deque[Execution] = deque()
+        self._queue = CallQueue()
         self._live: dict[Execution, None] = {}  # waiting or sent: kept alive until they have ended
         self._sent: dict[Bundle, None] = {}
         self._in_flight: Counter[str] = Counter()
@@ -94,19 +110,40 @@ class DaskSubmitter:
     def submit(self, call: TaskCall, resolve: Resolve) -> None:
         """Take a call; see `Submitter`."""
         self._check()
-        function = self._functions.pack(call.task)
-        body = pack(call, resolve, self._large)
+        body = pack(call, resolve, self._large, self._snapshots, _classes_of)
+        snapshot = body.snapshot
         call.execution.state = Pending(
-            function, body.data, body.places, body.inputs, call.after, call.returns, call.writes,
-            tuple((file.path, file.copy_from) for file in call.files),
-        )  # fmt: skip
+            task=self._packed_task(call.task, snapshot),
+            constants=snapshot.constants if snapshot is not None else b"",
+            body=body._replace(snapshot=None),
+            after=call.after,
+            returns=call.returns,
+            writes=call.writes,
+            files=tuple((file.path, file.copy_from) for file in call.files),
+            copied=self._copied or (self._copied is None and "pycompss" in sys.modules),
+            process=self._process.packed() if self._process is not None else b"",
+            classes=snapshot.classes if snapshot is not None else frozenset(),
+            definitions=snapshot,
+        )
         self._enqueue(call.execution)
         if self._tells_submitted:
             self._observers.tell("task_submitted", TaskSubmitted(call.execution.task_id, call.execution.name))
 
-    def _send_literal(self, literal: Literal) -> Version:
+    def _packed_task(self, task: TaskFunction, snapshot: Snapshot | None) -> PackedTask:
+        known = self._tasks.get(task)
+        if known is None or known[0] is not snapshot:
+            number = program_definitions.number_of(task)
+            reference = pickle.dumps(task) if number is None else None
+            outline = snapshot.outline if snapshot is not None else None
+            known = self._tasks[task] = snapshot, PackedTask(task.name, reference, number, outline)
+            while len(self._tasks) > _KNOWN_TASKS:
+                del self._tasks[next(iter(self._tasks))]
+        return known[1]
+
+    def _send_value(self, value: Packed, numbers: frozenset[int]) -> Version:
         execution = Execution(0, _ARGUMENT, 1)
-        execution.state = Pending(literal=literal)
+        objects = tuple(program_definitions.object_of(number) for number in numbers)
+        execution.state = Pending(value=value, has_value=True, classes=numbers, definitions=objects)
         self._enqueue(execution)
         return Version(execution, 0)
 
@@ -134,10 +171,7 @@ class DaskSubmitter:
                     raise _not_brought(executions, error) from None
                 continue
             break
-        return [
-            values[version.execution][version.output] if version.execution.outputs > 1 else values[version.execution]
-            for version in versions
-        ]
+        return [made_again(version, values[version.execution]) for version in versions]
 
     def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
         """Wait until executions have ended; see `Submitter`."""
@@ -177,12 +211,12 @@ class DaskSubmitter:
             raise self._broken
 
     def _raise_first(self, executions: Sequence[Execution]) -> None:
-        for execution in executions:
-            error = execution.state.error
-            if error is not None:
-                self._unseen.pop(root_task(error) or execution.task_id, None)
-                # What the worker's frames say stands in the note of the error; each raise would add them again.
-                raise self._explained(error).with_traceback(None)
+        failed = [execution for execution in executions if execution.state.error is not None]
+        for execution in failed:  # whoever catches the first has asked for all of them
+            self._unseen.pop(root_task(execution.state.error) or execution.task_id, None)
+        if failed:
+            # What the worker's frames say stands in the note of the error; each raise would add them again.
+            raise self._explained(failed[0].state.error).with_traceback(None)
 
     def _settle(self, executions: Sequence[Execution]) -> None:
         """Return when all have ended."""
@@ -225,15 +259,27 @@ class DaskSubmitter:
                 self._poll_now_and_then()
                 self._flush()
             except Exception as error:
-                if not self._closing:
-                    log.exception("calls could not be sent")
-                    with self._changed:
-                        self._broken = RunmemError(
-                            f"the connection to the Dask cluster failed: {type(error).__name__}: {error}. Look at the "
-                            "scheduler's log; the tasks that had ended are in the run directory."
-                        )
-                        self._changed.notify_all()
-                return
+                if self._closing:
+                    return
+                if self._connection_is_lost(error):
+                    self._break(error)
+                    return
+                with self._changed:
+                    for execution in self._queue.clear():
+                        self._ended(execution, _own_mistake(error))
+                    self._changed.notify_all()
+
+    def _connection_is_lost(self, error: Exception) -> bool:
+        return isinstance(error, OSError) or self._client is None or self._client.status not in ("running", "connecting")
+
+    def _break(self, error: Exception) -> None:
+        log.error("calls could not be sent", exc_info=error)
+        with self._changed:
+            self._broken = RunmemError(
+                f"the connection to the Dask cluster failed: {type(error).__name__}: {error}. Look at the scheduler's "
+                "log; the tasks that had ended are in the run directory."
+            )
+            self._changed.notify_all()
 
     def workers_changed(self, workers: int) -> None:
         """Note how many workers there are now."""
@@ -251,7 +297,7 @@ class DaskSubmitter:
 
     def _enough_to_do(self) -> bool:
         """Tell whether the workers have bundles enough; calls that wait meanwhile make larger ones."""
-        if not self._queue or self._durations.calls_a_bundle(self._queue[0].name) == 1:
+        if not self._queue or self._durations.calls_a_bundle(self._queue.first.name) == 1:
             return False
         return sum(len(bundle.executions) > 1 for bundle in self._sent) >= 2 * self._workers
 
@@ -264,7 +310,16 @@ class DaskSubmitter:
                     with self._changed:
                         self._changed.wait(0.001)  # held back, until a duration is known or a worker is free
                 return
-            futures = send_graph(self._client, graph)
+            try:
+                futures = send_graph(self._client, graph)
+            except Exception as error:
+                if self._connection_is_lost(error):
+                    raise
+                with self._changed:
+                    for bundle in bundles:
+                        self._fail(bundle, error)
+                    self._changed.notify_all()
+                return
             with self._changed:
                 for bundle in bundles:
                     if bundle.key in futures:
@@ -285,10 +340,22 @@ class DaskSubmitter:
             for bundle in bundles:
                 bundle.executions = [e for e in bundle.executions if not self._fails_with_its_inputs(e)]
                 if bundle.executions:
-                    graph[bundle.key] = dask_task(bundle, self._run_id)
+                    try:
+                        graph[bundle.key] = dask_task(bundle, self._run_id)
+                    except Exception as error:
+                        self._fail(bundle, error)
                 for execution in bundle.executions:
                     self._first_sent.setdefault(execution.name, time.monotonic())
             return bundles, graph
+
+    def _fail(self, bundle: Bundle, error: Exception) -> None:
+        """Let the calls of a bundle fail by a mistake of ours; whatever needs them fails with them."""
+        executions, bundle.executions = bundle.executions, []
+        for execution in executions:
+            if not execution.state.has_value:
+                self._in_flight[execution.name] -= 1
+            execution.state.bundle = execution.state.position = None
+            self._ended(execution, _own_mistake(error))
 
     def _fails_with_its_inputs(self, execution: Execution) -> bool:
         error = next((e.state.error for e in execution.state.needs if e.state.error is not None), None)
@@ -315,8 +382,12 @@ class DaskSubmitter:
         with self._changed:
             for bundle in [b for b in ended if b in self._sent and errors.get(b, b) is not None]:
                 del self._sent[bundle]
-                self._in_flight.subtract(e.name for e in bundle.executions if e.state.literal is None)
-                self._note(bundle, errors.get(bundle))
+                self._in_flight.subtract(e.name for e in bundle.executions if not e.state.has_value)
+                try:
+                    self._note(bundle, errors.get(bundle))
+                except Exception as error:
+                    for execution in bundle.executions:
+                        self._ended(execution, _own_mistake(error))
                 bundle.executions = []
             if ended:
                 self._changed.notify_all()
@@ -354,26 +425,22 @@ class DaskSubmitter:
             self._ended(execution, error)
 
     def _requeue(self, bundle: Bundle, alone: bool = False) -> None:
-        for execution in reversed(bundle.executions):
+        for execution in bundle.executions:
             state: Pending = execution.state
             state.bundle = state.position = None
             state.done = False
             state.alone = state.alone or alone
             self._live[execution] = None
-            self._queue.appendleft(execution)
+        self._queue.put_back(bundle.executions)
 
-    def _rehouse(self, execution: Execution, value: Any) -> None:
+    def _rehouse(self, execution: Execution, result: Any) -> None:
         """Give a result a place of its own: the bundle that it came from failed through another call."""
-        try:
-            literal = Literal(dumps(value))
-        except Exception as error:
-            self._ended(execution, error)
-            return
         state: Pending = execution.state
         state.let_go()
-        state.literal, state.bundle, state.position = literal, None, None
+        state.value = Carried(result) if type(result) is tuple else result
+        state.has_value, state.bundle, state.position = True, None, None
         self._live[execution] = None
-        self._queue.appendleft(execution)
+        self._queue.put_back([execution])
 
     def _ended(self, execution: Execution, error: BaseException | None) -> None:
         state: Pending = execution.state
@@ -403,6 +470,20 @@ class DaskSubmitter:
             )
             error.task_id = None
         return error
+
+
+def _own_mistake(error: Exception) -> RunmemError:
+    mistake = RunmemError(
+        f"runmem itself made a mistake with this call ({type(error).__name__}: {error}); calls that have nothing to do "
+        "with it go on. Please report it, with the traceback."
+    )
+    mistake.__cause__ = error
+    return mistake
+
+
+def _classes_of(version: Version) -> frozenset[int]:
+    found: frozenset[int] = version.execution.state.classes
+    return found
 
 
 def _error_of(bundle: Bundle) -> BaseException | None:

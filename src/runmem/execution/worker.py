@@ -14,6 +14,7 @@ from distributed import WorkerPlugin
 
 from runmem.clusters.local import is_embedded_worker
 from runmem.execution.dask_private import task_bytes, worker_memory_limit
+from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
 from runmem.memory.allocator import use_one_arena
@@ -55,8 +56,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         if run.measures:
             correct_lsst_timer()
             use_one_arena()
-            self._worker = worker
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
+            self._worker = worker
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
 
@@ -82,12 +83,15 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
                 sys.path.insert(0, path)
+        if worker.state.nthreads == 1:
+            follow(elsewhere=not is_embedded_worker())
         for place in self._run.prepare:
             module, _, function = place.partition(":")
             getattr(import_module(module), function)()
 
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
+        follow_no_more()
         self._worker = None
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:

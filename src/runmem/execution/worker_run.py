@@ -111,13 +111,15 @@ class WorkerRun:
         Takes what the master is to be told: how long calls last, what was lost.
     samples : bool
         Whether to see to it that the node is sampled; else somebody else has.
+    trace : str, optional
+        Name of the trace in which the process is sampled already; default that of the node, which it joins.
     log : TaskLog, optional
         Where it is said that calls begin and end; default lines in the spool.
     """
 
     def __init__(
         self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None], samples: bool = True,
-        log: TaskLog | None = None,
+        log: TaskLog | None = None, trace: str | None = None,
     ) -> None:  # fmt: skip
         self.measures = run.measures
         self.node = node_name()
@@ -135,11 +137,13 @@ class WorkerRun:
         self._looked_s = 0.0
         self._height: int | None = None
         if run.measures:
-            trace = safe_name(self.node) + ".dat"
+            self._joined = trace is None
+            trace = trace or safe_name(self.node) + ".dat"
             self._log = log or SpooledLog(self._spool.tasks(os.getpid()), self.node, limit_bytes)
             self._trace = LineAppender(self._spool.trace(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
-            join(self._spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
+            if self._joined:
+                join(self._spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
             if samples:
                 from runmem.node.launch import ensure_sampler
 
@@ -148,7 +152,8 @@ class WorkerRun:
     def close(self) -> None:
         """Leave the run: the process is sampled no longer and its files are closed."""
         if self.measures:
-            leave(self._spool.root, os.getpid())
+            if self._joined:
+                leave(self._spool.root, os.getpid())
             self._log.close()
             self._trace.close()
         if self._reports is not None:

@@ -55,8 +55,7 @@ class HeldMemory:
         self._meter = meter or process_meter()
         self._used: list[Holding] = []
         self._inputs = threading.local()
-        self._changed = threading.Event()
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()  # its lock is reentrant: a finaliser may run within it
         self._underway: set[Coming] = set()
         self._waited_for: set[Coming] = set()
 
@@ -75,7 +74,7 @@ class HeldMemory:
             return None
         coming = self._meter.coming(size_bytes)
         if size_bytes >= _WAITED_FOR_BYTES:
-            with self._lock:
+            with self._changed:
                 self._underway.add(coming)
         return coming
 
@@ -83,9 +82,9 @@ class HeldMemory:
         """Say that it comes no longer: it is there as a whole, or the rest will not come."""
         if coming is not None:
             self._meter.came(coming, whole)
-            with self._lock:
+            with self._changed:
                 self._underway.discard(coming)
-            self._changed.set()
+                self._changed.notify_all()
 
     def removing(self, holding: Holding | None) -> AbstractContextManager[Any]:
         """Return what must be around giving something up, in the thread that does so; the second time it does nothing."""
@@ -93,39 +92,37 @@ class HeldMemory:
             return _NOTHING
         return _Removal(self._meter, holding, self._changed)
 
-    def call_with(self, inputs: Iterable[Holding | None]) -> None:
+    def call_with(self, inputs: Iterable[Holding]) -> None:
         """Say what the call that this thread begins now has as inputs: these are not held for others."""
-        self._inputs.bytes = sum(holding.size_bytes for holding in inputs if holding is not None)
+        self._inputs.bytes = sum(holding.size_bytes for holding in inputs)
 
     def input_bytes(self) -> int:
         """Return the size of the inputs of the call that this thread is at."""
         return getattr(self._inputs, "bytes", 0)
 
-    def settle(self, inputs: Iterable[Holding | None]) -> None:
+    def settle(self, inputs: Iterable[Holding]) -> None:
         """Wait, before a call that has `inputs` is measured, for what would come or go at its beginning.
 
         Dask gives up what calls before had as inputs a few milliseconds after the last call that needs them has ended,
         and lets inputs of later calls come meanwhile. What somebody still needs stays: each thing is waited for once,
         and not longer than 20 ms.
         """
-        inputs = [holding for holding in inputs if holding is not None and holding.size_bytes >= _WAITED_FOR_BYTES]
+        inputs = [holding for holding in inputs if holding.size_bytes >= _WAITED_FOR_BYTES]
         before, self._used = self._used, inputs
         leaving = [holding for holding in before if holding not in inputs]
-        with self._lock:
+        with self._changed:
             coming = self._underway - self._waited_for
             self._waited_for = set(self._underway)
-        deadline = time.monotonic() + _WAIT_S
-        while any(not holding._gone for holding in leaving) or coming & self._underway:
-            self._changed.wait(max(0.0, deadline - time.monotonic()))
-            self._changed.clear()
-            if time.monotonic() >= deadline:
-                break
+            deadline = time.monotonic() + _WAIT_S
+            while any(not holding._gone for holding in leaving) or coming & self._underway:
+                if not self._changed.wait(deadline - time.monotonic()):
+                    break
 
 
 class _Removal:
     __slots__ = ("_meter", "_holding", "_changed", "_leaving")
 
-    def __init__(self, meter: PeakMeter, holding: Holding, changed: threading.Event) -> None:
+    def __init__(self, meter: PeakMeter, holding: Holding, changed: threading.Condition) -> None:
         self._meter = meter
         self._holding = holding
         self._changed = changed
@@ -139,8 +136,9 @@ class _Removal:
     def __exit__(self, *error: object) -> None:
         assert self._leaving is not None
         self._meter.left(self._leaving)
-        self._holding._gone = True
-        self._changed.set()
+        with self._changed:
+            self._holding._gone = True
+            self._changed.notify_all()
 
 
 _held = HeldMemory()

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dis
 import io
 import pickle
-from collections.abc import Callable
-from types import CodeType
+import sys
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from types import CodeType, ModuleType
 from typing import Any
 
 import cloudpickle
 
-__all__ = ["Pickler", "dumps", "dumps_data"]
+__all__ = ["Pickler", "dumps", "dumps_data", "global_names", "imported_submodules"]
+
+_GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL")
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
@@ -47,3 +52,33 @@ def dumps_data(value: Any) -> bytes:
 
 def _code_of_file(make: Callable[..., CodeType], arguments: tuple[Any, ...], filename: str) -> CodeType:
     return make(*arguments).replace(co_filename=filename)
+
+
+@lru_cache(maxsize=4096)
+def global_names(code: CodeType) -> tuple[str, ...]:
+    """Return the names of globals that code uses, and that of functions inside it does, in order."""
+    names = {instruction.argval: None for instruction in dis.get_instructions(code) if instruction.opname in _GLOBAL}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= dict.fromkeys(global_names(constant))
+    return tuple(names)
+
+
+def imported_submodules(code: CodeType, values: Iterable[Any]) -> list[str]:
+    """Return the names of submodules that code reaches through a package among `values`, such as ``os.path``."""
+    found = []
+    for value in values:
+        if isinstance(value, ModuleType) and hasattr(value, "__path__"):
+            prefix = value.__name__ + "."
+            inside = [name for name in list(sys.modules) if name.startswith(prefix)]
+            found += [name for name in inside if set(name[len(prefix) :].split(".")) <= _attributes(code)]
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _attributes(code: CodeType) -> frozenset[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= _attributes(constant)
+    return frozenset(names)

@@ -7,12 +7,10 @@ and drop the notes.
 
 from __future__ import annotations
 
-import pickle
 from typing import Any, NamedTuple
 
-import cloudpickle
-
 from runmem.errors import RunmemError
+from runmem.serialization.references import dumps, loads
 
 __all__ = ["RemoteError", "PackedError", "root_task", "set_root_task"]
 
@@ -68,7 +66,7 @@ class PackedError(NamedTuple):
     def _itself(self) -> BaseException:
         if self.data is not None:
             try:
-                error = pickle.loads(self.data)
+                error = loads(self.data)
             except Exception:  # its class is known on the worker only
                 pass
             else:
@@ -111,7 +109,7 @@ def _from_parts(cls: type[BaseException], args: tuple[Any, ...], state: dict[str
 
 def _can_be_pickled(value: Any) -> bool:
     try:
-        cloudpickle.dumps(value)
+        dumps(value)
     except Exception:
         return False
     return True
@@ -122,8 +120,8 @@ def _pickled(error: BaseException) -> tuple[bytes | None, bool]:
     # As the class itself has it first; but tblib, which Dask installs, spoils the classes whose `__init__` is in C.
     for made in (lambda: error, lambda: _Parts(error, call=True), lambda: _Parts(error, call=False)):
         try:
-            data: bytes = cloudpickle.dumps(made())
-            again = pickle.loads(data)
+            data: bytes = dumps(made())
+            again = loads(data)
             if type(again) is type(error) and str(again) == str(error):
                 return data, again.__cause__ is not None
         except Exception:  # what the user's class does when it is pickled is no reason to lose the error

@@ -1,0 +1,218 @@
+"""The state of the program's process that tasks follow: folder, environment, import path and the like.
+
+A task runs as it would in the program at the time of its call. Workers with several threads do not follow: what is said
+here is of a process, and another task may be running in it. Not followed at all: see docs/semantics.md.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runmem.errors import RunmemError
+from runmem.store.node_name import node_name
+
+if TYPE_CHECKING:
+    import decimal
+
+__all__ = ["FollowedProcess", "ProcessState", "become", "follow", "follow_no_more", "import_paths"]
+
+_ENCODED: Mapping[bytes, bytes] = getattr(os.environ, "_data", os.environb)
+"""The environment as it is kept: comparing `os.environ` itself would decode each name and value."""
+
+
+class ProcessState(NamedTuple):
+    """What a task follows.
+
+    Attributes
+    ----------
+    folder : str
+        The current folder.
+    moved : bool
+        Whether the program has changed it since the run began.
+    environment : dict
+        Value of each variable that the program has changed, as bytes; None: it is gone.
+    paths : list of str
+        Folders that it imports from, beyond those of the Python installation.
+    arguments : list of str
+        ``sys.argv``.
+    recursion_limit, umask : int
+    decimal_context : decimal.Context or None
+        None: the program does not use decimals.
+    """
+
+    folder: str
+    moved: bool
+    environment: dict[bytes, bytes | None]
+    paths: list[str]
+    arguments: list[str]
+    recursion_limit: int
+    umask: int
+    decimal_context: decimal.Context | None
+
+
+def import_paths() -> list[str]:
+    """Return the folders that the program imports from, beyond those that every Python of this environment has."""
+    # Only its library folders: with the system's Python the prefix is /usr, and a program may lie in /usr/src/app.
+    libraries = tuple(os.path.join(prefix, "lib") for prefix in (sys.prefix, sys.base_prefix))
+    return [os.path.abspath(path or os.getcwd()) for path in sys.path if not path.startswith(libraries)]
+
+
+class FollowedProcess:
+    """The program's process, looked at from the time this is made."""
+
+    def __init__(self) -> None:
+        self._first_folder = _folder()
+        self._first_environment = dict(_ENCODED)
+        self._changed: set[bytes] = set()
+        self._seen: tuple[Any, ...] = ()
+        self._packed = b""
+
+    def packed(self) -> bytes:
+        """Return the packed state now; the same object while it is the same."""
+        umask = os.umask(0o077)  # the way to read it; a file that another thread makes meanwhile is private, not public
+        os.umask(umask)
+        seen = (
+            _folder(), dict(_ENCODED), list(sys.path), list(sys.argv), sys.getrecursionlimit(), umask, _decimal_context()
+        )  # fmt: skip
+        if seen != self._seen:
+            self._seen = seen
+            self._packed = pickle.dumps(self._state(*seen), pickle.HIGHEST_PROTOCOL)
+        return self._packed
+
+    def _state(
+        self, folder: str, environment: dict[bytes, bytes], _: Any, arguments: list[str], limit: int, umask: int,
+        context: Any,
+    ) -> ProcessState:  # fmt: skip
+        first = self._first_environment
+        self._changed |= {name for name, value in environment.items() if first.get(name) != value}
+        self._changed |= first.keys() - environment.keys()
+        changed = {name: environment.get(name) for name in self._changed}
+        given = None
+        if context is not None:
+            given = sys.modules["decimal"].getcontext().copy()
+            given.clear_flags()
+        moved = folder != self._first_folder
+        return ProcessState(folder, moved, changed, import_paths(), arguments, limit, umask, given)
+
+
+def _folder() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it was removed
+        return ""
+
+
+def _decimal_context() -> Any:
+    """Return what can be set of the context of decimals, to compare; None if it is as Python has it."""
+    decimal = sys.modules.get("decimal")
+    if decimal is None:
+        return None
+    context, default = decimal.getcontext(), decimal.DefaultContext
+    found = (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp)
+    usual = (default.prec, default.rounding, default.Emin, default.Emax, default.capitals, default.clamp)
+    traps = [signal for signal, trapped in context.traps.items() if trapped]
+    return None if found == usual and traps == [s for s, trapped in default.traps.items() if trapped] else (found, traps)
+
+
+class _Follower:
+    """This process, as far as it follows a program."""
+
+    def __init__(self, elsewhere: bool) -> None:
+        self._elsewhere = elsewhere
+        self._own_folder = _folder()
+        self._own_environment = dict(_ENCODED)
+        self._own_paths = list(sys.path)
+        self._packed = b""
+        self._folder: str | None = None
+        self._environment: dict[bytes, bytes] = {}
+        self._state: ProcessState | None = None
+
+    def become(self, packed: bytes) -> None:
+        """Take on a state; also what a task has changed of it is brought back."""
+        if packed != self._packed:
+            self._take(pickle.loads(packed))
+            self._packed = packed
+        state = self._state
+        assert state is not None
+        if state.folder and _folder() != self._folder:
+            self._enter(state)
+        if self._environment != _ENCODED:
+            self._set_environment()
+        if sys.argv != state.arguments:
+            sys.argv[:] = state.arguments
+        if sys.getrecursionlimit() != state.recursion_limit:
+            sys.setrecursionlimit(state.recursion_limit)
+        os.umask(state.umask)
+        if state.decimal_context is not None:
+            sys.modules["decimal"].setcontext(state.decimal_context.copy())
+
+    def _take(self, state: ProcessState) -> None:
+        before, self._state, self._folder = self._state, state, None
+        self._environment = {
+            name: value
+            for name, value in {**self._own_environment, **state.environment}.items()
+            if value is not None
+        }
+        sys.path[:] = [*state.paths, *(path for path in self._own_paths if path not in state.paths)]
+        if before is not None and before.decimal_context is not None and state.decimal_context is None:
+            decimal = sys.modules["decimal"]
+            decimal.setcontext(decimal.DefaultContext.copy())
+
+    def _enter(self, state: ProcessState) -> None:
+        try:
+            os.chdir(state.folder)
+        except OSError as error:
+            if self._elsewhere and not state.moved:
+                os.chdir(self._own_folder)  # the folder that the program was started in is not here
+                self._folder = self._own_folder
+                return
+            raise RunmemError(
+                f"the task is to run in the folder that the program was in when it called it, {state.folder!r}, and on "
+                f"node {node_name()} it cannot be entered ({error.strerror or error}). Make it there too, or change back "
+                "before the call."
+            ) from None
+        self._folder = _folder()
+
+    def _set_environment(self) -> None:
+        for name in [name for name in _ENCODED if name not in self._environment]:
+            del os.environb[name]
+        for name, value in self._environment.items():
+            if _ENCODED.get(name) != value:
+                os.environb[name] = value
+
+
+_follower: _Follower | None = None
+
+
+def follow(elsewhere: bool) -> None:
+    """Let this process follow the program from the next call on.
+
+    Parameters
+    ----------
+    elsewhere : bool
+        Whether it was not started by the program on its own machine: the program's folder may not be here.
+    """
+    global _follower
+    _follower = _Follower(elsewhere)
+
+
+def follow_no_more() -> None:
+    """Let this process be as it is."""
+    global _follower
+    _follower = None
+
+
+def become(packed: bytes) -> None:
+    """Take on the state of the program at the time of a call, if this process follows it.
+
+    Raises
+    ------
+    RunmemError
+        If the program's folder cannot be entered here.
+    """
+    if _follower is not None and packed:
+        _follower.become(packed)

@@ -1,0 +1,156 @@
+"""Runs each call at once, in the program's own process: to debug, and to know what the right result is.
+
+Arguments, results and errors go the same way as to a worker and back, so that a task has the same copies of the same
+values; only the program's functions and classes are the program's own.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from runmem.events import TaskEnded, TaskSubmitted
+from runmem.execution.observer import Observers
+from runmem.execution.on_worker import PackedCall, PackedTask, run_call
+from runmem.execution.results import made_again
+from runmem.execution.worker_run import WorkerRun
+from runmem.graph.call import Execution, TaskCall, Version
+from runmem.graph.current import current_program, set_current_program
+from runmem.memory.profile_report import set_job_name, set_report_sink
+from runmem.serialization.arguments import LargeValues, Resolve, pack
+from runmem.serialization.definitions import program_definitions
+from runmem.serialization.packed import Packed
+from runmem.serialization.task_error import root_task
+
+__all__ = ["SequentialSubmitter"]
+
+
+class _Done:
+    """What became of an execution: its outputs as a worker would keep them, or its error."""
+
+    __slots__ = ("outputs", "error")
+
+    def __init__(self, outputs: Any, error: BaseException | None = None) -> None:
+        self.outputs = outputs
+        self.error = error
+
+
+class SequentialSubmitter:
+    """Implements `runmem.graph.call.Submitter` without a cluster.
+
+    Parameters
+    ----------
+    join : callable
+        Lets this process take part in the run; None: it could not.
+    observers : Observers
+    copied : bool, optional
+        Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
+    """
+
+    broken = False
+
+    def __init__(
+        self, join: Callable[[], WorkerRun | None], observers: Observers, copied: bool | None = None
+    ) -> None:
+        self._join = join
+        self._joined = False
+        self._run: WorkerRun | None = None
+        self._observers = observers
+        self._copied = copied
+        self._large = LargeValues(_keep)
+        self._unseen: dict[int, BaseException] = {}
+
+    def submit(self, call: TaskCall, resolve: Resolve) -> None:
+        """Run a call; see `Submitter`."""
+        if not self._joined:
+            self._run, self._joined = self._join(), True
+        body = pack(call, resolve, self._large, None, _no_classes)
+        execution = call.execution
+        self._observers.tell("task_submitted", TaskSubmitted(execution.task_id, execution.name))
+        needed = [*(version.execution for version in body.inputs), *call.after]
+        error = next((e.state.error for e in needed if e.state.error is not None), None)
+        if error is None:
+            kept = [_output(version) for version in body.inputs]
+            number = program_definitions.number_of(call.task)
+            task = PackedTask(call.task.name, pickle.dumps(call.task) if number is None else None, number, None)
+            packed_call = PackedCall(
+                execution.task_id, 0, b"", body.data, body.places, body.values, body.buffers, body.own, body.changing,
+                [(position, None, None) for position in range(len(kept))], call.returns, call.writes,
+                tuple((file.path, file.copy_from) for file in call.files),
+                self._copied or (self._copied is None and "pycompss" in sys.modules), b"",
+            )  # fmt: skip
+            with self._as_on_a_worker():
+                good, outcome = run_call(self._run, packed_call, None, task, kept, [], _live)
+            error = None if good else outcome.load()
+        execution.state = _Done(outcome if error is None else None, error)
+        if error is not None:
+            self._unseen.setdefault(root_task(error) or execution.task_id, error)
+        status = "finished" if error is None else "failed"
+        self._observers.tell("task_ended", TaskEnded(execution.task_id, execution.name, status))
+
+    @contextmanager
+    def _as_on_a_worker(self) -> Iterator[None]:
+        """Let calls of tasks inside the task be plain calls, and its reports those of a task."""
+        program = current_program()
+        set_current_program(None)
+        if self._run is not None:
+            set_report_sink(self._run.report)
+        try:
+            yield
+        finally:
+            set_report_sink(None)
+            set_job_name("master")
+            set_current_program(program)
+            if self._run is not None:
+                self._run.bundle_ended()
+
+    def fetch(self, versions: Sequence[Version]) -> list[Any]:
+        """Return values; see `Submitter`."""
+        self.wait([version.execution for version in versions])
+        return [made_again(version, version.execution.state.outputs, own=False) for version in versions]
+
+    def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
+        """Raise the error of the first that failed, if asked to; see `Submitter`."""
+        if executions is None:
+            if self._unseen:
+                raise self._unseen.pop(next(iter(self._unseen)))
+            return
+        failed = [execution for execution in executions if execution.state.error is not None] if raises else []
+        for execution in failed:
+            self._unseen.pop(root_task(execution.state.error) or execution.task_id, None)
+        if failed:
+            error: BaseException = failed[0].state.error
+            raise error.with_traceback(None)
+
+    def unseen_errors(self) -> list[BaseException]:
+        """Return the errors of tasks that nobody has seen, for the end of the run."""
+        return list(self._unseen.values())
+
+    def close(self) -> None:
+        """Leave the run."""
+        if self._run is not None:
+            self._run.close()
+
+
+def _keep(value: Packed, numbers: frozenset[int]) -> Version:
+    execution = Execution(0, "argument", 1)
+    execution.state = _Done(value)
+    return Version(execution, 0)
+
+
+def _output(version: Version) -> Any:
+    outputs = version.execution.state.outputs
+    return outputs[version.output] if version.execution.outputs > 1 else outputs
+
+
+def _no_classes(version: Version) -> frozenset[int]:
+    return frozenset()
+
+
+@contextmanager
+def _live(outline: bytes | None, constants: bytes) -> Iterator[None]:
+    """Let a call run with the program's own definitions."""
+    yield None

@@ -1,0 +1,227 @@
+"""What travels by value: the functions and classes of the program itself, and who owns them.
+
+In the program each of them is the program's own object, always. What travels is its number: a pickle of arguments or of
+a result says "class 7", and whoever loads it has that class already. In the program that is the object itself; on a
+worker it is the one of the copy of the program that the call runs in (`program_copy`). So no definition is ever written
+into a live one, and an object made by one task is, in another, of the class as it is there.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import sysconfig
+import threading
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from importlib import import_module
+from types import FunctionType
+from typing import Any, NamedTuple, Protocol
+
+import cloudpickle
+
+from runmem.errors import ResultError
+from runmem.graph.task import TaskFunction, find_task
+
+__all__ = [
+    "CachedFunction", "Definitions", "MAIN", "NamespaceKey", "NoDefinitions", "ProgramDefinitions", "by_value",
+    "current_definitions", "library_namespace", "namespace_key", "program_definitions", "using",
+]  # fmt: skip
+
+CachedFunction = type(functools.lru_cache(lambda: None))
+_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that Python code has made
+_PROGRAM = ("__main__", "__mp_main__")
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_OURS = ("runmem", "pycompss")
+
+
+class NamespaceKey(NamedTuple):
+    """Names the globals of a function: those of the program, of a library's module, or others that have a number."""
+
+    kind: str  # "program", "library" or "other"
+    name: str | int
+
+
+MAIN = NamespaceKey("program", "__main__")
+
+
+class Definitions(Protocol):
+    """Those who have the definitions: the program itself, or a worker's copy of it."""
+
+    def number_of(self, datum: Any) -> int | None:
+        """Return the number of a definition; None: it has none here."""
+
+    def object_of(self, number: int) -> Any:
+        """Return the definition with this number."""
+
+    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
+        """Return what names these globals of a function."""
+
+    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+        """Return the globals that a function is to have."""
+
+    @property
+    def is_program(self) -> bool:
+        """Whether this is the program itself: nothing of what is its own is set by what arrives."""
+
+
+def by_value(datum: Any) -> bool:
+    """Tell whether a function, class, task or the like travels by value: a worker could not import it."""
+    if isinstance(datum, TaskFunction):
+        return find_task(datum.__module__, datum.__qualname__) is not datum
+    if isinstance(datum, ContextVar):
+        return True
+    if isinstance(datum, type):
+        return bool(datum.__flags__ & _HEAP_TYPE) and not _is_importable(datum)
+    return isinstance(datum, (FunctionType, CachedFunction)) and not _is_importable(datum)
+
+
+def _is_importable(datum: Any) -> bool:
+    module, name = getattr(datum, "__module__", None), getattr(datum, "__qualname__", None)
+    if not isinstance(module, str) or not isinstance(name, str) or module in _PROGRAM or "<locals>" in name:
+        return False
+    chosen = cloudpickle.list_registry_pickle_by_value()
+    if chosen and any(module == other or module.startswith(other + ".") for other in chosen):
+        return False
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is datum
+
+
+def namespace_key(names: dict[str, Any]) -> NamespaceKey | None:
+    """Return the key of the globals of a module of the program or of a library; None for any others.
+
+    The globals of a library are the worker's own: its functions see the library as it is there. Those of other modules
+    travel with the functions that travel.
+    """
+    module = names.get("__name__")
+    if not isinstance(module, str) or vars(sys.modules.get(module, object)) is not names:
+        return None
+    if module in _PROGRAM:
+        return MAIN
+    file = names.get("__file__")
+    built_in = file is None and names.get("__spec__") is not None
+    if module.partition(".")[0] in _OURS or built_in or str(file).startswith(_LIBRARIES):
+        return NamespaceKey("library", module)
+    return None
+
+
+class ProgramDefinitions:
+    """The definitions of the program that runs in this process.
+
+    An object keeps its number while it lives; nothing is kept alive here.
+    """
+
+    is_program = True
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+        self._numbers: dict[int, tuple[Callable[[], Any], int]] = {}
+        self._objects: dict[int, Callable[[], Any]] = {}
+        self._other_namespaces: dict[int, tuple[dict[str, Any], NamespaceKey]] = {}
+
+    def number_of(self, datum: Any) -> int | None:
+        """Return the number of what travels by value; None: it travels by reference."""
+        known = self._numbers.get(id(datum))
+        if known is not None and known[0]() is datum:
+            return known[1]
+        return self._add(datum) if by_value(datum) else None
+
+    def known_number_of(self, datum: Any) -> int | None:
+        """Return the number that a definition has already, if it has one."""
+        known = self._numbers.get(id(datum))
+        return known[1] if known is not None and known[0]() is datum else None
+
+    def _add(self, datum: Any) -> int:
+        with self._lock:
+            self._last += 1
+            number, identity = self._last, id(datum)
+
+            def forget(_: Any) -> None:
+                self._objects.pop(number, None)
+                if self._numbers.get(identity, (None, 0))[1] == number:
+                    self._numbers.pop(identity, None)
+
+            # A context variable takes no weak references; a program has few of them.
+            kept = (lambda: datum) if isinstance(datum, ContextVar) else weakref.ref(datum, forget)
+            self._numbers[identity] = kept, number
+            self._objects[number] = kept
+            return number
+
+    def object_of(self, number: int) -> Any:
+        """Return the program's own object."""
+        kept = self._objects.get(number)
+        datum = kept() if kept is not None else None
+        if datum is None:
+            raise ResultError(
+                "a result refers to a function or class of the program that the program has given up meanwhile: keep "
+                "it until the result was fetched."
+            )
+        return datum
+
+    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
+        """Return what names these globals of a function."""
+        key = namespace_key(names)
+        if key is None:
+            _, key = self._other_namespaces.setdefault(id(names), (names, NamespaceKey("other", id(names))))
+        return key
+
+    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+        """Return the program's own globals."""
+        if key.kind == "other":
+            return next((names for names, known in self._other_namespaces.values() if known == key), {})
+        return vars(sys.modules[str(key.name)])
+
+
+class NoDefinitions:
+    """Those of a worker that runs a call without any definition of the program: what it makes travels by value."""
+
+    is_program = False
+
+    def number_of(self, datum: Any) -> int | None:
+        """Return None."""
+        return None
+
+    def object_of(self, number: int) -> Any:
+        """Raise ResultError: the definition is not here."""
+        raise ResultError(f"definition {number} of the program is needed and did not come along: please report this")
+
+    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
+        """Return what names these globals of a function."""
+        return namespace_key(names) or NamespaceKey("other", id(names))
+
+    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+        """Return those of a library's module, else none."""
+        return library_namespace(key) if key.kind == "library" else {}
+
+
+def library_namespace(key: NamespaceKey) -> dict[str, Any]:
+    """Return the globals of a module that this process can import."""
+    return vars(import_module(str(key.name)))
+
+
+program_definitions = ProgramDefinitions()
+"""The definitions of the program in this process."""
+
+_current = threading.local()
+
+
+def current_definitions() -> Definitions:
+    """Return whose definitions are meant by numbers now in this thread: a copy's while it is used, else the program's."""
+    found: Definitions = getattr(_current, "definitions", program_definitions)
+    return found
+
+
+@contextmanager
+def using(definitions: Definitions) -> Iterator[None]:
+    """Let numbers mean `definitions` in this thread meanwhile."""
+    before = current_definitions()
+    _current.definitions = definitions
+    try:
+        yield
+    finally:
+        _current.definitions = before

@@ -1,0 +1,181 @@
+"""How the definitions in a snapshot's outline are made where it arrives: empty first, filled when all are there."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import threading
+import types
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from runmem.graph.task import TaskFunction
+from runmem.serialization.definitions import NamespaceKey, library_namespace
+
+__all__ = [
+    "Outline", "Place", "make_cell", "make_class", "make_defined_function", "make_enumeration", "make_numbered",
+    "make_task",
+]  # fmt: skip
+
+
+class Place(NamedTuple):
+    """Where a value of the program goes.
+
+    Attributes
+    ----------
+    kind : str
+        ``global``, ``cell``, ``attribute`` (of a class), ``item`` (of a function's or task's `__dict__`), ``default``
+        or ``context`` (of a context variable).
+    target
+        What has the place: a `NamespaceKey`, a cell, a class, a function, a task or a context variable.
+    key : str
+    """
+
+    kind: str
+    target: Any
+    key: str
+
+
+_making = threading.local()
+
+
+class Outline:
+    """The definitions that a snapshot's outline makes; nothing that lives elsewhere is touched.
+
+    Parameters
+    ----------
+    data : bytes
+        See `Snapshot.outline`.
+
+    Attributes
+    ----------
+    objects : dict
+        Definition by number.
+    places : list of Place
+        Where values go; a global's target is its namespace.
+    namespaces : dict
+        Globals of the functions, by key.
+    main : module
+        What the program is as a module.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.objects: dict[int, Any] = {}
+        self.main = types.ModuleType("__main__")
+        self.namespaces: dict[NamespaceKey, dict[str, Any]] = {}
+        before = getattr(_making, "outline", None)
+        _making.outline = self
+        try:
+            unpickler = pickle.Unpickler(io.BytesIO(data))
+            unpickler.load()
+            fillings: list[tuple[Any, dict[str, Any]]] = []
+            while (batch := unpickler.load()) is not None:
+                fillings += batch
+            self.places: list[Place] = unpickler.load()
+            for datum, filling in fillings:
+                self._fill(datum, filling)
+            for datum, filling in fillings:  # a task reads the signature of its function
+                if "task" in filling:
+                    datum._set(*filling["task"])
+                    vars(datum).update(filling["dict"])
+        finally:
+            _making.outline = before
+
+    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+        """Return globals by their key; made empty when they are asked for first."""
+        if key.kind == "library":
+            return library_namespace(key)
+        if key not in self.namespaces:
+            self.namespaces[key] = vars(self.main) if key.kind == "program" else {}
+            self.namespaces[key]["__builtins__"] = __builtins__
+        return self.namespaces[key]
+
+    def _fill(self, datum: Any, filling: dict[str, Any]) -> None:
+        if isinstance(datum, type):
+            _fill_class(datum, filling)
+        elif isinstance(datum, types.FunctionType):
+            for name, value in filling["set"].items():
+                setattr(datum, name, value)
+            vars(datum).update(filling["dict"])
+            for name in filling.get("modules", ()):
+                with suppress(ImportError):  # what needs it says so
+                    import_module(name)
+            if "globals" in filling:
+                key, names = filling["globals"]
+                self.namespace(key).update(names)
+        elif "cell" in filling:
+            datum.cell_contents = filling["cell"]
+
+
+def _fill_class(cls: type, filling: dict[str, Any]) -> None:
+    line = filling["attributes"].get("__firstlineno__")
+    for name, value in filling["attributes"].items():
+        type.__setattr__(cls, name, value)
+    if line is not None:
+        type.__setattr__(cls, "__firstlineno__", line)  # setting any other attribute takes it away
+    for registered in filling.get("registered", ()):
+        cls.register(registered)  # type: ignore[attr-defined]
+    for name, attributes in filling.get("members", {}).items():
+        vars(cls.__members__[name]).update(attributes)  # type: ignore[attr-defined]
+
+
+def _numbered(number: int, made: Any) -> Any:
+    _making.outline.objects[number] = made
+    return made
+
+
+def make_numbered(number: int, make: Callable[..., Any], arguments: tuple[Any, ...], *_: Any) -> Any:
+    """Make what one call makes."""
+    return _numbered(number, make(*arguments))
+
+
+def make_cell() -> types.CellType:
+    """Make an empty cell."""
+    return types.CellType()
+
+
+def make_task(number: int) -> TaskFunction:
+    """Make a task without a function."""
+    return _numbered(number, TaskFunction.__new__(TaskFunction))  # type: ignore[no-any-return]
+
+
+def make_defined_function(
+    number: int,
+    key: NamespaceKey,
+    about: dict[str, Any],
+    code: types.CodeType,
+    name: str,
+    closure: tuple[types.CellType, ...] | None,
+) -> types.FunctionType:
+    """Make a function over the globals that `key` names."""
+    names = _making.outline.namespace(key)
+    if key.kind != "library":
+        names.update({each: value for each, value in about.items() if each not in names or value is not None})
+    return _numbered(number, types.FunctionType(code, names, name, None, closure))  # type: ignore[no-any-return]
+
+
+def make_class(
+    number: int, metaclass: type, name: str, bases: tuple[Any, ...], given: dict[str, Any]
+) -> type:
+    """Make a class.
+
+    The program's own bases and metaclass are empty at this time: what they do when a class is made, such as
+    `__init_subclass__`, has been done in the program and is not done again.
+    """
+    made = types.new_class(name, bases, {"metaclass": metaclass}, lambda names: names.update(given))
+    return _numbered(number, made)  # type: ignore[no-any-return]
+
+
+def make_enumeration(
+    number: int, bases: tuple[type, ...], name: str, qualname: str, members: dict[str, Any], module: str
+) -> type:
+    """Make an enumeration; its members are made by its library's metaclass, from their values."""
+    metaclass: Any = type(bases[-1])
+    names = metaclass.__prepare__(name, bases)
+    for member, value in members.items():
+        names[member] = value
+    made = metaclass.__new__(metaclass, name, bases, names)
+    made.__module__, made.__qualname__ = module, qualname
+    return _numbered(number, made)  # type: ignore[no-any-return]

@@ -1,0 +1,178 @@
+"""Results and large arguments as a worker keeps them: packed, so that no two tasks share what one of them may change.
+
+A value that can change is kept as its pickle. Whoever reads it has a copy of its own, made from that. Large blocks of
+memory in it, such as the data of arrays, lie beside the pickle as they are: they are not copied, neither when they are
+packed nor for each reader, and readers cannot write to them, unless they are to have copies of these too.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from runmem.errors import ResultError
+from runmem.memory.held import Holding, held
+from runmem.serialization.references import ATOMS, dumps, loads
+from runmem.serialization.standard_types import remedy
+
+__all__ = ["LARGE_BYTES", "Buffer", "Carried", "Packed", "Unsendable", "beside", "holdings", "packed", "taken", "unpacked"]
+
+LARGE_BYTES = 256 * 1024
+"""A block of memory of this size or more travels beside the pickle that it belongs to."""
+
+
+class Buffer:
+    """Bytes that travel beside a pickle rather than inside it, so that nobody copies them on the way."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return Buffer, (pickle.PickleBuffer(self.data),)
+
+
+class Packed:
+    """A value as its pickle, and the large blocks of memory that belong to it.
+
+    Parameters
+    ----------
+    data : bytes
+    buffers : sequence of objects with the buffer protocol
+    """
+
+    __slots__ = ("data", "buffers", "holding", "__weakref__")
+
+    def __init__(self, data: bytes, buffers: Sequence[Any] = ()) -> None:
+        self.data = data
+        self.buffers = tuple(memoryview(buffer).cast("B") for buffer in buffers)
+        self.holding = held().add(self.nbytes)
+
+    def __del__(self) -> None:
+        if (holding := getattr(self, "holding", None)) is not None:
+            with held().removing(holding):
+                self.data, self.buffers = b"", ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _packed_again, (self.data, [Buffer(buffer) for buffer in self.buffers])
+
+    @property
+    def nbytes(self) -> int:
+        """Size in bytes."""
+        return len(self.data) + sum(buffer.nbytes for buffer in self.buffers)
+
+    def __sizeof__(self) -> int:
+        """Return the size by which Dask keeps account of a worker's memory."""
+        return self.nbytes + 200
+
+    def load(self, private: bool) -> Any:
+        """Return the value; `private`: its large blocks are copied too, so that they can be written to."""
+        if private:
+            return loads(self.data, [bytearray(buffer) for buffer in self.buffers])
+        return loads(self.data, [buffer.toreadonly() for buffer in self.buffers])
+
+    def take(self) -> Any:
+        """Return the value over the blocks that this has, which nobody else may read then."""
+        return loads(self.data, [bytearray(b) if b.readonly else b for b in self.buffers])
+
+
+def _packed_again(data: bytes, buffers: list[Buffer]) -> Packed:
+    return Packed(data, [buffer.data for buffer in buffers])
+
+
+class Unsendable:
+    """Stands for a value that cannot be packed, and says why: whoever asks for the value is told."""
+
+    __slots__ = ("text",)
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Unsendable, (self.text,)
+
+
+class Carried:
+    """Holds several results on their way through Dask, which would serialise the items of a tuple one by one."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        self.values = values
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Carried, (self.values,)
+
+    def __sizeof__(self) -> int:
+        """Return the size by which Dask keeps account of a worker's memory."""
+        return 200 + sum(_size(value) for value in self.values)
+
+
+def holdings(values: Iterable[Any]) -> list[Holding]:
+    """Return what this process holds of values as they are kept, as far as it is large."""
+    found: list[Holding] = []
+    for value in values:
+        if type(value) is Packed:
+            if value.holding is not None:
+                found.append(value.holding)
+        elif type(value) is Carried:
+            found += holdings(value.values)
+        elif type(value) is tuple:
+            found += holdings(value)
+    return found
+
+
+def _size(value: Any) -> int:
+    if type(value) is tuple:
+        return sum(map(_size, value))
+    return value.__sizeof__()  # type: ignore[no-any-return]
+
+
+def beside(buffers: list[pickle.PickleBuffer]) -> Any:
+    """Return a `buffer_callback` that collects large blocks and leaves others in the pickle."""
+
+    def callback(buffer: pickle.PickleBuffer) -> bool:
+        if buffer.raw().nbytes < LARGE_BYTES:
+            return True
+        buffers.append(buffer)
+        return False
+
+    return callback
+
+
+def packed(value: Any, what: str) -> Any:
+    """Return a value as it is kept; `what` names it, should it have to be said that it cannot be packed."""
+    if type(value) in ATOMS:
+        return value
+    try:
+        buffers: list[pickle.PickleBuffer] = []
+        data = dumps(value, beside(buffers))
+        return Packed(data, [buffer.raw() for buffer in buffers])
+    except Exception as error:
+        return Unsendable(
+            f"{what}, of type {type(value).__name__}, cannot be sent to another process: it could not be pickled "
+            f"({type(error).__name__}: {error}). A task must return what can be pickled: return the data that the value "
+            f"is made from, or use the value in the same task. {remedy(error)}."
+        )
+
+
+def unpacked(value: Any, private: bool = True) -> Any:
+    """Return the value that `packed` was given, or an equal one.
+
+    Raises
+    ------
+    ResultError
+        If it could not be packed.
+    """
+    if type(value) is Packed:
+        return value.load(private)
+    if type(value) is Unsendable:
+        raise ResultError(value.text)
+    return value
+
+
+def taken(value: Any) -> Any:
+    """Return the value that `packed` was given, over the memory in which it came, which nobody else may read then."""
+    return value.take() if type(value) is Packed else unpacked(value)

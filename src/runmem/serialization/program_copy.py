@@ -1,0 +1,217 @@
+"""A worker's copy of the program's functions and classes, in which calls run one after the other.
+
+A copy is used by one call at a time. When the call has ended the copy is as it was before: what the call has assigned
+to globals, class attributes and the like is taken back, and the values that can change in place are let go. So no call
+sees what another one did to the program's definitions, whichever worker it runs on.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from itertools import repeat
+from operator import is_
+from types import CellType
+from typing import Any
+
+from runmem.errors import ResultError
+from runmem.serialization.definitions import (
+    CachedFunction,
+    NamespaceKey,
+    NoDefinitions,
+    library_namespace,
+    namespace_key,
+    using,
+)
+from runmem.serialization.outline import Outline
+from runmem.serialization.references import Empty, contents_of, loads
+
+__all__ = ["ProgramCopies", "ProgramCopy", "program_copies"]
+
+_MISSING: Any = object()
+
+
+class ProgramCopy:
+    """The definitions of one outline.
+
+    Parameters
+    ----------
+    outline : bytes
+        See `runmem.serialization.snapshot.Snapshot`.
+    """
+
+    is_program = False
+
+    def __init__(self, outline: bytes) -> None:
+        self._outline = Outline(outline)
+        self._objects = self._outline.objects
+        self._numbers = {id(datum): number for number, datum in self._objects.items()}
+        self._keys = {id(names): key for key, names in self._outline.namespaces.items()}
+        self._cached = [datum for datum in self._objects.values() if isinstance(datum, CachedFunction)]
+        self._constants: bytes | None = None
+        self._changing: list[int] = []
+        for place in range(len(self._outline.places)):
+            self._set(place, None)
+        self._note()
+
+    # --- as `Definitions` ---------------------------------------------------------------------------------------------
+
+    def number_of(self, datum: Any) -> int | None:
+        """Return the number of a definition of this copy."""
+        number = self._numbers.get(id(datum))
+        return number if number is not None and self._objects[number] is datum else None
+
+    def object_of(self, number: int) -> Any:
+        """Return this copy's definition."""
+        try:
+            return self._objects[number]
+        except KeyError:
+            raise ResultError(
+                f"definition {number} of the program is needed and did not come along with the call: please report this"
+            ) from None
+
+    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
+        """Return what names these globals of a function."""
+        return self._keys.get(id(names)) or namespace_key(names) or NamespaceKey("other", id(names))
+
+    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+        """Return globals by their key."""
+        return library_namespace(key) if key.kind == "library" else self._outline.namespace(key)
+
+    # --- around a call ------------------------------------------------------------------------------------------------
+
+    def begin(self, constants: bytes) -> None:
+        """Set the values that nothing can change in place, before a call; see `Snapshot.constants`."""
+        sys.modules["__main__"] = self._outline.main
+        if constants != self._constants:
+            for place, value in loads(constants).items():
+                self._set(place, value)
+            self._constants = constants
+            self._note()
+            self._clear_caches()
+
+    def set_changing(self, values: Mapping[int, Any]) -> None:
+        """Set the other values, which are the call's own."""
+        for place, value in values.items():
+            self._set(place, value)
+        self._changing += values
+        if values:
+            self._clear_caches()
+
+    def end(self) -> None:
+        """Bring all back to what it was, after a call."""
+        for place in self._changing:
+            self._set(place, None)
+        if self._changing:
+            self._changing = []
+            self._clear_caches()
+        for mapping, owner, names, values in self._noted:
+            if len(mapping) != len(names) or not all(map(is_, map(mapping.get, names, repeat(_MISSING)), values)):
+                _restore(mapping, owner, dict(zip(names, values, strict=True)))
+        for cell, value in self._noted_cells:
+            if contents_of(cell) is not value:
+                _fill_cell(cell, value)
+
+    def _set(self, place: int, value: Any) -> None:
+        kind, target, key = self._outline.places[place]
+        if kind == "global":
+            self._outline.namespace(target)[key] = value
+        elif kind == "cell":
+            _fill_cell(target, value)
+        elif kind == "attribute":
+            type.__setattr__(target, key, value)
+        elif kind == "item":
+            vars(target)[key] = value
+        elif kind == "default":
+            setattr(target, key, value)
+        elif value is not Empty:
+            target.set(value)
+
+    def _note(self) -> None:
+        """Take note of what everything is now."""
+        mappings: list[tuple[Any, Any]] = [(names, None) for names in self._outline.namespaces.values()]
+        mappings += [(vars(datum), datum) for datum in self._objects.values() if isinstance(datum, type)]
+        mappings += [(target.__dict__, None) for kind, target, _ in self._outline.places if kind == "item"]
+        self._noted = [(mapping, owner, tuple(mapping), tuple(mapping.values())) for mapping, owner in mappings]
+        cells = [target for kind, target, _ in self._outline.places if kind == "cell"]
+        self._noted_cells = [(cell, contents_of(cell)) for cell in cells]
+
+    def _clear_caches(self) -> None:
+        for cached in self._cached:
+            cached.cache_clear()
+
+
+def _fill_cell(cell: CellType, value: Any) -> None:
+    if value is not Empty:
+        cell.cell_contents = value
+    elif contents_of(cell) is not Empty:
+        del cell.cell_contents
+
+
+def _restore(mapping: Any, owner: type | None, before: dict[str, Any]) -> None:
+    if owner is None:
+        mapping.clear()
+        mapping.update(before)
+        return
+    for name in [name for name in mapping if name not in before]:
+        type.__delattr__(owner, name)
+    for name, value in before.items():
+        if mapping.get(name, _MISSING) is not value:
+            type.__setattr__(owner, name, value)
+
+
+class ProgramCopies:
+    """The copies that this process keeps for calls to come.
+
+    Parameters
+    ----------
+    keep_bytes : int
+        How large the outlines of the copies may be that are kept and not in use.
+    """
+
+    def __init__(self, keep_bytes: int = 2 * 1024**2) -> None:
+        self._keep_bytes = keep_bytes
+        self._idle: OrderedDict[bytes, list[ProgramCopy]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def of(self, outline: bytes | None, constants: bytes) -> Iterator[ProgramCopy | None]:
+        """Give a copy to one call; None, if it needs none of the program's definitions."""
+        if outline is None:
+            with using(_NONE):
+                yield None
+            return
+        copy = self._taken(outline)
+        try:
+            with using(copy):
+                copy.begin(constants)
+                yield copy
+        finally:
+            copy.end()
+            self._give_back(outline, copy)
+
+    def prepare(self, outline: bytes) -> None:
+        """Make a copy, if none is idle, for a call that comes soon."""
+        self._give_back(outline, self._taken(outline))
+
+    def _taken(self, outline: bytes) -> ProgramCopy:
+        with self._lock:
+            found = self._idle.get(outline)
+            if found:
+                return found.pop()
+        return ProgramCopy(outline)
+
+    def _give_back(self, outline: bytes, copy: ProgramCopy) -> None:
+        with self._lock:
+            self._idle.setdefault(outline, []).append(copy)
+            self._idle.move_to_end(outline)
+            while len(self._idle) > 1 and sum(len(o) * len(copies) for o, copies in self._idle.items()) > self._keep_bytes:
+                self._idle.popitem(last=False)
+
+
+_NONE = NoDefinitions()
+program_copies = ProgramCopies()
+"""The copies of this process."""
