@@ -87,7 +87,7 @@ class HeldMemory:
                 self._changed.notify_all()
 
     def removing(self, holding: Holding | None) -> AbstractContextManager[Any]:
-        """Return what must be around giving something up, in the thread that does so; the second time it does nothing."""
+        """Return what must be around giving something up, in the thread that does so; a second time it does nothing."""
         if holding is None or holding._going:
             return _NOTHING
         return _Removal(self._meter, holding, self._changed)

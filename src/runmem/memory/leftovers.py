@@ -9,7 +9,7 @@ from runmem.memory.window import TOLERANCE_BYTES
 
 __all__ = ["Leftovers"]
 
-_SHORT_S = 0.002
+_SHORT_S = 0.005
 _SHARE = 5  # what takes longer takes at most one part in so many of the time
 
 
@@ -17,7 +17,7 @@ class Leftovers:
     """Decide when the allocator is asked to give back what it holds and does not use.
 
     Asking costs 0.1 ms where little is free, but tens of milliseconds where much is, in small pieces. So it is asked
-    only if more than `TOLERANCE_BYTES` may be left, and where it took more than 2 ms not again before five times as long.
+    only if more than `TOLERANCE_BYTES` may be left, and where it took more than 5 ms not again before five times that.
     """
 
     def __init__(self) -> None:
@@ -36,13 +36,13 @@ class Leftovers:
 
     def give_back(self) -> bool:
         """Ask the allocator; False if it is too early to ask again. Then say `gave_back`."""
-        began = time.perf_counter()
-        if began < self._not_before:
+        if time.monotonic() < self._not_before:
             return False
+        began_s = time.thread_time()
         self._possible = trim_free_memory()
-        ended = time.perf_counter()
-        if ended - began > _SHORT_S:
-            self._not_before = ended + _SHARE * (ended - began)
+        took_s = time.thread_time() - began_s
+        if took_s > _SHORT_S:
+            self._not_before = time.monotonic() + _SHARE * took_s
         return True
 
     def gave_back(self, resident: int) -> None:

@@ -32,7 +32,7 @@ class PeakReading(NamedTuple):
         Why the peak is only sampled, or why a value is missing.
     increment_bytes : int or None
         The most that what runs inside the window added itself: what the process holds for others (`held.py`), and what
-        came and went of that meanwhile, is left out. At most `TOLERANCE_BYTES` too high, or `increment_unclear` says so.
+        came and went of that meanwhile, is left out. Known to within `TOLERANCE_BYTES`, or `increment_unclear` says so.
     increment_unclear : str or None
         Why the increment is not known so well, and between which values it lies; `increment_bytes` is then the higher.
     held_bytes : int or None

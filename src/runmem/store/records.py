@@ -119,7 +119,7 @@ def killed(
         last_bytes=sizes[-1] if sizes else record.base_bytes,
         peak_bytes=peak,
         increment_bytes=None if peak is None or record.base_bytes is None else peak - record.base_bytes,
-        increment_unclear="the process was killed: what it gave up meanwhile of other tasks is not known",
+        increment_unclear="what the killed process gave up of other tasks meanwhile is not known",
         method="sampled" if sizes or base else None,
         reason=reason,
     )
