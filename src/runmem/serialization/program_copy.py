@@ -12,6 +12,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar, Token
 from itertools import repeat
 from operator import is_
 from types import CellType
@@ -26,7 +27,7 @@ from runmem.serialization.definitions import (
     namespace_key,
     using,
 )
-from runmem.serialization.outline import Outline, Place
+from runmem.serialization.outline import Outline
 from runmem.serialization.references import Empty, contents_of, loads
 
 __all__ = ["ProgramCopies", "ProgramCopy", "program_copies"]
@@ -41,6 +42,11 @@ class ProgramCopy:
     ----------
     outline : bytes
         See `runmem.serialization.snapshot.Snapshot`.
+
+    Attributes
+    ----------
+    main : module
+        What the program is as a module.
     """
 
     is_program = False
@@ -50,9 +56,13 @@ class ProgramCopy:
         self._objects = self._outline.objects
         self._numbers = {id(datum): number for number, datum in self._objects.items()}
         self._keys = {id(names): key for key, names in self._outline.namespaces.items()}
+        self.main = self._outline.main
         self._cached = [datum for datum in self._objects.values() if isinstance(datum, CachedFunction)]
         self._constants: bytes | None = None
         self._changing: list[int] = []
+        self._variables = {place for place, found in enumerate(self._outline.places) if found.kind == "context"}
+        self._variable_values: dict[int, Any] = {}
+        self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
         for place in range(len(self._outline.places)):
             self._set(place, None)
         self._note()
@@ -85,24 +95,30 @@ class ProgramCopy:
 
     def begin(self, constants: bytes) -> None:
         """Set the values that nothing can change in place, before a call; see `Snapshot.constants`."""
-        sys.modules["__main__"] = self._outline.main
         if constants != self._constants:
-            for place, value in loads(constants).items():
+            values = loads(constants)
+            self._variable_values = {place: values[place] for place in self._variables & values.keys()}
+            for place, value in values.items():
                 self._set(place, value)
             self._constants = constants
             self._note()
             self._clear_caches()
+        self._set_variables(self._variable_values)
 
     def set_changing(self, values: Mapping[int, Any]) -> None:
         """Set the other values, which are the call's own."""
         for place, value in values.items():
             self._set(place, value)
+        self._set_variables({place: values[place] for place in self._variables & values.keys()})
         self._changing += values
         if values:
             self._clear_caches()
 
     def end(self) -> None:
         """Bring all back to what it was, after a call."""
+        while self._tokens:
+            variable, token = self._tokens.pop()
+            variable.reset(token)
         for place in self._changing:
             self._set(place, None)
         if self._changing:
@@ -127,8 +143,13 @@ class ProgramCopy:
             vars(target)[key] = value
         elif kind == "default":
             setattr(target, key, value)
-        elif value is not Empty:
-            target.set(value)
+
+    def _set_variables(self, values: Mapping[int, Any]) -> None:
+        """Set context variables, for this call: their values are those of the thread."""
+        for place, value in values.items():
+            if value is not Empty:
+                variable = self._outline.places[place].target
+                self._tokens.append((variable, variable.set(value)))
 
     def _note(self) -> None:
         """Take note of what everything is now."""
@@ -185,11 +206,14 @@ class ProgramCopies:
                 yield None
             return
         copy = self._taken(outline)
+        main = sys.modules["__main__"]
         try:
             with using(copy):
+                sys.modules["__main__"] = copy.main  # so that plain `pickle` finds the program's classes in the task
                 copy.begin(constants)
                 yield copy
         finally:
+            sys.modules["__main__"] = main
             copy.end()
             self._give_back(outline, copy)
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from runmem.errors import ArgumentError
 from runmem.graph.task import TaskFunction
-from runmem.serialization.class_parts import class_contents, created_class
+from runmem.serialization.class_parts import PICKLE_S_OWN, class_contents, created_class
 from runmem.serialization.definitions import CachedFunction, NamespaceKey, ProgramDefinitions, by_value
 from runmem.serialization.outline import (
     Place,
@@ -180,7 +180,7 @@ class Snapshot:
 
     def _watch_holds(self, watch: _Watch) -> bool:
         mapping, names, values, places, whole = watch
-        if whole and len(mapping) != len(names):
+        if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
             return False
         now = list(map(mapping.get, names, repeat(_MISSING)))
         if all(map(is_, now, values)):
@@ -328,7 +328,7 @@ class _Packing(Pickler):
     ) -> None:
         places = {name: self._snapshot.add_place(Place(kind, owner, name), value) for name, value in data.items()}
         values = [mapping[name] for name in watched]
-        whole = len(watched) == len(mapping)
+        whole = len(watched) == len(mapping) - (PICKLE_S_OWN in mapping)
         self._snapshot._watches.append(_Watch(mapping, watched, values, [places.get(n) for n in watched], whole))
 
 

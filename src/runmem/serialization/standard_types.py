@@ -62,10 +62,12 @@ _REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     weakref.WeakValueDictionary: lambda found: (weakref.WeakValueDictionary, (dict(found),)),
 }
 
+_FILE = "Pass the path, and open the file inside the task"
 _REMEDIES = {
     "generator": "Turn the generator into a list first: list(...)",
     "coroutine": "Wait for the coroutine first, and pass what it gives",
-    "_io.": "Pass the path, and open the file inside the task",
+    "_io.": _FILE,
+    "files that": _FILE,
     "socket": "Pass the address, and connect inside the task",
     "_thread.": "A lock guards nothing between processes: make it inside the task, or leave it out of what travels",
     "threading.": "A lock guards nothing between processes: make it inside the task, or leave it out of what travels",
