@@ -429,7 +429,7 @@ def test_classes_of_all_kinds_arrive_as_they_are(carrier: Any) -> None:
             slotted.wrong = 1
         with pytest.raises(AttributeError):
             point.x = 5
-        assert isinstance(square, Shape) and Planet.EARTH is planet and Color.RED | Color.BLUE == color
+        assert isinstance(square, Shape) and Planet.EARTH is planet and color == Color.RED | Color.BLUE
         seen = [slotted.hidden(), child.c, point.y, plain < Plain(4), pair.second, old.b, square.area(), int(color)]
         return [*seen, planet.sum, box.value, str(error), error.code, calls.area()], Child(7), Point(1, [2]), Pair(1)
 
@@ -637,7 +637,9 @@ def test_what_cannot_be_pickled_is_named_with_what_to_do(carrier: Any) -> None:
         carrier.call(locked, 1)
     with pytest.raises(ArgumentError, match=r"itemised cannot be sent .*type generator.*into a list first"):
         carrier.call(itemised)
-    app = program("from runmem.graph.task import task\nTABLE = open('/dev/null', 'w')\n@task(returns=1)\ndef f(): TABLE\n")
+    app = program(
+        "from runmem.graph.task import task\nTABLE = open('/dev/null', 'w')\n@task(returns=1)\ndef f(): TABLE\n"
+    )
     with pytest.raises(ArgumentError, match=r"f cannot be sent .*global 'TABLE'.*Pass the path"):
         carrier.call(app.f)
 

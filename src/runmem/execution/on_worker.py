@@ -9,8 +9,8 @@ import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -19,8 +19,8 @@ from runmem.errors import ArgumentError, ResultError, RunmemError
 from runmem.execution.process_state import become
 from runmem.execution.worker_run import worker_runs
 from runmem.graph.task import TaskFunction
-from runmem.serialization.definitions import program_definitions
 from runmem.serialization.arguments import Arguments, Inputs, unpack
+from runmem.serialization.definitions import program_definitions
 from runmem.serialization.packed import Buffer, Carried, Packed, packed
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.task_error import PackedError, RemoteError, set_root_task
@@ -169,7 +169,7 @@ def run_call(
     packed_task: PackedTask,
     dependencies: Sequence[Any],
     earlier: Sequence[tuple[bool, Any]],
-    definitions_of: Callable[[bytes | None, bytes], AbstractContextManager[ProgramCopy | None]] = program_copies.of,
+    in_program: bool = False,
 ) -> tuple[bool, Any]:
     """Run a call; return whether it ended well, and its result or its `PackedError`.
 
@@ -177,8 +177,8 @@ def run_call(
     ----------
     earlier : sequence
         What became of the calls before it in the bundle.
-    definitions_of : callable
-        Gives the definitions of the program that the call runs with, and sees to it that numbers mean them.
+    in_program : bool
+        Whether this is the program's own process, and the call runs with the program's own definitions.
     """
     kept = []
     for source in call.sources:
@@ -193,11 +193,11 @@ def run_call(
     except RunmemError as error:
         return False, _explained(error, call, packed_task, inputs)
     try:
-        with definitions_of(packed_task.outline, call.constants) as copy:
+        with nullcontext() if in_program else program_copies.of(packed_task.outline, call.constants) as copy:
             try:
                 return True, _result(run, call, following, packed_task, copy, inputs)
             except BaseException as error:
-                if copy is None and _ends_the_program(error):
+                if in_program and _ends_the_program(error):
                     raise
                 failure = error
             try:  # not while it is handled: an exception made here would keep its frames, and their memory

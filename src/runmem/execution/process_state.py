@@ -115,7 +115,9 @@ def _decimal_context() -> Any:
     found = (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp)
     usual = (default.prec, default.rounding, default.Emin, default.Emax, default.capitals, default.clamp)
     traps = [signal for signal, trapped in context.traps.items() if trapped]
-    return None if found == usual and traps == [s for s, trapped in default.traps.items() if trapped] else (found, traps)
+    return (
+        None if found == usual and traps == [s for s, trapped in default.traps.items() if trapped] else (found, traps)
+    )
 
 
 class _Follower:
@@ -140,7 +142,7 @@ class _Follower:
         assert state is not None
         if state.folder and _folder() != self._folder:
             self._enter(state)
-        if _ENCODED != self._environment:
+        if self._environment != _ENCODED:
             self._set_environment()
         if sys.argv != state.arguments:
             sys.argv[:] = state.arguments
@@ -153,9 +155,7 @@ class _Follower:
     def _take(self, state: ProcessState) -> None:
         before, self._state, self._folder = self._state, state, None
         self._environment = {
-            name: value
-            for name, value in {**self._own_environment, **state.environment}.items()
-            if value is not None
+            name: value for name, value in {**self._own_environment, **state.environment}.items() if value is not None
         }
         sys.path[:] = [*state.paths, *(path for path in self._own_paths if path not in state.paths)]
         if before is not None and before.decimal_context is not None and state.decimal_context is None:

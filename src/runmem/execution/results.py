@@ -8,8 +8,8 @@ from typing import Any
 
 import distributed
 
-from runmem.execution.bundle import Bundle
 from runmem.errors import ResultError
+from runmem.execution.bundle import Bundle
 from runmem.graph.call import Execution, Version
 from runmem.serialization.packed import Carried, taken, unpacked
 

@@ -187,7 +187,9 @@ class Run:
     def _join_itself(self) -> WorkerRun | None:
         """Let this process run the calls; without measuring, if that is not to be had."""
         try:
-            return WorkerRun(self.on_this_node(1), memory_limit().limit_bytes, lambda message: None, trace=self._trace_name)
+            return WorkerRun(
+                self.on_this_node(1), memory_limit().limit_bytes, lambda message: None, trace=self._trace_name
+            )
         except Exception as error:
             self.tell_lost(f"process {os.getpid()} on node {node_name()}", f"its tasks were not measured: {error}")
             return None

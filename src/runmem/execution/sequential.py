@@ -52,9 +52,7 @@ class SequentialSubmitter:
 
     broken = False
 
-    def __init__(
-        self, join: Callable[[], WorkerRun | None], observers: Observers, copied: bool | None = None
-    ) -> None:
+    def __init__(self, join: Callable[[], WorkerRun | None], observers: Observers, copied: bool | None = None) -> None:
         self._join = join
         self._joined = False
         self._run: WorkerRun | None = None
@@ -83,7 +81,7 @@ class SequentialSubmitter:
                 self._copied or (self._copied is None and "pycompss" in sys.modules), b"",
             )  # fmt: skip
             with self._as_on_a_worker():
-                good, outcome = run_call(self._run, packed_call, None, task, kept, [], _live)
+                good, outcome = run_call(self._run, packed_call, None, task, kept, [], in_program=True)
             error = None if good else outcome.load()
         execution.state = _Done(outcome if error is None else None, error)
         if error is not None:
@@ -148,9 +146,3 @@ def _output(version: Version) -> Any:
 
 def _no_classes(version: Version) -> frozenset[int]:
     return frozenset()
-
-
-@contextmanager
-def _live(outline: bytes | None, constants: bytes) -> Iterator[None]:
-    """Let a call run with the program's own definitions."""
-    yield None

@@ -270,7 +270,9 @@ class DaskSubmitter:
                     self._changed.notify_all()
 
     def _connection_is_lost(self, error: Exception) -> bool:
-        return isinstance(error, OSError) or self._client is None or self._client.status not in ("running", "connecting")
+        return (
+            isinstance(error, OSError) or self._client is None or self._client.status not in ("running", "connecting")
+        )
 
     def _break(self, error: Exception) -> None:
         log.error("calls could not be sent", exc_info=error)

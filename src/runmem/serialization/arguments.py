@@ -459,4 +459,3 @@ def _put(args: list[Any], kwargs: dict[str, Any], place: int | str, value: Any) 
         kwargs[place] = value
     else:
         args[place] = value
-

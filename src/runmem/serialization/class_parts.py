@@ -40,9 +40,7 @@ def _slots(cls: type) -> tuple[str, ...]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
-def class_contents(
-    cls: type, is_code: Callable[[Any], bool]
-) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+def class_contents(cls: type, is_code: Callable[[Any], bool]) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
     """Return what a class is filled with: its code, its data by name, and the names that tell whether it has changed.
 
     Names with two underscores on both sides are what Python and its libraries keep in a class: they go with the code.

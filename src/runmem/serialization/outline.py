@@ -156,9 +156,7 @@ def make_defined_function(
     return _numbered(number, types.FunctionType(code, names, name, None, closure))  # type: ignore[no-any-return]
 
 
-def make_class(
-    number: int, metaclass: type, name: str, bases: tuple[Any, ...], given: dict[str, Any]
-) -> type:
+def make_class(number: int, metaclass: type, name: str, bases: tuple[Any, ...], given: dict[str, Any]) -> type:
     """Make a class.
 
     The program's own bases and metaclass are empty at this time: what they do when a class is made, such as

@@ -232,7 +232,9 @@ class ProgramCopies:
         with self._lock:
             self._idle.setdefault(outline, []).append(copy)
             self._idle.move_to_end(outline)
-            while len(self._idle) > 1 and sum(len(o) * len(copies) for o, copies in self._idle.items()) > self._keep_bytes:
+            while (
+                len(self._idle) > 1 and sum(len(o) * len(copies) for o, copies in self._idle.items()) > self._keep_bytes
+            ):
                 self._idle.popitem(last=False)
 
 

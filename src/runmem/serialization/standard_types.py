@@ -56,7 +56,10 @@ def _weak_reference(reference: Any) -> tuple[Any, ...]:
 _REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     CachedFunction: lambda cached: (make_cached, (cached.__wrapped__, cached.cache_parameters())),
     contextvars.ContextVar: lambda variable: (make_context_variable, (variable.name, *default_of(variable))),
-    functools.cached_property: lambda found: (_make_cached_property, (found.func, found.attrname)),  # has a lock in 3.11
+    functools.cached_property: lambda found: (
+        _make_cached_property,
+        (found.func, found.attrname),
+    ),  # has a lock in 3.11
     weakref.ReferenceType: _weak_reference,
     weakref.WeakKeyDictionary: lambda found: (weakref.WeakKeyDictionary, (dict(found),)),
     weakref.WeakValueDictionary: lambda found: (weakref.WeakValueDictionary, (dict(found),)),

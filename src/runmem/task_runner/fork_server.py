@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runmem.serialization import pickling
 from runmem.execution.probe import peak_fields
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import PeakReading, process_meter
+from runmem.serialization import pickling
 from runmem.serialization.task_error import PackedError
 from runmem.store.node_name import node_name
 from runmem.task_runner import messages
