@@ -25,10 +25,7 @@ UNKNOWN_RUN = "a run that this process does not work for"
 
 
 def a_call(args: Any = (), kwargs: Any = None, **more: Any) -> PackedCall:
-    given: dict[str, Any] = {
-        "task": 0, "constants": b"", "places": {}, "values": {}, "buffers": [], "own": None, "changing": False,
-        "sources": [], "returns": 1, "writes": (), "files": (), "copied": False, "process": b"",
-    }  # fmt: skip
+    given: dict[str, Any] = {"task": 0}
     data = pickle.dumps((list(args), kwargs or {}))
     if written := [place for place in more.get("writes", ()) if place not in more.get("places", {})]:
         data = pickle.dumps({place: args[place] for place in written}) + data
@@ -43,14 +40,14 @@ def run(function: TaskFunction | list[TaskFunction], calls: list[PackedCall], *d
 
 def _packed(function: TaskFunction | list[TaskFunction], calls: list[PackedCall]) -> tuple[list[PackedTask], bytes]:
     functions = function if isinstance(function, list) else [function]
-    tasks, constants = [], []
+    tasks = []
     for each in functions:
         snapshot = Snapshots(program_definitions).of(each, frozenset())
         number = program_definitions.number_of(each)
         reference = pickle.dumps(each) if number is None else None
-        tasks.append(PackedTask(each.name, reference, number, snapshot.outline if snapshot else None))
-        constants.append(snapshot.constants if snapshot else b"")
-    return tasks, pickle.dumps([call._replace(constants=constants[call.task]) for call in calls])
+        outline, constants = (snapshot.outline, snapshot.constants) if snapshot is not None else (None, b"")
+        tasks.append(PackedTask(each.name, reference, number, outline, constants, each.returns.count))
+    return tasks, pickle.dumps(calls)
 
 
 def _kept(value: Any) -> Any:
@@ -112,7 +109,7 @@ def test_calls_of_a_bundle_use_the_results_of_earlier_ones() -> None:
 
 def test_a_written_result_of_another_task_stays_as_it_was() -> None:
     stored = [1]
-    calls = [a_call([None, 5], places={0: 0}, sources=[(0, None, None)], returns=0, writes=(0,))]
+    calls = [a_call([None, 5], places={0: 0}, sources=[(0, None, None)], writes=(0,))]
     kept = packed(stored, "a list")
     for _ in range(2):  # as when Dask runs it again
         assert _shown(run_bundle(UNKNOWN_RUN, "key-1", *_packed(append, calls), kept)) == [1, 5]
@@ -131,7 +128,7 @@ def test_more_than_one_output_is_a_tuple_with_the_written_ones_last() -> None:
 @pytest.mark.parametrize(("value", "told"), [((1, 2, 3), "3 values"), (5, "one int"), (None, "one NoneType")])
 def test_the_wrong_number_of_values_is_told(value: Any, told: str) -> None:
     with pytest.raises(BundleFailed) as raised:
-        run(pair, [a_call([value], returns=2)])
+        run(pair, [a_call([value])])
     assert (
         str(error_of(raised)) == f"pair is declared to return 2 values and returned {told}: correct returns= in @task"
     )
@@ -230,8 +227,9 @@ def test_a_refused_write_to_a_shared_array_names_the_remedies() -> None:
     assert type(error) is ValueError
     assert "declare it INOUT" in error.__notes__[1]
     assert "--inputs=copied" in error.__notes__[1]
-    copied = [call._replace(copied=True) for call in calls]
-    assert run(change, copied, block) is None
+    (packed_task,), data = _packed(change, calls)
+    copied = [packed_task._replace(copied=True)]
+    assert run_bundle(UNKNOWN_RUN, "key-1", copied, data, packed(block, "a block")) is None
     assert block.sum() == 0
 
 

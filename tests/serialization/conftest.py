@@ -59,11 +59,13 @@ class Carrier:
         outline = snapshot.outline if snapshot is not None else None
         self.outlines.append(outline)
         self.data.append(body.data)
-        packed_task = PackedTask(task.name, pickle.dumps(task) if number is None else None, number, outline)
+        packed_task = PackedTask(
+            task.name, pickle.dumps(task) if number is None else None, number, outline,
+            snapshot.constants if snapshot is not None else b"", call.returns, self.copied,
+        )  # fmt: skip
         packed_call = PackedCall(
-            self.calls, 0, snapshot.constants if snapshot is not None else b"", body.data, body.places, body.values,
-            body.buffers, body.own, body.changing, [(i, None, None) for i in range(len(body.inputs))], call.returns,
-            writes, (), self.copied, b"",
+            self.calls, 0, body.data, writes, (), [(i, None, None) for i in range(len(body.inputs))], body.places,
+            body.values, body.buffers, body.own, body.changing,
         )  # fmt: skip
         kept = [self.kept[version] for version in body.inputs]
         arguments = pickle.loads(pickle.dumps(((packed_task,), pickle.dumps([packed_call])), 5))

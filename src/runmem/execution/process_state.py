@@ -113,11 +113,10 @@ def _decimal_context() -> Any:
         return None
     context, default = decimal.getcontext(), decimal.DefaultContext
     found = (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp)
-    usual = (default.prec, default.rounding, default.Emin, default.Emax, default.capitals, default.clamp)
-    traps = [signal for signal, trapped in context.traps.items() if trapped]
-    return (
-        None if found == usual and traps == [s for s, trapped in default.traps.items() if trapped] else (found, traps)
-    )
+    if found == (default.prec, default.rounding, default.Emin, default.Emax, default.capitals, default.clamp):
+        if context.traps == default.traps:
+            return None
+    return found, dict(context.traps)
 
 
 class _Follower:

@@ -73,12 +73,14 @@ class SequentialSubmitter:
         if error is None:
             kept = [_output(version) for version in body.inputs]
             number = program_definitions.number_of(call.task)
-            task = PackedTask(call.task.name, pickle.dumps(call.task) if number is None else None, number, None)
+            reference = pickle.dumps(call.task) if number is None else None
+            copied = self._copied or (self._copied is None and "pycompss" in sys.modules)
+            task = PackedTask(call.task.name, reference, number, returns=call.returns, copied=copied)
             packed_call = PackedCall(
-                execution.task_id, 0, b"", body.data, body.places, body.values, body.buffers, body.own, body.changing,
-                [(position, None, None) for position in range(len(kept))], call.returns, call.writes,
+                execution.task_id, 0, body.data, call.writes,
                 tuple((file.path, file.copy_from) for file in call.files),
-                self._copied or (self._copied is None and "pycompss" in sys.modules), b"",
+                [(position, None, None) for position in range(len(kept))], body.places, body.values, body.buffers,
+                body.own, body.changing,
             )  # fmt: skip
             with self._as_on_a_worker():
                 good, outcome = run_call(self._run, packed_call, None, task, kept, [], in_program=True)

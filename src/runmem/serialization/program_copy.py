@@ -10,8 +10,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar, Token
 from itertools import repeat
 from operator import is_
@@ -25,7 +24,8 @@ from runmem.serialization.definitions import (
     NoDefinitions,
     library_namespace,
     namespace_key,
-    using,
+    program_definitions,
+    set_current_definitions,
 )
 from runmem.serialization.outline import Outline
 from runmem.serialization.references import Empty, contents_of, loads
@@ -45,8 +45,8 @@ class ProgramCopy:
 
     Attributes
     ----------
-    main : module
-        What the program is as a module.
+    main, main_before : module
+        What the program is as a module, and the one in whose place it stands while a call runs.
     """
 
     is_program = False
@@ -56,7 +56,7 @@ class ProgramCopy:
         self._objects = self._outline.objects
         self._numbers = {id(datum): number for number, datum in self._objects.items()}
         self._keys = {id(names): key for key, names in self._outline.namespaces.items()}
-        self.main = self._outline.main
+        self.main = self.main_before = self._outline.main
         self._cached = [datum for datum in self._objects.values() if isinstance(datum, CachedFunction)]
         self._constants: bytes | None = None
         self._changing: list[int] = []
@@ -198,22 +198,30 @@ class ProgramCopies:
         self._idle: OrderedDict[bytes, list[ProgramCopy]] = OrderedDict()
         self._lock = threading.Lock()
 
-    @contextmanager
-    def of(self, outline: bytes | None, constants: bytes) -> Iterator[ProgramCopy | None]:
-        """Give a copy to one call; None, if it needs none of the program's definitions."""
+    def begin(self, outline: bytes | None, constants: bytes) -> ProgramCopy | None:
+        """Let numbers mean a copy in this thread, and give it to one call, which is then to be ended by `end`.
+
+        None, and no definition of the program is there, if the call needs none.
+        """
         if outline is None:
-            with using(_NONE):
-                yield None
-            return
+            set_current_definitions(_NONE)
+            return None
         copy = self._taken(outline)
-        main = sys.modules["__main__"]
+        set_current_definitions(copy)
+        copy.main_before = sys.modules["__main__"]
+        sys.modules["__main__"] = copy.main  # so that plain `pickle` finds the program's classes in the task
         try:
-            with using(copy):
-                sys.modules["__main__"] = copy.main  # so that plain `pickle` finds the program's classes in the task
-                copy.begin(constants)
-                yield copy
-        finally:
-            sys.modules["__main__"] = main
+            copy.begin(constants)
+        except BaseException:
+            self.end(outline, copy)
+            raise
+        return copy
+
+    def end(self, outline: bytes | None, copy: ProgramCopy | None) -> None:
+        """Take back what `begin` gave."""
+        set_current_definitions(program_definitions)
+        if copy is not None and outline is not None:
+            sys.modules["__main__"] = copy.main_before
             copy.end()
             self._give_back(outline, copy)
 

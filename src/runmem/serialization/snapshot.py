@@ -158,7 +158,8 @@ class Snapshot:
 
     def is_current(self) -> bool:
         """Take up the values as they are now; False: a definition has changed, and the outline tells it no more."""
-        before = list(self._values)
+        if self._all_holds():
+            return True
         if not (self._code_holds() and all(self._watch_holds(watch) for watch in self._watches)):
             return False
         for index, (cell, place) in enumerate(self._cells):
@@ -171,23 +172,41 @@ class Snapshot:
             self._values[place] = getattr(function, name)
         for variable, place in self._variables:
             self._values[place] = variable.get(Empty)
-        if not all(map(is_, before, self._values)):
-            self._sort_values()
+        self._sort_values()
         return self.constant_numbers <= self.numbers
 
+    def _all_holds(self) -> bool:
+        """Tell whether every name stands for the very object that it stood for; soon said, as most calls ask no more."""
+        for mapping, names, values, _, whole in self._watches:
+            if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
+                return False
+            if names and not all(map(is_, map(mapping.get, names, repeat(_MISSING)), values)):
+                return False
+        for (cell, _), value in zip(self._cells, self._cell_values, strict=True):
+            if contents_of(cell) is not value:
+                return False
+        known = self._values
+        for function, name, place in self._defaults:
+            if getattr(function, name) is not known[place]:
+                return False
+        for variable, place in self._variables:
+            if variable.get(Empty) is not known[place]:
+                return False
+        return self._code_holds()
+
     def _code_holds(self) -> bool:
-        return all(function.__code__ is code for function, code in self._functions)
+        for function, code in self._functions:
+            if function.__code__ is not code:
+                return False
+        return True
 
     def _watch_holds(self, watch: _Watch) -> bool:
         mapping, names, values, places, whole = watch
         if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
             return False
-        now = list(map(mapping.get, names, repeat(_MISSING)))
-        if all(map(is_, now, values)):
-            return True
-        for index, (value, old) in enumerate(zip(now, values, strict=True)):
+        for index, (name, old, place) in enumerate(zip(names, values, places, strict=True)):
+            value = mapping.get(name, _MISSING)
             if value is not old:
-                place = places[index]
                 if place is None or value is _MISSING or _is_code(value):
                     return False
                 values[index] = self._values[place] = value
