@@ -264,7 +264,8 @@ class _Packing(Pickler):
             names = obj.__globals__
             about = {name: names.get(name) for name in ("__name__", "__file__", "__package__")}
             key = self._definitions.namespace_key(names)
-            return make_defined_function, (number, key, about, obj.__code__, obj.__name__, obj.__closure__)
+            own = obj.__name__, obj.__qualname__, obj.__module__, obj.__doc__
+            return make_defined_function, (number, key, about, obj.__code__, own, obj.__closure__)
         if type(obj) is TaskFunction:
             return make_task, (number,)
         if isinstance(obj, CachedFunction):
