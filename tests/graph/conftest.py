@@ -130,10 +130,11 @@ class InMemorySubmitter:
         call = state.call
         for file in call.files:
             os.makedirs(os.path.dirname(file.path), exist_ok=True)
+            if os.path.islink(file.path) or os.path.isfile(file.path):
+                os.unlink(file.path)
             if file.copy_from is not None:
                 shutil.copyfile(file.copy_from, file.path)
-            elif os.path.exists(file.path):
-                os.unlink(file.path)
+                shutil.copymode(file.copy_from, file.path)
         values = [version.execution.state.outputs[version.output] for version in state.inputs]
         if call.writes:
             values = _copy(values)

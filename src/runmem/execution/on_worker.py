@@ -326,10 +326,11 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
 def _prepare_file(path: str, copy_from: str | None) -> None:
     """Bring the file into the state in which the task expects it, whatever an earlier attempt left."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.islink(path) or os.path.isfile(path):  # not written over: the file in place may be a hard link to it
+        os.unlink(path)
     if copy_from is not None:
         shutil.copyfile(copy_from, path)
-    elif os.path.exists(path) and copy_from is None:
-        os.unlink(path)
+        shutil.copymode(copy_from, path)
 
 
 def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
