@@ -41,7 +41,7 @@ class ArgumentError(RunmemError, TypeError):
 
 
 class FilePlacementError(RunmemError):
-    """A file that a task wrote and that cannot be brought into its place. Raised when the program waits for the file."""
+    """A file that a task wrote and that cannot be brought into its place. Raised where the program waits for it."""
 
 
 class ClusterError(RunmemError):

@@ -240,7 +240,7 @@ def _looked_at(path: str | os.PathLike[str], direction: Direction, where: str) -
         raise ArgumentError(f"{where}, and {os.fspath(path)!r} cannot be used: {reason}. Give another path.") from error
     if direction.writes and place.obstacle is not None:
         raise ArgumentError(
-            f"{where}, so the task writes a file, and {os.fspath(path)!r} is {place.obstacle}: give the path of a file, "
-            "of a device to write to, or of a pipe."
+            f"{where}, so the task writes a file, and {os.fspath(path)!r} is {place.obstacle}: give the path of a "
+            "file, of a device to write to, or of a pipe."
         )
     return place

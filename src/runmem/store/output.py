@@ -10,8 +10,8 @@ What happens depends on what the path leads to. Symbolic links are followed, and
 - A character device, a named pipe, or what a process has open (``/dev/stdout``): it is written through.
 - A folder, a socket, a block device, or a file that is write-protected: it is refused, with an `OSError`.
 
-Limitations: a file that is written over is half written for a moment, and if that fails. Times and attributes other
-than the access list and those of users do not stay.
+Limitations: a file that is written over is half written for a moment, and if that fails. Attributes other than the
+access list and those of users do not stay.
 """
 
 from __future__ import annotations
@@ -145,8 +145,10 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
     _write(place, lambda file: file.write(data))
 
 
-def place_file(source: str | os.PathLike[str], path: str | os.PathLike[str], share: bool, own_mode: bool = False) -> None:
-    """Let the content of `source` appear at `path`; a file that was not there has the mode of `source`.
+def place_file(
+    source: str | os.PathLike[str], path: str | os.PathLike[str], share: bool, own_mode: bool = False
+) -> None:
+    """Let the content of `source` appear at `path`, with its time; a file that was not there has its mode too.
 
     Parameters
     ----------
@@ -170,7 +172,11 @@ def place_file(source: str | os.PathLike[str], path: str | os.PathLike[str], sha
             pass
     place = look(path)
     place.check(protected_too=own_mode)
-    _write(place, lambda file: _copy(source, file), _mode(source), own_mode)
+    found = os.stat(source)
+    _write(place, lambda file: _copy(source, file), stat.S_IMODE(found.st_mode), own_mode)
+    if not place.is_stream:
+        with suppress(OSError):  # of a file of somebody else, that was written over
+            os.utime(place.real, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def link_file(source: str | os.PathLike[str], path: str | os.PathLike[str], own_mode: bool = False) -> None:
@@ -179,7 +185,7 @@ def link_file(source: str | os.PathLike[str], path: str | os.PathLike[str], own_
     Raises
     ------
     OSError
-        If that cannot be, also as `source` is no regular file or has other hard links already. Then `path` is as it was.
+        If that cannot be, as where `source` is no regular file or has hard links already; `path` is as it was then.
     """
     found = os.lstat(source)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
@@ -326,10 +332,6 @@ def _opened(place: Place) -> int:
     if match is not None and match[1] in (None, str(os.getpid())):
         return os.dup(int(match[2]))
     return os.open(place.path, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY | os.O_CLOEXEC)
-
-
-def _mode(source: str | os.PathLike[str]) -> int:
-    return stat.S_IMODE(os.stat(source).st_mode)
 
 
 def _copy(source: str | os.PathLike[str], file: BinaryIO) -> None:
