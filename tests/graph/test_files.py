@@ -417,11 +417,11 @@ def test_a_version_that_cannot_be_put_in_place_is_told_once(start_program: Calla
         (tmp_path / name).unlink()
         (tmp_path / name).mkdir()
     with pytest.raises(
-        FilePlacementError, match=r"/a keeps its old content: it is a folder\. Copy .* from .*/a\."
+        FilePlacementError, match=r"/a cannot be given its new version: it is a folder\. Copy it from .*/a\."
     ) as seen:
         wait_on_file(tmp_path / "a")
     (version,) = re.findall(r"from (.*)\.$", str(seen.value))
     assert Path(version).read_text() == "01"
     (misplaced,) = current_program().settle_all_files()
-    assert f"{tmp_path}/b keeps its old content" in str(misplaced)
+    assert f"{tmp_path}/b cannot be given its new version" in str(misplaced)
     assert (tmp_path / "a").is_dir()

@@ -203,7 +203,7 @@ def _put_in_place(version: str, name: str, shared: bool, own_mode: bool) -> None
         if not os.path.exists(version):
             raise FileNotFoundError(errno.ENOENT, f"the task left no file for {name}", version) from error
         raise FilePlacementError(
-            f"{name} keeps its old content: {error.strerror or error}. Copy its new version from {version}."
+            f"{name} cannot be given its new version: {error.strerror or error}. Copy it from {version}."
         ) from error
 
 
