@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import os
 import pickle
-import stat
 import weakref
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import cloudpickle
 import pytest
 
 from runmem.execution.on_worker import BundleFailed, PackedCall, run_bundle
-from runmem.graph.directions import FILE_INOUT, FILE_OUT, INOUT
+from runmem.graph.directions import FILE_INOUT, INOUT
 from runmem.graph.task import TaskFunction, task
 from runmem.serialization.carried import uncarried
 from runmem.serialization.functions import load_function
@@ -152,32 +151,6 @@ def test_a_file_is_brought_into_the_state_that_the_task_expects(tmp_path: Path) 
     assert [run(extend, [call]) for _ in range(2)] == ["1+", "1+"]
     fresh = a_call([str(target)], files=((str(target), None),))
     assert [run(extend, [fresh]) for _ in range(2)] == ["+", "+"]
-
-
-def test_a_file_is_prepared_again_without_touching_what_shares_its_bytes_or_what_it_points_to(tmp_path: Path) -> None:
-    @task(path=FILE_INOUT, returns=1)
-    def extend(path, text):
-        with open(path, "a") as file:
-            file.write(text)
-        return stat.S_IMODE(os.stat(path).st_mode)
-
-    @task(path=FILE_OUT)
-    def link_to(path, source):
-        os.symlink(source, path)
-
-    (tmp_path / "v1").write_text("1")
-    (tmp_path / "v1").chmod(0o750)
-    target, in_place = tmp_path / "v2" / "a", tmp_path / "a"
-    files = ((str(target), str(tmp_path / "v1")),)
-    assert run(extend, [a_call([str(target), "first"], files=files)]) == 0o750
-    os.link(target, in_place)
-    run(extend, [a_call([str(target), "second"], files=files)])
-    assert (target.read_text(), in_place.read_text()) == ("1second", "1first")
-    linked = a_call([str(target), str(in_place)], files=((str(target), None),), returns=0)
-    for _ in range(2):
-        run(link_to, [linked])
-    assert target.is_symlink()
-    assert in_place.read_text() == "1first"
 
 
 class Held:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import threading
 import time
 import traceback
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, ResultError, RunmemError
 from runmem.execution.worker_run import worker_runs
+from runmem.graph.files import prepare_file
 from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.arguments import Arguments, Inputs, unpack
@@ -283,7 +283,7 @@ def _kept(
 def _invoke(call: PackedCall, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
     """Return what a call returns, and then the new versions of what it writes."""
     for path, copy_from in call.files:
-        _prepare_file(path, copy_from)
+        prepare_file(path, copy_from)
     args, kwargs, values = _unpacked(call, task, inputs)
     if copy is not None:
         copy.set_changing(values)
@@ -321,16 +321,6 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
         return value
     got = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"one {type(value).__name__}"
     raise TypeError(f"{task.name} is declared to return {count} values and returned {got}: correct returns= in @task")
-
-
-def _prepare_file(path: str, copy_from: str | None) -> None:
-    """Bring the file into the state in which the task expects it, whatever an earlier attempt left."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.islink(path) or os.path.isfile(path):  # not written over: the file in place may be a hard link to it
-        os.unlink(path)
-    if copy_from is not None:
-        shutil.copyfile(copy_from, path)
-        shutil.copymode(copy_from, path)
 
 
 def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -15,7 +16,7 @@ from runmem.errors import FilePlacementError
 from runmem.graph.call import Execution, FileUse, Submitter
 from runmem.store.output import Place, look, place_file
 
-__all__ = ["FileVersions"]
+__all__ = ["FileVersions", "prepare_file"]
 
 _NO_LOCK: AbstractContextManager[Any] = nullcontext()
 
@@ -192,6 +193,19 @@ class FileVersions:
                     _make_own(name)
                 self._files[name] = _File(users_in_place=file.users_in_place)
                 return
+
+
+def prepare_file(path: str, copy_from: str | None) -> None:
+    """Bring a file into the state in which the task expects it (see `FileUse`), whatever an earlier attempt left.
+
+    It is never written over: the file in place may be a hard link to it, and what a task left may be a link.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.islink(path) or os.path.isfile(path):
+        os.unlink(path)
+    if copy_from is not None:
+        shutil.copyfile(copy_from, path)
+        shutil.copymode(copy_from, path)
 
 
 def _put_in_place(version: str, name: str, shared: bool, own_mode: bool) -> None:
