@@ -428,6 +428,21 @@ def test_a_version_that_cannot_be_put_in_place_is_told_once(start_program: Calla
     assert (tmp_path / "a").is_dir()
 
 
+def test_a_task_that_writes_no_file_leaves_the_old_one(start_program: Callable[..., Any], tmp_path: Path) -> None:
+    @task(path=FILE_OUT)
+    def write_nothing(path):
+        pass
+
+    start_program()
+    path = tmp_path / "a"
+    path.write_text("0")
+    write_nothing(path)
+    with pytest.raises(FileNotFoundError, match=f"the task left no file for {path}"):
+        wait_on_file(path)
+    assert current_program().settle_all_files() == []
+    assert path.read_text() == "0"
+
+
 def test_a_file_is_prepared_as_its_first_attempt_found_it(tmp_path: Path) -> None:
     before, target, in_place = tmp_path / "v1" / "a", tmp_path / "v2" / "a", tmp_path / "a"
     before.parent.mkdir()
