@@ -12,6 +12,7 @@ import click
 from runmem.cli.misplaced import misplaced_options
 from runmem.cli.program import Script, Terminated, exit_code_of, load_script, run_script, terminable
 from runmem.cli.tracebacks import alike, print_exception
+from runmem.errors import FilePlacementError
 from runmem.settings import INPUTS, LOG_LEVELS, resolve
 
 if TYPE_CHECKING:
@@ -105,7 +106,9 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
             view.close()
     whole = settings.log_level == "debug"
     for unseen_error, more in alike(unseen):
-        print("runmem: a task failed and the program did not wait for it:", file=sys.stderr)
+        misplaced = isinstance(unseen_error, FilePlacementError)
+        what = "a file is not in its place" if misplaced else "a task failed and the program did not wait for it"
+        print(f"runmem: {what}:", file=sys.stderr)
         print_exception(unseen_error, whole)
         if more:
             print(f"runmem: and {more} more like it", file=sys.stderr)

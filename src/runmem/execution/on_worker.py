@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import threading
 import time
 import traceback
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 from runmem.errors import ArgumentError, ResultError, RunmemError
 from runmem.execution.process_state import become
 from runmem.execution.worker_run import worker_runs
+from runmem.graph.files import prepare_file
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import Arguments, Inputs, unpack
 from runmem.serialization.definitions import program_definitions
@@ -306,7 +306,7 @@ def _kept(
 def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
     """Return what a call returns, and then the new versions of what it writes."""
     for path, copy_from in call.files:
-        _prepare_file(path, copy_from)
+        prepare_file(path, copy_from)
     args, kwargs, values = _unpacked(call, task, inputs)
     if copy is not None:
         copy.set_changing(values)
@@ -344,15 +344,6 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
         return value
     got = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"one {type(value).__name__}"
     raise TypeError(f"{task.name} is declared to return {count} values and returned {got}: correct returns= in @task")
-
-
-def _prepare_file(path: str, copy_from: str | None) -> None:
-    """Bring the file into the state in which the task expects it, whatever an earlier attempt left."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if copy_from is not None:
-        shutil.copyfile(copy_from, path)
-    elif os.path.exists(path) and copy_from is None:
-        os.unlink(path)
 
 
 def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:

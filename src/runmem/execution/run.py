@@ -31,6 +31,7 @@ from runmem.settings import Settings, option_name
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
+from runmem.store.output import check_folder
 
 if TYPE_CHECKING:
     from runmem.execution.observer import Observer
@@ -297,8 +298,7 @@ class Run:
                 late.append(error)
                 if self._submitter.broken:
                     break
-        self.program.settle_all_files()
-        return late
+        return late + self.program.settle_all_files()
 
     def _end_measurement(self, all_ended: bool) -> None:
         from runmem.events import DataLost
@@ -392,10 +392,7 @@ def _check_writable(folder: Path, settings: Settings) -> None:
     if not settings.python_memory_profile:
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".runmem-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        check_folder(folder)
     except OSError as error:
         raise SettingError(
             f"the traces cannot be written to {folder}: {error.strerror or error}. Start the program in a folder that "
