@@ -31,7 +31,7 @@ def program(text: str) -> Any:
     return module
 
 
-# --- the present of the program ----------------------------------------------------------------------------------------
+# --- the present of the program ---------------------------------------------------------------------------------------
 
 
 CHANGES = {
@@ -107,7 +107,8 @@ CHANGES = {
         "LIMIT = 2",
     ),
     "a global of a bound method": (
-        "LIMIT = 1\nclass Box:\n    def get(self): return LIMIT\nget = Box().get\n@task(returns=1)\ndef f(): return get()\n",
+        "LIMIT = 1\nclass Box:\n    def get(self): return LIMIT\nget = Box().get\n"
+        "@task(returns=1)\ndef f(): return get()\n",
         "LIMIT = 2",
     ),
     "an object": (
@@ -183,7 +184,7 @@ def at_the_top(value):
     return value + 1
 
 
-# --- definitions belong to one process ---------------------------------------------------------------------------------
+# --- definitions belong to one process --------------------------------------------------------------------------------
 
 
 def test_a_result_is_of_the_program_s_own_class_which_stays_as_it_is(carrier: Any) -> None:
@@ -283,7 +284,8 @@ def test_what_a_call_sets_in_definitions_is_taken_back(carrier: Any) -> None:
 def test_a_class_replaced_while_a_call_waits_is_as_it_was_for_that_call(carrier: Any) -> None:
     app = program(
         "from runmem.graph.task import task\nclass Box:\n    def get(self): return 1\n"
-        "@task(returns=1)\ndef make(): return Box()\n@task(returns=1)\ndef use(box): return box.get(), type(box) is Box\n"
+        "@task(returns=1)\ndef make(): return Box()\n"
+        "@task(returns=1)\ndef use(box): return box.get(), type(box) is Box\n"
     )
     box = carrier.submit(app.make)
     assert carrier.call(app.use, box) == (1, True)
@@ -312,7 +314,8 @@ def test_results_reach_tasks_that_do_not_name_their_class(carrier: Any) -> None:
 
 def test_functions_made_in_a_task_use_the_globals_where_they_arrive(carrier: Any) -> None:
     app = program(
-        "from runmem.graph.task import task\nFACTOR = 2\n@task(returns=1)\ndef make(add): return lambda x: x * FACTOR + add\n"
+        "from runmem.graph.task import task\nFACTOR = 2\n"
+        "@task(returns=1)\ndef make(add): return lambda x: x * FACTOR + add\n"
         "@task(returns=1)\ndef apply(g, x): return g(x)\n"
     )
     made = carrier.submit(app.make, 1)
@@ -349,10 +352,10 @@ def test_cells_are_shared_as_in_the_program(carrier: Any) -> None:
     assert get() == 0
 
 
-# --- kinds of definitions ----------------------------------------------------------------------------------------------
+# --- kinds of definitions ---------------------------------------------------------------------------------------------
 
 
-def test_classes_of_all_kinds_arrive_as_they_are(carrier: Any) -> None:
+def test_classes_of_all_kinds_arrive_as_they_are(carrier: Any) -> None:  # noqa: C901
     kind = TypeVar("kind")
 
     class Slotted:
@@ -421,15 +424,22 @@ def test_classes_of_all_kinds_arrive_as_they_are(carrier: Any) -> None:
 
     @task(returns=1)
     def look(slotted, child, point, plain, pair, old, square, color, planet, box, error, calls):
-        assert type(slotted) is Slotted and type(point) is Point and type(planet) is Planet and type(box) is Box
-        assert not hasattr(slotted, "__dict__") and not hasattr(child, "__dict__") and not hasattr(point, "__dict__")
+        assert type(slotted) is Slotted
+        assert type(point) is Point
+        assert type(planet) is Planet
+        assert type(box) is Box
+        assert not hasattr(slotted, "__dict__")
+        assert not hasattr(child, "__dict__")
+        assert not hasattr(point, "__dict__")
         with pytest.raises(TypeError, match="abstract"):
             Shape()
         with pytest.raises(AttributeError):
             slotted.wrong = 1
         with pytest.raises(AttributeError):
             point.x = 5
-        assert isinstance(square, Shape) and Planet.EARTH is planet and color == Color.RED | Color.BLUE
+        assert isinstance(square, Shape)
+        assert Planet.EARTH is planet
+        assert color == Color.RED | Color.BLUE
         seen = [slotted.hidden(), child.c, point.y, plain < Plain(4), pair.second, old.b, square.area(), int(color)]
         return [*seen, planet.sum, box.value, str(error), error.code, calls.area()], Child(7), Point(1, [2]), Pair(1)
 
@@ -480,7 +490,7 @@ def test_what_the_library_makes_of_functions_arrives(carrier: Any) -> None:
         def make(cls):
             return cls()
 
-    variable = contextvars.ContextVar("variable", default=[1])
+    variable = contextvars.ContextVar("variable", default=[1])  # noqa: B039
     unset = contextvars.ContextVar("unset")
 
     @task(returns=1)
@@ -573,7 +583,7 @@ def test_tasks_may_refer_to_themselves_and_to_other_tasks(carrier: Any) -> None:
     assert isinstance(factorial, TaskFunction)
 
 
-# --- values ------------------------------------------------------------------------------------------------------------
+# --- values -----------------------------------------------------------------------------------------------------------
 
 
 def test_objects_that_globals_and_arguments_share_stay_shared(carrier: Any) -> None:

@@ -53,10 +53,10 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 @click.option("--spool_size", metavar="SIZE",
               help="Room in a node's TMPDIR for what the run directory has already.  [default: 64MiB]")  # fmt: skip
 @click.option("--sequential", is_flag=True, default=None,
-              help="Run the tasks one after the other in the program's own process: to debug, or to compare.")  # fmt: skip
+              help="Run the tasks one after the other in the program's own process: to debug or compare.")  # fmt: skip
 @click.option("--inputs", type=click.Choice(INPUTS),
-              help="Whether large arrays that a task only reads are shared, and cannot be written to, or copied for each "
-              "task.  [default: shared; copied in programs that import pycompss]")  # fmt: skip
+              help="Whether large arrays that tasks only read are shared, and cannot be written to, or copied for "
+              "each.  [default: shared; copied in programs that import pycompss]")  # fmt: skip
 @click.option("--malloc_trim", is_flag=True, default=None,
               help="Give freed memory back before each task, so that its increment is its own.")  # fmt: skip
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")

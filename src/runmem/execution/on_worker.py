@@ -254,7 +254,11 @@ def _result(
     else:
         announced = _same_task(call, following) if task is declared else None  # else it is made for this call
         outputs = run.measured(
-            call.task_id, task, following is None, lambda: _invoke(call, packed_task.returns, task, copy, inputs), announced
+            call.task_id,
+            task,
+            following is None,
+            lambda: _invoke(call, packed_task.returns, task, copy, inputs),
+            announced,
         )
     elapsed_s = time.perf_counter() - started
     what = f"the result of task {task.name} (call {call.task_id})"

@@ -406,8 +406,8 @@ def _check_sequential(settings: Settings) -> None:
     given = [f for f in fields(Settings) if f.name in names and getattr(settings, f.name) is not None]
     if given:
         raise SettingError(
-            f"--sequential runs the tasks in the program's own process, and --{option_name(given[0])} asks for workers: "
-            "leave one of them out."
+            f"--sequential runs the tasks in the program's own process, and --{option_name(given[0])} asks for "
+            "workers: leave one of them out."
         )
 
 

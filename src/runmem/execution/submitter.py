@@ -19,6 +19,7 @@ from typing import Any
 import distributed
 from distributed.scheduler import KilledWorker
 
+import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
 from runmem.errors import ResultError, RunmemError, TaskKilledError
 from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.bundle import Bundle, Durations, Pending, plan

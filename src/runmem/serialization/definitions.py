@@ -210,7 +210,7 @@ _current = threading.local()
 
 
 def current_definitions() -> Definitions:
-    """Return whose definitions are meant by numbers now in this thread: a copy's while it is used, else the program's."""
+    """Return whose definitions numbers mean now in this thread: a copy's while it is used, else the program's."""
     found: Definitions = getattr(_current, "definitions", program_definitions)
     return found
 

@@ -176,7 +176,7 @@ class Snapshot:
         return self.constant_numbers <= self.numbers
 
     def _all_holds(self) -> bool:
-        """Tell whether every name stands for the very object that it stood for; soon said, as most calls ask no more."""
+        """Tell whether every name stands for the very object that it stood for: most calls need to know no more."""
         for mapping, names, values, _, whole in self._watches:
             if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
                 return False
@@ -195,10 +195,7 @@ class Snapshot:
         return self._code_holds()
 
     def _code_holds(self) -> bool:
-        for function, code in self._functions:
-            if function.__code__ is not code:
-                return False
-        return True
+        return all(function.__code__ is code for function, code in self._functions)
 
     def _watch_holds(self, watch: _Watch) -> bool:
         mapping, names, values, places, whole = watch
