@@ -1,8 +1,13 @@
-"""Ctrl-C works for what tests start; how tests are dealt out when `pytest -n 2` runs them in two processes at once."""
+"""Ctrl-C works for what tests start; how tests are dealt out to processes; what a file can lie in the place of."""
 
 from __future__ import annotations
 
+import fcntl
+import os
 import signal
+import socket
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +51,121 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False  # in our order
     return ByFile(config, log)
+
+
+class Target:
+    """What lies where something is to be written, and what became of it.
+
+    Parameters
+    ----------
+    kind : str
+        One of `WRITTEN` or `REFUSED`.
+    path : Path
+        Where it is made; what a link points to is made in ``<folder>/elsewhere``.
+    """
+
+    WRITTEN = (
+        "nothing", "file", "device", "pipe", "link to a file", "link to nothing", "link to a link", "link to a device",
+    )  # fmt: skip
+    REFUSED = ("folder", "socket", "block device", "link to a folder")
+    MODE = 0o640
+
+    def __init__(self, kind: str, path: Path) -> None:
+        self.kind, self.path = kind, path
+        self._reader: int | None = None
+        self.end = self._make(kind, path)
+        self._before = self._seen()
+
+    def _make(self, kind: str, path: Path) -> Path:
+        """Make what is to be there; return what it leads to."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if kind.startswith("link to "):
+            elsewhere = path.parent / "elsewhere" / ("link" if kind == "link to a link" else path.name)
+            pointed_at = kind.removeprefix("link to ").removeprefix("a ")
+            end = self._make("link to a file" if pointed_at == "link" else pointed_at, elsewhere)
+            path.symlink_to(os.path.relpath(elsewhere, path.parent))
+            return end
+        if kind == "file":
+            path.write_bytes(b"old" * 10_000)
+            path.chmod(self.MODE)
+        elif kind == "pipe":
+            os.mkfifo(path)
+            self._reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+            if hasattr(fcntl, "F_SETPIPE_SZ"):
+                fcntl.fcntl(self._reader, fcntl.F_SETPIPE_SZ, 1 << 20)
+        elif kind in ("device", "block device"):
+            try:  # the device that swallows all; a block device of no driver
+                number = os.makedev(1, 3) if kind == "device" else os.makedev(240, 0)
+                os.mknod(path, 0o666 | (stat.S_IFCHR if kind == "device" else stat.S_IFBLK), number)
+            except OSError as error:
+                pytest.skip(f"making a {kind} is not allowed here: {error}")
+        elif kind == "folder":
+            path.mkdir()
+            (path / "inside").touch()
+        elif kind == "socket":
+            before = Path.cwd()
+            os.chdir(path.parent)  # the name of a socket must be short
+            with socket.socket(socket.AF_UNIX) as made:
+                made.bind(path.name)
+            os.chdir(before)
+        return path
+
+    def _seen(self) -> list[Any]:
+        found: list[Any] = []
+        for path in {self.path, self.end}:
+            try:
+                status = path.lstat()
+            except FileNotFoundError:
+                continue
+            link = os.readlink(path) if path.is_symlink() else None
+            found.append((str(path), status.st_mode, status.st_uid, status.st_gid, status.st_rdev, link))
+        return sorted(found)
+
+    @property
+    def keeps_content(self) -> bool:
+        """Whether what was written can be looked at afterwards."""
+        return "device" not in self.kind
+
+    def content(self) -> bytes:
+        """Return what was written."""
+        if self._reader is None:
+            return self.end.read_bytes()
+        found = b""
+        while read := os.read(self._reader, 1 << 20):
+            found += read
+        return found
+
+    def check(self) -> None:
+        """Assert that what is there is what was there, with its mode and owner, and nothing beside it."""
+        after = self._seen()
+        if self.kind in ("nothing", "link to nothing"):
+            after = [entry for entry in after if entry[0] != str(self.end)]
+        assert after == self._before
+        for folder in {self.path.parent, self.end.parent}:
+            assert [name for name in os.listdir(folder) if name.endswith(".partial")] == []
+
+    def close(self) -> None:
+        """Close the pipe."""
+        if self._reader is not None:
+            os.close(self._reader)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test that takes `written_kind` or `refused_kind` on each of them."""
+    for name, kinds in (("written_kind", Target.WRITTEN), ("refused_kind", Target.REFUSED)):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, kinds)
+
+
+@pytest.fixture
+def make_target() -> Iterator[Callable[[str, Path], Target]]:
+    """Return a function that puts something where a test then writes: see `Target`."""
+    made: list[Target] = []
+
+    def make(kind: str, path: Path) -> Target:
+        made.append(Target(kind, path))
+        return made[-1]
+
+    yield make
+    for target in made:
+        target.close()

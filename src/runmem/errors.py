@@ -7,6 +7,7 @@ __all__ = [
     "SettingError",
     "TaskDeclarationError",
     "ArgumentError",
+    "FilePlacementError",
     "ClusterError",
     "ResultError",
     "TaskKilledError",
@@ -37,6 +38,10 @@ class TaskDeclarationError(RunmemError, TypeError):
 
 class ArgumentError(RunmemError, TypeError):
     """An argument of a task call that cannot be sent to a worker. Raised at the call."""
+
+
+class FilePlacementError(RunmemError):
+    """A file that a task wrote and that cannot be brought into its place. Raised where the program waits for it."""
 
 
 class ClusterError(RunmemError):

@@ -398,3 +398,20 @@ def test_a_trace_without_totals_has_no_peak_not_zero(tmp_path):
 
 def test_the_help_teaches_by_example():
     assert "--package demo --metric CountWordsMemory" in CliRunner().invoke(command, ["--help"]).output
+
+
+def test_the_job_is_written_to_what_is_there(written_kind, make_target, run, tmp_path):
+    target = make_target(written_kind, tmp_path / "out.json")
+    result = metric(run, "wordcount.count_words", "--output", target.path)
+    assert result.exit_code == 0, result.exception
+    target.check()
+    if target.keeps_content:
+        assert json.loads(target.content())["measurements"][0]["value"] == 312.0 * MIB
+
+
+@pytest.mark.parametrize("kind", ["socket", "block device"])
+def test_an_output_that_is_no_file_is_refused_before_anything_is_read(kind, make_target, tmp_path):
+    target = make_target(kind, tmp_path / "out.json")
+    error = error_of(metric(tmp_path / "no run", "wordcount.count_words", "--output", target.path))
+    assert re.match(rf"--output .*out\.json cannot be written: it is a {kind}\. Name another file\.", str(error))
+    target.check()

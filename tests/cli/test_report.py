@@ -128,3 +128,22 @@ def test_the_help_teaches_by_example():
     output = report("--help").output
     assert "runmem report runmem_runs/wordcount_01 --figure memory.png" in output
     assert "nearest-rank" in output
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "link to a file", "link to nothing"])
+def test_a_figure_is_written_to_what_is_there(kind, make_target, tmp_path):
+    target = make_target(kind, tmp_path / "f.png")
+    result = report(write_run(tmp_path).root, "--figure", target.path)
+    assert result.exit_code == 0, result.exception
+    target.check()
+    if target.keeps_content:
+        assert target.content().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", ["socket", "block device"])
+def test_a_figure_that_is_no_file_is_refused_before_anything_is_told(kind, make_target, tmp_path):
+    target = make_target(kind, tmp_path / "f.png")
+    result = report(write_run(tmp_path).root, "--figure", target.path)
+    assert f"--figure {target.path} cannot be written: it is a {kind}. Name another file." in str(error_of(result))
+    assert result.output == ""
+    target.check()

@@ -157,3 +157,40 @@ def test_overhead_runs_the_command_without_a_method_too_and_compares(tmp_path: P
     assert {each["watched_by"]: len(each["seconds"]) for each in told["walls"]} == {"all methods": 2, "nothing": 2}
     assert "## Wall time" in (out / "trial.md").read_text()
     assert results_of(read_trial(out / "trial.json")).sentences() == document["verdict"]
+
+
+FILES = ("trial.json", "executions.csv", "statistics.csv", "trial.md", "methods.png", "sweep-n.png")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_of_the_folder_that_could_not_be_written_is_refused_before_anything_runs(name, make_target, tmp_path):
+    target = make_target("socket", tmp_path / name)
+    result = trial("--sweep", "n=1,2", "--output", tmp_path, "--", "touch", tmp_path / "ran", "{n}")
+    if name == "trial.json":
+        assert "holds a trial already" in str(result.exception)
+    else:
+        assert str(result.exception) == f"--output {target.path} cannot be written: it is a socket. Name another file."
+    target.check()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_files_of_a_trial_are_written_to_what_is_there(make_target, tmp_path):
+    kinds = ("link to nothing", "device", "link to a file", "pipe", "link to a device", "link to a file")
+    targets = [make_target(kind, tmp_path / name) for name, kind in zip(FILES, kinds, strict=True)]
+    result = trial(
+        "--repeat", 1, "--methods", "rusage", "--control", "none", "--sweep", "n=1,2", "--output", tmp_path, "--",
+        "echo", "{n}",
+    )  # fmt: skip
+    assert result.exception is None
+    for target in targets:
+        target.check()
+    assert json.loads(targets[0].content())["verdict"]
+    assert targets[3].content().startswith(b"# Memory trial")
+    assert targets[5].content().startswith(b"\x89PNG")
+
+
+def test_a_file_of_the_folder_that_is_not_of_a_trial_stays(tmp_path):
+    (tmp_path / ".trial").write_text("mine")
+    trial("--repeat", 1, "--methods", "rusage", "--control", "none", "--output", tmp_path, "--", "true")
+    assert (tmp_path / ".trial").read_text() == "mine"
+    assert (tmp_path / "trial.json").exists()

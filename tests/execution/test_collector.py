@@ -165,3 +165,51 @@ def test_of_what_comes_twice_only_the_rest_is_taken(run: RunDirectory, replicas:
     for offset, data in ((0, b"one\n"), (0, b"one\ntwo\n"), (12, b"four\n"), (0, b"one\n"), (4, b"two\nthree\n")):
         collector._take(SpoolNews("n", {"deaths-1.txt": (offset, data)}))
     assert run.replica("n", "deaths-1.txt").read_bytes() == b"one\ntwo\nthree\n"
+
+
+@pytest.mark.parametrize("kind", ["file", "device", "link to a file", "link to nothing", "link to a device"])
+def test_a_trace_is_written_to_what_is_there(
+    kind: str, run: RunDirectory, replicas: Replicas, make_target: Any, tmp_path: Path
+) -> None:
+    target = make_target(kind, tmp_path / "shown" / "n.dat")
+    replicas.write("n", "n.dat", 0, b"MEM 1 1\n")
+    replicas.write("n", "n.dat", 8, b"MEM 2 2\n")
+    if target.keeps_content:
+        assert target.content() == b"MEM 1 1\nMEM 2 2\n"
+    assert replicas.finish() == []
+    target.check()
+    assert run.replica("n", "n.dat").read_bytes() == b"MEM 1 1\nMEM 2 2\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [("pipe", "it is a pipe"), ("folder", "it is a folder"), ("socket", "it is a socket"),
+     ("block device", "it is a block device"), ("link to a folder", "it is a folder")],
+)  # fmt: skip
+def test_a_trace_does_not_replace_what_is_no_file_and_says_where_it_is(
+    kind: str, reason: str, run: RunDirectory, replicas: Replicas, make_target: Any, tmp_path: Path
+) -> None:
+    target = make_target(kind, tmp_path / "shown" / "n.dat")
+    replicas.write("n", "n.dat", 0, b"MEM 1 1\n")
+    (lost,) = replicas.finish()
+    assert lost.place == str(target.path)
+    assert lost.reason.startswith(f"the trace could not be copied here: {reason}")
+    assert lost.reason.endswith(f"it is in {run.replica('n', 'n.dat')}")
+    target.check()
+
+
+def test_a_trace_on_another_file_system_keeps_the_mode_of_the_earlier_one(
+    run: RunDirectory, replicas: Replicas, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = tmp_path / "shown" / "n.dat"
+    shown.parent.mkdir()
+    shown.write_text("earlier")
+    shown.chmod(0o604)
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", refuse)
+    replicas.write("n", "n.dat", 0, b"MEM 1 1\n")
+    assert replicas.finish() == []
+    assert (shown.read_bytes(), shown.stat().st_mode & 0o777) == (b"MEM 1 1\n", 0o604)

@@ -9,32 +9,65 @@ import weakref
 from pathlib import Path
 from typing import Any
 
-import cloudpickle
+import numpy as np
 import pytest
-from runmem.serialization.carried import uncarried
-from runmem.serialization.functions import load_function
 
-from runmem.execution.on_worker import BundleFailed, PackedCall, run_bundle
+from runmem.errors import ArgumentError
+from runmem.execution.on_worker import BundleFailed, PackedCall, PackedTask, run_bundle
 from runmem.graph.directions import FILE_INOUT, INOUT
 from runmem.graph.task import TaskFunction, task
+from runmem.serialization.definitions import program_definitions
+from runmem.serialization.packed import Carried, packed, unpacked
+from runmem.serialization.snapshot import Snapshots
 from runmem.serialization.task_error import RemoteError
 
 UNKNOWN_RUN = "a run that this process does not work for"
 
 
 def a_call(args: Any = (), kwargs: Any = None, **more: Any) -> PackedCall:
-    given: dict[str, Any] = {"places": {}, "sources": [], "returns": 1, "writes": (), "files": (), "function": 0}
-    return PackedCall(task_id=more.pop("task_id", 1), data=pickle.dumps((list(args), kwargs or {})), **(given | more))
+    given: dict[str, Any] = {"task": 0}
+    data = pickle.dumps((list(args), kwargs or {}))
+    if written := [place for place in more.get("writes", ()) if place not in more.get("places", {})]:
+        data = pickle.dumps({place: args[place] for place in written}) + data
+        given["own"] = 0
+    return PackedCall(task_id=more.pop("task_id", 1), data=data, **(given | more))
 
 
 def run(function: TaskFunction | list[TaskFunction], calls: list[PackedCall], *dependencies: Any) -> Any:
+    """Run a bundle; return its results as the program gets them."""
+    return _shown(run_bundle(UNKNOWN_RUN, "key-1", *_packed(function, calls), *(_kept(d) for d in dependencies)))
+
+
+def _packed(function: TaskFunction | list[TaskFunction], calls: list[PackedCall]) -> tuple[list[PackedTask], bytes]:
     functions = function if isinstance(function, list) else [function]
-    packed = [cloudpickle.dumps(each) for each in functions]
-    return uncarried(run_bundle(UNKNOWN_RUN, "key-1", packed, pickle.dumps(calls), *dependencies))
+    tasks = []
+    for each in functions:
+        snapshot = Snapshots(program_definitions).of(each, frozenset())
+        number = program_definitions.number_of(each)
+        reference = pickle.dumps(each) if number is None else None
+        outline, constants = (snapshot.outline, snapshot.constants) if snapshot is not None else (None, b"")
+        tasks.append(PackedTask(each.name, reference, number, outline, constants, each.returns.count))
+    return tasks, pickle.dumps(calls)
+
+
+def _kept(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return Carried(tuple(_inner(item) for item in value))
+    return packed(value, "a value")
+
+
+def _inner(value: Any) -> Any:
+    return tuple(packed(item, "a value") for item in value) if isinstance(value, tuple) else packed(value, "a value")
+
+
+def _shown(kept: Any) -> Any:
+    if isinstance(kept, (Carried, tuple)):
+        return tuple(_shown(value) for value in (kept.values if isinstance(kept, Carried) else kept))
+    return unpacked(kept)
 
 
 def error_of(raised: Any, position: int = 0) -> BaseException:
-    failed: BundleFailed = pickle.loads(cloudpickle.dumps(raised.value))
+    failed: BundleFailed = pickle.loads(pickle.dumps(raised.value))
     good, packed = failed.outcomes[position]
     assert not good
     return packed.load()
@@ -76,10 +109,11 @@ def test_calls_of_a_bundle_use_the_results_of_earlier_ones() -> None:
 
 def test_a_written_result_of_another_task_stays_as_it_was() -> None:
     stored = [1]
-    calls = [a_call([None, 5], places={0: 0}, sources=[(0, None, None)], returns=0, writes=(0,))]
+    calls = [a_call([None, 5], places={0: 0}, sources=[(0, None, None)], writes=(0,))]
+    kept = packed(stored, "a list")
     for _ in range(2):  # as when Dask runs it again
-        assert run(append, calls, stored) == [1, 5]
-    assert stored == [1]
+        assert _shown(run_bundle(UNKNOWN_RUN, "key-1", *_packed(append, calls), kept)) == [1, 5]
+    assert unpacked(kept) == [1]
 
 
 def test_more_than_one_output_is_a_tuple_with_the_written_ones_last() -> None:
@@ -94,7 +128,7 @@ def test_more_than_one_output_is_a_tuple_with_the_written_ones_last() -> None:
 @pytest.mark.parametrize(("value", "told"), [((1, 2, 3), "3 values"), (5, "one int"), (None, "one NoneType")])
 def test_the_wrong_number_of_values_is_told(value: Any, told: str) -> None:
     with pytest.raises(BundleFailed) as raised:
-        run(pair, [a_call([value], returns=2)])
+        run(pair, [a_call([value])])
     assert (
         str(error_of(raised)) == f"pair is declared to return 2 values and returned {told}: correct returns= in @task"
     )
@@ -124,10 +158,10 @@ def test_a_task_that_calls_for_an_exit_does_not_end_its_worker(exit_error: BaseE
 
 def test_a_failed_call_costs_only_those_that_need_it() -> None:
     calls = [
-        a_call([1], function=0),
-        a_call([ValueError("why")], function=1, task_id=2),
-        a_call([None], places={0: 0}, sources=[(-1, 1, None)], function=0, task_id=3),
-        a_call([5], function=0),
+        a_call([1], task=0),
+        a_call([ValueError("why")], task=1, task_id=2),
+        a_call([None], places={0: 0}, sources=[(-1, 1, None)], task=0, task_id=3),
+        a_call([5], task=0),
     ]
     with pytest.raises(BundleFailed, match="some calls of the bundle key-1 raised") as raised:
         run([add, fail], calls)
@@ -157,25 +191,61 @@ class Held:
     """Something that a task holds while it fails."""
 
 
+held: list[weakref.ref[Held]] = []
+
+
+@task(returns=1)
+def hold_and_fail(error: BaseException) -> None:
+    mine = Held()
+    held.append(weakref.ref(mine))
+    raise type(error)(*error.args)
+
+
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3)])
 def test_what_a_failed_task_held_is_let_go_at_once(error: BaseException) -> None:
-    held: list[weakref.ref[Held]] = []
-
-    @task(returns=1)
-    def hold_and_fail() -> None:
-        mine = Held()
-        held.append(weakref.ref(mine))
-        raise type(error)(*error.args)
-
-    worker_function = load_function(data := cloudpickle.dumps(hold_and_fail))[1]
-    assert worker_function is not hold_and_fail.function
+    held.clear()
     gc.disable()
     try:
         with pytest.raises(BundleFailed) as raised:
-            run_bundle(UNKNOWN_RUN, "key-1", [data], pickle.dumps([a_call([]), a_call([])]))
+            run(hold_and_fail, [a_call([error]), a_call([error])])
         del raised
-        cells = worker_function.__closure__ or ()
-        kept = next(cell.cell_contents for cell in cells if isinstance(cell.cell_contents, list))
-        assert [reference() for reference in kept] == [None, None]
+        assert [reference() for reference in held] == [None, None]
     finally:
         gc.enable()
+
+
+def test_a_refused_write_to_a_shared_array_names_the_remedies() -> None:
+    @task(returns=1)
+    def change(block):
+        block += 1
+
+    block = np.zeros(100_000)
+    calls = [a_call([None], places={0: 0}, sources=[(0, None, None)])]
+    with pytest.raises(BundleFailed) as raised:
+        run(change, calls, block)
+    error = error_of(raised)
+    assert type(error) is ValueError
+    assert "declare it INOUT" in error.__notes__[1]
+    assert "--inputs=copied" in error.__notes__[1]
+    (packed_task,), data = _packed(change, calls)
+    copied = [packed_task._replace(copied=True)]
+    assert run_bundle(UNKNOWN_RUN, "key-1", copied, data, packed(block, "a block")) is None
+    assert block.sum() == 0
+
+
+def test_what_cannot_be_made_again_on_the_worker_is_told_with_the_task() -> None:
+    call = a_call([1])._replace(data=pickle.dumps(([1], {}))[:-5])
+    with pytest.raises(BundleFailed) as raised:
+        run(add, [call._replace(task_id=7)])
+    error = error_of(raised)
+    assert type(error) is ArgumentError
+    assert "what task add (call 7) is given cannot be made again on the worker" in str(error)
+
+
+def test_definitions_that_cannot_be_made_on_the_worker_are_told_with_the_task() -> None:
+    tasks, calls = _packed(add, [a_call([1], task_id=7)])
+    with pytest.raises(BundleFailed) as raised:
+        run_bundle(UNKNOWN_RUN, "key-1", [tasks[0]._replace(outline=b"\x80")], calls)
+    error = error_of(raised)
+    assert "that task add needs cannot be made on the worker" in str(error)
+    assert "raised in task add (call 7) on node" in error.__notes__[0]

@@ -6,7 +6,6 @@ import io
 import os
 import pickle
 import random
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import set_current_program
+from runmem.graph.files import prepare_file
 from runmem.graph.future import Future
 from runmem.graph.program import Program
 
@@ -116,6 +116,10 @@ class InMemorySubmitter:
             state.error = error
         state.times_run += 1
 
+    def run_again(self, execution: Execution) -> None:
+        """Run a call that has ended again, as Dask does with one whose result was lost."""
+        execution.state.outputs = self._outputs(execution.state)
+
     def _run_again(self, execution: Execution) -> None:
         state: _State = execution.state
         if state.error is not None:
@@ -129,11 +133,7 @@ class InMemorySubmitter:
     def _outputs(self, state: _State) -> tuple[Any, ...]:
         call = state.call
         for file in call.files:
-            os.makedirs(os.path.dirname(file.path), exist_ok=True)
-            if file.copy_from is not None:
-                shutil.copyfile(file.copy_from, file.path)
-            elif os.path.exists(file.path):
-                os.unlink(file.path)
+            prepare_file(file.path, file.copy_from)
         values = [version.execution.state.outputs[version.output] for version in state.inputs]
         if call.writes:
             values = _copy(values)

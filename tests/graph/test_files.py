@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from runmem.errors import ArgumentError
+from runmem.errors import ArgumentError, FilePlacementError
 from runmem.graph.current import current_program, set_current_program
 from runmem.graph.directions import FILE_IN, FILE_INOUT, FILE_OUT, INOUT
+from runmem.graph.files import prepare_file
 from runmem.graph.synchronise import open_file, wait_on, wait_on_file
 from runmem.graph.task import task
 
@@ -50,12 +53,16 @@ def run_random_program(seed: int, folder: Path, length: int = 25) -> list[Any]: 
     choose = random.Random(seed)
     folder.mkdir()
     names = ["a", "b", "c"]
+    ways = ("{}", "way/{}", "link {}", "way/link {}")
+    (folder / "way").symlink_to(".")
+    for name in names:
+        (folder / f"link {name}").symlink_to(f"way/{name}")
     (folder / "a").write_text("a0 ")
     seen: list[Any] = []
     there = {"a"}
     for step in range(length):
         name, other = choose.choice(names), choose.choice(names)
-        path = folder / name
+        path = folder / choose.choice(ways).format(name)
         action = choose.choice(("write", "append", "append", "read", "read", "copy", "all", "look", "change", "settle"))
         if action == "write":
             write(choose.choice((str(path), path)), f"w{step} ")
@@ -67,10 +74,10 @@ def run_random_program(seed: int, folder: Path, length: int = 25) -> list[Any]: 
         elif action == "read":
             seen.append(read(path=str(path)))
         elif action == "copy" and name != other:
-            seen.append(copy(path, target=folder / other))
+            seen.append(copy(path, target=folder / choose.choice(ways).format(other)))
             there.add(other)
         elif action == "all":
-            seen.append(read_all(*(folder / name for name in sorted(there))))
+            seen.append(read_all(*(folder / choose.choice(ways).format(name) for name in sorted(there))))
         elif action == "look":
             with open_file(path) as file:
                 seen.append(file.read())
@@ -79,6 +86,7 @@ def run_random_program(seed: int, folder: Path, length: int = 25) -> list[Any]: 
                 file.write(f"p{step} ")
         elif action == "settle":
             seen.append(Path(wait_on_file(path)).read_text())
+    assert all((folder / f"link {name}").is_symlink() for name in names)
     end = [Path(wait_on_file(folder / name)).read_text() for name in sorted(there)]
     return [*wait_on(seen), *end]
 
@@ -232,3 +240,222 @@ def test_a_file_written_first_lies_in_place_and_keeps_its_name(
     submitter.wait(None)
     assert (tmp_path / "new.txt").read_text() == "1"
     assert wait_on(reading) == ("new.txt", "12")
+
+
+@task(path=FILE_OUT)
+def touch(path):
+    Path(path).write_text("touched")
+
+
+@pytest.mark.parametrize("kind", ["device", "pipe", "link to a device"])
+def test_what_has_no_content_of_its_own_is_written_through(
+    kind: str, start_program: Callable[..., Any], make_target: Any, tmp_path: Path
+) -> None:
+    @task(path=FILE_IN, returns=1)
+    def name_of(path):
+        return str(path)
+
+    submitter = start_program()
+    target = make_target(kind, tmp_path / "out")
+    write(target.path, "1")
+    append(str(target.path), "2")
+    assert wait_on(name_of(target.path)) == str(target.path)
+    wait_on_file(target.path)
+    assert all(call.execution.state.ended for call in submitter.calls)
+    current_program().settle_all_files()
+    assert [(call.files, call.after) for call in submitter.calls] == [((), ())] * 3
+    target.check()
+    if target.keeps_content:
+        assert target.content() in (b"12", b"21")
+    assert not (tmp_path / "versions").exists()
+
+
+def test_the_error_of_a_task_that_writes_to_a_device_is_raised_by_the_wait(
+    start_program: Callable[..., Any], make_target: Any, tmp_path: Path
+) -> None:
+    @task(path=FILE_OUT)
+    def fail(path):
+        raise KeyError("no paper")
+
+    start_program()
+    target = make_target("device", tmp_path / "printer")
+    fail(target.path)
+    with pytest.raises(KeyError, match="no paper"):
+        wait_on_file(target.path)
+
+
+def test_a_task_cannot_write_what_is_no_file(
+    refused_kind: str, submitter: Any, make_target: Any, tmp_path: Path
+) -> None:
+    target = make_target(refused_kind, tmp_path / "out")
+    is_what = refused_kind.removeprefix("link to a ")
+    for call, parameter in ((touch, "FILE_OUT"), (lambda path: append(path, "x"), "FILE_INOUT")):
+        with pytest.raises(
+            ArgumentError,
+            match=rf"^(touch|append): parameter 'path' is declared {parameter}, .*/out' is a {is_what}: give the path",
+        ):
+            call(target.path)
+    assert not submitter.calls
+    target.check()
+
+
+def test_a_folder_may_be_read(start_program: Callable[..., Any], tmp_path: Path) -> None:
+    @task(path=FILE_IN, returns=1)
+    def names_in(path):
+        return sorted(os.listdir(path))
+
+    start_program()
+    (tmp_path / "data" / "a").mkdir(parents=True)
+    assert wait_on(names_in(tmp_path / "data")) == ["a"]
+
+
+@pytest.mark.parametrize(("path", "reason"), [("circle", "symbolic links"), ("a\0b", "null")])
+def test_a_path_that_no_file_can_have_is_refused(path: str, reason: str, submitter: Any, tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(
+        ArgumentError, match=rf"touch: parameter 'path' .* cannot be used: .*{reason}.*Give another path"
+    ):
+        touch(str(tmp_path / path))
+    assert not submitter.calls
+
+
+@pytest.mark.parametrize("program_writes", [False, True])
+@pytest.mark.parametrize("mode", [0o640, 0o755, 0o600])
+def test_a_new_version_has_the_mode_and_the_owner_of_the_file(
+    mode: int, program_writes: bool, start_program: Callable[..., Any], tmp_path: Path
+) -> None:
+    @task(path=FILE_INOUT, returns=1)
+    def extend(path):
+        append.function(path, "+")
+        return stat.S_IMODE(os.stat(path).st_mode)
+
+    start_program()
+    path = tmp_path / "a"
+    path.write_text("0")
+    if os.getuid() == 0:
+        os.chown(path, 1234, 4321)
+    path.chmod(mode)
+    before = path.stat()
+    assert wait_on(extend(path)) == mode
+    write(path, "1")
+    if program_writes:
+        open_file(path, "a").close()
+    wait_on_file(path)
+    after = path.stat()
+    assert path.read_text() == "1"
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
+def test_what_a_task_makes_of_the_mode_stays(start_program: Callable[..., Any], tmp_path: Path) -> None:
+    @task(path=FILE_INOUT)
+    def make_executable(path):
+        os.chmod(path, 0o750)
+
+    @task(path=FILE_OUT)
+    def write_privately(path):
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            file.write("secret")
+
+    start_program()
+    (tmp_path / "script").write_text("true")
+    make_executable(tmp_path / "script")
+    append(tmp_path / "script", "\n")
+    write_privately(tmp_path / "new")
+    append(tmp_path / "new", "!")
+    current_program().settle_all_files()
+    assert (tmp_path / "script").read_text() == "true\n"
+    assert stat.S_IMODE((tmp_path / "script").stat().st_mode) == 0o750
+    assert (tmp_path / "new").read_text() == "secret!"
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o600
+
+
+def test_a_task_that_replaces_a_file_by_a_link_gives_its_content(
+    start_program: Callable[..., Any], tmp_path: Path
+) -> None:
+    @task(path=FILE_OUT)
+    def link_to(path, source):
+        os.symlink(source, path)
+
+    submitter = start_program()
+    (tmp_path / "source").write_text("mine")
+    (tmp_path / "a").write_text("0")
+    link_to(tmp_path / "a", str(tmp_path / "source"))
+    wait_on_file(tmp_path / "a")
+    submitter.run_again(submitter.calls[0].execution)
+    append(tmp_path / "a", "+")
+    wait_on_file(tmp_path / "a")
+    assert (tmp_path / "a").read_text() == "mine+"
+    assert (tmp_path / "source").read_text() == "mine"
+
+
+def test_a_task_that_runs_again_leaves_the_version_in_place_alone(
+    start_program: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Both are one file on the disk, until the task writes its version anew."""
+    texts = iter(["first", "second"])
+
+    @task(path=FILE_INOUT)
+    def rewrite(path):
+        Path(path).write_text(next(texts))
+
+    submitter = start_program()
+    path = tmp_path / "a"
+    path.write_text("0")
+    rewrite(path)
+    wait_on_file(path)
+    submitter.run_again(submitter.calls[0].execution)
+    assert Path(submitter.calls[0].files[0].path).read_text() == "second"
+    assert path.read_text() == "first"
+
+
+def test_a_version_that_cannot_be_put_in_place_is_told_once(start_program: Callable[..., Any], tmp_path: Path) -> None:
+    submitter = start_program()
+    for name in ("a", "b"):
+        (tmp_path / name).write_text("0")
+        append(tmp_path / name, "1")
+    submitter.wait(None)
+    for name in ("a", "b"):  # the program makes something else of them meanwhile
+        (tmp_path / name).unlink()
+        (tmp_path / name).mkdir()
+    with pytest.raises(
+        FilePlacementError, match=r"/a cannot be given its new version: it is a folder\. Copy it from .*/a\."
+    ) as seen:
+        wait_on_file(tmp_path / "a")
+    (version,) = re.findall(r"from (.*)\.$", str(seen.value))
+    assert Path(version).read_text() == "01"
+    (misplaced,) = current_program().settle_all_files()
+    assert f"{tmp_path}/b cannot be given its new version" in str(misplaced)
+    assert (tmp_path / "a").is_dir()
+
+
+def test_a_task_that_writes_no_file_leaves_the_old_one(start_program: Callable[..., Any], tmp_path: Path) -> None:
+    @task(path=FILE_OUT)
+    def write_nothing(path):
+        pass
+
+    start_program()
+    path = tmp_path / "a"
+    path.write_text("0")
+    write_nothing(path)
+    with pytest.raises(FileNotFoundError, match=f"the task left no file for {path}"):
+        wait_on_file(path)
+    assert current_program().settle_all_files() == []
+    assert path.read_text() == "0"
+
+
+def test_a_file_is_prepared_as_its_first_attempt_found_it(tmp_path: Path) -> None:
+    before, target, in_place = tmp_path / "v1" / "a", tmp_path / "v2" / "a", tmp_path / "a"
+    before.parent.mkdir()
+    before.write_text("1")
+    before.chmod(0o750)
+    prepare_file(str(target), str(before))
+    target.write_text("2")
+    os.link(target, in_place)
+    prepare_file(str(target), str(before))
+    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("1", 0o750)
+    target.unlink()
+    target.symlink_to(in_place)
+    prepare_file(str(target), None)
+    assert not target.is_symlink()
+    assert not target.exists()
+    assert in_place.read_text() == "2"

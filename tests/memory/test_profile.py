@@ -503,3 +503,26 @@ def test_a_sampled_and_shared_peak_is_labelled_in_the_full_report_only():
     assert "Peak memory: 3.0 MiB (sampled, the true peak may be higher; shared, another task" in full
     assert "the mark cannot be reset)" in full
     assert profile_report.compose("f", "/f.py", None, peak, (1.0, 2.0), 1).text == "/f.py f 3.0 MiB\n"
+
+
+@pytest.mark.parametrize("kind", ["nothing", "file", "device", "pipe", "link to a file", "link to nothing"])
+def test_a_profiling_file_is_appended_to_what_is_there(kind, make_target, tmp_path, reports, monkeypatch):
+    target = make_target(kind, tmp_path / "reports.txt")
+    monkeypatch.setenv("COMPSS_PROFILING_FILE", str(target.path))
+    increment(1)
+    increment(2)
+    target.check()
+    if target.keeps_content:
+        assert target.content().decode().endswith(reports[0].text + reports[1].text)
+
+
+def test_a_profiling_file_that_is_no_file_is_named_and_stays(refused_kind, make_target, tmp_path, capsys, monkeypatch):
+    target = make_target(refused_kind, tmp_path / "reports.txt")
+    monkeypatch.setenv("COMPSS_PROFILING_FILE", str(target.path))
+    increment(1)
+    told = capsys.readouterr()
+    assert "Filename: " in told.out
+    assert f"COMPSS_PROFILING_FILE={target.path}: the file cannot be written (" in told.err
+    if refused_kind == "block device":
+        assert "(it is a block device)" in told.err
+    target.check()

@@ -170,7 +170,7 @@ def test_a_write_that_fails_leaves_the_old_dataset_and_no_rest(butler, monkeypat
     def refuse(*args, **kwargs):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.replace", refuse)
+    monkeypatch.setattr("os.replace", refuse)
     with pytest.raises(ButlerError, match="demo cannot be written to .*No space left"):
         butler.put("new", "demo")
     assert butler.get("demo") == "old"
@@ -182,3 +182,34 @@ def test_a_folder_that_may_not_be_written_is_named(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(ButlerError, match="demo cannot be written to"):
         FolderButler(tmp_path / "repository").put("x", "demo")
+
+
+def test_a_dataset_is_written_to_what_is_there(written_kind, make_target, butler):
+    target = make_target(written_kind, butler.root / "demo.txt")
+    assert butler.put("new", "demo") == target.path
+    target.check()
+    if target.keeps_content:
+        assert target.content() == b"new"
+
+
+def test_a_dataset_does_not_replace_what_is_no_file(refused_kind, make_target, butler):
+    target = make_target(refused_kind, butler.root / "demo.txt")
+    with pytest.raises(ButlerError, match=r"demo cannot be written to .*demo\.txt: it is a "):
+        butler.put("new", "demo")
+    target.check()
+
+
+def test_what_is_no_dataset_of_another_kind_stays(refused_kind, make_target, butler):
+    target = make_target(refused_kind, butler.root / "demo.json")
+    butler.put("new", "demo")
+    target.check()
+
+
+def test_a_backup_of_what_a_link_points_to_is_a_file_of_its_own(make_target, butler):
+    target = make_target("link to a file", butler.root / "demo.txt")
+    old = target.content()
+    butler.put("new", "demo", doBackup=True)
+    target.check()
+    backup = butler.root / "demo.txt~1"
+    assert (backup.read_bytes(), backup.is_symlink(), target.content()) == (old, False, b"new")
+    assert backup.stat().st_mode == target.path.stat().st_mode

@@ -208,3 +208,20 @@ def test_a_unit_that_lsst_refuses_is_refused_here(unit):
         Measurement("p.A", 1, unit)
     with pytest.raises(ValueError, match=f"'{unit}' is not a unit's name"):
         Metric("p.A", unit=unit)
+
+
+def test_a_job_is_written_to_what_is_there(written_kind, make_target, tmp_path):
+    target = make_target(written_kind, tmp_path / "job.json")
+    Job.deserialize(**FOREIGN).write(target.path)
+    target.check()
+    if target.keeps_content:
+        assert json.loads(target.content()) == FOREIGN
+
+
+def test_a_job_does_not_replace_what_is_no_file(refused_kind, make_target, tmp_path):
+    target = make_target(refused_kind, tmp_path / "job.json")
+    with pytest.raises(
+        SettingError, match=r"cannot be written to .*job\.json: it is a .*Name another file with --output"
+    ):
+        Job().write(target.path)
+    target.check()

@@ -104,3 +104,21 @@ def test_a_definition_that_is_not_valid_is_named_with_its_file(tmp_path, text, m
     path.write_text(text + "\n")
     with pytest.raises(SettingError, match=rf"demo\.yaml.*{message}"):
         MetricSet.load_single_package(path)
+
+
+def test_metrics_are_written_to_what_is_there(written_kind, make_target, package, tmp_path):
+    target = make_target(written_kind, tmp_path / "out" / "metrics" / "demo.yaml")
+    metrics = MetricSet.load_single_package(package / "metrics" / "demo.yaml")
+    metrics.write(tmp_path / "out")
+    target.check()
+    if target.keeps_content:
+        (tmp_path / "again").mkdir()
+        (tmp_path / "again" / "demo.yaml").write_bytes(target.content())
+        assert MetricSet.load_single_package(tmp_path / "again" / "demo.yaml").json == metrics.json
+
+
+def test_metrics_do_not_replace_what_is_no_file(refused_kind, make_target, package, tmp_path):
+    target = make_target(refused_kind, tmp_path / "out" / "metrics" / "demo.yaml")
+    with pytest.raises(SettingError, match="metrics cannot be written to .*: it is a "):
+        MetricSet.load_metrics_package(package).write(tmp_path / "out")
+    target.check()

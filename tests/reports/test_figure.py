@@ -113,3 +113,29 @@ def test_a_figure_that_cannot_be_written_names_its_file(tmp_path, name):
     path.write_bytes(mem_line(MIB, START))
     with pytest.raises(SettingError, match=re.escape(name)):
         draw([panel_of_trace(path)], tmp_path / name)
+
+
+def test_a_figure_is_written_to_what_is_there(written_kind, make_target, tmp_path):
+    trace = tmp_path / "n1.dat"
+    trace.write_bytes(mem_line(MIB, START))
+    target = make_target(written_kind, tmp_path / "memory.svg")
+    draw([panel_of_trace(trace)], target.path)
+    target.check()
+    if target.keeps_content:
+        assert b"</svg>" in target.content()
+
+
+def test_a_figure_does_not_replace_what_is_no_file(refused_kind, make_target, tmp_path):
+    trace = tmp_path / "n1.dat"
+    trace.write_bytes(mem_line(MIB, START))
+    target = make_target(refused_kind, tmp_path / "memory.png")
+    with pytest.raises(SettingError, match=r"the figure cannot be written to .*memory\.png: .*it is a "):
+        draw([panel_of_trace(trace)], target.path)
+    target.check()
+
+
+def test_a_figure_without_an_ending_is_a_png_under_its_own_name(tmp_path):
+    trace = tmp_path / "n1.dat"
+    trace.write_bytes(mem_line(MIB, START))
+    assert draw([panel_of_trace(trace)], tmp_path / "memory").read_bytes().startswith(b"\x89PNG")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["memory", "n1.dat"]

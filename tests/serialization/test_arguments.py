@@ -9,11 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runmem.errors import ArgumentError
+from runmem.errors import ArgumentError, ResultError
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
 from runmem.graph.task import task
-from runmem.serialization.arguments import LARGE_BYTES, LargeArguments, Literal, pack, private_copy, unpack
+from runmem.serialization.arguments import Inputs, LargeValues, pack, unpack
+from runmem.serialization.definitions import program_definitions
+from runmem.serialization.packed import LARGE_BYTES, Packed, packed, taken, unpacked
+from runmem.serialization.snapshot import Snapshots
 
 LARGE = LARGE_BYTES + 1
 
@@ -27,24 +30,26 @@ class Cluster:
     """Keeps the large arguments that are sent, as a cluster would."""
 
     def __init__(self) -> None:
-        self.sent: dict[Version, Literal] = {}
-        self.large = LargeArguments(self.send, keep_bytes=2 * LARGE + 10_000)
+        self.sent: dict[Version, Packed] = {}
+        self.large = LargeValues(self.send, keep_bytes=2 * LARGE + 10_000)
 
-    def send(self, literal: Literal) -> Version:
+    def send(self, value: Packed, numbers: frozenset[int]) -> Version:
         version = Version(Execution(0, "argument", 1), 0)
-        self.sent[version] = literal
+        self.sent[version] = value
         return version
 
-    def arrived(self, version: Version) -> Any:
-        """Return what a worker loads; a literal is loaded once, so each worker has its own."""
-        return pickle.loads(pickle.dumps(self.sent[version], protocol=5)).load()
+    def pack(self, *args: Any, resolve: Any = None, writes: tuple[Any, ...] = (), **kwargs: Any) -> Any:
+        call = TaskCall(Execution(1, "consume", 1), consume, args, kwargs, 1, writes)
+        return pack(call, resolve, self.large, Snapshots(program_definitions), lambda version: frozenset())
 
-    def carry(self, values: dict[Version, Any], *args: Any, resolve: Any = None, **kwargs: Any) -> Any:
+    def carry(
+        self, values: dict[Version, Any], *args: Any, copied: bool = False, written: Any = (), **more: Any
+    ) -> tuple[list[Any], dict[str, Any]]:
         """Pack a call and unpack it as a worker does, given the values of the versions in it."""
-        call = TaskCall(Execution(1, "consume", 1), consume, args, kwargs, 1)
-        body = pack(call, resolve, self.large)
-        inputs = [values[v] if v in values else self.arrived(v) for v in body.inputs]
-        return unpack(body.data, inputs, body.places)
+        body = self.pack(*args, **more)
+        kept = [packed(values[v], "a value") if v in values else self.sent[v] for v in body.inputs]
+        arguments = unpack(body, Inputs(pickle.loads(pickle.dumps(kept, 5)), copied, frozenset(written)))
+        return arguments.args, arguments.kwargs
 
 
 @pytest.fixture
@@ -94,9 +99,9 @@ def test_a_large_argument_is_sent_once_by_its_content(cluster: Cluster) -> None:
 
 def test_a_large_argument_is_as_it_was_at_the_call(cluster: Cluster) -> None:
     block = np.zeros(LARGE, dtype=np.uint8)
-    body = pack(TaskCall(Execution(1, "consume", 1), consume, (block,), {}, 1), None, cluster.large)
+    body = cluster.pack(block)
     block[:] = 1
-    assert cluster.sent[body.inputs[0]].load().sum() == 0
+    assert bytes(cluster.sent[body.inputs[0]].buffers[0]) == bytes(LARGE)
 
 
 def test_only_so_much_is_kept_of_large_arguments_that_nobody_waits_for(cluster: Cluster) -> None:
@@ -137,36 +142,89 @@ def test_an_argument_that_cannot_be_pickled_is_named(cluster: Cluster, args: Any
         cluster.carry({}, *args, **kwargs)
 
 
-def test_a_private_copy_shares_nothing_that_can_change() -> None:
-    class Box:
-        def __init__(self) -> None:
-            self.block = np.arange(10.0)
-            self.items = [1, {"a": [2]}]
-
-    box = Box()
-    copy = private_copy(box)
-    copy.block += 1
-    copy.items[1]["a"].append(3)
-    assert box.block.sum() == 45
-    assert box.items == [1, {"a": [2]}]
-    assert type(copy).__name__ == "Box"
+def test_readers_share_large_blocks_and_cannot_write_to_them(cluster: Cluster) -> None:
+    block, small = np.zeros(LARGE), np.zeros(10)
+    (first, mine), _ = cluster.carry({}, block, small)
+    mine += 1
+    with pytest.raises(ValueError, match="read-only"):
+        first += 1
+    assert (small.sum(), mine.sum()) == (0, 10)
 
 
-def test_a_private_copy_may_be_changed_where_the_original_may() -> None:
-    assert private_copy([np.zeros(10)])[0].flags.writeable
-    assert not private_copy(np.frombuffer(bytes(80))).flags.writeable
+def test_where_inputs_are_copied_each_reader_has_its_own(cluster: Cluster) -> None:
+    block = np.zeros(LARGE)
+    for _ in range(2):
+        (mine,), _ = cluster.carry({}, block, copied=True)
+        mine += 1
+        assert mine.sum() == LARGE
 
 
-def test_a_private_copy_copies_an_array_once() -> None:
-    block = np.ones(4_000_000)
+def test_what_a_task_writes_is_its_own_and_what_it_reads_beside_that_is_shared(cluster: Cluster) -> None:
+    block, other = np.zeros(LARGE), np.ones(LARGE)
+    (mine, read), _ = cluster.carry({}, block, other, writes=(0,))
+    mine += 1
+    assert not read.flags.writeable
+    assert mine.sum() == LARGE
+
+
+def test_objects_that_arguments_share_stay_shared_also_between_read_and_written_ones(cluster: Cluster) -> None:
+    shared = [np.zeros(LARGE)]
+    (first, second, third), _ = cluster.carry({}, shared, {"a": shared}, shared, writes=(1,))
+    assert first is second["a"] is third
+    first[0] += 1
+    assert third[0].sum() == LARGE
+
+
+def test_a_result_that_two_arguments_name_is_one_object(cluster: Cluster) -> None:
+    one = version()
+    (first, second), kwargs = cluster.carry({one: [1]}, one, [Future(one)], c=one)
+    assert first is second[0] is kwargs["c"]
+
+
+class Box:
+    def __init__(self) -> None:
+        self.block = np.arange(10.0)
+        self.items: list[Any] = [1, {"a": [2]}]
+
+
+def test_each_reader_of_a_result_has_its_own() -> None:
+    kept = packed(Box(), "a box")
+    for private in (True, False):
+        copy = unpacked(kept, private)
+        copy.block += 1
+        copy.items[1]["a"].append(3)
+    again = unpacked(kept)
+    assert again.block.sum() == 45
+    assert again.items == [1, {"a": [2]}]
+
+
+def test_an_array_is_not_copied_when_it_is_packed_nor_for_who_reads_it() -> None:
     import tracemalloc
 
+    block = np.ones(4_000_000)
     tracemalloc.start()
-    copy = private_copy(block)
+    kept = packed(block, "a block")
+    read = unpacked(kept, private=False)
+    _, peak = tracemalloc.get_traced_memory()
+    assert peak < 100_000
+    mine = unpacked(kept, private=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert not np.shares_memory(copy, block)
+    assert np.shares_memory(read, block)
+    assert not read.flags.writeable
+    assert not np.shares_memory(mine, block)
     assert peak < 1.5 * block.nbytes
+
+
+def test_what_the_program_fetches_is_its_own_and_writable() -> None:
+    kept = pickle.loads(pickle.dumps(packed({"a": np.zeros(LARGE)}, "a value"), 5))
+    taken(kept)["a"] += 1
+
+
+def test_a_value_that_cannot_be_packed_says_so_to_who_asks_for_it() -> None:
+    kept = pickle.loads(pickle.dumps(packed(threading.Lock(), "the result of task f (call 3)")))
+    with pytest.raises(ResultError, match=r"the result of task f \(call 3\), of type lock, cannot be sent to another"):
+        unpacked(kept)
 
 
 def test_large_data_in_a_container_is_sent_once_and_small_arguments_beside_it_stay(cluster: Cluster) -> None:
@@ -175,10 +233,4 @@ def test_large_data_in_a_container_is_sent_once_and_small_arguments_beside_it_st
         (arrived, text), _ = cluster.carry({}, blocks, str(number))
         assert text == str(number)
         np.testing.assert_array_equal(arrived, blocks)
-    assert len(cluster.sent) == 1
-
-
-def test_what_a_literal_was_packed_in_is_let_go_when_it_is_loaded() -> None:
-    literal = Literal(pickle.dumps(b"x"), [b"y" * 100])
-    assert literal.load() == b"x"
-    assert (literal.data, literal.buffers) == (b"", [])
+    assert len(cluster.sent) == 3

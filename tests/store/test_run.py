@@ -133,3 +133,12 @@ def test_records_one_after_another_are_those_of_the_run_read_at_once(tmp_path: P
         assert len(list(each_record(directory.root))) == 2
     with pytest.raises(SettingError, match="not a run directory"):
         each_record(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["file", "link to a file"])
+def test_provenance_keeps_the_mode_and_a_link(kind: str, make_target: Any, tmp_path: Path) -> None:
+    run = RunDirectory.create("app", tmp_path)
+    target = make_target(kind, run.run_json)
+    write_provenance(run, {"exit_code": 4})
+    target.check()
+    assert read_run(run.root).provenance == {"exit_code": 4}

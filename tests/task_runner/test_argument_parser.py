@@ -210,3 +210,23 @@ def test_a_task_may_be_called_by_run_or_made_with_the_butler(data):
     for Task, expected in ((Legacy, [1, 2]), (WithButler, [11, 12])):
         found = Task.parseAndRun([data, "--id", "visit=1^2"], doReturnResults=True)
         assert [result.result for result in found.resultList] == expected
+
+
+def test_a_configuration_is_saved_to_what_is_there(written_kind, make_target, tmp_path):
+    target = make_target(written_kind, tmp_path / "sample.py")
+    config = Sample()
+    config.name = "\N{GREEK SMALL LETTER ALPHA} Cen"
+    config.save(target.path)
+    target.check()
+    if target.keeps_content:
+        (tmp_path / "again.py").write_bytes(target.content())
+        again = Sample()
+        again.load(tmp_path / "again.py")
+        assert again.name == config.name
+
+
+def test_a_configuration_does_not_replace_what_is_no_file(refused_kind, make_target, tmp_path):
+    target = make_target(refused_kind, tmp_path / "sample.py")
+    with pytest.raises(OSError, match="it is a "):
+        Sample().save(target.path)
+    target.check()

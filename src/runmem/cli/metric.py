@@ -79,7 +79,10 @@ def command(
     the nodes at one moment, which is less than the sum of their peaks. The program itself is the master, apart.
     """
     from runmem.metrics.measured_run import read_measured_runs
+    from runmem.store.output import check_output
 
+    if output is not None:
+        check_output(output, "--output")
     if configs and (targets or metric_name is not None or package is not None):
         raise SettingError("--config names package, metric and target itself: leave --package, --metric, --target out")
     measured = read_measured_runs(runs)

@@ -38,6 +38,10 @@ def command(run: Path | None, figure: Path | None, as_json: bool, tasks: bool) -
     Lines of the files that are torn, foreign or binary are skipped, and counted in the output. A value that is
     not known is shown as - (null in JSON), never as 0. The 95th percentile is the nearest-rank one.
     """
+    if figure is not None:
+        from runmem.store.output import check_output
+
+        check_output(figure, "--figure")
     if as_json and tasks:
         raise SettingError("--json and --tasks exclude each other: --json gives the summary, --tasks the executions")
     if run is not None and run.suffix == ".dat" and not run.is_dir():

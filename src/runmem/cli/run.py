@@ -12,6 +12,7 @@ import click
 from runmem.cli.misplaced import misplaced_options
 from runmem.cli.program import Script, Terminated, exit_code_of, load_script, run_script, terminable
 from runmem.cli.tracebacks import alike, print_exception
+from runmem.errors import FilePlacementError
 from runmem.settings import INPUTS, LOG_LEVELS, resolve
 
 if TYPE_CHECKING:
@@ -52,10 +53,10 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 @click.option("--spool_size", metavar="SIZE",
               help="Room in a node's TMPDIR for what the run directory has already.  [default: 64MiB]")  # fmt: skip
 @click.option("--sequential", is_flag=True, default=None,
-              help="Run the tasks one after the other in the program's own process: to debug, or to compare.")  # fmt: skip
+              help="Run the tasks one after the other in the program's own process: to debug or compare.")  # fmt: skip
 @click.option("--inputs", type=click.Choice(INPUTS),
-              help="Whether large arrays that a task only reads are shared, and cannot be written to, or copied for each "
-              "task.  [default: shared; copied in programs that import pycompss]")  # fmt: skip
+              help="Whether large arrays that tasks only read are shared, and cannot be written to, or copied for "
+              "each.  [default: shared; copied in programs that import pycompss]")  # fmt: skip
 @click.option("--malloc_trim", is_flag=True, default=None,
               help="Give freed memory back before each task, so that its increment is its own.")  # fmt: skip
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
@@ -105,7 +106,9 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
             view.close()
     whole = settings.log_level == "debug"
     for unseen_error, more in alike(unseen):
-        print("runmem: a task failed and the program did not wait for it:", file=sys.stderr)
+        misplaced = isinstance(unseen_error, FilePlacementError)
+        what = "a file is not in its place" if misplaced else "a task failed and the program did not wait for it"
+        print(f"runmem: {what}:", file=sys.stderr)
         print_exception(unseen_error, whole)
         if more:
             print(f"runmem: and {more} more like it", file=sys.stderr)

@@ -136,7 +136,7 @@ def command(
         overhead,
     )  # fmt: skip
     if output is not None:
-        claim_folder(output)
+        claim_folder(output, plan.variants)
     known = provenance() | {"command_line": shlex.join(["runmem", *sys.argv[1:]])}
     trial, code = _run(plan)
     _show(trial, known, output, as_json)

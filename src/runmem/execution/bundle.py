@@ -47,14 +47,10 @@ class Pending:
     number : int
         See `CallQueue`.
     task : PackedTask
-    constants : bytes
-        See `PackedCall`.
     body : Body
         The packed arguments.
     after : tuple of Execution
         What must have ended before, without its value.
-    copied, process
-        See `PackedCall`.
     alone : bool
         Whether the call must not share a bundle, because one that it shared was killed or failed.
     value, has_value
@@ -73,14 +69,10 @@ class Pending:
 
     number: int = 0
     task: Any = None
-    constants: bytes = b""
     body: Body = NO_BODY
     after: tuple[Execution, ...] = ()
-    returns: int = 1
     writes: tuple[int | str, ...] = ()
     files: tuple[tuple[str, str | None], ...] = ()
-    copied: bool = False
-    process: bytes = b""
     alone: bool = False
     value: Any = None
     has_value: bool = False
@@ -98,7 +90,7 @@ class Pending:
 
     def let_go(self) -> None:
         """Forget what was only needed to run the call."""
-        self.task, self.constants, self.body, self.after, self.value = None, b"", NO_BODY, (), None
+        self.task, self.body, self.after, self.value = None, NO_BODY, (), None
 
 
 @dataclass(slots=True, eq=False)

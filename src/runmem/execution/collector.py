@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +22,7 @@ from runmem.formats.totals import offset_before
 from runmem.settings import Settings
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
+from runmem.store.output import link_file, look, place_file
 from runmem.store.records import killed, record_from_line, record_to_line
 from runmem.store.run import readings_of
 from runmem.store.task_lines import TaskLines
@@ -121,10 +122,9 @@ class Replicas:
         shown = self._trace_folder / path.name
         try:
             self._trace_folder.mkdir(parents=True, exist_ok=True)
-            shown.unlink(missing_ok=True)
-            os.link(path, shown)
+            link_file(path, shown)
         except OSError:
-            pass  # another file system: copied at the end
+            pass  # another file system, or no regular file is there: copied at the end
         self.links[path] = shown
 
     def finish(self) -> list[DataLost]:
@@ -141,12 +141,18 @@ class Replicas:
         for path, shown in self.links.items():
             try:
                 if not (shown.exists() and os.path.samefile(path, shown)):
-                    shutil.copyfile(path, shown)
+                    _copy_trace(path, shown)
             except OSError as error:
                 lost.append(
                     DataLost(str(shown), f"the trace could not be copied here: {error.strerror}; it is in {path}")
                 )
         return lost
+
+
+def _copy_trace(path: Path, shown: Path) -> None:
+    if look(shown).is_pipe:
+        raise OSError(errno.EINVAL, "it is a pipe, and may have no reader", str(shown))  # the run would not end
+    place_file(path, shown, share=False)
 
 
 def _cut_torn_end(path: Path, written: int) -> None:

@@ -33,14 +33,16 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., Any], Sequence
         for needed in state.after:
             if needed.state.bundle is not bundle:
                 keys.setdefault(needed.state.bundle.key, len(keys))
-        sources = [_source(version, bundle, keys) for version in state.body.inputs]
-        task = tasks.setdefault(state.task, len(tasks))
         body = state.body
+        task = tasks.setdefault(state.task, len(tasks))
+        if not body.inputs and not body.changing and not state.writes and not state.files:
+            calls.append(PackedCall(execution.task_id, task, body.data, own=body.own))
+            continue
+        sources = [_source(version, bundle, keys) for version in body.inputs]
         calls.append(
             PackedCall(
-                execution.task_id, task, state.constants, body.data, body.places, body.values, body.buffers, body.own,
-                body.changing, sources, state.returns, state.writes, state.files, state.copied,
-                state.process,
+                execution.task_id, task, body.data, state.writes, state.files, sources, body.places, body.values,
+                body.buffers, body.own, body.changing,
             )
         )  # fmt: skip
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)

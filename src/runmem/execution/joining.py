@@ -124,4 +124,3 @@ def join_cluster(
     for plugin in plugins:
         client.register_plugin(plugin)
     return cluster
-

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import pickle
-import shutil
 import threading
 import time
 import traceback
 import types
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 from runmem.errors import ArgumentError, ResultError, RunmemError
 from runmem.execution.process_state import become
 from runmem.execution.worker_run import worker_runs
+from runmem.graph.files import prepare_file
 from runmem.graph.task import TaskFunction
 from runmem.memory.held import held
 from runmem.serialization.arguments import Arguments, Inputs, unpack
@@ -33,7 +33,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 class PackedTask(NamedTuple):
-    """The task of calls in a bundle.
+    """What calls in a bundle have in common: their task, and the program as they see it.
 
     Attributes
     ----------
@@ -43,13 +43,24 @@ class PackedTask(NamedTuple):
     number : int or None
         Number of one that it cannot, among the definitions of the program.
     outline : bytes or None
-        The definitions that its calls need (see `runmem.serialization.snapshot`).
+    constants : bytes
+        The definitions that the calls need, see `runmem.serialization.snapshot.Snapshot`.
+    returns : int
+        Number of values that the function returns.
+    copied : bool
+        Whether the task gets copies also of large blocks of memory that it only reads.
+    process : bytes
+        See `runmem.execution.process_state.ProcessState`; empty: the task runs in the process as it is.
     """
 
     name: str
     reference: bytes | None
     number: int | None
-    outline: bytes | None
+    outline: bytes | None = None
+    constants: bytes = b""
+    returns: int = 1
+    copied: bool = False
+    process: bytes = b""
 
 
 class PackedCall(NamedTuple):
@@ -59,35 +70,34 @@ class PackedCall(NamedTuple):
     ----------
     task : int
         Index of the packed task in the bundle.
-    constants : bytes
-        See `runmem.serialization.snapshot.Snapshot`.
     data, places, values, buffers, own, changing
         See `runmem.serialization.arguments.Body`.
     sources : list of (slot, position, output)
         Where each input comes from. `slot` is the index of a dependency of the Dask task, or -1 for this bundle;
         `position` the place of the producer in its bundle, or None where it was alone; `output` the number of the
         value among the producer's, or None where it makes one only.
-    copied : bool
-        Whether the task gets copies also of large blocks of memory that it only reads.
-    process : bytes
-        See `runmem.execution.process_state.ProcessState`; empty: the task runs in the process as it is.
     """
 
     task_id: int
     task: int
-    constants: bytes
     data: bytes
-    places: dict[int | str, int]
-    values: dict[int, int]
-    buffers: list[int]
-    own: int | None
-    changing: bool
-    sources: list[tuple[int, int | None, int | None]]
-    returns: int
-    writes: tuple[int | str, ...]
-    files: tuple[tuple[str, str | None], ...]
-    copied: bool
-    process: bytes
+    writes: tuple[int | str, ...] = ()
+    files: tuple[tuple[str, str | None], ...] = ()
+    sources: Sequence[tuple[int, int | None, int | None]] = ()
+    places: Mapping[int | str, int] = {}
+    values: Mapping[int, int] = {}
+    buffers: Sequence[int] = ()
+    own: int | None = None
+    changing: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        length = len(self)
+        while self[length - 1] is _DEFAULTS[length - 1]:  # what most calls have not got is not sent
+            length -= 1
+        return PackedCall, self[:length]
+
+
+_DEFAULTS: tuple[Any, ...] = (object(), object(), object(), *PackedCall._field_defaults.values())
 
 
 class BundleFailed(RunmemError):
@@ -172,7 +182,7 @@ def run_call(
     packed_task: PackedTask,
     dependencies: Sequence[Any],
     earlier: Sequence[tuple[bool, Any]],
-    definitions_of: Callable[[bytes | None, bytes], AbstractContextManager[ProgramCopy | None]] = program_copies.of,
+    in_program: bool = False,
 ) -> tuple[bool, Any]:
     """Run a call; return whether it ended well, and its result or its `PackedError`.
 
@@ -180,8 +190,8 @@ def run_call(
     ----------
     earlier : sequence
         What became of the calls before it in the bundle.
-    definitions_of : callable
-        Gives the definitions of the program that the call runs with, and sees to it that numbers mean them.
+    in_program : bool
+        Whether this is the program's own process, and the call runs with the program's own definitions.
     """
     kept = []
     for source in call.sources:
@@ -191,24 +201,26 @@ def run_call(
         kept.append(value)
     if run is not None and run.measures:
         held().call_with(holdings(kept))
-    inputs = Inputs(kept, call.copied, _written_inputs(call))
+    inputs = Inputs(kept, packed_task.copied, _written_inputs(call))
     failure: BaseException | None = None
     try:
-        become(call.process)
+        become(packed_task.process)
     except RunmemError as error:
         return False, _explained(error, call, packed_task, inputs)
+    copy = None
     try:
-        with definitions_of(packed_task.outline, call.constants) as copy:
-            try:
-                return True, _result(run, call, following, packed_task, copy, inputs)
-            except BaseException as error:
-                if copy is None and _ends_the_program(error):
-                    raise
-                failure = error
-            try:  # not while it is handled: an exception made here would keep its frames, and their memory
-                return False, _explained(failure, call, packed_task, inputs)
-            finally:
-                failure = None  # a circle through its traceback would keep the memory of the task
+        if not in_program:
+            copy = program_copies.begin(packed_task.outline, packed_task.constants)
+        try:
+            return True, _result(run, call, following, packed_task, copy, inputs)
+        except BaseException as error:
+            if in_program and _ends_the_program(error):
+                raise
+            failure = error
+        try:  # not while it is handled: an exception made here would keep its frames, and their memory
+            return False, _explained(failure, call, packed_task, inputs)
+        finally:
+            failure = None  # a circle through its traceback would keep the memory of the task
     except Exception as error:
         refusal = RunmemError(
             f"the functions and classes of the program that task {packed_task.name} needs cannot be made on the worker "
@@ -216,6 +228,9 @@ def run_call(
         )
         refusal.__cause__ = error
         return False, _explained(refusal, call, packed_task, inputs)
+    finally:
+        if not in_program:
+            program_copies.end(packed_task.outline, copy)
 
 
 def _written_inputs(call: PackedCall) -> frozenset[int]:
@@ -240,11 +255,15 @@ def _result(
         run.began(call.task_id)
     started = time.perf_counter()
     if run is None or not run.measures:
-        outputs = _invoke(call, task, copy, inputs)
+        outputs = _invoke(call, packed_task.returns, task, copy, inputs)
     else:
         announced = _same_task(call, following) if task is declared else None  # else it is made for this call
         outputs = run.measured(
-            call.task_id, task, following is None, lambda: _invoke(call, task, copy, inputs), announced
+            call.task_id,
+            task,
+            following is None,
+            lambda: _invoke(call, packed_task.returns, task, copy, inputs),
+            announced,
         )
     elapsed_s = time.perf_counter() - started
     what = f"the result of task {task.name} (call {call.task_id})"
@@ -293,16 +312,16 @@ def _kept(
     return True, (value.values if type(value) is Carried else value)[output]
 
 
-def _invoke(call: PackedCall, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
+def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
     """Return what a call returns, and then the new versions of what it writes."""
     for path, copy_from in call.files:
-        _prepare_file(path, copy_from)
+        prepare_file(path, copy_from)
     args, kwargs, values = _unpacked(call, task, inputs)
     if copy is not None:
         copy.set_changing(values)
     written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
     try:
-        returned = _returned(task.function(*args, **kwargs), call.returns, task)
+        returned = _returned(task.function(*args, **kwargs), returns, task)
     except BaseException:
         inputs.types = _argument_types(task, args, kwargs)
         raise
@@ -336,15 +355,6 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
     raise TypeError(f"{task.name} is declared to return {count} values and returned {got}: correct returns= in @task")
 
 
-def _prepare_file(path: str, copy_from: str | None) -> None:
-    """Bring the file into the state in which the task expects it, whatever an earlier attempt left."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if copy_from is not None:
-        shutil.copyfile(copy_from, path)
-    elif os.path.exists(path) and copy_from is None:
-        os.unlink(path)
-
-
 def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
     """Pack an error so that it reaches the program as itself, with all that is known of where it happened."""
     if isinstance(error, (SystemExit, KeyboardInterrupt)):
@@ -359,7 +369,7 @@ def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs:
             f"arguments: {inputs.types}\n"
             f"traceback on the worker:\n{remote}"
         )
-        if _refuses_to_write(error) and not call.copied:
+        if _refuses_to_write(error) and not task.copied:
             error.add_note(
                 f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
                 f"{task.name} changes a parameter on purpose, declare it INOUT; if not, let it change a copy of its "

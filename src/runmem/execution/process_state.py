@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.errors import RunmemError
@@ -76,7 +76,8 @@ class FollowedProcess:
         umask = os.umask(0o077)  # the way to read it; a file that another thread makes meanwhile is private, not public
         os.umask(umask)
         seen = (
-            _folder(), dict(_ENCODED), list(sys.path), list(sys.argv), sys.getrecursionlimit(), umask, _decimal_context()
+            _folder(), dict(_ENCODED), list(sys.path), list(sys.argv), sys.getrecursionlimit(), umask,
+            _decimal_context(),
         )  # fmt: skip
         if seen != self._seen:
             self._seen = seen
@@ -114,18 +115,19 @@ def _decimal_context() -> Any:
     context, default = decimal.getcontext(), decimal.DefaultContext
     found = (context.prec, context.rounding, context.Emin, context.Emax, context.capitals, context.clamp)
     usual = (default.prec, default.rounding, default.Emin, default.Emax, default.capitals, default.clamp)
-    traps = [signal for signal, trapped in context.traps.items() if trapped]
-    return None if found == usual and traps == [s for s, trapped in default.traps.items() if trapped] else (found, traps)
+    if found == usual and context.traps == default.traps:
+        return None
+    return found, dict(context.traps)
 
 
 class _Follower:
     """This process, as far as it follows a program."""
 
-    def __init__(self, elsewhere: bool) -> None:
+    def __init__(self, elsewhere: bool, import_paths: Collection[str]) -> None:
         self._elsewhere = elsewhere
         self._own_folder = _folder()
         self._own_environment = dict(_ENCODED)
-        self._own_paths = list(sys.path)
+        self._own_paths = [path for path in sys.path if path not in import_paths]
         self._packed = b""
         self._folder: str | None = None
         self._environment: dict[bytes, bytes] = {}
@@ -149,18 +151,15 @@ class _Follower:
         os.umask(state.umask)
         if state.decimal_context is not None:
             sys.modules["decimal"].setcontext(state.decimal_context.copy())
+        elif _decimal_context() is not None:
+            sys.modules["decimal"].setcontext(sys.modules["decimal"].DefaultContext.copy())
 
     def _take(self, state: ProcessState) -> None:
-        before, self._state, self._folder = self._state, state, None
+        self._state, self._folder = state, None
         self._environment = {
-            name: value
-            for name, value in {**self._own_environment, **state.environment}.items()
-            if value is not None
+            name: value for name, value in {**self._own_environment, **state.environment}.items() if value is not None
         }
         sys.path[:] = [*state.paths, *(path for path in self._own_paths if path not in state.paths)]
-        if before is not None and before.decimal_context is not None and state.decimal_context is None:
-            decimal = sys.modules["decimal"]
-            decimal.setcontext(decimal.DefaultContext.copy())
 
     def _enter(self, state: ProcessState) -> None:
         try:
@@ -172,8 +171,8 @@ class _Follower:
                 return
             raise RunmemError(
                 f"the task is to run in the folder that the program was in when it called it, {state.folder!r}, and on "
-                f"node {node_name()} it cannot be entered ({error.strerror or error}). Make it there too, or change back "
-                "before the call."
+                f"node {node_name()} it cannot be entered ({error.strerror or error}). Make it there too, or change "
+                "back before the call."
             ) from None
         self._folder = _folder()
 
@@ -188,16 +187,18 @@ class _Follower:
 _follower: _Follower | None = None
 
 
-def follow(elsewhere: bool) -> None:
+def follow(elsewhere: bool, import_paths: Collection[str] = ()) -> None:
     """Let this process follow the program from the next call on.
 
     Parameters
     ----------
     elsewhere : bool
         Whether it was not started by the program on its own machine: the program's folder may not be here.
+    import_paths : collection of str
+        Entries of `sys.path` that are the program's.
     """
     global _follower
-    _follower = _Follower(elsewhere)
+    _follower = _Follower(elsewhere, import_paths)
 
 
 def follow_no_more() -> None:

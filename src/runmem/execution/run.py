@@ -31,6 +31,7 @@ from runmem.settings import Settings, option_name
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
+from runmem.store.output import check_folder
 
 if TYPE_CHECKING:
     from runmem.execution.observer import Observer
@@ -187,7 +188,9 @@ class Run:
     def _join_itself(self) -> WorkerRun | None:
         """Let this process run the calls; without measuring, if that is not to be had."""
         try:
-            return WorkerRun(self.on_this_node(1), memory_limit().limit_bytes, lambda message: None, trace=self._trace_name)
+            return WorkerRun(
+                self.on_this_node(1), memory_limit().limit_bytes, lambda message: None, trace=self._trace_name
+            )
         except Exception as error:
             self.tell_lost(f"process {os.getpid()} on node {node_name()}", f"its tasks were not measured: {error}")
             return None
@@ -295,8 +298,7 @@ class Run:
                 late.append(error)
                 if self._submitter.broken:
                     break
-        self.program.settle_all_files()
-        return late
+        return late + self.program.settle_all_files()
 
     def _end_measurement(self, all_ended: bool) -> None:
         from runmem.events import DataLost
@@ -390,10 +392,7 @@ def _check_writable(folder: Path, settings: Settings) -> None:
     if not settings.python_memory_profile:
         return
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / f".runmem-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        check_folder(folder)
     except OSError as error:
         raise SettingError(
             f"the traces cannot be written to {folder}: {error.strerror or error}. Start the program in a folder that "
@@ -407,8 +406,8 @@ def _check_sequential(settings: Settings) -> None:
     given = [f for f in fields(Settings) if f.name in names and getattr(settings, f.name) is not None]
     if given:
         raise SettingError(
-            f"--sequential runs the tasks in the program's own process, and --{option_name(given[0])} asks for workers: "
-            "leave one of them out."
+            f"--sequential runs the tasks in the program's own process, and --{option_name(given[0])} asks for "
+            "workers: leave one of them out."
         )
 
 

@@ -52,9 +52,7 @@ class SequentialSubmitter:
 
     broken = False
 
-    def __init__(
-        self, join: Callable[[], WorkerRun | None], observers: Observers, copied: bool | None = None
-    ) -> None:
+    def __init__(self, join: Callable[[], WorkerRun | None], observers: Observers, copied: bool | None = None) -> None:
         self._join = join
         self._joined = False
         self._run: WorkerRun | None = None
@@ -75,15 +73,17 @@ class SequentialSubmitter:
         if error is None:
             kept = [_output(version) for version in body.inputs]
             number = program_definitions.number_of(call.task)
-            task = PackedTask(call.task.name, pickle.dumps(call.task) if number is None else None, number, None)
+            reference = pickle.dumps(call.task) if number is None else None
+            copied = self._copied or (self._copied is None and "pycompss" in sys.modules)
+            task = PackedTask(call.task.name, reference, number, returns=call.returns, copied=copied)
             packed_call = PackedCall(
-                execution.task_id, 0, b"", body.data, body.places, body.values, body.buffers, body.own, body.changing,
-                [(position, None, None) for position in range(len(kept))], call.returns, call.writes,
+                execution.task_id, 0, body.data, call.writes,
                 tuple((file.path, file.copy_from) for file in call.files),
-                self._copied or (self._copied is None and "pycompss" in sys.modules), b"",
+                [(position, None, None) for position in range(len(kept))], body.places, body.values, body.buffers,
+                body.own, body.changing,
             )  # fmt: skip
             with self._as_on_a_worker():
-                good, outcome = run_call(self._run, packed_call, None, task, kept, [], _live)
+                good, outcome = run_call(self._run, packed_call, None, task, kept, [], in_program=True)
             error = None if good else outcome.load()
         execution.state = _Done(outcome if error is None else None, error)
         if error is not None:
@@ -148,9 +148,3 @@ def _output(version: Version) -> Any:
 
 def _no_classes(version: Version) -> frozenset[int]:
     return frozenset()
-
-
-@contextmanager
-def _live(outline: bytes | None, constants: bytes) -> Iterator[None]:
-    """Let a call run with the program's own definitions."""
-    yield None

@@ -19,6 +19,7 @@ from typing import Any
 import distributed
 from distributed.scheduler import KilledWorker
 
+import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
 from runmem.errors import ResultError, RunmemError, TaskKilledError
 from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
@@ -113,15 +114,11 @@ class DaskSubmitter:
         body = pack(call, resolve, self._large, self._snapshots, _classes_of)
         snapshot = body.snapshot
         call.execution.state = Pending(
-            task=self._packed_task(call.task, snapshot),
-            constants=snapshot.constants if snapshot is not None else b"",
-            body=body._replace(snapshot=None),
+            task=self._packed_task(call, snapshot),
+            body=body,
             after=call.after,
-            returns=call.returns,
             writes=call.writes,
-            files=tuple((file.path, file.copy_from) for file in call.files),
-            copied=self._copied or (self._copied is None and "pycompss" in sys.modules),
-            process=self._process.packed() if self._process is not None else b"",
+            files=tuple([(file.path, file.copy_from) for file in call.files]),
             classes=snapshot.classes if snapshot is not None else frozenset(),
             definitions=snapshot,
         )
@@ -129,16 +126,25 @@ class DaskSubmitter:
         if self._tells_submitted:
             self._observers.tell("task_submitted", TaskSubmitted(call.execution.task_id, call.execution.name))
 
-    def _packed_task(self, task: TaskFunction, snapshot: Snapshot | None) -> PackedTask:
+    def _packed_task(self, call: TaskCall, snapshot: Snapshot | None) -> PackedTask:
+        """Return what the call has in common with others; the very same as at the last call, if it is the same."""
+        task = call.task
+        process = self._process.packed() if self._process is not None else b""
+        constants = snapshot.constants if snapshot is not None else b""
+        copied = self._copied or (self._copied is None and "pycompss" in sys.modules)
         known = self._tasks.get(task)
-        if known is None or known[0] is not snapshot:
-            number = program_definitions.number_of(task)
-            reference = pickle.dumps(task) if number is None else None
-            outline = snapshot.outline if snapshot is not None else None
-            known = self._tasks[task] = snapshot, PackedTask(task.name, reference, number, outline)
-            while len(self._tasks) > _KNOWN_TASKS:
-                del self._tasks[next(iter(self._tasks))]
-        return known[1]
+        if known is not None and known[0] is snapshot:
+            packed = known[1]
+            if packed.constants is constants and packed.process is process and packed.copied == copied:
+                return packed
+        number = program_definitions.number_of(task)
+        reference = pickle.dumps(task) if number is None else None
+        outline = snapshot.outline if snapshot is not None else None
+        packed = PackedTask(task.name, reference, number, outline, constants, call.returns, copied, process)
+        self._tasks[task] = snapshot, packed
+        while len(self._tasks) > _KNOWN_TASKS:
+            del self._tasks[next(iter(self._tasks))]
+        return packed
 
     def _send_value(self, value: Packed, numbers: frozenset[int]) -> Version:
         execution = Execution(0, _ARGUMENT, 1)
@@ -270,7 +276,9 @@ class DaskSubmitter:
                     self._changed.notify_all()
 
     def _connection_is_lost(self, error: Exception) -> bool:
-        return isinstance(error, OSError) or self._client is None or self._client.status not in ("running", "connecting")
+        return (
+            isinstance(error, OSError) or self._client is None or self._client.status not in ("running", "connecting")
+        )
 
     def _break(self, error: Exception) -> None:
         log.error("calls could not be sent", exc_info=error)

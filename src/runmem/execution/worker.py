@@ -12,6 +12,7 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
+import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
 from runmem.clusters.local import is_embedded_worker
 from runmem.execution.dask_private import task_bytes, worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
@@ -44,6 +45,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def setup(self, worker: Any) -> None:
         """Join. A worker that cannot measure runs tasks all the same."""
         self._prepare(worker)
+        if worker.state.nthreads == 1:
+            follow(not is_embedded_worker(), self._run.import_paths)
         limits = [limit for limit in (worker_memory_limit(worker), memory_limit().limit_bytes) if limit]
         topic = stats_topic(self._run.run_id)
         try:
@@ -83,8 +86,6 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
                 sys.path.insert(0, path)
-        if worker.state.nthreads == 1:
-            follow(elsewhere=not is_embedded_worker())
         for place in self._run.prepare:
             module, _, function = place.partition(":")
             getattr(import_module(module), function)()

@@ -2,38 +2,53 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from runmem.errors import FilePlacementError
 from runmem.graph.call import Execution, FileUse, Submitter
+from runmem.store.output import Place, look, place_file
 
-__all__ = ["FileVersions"]
+__all__ = ["FileVersions", "prepare_file"]
 
 _NO_LOCK: AbstractContextManager[Any] = nullcontext()
 
 
 @dataclass(slots=True)
 class _File:
-    """The current version of one file: where it lies, who writes it, and who reads or writes the one in place."""
+    """The current version of one file: where it lies, who writes it, and who reads or writes the one in place.
 
-    path: str
+    Attributes
+    ----------
+    version : str or None
+        Where the version lies; None: in place.
+    own_mode : bool
+        Whether its mode is what the program and its tasks made of the file's; else the one in place tells it.
+    """
+
+    version: str | None = None
     writer: Execution | None = None
     # Weak: an execution that has ended and whose results nobody wants is not kept for having used a file.
     users_in_place: weakref.WeakSet[Execution] = field(default_factory=weakref.WeakSet)
+    own_mode: bool = True
 
 
 class FileVersions:
-    """The current versions of the files that tasks use, by absolute path.
+    """The current versions of the files that tasks use, by their one name without symbolic links.
 
     The first version that a task writes to a path where nothing is lies in place. Every later one lies in a folder of
     its own, under its own base name, and appears in place when the program asks for the file (or ends); it stays in its
-    folder too, for tasks that still have to read it.
+    folder too, for tasks that still have to read it. A symbolic link stays one: the version appears in place of what it
+    points to. Owner, group and mode of the file stay (see `runmem.store.output`).
+
+    Devices, pipes and what a process has open have no versions: tasks write through to them, in any order.
 
     Parameters
     ----------
@@ -42,7 +57,8 @@ class FileVersions:
         under the same path on the workers.
 
     Limitations: a task that read or wrote the file in place, and that Dask runs again after a later version came there,
-    finds the later one. A program that changes a file itself opens it with `open_file`.
+    finds the later one. A program that changes a file itself opens it with `open_file`. Other hard links of a file keep
+    the old version.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
@@ -50,30 +66,34 @@ class FileVersions:
         self._files: dict[str, _File] = {}
         self._count = 0
 
-    def saved(self, paths: Iterable[str], execution: Execution) -> Callable[[], None]:
+    def saved(self, names: Iterable[str], execution: Execution) -> Callable[[], None]:
         """Return what brings the present state of these files back, if `execution` cannot be sent after all."""
-        names = [os.path.abspath(path) for path in paths]
-        before = {name: (file.path, file.writer) for name in names if (file := self._files.get(name)) is not None}
+        names = list(names)
+        before = {
+            name: (file.version, file.writer, file.own_mode)
+            for name in names if (file := self._files.get(name)) is not None
+        }  # fmt: skip
 
         def restore() -> None:
             for name in names:
                 file = self._files.pop(name, None)
                 if file is not None and name in before:
                     file.users_in_place.discard(execution)
-                    file.path, file.writer = before[name]
+                    file.version, file.writer, file.own_mode = before[name]
                     self._files[name] = file
 
         return restore
 
-    def read(self, path: str, reader: Execution) -> tuple[str, Execution | None]:
-        """Note a reader; return the path of its version and the execution that writes it, if one does."""
-        name = os.path.abspath(path)
-        file = self._files.setdefault(name, _File(name))
-        if file.path == name:
+    def read(self, place: Place, reader: Execution) -> Execution | None:
+        """Note a reader; return the execution that writes its version, if one does."""
+        if place.is_stream:
+            return None
+        file = self._files.setdefault(place.real, _File())
+        if file.version is None:
             file.users_in_place.add(reader)
-        return file.path, file.writer
+        return file.writer
 
-    def write(self, path: str, writer: Execution, reads: bool) -> tuple[FileUse, Execution | None]:
+    def write(self, place: Place, writer: Execution, reads: bool) -> tuple[FileUse | None, Execution | None]:
         """Make a new version.
 
         Parameters
@@ -83,27 +103,45 @@ class FileVersions:
 
         Returns
         -------
-        FileUse
-            Where the writer finds its version and what it starts from.
+        FileUse or None
+            Where the writer finds its version and what it starts from; None for what has no versions.
         Execution or None
             The writer of the version that it starts from.
         """
-        name = os.path.abspath(path)
-        file = self._files.setdefault(name, _File(name))
-        before = file.path, file.writer
-        if file.writer is None and not file.users_in_place and not os.path.exists(name):
-            target = name
+        file = self._files.setdefault(place.real, _File())
+        if place.is_stream:
             file.users_in_place.add(writer)
-        else:
-            self._count += 1
-            target = str(self._folder() / f"v{self._count}" / os.path.basename(name))
-            if reads and before[0] == name:
-                file.users_in_place.add(writer)  # it copies from the file in place
-        file.path, file.writer = target, writer
-        return FileUse(target, before[0] if reads and target != name else None), before[1] if reads else None
+            return None, None
+        before, last = file.version or place.path, file.writer
+        file.own_mode = file.own_mode and reads
+        if last is None and not file.users_in_place and place.status is None:
+            file.writer, file.own_mode = writer, True
+            file.users_in_place.add(writer)
+            return FileUse(place.real if os.path.islink(place.path) else place.path, None), None
+        self._count += 1
+        if reads and file.version is None:
+            file.users_in_place.add(writer)  # it copies from the file in place
+        file.version = str(self._folder() / f"v{self._count}" / os.path.basename(place.path))
+        file.writer = writer
+        return FileUse(file.version, before if reads else None), last if reads else None
+
+    def path_for(self, place: Place) -> str:
+        """Return where a task finds the current version of a file, under the base name by which the program calls it.
+
+        A version has the name by which its writer called it. A link to it has another one.
+        """
+        file = self._files.get(place.real)
+        if file is None or file.version is None:
+            return place.path
+        shown = os.path.join(os.path.dirname(file.version), os.path.basename(place.path))
+        if shown != file.version:
+            os.makedirs(os.path.dirname(shown), exist_ok=True)
+            with suppress(FileExistsError):
+                os.symlink(os.path.basename(file.version), shown)
+        return shown
 
     def known(self) -> list[str]:
-        """Return the absolute paths of all files that tasks used."""
+        """Return the names of all files that tasks used."""
         return list(self._files)
 
     def settle(
@@ -124,47 +162,66 @@ class FileVersions:
 
         Raises
         ------
+        FilePlacementError
+            If the version cannot be brought into place; it says where it lies.
         Exception
             What the writer raised; the file stays as it was. An error of a reader is no matter here.
         """
-        name = os.path.abspath(path)
+        place = look(path)
+        name = place.real
         while True:
             with lock:
                 file = self._files.get(name)
                 if file is None:
                     return
                 writer, users = file.writer, list(file.users_in_place)
+            if place.is_stream:
+                submitter.wait(users)
+                return
             if writer is not None:
                 submitter.wait([writer])
-            if file.path != name or for_writing:
+            if file.version is not None or for_writing:
                 submitter.wait(users, raises=False)
             with lock:
                 if self._files.get(name) is not file or file.writer is not writer:
                     continue  # another thread has called a task that writes it, meanwhile
-                if file.path != name or for_writing:
+                if file.version is not None or for_writing:
                     file.users_in_place.clear()
-                if file.path != name:
-                    _put_in_place(file.path, name, shared=not for_writing)
+                if file.version is not None:
+                    _put_in_place(file.version, name, not for_writing, file.own_mode)
                 elif for_writing:
                     _make_own(name)
-                self._files[name] = _File(name, None, file.users_in_place)
+                self._files[name] = _File(users_in_place=file.users_in_place)
                 return
 
 
-def _put_in_place(version: str, name: str, shared: bool) -> None:
+def prepare_file(path: str, copy_from: str | None) -> None:
+    """Bring a file into the state in which the task expects it (see `FileUse`), whatever an earlier attempt left.
+
+    It is never written over: the file in place may be a hard link to it, and what a task left may be a link.
+    """
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    if os.path.islink(path) or os.path.isfile(path):
+        os.unlink(path)
+    if copy_from is not None:
+        shutil.copyfile(copy_from, path)
+        shutil.copymode(copy_from, path)
+
+
+def _put_in_place(version: str, name: str, shared: bool, own_mode: bool) -> None:
     """Let a version appear under the file's own name, all at once; `shared`: the bytes on the disk may be the same."""
-    os.makedirs(os.path.dirname(name), exist_ok=True)
-    partial = f"{name}.runmem-{os.getpid()}"
     try:
-        if not shared:
-            raise OSError("the program will write to it")
-        os.link(version, partial)
-    except OSError:  # also another file system, or one without links
-        shutil.copy2(version, partial)
-    os.replace(partial, name)
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        place_file(version, name, shared, own_mode)
+    except OSError as error:
+        if not os.path.exists(version):
+            raise FileNotFoundError(errno.ENOENT, f"the task left no file for {name}", version) from error
+        raise FilePlacementError(
+            f"{name} cannot be given its new version: {error.strerror or error}. Copy it from {version}."
+        ) from error
 
 
 def _make_own(name: str) -> None:
     """Part the file in place from a version that tasks may still read, if they share their bytes on the disk."""
     if os.path.exists(name) and os.stat(name).st_nlink > 1:
-        _put_in_place(name, name, shared=False)
+        place_file(name, name, share=False)

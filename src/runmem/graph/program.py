@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path, PurePath
 from typing import Any
 
-from runmem.errors import ArgumentError
+from runmem.errors import ArgumentError, FilePlacementError
 from runmem.graph.call import Execution, FileUse, Submitter, TaskCall, Version
 from runmem.graph.directions import Direction, Kind
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
 from runmem.graph.task import TaskFunction
 from runmem.graph.versions import ObjectVersions
+from runmem.store.output import Place, look
 
 __all__ = ["Program"]
 
@@ -34,6 +35,7 @@ class Program:
         self._objects = ObjectVersions()
         self._files = FileVersions(files_folder)
         self._calls = 0
+        self._told: set[str] = set()
         self._lock = threading.RLock()
 
     @property
@@ -71,7 +73,7 @@ class Program:
             return call, written
         kwargs = task.signature.with_declared_defaults(args, kwargs)
         paths = self._file_arguments(task, args, kwargs)
-        restore = self._files.saved((path for path, _ in paths.values()), execution)
+        restore = self._files.saved((place.real for place, _ in paths.values()), execution)
         try:
             call, written = self._describe(task, args, kwargs, execution, paths)
             self._submitter.submit(call, self._objects.current if self._objects else None)
@@ -86,7 +88,7 @@ class Program:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         execution: Execution,
-        paths: dict[int | str, tuple[str, Direction]],
+        paths: dict[int | str, tuple[Place, Direction]],
     ) -> tuple[TaskCall, list[Any]]:
         """Return the call and the data that it writes, in the order of its outputs after the returned ones."""
         values: dict[int | str, Any] = dict(enumerate(args))
@@ -115,44 +117,43 @@ class Program:
 
     def _file_arguments(
         self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> dict[int | str, tuple[str, Direction]]:
-        """Return the path and the direction of each argument that is declared a file, by its place."""
-        found: dict[int | str, tuple[str, Direction]] = {}
+    ) -> dict[int | str, tuple[Place, Direction]]:
+        """Return what each argument that is declared a file leads to, and its direction, by its place."""
+        found: dict[int | str, tuple[Place, Direction]] = {}
         for place, use in task.signature.uses(args, kwargs):
             if use.kind is Kind.FILE:
                 path = args[place] if isinstance(place, int) else kwargs[place]
+                where = f"{task.name}: parameter {task.signature.parameter_at(place)!r} is declared {use!r}"
                 if not isinstance(path, (str, os.PathLike)):
                     raise ArgumentError(
-                        f"{task.name}: parameter {task.signature.parameter_at(place)!r} is declared {use!r}, so it "
-                        f"takes a path; it was given {path!r} of type {type(path).__name__}."
+                        f"{where}, so it takes a path; it was given {path!r} of type {type(path).__name__}."
                     )
-                found[place] = os.fspath(path), use.direction
+                found[place] = _looked_at(path, use.direction, where), use.direction
         return found
 
     def _use_files(
-        self, paths: dict[int | str, tuple[str, Direction]], execution: Execution
+        self, paths: dict[int | str, tuple[Place, Direction]], execution: Execution
     ) -> tuple[dict[int | str, str], list[FileUse], list[Execution]]:
         """Return the path of each file argument's version, what to prepare, and which executions must come before.
 
         A call that names one file twice uses one version of it: it writes what it reads, as the plain call would.
         """
-        by_name: dict[str, list[int | str]] = {}
-        for place, (path, _) in paths.items():
-            by_name.setdefault(os.path.abspath(path), []).append(place)
-        versions: dict[int | str, str] = {}
+        by_name: dict[str, list[tuple[Place, Direction]]] = {}
+        for place, direction in paths.values():
+            by_name.setdefault(place.real, []).append((place, direction))
         files: list[FileUse] = []
         after: list[Execution] = []
-        for name, places in by_name.items():
-            directions = {paths[place][1] for place in places}
-            if directions == {Direction.IN}:
-                version, writer = self._files.read(name, execution)
+        for uses in by_name.values():
+            written = [place for place, direction in uses if direction.writes]
+            if not written:
+                writer = self._files.read(uses[0][0], execution)
             else:
-                file, writer = self._files.write(name, execution, reads=directions != {Direction.OUT})
-                files.append(file)
-                version = file.path
-            versions |= dict.fromkeys(places, version)
+                reads = any(direction is not Direction.OUT for _, direction in uses)
+                file, writer = self._files.write(written[0], execution, reads)
+                files += [file] if file is not None else []
             if writer is not None:
                 after.append(writer)
+        versions = {argument: self._files.path_for(place) for argument, (place, _) in paths.items()}
         return versions, files, after
 
     def wait_on(self, objects: tuple[Any, ...]) -> Any:
@@ -203,17 +204,43 @@ class Program:
 
     def settle_file(self, path: str | os.PathLike[str], for_writing: bool = False) -> None:
         """Wait for the last writer of a file and bring its version into place."""
-        self._files.settle(os.fspath(path), self._submitter, for_writing, self._lock)
+        try:
+            self._files.settle(os.fspath(path), self._submitter, for_writing, self._lock)
+        except FilePlacementError as error:
+            self._told.add(str(error))
+            raise
 
-    def settle_all_files(self) -> None:
-        """Bring every file into place that can be; a file whose writer failed stays as it was."""
+    def settle_all_files(self) -> list[FilePlacementError]:
+        """Bring every file into place that can be; return the errors of the others, unless the program has seen them.
+
+        A file whose writer failed stays as it was: told by the submitter at the end of the run.
+        """
+        misplaced: list[FilePlacementError] = []
         for path in self._files.known():
             try:
                 self._files.settle(path, self._submitter, lock=self._lock)
-            except Exception:  # its writer failed: told by the submitter at the end of the run
+            except FilePlacementError as error:
+                misplaced += [error] if str(error) not in self._told else []
+            except Exception:
                 continue
+        return misplaced
 
     def delete_object(self, datum: Any) -> bool:
         """Stop tracking an object, so that its versions can be freed; return whether it was tracked."""
         with self._lock:
             return self._objects.forget(datum)
+
+
+def _looked_at(path: str | os.PathLike[str], direction: Direction, where: str) -> Place:
+    """Return what a path leads to; ArgumentError if a task cannot write a file there."""
+    try:
+        place = look(path)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ArgumentError(f"{where}, and {os.fspath(path)!r} cannot be used: {reason}. Give another path.") from error
+    if direction.writes and place.obstacle is not None:
+        raise ArgumentError(
+            f"{where}, so the task writes a file, and {os.fspath(path)!r} is {place.obstacle}: give the path of a "
+            "file, of a device to write to, or of a pipe."
+        )
+    return place

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shlex
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -150,7 +152,9 @@ def emit(report: ProfileReport, stream: TextIO | None = None) -> None:
 
 
 def _append(path: str, text: str) -> None:
-    """Append `text` whole: processes take turns by a lock on the file."""
+    """Append `text` whole: processes take turns by a lock on the file. OSError for a block device, too."""
+    if os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode):
+        raise OSError(errno.EINVAL, "it is a block device", path)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         with contextlib.suppress(OSError):  # a file system without locks; a single write is whole on local ones

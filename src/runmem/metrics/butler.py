@@ -6,8 +6,6 @@ import json
 import numbers
 import os
 import re
-import shutil
-import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -17,10 +15,11 @@ from runmem.errors import RunmemError
 from runmem.metrics.job import Job
 from runmem.metrics.measurement import Measurement
 from runmem.metrics.metadata import TaskMetadata
+from runmem.store.output import place_file, write_file
 
 __all__ = ["Butler", "ButlerError", "DatasetNotFoundError", "FolderButler", "job_of_one"]
 
-_LONGEST_NAME_BYTES = 200  # most file systems take 255; a suffix, a backup's number and a partial's name come on top
+_LONGEST_NAME_BYTES = 200  # most file systems take 255; a suffix and a backup's number come on top
 
 
 class ButlerError(RunmemError):
@@ -70,7 +69,8 @@ class FolderButler:
 
     Notes
     -----
-    A file is written whole or not at all, so a reader sees the old dataset or the new one. Characters that could leave
+    A file is written whole or not at all, so a reader sees the old dataset or the new one; a symbolic link stays, and
+    owner and mode too. Characters that could leave
     the folder, or that are used to write the name (``/ . , = ~ %`` and what is not a plain letter, digit, ``_``, ``-``
     or ``+``), stand in names as ``%`` and two hexadecimal digits. Limitation: on a file system that does not tell small
     letters from capitals, neither do data ids.
@@ -127,19 +127,15 @@ class FolderButler:
         stem = self._stem(datasetType, dataId, kwargs)
         suffix, content = _serialized(obj, datasetType)
         path = stem.with_name(stem.name + suffix)
-        partial = stem.with_name(f".{uuid.uuid4().hex}.partial")
         try:
             stem.parent.mkdir(parents=True, exist_ok=True)
             if doBackup and (stored := self._stored(stem)) is not None:
                 _back_up(stored[0])
-            try:
-                partial.write_bytes(content)
-                partial.replace(path)
-            finally:
-                partial.unlink(missing_ok=True)
+            write_file(path, content)
             for other in _READERS:
-                if other != suffix:  # the dataset was of another kind before
-                    stem.with_name(stem.name + other).unlink(missing_ok=True)
+                old = stem.with_name(stem.name + other)
+                if other != suffix and old.is_file():  # the dataset was of another kind before
+                    old.unlink(missing_ok=True)
         except OSError as error:
             raise ButlerError(f"{datasetType} cannot be written to {path}: {error.strerror or error}") from error
         return path
@@ -223,16 +219,11 @@ def _parsed(item: str) -> tuple[str, int | str]:
 def _back_up(path: Path) -> None:
     """Copy `path` to ``path~1`` after moving each older backup one number up; `path` itself stays until replaced."""
     last = 1
-    while path.with_name(f"{path.name}~{last}").exists():
+    while os.path.lexists(path.with_name(f"{path.name}~{last}")):
         last += 1
     for number in range(last, 1, -1):
         path.with_name(f"{path.name}~{number - 1}").replace(path.with_name(f"{path.name}~{number}"))
-    partial = path.with_name(f".{uuid.uuid4().hex}.partial")
-    try:
-        shutil.copy2(path, partial)
-        os.replace(partial, path.with_name(f"{path.name}~1"))
-    finally:
-        partial.unlink(missing_ok=True)
+    place_file(path, path.with_name(f"{path.name}~1"), share=False)
 
 
 def _serialized(obj: Any, dataset_type: str) -> tuple[str, bytes]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from runmem.metrics.name import Name
 from runmem.metrics.report import Report, judge
 from runmem.metrics.spec import ThresholdSpecification
 from runmem.metrics.spec_set import SpecificationSet
+from runmem.store.output import write_file
 
 __all__ = ["NOT_MEASURED_KEY", "DuplicateMeasurementError", "Job"]
 
@@ -288,7 +288,9 @@ class Job:
             raise SettingError(f"the Job cannot be written: a note or a datum in it: {error}") from error
 
     def write(self, path: Path | str) -> Path:
-        """Write the JSON to `path`, whole or not at all, make its folder if need be, and return it.
+        """Write the JSON to `path`, make its folder if need be, and return it.
+
+        A file is written whole or not at all, and keeps its owner and mode; a device or a pipe is written through.
 
         Raises
         ------
@@ -296,12 +298,10 @@ class Job:
             If the file cannot be written, or what it is to hold (`to_json`).
         """
         target = Path(path)
-        partial = target.with_name(f"{target.name}.{os.getpid()}.partial")
+        text = self.to_json()
         try:
-            text = self.to_json()
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(target)
+            write_file(target, text)
         except OSError as error:
             raise SettingError(
                 f"the Job cannot be written to {target}: {error.strerror or error}. Name another file with --output."

@@ -12,6 +12,7 @@ from runmem.errors import SettingError
 from runmem.metrics.metric import Metric
 from runmem.metrics.name import Name
 from runmem.metrics.yaml_file import package_folder, read_documents
+from runmem.store.output import write_file
 
 __all__ = ["MetricSet"]
 
@@ -129,7 +130,7 @@ class MetricSet(MutableMapping[str, Metric]):
             for package in sorted({metric.name.package for metric in self.values()}):
                 own = {str(m.name.metric): m.definition for m in self.subset(package).values()}
                 path = place / f"{package}.yaml"
-                path.write_text(yaml.safe_dump(own, sort_keys=False, allow_unicode=True, width=120), "utf-8")
+                write_file(path, yaml.safe_dump(own, sort_keys=False, allow_unicode=True, width=120))
                 written.append(path)
         except OSError as error:
             raise SettingError(f"metrics cannot be written to {place}: {error.strerror or error}") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from runmem.formats.mprof import Trace, read_trace
 from runmem.metrics.from_traces import with_children
 from runmem.reports.lanes import Bar, bars_of_brackets, bars_of_records, lanes
 from runmem.reports.node_rows import MASTER, node_rows, trace_owner
+from runmem.store.output import write_file
 from runmem.store.run import RunData
 from runmem.units import GIB, MIB, format_bytes
 
@@ -156,9 +158,22 @@ def _longest(bars: Sequence[Bar]) -> list[Bar]:
 def _save(figure: Figure, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=130)
+        write_file(path, drawn(figure, path))
     except (OSError, ValueError) as error:
         raise SettingError(f"the figure cannot be written to {path}: {error}") from error
+
+
+def drawn(figure: Figure, path: Path) -> bytes:
+    """Return a figure in the format that the ending of `path` names; PNG if it names none.
+
+    Raises
+    ------
+    ValueError
+        If there is no such format.
+    """
+    content = BytesIO()
+    figure.savefig(content, dpi=130, format=path.suffix[1:] or "png")
+    return content.getvalue()
 
 
 def _time_range(panels: Sequence[Panel], zero_s: float) -> tuple[float, float]:

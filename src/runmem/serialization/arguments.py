@@ -31,6 +31,7 @@ __all__ = ["NO_BODY", "Arguments", "Body", "Inputs", "LargeValues", "pack", "unp
 Resolve = Callable[[Any], Version | None] | None
 ClassesOf = Callable[[Version], frozenset[int]]
 Part = int | str | tuple[str, int]  # a position, a keyword, or ("value", place of a snapshot)
+_NO_NUMBERS: frozenset[int] = frozenset()
 _loading = threading.local()
 
 
@@ -366,7 +367,14 @@ def pack(
     ArgumentError
         If an argument, or something that the task refers to, cannot be pickled; names it.
     """
-    return _Packing(call, resolve, large, snapshots, classes_of).body()
+    for value in (*call.args, *call.kwargs.values()):
+        if not _is_plain(value):
+            return _Packing(call, resolve, large, snapshots, classes_of).body()
+    snapshot = snapshots.of(call.task, _NO_NUMBERS) if snapshots is not None else None
+    if snapshot is not None and snapshot.changing:
+        return _Packing(call, resolve, large, snapshots, classes_of).body()
+    data = pickle.dumps((list(call.args), call.kwargs), pickle.HIGHEST_PROTOCOL)
+    return Body(data, [], {}, {}, [], None, False, snapshot)
 
 
 class Inputs(Sequence[Any]):
@@ -412,11 +420,11 @@ class PackedArguments(Protocol):
     @property
     def data(self) -> bytes: ...
     @property
-    def places(self) -> dict[int | str, int]: ...
+    def places(self) -> Mapping[int | str, int]: ...
     @property
-    def values(self) -> dict[int, int]: ...
+    def values(self) -> Mapping[int, int]: ...
     @property
-    def buffers(self) -> list[int]: ...
+    def buffers(self) -> Sequence[int]: ...
     @property
     def own(self) -> int | None: ...
     @property
@@ -459,4 +467,3 @@ def _put(args: list[Any], kwargs: dict[str, Any], place: int | str, value: Any) 
         kwargs[place] = value
     else:
         args[place] = value
-

@@ -10,9 +10,12 @@ from typing import Any
 
 from runmem.serialization.outline import make_class, make_enumeration
 
-__all__ = ["created_class", "class_contents"]
+__all__ = ["PICKLE_S_OWN", "class_contents", "created_class"]
 
-_MADE_ANEW = ("__dict__", "__weakref__", "__slots__", "__annotate_func__", "__annotations_cache__")
+PICKLE_S_OWN = "__slotnames__"
+"""What `pickle` notes in a class when it pickles an object of it for the first time."""
+
+_MADE_ANEW = (PICKLE_S_OWN, "__dict__", "__weakref__", "__slots__", "__annotate_func__", "__annotations_cache__")
 _ENUM_OWN = ("_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_",
              "_unhashable_values_", "_hashable_values_", "_unhashable_values_map_", "_use_args_", "_new_member_",
              "_value_repr_", "_flag_mask_", "_singles_mask_", "_all_bits_", "_boundary_", "_inverted_")  # fmt: skip
@@ -21,7 +24,8 @@ _MEMBER_OWN = ("_value_", "_name_", "__objclass__", "_sort_order_", "_inverted_"
 
 def created_class(cls: type, number: int) -> tuple[Any, ...]:
     """Return the function and arguments that make a class with the same name, bases and slots, and nothing in it."""
-    bases = vars(cls).get("__orig_bases__", cls.__bases__)
+    # `NamedTuple` is no class, and has done its work; others need what was written, such as `Generic[T]`.
+    bases = cls.__bases__ if issubclass(cls, tuple) else vars(cls).get("__orig_bases__", cls.__bases__)
     if issubclass(cls, enum.Enum):
         members = {name: member._value_ for name, member in cls.__members__.items()}
         return make_enumeration, (number, cls.__bases__, cls.__name__, cls.__qualname__, members, cls.__module__)
@@ -36,9 +40,7 @@ def _slots(cls: type) -> tuple[str, ...]:
     return (slots,) if isinstance(slots, str) else tuple(slots)
 
 
-def class_contents(
-    cls: type, is_code: Callable[[Any], bool]
-) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+def class_contents(cls: type, is_code: Callable[[Any], bool]) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
     """Return what a class is filled with: its code, its data by name, and the names that tell whether it has changed.
 
     Names with two underscores on both sides are what Python and its libraries keep in a class: they go with the code.
@@ -61,7 +63,7 @@ def class_contents(
         }
     data = {name: value for name, value in own.items() if not (_is_special(name) or is_code(value))}
     filling["attributes"] = {name: value for name, value in own.items() if name not in data}
-    return filling, data, tuple(vars(cls))
+    return filling, data, tuple(name for name in vars(cls) if name != PICKLE_S_OWN)
 
 
 def _is_special(name: str) -> bool:

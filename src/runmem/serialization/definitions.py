@@ -13,8 +13,7 @@ import sys
 import sysconfig
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import ContextVar
 from importlib import import_module
 from types import FunctionType
@@ -27,7 +26,7 @@ from runmem.graph.task import TaskFunction, find_task
 
 __all__ = [
     "CachedFunction", "Definitions", "MAIN", "NamespaceKey", "NoDefinitions", "ProgramDefinitions", "by_value",
-    "current_definitions", "library_namespace", "namespace_key", "program_definitions", "using",
+    "current_definitions", "library_namespace", "namespace_key", "program_definitions", "set_current_definitions",
 ]  # fmt: skip
 
 CachedFunction = type(functools.lru_cache(lambda: None))
@@ -211,17 +210,11 @@ _current = threading.local()
 
 
 def current_definitions() -> Definitions:
-    """Return whose definitions are meant by numbers now in this thread: a copy's while it is used, else the program's."""
+    """Return whose definitions numbers mean now in this thread: a copy's while it is used, else the program's."""
     found: Definitions = getattr(_current, "definitions", program_definitions)
     return found
 
 
-@contextmanager
-def using(definitions: Definitions) -> Iterator[None]:
-    """Let numbers mean `definitions` in this thread meanwhile."""
-    before = current_definitions()
+def set_current_definitions(definitions: Definitions) -> None:
+    """Let numbers mean `definitions` in this thread from now on."""
     _current.definitions = definitions
-    try:
-        yield
-    finally:
-        _current.definitions = before

@@ -146,19 +146,21 @@ def make_defined_function(
     key: NamespaceKey,
     about: dict[str, Any],
     code: types.CodeType,
-    name: str,
+    names: tuple[str, str, str | None, str | None],
     closure: tuple[types.CellType, ...] | None,
 ) -> types.FunctionType:
-    """Make a function over the globals that `key` names."""
-    names = _making.outline.namespace(key)
+    """Make a function over the globals that `key` names; its own names are what is made of it goes by."""
+    found = _making.outline.namespace(key)
     if key.kind != "library":
-        names.update({each: value for each, value in about.items() if each not in names or value is not None})
-    return _numbered(number, types.FunctionType(code, names, name, None, closure))  # type: ignore[no-any-return]
+        found.update({each: value for each, value in about.items() if each not in found or value is not None})
+    name, qualname, module, doc = names
+    made = types.FunctionType(code, found, name, None, closure)
+    made.__qualname__, made.__doc__ = qualname, doc
+    made.__module__ = module  # type: ignore[assignment]  # that of a function that was made by `exec` may be None
+    return _numbered(number, made)  # type: ignore[no-any-return]
 
 
-def make_class(
-    number: int, metaclass: type, name: str, bases: tuple[Any, ...], given: dict[str, Any]
-) -> type:
+def make_class(number: int, metaclass: type, name: str, bases: tuple[Any, ...], given: dict[str, Any]) -> type:
     """Make a class.
 
     The program's own bases and metaclass are empty at this time: what they do when a class is made, such as

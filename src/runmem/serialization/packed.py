@@ -31,7 +31,7 @@ class Buffer:
         self.data = data
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return Buffer, (pickle.PickleBuffer(self.data),)
+        return Buffer, (pickle.PickleBuffer(self.data) if protocol >= 5 else bytes(self.data),)
 
 
 class Packed:
@@ -153,8 +153,8 @@ def packed(value: Any, what: str) -> Any:
     except Exception as error:
         return Unsendable(
             f"{what}, of type {type(value).__name__}, cannot be sent to another process: it could not be pickled "
-            f"({type(error).__name__}: {error}). A task must return what can be pickled: return the data that the value "
-            f"is made from, or use the value in the same task. {remedy(error)}."
+            f"({type(error).__name__}: {error}). A task must return what can be pickled: return the data that the "
+            f"value is made from, or use the value in the same task. {remedy(error)}."
         )
 
 

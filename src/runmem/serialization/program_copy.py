@@ -10,8 +10,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextvars import ContextVar, Token
 from itertools import repeat
 from operator import is_
 from types import CellType
@@ -24,7 +24,8 @@ from runmem.serialization.definitions import (
     NoDefinitions,
     library_namespace,
     namespace_key,
-    using,
+    program_definitions,
+    set_current_definitions,
 )
 from runmem.serialization.outline import Outline
 from runmem.serialization.references import Empty, contents_of, loads
@@ -41,6 +42,11 @@ class ProgramCopy:
     ----------
     outline : bytes
         See `runmem.serialization.snapshot.Snapshot`.
+
+    Attributes
+    ----------
+    main, main_before : module
+        What the program is as a module, and the one in whose place it stands while a call runs.
     """
 
     is_program = False
@@ -50,9 +56,13 @@ class ProgramCopy:
         self._objects = self._outline.objects
         self._numbers = {id(datum): number for number, datum in self._objects.items()}
         self._keys = {id(names): key for key, names in self._outline.namespaces.items()}
+        self.main = self.main_before = self._outline.main
         self._cached = [datum for datum in self._objects.values() if isinstance(datum, CachedFunction)]
         self._constants: bytes | None = None
         self._changing: list[int] = []
+        self._variables = {place for place, found in enumerate(self._outline.places) if found.kind == "context"}
+        self._variable_values: dict[int, Any] = {}
+        self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
         for place in range(len(self._outline.places)):
             self._set(place, None)
         self._note()
@@ -85,24 +95,30 @@ class ProgramCopy:
 
     def begin(self, constants: bytes) -> None:
         """Set the values that nothing can change in place, before a call; see `Snapshot.constants`."""
-        sys.modules["__main__"] = self._outline.main
         if constants != self._constants:
-            for place, value in loads(constants).items():
+            values = loads(constants)
+            self._variable_values = {place: values[place] for place in self._variables & values.keys()}
+            for place, value in values.items():
                 self._set(place, value)
             self._constants = constants
             self._note()
             self._clear_caches()
+        self._set_variables(self._variable_values)
 
     def set_changing(self, values: Mapping[int, Any]) -> None:
         """Set the other values, which are the call's own."""
         for place, value in values.items():
             self._set(place, value)
+        self._set_variables({place: values[place] for place in self._variables & values.keys()})
         self._changing += values
         if values:
             self._clear_caches()
 
     def end(self) -> None:
         """Bring all back to what it was, after a call."""
+        while self._tokens:
+            variable, token = self._tokens.pop()
+            variable.reset(token)
         for place in self._changing:
             self._set(place, None)
         if self._changing:
@@ -127,8 +143,13 @@ class ProgramCopy:
             vars(target)[key] = value
         elif kind == "default":
             setattr(target, key, value)
-        elif value is not Empty:
-            target.set(value)
+
+    def _set_variables(self, values: Mapping[int, Any]) -> None:
+        """Set context variables, for this call: their values are those of the thread."""
+        for place, value in values.items():
+            if value is not Empty:
+                variable = self._outline.places[place].target
+                self._tokens.append((variable, variable.set(value)))
 
     def _note(self) -> None:
         """Take note of what everything is now."""
@@ -177,19 +198,30 @@ class ProgramCopies:
         self._idle: OrderedDict[bytes, list[ProgramCopy]] = OrderedDict()
         self._lock = threading.Lock()
 
-    @contextmanager
-    def of(self, outline: bytes | None, constants: bytes) -> Iterator[ProgramCopy | None]:
-        """Give a copy to one call; None, if it needs none of the program's definitions."""
+    def begin(self, outline: bytes | None, constants: bytes) -> ProgramCopy | None:
+        """Let numbers mean a copy in this thread, and give it to one call, which is then to be ended by `end`.
+
+        None, and no definition of the program is there, if the call needs none.
+        """
         if outline is None:
-            with using(_NONE):
-                yield None
-            return
+            set_current_definitions(_NONE)
+            return None
         copy = self._taken(outline)
+        set_current_definitions(copy)
+        copy.main_before = sys.modules["__main__"]
+        sys.modules["__main__"] = copy.main  # so that plain `pickle` finds the program's classes in the task
         try:
-            with using(copy):
-                copy.begin(constants)
-                yield copy
-        finally:
+            copy.begin(constants)
+        except BaseException:
+            self.end(outline, copy)
+            raise
+        return copy
+
+    def end(self, outline: bytes | None, copy: ProgramCopy | None) -> None:
+        """Take back what `begin` gave."""
+        set_current_definitions(program_definitions)
+        if copy is not None and outline is not None:
+            sys.modules["__main__"] = copy.main_before
             copy.end()
             self._give_back(outline, copy)
 
@@ -208,7 +240,9 @@ class ProgramCopies:
         with self._lock:
             self._idle.setdefault(outline, []).append(copy)
             self._idle.move_to_end(outline)
-            while len(self._idle) > 1 and sum(len(o) * len(copies) for o, copies in self._idle.items()) > self._keep_bytes:
+            while (
+                len(self._idle) > 1 and sum(len(o) * len(copies) for o, copies in self._idle.items()) > self._keep_bytes
+            ):
                 self._idle.popitem(last=False)
 
 

@@ -36,7 +36,6 @@ class Empty:
     """Stands for what a cell holds before its variable is assigned."""
 
 
-
 class ReferencePickler(Pickler):
     """Pickles values; what has a number among the definitions stands as that.
 
@@ -78,9 +77,7 @@ class ReferencePickler(Pickler):
 
     def _function(self, function: types.FunctionType) -> tuple[Any, ...]:
         names = {
-            name: function.__globals__[name]
-            for name in global_names(function.__code__)
-            if name in function.__globals__
+            name: function.__globals__[name] for name in global_names(function.__code__) if name in function.__globals__
         }
         key = self._definitions.namespace_key(function.__globals__)
         cells = [contents_of(cell) for cell in function.__closure__ or ()]
@@ -92,7 +89,13 @@ class ReferencePickler(Pickler):
             "dict": dict(function.__dict__),
         }
         about = {name: function.__globals__.get(name) for name in ("__name__", "__file__", "__package__")}
-        made = key, about, function.__code__, function.__name__, len(cells) if function.__closure__ is not None else None
+        made = (
+            key,
+            about,
+            function.__code__,
+            function.__name__,
+            len(cells) if function.__closure__ is not None else None,
+        )
         return make_function, made, state, None, None, _complete_function
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from runmem.errors import ArgumentError
 from runmem.graph.task import TaskFunction
-from runmem.serialization.class_parts import class_contents, created_class
+from runmem.serialization.class_parts import PICKLE_S_OWN, class_contents, created_class
 from runmem.serialization.definitions import CachedFunction, NamespaceKey, ProgramDefinitions, by_value
 from runmem.serialization.outline import (
     Place,
@@ -158,7 +158,8 @@ class Snapshot:
 
     def is_current(self) -> bool:
         """Take up the values as they are now; False: a definition has changed, and the outline tells it no more."""
-        before = list(self._values)
+        if self._all_holds():
+            return True
         if not (self._code_holds() and all(self._watch_holds(watch) for watch in self._watches)):
             return False
         for index, (cell, place) in enumerate(self._cells):
@@ -171,23 +172,38 @@ class Snapshot:
             self._values[place] = getattr(function, name)
         for variable, place in self._variables:
             self._values[place] = variable.get(Empty)
-        if not all(map(is_, before, self._values)):
-            self._sort_values()
+        self._sort_values()
         return self.constant_numbers <= self.numbers
+
+    def _all_holds(self) -> bool:
+        """Tell whether every name stands for the very object that it stood for: most calls need to know no more."""
+        for mapping, names, values, _, whole in self._watches:
+            if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
+                return False
+            if names and not all(map(is_, map(mapping.get, names, repeat(_MISSING)), values)):
+                return False
+        for (cell, _), value in zip(self._cells, self._cell_values, strict=True):
+            if contents_of(cell) is not value:
+                return False
+        known = self._values
+        for function, name, place in self._defaults:
+            if getattr(function, name) is not known[place]:
+                return False
+        for variable, place in self._variables:
+            if variable.get(Empty) is not known[place]:
+                return False
+        return self._code_holds()
 
     def _code_holds(self) -> bool:
         return all(function.__code__ is code for function, code in self._functions)
 
     def _watch_holds(self, watch: _Watch) -> bool:
         mapping, names, values, places, whole = watch
-        if whole and len(mapping) != len(names):
+        if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
             return False
-        now = list(map(mapping.get, names, repeat(_MISSING)))
-        if all(map(is_, now, values)):
-            return True
-        for index, (value, old) in enumerate(zip(now, values, strict=True)):
+        for index, (name, old, place) in enumerate(zip(names, values, places, strict=True)):
+            value = mapping.get(name, _MISSING)
             if value is not old:
-                place = places[index]
                 if place is None or value is _MISSING or _is_code(value):
                     return False
                 values[index] = self._values[place] = value
@@ -245,7 +261,8 @@ class _Packing(Pickler):
             names = obj.__globals__
             about = {name: names.get(name) for name in ("__name__", "__file__", "__package__")}
             key = self._definitions.namespace_key(names)
-            return make_defined_function, (number, key, about, obj.__code__, obj.__name__, obj.__closure__)
+            own = obj.__name__, obj.__qualname__, obj.__module__, obj.__doc__
+            return make_defined_function, (number, key, about, obj.__code__, own, obj.__closure__)
         if type(obj) is TaskFunction:
             return make_task, (number,)
         if isinstance(obj, CachedFunction):
@@ -328,7 +345,7 @@ class _Packing(Pickler):
     ) -> None:
         places = {name: self._snapshot.add_place(Place(kind, owner, name), value) for name, value in data.items()}
         values = [mapping[name] for name in watched]
-        whole = len(watched) == len(mapping)
+        whole = len(watched) == len(mapping) - (PICKLE_S_OWN in mapping)
         self._snapshot._watches.append(_Watch(mapping, watched, values, [places.get(n) for n in watched], whole))
 
 

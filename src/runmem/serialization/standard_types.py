@@ -56,16 +56,21 @@ def _weak_reference(reference: Any) -> tuple[Any, ...]:
 _REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
     CachedFunction: lambda cached: (make_cached, (cached.__wrapped__, cached.cache_parameters())),
     contextvars.ContextVar: lambda variable: (make_context_variable, (variable.name, *default_of(variable))),
-    functools.cached_property: lambda found: (_make_cached_property, (found.func, found.attrname)),  # has a lock in 3.11
+    functools.cached_property: lambda found: (
+        _make_cached_property,
+        (found.func, found.attrname),
+    ),  # has a lock in 3.11
     weakref.ReferenceType: _weak_reference,
     weakref.WeakKeyDictionary: lambda found: (weakref.WeakKeyDictionary, (dict(found),)),
     weakref.WeakValueDictionary: lambda found: (weakref.WeakValueDictionary, (dict(found),)),
 }
 
+_FILE = "Pass the path, and open the file inside the task"
 _REMEDIES = {
     "generator": "Turn the generator into a list first: list(...)",
     "coroutine": "Wait for the coroutine first, and pass what it gives",
-    "_io.": "Pass the path, and open the file inside the task",
+    "_io.": _FILE,
+    "files that": _FILE,
     "socket": "Pass the address, and connect inside the task",
     "_thread.": "A lock guards nothing between processes: make it inside the task, or leave it out of what travels",
     "threading.": "A lock guards nothing between processes: make it inside the task, or leave it out of what travels",

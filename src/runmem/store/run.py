@@ -15,6 +15,7 @@ from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.store.layout import RunDirectory, worker_series
 from runmem.store.node_name import node_name
+from runmem.store.output import write_file
 from runmem.store.records import killed, record_from_line
 from runmem.store.task_lines import TaskLines
 
@@ -64,12 +65,9 @@ def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[in
 def write_provenance(run: RunDirectory, provenance: dict[str, Any]) -> None:
     """Write ``run.json``, whole or not at all; on a full disk over the present one, which has its place there."""
     data = json.dumps(provenance, indent=1).encode() + b"\n"
-    partial = run.run_json.with_suffix(".partial")
     try:
-        partial.write_bytes(data)
-        partial.replace(run.run_json)
+        write_file(run.run_json, data)
     except OSError:
-        partial.unlink(missing_ok=True)
         with run.run_json.open("r+b") as file:
             file.write(data)
             file.truncate()

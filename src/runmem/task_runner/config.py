@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from runmem.store.output import write_file
 from runmem.task_runner.errors import ConfigError
 from runmem.task_runner.literals import text_of_value, value_of_text
 
@@ -232,13 +233,13 @@ class Config:
             raise ConfigError(f"{filename}, line {line}: {type(error).__name__}: {error}") from error
 
     def save(self, filename: str | Path) -> None:
-        """Write the configuration to a file that `load` reads."""
-        Path(filename).write_text(self.saveToString())
+        """Write the configuration to a file that `load` reads, whole or not at all."""
+        write_file(filename, self.saveToString())
 
     def load(self, filename: str | Path) -> None:
         """Read the configuration from a file of Python that sets attributes of ``config``. Raises `ConfigError`."""
         try:
-            text = Path(filename).read_text()
+            text = Path(filename).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the configuration file {str(filename)!r} cannot be read: {error}") from error
         self.loadFromString(text, str(filename))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from runmem.store.output import write_file
 from runmem.trials.results import Cell, Results
-from runmem.trials.variants import numeric
+from runmem.trials.variants import Variant, numeric
 from runmem.units import GIB, KIB, MIB
 
 if TYPE_CHECKING:
@@ -31,10 +34,10 @@ _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _MOST_VARIANTS = 12
 
 
-def swept(results: Results) -> list[str]:
+def swept(variants: Iterable[Variant]) -> list[str]:
     """Return the variables that have more than one value."""
     values: dict[str, set[str]] = {}
-    for variant in results.trial.plan.variants:
+    for variant in variants:
         for name, value in variant.values.items():
             values.setdefault(name, set()).add(value)
     return [name for name, found in values.items() if len(found) > 1]
@@ -51,6 +54,13 @@ def _figure(height: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
         axis.grid(alpha=0.25, linewidth=0.6)
         axis.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def _saved(figure: Figure, path: Path) -> Path:
+    content = BytesIO()
+    figure.savefig(content, dpi=130, format="png")
+    write_file(path, content.getvalue())
+    return path
 
 
 def _scale(cells: list[Cell]) -> tuple[int, str]:
@@ -95,8 +105,7 @@ def draw_methods(results: Results, path: Path) -> Path:
     axis.legend(
         handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False, borderaxespad=0
     )
-    figure.savefig(path, dpi=130)
-    return path
+    return _saved(figure, path)
 
 
 def draw_sweep(results: Results, variable: str, path: Path) -> Path:
@@ -125,8 +134,7 @@ def draw_sweep(results: Results, variable: str, path: Path) -> Path:
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8, frameon=False)
     axes[0].set_ylim(bottom=0)
     axes[0].set_ylabel(f"peak memory ({unit})")
-    figure.savefig(path, dpi=130)
-    return path
+    return _saved(figure, path)
 
 
 def _places(cells: list[Cell], variable: str) -> dict[str, float]:

@@ -5,21 +5,33 @@ from __future__ import annotations
 import csv
 import json
 import shlex
+from collections.abc import Sequence
 from dataclasses import asdict
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from runmem.errors import SettingError
+from runmem.store.output import check_folder, check_output, write_file
 from runmem.trials.figure import draw_methods, draw_sweep, swept
 from runmem.trials.overhead import Overhead
 from runmem.trials.results import Results
 from runmem.trials.trial import Execution
+from runmem.trials.variants import Variant
 
 __all__ = ["claim_folder", "document", "draw_all", "write_folder"]
 
+_TEXTS = ("trial.json", "executions.csv", "statistics.csv", "trial.md")
+_METHODS = "methods.png"
 
-def claim_folder(folder: Path) -> None:
+
+def claim_folder(folder: Path, variants: Sequence[Variant] = ()) -> None:
     """Make the folder, and see that a trial can be written there, before any work is done.
+
+    Parameters
+    ----------
+    variants : sequence of Variant
+        What is to be tried: it tells which figures are drawn.
 
     Raises
     ------
@@ -27,13 +39,13 @@ def claim_folder(folder: Path) -> None:
         If it cannot be made or written, or holds a trial.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".trial").touch()
-        (folder / ".trial").unlink()
+        check_folder(folder)
     except OSError as error:
         raise SettingError(f"--output {folder}: nothing can be written there: {error.strerror}") from error
     if (folder / "trial.json").exists():
         raise SettingError(f"--output {folder}: it holds a trial already (trial.json): name another folder")
+    for name in (*_TEXTS, _METHODS, *map(_sweep_file, swept(variants))):
+        check_output(folder / name, "--output")
 
 
 def document(results: Results, provenance: dict[str, Any]) -> dict[str, Any]:
@@ -126,12 +138,12 @@ def write_folder(results: Results, provenance: dict[str, Any], folder: Path) -> 
     """
     whole = document(results, provenance)
     try:
-        written = [folder / name for name in ("trial.json", "executions.csv", "statistics.csv", "trial.md")]
-        written[0].write_text(json.dumps(whole, indent=1) + "\n", encoding="utf-8")
+        written = [folder / name for name in _TEXTS]
+        write_file(written[0], json.dumps(whole, indent=1) + "\n")
         _write_csv(written[1], _execution_rows(results))
         _write_csv(written[2], [{"label": "", "start": "", **row} for row in whole["statistics"]])
         written += draw_all(results, folder)
-        written[3].write_text(markdown(results, whole, written[4:]), encoding="utf-8")
+        write_file(written[3], markdown(results, whole, written[4:]))
     except OSError as error:
         raise SettingError(f"--output {folder}: {error.filename} cannot be written: {error.strerror}") from error
     return written
@@ -141,8 +153,13 @@ def draw_all(results: Results, folder: Path) -> list[Path]:
     """Draw ``methods.png`` and ``sweep-NAME.png`` for each variable; return the paths, none where there is no value."""
     if not any(cell.spread for cell in results.cells):
         return []
-    sweeps = [draw_sweep(results, name, folder / f"sweep-{name}.png") for name in swept(results)]
-    return [draw_methods(results, folder / "methods.png"), *sweeps]
+    variables = swept(results.trial.plan.variants)
+    sweeps = [draw_sweep(results, name, folder / _sweep_file(name)) for name in variables]
+    return [draw_methods(results, folder / _METHODS), *sweeps]
+
+
+def _sweep_file(variable: str) -> str:
+    return f"sweep-{variable}.png"
 
 
 def _execution_rows(results: Results) -> list[dict[str, Any]]:
@@ -163,10 +180,11 @@ def _execution_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["label"])
-        writer.writeheader()
-        writer.writerows(rows)
+    text = StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["label"])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_file(path, text.getvalue())
 
 
 def markdown(results: Results, whole: dict[str, Any], figures: list[Path]) -> str:

@@ -1,0 +1,32 @@
+"""How what workers keep travels between Dask's processes: large blocks of memory as they are, beside the pickle.
+
+Left to itself Dask pickles results that go through its scheduler in an older way, with all blocks copied into the
+pickle. Importing this module tells Dask; a process that receives such values must have done so.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from typing import Any
+
+from distributed.protocol import dask_deserialize, dask_serialize
+
+from runmem.serialization.packed import Carried, Packed
+
+__all__: list[str] = []
+
+
+def _frames(value: Packed | Carried) -> tuple[dict[str, Any], list[Any]]:
+    buffers: list[pickle.PickleBuffer] = []
+    data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
+    return {}, [data, *(buffer.raw() for buffer in buffers)]
+
+
+def _value(header: dict[str, Any], frames: Sequence[Any]) -> Any:
+    return pickle.loads(frames[0], buffers=frames[1:])
+
+
+for _kind in (Packed, Carried):
+    dask_serialize.register(_kind)(_frames)
+    dask_deserialize.register(_kind)(_value)
