@@ -31,6 +31,10 @@ def taken(mib: int) -> mmap.mmap:
     return block
 
 
+class Block:
+    """What can be referred to weakly."""
+
+
 class Others:
     """A thread that holds things for others than the window, as Dask's does."""
 
@@ -56,9 +60,11 @@ class Others:
     def receive(self, mib: int) -> tuple[mmap.mmap, Holding]:
         """Take something after saying that it comes."""
         coming = self.do(self.held.coming, mib * MIB)
-        kept = self.keep(mib)
-        self.do(self.held.came, coming)
-        return kept
+        block = self.do(taken, mib)
+        self.do(self.held.came, coming, block)
+        holding = self.do(self.held.add_received, mib * MIB, 0)
+        assert holding is not None
+        return block, holding
 
     def give_up(self, kept: tuple[mmap.mmap, Holding]) -> None:
         def give_up() -> None:
@@ -189,7 +195,7 @@ def test_what_comes_still_when_the_window_closes_is_marked(others: Others) -> No
     coming = others.do(others.held.coming, 40 * MIB)
     part = others.do(taken, 25)
     reading = process_meter().stop(window)
-    others.do(others.held.came, coming, False)
+    others.do(others.held.came, coming, None)
     part.close()
     assert between(reading)[0] < 1
 
@@ -199,7 +205,7 @@ def test_what_began_to_come_before_the_window_opened_is_marked(others: Others) -
     first = others.do(taken, 15)
     window = process_meter().start()
     second = others.do(taken, 25)
-    others.do(others.held.came, coming)
+    others.do(others.held.came, coming, Block())
     mine = taken(10)
     reading = process_meter().stop(window)
     for block in (first, second, mine):
@@ -309,7 +315,7 @@ def test_small_things_are_not_told(others: Others) -> None:
     assert others.held.coming(LEAST_BYTES - 1) is None
     with others.held.removing(None):
         pass
-    others.held.came(None)
+    others.held.came(None, None)
 
 
 def test_a_thing_is_given_up_once(others: Others) -> None:
@@ -355,7 +361,7 @@ def test_it_waits_once_for_each_thing_and_not_for_its_own_inputs(
 
 def test_it_waits_for_inputs_of_later_calls_that_are_coming(others: Others) -> None:
     coming = others.do(others.held.coming, 10 * MIB)
-    later = threading.Timer(0.005, others.do, (others.held.came, coming))
+    later = threading.Timer(0.005, others.do, (others.held.came, coming, None))
     later.start()
     others.held.settle([])
     assert coming not in others.held._underway

@@ -4,7 +4,7 @@
   for keys, which costs time and could take a user's string for one.
 - The `interval` of the batched connections: how long a message waits for company. Dask's defaults (2 to 10 ms) make up
   most of the time of a short task.
-- The `nbytes` of a task in a worker's state: how much memory an input that is on its way will take.
+- `read_bytes_rw` of its TCP: when memory is taken for what comes from other processes, and when it has come.
 - `Client._run`: `Client.run` waits for every answer, for half a minute when a network is cut.
 """
 
@@ -14,15 +14,26 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import dask
 import distributed
 from dask._task_spec import Task, TaskRef
+from distributed.comm import tcp
 
-__all__ = ["send_graph", "shorten_intervals", "start_on_worker", "task_bytes", "worker_memory_limit"]
+__all__ = ["send_graph", "shorten_intervals", "start_on_worker", "tell_of_receiving", "worker_memory_limit"]
 
 _INTERVAL_S = 0.0005
+
+
+class Receiver(Protocol):
+    """Who is told of what a process receives."""
+
+    def coming(self, size_bytes: int) -> Any:
+        """Say that so much begins to come."""
+
+    def came(self, coming: Any, block: Any) -> None:
+        """Say that it has come, into `block`; None: it has not."""
 
 
 def send_graph(
@@ -82,7 +93,22 @@ def worker_memory_limit(worker: Any) -> int | None:
     return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
 
 
-def task_bytes(worker: Any, key: Any) -> int:
-    """Return how large a Dask worker believes the result of a task to be; 0 if it does not know."""
-    state = getattr(getattr(worker, "state", None), "tasks", {}).get(key)
-    return getattr(state, "nbytes", None) or 0
+def tell_of_receiving(told: Receiver) -> bool:
+    """Let `told` know of each block of memory into which this process receives something; False if Dask has no place."""
+    reading = getattr(tcp, "read_bytes_rw", None)
+    if reading is None:
+        return False
+    plain = getattr(reading, "plain", reading)
+
+    async def read_bytes_rw(stream: Any, size: int) -> Any:
+        coming = told.coming(size)
+        block = None
+        try:
+            block = await plain(stream, size)
+        finally:
+            told.came(coming, getattr(block, "obj", None))
+        return block
+
+    read_bytes_rw.plain = plain  # type: ignore[attr-defined]
+    tcp.read_bytes_rw = read_bytes_rw
+    return True

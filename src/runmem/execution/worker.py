@@ -14,7 +14,7 @@ from distributed import WorkerPlugin
 
 import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
 from runmem.clusters.local import is_embedded_worker
-from runmem.execution.dask_private import task_bytes, worker_memory_limit
+from runmem.execution.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
@@ -22,15 +22,13 @@ from runmem.memory.allocator import use_one_arena
 from runmem.memory.held import held
 from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
-from runmem.memory.peak import Coming, process_meter
+from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
 from runmem.store.node_name import node_name
 
 __all__ = ["RunmemWorker"]
 
 log = logging.getLogger(__name__)
-
-_IN_FLIGHT = ("flight", "cancelled", "resumed")  # the last two: nobody wants it now, or again, and it comes still
 
 
 class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
@@ -39,8 +37,6 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def __init__(self, run: RunOnWorkers) -> None:
         self.name = f"runmem-{run.run_id}"
         self._run = run
-        self._worker: Any = None  # once it measures
-        self._coming: dict[Any, Coming | None] = {}
 
     def setup(self, worker: Any) -> None:
         """Join. A worker that cannot measure runs tasks all the same."""
@@ -60,16 +56,9 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             correct_lsst_timer()
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
-            self._worker = worker
+            tell_of_receiving(held())
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
-
-    def transition(self, key: Any, start: str, finish: str, **more: Any) -> None:
-        """Dask's word on what becomes of a key here: say of inputs that they begin to come from another worker."""
-        if finish == "flight" and start != "flight" and self._worker is not None:
-            self._coming[key] = held().coming(task_bytes(self._worker, key))
-        elif start in _IN_FLIGHT and finish not in _IN_FLIGHT and key in self._coming:
-            held().came(self._coming.pop(key), whole=finish == "memory")
 
     def _prepare(self, worker: Any) -> None:
         """Make this process what the program's tasks expect to run in."""
@@ -93,7 +82,6 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
-        self._worker = None
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:
             set_report_sink(None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -57,6 +58,7 @@ class HeldMemory:
         self._inputs = threading.local()
         self._changed = threading.Condition()  # its lock is reentrant: a finaliser may run within it
         self._underway: set[Coming] = set()
+        self._blocks: dict[Coming, tuple[weakref.ref[Any], int]] = {}  # that came, and how much of each is not used
         self._waited_for: set[Coming] = set()
 
     def add(self, size_bytes: int) -> Holding | None:
@@ -78,13 +80,42 @@ class HeldMemory:
                 self._underway.add(coming)
         return coming
 
-    def came(self, coming: Coming | None, whole: bool = True) -> None:
-        """Say that it comes no longer: it is there as a whole, or the rest will not come."""
-        if coming is not None:
-            self._meter.came(coming, whole)
-            with self._changed:
-                self._underway.discard(coming)
-                self._changed.notify_all()
+    def came(self, coming: Coming | None, block: Any) -> None:
+        """Say that it lies in `block`, or (None) that the rest will not come."""
+        if coming is None:
+            return
+        try:
+            known = None if block is None else weakref.ref(block, lambda _: self._vanish(coming))
+        except TypeError:  # when it will go nobody will know: it stays in doubt
+            known = None
+        self._meter.came(coming, known is not None)
+        with self._changed:
+            if known is not None:
+                self._blocks[coming] = known, coming.size_bytes
+            self._underway.discard(coming)
+            self._changed.notify_all()
+
+    def _vanish(self, coming: Coming) -> None:
+        with self._changed:
+            _, unused = self._blocks.pop(coming)
+        if unused == coming.size_bytes:  # else it goes with what was found in it
+            self._meter.vanishing(coming.size_bytes)
+
+    def add_received(self, in_blocks_bytes: int, copied_bytes: int) -> Holding | None:
+        """Say, as `add`, that something is held that came: so much in a block that came, the rest copied from it."""
+        size_bytes = in_blocks_bytes + copied_bytes
+        if size_bytes < LEAST_BYTES:
+            return None
+        return Holding(size_bytes, self._meter.arrived(size_bytes, self._use_block(in_blocks_bytes)))
+
+    def _use_block(self, size_bytes: int) -> int:
+        """Return how much of `size_bytes` came: all, if it fits into a block that nobody has used up."""
+        with self._changed:
+            for coming, (block, unused) in reversed(self._blocks.items()):
+                if 0 < size_bytes <= unused:
+                    self._blocks[coming] = block, unused - size_bytes
+                    return size_bytes
+        return 0
 
     def removing(self, holding: Holding | None) -> AbstractContextManager[Any]:
         """Return what must be around giving something up, in the thread that does so; a second time it does nothing."""

@@ -16,7 +16,7 @@ UNREADABLE = (OSError, ValueError, IndexError)
 
 _POLL_INTERVAL_S = 0.01
 _PROOF_SLACK_BYTES = 4 * 1024**2
-_FEW_FAULTS = 64  # a thread that passes messages on has as many now and then
+_FEW_FAULTS = 16
 
 
 class HighWater:

@@ -23,7 +23,7 @@ from runmem.memory.window import TOLERANCE_BYTES, PeakReading, Window
 
 __all__ = ["Coming", "PeakReading", "PeakMeter", "Leaving", "Window", "process_meter"]
 
-_MANY_FAULTS = 128
+_MANY_FAULTS = 64  # a thread that only passes messages on has up to 35 during a task, however long that is
 _FOREIGN = "threads of the worker took memory for other tasks meanwhile"
 _UNTRIMMED = "what earlier tasks left in the allocator could not be given back before it"
 

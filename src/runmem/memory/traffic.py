@@ -65,7 +65,6 @@ class Traffic(HighWater):
         self._given_up_meanwhile = 0
         self._leaving = 0
         self._expected = 0
-        self._expected_to_arrive = 0
         self._explained = 0  # page faults of those who receive
         self._held_number = 0
         self._leftovers = Leftovers()
@@ -74,7 +73,6 @@ class Traffic(HighWater):
         """Note that `size_bytes` for others begin to come; give the result to `came`."""
         with self._lock:
             self._expected += size_bytes
-            self._expected_to_arrive += size_bytes
             self._held_number += 1
             if self._open:
                 with contextlib.suppress(*UNREADABLE):
@@ -87,7 +85,6 @@ class Traffic(HighWater):
         """Note that it has come, as a `whole` or not, and comes no longer."""
         with self._lock:
             self._expected -= coming.size_bytes
-            self._expected_to_arrive = min(self._expected_to_arrive, self._expected)
             if self._open:
                 with contextlib.suppress(*UNREADABLE):
                     self._read()
@@ -101,23 +98,29 @@ class Traffic(HighWater):
                     window._foreign = faults
                 self._foreign = self._faults, faults
 
-    def arrived(self, size_bytes: int) -> int:
+    def arrived(self, size_bytes: int, came_bytes: int = 0) -> int:
         """Note that the process holds `size_bytes` more for others, and return a number for it.
 
-        In the thread of a window it is the window's own memory, which it keeps. In other threads when it came is not
-        known if it was not said to be coming: some time before now.
+        In the thread of a window it is the window's own memory, which it keeps. Of what other threads made,
+        `came_bytes` lie in what was said to come; when the rest was taken is not known: some time before now.
         """
         thread = threading.get_ident()
         with self._lock:
             self._held += size_bytes
             self._held_number += 1
             windows = [window for window in self._open if window._thread != thread]
-            if windows:
-                if size_bytes <= self._expected_to_arrive:
-                    self._expected_to_arrive -= size_bytes
-                else:
-                    self._arrive(size_bytes, windows)
+            if windows and size_bytes > came_bytes:
+                self._arrive(size_bytes - came_bytes, windows)
             return self._held_number
+
+    def vanishing(self, size_bytes: int) -> None:
+        """Note that what came, and that nobody holds, is about to be given up."""
+        with self._lock:
+            if self._busy:
+                self._given_up_meanwhile += size_bytes
+                return
+            for window in self._open:
+                window._give_up(size_bytes, _ARRIVED)
 
     def _arrive(self, size_bytes: int, windows: list[Window]) -> None:
         self._other_threads.add_current()

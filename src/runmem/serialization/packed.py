@@ -41,14 +41,17 @@ class Packed:
     ----------
     data : bytes
     buffers : sequence of objects with the buffer protocol
+    received : bool
+        Whether it comes from another process, or from disk.
     """
 
     __slots__ = ("data", "buffers", "holding", "__weakref__")
 
-    def __init__(self, data: bytes, buffers: Sequence[Any] = ()) -> None:
+    def __init__(self, data: bytes, buffers: Sequence[Any] = (), received: bool = False) -> None:
         self.data = data
         self.buffers = tuple(memoryview(buffer).cast("B") for buffer in buffers)
-        self.holding = held().add(self.nbytes)
+        inside = sum(buffer.nbytes for buffer in self.buffers)
+        self.holding = held().add_received(inside, len(data)) if received else held().add(inside + len(data))
 
     def __del__(self) -> None:
         if (holding := getattr(self, "holding", None)) is not None:
@@ -79,7 +82,7 @@ class Packed:
 
 
 def _packed_again(data: bytes, buffers: list[Buffer]) -> Packed:
-    return Packed(data, [buffer.data for buffer in buffers])
+    return Packed(data, [buffer.data for buffer in buffers], received=True)
 
 
 class Unsendable:
