@@ -177,14 +177,18 @@ class _Profiled:
     """A decorated function; each `run` is a call of it."""
 
     def __init__(self, func: Any, full_report: bool, precision: int, stream: TextIO | None) -> None:
-        self.subject = _subject(func)
         self._func = func
         self._full_report = full_report
         self._precision = precision
         self._stream = stream
 
+    @functools.cached_property
+    def subject(self) -> Subject:
+        """What is profiled, found in the function itself: its code is another object in each process."""
+        return _subject(self._func)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stream": None}
+        return {"_func": self._func, "_full_report": self._full_report, "_precision": self._precision, "_stream": None}
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         measurement = CallMeasurement(self.subject, self._full_report)
