@@ -111,12 +111,16 @@ def newcomer(module_folder, runmem, write):
 
 
 @pytest.mark.parametrize(
-    ("mistake", "parameter", "kind"), [("unpicklable", "number", "lock"), ("unpicklable inside", "length", "list")]
+    ("mistake", "parameter", "kind", "remedy"),
+    [
+        ("unpicklable", "number", "lock", "A lock guards nothing between processes: make it inside the task"),
+        ("unpicklable inside", "length", "list", "Turn the generator into a list first"),
+    ],
 )
-def test_an_argument_that_cannot_be_pickled_is_named(newcomer, mistake, parameter, kind):
+def test_an_argument_that_cannot_be_pickled_is_named(newcomer, mistake, parameter, kind, remedy):
     assert newcomer[mistake].startswith("ArgumentError ")
     assert f"parameter {parameter!r} cannot be sent to a worker: a value of type {kind}" in newcomer[mistake]
-    assert "make it inside the task" in newcomer[mistake]
+    assert remedy in newcomer[mistake]
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ from runmem.execution.dask_task import dask_task
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import BundleFailed, PackedTask
 from runmem.execution.process_state import FollowedProcess
+from runmem.execution.random_numbers import SeedNote
 from runmem.execution.results import Results, made_again
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
@@ -85,6 +86,7 @@ class DaskSubmitter:
         self._snapshots = Snapshots(program_definitions)
         self._tasks: dict[TaskFunction, tuple[Snapshot | None, PackedTask]] = {}
         self._large = LargeValues(self._send_value)
+        self._seed_note = SeedNote()
         self._durations = Durations()
         self._queue = CallQueue()
         self._live: dict[Execution, None] = {}  # waiting or sent: kept alive until they have ended
@@ -137,6 +139,7 @@ class DaskSubmitter:
             packed = known[1]
             if packed.constants is constants and packed.process is process and packed.copied == copied:
                 return packed
+        self._seed_note.look_at(task)
         number = program_definitions.number_of(task)
         reference = pickle.dumps(task) if number is None else None
         outline = snapshot.outline if snapshot is not None else None

@@ -160,7 +160,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     Notes
     -----
-    A parameter that is only read must not be changed by the task: readers on one worker share it. Names and meaning are
+    What the task does to a parameter that is only read nobody else sees; large arrays among them refuse it. Names and meaning are
     those of PyCOMPSs; options of PyCOMPSs that only say where a task runs are accepted and have no effect.
     """
     if function is not None:

@@ -17,6 +17,7 @@ from runmem.errors import SettingError
 from runmem.memory.call_steps import steps
 from runmem.memory.profile_report import ProfileReport, set_job_name, set_report_sink
 from runmem.memory.profiled_call import CallMeasurement, Subject
+from runmem.memory.source import SourceBlock
 
 __all__ = ["profile", "Profile", "ProfileReport", "set_report_sink", "set_job_name"]
 
@@ -145,7 +146,7 @@ def _pass_through(func: Any, wrapper: Any) -> None:
                 continue
 
 
-def _subject(func: Any) -> Subject:
+def _subject(func: Any, source: SourceBlock | None) -> Subject:
     """Return what to profile: the function that the user wrote, below decorators, tasks, partials and bound methods."""
     raw = func
     for _ in range(_DEEPEST_STACK):
@@ -157,8 +158,8 @@ def _subject(func: Any) -> Subject:
     if not isinstance(raw, FunctionType):
         raw = inspect.getattr_static(type(raw), "__call__", None)
     if isinstance(raw, FunctionType):
-        return Subject(name, raw.__code__.co_filename, raw.__code__, raw.__globals__)
-    return Subject(name, f"<{getattr(func, '__module__', None) or 'unknown'}>", None, None)
+        return Subject(name, raw.__code__.co_filename, raw.__code__, raw.__globals__, source)
+    return Subject(name, f"<{getattr(func, '__module__', None) or 'unknown'}>", None, None, source)
 
 
 def _below(raw: Any) -> Any:
@@ -177,14 +178,21 @@ class _Profiled:
     """A decorated function; each `run` is a call of it."""
 
     def __init__(self, func: Any, full_report: bool, precision: int, stream: TextIO | None) -> None:
-        self.subject = _subject(func)
         self._func = func
+        self._source: SourceBlock | None = None
         self._full_report = full_report
         self._precision = precision
         self._stream = stream
 
+    @functools.cached_property
+    def subject(self) -> Subject:
+        """What is profiled, found in the function itself: its code is another object in each process."""
+        return _subject(self._func, self._source)
+
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_stream": None}
+        # The text of the lines goes along: the file may not exist where a task runs.
+        own = {name: value for name, value in self.__dict__.items() if name != "subject"}
+        return {**own, "_stream": None, "_source": self.subject.source()}
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         measurement = CallMeasurement(self.subject, self._full_report)

@@ -29,14 +29,23 @@ class Subject:
         None for a function that is not written in Python.
     module_globals : dict or None
         Of the function.
+    source : SourceBlock, optional
+        Its lines, if they are known.
     """
 
-    def __init__(self, name: str, file: str, code: CodeType | None, module_globals: dict[str, Any] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        file: str,
+        code: CodeType | None,
+        module_globals: dict[str, Any] | None,
+        source: SourceBlock | None = None,
+    ) -> None:
         self.name = name
         self.file = file
         self.code = code
         self._globals = module_globals
-        self._source: SourceBlock | None = None
+        self._source = source
 
     def source(self) -> SourceBlock:
         """Return the function's lines, as they were when first asked for."""
@@ -45,11 +54,6 @@ class Subject:
                 return SourceBlock(self.file, 1, ())
             self._source = source_block(self.code, self._globals)
         return self._source
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Take the text of the lines along: the file may not exist where a task runs."""
-        self.source()
-        return {**self.__dict__, "_globals": None}
 
 
 class CallMeasurement:

@@ -1,0 +1,57 @@
+"""Tells a program once that its seed does not reach the random numbers of its tasks."""
+
+from __future__ import annotations
+
+import linecache
+import random
+import re
+import sys
+from types import CodeType
+from typing import Any
+
+from runmem.graph.task import TaskFunction
+from runmem.serialization.pickling import global_names
+
+__all__ = ["SeedNote"]
+
+_SEED = re.compile(r"\bseed\(")
+_GENERATOR = getattr(random.random, "__self__", None)  # that of the module's functions
+
+
+class SeedNote:
+    """Looks at each task once, when it is called first."""
+
+    def __init__(self) -> None:
+        self._seen: set[CodeType] = set()
+        self._told = False
+
+    def look_at(self, task: TaskFunction) -> None:
+        """Print a note if the program seeds a generator of a whole process, and the task draws from such a one."""
+        code = getattr(task.function, "__code__", None)
+        if self._told or code is None or code in self._seen:
+            return
+        self._seen.add(code)
+        if _draws(code, task.function.__globals__) and _program_seeds():
+            self._told = True
+            print(
+                f"runmem: note: task {task.name} draws random numbers from the generator of its process, and each "
+                "worker has its own: the seed that the program sets does not reach it. Pass a seed to the task, and "
+                "make a generator from it there.",
+                file=sys.stderr,
+            )
+
+
+def _draws(code: CodeType, names: dict[str, Any]) -> bool:
+    for name in global_names(code):
+        value = names.get(name)
+        if value is random or getattr(value, "__self__", None) is _GENERATOR:
+            return True
+        module = getattr(value, "__name__", None)
+        if module == "numpy.random" or (module == "numpy" and "random" in code.co_names):
+            return "default_rng" not in code.co_names
+    return False
+
+
+def _program_seeds() -> bool:
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return any(_SEED.search(line) for line in linecache.getlines(file)) if file else False
