@@ -58,7 +58,7 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
               help="Whether large arrays that tasks only read are shared, and cannot be written to, or copied for "
               "each.  [default: shared; copied in programs that import pycompss]")  # fmt: skip
 @click.option("--malloc_trim", is_flag=True, default=None,
-              help="Give freed memory back before each task, so that its increment is its own.")  # fmt: skip
+              help="Give freed memory back before each task, also where little can be left.")  # fmt: skip
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
 @click.argument("program", type=click.Path(path_type=Path))
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)

@@ -94,7 +94,7 @@ def worker_memory_limit(worker: Any) -> int | None:
 
 
 def tell_of_receiving(told: Receiver) -> bool:
-    """Let `told` know of each block of memory into which this process receives something; False if Dask has no place."""
+    """Let `told` know of each block of memory into which this process receives something; False if that cannot be."""
     reading = getattr(tcp, "read_bytes_rw", None)
     if reading is None:
         return False

@@ -13,6 +13,8 @@ __all__ = ["PeakReading", "Window", "TOLERANCE_BYTES"]
 TOLERANCE_BYTES = MIB
 """An increment is called clear if it is known to within this."""
 
+_CLEAR_BYTES = TOLERANCE_BYTES * 3 // 4  # the rest is for what the interpreter and small messages take
+
 
 class PeakReading(NamedTuple):
     """What a window measured.
@@ -141,7 +143,7 @@ class Window:
             return "another task ran in the process at the same time"
         if self._hidden is not None:
             return self._hidden
-        if self._most - self._least <= TOLERANCE_BYTES:
+        if self._most - self._least <= _CLEAR_BYTES:
             return None
         between = f"between {format_bytes(self._least)} and {format_bytes(self._most)}"
         return f"{between}: {'; '.join(self._doubts)}"

@@ -16,7 +16,18 @@ from runmem.memory.held import Holding, held
 from runmem.serialization.references import ATOMS, dumps, loads
 from runmem.serialization.standard_types import remedy
 
-__all__ = ["LARGE_BYTES", "Buffer", "Carried", "Packed", "Unsendable", "beside", "holdings", "packed", "taken", "unpacked"]
+__all__ = [
+    "LARGE_BYTES",
+    "Buffer",
+    "Carried",
+    "Packed",
+    "Unsendable",
+    "beside",
+    "holdings",
+    "packed",
+    "taken",
+    "unpacked",
+]
 
 LARGE_BYTES = 256 * 1024
 """A block of memory of this size or more travels beside the pickle that it belongs to."""
