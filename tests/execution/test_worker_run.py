@@ -146,3 +146,11 @@ def touched(mebibytes: int) -> mmap.mmap:
     for place in range(0, len(area), 4096):
         area[place] = 1
     return area
+
+
+def test_the_increment_of_memory_that_a_call_tells_itself_is_peak_less_base(worker: Worker) -> None:
+    worker.call(1, body=lambda: set_record_fields(base_bytes=10, peak_bytes=50))
+    worker.call(2, body=lambda: set_record_fields(base_bytes=None, peak_bytes=50))
+    ended = [json.loads(line) for line in worker.text().splitlines() if b'"event": "end"' in line]
+    assert [line["increment_bytes"] for line in ended] == [40, None]
+    assert [line["held_bytes"] for line in ended] == [None, None]
