@@ -15,7 +15,8 @@ from runmem.units import MIB
 
 __all__ = ["Coming", "Leaving", "Traffic"]
 
-_NO_FAULTS = 16
+_NO_FAULTS, _FAULTS_OF_MESSAGES = 16, 64
+_SAME_BYTES = 64 * 1024
 _PAGE_BYTES, _HUGE_PAGE_BYTES = 4096, 2 * MIB
 _LEAST_OF_HUGE_PAGES_BYTES = 4 * MIB  # numpy asks for huge pages from here on
 _ARRIVED = "results for other tasks came meanwhile"
@@ -47,9 +48,13 @@ class Coming(NamedTuple):
 
     @property
     def faults_needed(self) -> int:
-        """Page faults with which the process grows by it: each brings 4 KiB, or 2 MiB of a block that is large."""
-        a_fault = _PAGE_BYTES if self.size_bytes < _LEAST_OF_HUGE_PAGES_BYTES else _HUGE_PAGE_BYTES
-        return max(0, self.size_bytes - TOLERANCE_BYTES) // a_fault
+        """Page faults that prove that the process grew by it: each brings 4 KiB, or 2 MiB inside a block that is large.
+
+        A large block mostly has hundreds of small pages at its ends; without these the faults may be those of messages.
+        """
+        if self.size_bytes < _LEAST_OF_HUGE_PAGES_BYTES:
+            return self.size_bytes // _PAGE_BYTES - _NO_FAULTS
+        return self.size_bytes // _HUGE_PAGE_BYTES + _FAULTS_OF_MESSAGES
 
 
 class Traffic(HighWater):
@@ -168,16 +173,17 @@ class Traffic(HighWater):
         for window in windows:
             window._take_back(size)
         mark, resident = self._read()
-        trimmed = leaving._resident - resident < size - TOLERANCE_BYTES and self._leftovers.give_back()
+        trimmed = leaving._resident - resident < size - _SAME_BYTES and size >= TOLERANCE_BYTES
+        trimmed = trimmed and self._leftovers.give_back()
         if trimmed:
             mark, resident = self._read()
         gone = leaving._resident - resident
         # Page faults are read before the first reading and after the last one: none between means that none took any.
         stood_still = leaving._others is not None and leaving._others == self._faults_of_others(readings.page_faults())
-        if stood_still and not (trimmed and gone > size + TOLERANCE_BYTES):
+        if stood_still and not (trimmed and gone > size + _SAME_BYTES):
             least = most = gone
         else:  # the task may have taken some meanwhile
-            least, most = (size, size) if abs(gone - size) <= TOLERANCE_BYTES else sorted((max(gone, 0), size))
+            least, most = (size, size) if abs(gone - size) <= _SAME_BYTES else sorted((max(gone, 0), size))
         for window in windows:
             window._give_up(most, _LEFT, most - least)
             window._fold(None, resident, self._held)
