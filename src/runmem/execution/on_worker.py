@@ -7,7 +7,6 @@ import pickle
 import shutil
 import threading
 import time
-import traceback
 import types
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,12 +17,17 @@ from runmem.errors import RunmemError
 from runmem.execution.worker_run import worker_runs
 from runmem.serialization.arguments import Buffer, Literal, private_copy, unpack
 from runmem.serialization.carried import carried, uncarried
+from runmem.serialization.error_parts import field_of, text_of
 from runmem.serialization.functions import load_function
-from runmem.serialization.task_error import PackedError, RemoteError, set_root_task
+from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
 from runmem.store.node_name import node_name
 
 __all__ = ["PackedCall", "BundleFailed", "run_bundle", "load_literal"]
 
+_ONLY_MAIN_THREAD = (
+    "task {} runs in a thread of the worker, and only the main thread of a process may do this: set signal handlers in "
+    "the program, around wait_on, or in a process that the task starts"
+)
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -104,8 +108,8 @@ def _run_calls(
     for call, following in zip_longest(calls, calls[1:]):
         try:
             outcomes.append((True, _run_call(run, call, following, functions, dependencies, outcomes)))
-        except Exception as error:
-            outcomes.append((False, error))
+        except BaseException as error:
+            outcomes.append((False, _no_order(error)))
     if all(good for good, _ in outcomes):
         return tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
     raise BundleFailed(key, [(good, value if good else PackedError.of(value)) for good, value in outcomes]) from None
@@ -214,22 +218,30 @@ def _prepare_file(path: str, copy_from: str | None) -> None:
 
 def _raise(error: BaseException, call: PackedCall, task: Any, inputs: Sequence[Any]) -> NoReturn:
     """Raise `error` so that it reaches the program as itself, with all that is known of where it happened."""
-    if isinstance(error, (SystemExit, KeyboardInterrupt)):
-        # Dask would take these for an order to the worker.
-        error = RemoteError(f"the task called for an exit: {error!r}")
-    remote = "".join(traceback.format_exception(type(error), error, _from_the_program(error.__traceback__))).rstrip()
-    if hasattr(error, "add_note"):
-        error.add_note(
-            f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "
-            f"thread {threading.get_ident()}\n"
-            f"arguments: {_argument_types(call, task, inputs)}\n"
-            f"traceback on the worker:\n{remote}"
-        )
+    trace: types.TracebackType | None = field_of(error, "__traceback__")
+    error = _no_order(error)
+    if "only works in main thread" in text_of(error):
+        add_note(error, _ONLY_MAIN_THREAD.format(task.name))
+    add_note(
+        error,
+        f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "
+        f"thread {threading.get_ident()}\n"
+        f"arguments: {_argument_types(call, task, inputs)}\n"
+        f"traceback on the worker:\n{traceback_text(error, _from_the_program(trace))}",
+    )
     set_root_task(error, call.task_id)
     try:
         raise error
     finally:
-        del error  # as above
+        del error, trace  # as above
+
+
+def _no_order(error: BaseException) -> BaseException:
+    """Return `error`, or what is told in place of one that is an order to the process: to this one, or the program."""
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        told = RemoteError(f"the task called for an exit: {text_of(error)}")
+        return told.with_traceback(error.__traceback__)
+    return error
 
 
 def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType | None:

@@ -27,6 +27,7 @@ from runmem.execution.on_worker import BundleFailed
 from runmem.execution.results import Results
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.serialization.arguments import LargeArguments, Literal, Resolve, pack
+from runmem.serialization.error_parts import set_field
 from runmem.serialization.functions import FunctionPacker
 from runmem.serialization.pickling import dumps
 from runmem.serialization.task_error import root_task
@@ -182,7 +183,8 @@ class DaskSubmitter:
             if error is not None:
                 self._unseen.pop(root_task(error) or execution.task_id, None)
                 # What the worker's frames say stands in the note of the error; each raise would add them again.
-                raise self._explained(error).with_traceback(None)
+                set_field(error, "__traceback__", None)
+                raise self._explained(error)
 
     def _settle(self, executions: Sequence[Execution]) -> None:
         """Return when all have ended."""

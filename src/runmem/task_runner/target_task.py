@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runmem.errors import ArgumentError
-from runmem.serialization import pickling
 from runmem.graph.task import TaskFunction
+from runmem.serialization import pickling
 from runmem.task_runner.config import Config
 from runmem.task_runner.data_ids import described, recorded
 from runmem.task_runner.fork_server import ServerSetup
