@@ -171,7 +171,7 @@ def test_what_a_failed_task_held_is_let_go_at_once(error: BaseException) -> None
         held.append(weakref.ref(mine))
         raise type(error)(*error.args)
 
-    worker_function = load_function(data := cloudpickle.dumps(hold_and_fail))[1]
+    worker_function = load_function(data := cloudpickle.dumps(hold_and_fail))[0].function
     assert worker_function is not hold_and_fail.function
     gc.disable()
     try:

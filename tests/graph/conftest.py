@@ -139,7 +139,7 @@ class InMemorySubmitter:
             values = _copy(values)
         args, kwargs = _Unpickler(state.data, values).load()
         written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
-        result = call.task.function(*args, **kwargs)
+        result = call.task.run(*args, **kwargs)
         returned = () if call.returns == 0 else (result,) if call.returns == 1 else tuple(result)
         assert len(returned) + len(written) == call.execution.outputs
         return (*returned, *written)

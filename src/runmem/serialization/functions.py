@@ -143,11 +143,11 @@ class FunctionPacker:
 
 @lru_cache(maxsize=512)
 def load_function(data: bytes) -> tuple[TaskFunction, Callable[..., Any]]:
-    """Return the task that `FunctionPacker` packed, and its function."""
+    """Return the task that `FunctionPacker` packed, and what runs it."""
     task = pickle.loads(data)
     if task.__module__ == "__main__":
         _show_in_main(task)
-    return task, task.function
+    return task, task.run
 
 
 def _show_in_main(task: TaskFunction) -> None:
