@@ -362,6 +362,9 @@ class _LazySubmitter:
         if self._run._submitter is not None:
             self._run._submitter.wait(executions, raises)
 
+    def has_ended(self, execution: Any) -> bool:
+        return bool(self._real().has_ended(execution))
+
 
 def _check_writable(folder: Path, settings: Settings) -> None:
     """Raise before any work is done if the traces could not be written."""

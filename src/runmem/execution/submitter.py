@@ -82,6 +82,7 @@ class DaskSubmitter:
         self._broken: BaseException | None = None
         self._changed = threading.Condition(threading.RLock())
         self._sending = threading.Lock()
+        self._fetching = threading.Lock()  # what is awaited is fetched by a thread of its own
         self._told: deque[tuple[str, int, float, int]] = deque()
         self._next_poll_s = 0.0
         self._urgent = False
@@ -128,7 +129,8 @@ class DaskSubmitter:
             self._settle(executions)
             self._raise_first(executions)
             try:
-                values = self._results.of(executions, self._client) if self._client is not None else {}
+                with self._fetching:
+                    values = self._results.of(executions, self._client) if self._client is not None else {}
             except Exception as error:
                 # Lost between its end and here: Dask has run it again, and it ended otherwise this time.
                 if not self._note_again(executions):
@@ -155,6 +157,10 @@ class DaskSubmitter:
             self._settle(waiting)
         if self._unseen:
             raise self._explained(self._unseen.pop(next(iter(self._unseen))))
+
+    def has_ended(self, execution: Execution) -> bool:
+        """Tell whether an execution has ended; see `Submitter`."""
+        return self.broken or execution.state.done
 
     @property
     def broken(self) -> bool:

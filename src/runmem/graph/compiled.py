@@ -89,7 +89,7 @@ def requested(function: Any, options: dict[str, Any], where: str) -> tuple[Compi
     if missing:
         raise TaskDeclarationError(f"{where}: numba={compilation.mode!r} needs {' and '.join(missing)} too.")
     _check_function(function, where)
-    if find_spec("numba") is None:
+    if not _is_installed():
         if not mode.same:
             raise TaskDeclarationError(
                 f"{where}: numba={compilation.mode!r} makes another function of it, and numba is not installed here: "
@@ -123,6 +123,13 @@ def read(options: dict[str, Any], where: str) -> Compilation | None:
         )
     signature, declaration = options.get("numba_signature"), options.get("numba_declaration")
     return Compilation(mode, flags, signature, declaration or "")
+
+
+def _is_installed() -> bool:
+    try:
+        return find_spec("numba") is not None
+    except (ModuleNotFoundError, ValueError):  # kept away from the program
+        return False
 
 
 def _check_function(function: Any, where: str) -> None:
