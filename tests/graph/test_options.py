@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from runmem.errors import TaskDeclarationError, TaskWarning
-from runmem.graph.directions import IN
+from runmem.graph.directions import IN, INOUT
 from runmem.graph.synchronise import wait_on
 from runmem.graph.task import task
 
@@ -66,6 +66,23 @@ def test_an_option_without_effect_is_said_with_what_happens_instead(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert wait_on(f(3)) == 3
+
+
+def test_a_parameter_may_be_called_as_an_option_is(submitter: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        @task(priority=INOUT, defaults=INOUT)
+        def add(priority, defaults, x):
+            priority.append(x)
+            defaults[x] = x
+
+    first: list[int] = []
+    second: dict[int, int] = {}
+    add(first, second, 3)
+    assert wait_on(first, second) == [[3], {3: 3}]
+    with pytest.raises(TaskDeclarationError, match="has no parameter 'priority'"):
+        declared(priority=INOUT)
 
 
 def test_what_was_declared_before_the_program_runs_is_said_at_the_first_call(start_program: Any) -> None:

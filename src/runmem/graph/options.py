@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from runmem.graph import compiled
+from runmem.graph.directions import Parameter
 
-__all__ = ["RESERVED", "in_snake_case", "without_effect"]
+__all__ = ["in_snake_case", "directions_in", "without_effect"]
 
 _CAMEL = {
     "targetDirection": "target_direction", "varargsType": "varargs_type", "isReplicated": "is_replicated",
@@ -49,7 +50,7 @@ _IGNORED = {
     "is_reduce": _Ignored(bool, "one call is given all items of its collection, and not a tree of calls chunks of it"),
     "chunk_size": _Ignored(_more_than_one, "one call is given all items of its collection"),
 }
-RESERVED = {"returns", "target_direction", "varargs_type"} | _HINTS | set(_IGNORED) | compiled.OPTIONS
+_OTHERS = {"returns", "target_direction", "varargs_type"} | compiled.OPTIONS
 
 
 def in_snake_case(options: dict[str, Any]) -> dict[str, Any]:
@@ -57,10 +58,19 @@ def in_snake_case(options: dict[str, Any]) -> dict[str, Any]:
     return {_CAMEL.get(name, name): value for name, value in options.items()}
 
 
+def directions_in(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that say what a task does with a parameter; it may be called as an option is (`priority`)."""
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in _OTHERS and (isinstance(value, Parameter) or name not in _HINTS and name not in _IGNORED)
+    }
+
+
 def without_effect(options: dict[str, Any]) -> list[str]:
     """Return what is to be said of the options that ask for something which does not happen."""
     return [
         f"{name}={options[name]!r} has no effect in runmem yet: {ignored.instead}"
         for name, ignored in _IGNORED.items()
-        if name in options and ignored.matters(options[name])
+        if name in options and not isinstance(options[name], Parameter) and ignored.matters(options[name])
     ]

@@ -18,7 +18,8 @@ def wait_on(*objects: Any, mode: str = "rw") -> Any:
     """Return the values of futures, and of objects that tasks have written.
 
     Lists, tuples and dictionaries are searched for futures and come back with the values in their places. Several
-    arguments give a list.
+    arguments give a list. Inside ``async def`` this holds up the event loop, where ``await future`` does not. Without a
+    running program, coroutines (calls of ``async`` tasks) are run to their ends.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from runmem.graph import compiled
 from runmem.graph.current import current_program
 from runmem.graph.global_changes import Change, global_changes
 from runmem.graph.lazy_values import refuse_generators, settled
-from runmem.graph.options import RESERVED, in_snake_case, without_effect
+from runmem.graph.options import directions_in, in_snake_case, without_effect
 from runmem.graph.returns import Returns, declared_returns
 from runmem.graph.signature import TaskSignature
 
@@ -57,7 +57,7 @@ class TaskFunction:
         outputs = self._compilation.outputs if self._compilation is not None else 0
         self.signature = TaskSignature(
             function,
-            {name: value for name, value in options.items() if name not in RESERVED},
+            directions_in(options),
             options.get("target_direction"),
             options.get("varargs_type"),
             outputs,
@@ -200,6 +200,10 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         What a method does with ``self``; default INOUT.
     varargs_type : direction, optional
         What it does with ``*args``; default IN.
+    numba : bool, str or dict, optional
+        Have numba compile the function where it runs, once a worker process: True or ``"jit"``, a dictionary of
+        keywords of ``jit``, ``"njit"``, ``"vectorize"``, ``"guvectorize"``, ``"stencil"``, ``"cfunc"``; with
+        ``numba_flags`` (dict), ``numba_signature`` and ``numba_declaration``.
     **options
         Every other keyword is the name of a parameter with its direction (default IN), for example ``data=INOUT`` or
         ``path=FILE_OUT``.
@@ -207,12 +211,21 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises
     ------
     TaskDeclarationError
-        At decoration, for a name that is no parameter or a direction that is none.
+        At decoration, for a name that is no parameter, a direction that is none, a generator function, and what numba
+        cannot do or, not being installed, is missing for.
+
+    Warns
+    -----
+    TaskWarning
+        While a program runs under runmem, once: for an option without effect, and for a global name or object that the
+        function plainly changes, which only the worker process would see.
 
     Notes
     -----
     A parameter that is only read must not be changed by the task: readers on one worker share it. Names and meaning are
-    those of PyCOMPSs; options of PyCOMPSs that only say where a task runs are accepted and have no effect.
+    those of PyCOMPSs; options of PyCOMPSs that only say where a task runs are accepted and have no effect. An ``async
+    def`` is run to its end by the worker; without a running program its call gives a coroutine, as in plain Python, and
+    `wait_on` runs it.
     """
     if function is not None:
         return _decorate(function, {})
