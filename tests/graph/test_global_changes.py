@@ -279,6 +279,22 @@ def has_functions_with_state(x):
     return inner
 
 
+def branches_inside_an_expression(x):
+    found = {}
+    (cache if x else found)[x] = 1
+    (x and found)[x] = seen
+    found[cache if x else 2] = 3
+    (seen if x else []).append(x)
+    return found
+
+
+def uses_a_walrus(x):
+    found = {}
+    found[(key := x)] = cache
+    found[key] = (value := seen)
+    return value
+
+
 def defined_later(x):
     later.append(x)
 
@@ -286,7 +302,8 @@ def defined_later(x):
 STILL = [
     reads, copies, has_the_same_names, changes_a_parameter, uses_a_global_as_key_and_value,
     changes_what_a_method_returns, changes_what_is_of_the_process, imports_when_needed, sets_itself,
-    has_functions_with_state, defined_later, len, print, np.add, builtins.dict,
+    has_functions_with_state, branches_inside_an_expression, uses_a_walrus, defined_later,
+    len, print, np.add, builtins.dict,
 ]  # fmt: skip
 later: list[int] = []
 
