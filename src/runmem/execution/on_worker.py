@@ -6,7 +6,6 @@ import os
 import pickle
 import threading
 import time
-import traceback
 import types
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -21,13 +20,18 @@ from runmem.graph.files import prepare_file
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import Arguments, Inputs, unpack
 from runmem.serialization.definitions import program_definitions
+from runmem.serialization.error_parts import field_of, text_of
 from runmem.serialization.packed import Buffer, Carried, Packed, packed
 from runmem.serialization.program_copy import ProgramCopy, program_copies
-from runmem.serialization.task_error import PackedError, RemoteError, set_root_task
+from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
 from runmem.store.node_name import node_name
 
 __all__ = ["BundleFailed", "PackedCall", "PackedTask", "keep_value", "load_task", "run_bundle", "run_call"]
 
+_ONLY_MAIN_THREAD = (
+    "task {} runs in a thread of the worker, and only the main thread of a process may do this: set signal handlers in "
+    "the program, around wait_on, or in a process that the task starts"
+)
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -316,7 +320,7 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
         copy.set_changing(values)
     written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
     try:
-        returned = _returned(task.function(*args, **kwargs), returns, task)
+        returned = _returned(task.run(*args, **kwargs), returns, task)
     except BaseException:
         inputs.types = _argument_types(task, args, kwargs)
         raise
@@ -352,32 +356,42 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
 
 def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
     """Pack an error so that it reaches the program as itself, with all that is known of where it happened."""
-    if isinstance(error, (SystemExit, KeyboardInterrupt)):
-        # Dask would take these for an order to the worker.
-        error = RemoteError(f"the task called for an exit: {error!r}")
-    shown = error.__cause__ if isinstance(error, ArgumentError) and error.__cause__ is not None else error
-    remote = "".join(traceback.format_exception(type(shown), shown, _from_the_program(shown.__traceback__))).rstrip()
-    if hasattr(error, "add_note"):
-        error.add_note(
-            f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "
-            f"thread {threading.get_ident()}\n"
-            f"arguments: {inputs.types}\n"
-            f"traceback on the worker:\n{remote}"
+    shown = error
+    if isinstance(error, ArgumentError) and error.__cause__ is not None:
+        shown = error.__cause__  # what the user's class said; the rest is runmem's
+    trace: types.TracebackType | None = field_of(shown, "__traceback__")
+    error = _no_order(error)
+    if "only works in main thread" in text_of(error):
+        add_note(error, _ONLY_MAIN_THREAD.format(task.name))
+    add_note(
+        error,
+        f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "
+        f"thread {threading.get_ident()}\n"
+        f"arguments: {inputs.types}\n"
+        f"traceback on the worker:\n{traceback_text(shown, _from_the_program(trace))}",
+    )
+    if not task.copied and _refuses_to_write(error):
+        add_note(
+            error,
+            f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
+            f"{task.name} changes a parameter on purpose, declare it INOUT; if not, let it change a copy of its own "
+            "(`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own.",
         )
-        if _refuses_to_write(error) and not task.copied:
-            error.add_note(
-                f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
-                f"{task.name} changes a parameter on purpose, declare it INOUT; if not, let it change a copy of its "
-                "own (`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own."
-            )
     set_root_task(error, call.task_id)
     return PackedError.of(error)
 
 
+def _no_order(error: BaseException) -> BaseException:
+    """Return `error`, or what is told in place of one that is an order to the process: to this one, or the program."""
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        return RemoteError(f"the task called for an exit: {text_of(error)}")
+    return error
+
+
 def _refuses_to_write(error: BaseException) -> bool:
     """Tell whether numpy or Python refused to write to memory that is there to be read."""
-    text = str(error)
-    return isinstance(error, (ValueError, TypeError, BufferError)) and ("read-only" in text or "readonly" in text)
+    text = text_of(error)
+    return issubclass(type(error), (ValueError, TypeError, BufferError)) and ("read-only" in text or "readonly" in text)
 
 
 def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType | None:

@@ -363,6 +363,9 @@ class _LazySubmitter:
     def _real(self) -> Any:
         run = self._run
         if run._submitter is None:
+            from runmem.serialization.definitions import run_program  # it brings cloudpickle
+
+            run_program(True)
             copied = None if run.settings.inputs is None else run.settings.inputs == "copied"
             if run.settings.sequential:
                 from runmem.execution.sequential import SequentialSubmitter
@@ -385,6 +388,9 @@ class _LazySubmitter:
     def wait(self, executions: Sequence[Any] | None, raises: bool = True) -> None:
         if self._run._submitter is not None:
             self._run._submitter.wait(executions, raises)
+
+    def has_ended(self, execution: Any) -> bool:
+        return bool(self._real().has_ended(execution))
 
 
 def _check_writable(folder: Path, settings: Settings) -> None:

@@ -22,6 +22,7 @@ from runmem.graph.current import current_program, set_current_program
 from runmem.memory.profile_report import set_job_name, set_report_sink
 from runmem.serialization.arguments import LargeValues, Resolve, pack
 from runmem.serialization.definitions import program_definitions
+from runmem.serialization.error_parts import set_field
 from runmem.serialization.packed import Packed
 from runmem.serialization.task_error import root_task
 
@@ -123,7 +124,12 @@ class SequentialSubmitter:
             self._unseen.pop(root_task(execution.state.error) or execution.task_id, None)
         if failed:
             error: BaseException = failed[0].state.error
-            raise error.with_traceback(None)
+            set_field(error, "__traceback__", None)
+            raise error
+
+    def has_ended(self, execution: Execution) -> bool:
+        """Return True: each call ends at once."""
+        return True
 
     def unseen_errors(self) -> list[BaseException]:
         """Return the errors of tasks that nobody has seen, for the end of the run."""

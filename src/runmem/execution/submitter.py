@@ -35,6 +35,7 @@ from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import LargeValues, Resolve, pack
 from runmem.serialization.definitions import program_definitions
+from runmem.serialization.error_parts import set_field
 from runmem.serialization.packed import Carried, Packed
 from runmem.serialization.snapshot import Snapshot, Snapshots
 from runmem.serialization.task_error import root_task
@@ -100,6 +101,7 @@ class DaskSubmitter:
         self._broken: BaseException | None = None
         self._changed = threading.Condition(threading.RLock())
         self._sending = threading.Lock()
+        self._fetching = threading.Lock()  # what is awaited is fetched by a thread of its own
         self._told: deque[tuple[str, int, float, int]] = deque()
         self._next_poll_s = 0.0
         self._urgent = False
@@ -173,7 +175,8 @@ class DaskSubmitter:
             self._settle(executions)
             self._raise_first(executions)
             try:
-                values = self._results.of(executions, self._client) if self._client is not None else {}
+                with self._fetching:
+                    values = self._results.of(executions, self._client) if self._client is not None else {}
             except Exception as error:
                 # Lost between its end and here: Dask has run it again, and it ended otherwise this time.
                 if not self._note_again(executions):
@@ -197,6 +200,10 @@ class DaskSubmitter:
             self._settle(waiting)
         if self._unseen:
             raise self._explained(self._unseen.pop(next(iter(self._unseen))))
+
+    def has_ended(self, execution: Execution) -> bool:
+        """Tell whether an execution has ended; see `Submitter`."""
+        return self.broken or execution.state.done
 
     @property
     def broken(self) -> bool:
@@ -224,8 +231,10 @@ class DaskSubmitter:
         for execution in failed:  # whoever catches the first has asked for all of them
             self._unseen.pop(root_task(execution.state.error) or execution.task_id, None)
         if failed:
+            error = failed[0].state.error
             # What the worker's frames say stands in the note of the error; each raise would add them again.
-            raise self._explained(failed[0].state.error).with_traceback(None)
+            set_field(error, "__traceback__", None)
+            raise self._explained(error)
 
     def _settle(self, executions: Sequence[Execution]) -> None:
         """Return when all have ended."""

@@ -24,7 +24,6 @@ from runmem.serialization.definitions import (
     NoDefinitions,
     library_namespace,
     namespace_key,
-    program_definitions,
     set_current_definitions,
 )
 from runmem.serialization.outline import Outline
@@ -219,7 +218,7 @@ class ProgramCopies:
 
     def end(self, outline: bytes | None, copy: ProgramCopy | None) -> None:
         """Take back what `begin` gave."""
-        set_current_definitions(program_definitions)
+        set_current_definitions(None)
         if copy is not None and outline is not None:
             sys.modules["__main__"] = copy.main_before
             copy.end()

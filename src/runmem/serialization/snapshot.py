@@ -50,7 +50,7 @@ _KNOWN_TASKS = 512
 _MOST_EXTRA = 64
 _TASK_OWN = frozenset(
     ("function", "options", "name", "module", "file", "signature", "returns", "__wrapped__", "__name__", "__doc__",
-     "__qualname__", "__module__", "__annotations__", "__type_params__")
+     "__qualname__", "__module__", "__annotations__", "__type_params__", "_compilation", "_called", "_remarks")
 )  # fmt: skip
 
 

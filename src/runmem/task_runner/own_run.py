@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from importlib.machinery import ModuleSpec
 from typing import TYPE_CHECKING, Any
 
@@ -59,12 +59,10 @@ class OwnRun:
             self._has_ended.set()
 
 
-@contextmanager
-def run_for(runner: TaskRunner, targets: int) -> Iterator[OwnRun | None]:
+def run_for(runner: TaskRunner, targets: int) -> AbstractContextManager[OwnRun | None]:
     """Use the run that is under way (None), or one for these targets, which the caller starts."""
     if current_program() is not None:
-        yield None
-        return
+        return nullcontext()
     import multiprocessing
 
     if getattr(multiprocessing.current_process(), "_inheriting", False):
@@ -77,18 +75,28 @@ def run_for(runner: TaskRunner, targets: int) -> Iterator[OwnRun | None]:
     if runner.runFolder is not None:
         settings["run_folder"] = runner.runFolder
     run = session(app=name, **settings)
-    own = OwnRun(run)
-    with _program_not_imported():
-        run.prepare()
-        complete = False
-        try:
-            yield own
-            complete = True
-        except KeyboardInterrupt:
-            own.exit_code = _INTERRUPTED
-            raise
-        finally:
-            own.finish(complete)
+    return _Using(OwnRun(run))
+
+
+class _Using(AbstractContextManager[OwnRun]):
+    """A run is prepared, and ends with the block. Not a `contextmanager`, which sets attributes of what is raised."""
+
+    def __init__(self, own: OwnRun) -> None:
+        self._own = own
+        self._around = ExitStack()
+
+    def __enter__(self) -> OwnRun:
+        with ExitStack() as around:
+            around.enter_context(_program_not_imported())
+            self._own.run.prepare()
+            self._around = around.pop_all()
+        return self._own
+
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        with self._around:
+            if kind is not None and issubclass(kind, KeyboardInterrupt):
+                self._own.exit_code = _INTERRUPTED
+            self._own.finish(kind is None)
 
 
 @contextmanager
