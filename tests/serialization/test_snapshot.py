@@ -326,6 +326,20 @@ def test_functions_made_in_a_task_use_the_globals_where_they_arrive(carrier: Any
     assert function.__globals__ is app.__dict__ or function.__globals__["FACTOR"] == 3
 
 
+def test_functions_and_tasks_in_results_reach_tasks_that_do_not_name_them(carrier: Any) -> None:
+    app = program(
+        "from runmem.graph.task import task\nFACTOR = 2\n"
+        "def helper(x): return x * FACTOR\ndef g(x): return helper(x) + 1\n"
+        "class Box:\n    def get(self): return g(1)\n"
+        "@task(returns=1)\ndef t(x): return g(x)\n@task(returns=1)\ndef make(): return g, t, [Box]\n"
+        "@task(returns=1)\ndef apply(made): return made[0](5), made[1](6), made[2][0]().get(), made\n"
+    )
+    made = carrier.submit(app.make)
+    first, second, third, again = carrier.call(app.apply, made)
+    assert (first, second, third) == (11, 13, 3)
+    assert again == (app.g, app.t, [app.Box])
+
+
 def test_cells_are_shared_as_in_the_program(carrier: Any) -> None:
     def make():
         count = 0

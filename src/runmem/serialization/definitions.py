@@ -57,6 +57,9 @@ class Definitions(Protocol):
     def object_of(self, number: int) -> Any:
         """Return the definition with this number."""
 
+    def adopt(self, number: int, datum: Any) -> None:
+        """Take a definition that a value brought along for the one with this number, while the call lasts."""
+
     def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
         """Return what names these globals of a function."""
 
@@ -164,6 +167,9 @@ class ProgramDefinitions:
             )
         return datum
 
+    def adopt(self, number: int, datum: Any) -> None:
+        """Leave it: what is not here any more is not to come back under its number."""
+
     def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
         """Return what names these globals of a function."""
         key = namespace_key(names)
@@ -190,6 +196,9 @@ class NoDefinitions:
     def object_of(self, number: int) -> Any:
         """Raise ResultError: the definition is not here."""
         raise ResultError(f"definition {number} of the program is needed and did not come along: please report this")
+
+    def adopt(self, number: int, datum: Any) -> None:
+        """Leave it: it travels on by value."""
 
     def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
         """Return what names these globals of a function."""

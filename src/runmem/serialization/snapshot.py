@@ -46,6 +46,7 @@ __all__ = ["Snapshot", "Snapshots"]
 _MISSING: Any = types.new_class("_MISSING")
 _CONTAINERS = (list, dict, tuple, set, frozenset)
 _UNCHANGING = (enum.Enum, PurePath, re.Pattern, range, slice, np.generic, np.dtype, type(Ellipsis))
+_IN_RESULTS = (type, ContextVar, CachedFunction)
 _KNOWN_TASKS = 512
 _MOST_EXTRA = 64
 _TASK_OWN = frozenset(
@@ -99,7 +100,7 @@ class Snapshot:
     numbers : frozenset of int
         The definitions in it.
     classes : frozenset of int
-        Those of them that are classes: results may be made of them.
+        Those of them that are classes, mainly: results may be made of them, and refer to them by number alone.
     roots : frozenset of int
         The definitions that were asked for.
     constants : bytes
@@ -123,7 +124,7 @@ class Snapshot:
         self.outline = packing.packed(self.roots)
         self.objects = packing.reached
         self.numbers = frozenset(self.objects)
-        self.classes = frozenset(number for number, datum in self.objects.items() if isinstance(datum, type))
+        self.classes = frozenset(n for n, datum in self.objects.items() if isinstance(datum, _IN_RESULTS))
         self._constant: list[bool] = []
         self.constants = b""
         self.changing: dict[int, Any] = {}
