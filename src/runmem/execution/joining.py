@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import distributed
 
+from runmem.clusters.spawning import MainModule
 from runmem.execution.dask_private import shorten_intervals
 from runmem.execution.nanny import RunmemNanny
 from runmem.execution.process_state import import_paths
@@ -107,6 +108,7 @@ def join_cluster(
         workers_a_node=max(1, len(workers) // max(1, len(hosts))),
         prepare=prepare,
         quiet=quiet,
+        main=MainModule.of_this_process(),
     )
     plugins = [RunmemNanny(run_id), RunmemWorker(run)]
     cluster = JoinedCluster(client, run, plugins, submitter)

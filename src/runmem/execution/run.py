@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runmem.clusters import Cluster, cluster_for
-from runmem.clusters.local import EmbeddedCluster, is_embedded_worker
+from runmem.clusters.local import EmbeddedCluster
+from runmem.clusters.spawning import is_embedded_worker, is_importing_main
 from runmem.errors import SettingError
 from runmem.execution.process_state import FollowedProcess
 from runmem.execution.undisturbed import undisturbed
@@ -105,9 +106,11 @@ class Run:
         It refuses what cannot be run, and loads no more than it needs, so that processes forked after it begin soon.
         """
         if is_embedded_worker():
+            raise SettingError("this process is a worker of a run, and a task cannot start another: call the tasks.")
+        if is_importing_main():
             raise SettingError(
-                "this process is a worker that imports the script of its master: put runmem.session below "
-                "`if __name__ == '__main__':`."
+                "this process was spawned by the program and imports it once more: put what starts a run "
+                "(runmem.session) below `if __name__ == '__main__':`."
             )
         if current_program() is not None:
             raise SettingError("a run is under way in this process already: end it before you start another.")
@@ -320,7 +323,7 @@ class Run:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        unseen = self.finish(0 if error is None else 1)
+        unseen = self.finish(_exit_code(error))
         if unseen and error is None:
             raise unseen[0]
 
@@ -352,6 +355,12 @@ class Run:
             write_provenance(self.directory, values)
         except OSError as error:
             log.error("%s could not be written: %s", self.directory.run_json, error)
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """Return 0 where a block ended by itself or by a ``sys.exit`` that means success, else 1."""
+    ended_well = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
+    return 0 if ended_well else 1
 
 
 class _LazySubmitter:

@@ -13,7 +13,7 @@ from typing import Any
 from distributed import WorkerPlugin
 
 import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
-from runmem.clusters.local import is_embedded_worker
+from runmem.clusters.spawning import is_embedded_worker
 from runmem.execution.dask_private import worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
@@ -64,6 +64,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
             multiprocessing.set_start_method(None, force=True)
+            self._run.main.stand_in()
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
         for path in reversed(self._run.import_paths):

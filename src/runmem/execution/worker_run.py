@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runmem.clusters.spawning import MainModule
 from runmem.execution.probe import PeakProbe, Probes
 from runmem.execution.record_fields import fields_are_told, take_record_fields
 from runmem.execution.task_log import SpooledLog, TaskLog
@@ -61,6 +62,8 @@ class RunOnWorkers(NamedTuple):
         Functions without arguments, as ``module:function``, that a worker calls first (import aliases).
     quiet : bool
         Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
+    main : MainModule
+        The program, for processes that a task spawns on a worker of the embedded cluster.
     """
 
     run_id: str
@@ -74,6 +77,7 @@ class RunOnWorkers(NamedTuple):
     workers_a_node: int = 1
     prepare: tuple[str, ...] = ()
     quiet: bool = False
+    main: MainModule = MainModule()
 
 
 class _Quiet(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from runmem.clusters.local import is_embedded_worker
+from runmem.clusters.spawning import is_embedded_worker
 from runmem.errors import ArgumentError, SettingError
 from runmem.metrics.struct import Struct
 from runmem.task_runner.data_ids import described
