@@ -95,7 +95,8 @@ def test_a_script_that_is_in_force_has_changed_this_process_and_is_not_sourced_a
     os.environ["RUNMEM_TEST_GONE"] = "1"
     script = tmp_path / "env.sh"
     script.write_text(
-        f"echo once >> {tmp_path}/times\nexport PATH={tmp_path}/bin:$PATH PYTHONPATH={tmp_path}/modules RUNMEM_TEST_A=a\n"
+        f"echo once >> {tmp_path}/times\nexport PATH={tmp_path}/bin:$PATH PYTHONPATH={tmp_path}/modules\n"
+        "export RUNMEM_TEST_A=a\n"
         "unset RUNMEM_TEST_GONE\n"
     )
     first, here = sys.path[0], os.getcwd()

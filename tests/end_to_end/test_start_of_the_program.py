@@ -57,8 +57,8 @@ def under_python(folder, environment, *arguments):
     "start",
     [
         ["app.py"], ["./app.py"], ["inner/app.py", "-x", "--workers", "3"], ["inner/../app.py"], ["folder"],
-        ["./folder/", "a b"], ["package"], ["-m", "app"], ["-m", "package", "-m", "--workers"], ["-m", "package.module"],
-        ["-m", "package.inner", "x"], ["-m", "package.__main__"],
+        ["./folder/", "a b"], ["package"], ["-m", "app"], ["-m", "package", "-m", "--workers"],
+        ["-m", "package.module"], ["-m", "package.inner", "x"], ["-m", "package.__main__"],
     ],
     ids=" ".join,
 )  # fmt: skip
@@ -219,12 +219,13 @@ def test_the_environment_script_reaches_the_program_its_tasks_and_its_processes(
         tmp_path,
         "app.py",
         """
-        import os, shutil, subprocess, sys
+        import os, subprocess
+        from shutil import which
         import of_the_script
         from runmem import task, wait_on
 
         def seen():
-            return os.environ["STUDY"], "UNWANTED" in os.environ, os.environ["PATH"].count("tools"), shutil.which("greet")
+            return os.environ["STUDY"], "UNWANTED" in os.environ, os.environ["PATH"].count("tools"), which("greet")
 
         @task(returns=1)
         def seen_in_a_task():

@@ -140,7 +140,7 @@ def _spec_of(name: str) -> ModuleSpec:
         spec = None
     if spec is None:
         raise NoSuchModuleError(
-            f"there is no module {name!r} to be run with -m: neither in {os.getcwd()} nor where Python looks for others."
+            f"there is no module {name!r} to be run with -m: neither in {os.getcwd()} nor where Python finds others."
         )
     if spec.submodule_search_locations is None:
         return spec
