@@ -105,9 +105,8 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     install()
     view = terminal_view(sys.stderr)
     with terminable():
-        run = Run(
-            settings, script.name, sys.argv, [view], ["runmem.pycompss.install:install"], script.import_folder
-        ).start()
+        prepare = ["runmem.pycompss.install:install"]
+        run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder).start()
         try:
             exit_code, unseen = _execute(run, script, arguments)
         finally:
