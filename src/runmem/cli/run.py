@@ -12,6 +12,7 @@ import click
 from runmem.cli.misplaced import misplaced_options
 from runmem.cli.program import Module, Script, Terminated, exit_code_of, load_program, run_program, terminable
 from runmem.cli.tracebacks import alike, print_exception
+from runmem.dask_logging import keep_dask_apart, keep_runmem_apart
 from runmem.errors import FilePlacementError
 from runmem.settings import INPUTS, LOG_LEVELS, resolve
 
@@ -103,6 +104,8 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     from runmem.pycompss.install import install
 
     install()
+    keep_dask_apart()
+    keep_runmem_apart()
     view = terminal_view(sys.stderr)
     with terminable():
         prepare = ["runmem.pycompss.install:install"]

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from runmem.clusters.contract import Cluster
 from runmem.clusters.security import TlsSecurity, given_security, refuse_or_warn, run_security
 from runmem.clusters.spawning import WORKER_NAME, control_spawning
+from runmem.dask_logging import levels_kept, set_dask_level
 from runmem.errors import ClusterError, SettingError
 from runmem.memory.limits import memory_limit, share
 from runmem.settings import Settings
@@ -157,7 +158,8 @@ class EmbeddedCluster(Cluster):
             remove_abandoned_scratch()
             self._folder = str(make_scratch())
             path = list(sys.path)
-            with dask.config.set(own):
+            set_dask_level(logging.CRITICAL)
+            with dask.config.set(own), levels_kept():
                 self._cluster = distributed.LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=1,

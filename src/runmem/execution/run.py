@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import EmbeddedCluster
 from runmem.clusters.spawning import is_embedded_worker, is_importing_main
+from runmem.dask_logging import import_dask, keep_dask_apart, set_dask_level
 from runmem.errors import SettingError
 from runmem.execution.process_state import FollowedProcess
 from runmem.execution.undisturbed import undisturbed
@@ -114,7 +115,10 @@ class Run:
             )
         if current_program() is not None:
             raise SettingError("a run is under way in this process already: end it before you start another.")
+        keep_dask_apart()
+        set_dask_level(logging.NOTSET)
         if not self._cluster.lazy:
+            import_dask()
             self._cluster.connect()  # before anything is made: it may refuse
         self.directory = RunDirectory.create(self.app, self.settings.run_folder.absolute())
         trace_folder = (self.settings.worker_profile_path or Path.cwd()).absolute()
@@ -237,6 +241,7 @@ class Run:
 
     def _connect_once(self) -> tuple[Any, int]:
         if self._connected is None:
+            import_dask()
             from runmem.execution import joining
 
             client = self._cluster.connect()
@@ -378,6 +383,7 @@ class _LazySubmitter:
 
                 run._submitter = SequentialSubmitter(run._join_itself, run.observers, copied)
             else:
+                import_dask()
                 from runmem.execution.submitter import DaskSubmitter
 
                 run._submitter = DaskSubmitter(
