@@ -62,7 +62,7 @@ class _ProgramsOwn(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if self._logger.propagate:  # the program asked for all of them, and gets them by that
             return
-        if not is_of_dask():
+        if _is_the_programs(record):
             logging.getLogger().callHandlers(record)
         elif record.levelno >= logging.ERROR and logging.lastResort is not None:
             logging.lastResort.handle(record)
@@ -72,10 +72,15 @@ class _OwnWarnings(logging.Filter):
     """Lets the warnings of the program into its log (`logging.captureWarnings`); those of Dask go to standard error."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if not is_of_dask():
+        if _is_the_programs(record):
             return True
         print(record.getMessage().rstrip(), file=sys.stderr)
         return False
+
+
+def _is_the_programs(record: logging.LogRecord) -> bool:
+    """Tell whether a record that is being handled in this thread is the program's; what a task has logged is, too."""
+    return hasattr(record, "task") or not is_of_dask()
 
 
 def is_of_dask(frame: FrameType | None = None) -> bool:
@@ -182,7 +187,7 @@ def _give_handler() -> None:
 
 
 def set_dask_level(level: int) -> None:
-    """Let only records of Dask from this level on go to standard error; to handlers of the program they go as before."""
+    """Let only records of Dask from this level on go to standard error; the program's handlers get what they did."""
     global _level
     _level = level
     if _stderr is not None:

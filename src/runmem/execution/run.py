@@ -136,17 +136,20 @@ class Run:
         if self._watched:
             return
         from runmem.execution.collector import Collector, Replicas
+        from runmem.execution.logged import LoggedRecords
         from runmem.execution.observer import Observers
         from runmem.execution.recorder import ProfileWriter, Recorder
 
         self.recorder = Recorder(self.directory)
+        self._logged = LoggedRecords()
         shown = self.settings.log_level == "debug"
-        self.observers = Observers([self.recorder, ProfileWriter(self.directory, shown), *self._extra])
+        own = [self.recorder, ProfileWriter(self.directory, shown), self._logged]
+        self.observers = Observers([*own, *self._extra])
         self._replicas = Replicas(self.directory, self._trace_folder)
         interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
         self.collector = Collector(
             self.run_id, self.directory, self._replicas, self.observers, interval, self._write_provenance,
-            self.settings.spool_size_bytes,
+            self.settings.spool_size_bytes, self._logged.deliver,
         )  # fmt: skip
         self._watched = True
         self._write_provenance()
@@ -230,6 +233,12 @@ class Run:
     def connect(self) -> Any:
         """Start or reach the cluster now, rather than at the first call; return the client. Any thread may do so."""
         return self._connect()[0]
+
+    def bring_log(self) -> None:
+        """Give the program's handlers what tasks have logged that have ended."""
+        if self._remote is not None and self._remote.has_logged:
+            self._remote.has_logged = False
+            self.collector.collect()
 
     def _files_folder(self) -> Path:
         return self.directory.root / "files"
@@ -395,11 +404,17 @@ class _LazySubmitter:
         self._real().submit(call, resolve)
 
     def fetch(self, versions: Sequence[Any]) -> list[Any]:
-        return list(self._real().fetch(versions))
+        try:
+            return list(self._real().fetch(versions))
+        finally:
+            self._run.bring_log()
 
     def wait(self, executions: Sequence[Any] | None, raises: bool = True) -> None:
         if self._run._submitter is not None:
-            self._run._submitter.wait(executions, raises)
+            try:
+                self._run._submitter.wait(executions, raises)
+            finally:
+                self._run.bring_log()
 
 
 def _check_writable(folder: Path, settings: Settings) -> None:

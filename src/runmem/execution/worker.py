@@ -17,6 +17,7 @@ from runmem.clusters.spawning import is_embedded_worker
 from runmem.execution.dask_private import worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
+from runmem.execution.task_logging import TaskLogging
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
 from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
@@ -51,6 +52,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             return
         if run.measures:
             correct_lsst_timer()
+        logs = run.spool.logs(os.getpid())
+        run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
 
