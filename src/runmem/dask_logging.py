@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NamedTuple
 
-__all__ = ["import_dask", "is_of_dask", "keep_dask_apart", "keep_runmem_apart", "set_dask_level", "levels_kept"]
+__all__ = ["handlers_hidden", "import_dask", "is_of_dask", "keep_dask_apart", "keep_runmem_apart", "set_dask_level"]
 
 _OF_DASK = ("distributed", "dask")
 _SHARED = ("asyncio", "tornado", "bokeh")  # the program may use these itself, and then their records are its own
@@ -194,13 +194,29 @@ def set_dask_level(level: int) -> None:
         _stderr.setLevel(level)
 
 
+class _Stand(logging.Handler):
+    """Stands in for another handler."""
+
+    def __init__(self, handler: logging.Handler) -> None:
+        super().__init__()
+        self._handler = handler
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= self._handler.level:
+            self._handler.handle(record)
+
+
 @contextmanager
-def levels_kept() -> Iterator[None]:
-    """Leave the levels of the program's handlers at Dask's loggers as they are: ``silence_logs`` sets those too."""
-    handlers = [*logging.getLogger("distributed").handlers, *logging.getLogger("bokeh").handlers]
-    levels = {handler: handler.level for handler in handlers if handler is not _stderr}
+def handlers_hidden() -> Iterator[None]:
+    """Leave the program's handlers at Dask's loggers as they are: ``silence_logs`` takes those for Dask's own."""
+    loggers = [logging.getLogger("distributed"), logging.getLogger("bokeh")]
+    hidden = [(logger, handler, _Stand(handler)) for logger in loggers for handler in logger.handlers]
+    for logger, handler, stand in hidden:
+        logger.addHandler(stand)
+        logger.removeHandler(handler)
     try:
         yield
     finally:
-        for handler, level in levels.items():
-            handler.setLevel(level)
+        for logger, handler, stand in hidden:
+            logger.addHandler(handler)
+            logger.removeHandler(stand)

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from runmem.clusters.contract import Cluster
 from runmem.clusters.security import TlsSecurity, given_security, refuse_or_warn, run_security
 from runmem.clusters.spawning import WORKER_NAME, control_spawning
-from runmem.dask_logging import levels_kept, set_dask_level
+from runmem.dask_logging import handlers_hidden, set_dask_level
 from runmem.errors import ClusterError, SettingError
 from runmem.memory.limits import memory_limit, share
 from runmem.settings import Settings
@@ -159,7 +159,7 @@ class EmbeddedCluster(Cluster):
             self._folder = str(make_scratch())
             path = list(sys.path)
             set_dask_level(logging.CRITICAL)
-            with dask.config.set(own), levels_kept():
+            with dask.config.set(own), handlers_hidden():
                 self._cluster = distributed.LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=1,

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from runmem.clusters.security import TlsSecurity
-from runmem.dask_logging import levels_kept, set_dask_level
+from runmem.dask_logging import handlers_hidden, set_dask_level
 from runmem.errors import ClusterError
 
 __all__ = ["OwnScheduler", "address_towards", "worker_configuration"]
@@ -73,7 +73,7 @@ class OwnScheduler:
         path = list(sys.path)
         try:
             set_dask_level(logging.CRITICAL)
-            with levels_kept():
+            with handlers_hidden():
                 self._cluster = distributed.LocalCluster(
                     n_workers=0,
                     processes=True,
