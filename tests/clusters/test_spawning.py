@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.machinery
 import inspect
 import multiprocessing
 import subprocess
@@ -64,19 +65,30 @@ def test_dask_names_its_workers_as_expected() -> None:
     assert f'name="{spawning.WORKER_NAME}' in inspect.getsource(nanny)
 
 
-def test_a_main_module_is_stood_in_for_by_its_name_before_its_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_main_module_is_imported_by_its_name_before_its_file() -> None:
+    assert MainModule(__file__, "package.module").imported_by() == {"init_main_from_name": "package.module"}
+    assert MainModule(__file__).imported_by() == {"init_main_from_path": __file__}
+
+
+def test_a_file_that_is_not_here_is_not_imported() -> None:
+    assert MainModule("/nowhere/app.py").imported_by() == MainModule().imported_by() == {}
+
+
+def test_the_main_module_of_a_process_is_known_by_name_and_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", main := type(sys)("__main__"))
-    MainModule(__file__, None).stand_in()
+    assert MainModule.of_this_process() == (None, None)
+    main.__file__ = __file__
     assert MainModule.of_this_process() == (__file__, None)
-    MainModule(__file__, "package.module").stand_in()
-    assert main.__spec__.name == "package.module"
+    main.__spec__ = importlib.machinery.ModuleSpec("package.module", None)
     assert MainModule.of_this_process() == (__file__, "package.module")
 
 
-def test_a_file_that_is_not_here_is_not_stood_in_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "__main__", type(sys)("__main__"))
-    MainModule("/nowhere/app.py").stand_in()
-    assert MainModule.of_this_process() == (None, None)
+def test_a_process_that_stands_in_for_another_spawns_what_that_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawning, "_stand_in", MainModule(None, "package.module"))
+    spawning.control_spawning()
+    assert spawn.get_preparation_data("mine")["init_main_from_name"] == "package.module"
+    assert "init_main_from_path" not in spawn.get_preparation_data("mine")
+    assert not {"init_main_from_name", "init_main_from_path"} & {*spawn.get_preparation_data(spawning.WORKER_NAME)}
 
 
 def test_this_process_imports_its_main_module_at_no_moment() -> None:

@@ -504,3 +504,37 @@ def test_a_session_brings_what_its_tasks_log(tmp_path, write, environment):
     command = [sys.executable, "app.py"]
     done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == ["root computes 1", "1", "root computes 2", "root end"], done.stderr
+
+
+SET_UP_LATE = """
+import logging, logging.config, os, signal
+from runmem import TaskKilledError, task, wait_on
+
+@task(returns=1)
+def step(x):
+    logging.getLogger("study").info("computes %d", x)
+    return x
+
+@task(returns=1)
+def dies(x):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+wait_on(step(1))
+logging.config.dictConfig({
+    "version": 1,
+    "handlers": {"out": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout"}},
+    "root": {"level": "INFO", "handlers": ["out"]},
+})
+logging.getLogger("begins").info("is set up")
+try:
+    wait_on(dies(3))
+except TaskKilledError as error:
+    print("killed by signal 11" in str(error), flush=True)
+wait_on(step(2))
+"""
+
+
+def test_a_program_that_sets_logging_up_after_its_first_call_loses_nothing(tmp_path, runmem, write):
+    write(tmp_path, "app.py", SET_UP_LATE)
+    ran = runmem(tmp_path, "--workers=1", "--python_memory_profile", "app.py")
+    assert (ran.code, ran.out) == (0, "is set up\nTrue\ncomputes 2\n"), ran.err

@@ -69,6 +69,19 @@ def test_it_finds_of_itself_what_it_finds_under_python(programs, runmem, environ
     assert (ours.code, ours.out) == (0, plain.stdout), ours.err
 
 
+@pytest.mark.parametrize("start", [["app.py"], ["folder"], ["-m", "app"]], ids=" ".join)
+def test_a_safe_path_is_asked_of_the_program_by_the_variable_only(programs, runmem, environment, start):
+    """`-P` is about what Python starts, which is runmem: a job has it."""
+    plain, safe = environment(), environment(PYTHONSAFEPATH="1")
+    command = [sys.executable, "-P", "-m", "runmem", *start]
+    done = subprocess.run(command, cwd=programs, env=plain, capture_output=True, text=True, timeout=60)
+    assert done.stdout == under_python(programs, environment, *start).stdout, done.stderr
+    command = [sys.executable, *start]
+    expected = subprocess.run(command, cwd=programs, env=safe, capture_output=True, text=True, timeout=60)
+    if expected.returncode == 0:  # a module here is not found then
+        assert runmem(programs, *start, env=safe).out == expected.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "told"),
     [

@@ -226,7 +226,9 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
     sys.modules["__main__"] = main
     _forget_own_folder()
     sys.argv = ["-m" if isinstance(program, Module) else program.argument, *arguments]
-    if not sys.flags.safe_path or (isinstance(program, Script) and program.spec is not None):
+    # `python -P -m runmem`, as in a job, means runmem's own start; the variable means the program's, too.
+    is_folder = isinstance(program, Script) and program.spec is not None
+    if is_folder or not os.environ.get("PYTHONSAFEPATH"):
         sys.path.insert(0, program.import_folder)
     try:
         code = program.begin(main)

@@ -16,7 +16,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from importlib.machinery import ModuleSpec
 from multiprocessing import spawn
 from typing import Any, NamedTuple
 
@@ -27,7 +26,9 @@ __all__ = [
 
 WORKER_NAME = "Dask Worker process"  # Dask names the processes of its workers so, and adds more words
 
+_BY_NAME, _BY_PATH = "init_main_from_name", "init_main_from_path"
 _folders: list[str] = []
+_stand_in: MainModule | None = None
 _original: Any = None
 
 
@@ -55,11 +56,16 @@ class MainModule(NamedTuple):
 
     def stand_in(self) -> None:
         """Let processes that this one spawns import that module, as they would if this were the program's process."""
-        main = sys.modules["__main__"]
+        global _stand_in
+        _stand_in = self
+        control_spawning()
+
+    def imported_by(self) -> dict[str, str]:
+        """Return what a spawned process is told so that it imports this module, if it can."""
         if self.name is not None:
-            main.__spec__ = ModuleSpec(self.name, None)
-        elif self.file is not None and os.path.exists(self.file):  # on another host it may be missing
-            main.__file__ = self.file
+            return {_BY_NAME: self.name}
+        there = self.file is not None and os.path.exists(self.file)  # on another host it may be missing
+        return {_BY_PATH: str(self.file)} if there else {}
 
 
 def control_spawning() -> None:
@@ -78,10 +84,15 @@ def let_children_import(folder: str) -> None:
 
 def _preparation_data(name: str) -> dict[str, Any]:
     data: dict[str, Any] = _original(name)
-    if name.startswith(WORKER_NAME):
-        data.pop("init_main_from_name", None)
-        data.pop("init_main_from_path", None)
-    elif _folders:
+    is_worker = name.startswith(WORKER_NAME)
+    if is_worker or _stand_in is not None:
+        data.pop(_BY_NAME, None)
+        data.pop(_BY_PATH, None)
+    if is_worker:
+        return data
+    if _stand_in is not None:
+        data |= _stand_in.imported_by()
+    if _folders:
         data["sys_path"] = [*data.get("sys_path", sys.path), *_folders]
     return data
 
