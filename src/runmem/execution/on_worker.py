@@ -14,6 +14,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, ResultError, RunmemError
+from runmem.execution.log_levels import LogLevels
 from runmem.execution.process_state import become
 from runmem.execution.worker_run import worker_runs
 from runmem.graph.files import prepare_file
@@ -54,6 +55,8 @@ class PackedTask(NamedTuple):
         Whether the task gets copies also of large blocks of memory that it only reads.
     process : bytes
         See `runmem.execution.process_state.ProcessState`; empty: the task runs in the process as it is.
+    log_levels : LogLevels or None
+        How the program logged when it made the calls; None: it has set nothing up.
     """
 
     name: str
@@ -64,6 +67,7 @@ class PackedTask(NamedTuple):
     returns: int = 1
     copied: bool = False
     process: bytes = b""
+    log_levels: LogLevels | None = None
 
 
 class PackedCall(NamedTuple):
@@ -251,7 +255,7 @@ def _result(
     declared = _declared(packed_task, copy)
     task = declared.made_for(call.data)
     if run is not None:
-        run.began(call.task_id)
+        run.began(call.task_id, task.name, packed_task.log_levels)
     started = time.perf_counter()
     if run is None or not run.measures:
         outputs = _invoke(call, packed_task.returns, task, copy, inputs)

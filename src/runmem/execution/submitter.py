@@ -26,6 +26,7 @@ from runmem.execution.bundle import Bundle, Durations, Pending, plan
 from runmem.execution.call_queue import CallQueue
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
+from runmem.execution.log_levels import program_levels
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import BundleFailed, PackedTask
 from runmem.execution.process_state import FollowedProcess
@@ -136,16 +137,18 @@ class DaskSubmitter:
         process = self._process.packed() if self._process is not None else b""
         constants = snapshot.constants if snapshot is not None else b""
         copied = self._copied or (self._copied is None and "pycompss" in sys.modules)
+        levels = program_levels.current()
         known = self._tasks.get(task)
         if known is not None and known[0] is snapshot:
             packed = known[1]
-            if packed.constants is constants and packed.process is process and packed.copied == copied:
+            same = packed.constants is constants and packed.process is process and packed.log_levels is levels
+            if same and packed.copied == copied:
                 return packed
         self._seed_note.look_at(task)
         number = program_definitions.number_of(task)
         reference = pickle.dumps(task) if number is None else None
         outline = snapshot.outline if snapshot is not None else None
-        packed = PackedTask(task.name, reference, number, outline, constants, call.returns, copied, process)
+        packed = PackedTask(task.name, reference, number, outline, constants, call.returns, copied, process, levels)
         self._tasks[task] = snapshot, packed
         while len(self._tasks) > _KNOWN_TASKS:
             del self._tasks[next(iter(self._tasks))]
