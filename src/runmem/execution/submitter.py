@@ -264,19 +264,25 @@ class DaskSubmitter:
                     self._changed.wait(_POLL_S if self._sent else _IDLE_POLL_S)
             if self._queue and not self._urgent:
                 time.sleep(_GATHER_S)
-            try:
-                self._poll_now_and_then()
-                self._flush()
-            except Exception as error:
-                if self._closing:
-                    return
-                if self._connection_is_lost(error):
-                    self._break(error)
-                    return
-                with self._changed:
-                    for execution in self._queue.clear():
-                        self._ended(execution, _own_mistake(error))
-                    self._changed.notify_all()
+            if not self._turn():
+                return
+
+    def _turn(self) -> bool:
+        """Take note of what has ended and send what can be sent; return whether to go on."""
+        try:
+            self._poll_now_and_then()
+            self._flush()
+        except Exception as error:
+            if self._closing:
+                return False
+            if self._connection_is_lost(error):
+                self._break(error)
+                return False
+            with self._changed:
+                for execution in self._queue.clear():
+                    self._ended(execution, _own_mistake(error))
+                self._changed.notify_all()
+        return True
 
     def _connection_is_lost(self, error: Exception) -> bool:
         return (
