@@ -121,7 +121,7 @@ class DaskSubmitter:
             after=call.after,
             writes=call.writes,
             files=tuple([(file.path, file.copy_from) for file in call.files]),
-            classes=snapshot.classes if snapshot is not None else frozenset(),
+            classes=snapshot.travelling if snapshot is not None else frozenset(),
             definitions=snapshot,
         )
         self._enqueue(call.execution)
