@@ -170,7 +170,8 @@ _HELPERS = {
 }  # fmt: skip
 
 _CLASSES: list[Callable[[int], str]] = [
-    lambda n: f'''\
+    lambda n: (
+        f"""\
         class Box{n}:
             scale = {n + 2}
             log = [{n}]
@@ -199,8 +200,10 @@ _CLASSES: list[Callable[[int], str]] = [
             def look(self, by):
                 change(self, by)
                 return told(self)
-        ''',
-    lambda n: f'''\
+        """
+    ),
+    lambda n: (
+        f"""\
         class Pair{n}:
             __slots__ = ("left", "right")
             scale = 1
@@ -214,8 +217,10 @@ _CLASSES: list[Callable[[int], str]] = [
 
             def size(self):
                 return self.scale + weight(self.left)
-        ''',
-    lambda n: f'''\
+        """
+    ),
+    lambda n: (
+        f"""\
         @dataclass
         class Cell{n}:
             content: object
@@ -227,8 +232,10 @@ _CLASSES: list[Callable[[int], str]] = [
 
             def size(self):
                 return len(self.notes) + self.scale
-        ''',
-    lambda n: f'''\
+        """
+    ),
+    lambda n: (
+        f"""\
         @dataclass(frozen=True)
         class Fixed{n}:
             content: object
@@ -239,8 +246,10 @@ _CLASSES: list[Callable[[int], str]] = [
 
             def size(self):
                 return weight(self.content) + self.scale
-        ''',
-    lambda n: f'''\
+        """
+    ),
+    lambda n: (
+        f"""\
         class Plugin{n}:
             known = {{}}
             scale = 1
@@ -276,7 +285,8 @@ _CLASSES: list[Callable[[int], str]] = [
 
             def __setstate__(self, state):
                 self._content = state["kept"]
-        ''',
+        """
+    ),
 ]
 _NAMES = ("Box", "Pair", "Cell", "Fixed", "Deeper")
 
@@ -384,7 +394,9 @@ class _Writer:
             return str(name)
         if kind < 8 and depth < 2:
             first, second = self.argument(used, depth + 1), self.argument(used, depth + 1)
-            return str(self.one_of(f"[{first}, {second}]", f"({first}, {second})", f"{{'k': {first}, 'm': [{second}]}}"))
+            return str(
+                self.one_of(f"[{first}, {second}]", f"({first}, {second})", f"{{'k': {first}, 'm': [{second}]}}")
+            )
         return str(
             self.one_of("1", "4", "'text'", "[5, [6]]", "np.arange(3)", "make_scale(3)", "weigh", self.classes[0], "level",
                         "lambda number: number + 1", "cached", "None")
@@ -503,7 +515,7 @@ class _Writer:
                 self.add(f'show("{name}", {name})')
 
 
-_TASKS = '''
+_TASKS = """
 
     @task(returns=2)
     def both(first):
@@ -540,7 +552,7 @@ _TASKS = '''
         return {}[name]
 
 
-    '''
+    """
 
 
 @st.composite

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import hashlib
 import random
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,7 +47,8 @@ class Schedule(NamedTuple):
     short : float
         Share of the functions whose calls are said to be so short that they are bundled.
     known : float
-        Share of the bundles that tell how long their calls lasted.
+        Share of the functions of which it is known from the first call on how long they last, and of the bundles that
+        tell it.
     deaths : float
         Chance that a worker dies of a Dask task that it is given; never so often that a call by itself is given up.
     eager : float
@@ -100,7 +102,7 @@ class _Future:
         return None if error is None else _travelled(error)
 
     def __del__(self) -> None:
-        self._cluster.unwant(self.key)
+        self._cluster.unwanted.append(self.key)  # at any time: nothing else is done now
 
 
 def _pickled(value: Any) -> tuple[bytes, list[bytes]]:
@@ -135,6 +137,7 @@ class InProcessCluster:
         fate: Callable[[list[int]], bool] | None = None,
     ) -> None:
         self.keys: dict[str, _Key] = {}
+        self.unwanted: deque[str] = deque()
         self.steps = 0
         self.deaths = 0
         self.bundles = 0
@@ -181,18 +184,13 @@ class InProcessCluster:
         finally:
             _current_client.reset(token)
 
-    def unwant(self, name: str) -> None:
-        """Note that there is no future of a key any more."""
-        if name in self.keys:
-            self.keys[name].wanted = False
-            self._tidy()
-
     # --- as a scheduler -----------------------------------------------------------------------------------------------
 
     def step(self) -> bool:
         """Run one task, or let a worker die of it; return whether there was any."""
         self.steps += 1
         assert self.steps < _MOST_STEPS, "it does not come to an end"
+        self._tidy()
         self._make_again()
         ready = [key for key in self.keys.values() if key.state == "waiting" and self._is_ready(key)]
         if not ready:
@@ -202,7 +200,6 @@ class InProcessCluster:
             self._die(worker, key)
         else:
             self._run(worker, key)
-        self._tidy()
         return True
 
     def _until(self, there: Callable[[], bool]) -> None:
@@ -226,7 +223,7 @@ class InProcessCluster:
             return False
         if self._fate is not None:
             return self._fate([call.task_id for call in _calls(self._loaded(key)[1])])
-        can_fail = key.calls > 1 or key.failures < _ALLOWED_FAILURES
+        can_fail = key.failures < _ALLOWED_FAILURES or key.calls > 1 and not key.was_there
         return can_fail and self.chance.random() < self._schedule.deaths
 
     def _die(self, worker: _Worker, key: _Key) -> None:
@@ -257,6 +254,8 @@ class InProcessCluster:
 
     def _tidy(self) -> None:
         """Let go of results that nobody needs, and forget keys that nobody knows."""
+        while self.unwanted:
+            self.keys[self.unwanted.popleft()].wanted = False
         for key in list(self.keys.values()):
             if key.state == "memory" and not key.wanted and not self._is_waited_for(key):
                 key.state = "released"
@@ -293,11 +292,16 @@ class InProcessCluster:
             self._fail(key, _travelled(error))
             return
         finally:
-            if function is run_bundle and self.chance.random() < self._schedule.known:
+            if function is run_bundle:
                 for task in literals[2]:
-                    self._told(task.name, 1, self._duration_s(task.name), 100)
+                    self.tell(task.name)
         worker.data[key.name] = result
         key.state, key.was_there = "memory", True
+
+    def tell(self, name: str) -> None:
+        """Tell the submitter, perhaps, how long a call lasts."""
+        if self.chance.random() < self._schedule.known:
+            self._told(name, 1, self._duration_s(name), 100)
 
     def _duration_s(self, name: str) -> float:
         digest = hashlib.sha256(f"{self._schedule.seed} {name}".encode()).digest()
@@ -370,8 +374,13 @@ class SteppedSubmitter(DaskSubmitter):
         self._client, self._workers = self.cluster, schedule.workers
         self._thread = SimpleNamespace(join=lambda timeout: None)
         self._changed = _Turns(self._have_turn)
+        self._called: set[str] = set()
 
     def submit(self, call: TaskCall, resolve: Any) -> None:
+        name = call.execution.name
+        if name not in self._called:
+            self._called.add(name)
+            self.cluster.tell(name)
         super().submit(call, resolve)
         if self.cluster.chance.random() < self._schedule.eager:
             self._changed.turn()
