@@ -124,8 +124,8 @@ class InProcessCluster:
     schedule : Schedule
     told : callable
         Takes what a worker tells of how long calls last.
-    fate : callable, optional
-        Takes the names and numbers of the calls of a Dask task; tells whether its worker dies. Default: by chance.
+    doomed : frozenset of int
+        Numbers of calls that kill their worker whenever they run.
     """
 
     status = "running"
@@ -134,7 +134,7 @@ class InProcessCluster:
         self,
         schedule: Schedule,
         told: Callable[[str, int, float, int], None],
-        fate: Callable[[list[int]], bool] | None = None,
+        doomed: frozenset[int] = frozenset(),
     ) -> None:
         self.keys: dict[str, _Key] = {}
         self.unwanted: deque[str] = deque()
@@ -143,7 +143,7 @@ class InProcessCluster:
         self.bundles = 0
         self._schedule = schedule
         self._told = told
-        self._fate = fate
+        self._doomed = doomed
         self.chance = random.Random(schedule.seed)
         self._workers = [_Worker() for _ in range(schedule.workers)]
 
@@ -221,8 +221,8 @@ class InProcessCluster:
     def _dies(self, key: _Key) -> bool:
         if not key.calls:
             return False
-        if self._fate is not None:
-            return self._fate([call.task_id for call in _calls(self._loaded(key)[1])])
+        if self._doomed and any(call.task_id in self._doomed for call in _calls(self._loaded(key)[1])):
+            return True
         can_fail = key.failures < _ALLOWED_FAILURES or key.calls > 1 and not key.was_there
         return can_fail and self.chance.random() < self._schedule.deaths
 
@@ -367,9 +367,9 @@ class _Turns:
 class SteppedSubmitter(DaskSubmitter):
     """The submitter on a cluster in this process; what its thread does is done when the schedule says so."""
 
-    def __init__(self, schedule: Schedule, fate: Callable[[list[int]], bool] | None = None) -> None:
+    def __init__(self, schedule: Schedule, doomed: frozenset[int] = frozenset()) -> None:
         super().__init__("differential", _no_connection, Observers([]), lambda task_id: None)
-        self.cluster = InProcessCluster(schedule, self.told, fate)
+        self.cluster = InProcessCluster(schedule, self.told, doomed)
         self._schedule = schedule
         self._client, self._workers = self.cluster, schedule.workers
         self._thread = SimpleNamespace(join=lambda timeout: None)
@@ -398,10 +398,10 @@ def _no_connection() -> Any:
 
 
 @contextmanager
-def stepped(schedule: Schedule, fate: Callable[[list[int]], bool] | None = None) -> Iterator[SteppedSubmitter]:
+def stepped(schedule: Schedule, doomed: frozenset[int] = frozenset()) -> Iterator[SteppedSubmitter]:
     """Give a submitter on a cluster in this process, where no time passes."""
     with mock.patch.object(submitter, "time", _Clock()):
-        made = SteppedSubmitter(schedule, fate)
+        made = SteppedSubmitter(schedule, doomed)
         try:
             yield made
         finally:

@@ -35,7 +35,8 @@ def as_program(submitter: Any) -> Iterator[dict[str, Any]]:
     before = sys.modules["__main__"]
     sys.modules["__main__"] = module
     with tempfile.TemporaryDirectory() as folder:
-        set_current_program(Program(submitter, lambda: Path(folder)))
+        module.__dict__["folder"] = folder
+        set_current_program(Program(submitter, lambda: Path(folder) / "versions"))
         try:
             yield vars(module)
             assert sys.modules["__main__"] is module, "a task has left another module in place of the program"
