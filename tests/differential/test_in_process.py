@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
@@ -33,3 +34,43 @@ def test_a_program_gives_the_same_on_a_cluster(source: str, schedules: list[Sche
     for schedule in schedules:
         note(str(schedule))
         assert on_the_cluster(source, schedule) == expected
+
+
+CAUGHT = """
+from runmem import barrier, task, wait_on
+
+@task(returns=1)
+def bad(x): raise ValueError(x)
+
+@task(returns=1)
+def inc(x): return x + 1
+
+first = bad(1)
+last = inc(inc(inc(first)))
+other = bad(2)
+try:
+    {waits}
+except ValueError as error:
+    print("caught")
+{then}
+"""
+
+
+@pytest.mark.parametrize("eager", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize(
+    ("waits", "then", "code"),
+    [
+        ("wait_on(first, other)", "", 0),
+        ("wait_on(first, other)", "more = inc(last)", 0),
+        ("wait_on(last)", "wait_on(inc(1))", 1),
+        ("barrier()", "", 1),
+        ("wait_on(last, other)", "barrier()", 0),
+    ],
+)
+def test_an_error_that_the_program_has_caught_is_not_one_that_it_has_not_seen(
+    waits: str, then: str, code: int, eager: float
+) -> None:
+    source = CAUGHT.format(waits=waits, then=then)
+    assert run_sequentially(source) == Outcome("caught\n", code)
+    for seed in range(10):
+        assert on_the_cluster(source, Schedule(seed, eager=eager, short=0.5)) == Outcome("caught\n", code)

@@ -88,21 +88,44 @@ def expected(graph: Graph, failing: frozenset[int]) -> list[Expected]:
     return found
 
 
-def check(graph: Graph, failing: frozenset[int], killed: frozenset[int], schedule: Schedule) -> None:
-    """Run a graph in which some calls raise and others kill their worker; check what each gives."""
-    told = expected(graph, failing | killed)
-    with stepped(schedule, frozenset(number + 1 for number in killed)) as submitter, running(submitter) as names:
+def check(
+    graph: Graph, failing: frozenset[int], killed: frozenset[int], schedule: Schedule, mistaken: int | None = None
+) -> None:
+    """Run a graph in which some calls raise and others kill their worker; check what each gives.
+
+    `mistaken`: a call with which the submitter itself makes a mistake.
+    """
+    told = expected(graph, failing | killed | (frozenset() if mistaken is None else {mistaken}))
+    with (
+        stepped(schedule, frozenset(number + 1 for number in killed)) as submitter,
+        mistakes_with(mistaken),
+        running(submitter) as names,
+    ):
         check_all(graph, told, made(graph, names, failing), failing)
         while True:  # every error that is left was one of those that the graph has
             try:
                 barrier()
                 break
-            except (names["Trouble"], TaskKilledError):
+            except (names["Trouble"], RunmemError):
                 continue
         assert not submitter._queue
         assert not submitter._live
         assert not submitter._sent
         assert not any(submitter._in_flight.values())
+
+
+@contextmanager
+def mistakes_with(number: int | None) -> Iterator[None]:
+    """Let the submitter fail to describe one call to Dask."""
+    right = submitter_module.dask_task
+
+    def wrong(bundle: Bundle, run_id: str) -> Any:
+        if number is not None and any(execution.task_id == number + 1 for execution in bundle.executions):
+            raise LookupError("made for the test")
+        return right(bundle, run_id)
+
+    with mock.patch.object(submitter_module, "dask_task", wrong):
+        yield
 
 
 @contextmanager
@@ -156,6 +179,10 @@ def gives(told: Expected, look: Any, wanted: Any, failing: frozenset[int]) -> No
     error = caught.value
     if isinstance(error, TaskKilledError):
         assert any(f"(call {number + 1})" in str(error) for number in told.roots - failing)
+    elif isinstance(error, RunmemError):
+        assert "runmem itself made a mistake" in str(error)
+        assert "LookupError: made for the test" in str(error)
+        assert any(f"(call {number + 1})" in str(error) for number in told.roots - failing)
     else:
         assert type(error).__name__ == "Trouble"
         assert error.number in told.roots & failing  # type: ignore[attr-defined]
@@ -184,7 +211,9 @@ PARTLY = Schedule(seed=3, workers=2, short=0.5, known=0.5, deaths=0.2)
 
 @pytest.mark.parametrize("schedule", [BUNDLED, ONE_BY_ONE, PARTLY], ids=["bundled", "one by one", "partly"])
 @pytest.mark.parametrize("graph", SHAPES.values(), ids=SHAPES)
-def test_a_call_that_fails_or_is_killed_anywhere_costs_only_what_depends_on_it(graph: Graph, schedule: Schedule) -> None:
+def test_a_call_that_fails_or_is_killed_anywhere_costs_only_what_depends_on_it(
+    graph: Graph, schedule: Schedule
+) -> None:
     check(graph, frozenset(), frozenset(), schedule)
     for number in range(len(graph)):
         one = frozenset((number,))
@@ -193,6 +222,13 @@ def test_a_call_that_fails_or_is_killed_anywhere_costs_only_what_depends_on_it(g
         for other in range(len(graph)):
             if other != number:
                 check(graph, one, frozenset((other,)), schedule)
+
+
+@pytest.mark.parametrize("schedule", [BUNDLED, ONE_BY_ONE, PARTLY], ids=["bundled", "one by one", "partly"])
+@pytest.mark.parametrize("graph", SHAPES.values(), ids=SHAPES)
+def test_a_mistake_of_our_own_names_itself_and_costs_only_what_depends_on_it(graph: Graph, schedule: Schedule) -> None:
+    for number in range(len(graph)):
+        check(graph, frozenset(), frozenset(), schedule, number)
 
 
 @st.composite
