@@ -54,7 +54,7 @@ class Carrier:
         call = TaskCall(execution, task, args, kwargs, task.returns.count, writes)
         body = pack(call, None, self.large, self.snapshots, lambda version: version.execution.state.classes)
         snapshot = body.snapshot
-        execution.state = State(snapshot.classes if snapshot is not None else frozenset())
+        execution.state = State(snapshot.travelling if snapshot is not None else frozenset())
         number = program_definitions.number_of(task)
         outline = snapshot.outline if snapshot is not None else None
         self.outlines.append(outline)

@@ -83,6 +83,8 @@ class PackedCall(NamedTuple):
         Where each input comes from. `slot` is the index of a dependency of the Dask task, or -1 for this bundle;
         `position` the place of the producer in its bundle, or None where it was alone; `output` the number of the
         value among the producer's, or None where it makes one only.
+    after : sequence of int
+        Places in this bundle of calls that must have ended well, such as those that write a file which this one reads.
     """
 
     task_id: int
@@ -96,6 +98,7 @@ class PackedCall(NamedTuple):
     buffers: Sequence[int] = ()
     own: int | None = None
     changing: bool = False
+    after: Sequence[int] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         length = len(self)
@@ -204,6 +207,9 @@ def run_call(
         if not good:
             return False, value  # what it needs has failed
         kept.append(value)
+    for position in call.after:
+        if not earlier[position][0]:
+            return earlier[position]
     inputs = Inputs(kept, packed_task.copied, _written_inputs(call))
     failure: BaseException | None = None
     try:

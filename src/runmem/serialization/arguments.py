@@ -239,7 +239,7 @@ class _Packing:
             if snapshot is not None:
                 parts |= {("value", place): value for place, value in snapshot.changing.items()}
             used, data, buffers, (own, of_arguments) = self._packed(parts, snapshot)
-            known = snapshot.numbers if snapshot is not None else frozenset()
+            known = snapshot.travelling if snapshot is not None else frozenset()
             used |= self._of_inputs()
             if used <= known or self._snapshots is None:
                 break

@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import cloudpickle
 
-__all__ = ["Pickler", "dumps", "dumps_data", "global_names", "imported_submodules"]
+__all__ = ["Pickler", "dumps", "dumps_data", "global_names", "imported_submodules", "names_of_values"]
 
 _CLASSES = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID  # private: tests/serialization/test_pickling.py watches
 _new: WeakSet[type] = WeakSet()
@@ -86,6 +86,22 @@ def global_names(code: CodeType) -> tuple[str, ...]:
         if isinstance(constant, CodeType):
             names |= dict.fromkeys(global_names(constant))
     return tuple(names)
+
+
+@lru_cache(maxsize=4096)
+def names_of_values(code: CodeType) -> frozenset[str]:
+    """Return the names of globals that code uses other than by calling them at once.
+
+    All that functions inside it use are among them: it may hand these functions on.
+    """
+    names = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        # The lowest bit of its argument: what is loaded is called.
+        if instruction.opname in _GLOBAL and not (instruction.opname == "LOAD_GLOBAL" and (instruction.arg or 0) & 1)
+    }
+    inner = [global_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return frozenset(names.union(*inner))
 
 
 def imported_submodules(code: CodeType, values: Iterable[Any]) -> list[str]:

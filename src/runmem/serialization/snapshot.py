@@ -37,7 +37,7 @@ from runmem.serialization.outline import (
     make_task,
 )
 from runmem.serialization.packed import LARGE_BYTES
-from runmem.serialization.pickling import Pickler, global_names, imported_submodules
+from runmem.serialization.pickling import Pickler, global_names, imported_submodules, names_of_values
 from runmem.serialization.references import ATOMS, Empty, ReferencePickler, attributes_of, contents_of
 from runmem.serialization.standard_types import default_of, make_cached, make_context_variable, reduced, remedy
 
@@ -97,20 +97,19 @@ class Snapshot:
     Attributes
     ----------
     outline : bytes
-    numbers : frozenset of int
-        The definitions in it.
-    classes : frozenset of int
-        Those of them that are classes, mainly: results may be made of them, and refer to them by number alone.
-    roots : frozenset of int
-        The definitions that were asked for.
+    given : frozenset of int
+        Those that were asked for, because the values that a call is given may refer to them.
+    travelling : frozenset of int
+        Those that results may refer to: classes and what else has no way beside its number, what was asked for, and
+        functions that are used other than by calling them. Who is given a result needs these as they are then.
     constants : bytes
         Pickle of the values that nothing can change in place, by place.
     changing : dict
         The other values, by place, as they are now.
     """
 
-    def __init__(self, roots: Iterable[int], definitions: ProgramDefinitions) -> None:
-        self.roots = frozenset(roots)
+    def __init__(self, given: Iterable[int], definitions: ProgramDefinitions, task: int | None = None) -> None:
+        self.given = frozenset(given)
         self._definitions = definitions
         self._watches: list[_Watch] = []
         self._cells: list[tuple[types.CellType, int | None]] = []
@@ -121,10 +120,10 @@ class Snapshot:
         self.places: list[Place] = []
         self._values: list[Any] = []
         packing = _Packing(self, definitions)
-        self.outline = packing.packed(self.roots)
+        self.outline = packing.packed(self.given if task is None else self.given | {task})
         self.objects = packing.reached
-        self.numbers = frozenset(self.objects)
-        self.classes = frozenset(n for n, datum in self.objects.items() if isinstance(datum, _IN_RESULTS))
+        by_number = {number for number, datum in self.objects.items() if isinstance(datum, _IN_RESULTS)}
+        self.travelling = self.given | by_number | packing.used_as_values
         self._constant: list[bool] = []
         self.constants = b""
         self.changing: dict[int, Any] = {}
@@ -174,7 +173,7 @@ class Snapshot:
         for variable, place in self._variables:
             self._values[place] = variable.get(Empty)
         self._sort_values()
-        return self.constant_numbers <= self.numbers
+        return self.constant_numbers <= self.travelling
 
     def _all_holds(self) -> bool:
         """Tell whether every name stands for the very object that it stood for: most calls need to know no more."""
@@ -227,6 +226,7 @@ class _Packing(Pickler):
         self._globals: dict[int, dict[str, tuple[Any, int | None]]] = {}
         self._namespaces: dict[int, dict[str, Any]] = {}
         self.reached: dict[int, Any] = {}
+        self.used_as_values: set[int] = set()
 
     def packed(self, roots: Iterable[int]) -> bytes:
         """Return the outline: what is made, what it is filled with, and which places hold values."""
@@ -298,6 +298,7 @@ class _Packing(Pickler):
         code: dict[str, Any] = {}
         if value is not Empty and _is_code(value):
             code = {"cell": value}
+            self._note_value(value)
         else:
             place = self._snapshot.add_place(Place("cell", cell, ""), value)
         self._snapshot._cells.append((cell, place))
@@ -330,16 +331,25 @@ class _Packing(Pickler):
         noted = self._globals.setdefault(id(names), {})
         self._namespaces[id(names)] = names
         code = {}
+        as_values = names_of_values(function.__code__)
         for name in global_names(function.__code__):
             value = names.get(name, _MISSING)
             is_code = value is not _MISSING and _is_code(value)
             if is_code:
                 code[name] = value
+                if name in as_values:
+                    self._note_value(value)
             if name not in noted:
                 is_value = value is not _MISSING and not is_code
                 place = self._snapshot.add_place(Place("global", key, name), value) if is_value else None
                 noted[name] = value, place
         return code
+
+    def _note_value(self, value: Any) -> None:
+        """Note that a task may hand a definition on, in its result."""
+        number = self._definitions.number_of(value)
+        if number is not None:
+            self.used_as_values.add(number)
 
     def _note_mapping(
         self, mapping: Any, owner: Any, kind: str, data: dict[str, Any], watched: tuple[str, ...]
@@ -371,18 +381,17 @@ class Snapshots:
             If something that they refer to cannot be pickled.
         """
         known = self._known.get(task)
-        if known is not None and numbers <= known.numbers and self._holds(known, task):
+        if known is not None and numbers <= known.travelling and self._holds(known, task):
             return known
         number = self._definitions.number_of(task)
-        wanted = numbers if number is None else numbers | {number}
-        if not wanted:
+        if not numbers and number is None:
             return None
-        if known is not None and len(known.roots) < _MOST_EXTRA:
-            wanted |= known.roots
+        if known is not None and len(known.given) < _MOST_EXTRA:
+            numbers |= known.given
         try:
-            made = Snapshot(wanted, self._definitions)
-            while more := made.constant_numbers - made.numbers:
-                made = Snapshot(made.roots | more, self._definitions)
+            made = Snapshot(numbers, self._definitions, number)
+            while more := made.constant_numbers - made.travelling:
+                made = Snapshot(made.given | more, self._definitions, number)
         except Exception as error:
             raise self._refusal(task, error) from error
         self._known[task] = made
