@@ -386,9 +386,6 @@ class _LazySubmitter:
     def _real(self) -> Any:
         run = self._run
         if run._submitter is None:
-            from runmem.serialization.definitions import run_program  # it brings cloudpickle
-
-            run_program(True)
             copied = None if run.settings.inputs is None else run.settings.inputs == "copied"
             if run.settings.sequential:
                 from runmem.execution.sequential import SequentialSubmitter

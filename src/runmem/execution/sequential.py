@@ -22,7 +22,7 @@ from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.profile_report import set_job_name, set_report_sink
 from runmem.serialization.arguments import LargeValues, Resolve, pack
-from runmem.serialization.definitions import program_definitions
+from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.error_parts import set_field
 from runmem.serialization.packed import Packed
 
@@ -54,6 +54,7 @@ class SequentialSubmitter:
     broken = False
 
     def __init__(self, join: Callable[[], WorkerRun | None], observers: Observers, copied: bool | None = None) -> None:
+        run_program(True)
         self._join = join
         self._joined = False
         self._run: WorkerRun | None = None

@@ -36,7 +36,7 @@ from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import LargeValues, Resolve, pack
-from runmem.serialization.definitions import program_definitions
+from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.error_parts import set_field
 from runmem.serialization.packed import Carried, Packed
 from runmem.serialization.snapshot import Snapshot, Snapshots
@@ -86,6 +86,7 @@ class DaskSubmitter:
         self._killed_reason = killed_reason
         self._copied = copied
         self._process = process
+        run_program(True)
         self._snapshots = Snapshots(program_definitions)
         self._tasks: dict[TaskFunction, tuple[Snapshot | None, PackedTask]] = {}
         self._large = LargeValues(self._send_value)

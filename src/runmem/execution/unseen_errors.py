@@ -1,4 +1,4 @@
-"""The errors of tasks that the program has not been told yet: at its end it is told of these, and its exit code is 1."""
+"""Errors of tasks that the program has not been told yet: at its end it is told of these, and its exit code is 1."""
 
 from __future__ import annotations
 
