@@ -62,6 +62,14 @@ class TaskRecord:
         Why the task was killed, or why a value is missing.
     data_id : str or None
         What the call worked on, where its task was made for that: the data id of a quantum.
+    increment_bytes : int or None
+        The most that the task itself added to what the process held: peak less base, without what the process held for
+        other tasks and what came and went of that meanwhile.
+    increment_unclear : str or None
+        Why the increment may be more than 1 MiB off; None where it is not.
+    held_bytes : int or None
+        How much of the peak was held for other tasks: results, and inputs that are not this call's. Counts what is at
+        least 64 KiB, as large as Dask says it is; None where that is not known.
     """
 
     task_id: int
@@ -87,18 +95,14 @@ class TaskRecord:
     lifetime_peak_bytes: int | None = None
     reason: str | None = None
     data_id: str | None = None
+    increment_bytes: int | None = None
+    increment_unclear: str | None = None
+    held_bytes: int | None = None
 
     @property
     def target(self) -> str:
         """Name by which a metric selects the task, such as ``wordcount.count_words``."""
         return f"{self.module}.{self.name}"
-
-    @property
-    def increment_bytes(self) -> int | None:
-        """Peak less base: what the task itself added at its highest point."""
-        if self.peak_bytes is None or self.base_bytes is None:
-            return None
-        return self.peak_bytes - self.base_bytes
 
     @property
     def elapsed_s(self) -> float | None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import operator
+import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import dask._task_spec
 import distributed
 import pytest
+from distributed.comm import tcp
 
-from runmem.execution.dask_private import _INTERVAL_S, send_graph, shorten_intervals, worker_memory_limit
+from runmem.execution.dask_private import (
+    _INTERVAL_S,
+    send_graph,
+    shorten_intervals,
+    tell_of_receiving,
+    worker_memory_limit,
+)
+from runmem.units import MIB
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +75,42 @@ def test_a_dask_that_is_built_otherwise_is_slower_and_that_is_all() -> None:
 def test_the_memory_limit_of_a_worker_is_known(client: distributed.Client) -> None:
     limits = client.run(lambda dask_worker: worker_memory_limit(dask_worker))
     assert set(limits.values()) == {2**30}
+
+
+class Told:
+    def __init__(self) -> None:
+        self.coming_bytes: list[int] = []
+        self.blocks: list[Any] = []
+
+    def coming(self, size_bytes: int) -> int:
+        self.coming_bytes.append(size_bytes)
+        return size_bytes
+
+    def came(self, coming: int, block: Any) -> None:
+        assert memoryview(block).nbytes == coming
+        self.blocks.append(weakref.ref(block))
+
+
+def test_a_process_is_told_of_the_blocks_that_it_receives(
+    client: distributed.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tcp, "read_bytes_rw", tcp.read_bytes_rw)  # put back at the end
+    first, told = Told(), Told()
+    assert tell_of_receiving(first)
+    assert tell_of_receiving(told)  # in its place
+    sent = send_graph(client, {"received-1": (_array, (MIB,), [])})
+    assert client.gather(sent["received-1"]).nbytes == MIB
+    assert any(MIB <= size < MIB + 10_000 for size in told.coming_bytes)
+    assert len(told.blocks) == len(told.coming_bytes)
+    assert first.coming_bytes == []
+
+
+def test_where_dask_has_no_such_place_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(tcp, "read_bytes_rw")
+    assert not tell_of_receiving(Told())
+
+
+def _array(size: int) -> Any:
+    import numpy
+
+    return numpy.ones(size, dtype="u1")

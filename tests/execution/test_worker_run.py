@@ -126,7 +126,8 @@ def test_each_of_many_short_calls_has_its_own_values_whatever_the_ones_around_it
     assert list(records) == list(range(1, 121))
     for one, after in pairwise(records.values()):
         assert after["start_s"] == one["end_s"]
-        assert after["base_bytes"] == one["end_bytes"]
+        if one["task_id"] not in (20, 60):  # what these left in the allocator is given back before the next one
+            assert after["base_bytes"] == one["end_bytes"]
         assert 0 <= one["cpu_s"] <= one["end_s"] - one["start_s"] + 0.002
         assert one["increment_bytes"] == one["peak_bytes"] - one["base_bytes"]
         assert one.keys() - {"data_id", "next"} == records[120].keys() - {"next"}
@@ -136,7 +137,7 @@ def test_each_of_many_short_calls_has_its_own_values_whatever_the_ones_around_it
     assert records[80]["data_id"] == {"visit": 1}
     assert records[100]["end_s"] - records[100]["start_s"] >= 0.01
     starts = [line["task_id"] for line in lines if line["event"] == "start"]
-    assert starts == [1, 81]  # all others begin with the line before them
+    assert starts in ([1, 81], [1, 21, 81], [1, 61, 81], [1, 21, 61, 81])  # all others begin with the line before them
     assert readings.call_count < 60  # most calls change nothing, and need none
 
 
@@ -145,3 +146,11 @@ def touched(mebibytes: int) -> mmap.mmap:
     for place in range(0, len(area), 4096):
         area[place] = 1
     return area
+
+
+def test_the_increment_of_memory_that_a_call_tells_itself_is_peak_less_base(worker: Worker) -> None:
+    worker.call(1, body=lambda: set_record_fields(base_bytes=10, peak_bytes=50))
+    worker.call(2, body=lambda: set_record_fields(base_bytes=None, peak_bytes=50))
+    ended = [json.loads(line) for line in worker.text().splitlines() if b'"event": "end"' in line]
+    assert [line["increment_bytes"] for line in ended] == [40, None]
+    assert [line["held_bytes"] for line in ended] == [None, None]

@@ -27,7 +27,10 @@ def record() -> Callable[..., TaskRecord]:
             "cpu_s": 0.5, "base_bytes": 50 * MIB, "peak_bytes": 100 * MIB, "end_bytes": 60 * MIB, "method": "hwm",
             "status": "finished", "limit_bytes": 512 * MIB,
         }  # fmt: skip
-        return TaskRecord(**{**values, **fields})
+        values |= fields
+        if values["base_bytes"] is not None and values["peak_bytes"] is not None:
+            values.setdefault("increment_bytes", values["peak_bytes"] - values["base_bytes"])
+        return TaskRecord(**values)
 
     return make
 

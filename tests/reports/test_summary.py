@@ -31,7 +31,7 @@ def test_the_summary_of_a_run_tells_tasks_nodes_and_files(write_run, record):
     assert summary.nodes[1].worker_peak_bytes == 200 * MIB
     text = printed(summary)
     assert "wordcount_01: 3 task calls in 5.0 s, exit code 0" in text
-    assert re.search(r"^count_words +2 +0 +200\.0 MiB +200\.0 MiB +150\.0 MiB$", text, re.M)
+    assert re.search(r"^count_words +2 +0 +200\.0 MiB +200\.0 MiB +50\.0 MiB +150\.0 MiB$", text, re.M)
     assert re.search(r"^n1 +>=200\.0 MiB +- +512\.0 MiB +39 % +200\.0 MiB +512\.0 MiB +39 %$", text, re.M)
     assert str(run.root) in text
 
@@ -84,7 +84,7 @@ def test_a_missing_measurement_is_a_dash_with_its_reason_never_zero(record):
     text = printed(
         RunSummary.from_records([record(1, peak_bytes=None, base_bytes=None, method=None, reason="no /proc")])
     )
-    assert re.search(r"^count_words +1 +0 +- +- +-$", text, re.M)
+    assert re.search(r"^count_words +1 +0 +- +- +- +-$", text, re.M)
     assert "missing: no /proc" in text
     assert "0 B" not in text
 
@@ -231,3 +231,28 @@ def test_importing_the_summary_loads_neither_rich_nor_matplotlib_nor_numpy():
     code = "import sys, runmem.reports.summary as s; print(sorted({'rich', 'matplotlib', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+UNCLEAR = "between 1.0 MiB and 90.0 MiB: results for other tasks came meanwhile"
+
+
+def test_unclear_increments_are_counted_and_left_out(record):
+    summary = RunSummary.from_records([
+        record(1, increment_bytes=10 * MIB), record(2, increment_bytes=20 * MIB), record(3, increment_bytes=30 * MIB),
+        record(4, increment_bytes=90 * MIB, increment_unclear=UNCLEAR),
+    ])  # fmt: skip
+    text = printed(summary)
+    assert re.search(r"^count_words +4 +0 +100\.0 MiB +100\.0 MiB +20\.0 MiB +30\.0 MiB$", text, re.M)
+    assert "Increments: the median and the largest. 1 of 4 are unclear and left out.\n" in text
+    assert "  unclear: results for other tasks came meanwhile\n" in text
+    assert summary.as_dict()["tasks"][0]["unclear_increments"] == 1
+
+
+def test_where_no_increment_is_clear_the_others_are_shown_with_a_mark(record):
+    text = printed(RunSummary.from_records([record(1, increment_bytes=90 * MIB, increment_unclear=UNCLEAR)]))
+    assert re.search(r"^count_words .* +~90\.0 MiB +~90\.0 MiB$", text, re.M)
+    assert "1 of 1 are unclear and left out; ~ where a task has no others.\n" in text
+
+
+def test_without_unclear_increments_nothing_is_said_of_them(record):
+    assert "unclear" not in printed(RunSummary.from_records([record(1)]))

@@ -11,7 +11,7 @@ from runmem.store.records import _record_from_unusual, killed, record_from_line,
 
 RECORD = TaskRecord(
     7, "app", "work", "/a/app.py", "node1", 123, 9876543210, 1, 100.5, 101.25, 0.5, 1000, 5000, 2000, "hwm", False,
-    "finished", None, None, 10**9, 6000, None,
+    "finished", None, None, 10**9, 6000, None, None, 3000, None, 500,
 )  # fmt: skip
 
 
@@ -20,15 +20,28 @@ def test_a_record_comes_back_from_its_line() -> None:
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     assert record_from_line(line) == RECORD
-    assert json.loads(line)["increment_bytes"] == 4000
+    assert json.loads(line)["increment_bytes"] == 3000
 
 
 def test_what_is_missing_stays_none() -> None:
     record = replace(RECORD, base_bytes=None, peak_bytes=None, method=None, end_s=None, reason="no /proc")
     again = record_from_line(record_to_line(record))
     assert again == record
-    assert again.increment_bytes is None
+    assert again.increment_unclear is None
     assert again.elapsed_s is None
+
+
+def test_a_record_of_an_earlier_version_is_read_without_what_it_did_not_know() -> None:
+    values = json.loads(record_to_line(RECORD))
+    del values["held_bytes"], values["increment_unclear"]
+    found = record_from_line(json.dumps(values).encode())
+    assert found == replace(RECORD, held_bytes=None)
+
+
+def test_the_increment_of_a_killed_task_is_unclear() -> None:
+    found = killed(RECORD, ([100.6, 100.7], [3000, 7000]), "out of memory")
+    assert (found.increment_bytes, found.peak_bytes) == (6000, 7000)
+    assert "not known" in str(found.increment_unclear)
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:

@@ -60,7 +60,7 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
               help="Whether large arrays that tasks only read are shared, and cannot be written to, or copied for "
               "each.  [default: shared; copied in programs that import pycompss]")  # fmt: skip
 @click.option("--malloc_trim", is_flag=True, default=None,
-              help="Give freed memory back before each task, so that its increment is its own.")  # fmt: skip
+              help="Give freed memory back before each task, also where little can be left.")  # fmt: skip
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
 @click.option("-m", "as_module", is_flag=True, help="PROGRAM is a module or a package by its name, as for `python -m`.")
 @click.argument("program", type=click.Path())

@@ -4,6 +4,7 @@
   for keys, which costs time and could take a user's string for one.
 - The `interval` of the batched connections: how long a message waits for company. Dask's defaults (2 to 10 ms) make up
   most of the time of a short task.
+- `read_bytes_rw` of its TCP: when memory is taken for what comes from other processes, and when it has come.
 - `Client._run`: `Client.run` waits for every answer, for half a minute when a network is cut.
 """
 
@@ -13,15 +14,26 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import dask
 import distributed
 from dask._task_spec import Task, TaskRef
+from distributed.comm import tcp
 
-__all__ = ["send_graph", "shorten_intervals", "start_on_worker", "worker_memory_limit"]
+__all__ = ["send_graph", "shorten_intervals", "start_on_worker", "tell_of_receiving", "worker_memory_limit"]
 
 _INTERVAL_S = 0.0005
+
+
+class Receiver(Protocol):
+    """Who is told of what a process receives."""
+
+    def coming(self, size_bytes: int) -> Any:
+        """Say that so much begins to come."""
+
+    def came(self, coming: Any, block: Any) -> None:
+        """Say that it has come, into `block`; None: it has not."""
 
 
 def send_graph(
@@ -79,3 +91,24 @@ def start_on_worker(
 def worker_memory_limit(worker: Any) -> int | None:
     """Return the memory limit in bytes that a Dask worker goes by, or None if it has none."""
     return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
+
+
+def tell_of_receiving(told: Receiver) -> bool:
+    """Let `told` know of each block of memory into which this process receives something; False if that cannot be."""
+    reading = getattr(tcp, "read_bytes_rw", None)
+    if reading is None:
+        return False
+    plain = getattr(reading, "plain", reading)
+
+    async def read_bytes_rw(stream: Any, size: int) -> Any:
+        coming = told.coming(size)
+        block = None
+        try:
+            block = await plain(stream, size)
+        finally:
+            told.came(coming, getattr(block, "obj", None))
+        return block
+
+    read_bytes_rw.plain = plain  # type: ignore[attr-defined]
+    tcp.read_bytes_rw = read_bytes_rw
+    return True

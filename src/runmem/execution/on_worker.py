@@ -19,10 +19,11 @@ from runmem.execution.process_state import become
 from runmem.execution.worker_run import worker_runs
 from runmem.graph.files import prepare_file
 from runmem.graph.task import TaskFunction
+from runmem.memory.held import held
 from runmem.serialization.arguments import Arguments, Inputs, unpack
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.error_parts import field_of, text_of
-from runmem.serialization.packed import Buffer, Carried, Packed, packed
+from runmem.serialization.packed import Buffer, Carried, Packed, holdings, packed
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
 from runmem.store.node_name import node_name
@@ -146,6 +147,8 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
     """
     calls: list[PackedCall] = pickle.loads(data.data if isinstance(data, Buffer) else data)
     run = worker_runs.get(run_id)
+    if run is not None and run.measures:
+        held().settle(holdings(dependencies))
     try:
         return _run_calls(run, key, calls, tasks, dependencies)
     finally:
@@ -210,6 +213,8 @@ def run_call(
     for position in call.after:
         if not earlier[position][0]:
             return earlier[position]
+    if run is not None and run.measures:
+        held().call_with(holdings(kept))
     inputs = Inputs(kept, packed_task.copied, _written_inputs(call))
     failure: BaseException | None = None
     try:

@@ -6,7 +6,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from runmem.memory.held import held
 from runmem.memory.peak import PeakMeter, PeakReading, Window, process_meter
+from runmem.memory.window import TOLERANCE_BYTES
 
 __all__ = ["Probe", "PeakProbe", "Probes", "peak_fields"]
 
@@ -44,8 +46,8 @@ class PeakProbe(Probe):
     Parameters
     ----------
     malloc_trim : bool
-        Whether the C allocator gives free memory back first, so that an earlier task's leftovers do not hide this one's
-        increment.
+        Whether the C allocator gives free memory back first in any case; else only where more than a little may be
+        left of earlier tasks, which would hide a part of this one's increment.
     """
 
     def __init__(self, malloc_trim: bool = False, meter: PeakMeter | None = None) -> None:
@@ -54,7 +56,7 @@ class PeakProbe(Probe):
 
     def start(self) -> Window:
         """Open a window."""
-        return self._meter.start(trim=self._trim)
+        return self._meter.start(trim=self._trim, tidy=True)
 
     def stop(self, started: Window) -> dict[str, Any]:
         """Close the window."""
@@ -65,7 +67,11 @@ class PeakProbe(Probe):
         if self._trim:
             return self.stop(started), self.start()
         reading, window = self._meter.next(started)
-        return peak_fields(reading), window
+        fields = peak_fields(reading)
+        if (reading.increment_bytes or 0) > TOLERANCE_BYTES:
+            self._meter.stop(window)
+            window = self.start()
+        return fields, window
 
     def stillness(self, started: Window) -> Callable[[], bool] | None:
         """Tell whether the memory of the process stood still."""
@@ -140,7 +146,8 @@ def _failed(probe: Probe, method: str, error: Exception) -> dict[str, Any]:
 
 
 def peak_fields(reading: PeakReading) -> dict[str, Any]:
-    """Return the fields of a task's record that a window of the peak gives."""
+    """Return the fields of a task's record that a window of the peak of this thread gives."""
+    others = reading.held_bytes and max(0, reading.held_bytes - held().input_bytes())
     return {
         "base_bytes": reading.base_bytes,
         "peak_bytes": reading.peak_bytes,
@@ -149,4 +156,7 @@ def peak_fields(reading: PeakReading) -> dict[str, Any]:
         "shared": reading.shared,
         "lifetime_peak_bytes": reading.lifetime_peak_bytes,
         "reason": reading.reason,
+        "increment_bytes": reading.increment_bytes,
+        "increment_unclear": reading.increment_unclear,
+        "held_bytes": others,
     }

@@ -14,13 +14,16 @@ from distributed import WorkerPlugin
 
 import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
 from runmem.clusters.spawning import is_embedded_worker
-from runmem.execution.dask_private import worker_memory_limit
+from runmem.execution.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
 from runmem.execution.task_logging import TaskLogging
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
+from runmem.memory.allocator import use_one_arena
+from runmem.memory.held import held
 from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
+from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
 from runmem.store.node_name import node_name
 
@@ -52,6 +55,9 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             return
         if run.measures:
             correct_lsst_timer()
+            use_one_arena()
+            process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
+            tell_of_receiving(held())
         logs = run.spool.logs(os.getpid())
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run

@@ -36,6 +36,7 @@ __all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "worker_runs"]
 _BRACKETS_A_NODE = 200
 _REPORT_EVERY_S = 5.0
 _LOOK_S = 1.0
+_OWN = ("increment_bytes", "increment_unclear", "held_bytes")
 
 
 def stats_topic(run_id: str) -> str:
@@ -236,6 +237,8 @@ class WorkerRun:
             self._expect_quiet(current, task, values)
         current.announced = None if following is None else (following, task)
         if told:
+            if "base_bytes" in told or "peak_bytes" in told:  # of another process: nothing of it is held for others
+                values = {name: value for name, value in values.items() if name not in _OWN}
             values = {**values, **told}
             status, exception = values.pop("status", status), values.pop("exception", exception)
             cpu_s = values.pop("cpu_s", cpu_s)
@@ -249,7 +252,9 @@ class WorkerRun:
     def _expect_quiet(self, current: _Current, task: Any, values: dict[str, Any]) -> None:
         """Prepare for more calls like the one that has ended, if it left the process as it was."""
         base = values.get("base_bytes")
-        if base is None or values.get("shared") or not base == values.get("peak_bytes") == values.get("end_bytes"):
+        if base is None or values.get("shared") or values.get("increment_unclear") or values.get("increment_bytes"):
+            return
+        if not base == values.get("peak_bytes") == values.get("end_bytes"):
             return
         assert current.states is not None
         still = self._probes.stillness(current.states)

@@ -31,6 +31,9 @@ class Readings(Protocol):
     def page_faults(self) -> int | None:
         """Page faults of the process so far; None where their count says nothing about the resident set size."""
 
+    def thread_page_faults(self) -> int | None:
+        """Page faults of the calling thread so far; None where they are not counted."""
+
     def stillness(self) -> Callable[[], bool] | None:
         """Return what tells whether the size has neither changed since now nor been higher; None where nothing does.
 
@@ -110,6 +113,11 @@ class ProcReadings:
         usage = resource.getrusage(resource.RUSAGE_SELF)
         return usage[6] + usage[7] or None  # minor and major ones; a sandbox that does not count says 0
 
+    def thread_page_faults(self) -> int | None:
+        """Return how many page faults the calling thread has had (0.5 microseconds)."""
+        usage = resource.getrusage(resource.RUSAGE_THREAD)
+        return usage[6] + usage[7]
+
     def stillness(self) -> Callable[[], bool] | None:
         """Return what tells whether the size stood still (2 microseconds): the faults and the file are as they were."""
         faults = self.page_faults()
@@ -178,6 +186,10 @@ class PsutilReadings:
 
     def page_faults(self) -> int | None:
         """None: not known to stand still while memory does."""
+        return None
+
+    def thread_page_faults(self) -> int | None:
+        """None, as those of the process."""
         return None
 
     def stillness(self) -> Callable[[], bool] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from runmem.events import TaskRecord
 from runmem.reports.sections import seconds
 from runmem.reports.table import Column, lay_out, printable
-from runmem.reports.task_rows import how_measured
+from runmem.reports.task_rows import how_measured, unclear_reasons
 from runmem.units import format_bytes
 
 __all__ = ["record_lines"]
@@ -15,12 +15,15 @@ __all__ = ["record_lines"]
 _COLUMNS = (
     Column("Call", right=True), Column("Try", right=True), Column("Task"), Column("Node"),
     Column("Process", right=True), Column("Status"), Column("Start", right=True), Column("Time", right=True),
-    Column("Base", right=True), Column("Peak", right=True), Column("Increment", right=True), Column("How"),
+    Column("Base", right=True), Column("Peak", right=True), Column("Held", right=True),
+    Column("Increment", right=True), Column("How"),
 )  # fmt: skip
 
 
 def record_lines(records: Sequence[TaskRecord], started_s: float | None = None) -> list[str]:
     """Return a table with a line per record, in the order in which the tasks started; data ids where there are any.
+
+    ``Held`` is what of the peak was held for other tasks; lines below the table say why increments are unclear.
 
     Parameters
     ----------
@@ -34,7 +37,9 @@ def record_lines(records: Sequence[TaskRecord], started_s: float | None = None) 
         columns.insert(3, Column("Data id"))
         for row, record in zip(cells, ordered, strict=True):
             row.insert(3, printable(record.data_id or "-"))
-    return lay_out(columns, cells)
+    return lay_out(columns, cells) + [
+        f"  ~ {count} unclear: {reason}" for reason, count in unclear_reasons(ordered).items()
+    ]
 
 
 def _cells(record: TaskRecord, zero_s: float) -> list[str]:
@@ -50,6 +55,7 @@ def _cells(record: TaskRecord, zero_s: float) -> list[str]:
         seconds(record.elapsed_s),
         format_bytes(record.base_bytes),
         format_bytes(record.peak_bytes),
-        format_bytes(record.increment_bytes),
+        format_bytes(record.held_bytes),
+        f"{'~' if record.increment_unclear else ''}{format_bytes(record.increment_bytes)}",
         how_measured(record),
     ]

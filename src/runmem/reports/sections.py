@@ -18,6 +18,7 @@ __all__ = [
     "without_tasks",
     "task_table",
     "how_line",
+    "unclear_lines",
     "node_table",
     "killed_lines",
     "section",
@@ -108,14 +109,16 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
         (Column("Failed", right=True), lambda row: str(row.failed)),
         (Column("Max peak", right=True), _max_peak),
         (Column("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)),
-        (Column("Increment", right=True), lambda row: format_bytes(row.max_increment_bytes)),
+        (Column("Increment", right=True), lambda row: _increment(row, row.median_increment_bytes)),
+        (Column("Max incr.", right=True), lambda row: _increment(row, row.max_increment_bytes)),
     ]  # fmt: skip
     if any(row.killed for row in rows):
         columns.insert(3, (Column("Killed", right=True), lambda row: str(row.killed)))
     if several_nodes:
         columns.append((Column("Node", flexible=True), lambda row: row.max_node or "-"))
-    titles, texts = zip(*columns, strict=True)
-    head, *lines = lay_out(titles, [[text(row) for text in texts] for row in shown], width)
+    head, *lines = _laid_out(columns, shown, width)
+    if several_nodes and width is not None and len(head) > width:  # where the highest peak was is in --tasks too
+        head, *lines = _laid_out(columns[:-1], shown, width)
     found = [(head, "bold")]
     found += [(line, "red" if row.failed or row.killed else "") for row, line in zip(shown, lines, strict=True)]
     if len(shown) < len(rows):
@@ -123,8 +126,31 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
     return found
 
 
+def _laid_out(
+    columns: Sequence[tuple[Column, Callable[[TaskRow], str]]], rows: Sequence[TaskRow], width: int | None
+) -> list[str]:
+    titles, texts = zip(*columns, strict=True)
+    return lay_out(titles, [[text(row) for text in texts] for row in rows], width)
+
+
 def _max_peak(row: TaskRow) -> str:
     return _BOUND.get(row.max_how or "", "") + format_bytes(row.max_peak_bytes)
+
+
+def _increment(row: TaskRow, value: int | None) -> str:
+    return ("" if row.increments_are_clear else "~") + format_bytes(value)
+
+
+def unclear_lines(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]:
+    """Say how many increments are left out because they are not the task's own alone, and what ``~`` means."""
+    unclear = sum(row.unclear_increments for row in rows)
+    if not unclear:
+        return []
+    executions = sum(row.executions for row in rows)
+    left_out = f"Increments: the median and the largest. {unclear:,} of {executions:,} are unclear and left out"
+    if any(not row.increments_are_clear for row in rows):
+        left_out += "; ~ where a task has no others"
+    return [(f"{left_out}.", ""), *((f"  unclear: {printable(reason)}", "dim") for reason in reasons)]
 
 
 def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]:

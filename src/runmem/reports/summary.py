@@ -15,7 +15,7 @@ from runmem.formats.mprof import Trace, read_trace
 from runmem.reports import sections
 from runmem.reports.node_rows import MASTER, NodeRow, node_rows
 from runmem.reports.table import printable
-from runmem.reports.task_rows import TaskRow, task_rows
+from runmem.reports.task_rows import TaskRow, task_rows, unclear_reasons
 from runmem.store.run import RunData
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class RunSummary:
         File name to the number of its lines that could not be read.
     missing_reasons : list of str
         Why peaks are missing, the most frequent reason first.
+    unclear_reasons : list of str
+        Why increments are unclear, the most frequent reason first.
     directory : Path or None
         The run directory.
     trace_files : list of Path
@@ -66,6 +68,7 @@ class RunSummary:
     lost: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     missing_reasons: list[str] = field(default_factory=list)
+    unclear_reasons: list[str] = field(default_factory=list)
     directory: Path | None = None
     trace_files: list[Path] = field(default_factory=list)
     profile_count: int = 0
@@ -124,6 +127,7 @@ class RunSummary:
         measured = settings.get("python_memory_profile") if isinstance(settings, dict) else None
         nodes = nodes if isinstance(nodes, dict) else {}
         reasons = Counter(r.reason or "no reason is recorded" for r in records if r.peak_bytes is None)
+        unclear = unclear_reasons(records)
         return cls(
             title=title,
             tasks=task_rows(records),
@@ -132,6 +136,7 @@ class RunSummary:
             lost=[*_lost(traces, known.get("lost")), *lost],
             skipped={**(skipped or {}), **{file: trace.skipped for file, trace in traces.items() if trace.skipped}},
             missing_reasons=[reason for reason, _ in reasons.most_common(3)],
+            unclear_reasons=[reason for reason, _ in unclear.most_common(3)],
             started_s=_number(known.get("started_s")),
             ended_s=_number(known.get("ended_s")),
             exit_code=code if isinstance(code := known.get("exit_code"), int) else None,
@@ -167,6 +172,7 @@ class RunSummary:
         if self.tasks:
             tasks = sections.task_table(self.tasks, width, most_rows)
         tasks += sections.how_line(self.tasks, self.missing_reasons)
+        tasks += sections.unclear_lines(self.tasks, self.unclear_reasons)
         # A mark that the tasks have explained is not explained again.
         nodes = [line for line in sections.node_table(self.nodes, self.started_s, width) if line not in tasks]
         return [

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from runmem.events import TaskRecord
 from runmem.reports.statistics import percentile
 
-__all__ = ["TaskRow", "task_rows", "how_measured"]
+__all__ = ["TaskRow", "task_rows", "how_measured", "unclear_reasons"]
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,12 @@ class TaskRow:
         Executions that raised, and those whose process died.
     max_peak_bytes, p95_peak_bytes : int or None
         Highest peak, and the 95th percentile of the peaks (nearest rank); None without a measured peak.
-    max_increment_bytes : int or None
-        Largest peak less base.
+    median_increment_bytes, max_increment_bytes : int or None
+        Of the increments that are clear; where none is, of the others.
+    unclear_increments : int
+        Executions whose increment is unclear (see `TaskRecord.increment_unclear`).
+    increments_are_clear : bool
+        Whether the two are of clear increments.
     max_node, max_how : str or None
         Node of the highest peak, and how that was obtained (see `how_measured`).
     exact, sampled, shared, unclear, missing : int
@@ -43,7 +47,10 @@ class TaskRow:
     killed: int
     max_peak_bytes: int | None
     p95_peak_bytes: int | None
+    median_increment_bytes: int | None
     max_increment_bytes: int | None
+    unclear_increments: int
+    increments_are_clear: bool
     max_node: str | None
     max_how: str | None
     exact: int
@@ -62,6 +69,15 @@ def how_measured(record: TaskRecord) -> str:
     return "unclear" if record.shared else "sampled"
 
 
+def unclear_reasons(records: Iterable[TaskRecord]) -> Counter[str]:
+    """Return why increments are unclear, without the sizes that are each one's own, and how many of them are."""
+    return Counter(
+        record.increment_unclear.partition(": ")[2] or record.increment_unclear
+        for record in records
+        if record.increment_bytes is not None and record.increment_unclear
+    )
+
+
 def task_rows(records: Iterable[TaskRecord]) -> list[TaskRow]:
     """Return a row per task, the one with the highest peak first and those without a peak last."""
     groups: dict[str, list[TaskRecord]] = defaultdict(list)
@@ -76,6 +92,9 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
     measured = [record for record in group if record.peak_bytes is not None]
     highest = max(measured, key=lambda record: record.peak_bytes or 0, default=None)
     how = Counter(map(how_measured, group))
+    increments = [record for record in group if record.increment_bytes is not None]
+    clear = [record for record in increments if record.increment_unclear is None]
+    counted = [more for record in clear or increments if (more := record.increment_bytes) is not None]
     return TaskRow(
         target=target,
         name=group[0].name if name_is_unique else target,
@@ -85,7 +104,10 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         killed=sum(record.status == "killed" for record in group),
         max_peak_bytes=highest.peak_bytes if highest else None,
         p95_peak_bytes=percentile((peak for r in group if (peak := r.peak_bytes) is not None), 95),
-        max_increment_bytes=max((more for r in group if (more := r.increment_bytes) is not None), default=None),
+        median_increment_bytes=percentile(counted, 50),
+        max_increment_bytes=max(counted, default=None),
+        unclear_increments=len(increments) - len(clear),
+        increments_are_clear=bool(clear) or not increments,
         max_node=highest.node if highest else None,
         max_how=how_measured(highest) if highest else None,
         exact=how["exact"],

@@ -8,14 +8,26 @@ packed nor for each reader, and readers cannot write to them, unless they are to
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from runmem.errors import ResultError
+from runmem.memory.held import Holding, held
 from runmem.serialization.references import ATOMS, dumps, loads
 from runmem.serialization.standard_types import remedy
 
-__all__ = ["LARGE_BYTES", "Buffer", "Carried", "Packed", "Unsendable", "beside", "packed", "taken", "unpacked"]
+__all__ = [
+    "LARGE_BYTES",
+    "Buffer",
+    "Carried",
+    "Packed",
+    "Unsendable",
+    "beside",
+    "holdings",
+    "packed",
+    "taken",
+    "unpacked",
+]
 
 LARGE_BYTES = 256 * 1024
 """A block of memory of this size or more travels beside the pickle that it belongs to."""
@@ -40,13 +52,22 @@ class Packed:
     ----------
     data : bytes
     buffers : sequence of objects with the buffer protocol
+    received : bool
+        Whether it comes from another process, or from disk.
     """
 
-    __slots__ = ("data", "buffers", "__weakref__")
+    __slots__ = ("data", "buffers", "holding", "__weakref__")
 
-    def __init__(self, data: bytes, buffers: Sequence[Any] = ()) -> None:
+    def __init__(self, data: bytes, buffers: Sequence[Any] = (), received: bool = False) -> None:
         self.data = data
         self.buffers = tuple(memoryview(buffer).cast("B") for buffer in buffers)
+        inside = sum(buffer.nbytes for buffer in self.buffers)
+        self.holding = held().add_received(inside, len(data)) if received else held().add(inside + len(data))
+
+    def __del__(self) -> None:
+        if (holding := getattr(self, "holding", None)) is not None:
+            with held().removing(holding):
+                self.data, self.buffers = b"", ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _packed_again, (self.data, [Buffer(buffer) for buffer in self.buffers])
@@ -72,7 +93,7 @@ class Packed:
 
 
 def _packed_again(data: bytes, buffers: list[Buffer]) -> Packed:
-    return Packed(data, [buffer.data for buffer in buffers])
+    return Packed(data, [buffer.data for buffer in buffers], received=True)
 
 
 class Unsendable:
@@ -101,6 +122,20 @@ class Carried:
     def __sizeof__(self) -> int:
         """Return the size by which Dask keeps account of a worker's memory."""
         return 200 + sum(_size(value) for value in self.values)
+
+
+def holdings(values: Iterable[Any]) -> list[Holding]:
+    """Return what this process holds of values as they are kept, as far as it is large."""
+    found: list[Holding] = []
+    for value in values:
+        if type(value) is Packed:
+            if value.holding is not None:
+                found.append(value.holding)
+        elif type(value) is Carried:
+            found += holdings(value.values)
+        elif type(value) is tuple:
+            found += holdings(value)
+    return found
 
 
 def _size(value: Any) -> int:

@@ -22,10 +22,13 @@ _FINISHED = (
 )
 _VALUES = (
     b'"method": %s, "shared": %s, "reason": %s, "base_bytes": %s, "peak_bytes": %s, "end_bytes": %s, '
-    b'"increment_bytes": %s, "lifetime_peak_bytes": %s, %s}\n'
+    b'"increment_bytes": %s, "increment_unclear": %s, "held_bytes": %s, "lifetime_peak_bytes": %s, %s}\n'
 )
 
-_MEASURED = {"base_bytes", "peak_bytes", "end_bytes", "lifetime_peak_bytes", "method", "shared", "reason"}
+_MEASURED = {
+    "base_bytes", "peak_bytes", "end_bytes", "lifetime_peak_bytes", "method", "shared", "reason",
+    "increment_bytes", "increment_unclear", "held_bytes",
+}  # fmt: skip
 
 
 def time_text(time_s: float) -> bytes:
@@ -125,8 +128,9 @@ def _number(value: int | None) -> bytes:
 def _values_text(values: dict[str, Any], tail: bytes) -> bytes:
     """Return the rest of a line: what was measured, what is the same for all calls, and what others' probes add."""
     get = values.get
-    base, peak = get("base_bytes"), get("peak_bytes")
-    increment = None if base is None or peak is None else peak - base
+    base, peak, increment = get("base_bytes"), get("peak_bytes"), get("increment_bytes")
+    if "increment_bytes" not in values and base is not None and peak is not None:  # of another process, all its own
+        increment = max(0, peak - base)
     rest = b"".join(
         b", %s: %s" % (_word(key), _number(value) if type(value) is int else _json(value))
         for key, value in values.items()
@@ -134,5 +138,6 @@ def _values_text(values: dict[str, Any], tail: bytes) -> bytes:
     )
     return _VALUES % (
         _word(get("method")), _word(get("shared", False)), _word(get("reason")), _number(base), _number(peak),
-        _number(get("end_bytes")), _number(increment), _number(get("lifetime_peak_bytes")), tail + rest,
+        _number(get("end_bytes")), _number(increment), _word(get("increment_unclear")),
+        _number(get("held_bytes")), _number(get("lifetime_peak_bytes")), tail + rest,
     )  # fmt: skip

@@ -29,8 +29,8 @@ _REQUIRED = {field.name for field in fields(TaskRecord) if field.default is MISS
 
 
 def record_to_line(record: TaskRecord) -> bytes:
-    """Return `record` as a line of ``tasks.jsonl``; the derived increment is written too, for readers with `grep`."""
-    return json.dumps({**asdict(record), "increment_bytes": record.increment_bytes}).encode() + b"\n"
+    """Return `record` as a line of ``tasks.jsonl``."""
+    return json.dumps(asdict(record)).encode() + b"\n"
 
 
 _decoded = msgspec.json.Decoder(TaskRecord).decode
@@ -111,12 +111,15 @@ def killed(
     if at_least_bytes is not None and at_least_bytes > max(sizes[-1:], default=0):
         sizes.append(at_least_bytes)
     base = [] if record.base_bytes is None else [record.base_bytes]
+    peak = max(sizes + base, default=None)
     return replace(
         record,
         status="killed",
         end_s=inside[-1][0] if inside else None,
         last_bytes=sizes[-1] if sizes else record.base_bytes,
-        peak_bytes=max(sizes + base, default=None),
+        peak_bytes=peak,
+        increment_bytes=None if peak is None or record.base_bytes is None else peak - record.base_bytes,
+        increment_unclear="what the killed process gave up of other tasks meanwhile is not known",
         method="sampled" if sizes or base else None,
         reason=reason,
     )

@@ -1,0 +1,119 @@
+"""The kernel's high-water mark of the process, read into windows and reset."""
+
+from __future__ import annotations
+
+import threading
+
+from runmem.memory.other_threads import OtherThreads
+from runmem.memory.polling import Poller
+from runmem.memory.process import Readings, own_process
+from runmem.memory.window import Window
+
+__all__ = ["HighWater", "UNREADABLE"]
+
+UNREADABLE = (OSError, ValueError, IndexError)
+"""What reading raises."""
+
+_POLL_INTERVAL_S = 0.01
+_PROOF_SLACK_BYTES = 4 * 1024**2
+_FEW_FAULTS = 16
+
+
+class HighWater:
+    """Read mark and size of the process into the windows that are open.
+
+    Parameters
+    ----------
+    readings : Readings, optional
+        Where the values come from; this process by default.
+    """
+
+    def __init__(self, readings: Readings | None = None) -> None:
+        self._given = readings
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.RLock()  # reentrant: a signal handler or a finaliser may run a profiled function
+        self._readings: Readings | None = self._given
+        self._open: list[Window] = []
+        self._lifetime_peak: int | None = None
+        self._mark: int | None = None
+        self._resident = 0
+        self._faults: int | None = None
+        self._turn = object()  # another one after every reading
+        self._proved = False
+        self._reason: str | None = None
+        self._poller: Poller | None = None
+        self._held = 0  # for others
+        self._other_threads = OtherThreads()
+        self._foreign: tuple[int | None, int] = None, 0  # page faults: of the process, and of the other threads then
+
+    def watch_this_thread(self) -> None:
+        """Count the page faults of the calling thread, which works for others than those that run in windows."""
+        with self._lock:
+            self._other_threads.add_current()
+            self._foreign = None, self._foreign[1]
+
+    def _read(self) -> tuple[int | None, int]:
+        """Read mark and size, and fold them into every open window and the lifetime's peak.
+
+        While the process has had no page fault its size has not risen, and the mark, which costs most, is not read: the
+        last one still holds.
+        """
+        self._turn = object()
+        if self._readings is None:
+            self._readings = own_process()
+        faults = self._readings.page_faults()
+        if faults is not None and faults == self._faults:
+            mark, resident = self._mark, self._readings.resident_bytes()
+        else:
+            mark, resident = self._readings.high_water_and_resident()
+            self._faults = faults
+        self._resident = resident
+        for window in self._open:
+            window._fold(mark, resident, self._held)
+        if mark is not None and (self._lifetime_peak is None or mark > self._lifetime_peak):
+            self._lifetime_peak = mark
+        self._mark = mark
+        return mark, resident
+
+    def _reset(self, mark: int | None) -> None:
+        """Reset the mark; if that fails, now or silently, say in `_reason` that peaks are sampled from here on."""
+        if mark is None or self._readings is None:
+            self._reason = "the system keeps no high-water mark of the process"
+            return
+        try:
+            self._readings.reset_high_water_mark()
+        except OSError as error:
+            self._reason = f"the high-water mark of the process cannot be reset: {error}"
+            return
+        if not self._proved:  # a sandbox may take the write and do nothing
+            after, resident = self._readings.high_water_and_resident()
+            self._proved = True
+            if after is None or after > resident + _PROOF_SLACK_BYTES:
+                self._reason = "resetting the high-water mark of the process has no effect"
+
+    def _foreign_faults(self) -> int:
+        """Return the page faults of other threads, as they were when the process had a few less than now."""
+        if self._other_threads:
+            at = self._foreign[0]
+            if at is None or self._faults is None or self._faults - at >= _FEW_FAULTS:
+                self._foreign = self._faults, self._other_threads.page_faults()
+        return self._foreign[1]
+
+    def _faults_of_others(self, faults: int | None) -> int | None:
+        """Return those of the process's `faults` that are not the calling thread's."""
+        mine = None if self._readings is None else self._readings.thread_page_faults()
+        return None if mine is None or faults is None else faults - mine
+
+    def _poll(self) -> None:
+        if self._poller is None:
+            self._poller = Poller(self._fold_reading, _POLL_INTERVAL_S)
+        self._poller.resume()
+
+    def _fold_reading(self) -> None:
+        with self._lock:
+            if self._readings is not None and self._open:
+                resident = self._readings.resident_bytes()
+                for window in self._open:
+                    window._fold(None, resident, self._held)
