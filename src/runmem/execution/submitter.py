@@ -519,8 +519,8 @@ class DaskSubmitter:
 
 def _own_mistake(execution: Execution, error: Exception) -> RunmemError:
     mistake = RunmemError(
-        f"runmem itself made a mistake with {execution.name} (call {execution.task_id}): {type(error).__name__}: {error}. "
-        "Calls that have nothing to do with it go on. Please report it, with the traceback."
+        f"runmem itself made a mistake with {execution.name} (call {execution.task_id}): {type(error).__name__}: "
+        f"{error}. Calls that have nothing to do with it go on. Please report it, with the traceback."
     )
     mistake.__cause__ = error
     set_root_task(mistake, execution.task_id)
