@@ -204,28 +204,19 @@ def run_call(
     in_program : bool
         Whether this is the program's own process, and the call runs with the program's own definitions.
     """
-    kept = []
-    for source in call.sources:
-        good, value = _kept(source, dependencies, earlier)
-        if not good:
-            return False, value  # what it needs has failed
-        kept.append(value)
-    for position in call.after:
-        if not earlier[position][0]:
-            return earlier[position]
+    good, kept = _gathered(call, dependencies, earlier)
+    if not good:
+        return False, kept
     if run is not None and run.measures:
         held().call_with(holdings(kept))
     inputs = Inputs(kept, packed_task.copied, _written_inputs(call))
     failure: BaseException | None = None
-    try:
-        become(packed_task.process)
-    except RunmemError as error:
-        return False, _explained(error, call, packed_task, inputs)
     copy = None
     try:
-        if not in_program:
-            copy = program_copies.begin(packed_task.outline, packed_task.constants)
         try:
+            become(packed_task.process)
+            if not in_program:
+                copy = _copy_for(packed_task)
             return True, _result(run, call, following, packed_task, copy, inputs)
         except BaseException as error:
             if in_program and _ends_the_program(error):
@@ -235,16 +226,33 @@ def run_call(
             return False, _explained(failure, call, packed_task, inputs)
         finally:
             failure = None  # a circle through its traceback would keep the memory of the task
-    except Exception as error:
-        refusal = RunmemError(
-            f"the functions and classes of the program that task {packed_task.name} needs cannot be made on the worker "
-            f"({type(error).__name__}: {error}). What they refer to must be importable there."
-        )
-        refusal.__cause__ = error
-        return False, _explained(refusal, call, packed_task, inputs)
     finally:
         if not in_program:
             program_copies.end(packed_task.outline, copy)
+
+
+def _gathered(call: PackedCall, dependencies: Sequence[Any], earlier: Sequence[tuple[bool, Any]]) -> tuple[bool, Any]:
+    """Return whether all that a call needs has ended well, and its inputs as the worker keeps them, or an error."""
+    kept = []
+    for source in call.sources:
+        good, value = _kept(source, dependencies, earlier)
+        if not good:
+            return False, value
+        kept.append(value)
+    for position in call.after:
+        if not earlier[position][0]:
+            return earlier[position]
+    return True, kept
+
+
+def _copy_for(task: PackedTask) -> ProgramCopy | None:
+    try:
+        return program_copies.begin(task.outline, task.constants)
+    except Exception as error:
+        raise RunmemError(
+            f"the functions and classes of the program that task {task.name} needs cannot be made on the worker "
+            f"({type(error).__name__}: {error}). What they refer to must be importable there."
+        ) from error
 
 
 def _written_inputs(call: PackedCall) -> frozenset[int]:
@@ -372,8 +380,8 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
 def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
     """Pack an error so that it reaches the program as itself, with all that is known of where it happened."""
     shown = error
-    if isinstance(error, ArgumentError) and error.__cause__ is not None:
-        shown = error.__cause__  # what the user's class said; the rest is runmem's
+    if type(error) in (ArgumentError, RunmemError) and error.__cause__ is not None:
+        shown = error.__cause__  # what the user's class or module said; the rest is runmem's
     trace: types.TracebackType | None = field_of(shown, "__traceback__")
     error = _no_order(error)
     if "only works in main thread" in text_of(error):

@@ -68,26 +68,23 @@ class FollowedProcess:
         self._first_folder = _folder()
         self._first_environment = dict(_ENCODED)
         self._changed: set[bytes] = set()
-        self._seen: tuple[Any, ...] = ()
+        self._seen: tuple[Any, ...] = (None, None, None, {}, [], [])
         self._packed = b""
 
     def packed(self) -> bytes:
         """Return the packed state now; the same object while it is the same."""
         umask = os.umask(0o077)  # the way to read it; a file that another thread makes meanwhile is private, not public
         os.umask(umask)
-        seen = (
-            _folder(), dict(_ENCODED), list(sys.path), list(sys.argv), sys.getrecursionlimit(), umask,
-            _decimal_context(),
-        )  # fmt: skip
-        if seen != self._seen:
-            self._seen = seen
-            self._packed = pickle.dumps(self._state(*seen), pickle.HIGHEST_PROTOCOL)
+        now = _folder(), (sys.getrecursionlimit(), umask), _decimal_context()
+        *before, environment, paths, arguments = self._seen
+        # Compared where they are: this is asked at each call.
+        if now != tuple(before) or environment != _ENCODED or paths != sys.path or arguments != sys.argv:
+            self._seen = (*now, dict(_ENCODED), list(sys.path), list(sys.argv))
+            self._packed = pickle.dumps(self._state(*now), pickle.HIGHEST_PROTOCOL)
         return self._packed
 
-    def _state(
-        self, folder: str, environment: dict[bytes, bytes], _: Any, arguments: list[str], limit: int, umask: int,
-        context: Any,
-    ) -> ProcessState:  # fmt: skip
+    def _state(self, folder: str, limits: tuple[int, int], context: Any) -> ProcessState:
+        environment = dict(_ENCODED)
         first = self._first_environment
         self._changed |= {name for name, value in environment.items() if first.get(name) != value}
         self._changed |= first.keys() - environment.keys()
@@ -97,7 +94,7 @@ class FollowedProcess:
             given = sys.modules["decimal"].getcontext().copy()
             given.clear_flags()
         moved = folder != self._first_folder
-        return ProcessState(folder, moved, changed, import_paths(), arguments, limit, umask, given)
+        return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given)
 
 
 def _folder() -> str:

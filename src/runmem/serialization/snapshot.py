@@ -82,13 +82,13 @@ def _is_constant(value: Any) -> bool:
 
 
 class _Watch(NamedTuple):
-    """Entries of a mapping as they were: `whole`, if there must be no others."""
+    """Entries of a mapping as they were; `length`: how many entries it has in all, where there must be no others."""
 
     mapping: Any
     names: tuple[str, ...]
     values: list[Any]
     places: list[int | None]
-    whole: bool
+    length: int | None
 
 
 class Snapshot:
@@ -177,8 +177,8 @@ class Snapshot:
 
     def _all_holds(self) -> bool:
         """Tell whether every name stands for the very object that it stood for: most calls need to know no more."""
-        for mapping, names, values, _, whole in self._watches:
-            if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
+        for mapping, names, values, _, length in self._watches:
+            if length is not None and len(mapping) - (PICKLE_S_OWN in mapping) != length:
                 return False
             if names and not all(map(is_, map(mapping.get, names, repeat(_MISSING)), values)):
                 return False
@@ -198,8 +198,8 @@ class Snapshot:
         return all(function.__code__ is code for function, code in self._functions)
 
     def _watch_holds(self, watch: _Watch) -> bool:
-        mapping, names, values, places, whole = watch
-        if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
+        mapping, names, values, places, length = watch
+        if length is not None and len(mapping) - (PICKLE_S_OWN in mapping) != length:
             return False
         for index, (name, old, place) in enumerate(zip(names, values, places, strict=True)):
             value = mapping.get(name, _MISSING)
@@ -238,7 +238,7 @@ class _Packing(Pickler):
         self.dump(self._snapshot.places)
         for identity, found in self._globals.items():
             values, places = [value for value, _ in found.values()], [place for _, place in found.values()]
-            watch = _Watch(self._namespaces[identity], tuple(found), values, places, False)
+            watch = _Watch(self._namespaces[identity], tuple(found), values, places, None)
             self._snapshot._watches.append(watch)
         return self._file.getvalue()
 
@@ -285,7 +285,7 @@ class _Packing(Pickler):
         if type(obj) is TaskFunction:
             own = {name: value for name, value in vars(obj).items() if name not in _TASK_OWN}
             data = {name: value for name, value in own.items() if not _is_code(value)}
-            self._note_mapping(vars(obj), obj, "item", data, tuple(vars(obj)))
+            self._note_mapping(vars(obj), obj, "item", data, tuple(own))
             code = {name: value for name, value in own.items() if name not in data}
             return {"task": (obj.function, obj.options), "dict": code}
         if isinstance(obj, ContextVar):
@@ -356,8 +356,8 @@ class _Packing(Pickler):
     ) -> None:
         places = {name: self._snapshot.add_place(Place(kind, owner, name), value) for name, value in data.items()}
         values = [mapping[name] for name in watched]
-        whole = len(watched) == len(mapping) - (PICKLE_S_OWN in mapping)
-        self._snapshot._watches.append(_Watch(mapping, watched, values, [places.get(n) for n in watched], whole))
+        length = len(mapping) - (PICKLE_S_OWN in mapping)
+        self._snapshot._watches.append(_Watch(mapping, watched, values, [places.get(n) for n in watched], length))
 
 
 class Snapshots:
