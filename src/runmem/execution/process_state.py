@@ -6,6 +6,7 @@ here is of a process, and another task may be running in it. Not followed at all
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import sys
@@ -22,6 +23,11 @@ __all__ = ["FollowedProcess", "ProcessState", "become", "follow", "follow_no_mor
 
 _ENCODED: Mapping[bytes, bytes] = getattr(os.environ, "_data", os.environb)
 """The environment as it is kept: comparing `os.environ` itself would decode each name and value."""
+
+
+_room = ctypes.create_string_buffer(4096)
+_getcwd = ctypes.PyDLL(None).getcwd
+_getcwd.restype = ctypes.c_void_p
 
 
 class ProcessState(NamedTuple):
@@ -98,9 +104,16 @@ class FollowedProcess:
 
 
 def _folder() -> str:
+    """Return the current folder, or an empty text if it was removed.
+
+    By C's own function, holding the interpreter: `os.getcwd` lets other threads run meanwhile, and the program, which
+    asks at each call of a task, would wait for them each time.
+    """
+    if _getcwd(_room, len(_room)):
+        return os.fsdecode(_room.value)
     try:
         return os.getcwd()
-    except OSError:  # it was removed
+    except OSError:
         return ""
 
 
