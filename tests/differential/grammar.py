@@ -11,9 +11,10 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-__all__ = ["programs"]
+__all__ = ["drawn", "programs"]
 
 PRELUDE = '''\
 import enum
@@ -567,3 +568,21 @@ def programs(draw: Callable[[Any], Any]) -> str:
         step()
     writer.end()
     return PRELUDE + "\n\n" + "\n".join(writer.lines) + "\n"
+
+
+def drawn(count: int, number: int) -> list[str]:
+    """Return `count` different programs, always the same ones for a `number`."""
+    found: dict[str, None] = {}
+
+    @seed(number)
+    @settings(
+        max_examples=2 * count, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(programs())
+    def draw(source: str) -> None:
+        found[source] = None
+
+    draw()
+    assert len(found) >= count
+    return list(found)[:count]
