@@ -34,8 +34,8 @@ def test_the_error_of_the_page_is_the_one_that_is_told(tmp_path: Path) -> None:
     )
     (tmp_path / "app.py").write_text(program)
     done = subprocess.run(
-        [sys.executable, "-m", "runmem", "--sequential", "--no_summary", "app.py"], cwd=tmp_path, text=True, capture_output=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, timeout=90, stdin=subprocess.DEVNULL,
+        [sys.executable, "-m", "runmem", "--sequential", "--no_summary", "app.py"], cwd=tmp_path, capture_output=True,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, timeout=90, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     page = " ".join((ROOT / "docs" / "semantics.md").read_text("utf-8").split())
     told = " ".join(done.stderr.split())
