@@ -36,6 +36,13 @@ study.setLevel(logging.NOTSET)
 root.setLevel(logging.WARNING)
 assert program_levels.current() is None
 """
+OF_A_LIBRARY = """
+class Own(logging.Logger): pass
+logging.setLoggerClass(Own)
+logging.getLogger("library").setLevel(logging.ERROR)
+logging.setLoggerClass(logging.Logger)
+assert program_levels.current() is None
+"""
 OF_DASK = """
 for name in ("distributed", "distributed.worker", "tornado.access", "runmem.execution", "dask"):
     logging.getLogger(name).setLevel(logging.DEBUG)
@@ -52,8 +59,9 @@ assert first is not None and program_levels.current() is first
 
 @pytest.mark.parametrize(
     "program",
-    [NOTHING, CHANGES, OF_DASK, KEPT],
-    ids=["nothing is sent if nothing is set up", "a change is seen at once", "levels of Dask are not sent",
+    [NOTHING, CHANGES, OF_A_LIBRARY, OF_DASK, KEPT],
+    ids=["nothing is sent if nothing is set up", "a change is seen at once",
+         "loggers of a library are its own", "levels of Dask are not sent",
          "nothing is looked up while nothing changes"],
 )  # fmt: skip
 def test_how_a_program_logs(program):

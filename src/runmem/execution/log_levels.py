@@ -26,7 +26,8 @@ class LogLevels(NamedTuple):
     has_handlers : bool
         Whether the root logger has handlers; `logging.basicConfig` does nothing then.
     levels : tuple of (name, level)
-        Of the root logger (an empty name) and of those that have a level of their own.
+        Of the root logger (an empty name) and of those that have a level of their own; not of loggers that a library
+        makes by a class of its own.
     disabled : int
         What `logging.disable` was called with.
     captures_warnings : bool
@@ -64,7 +65,8 @@ class _ProgramLevels:
         own = [
             (name, logger.level)
             for name, logger in loggers
-            if isinstance(logger, logging.Logger) and logger.level and name.partition(".")[0] not in DASK_LOGGERS
+            # One of a class of its own is made by a library, on a worker too: it must not be there before.
+            if type(logger) is logging.Logger and logger.level and name.partition(".")[0] not in DASK_LOGGERS
         ]
         levels = (("", root.level), *sorted(own))
         found = LogLevels(has_handlers, levels, root.manager.disable, captures_warnings)

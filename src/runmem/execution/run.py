@@ -292,12 +292,15 @@ class Run:
         set_current_program(None)
         self._watch()  # it may not have come to `start`
         unseen: list[BaseException] = []
+        all_ended = self._submitter is None or not self._submitter.has_open_calls
         if complete and self._submitter is not None:
-            unseen = self._wait_for_tasks()
+            unseen, all_ended = self._wait_for_tasks(), True
+        elif all_ended and self._submitter is not None:
+            unseen += self.program.settle_all_files()
         with undisturbed(final):
             if self._submitter is not None:
                 unseen += self._submitter.unseen_errors()
-            self._end_measurement(all_ended=complete)
+            self._end_measurement(all_ended)
             if self._submitter is not None:
                 self._submitter.close()
             self._cluster.close(abandon=not complete)

@@ -51,7 +51,7 @@ class SequentialSubmitter:
         Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
     """
 
-    broken = False
+    broken = has_open_calls = False
 
     def __init__(self, join: Callable[[], WorkerRun | None], observers: Observers, copied: bool | None = None) -> None:
         run_program(True)

@@ -211,6 +211,11 @@ class DaskSubmitter:
         return self.broken or execution.state.done
 
     @property
+    def has_open_calls(self) -> bool:
+        """Whether a call has not ended, as far as it is known."""
+        return bool(self._live)
+
+    @property
     def broken(self) -> bool:
         """Whether the cluster could not be reached, or not any more."""
         return self._broken is not None
