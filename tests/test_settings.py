@@ -34,6 +34,8 @@ VALUES = {
     "run_folder": (("a", Path("a")), ("b", Path("b")), ("c", Path("c"))),
     "worker_profile_path": (("a", Path("a")), ("b", Path("b")), ("c", Path("c"))),
     "spool_size_bytes": (("64KiB", 65536), ("2 MiB", 2 * MIB), ("1G", GIB)),
+    "sequential": (("yes", True), ("0", False), (True, True)),
+    "inputs": (("copied", "copied"), ("shared", "shared"), ("copied", "copied")),
     "malloc_trim": (("on", True), ("0", False), (True, True)),
 }
 FIELDS = {field.name: field for field in fields(Settings)}

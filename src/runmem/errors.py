@@ -6,6 +6,7 @@ __all__ = [
     "RunmemError",
     "SettingError",
     "TaskDeclarationError",
+    "TaskWarning",
     "ArgumentError",
     "FilePlacementError",
     "ClusterError",
@@ -34,6 +35,10 @@ class SettingError(RunmemError, ValueError):
 
 class TaskDeclarationError(RunmemError, TypeError):
     """A `@task` whose keywords do not fit the function's signature. Raised at decoration."""
+
+
+class TaskWarning(UserWarning):
+    """A `@task` that does something else than it seems to: told once, when the task is declared."""
 
 
 class ArgumentError(RunmemError, TypeError):

@@ -16,6 +16,7 @@ __all__ = [
     "TaskMeasured",
     "NodeSampled",
     "ProfileReported",
+    "LogLines",
     "DataLost",
 ]
 
@@ -158,6 +159,14 @@ class ProfileReported:
     task_id: int | None
     name: str
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogLines:
+    """What tasks have logged on a node came in: JSON lines with the attributes of `logging.LogRecord`."""
+
+    node: str
+    lines: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ def test_a_missing_program_is_named_with_the_folder_it_was_looked_for_in(tmp_pat
 def test_a_folder_runs_its_main_module_and_is_imported_from_itself(tmp_path):
     (tmp_path / "__main__.py").write_text("print(1)")
     script = load_script(tmp_path)
-    assert script.file == tmp_path / "__main__.py"
+    assert script.file == str(tmp_path / "__main__.py")
     assert script.import_folder == str(tmp_path)
 
 
@@ -35,7 +35,7 @@ def test_imports_start_at_the_folder_that_a_symbolic_link_leads_to(tmp_path):
     (tmp_path / "link.py").symlink_to(tmp_path / "real" / "app.py")
     script = load_script(tmp_path / "link.py")
     assert script.import_folder == str(tmp_path / "real")
-    assert script.file == tmp_path / "link.py"
+    assert script.file == str(tmp_path / "link.py")
 
 
 @pytest.mark.parametrize("name", ["tool.py", "tool"])

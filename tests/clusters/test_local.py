@@ -3,12 +3,15 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from pathlib import Path
 
 import dask
 import pytest
 
-from runmem.clusters.local import EmbeddedCluster, environment_of, is_embedded_worker, worker_count
+from runmem.clusters import local
+from runmem.clusters.local import EmbeddedCluster, environment_of, put_in_force, worker_count
+from runmem.clusters.spawning import is_embedded_worker
 from runmem.errors import SettingError
 from runmem.memory.limits import memory_limit, share
 from runmem.settings import resolve
@@ -74,3 +77,34 @@ def test_a_script_that_fails_is_told_with_its_output(tmp_path: Path) -> None:
 def test_a_missing_script_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"--env_script: '.*none.sh' is not a file"):
         environment_of(tmp_path / "none.sh")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let what is done to the environment, and to where modules come from, end with the test."""
+    before = dict(os.environ)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(local, "_in_force", set())
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.mark.usefixtures("environment")
+def test_a_script_that_is_in_force_has_changed_this_process_and_is_not_sourced_again(tmp_path: Path) -> None:
+    os.environ["RUNMEM_TEST_GONE"] = "1"
+    script = tmp_path / "env.sh"
+    script.write_text(
+        f"echo once >> {tmp_path}/times\nexport PATH={tmp_path}/bin:$PATH PYTHONPATH={tmp_path}/modules\n"
+        "export RUNMEM_TEST_A=a\n"
+        "unset RUNMEM_TEST_GONE\n"
+    )
+    first, here = sys.path[0], os.getcwd()
+    put_in_force(script)
+    assert os.environ["RUNMEM_TEST_A"] == "a"
+    assert os.environ["PATH"].startswith(f"{tmp_path}/bin:")
+    assert "RUNMEM_TEST_GONE" not in os.environ
+    assert sys.path[:2] == [first, f"{tmp_path}/modules"]
+    assert os.environ["PWD"] == here == os.getcwd()
+    assert environment_of(script) == {}
+    assert (tmp_path / "times").read_text() == "once\n"

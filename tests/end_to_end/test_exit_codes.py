@@ -126,18 +126,51 @@ def test_a_failure_that_the_program_caught_is_no_failure_of_the_program(tmp_path
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.parametrize(("end", "code", "written"), [("sys.exit(3)", 3, True), ("1 / 0", 1, False)])
-def test_tasks_that_nobody_waited_for_are_completed_unless_the_program_crashed(
-    tmp_path, runmem, write, end, code, written
-):
-    write(
-        tmp_path,
-        "app.py",
-        TASKS + "import time\nfrom pathlib import Path\n@task()\ndef writes():\n    Path('started').touch()\n"
-        "    while not Path('go').exists():\n        time.sleep(0.01)\n    Path('written').touch()\n"
-        "writes()\nwhile not Path('started').exists():\n    time.sleep(0.01)\n"
-        f"if {written}:\n    Path('go').touch()\n{end}\n",
-    )
+WAITING = (
+    TASKS
+    + """
+import time
+from pathlib import Path
+
+@task()
+def writes(number):
+    Path(f'started{number}').touch()
+    while not Path('go').exists():
+        time.sleep(0.01)
+    Path(f'written{number}').touch()
+
+def begin():
+    for number in range(4):
+        writes(number)
+    while not list(Path().glob('started*')):
+        time.sleep(0.01)
+"""
+)
+
+
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("sys.exit()", 0), ("sys.exit(0)", 0), ("sys.exit(256)", 0)])
+def test_a_program_that_ends_well_has_its_tasks_completed(tmp_path, runmem, write, end, code):
+    write(tmp_path, "app.py", WAITING + f"begin()\nPath('go').touch()\n{end}\n")
     ran = runmem(tmp_path, "--workers=1", "app.py")
     assert ran.code == code
-    assert (tmp_path / "written").exists() is written
+    assert len(list(tmp_path.glob("written*"))) == 4
+
+
+@pytest.mark.parametrize(
+    ("end", "code"), [("sys.exit(3)", 3), ("sys.exit('some text')", 1), ("sys.exit(-1)", 255), ("1 / 0", 1)]
+)
+def test_a_program_that_fails_has_its_tasks_given_up(tmp_path, runmem, write, end, code):
+    write(tmp_path, "app.py", WAITING + f"begin()\n{end}\n")
+    ran = runmem(tmp_path, "--workers=1", "app.py")  # else it would never end
+    assert ran.code == code
+    assert not list(tmp_path.glob("written*"))
+    assert ran.provenance["exit_code"] == code
+
+
+@pytest.mark.parametrize(("end", "written"), [("sys.exit()", 4), ("sys.exit(3)", 0)])
+def test_an_exit_from_a_session_completes_its_tasks_if_it_means_success(tmp_path, write, environment, end, written):
+    within = "".join(f"    {line}\n" for line in ["begin()", f"{bool(written)} and Path('go').touch()", end])
+    write(tmp_path, "app.py", WAITING + f"import runmem\nwith runmem.session(workers=1):\n{within}")
+    done = subprocess.run([sys.executable, "app.py"], cwd=tmp_path, env=environment(), timeout=60)
+    assert done.returncode == (0 if written else 3)
+    assert len(list(tmp_path.glob("written*"))) == written

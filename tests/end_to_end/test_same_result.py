@@ -412,3 +412,16 @@ def test_an_interrupt_ends_a_sequential_run(start, write, tmp_path) -> None:
     assert process.stdout.readline() == "in\n"
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=30) == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize("end", ["sys.exit(4)", "raise ValueError('the end')"])
+def test_files_are_in_place_however_the_program_ends(end: str, runmem, write, tmp_path) -> None:
+    program = (
+        "import sys\nfrom runmem import FILE_INOUT, barrier, task\n@task(path=FILE_INOUT)\ndef append(path, word):\n"
+        "    with open(path, 'a') as file:\n        file.write(word)\nopen('log.txt', 'w').write('a')\n"
+        f"append('log.txt', 'b')\nappend('log.txt', 'c')\nbarrier()\n{end}\n"
+    )
+    write(tmp_path, "app.py", program)
+    ran = runmem(tmp_path, "--workers=1", "app.py")
+    assert ran.code == (4 if "exit" in end else 1)
+    assert (tmp_path / "log.txt").read_text() == "abc"

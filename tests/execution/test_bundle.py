@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, deque
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -17,7 +18,9 @@ from runmem.execution.bundle import (
     plan,
     set_bundle_length,
 )
+from runmem.execution.call_queue import CallQueue
 from runmem.graph.call import Execution, Version
+from runmem.serialization.arguments import NO_BODY
 
 LONG, SHORT, TINY, UNKNOWN = "long", "short", "tiny", "unknown"
 
@@ -25,8 +28,16 @@ LONG, SHORT, TINY, UNKNOWN = "long", "short", "tiny", "unknown"
 def execution(number: int, name: str, needs: list[Execution], **more: Any) -> Execution:
     made = Execution(number, name, 1)
     inputs, after = needs[::2], tuple(needs[1::2])
-    made.state = Pending(inputs=[Version(needed, 0) for needed in inputs], after=after, **more)
+    body = NO_BODY._replace(inputs=[Version(needed, 0) for needed in inputs])
+    made.state = Pending(body=body, after=after, **more)
     return made
+
+
+def queue_of(executions: Iterable[Execution]) -> CallQueue:
+    queue = CallQueue()
+    for each in executions:
+        queue.append(each)
+    return queue
 
 
 def known_durations() -> Durations:
@@ -54,7 +65,7 @@ def test_bundles_need_only_earlier_bundles_or_themselves(seed: int) -> None:
     calls = random_graph(seed, 150)
     durations = known_durations()
     workers = 1 + seed % 4
-    bundles = plan(deque(calls), durations, workers, Counter(), lambda name: True)
+    bundles = plan(queue_of(calls), durations, workers, Counter(), lambda name: True)
     place = {call: number for number, bundle in enumerate(bundles) for call in bundle.executions}
     assert len(place) == len(calls)
     assert sum(len(bundle.executions) for bundle in bundles) == len(calls)
@@ -77,7 +88,7 @@ def test_the_graph_of_bundles_has_no_circle_when_the_queue_is_planned_in_portion
     place: dict[Execution, int] = {}
     count = 0
     for begin in range(0, 200, 23):
-        for bundle in plan(deque(calls[begin : begin + 23]), known_durations(), 2, Counter(), lambda name: True):
+        for bundle in plan(queue_of(calls[begin : begin + 23]), known_durations(), 2, Counter(), lambda name: True):
             place |= dict.fromkeys(bundle.executions, count)
             count += 1
     assert all(place[needed] <= place[call] for call in calls for needed in call.state.needs)
@@ -85,7 +96,7 @@ def test_the_graph_of_bundles_has_no_circle_when_the_queue_is_planned_in_portion
 
 def test_short_independent_calls_share_a_bundle_and_every_worker_has_some() -> None:
     calls = [execution(number, TINY, []) for number in range(1000)]
-    bundles = plan(deque(calls), known_durations(), 2, Counter(), lambda name: True)
+    bundles = plan(queue_of(calls), known_durations(), 2, Counter(), lambda name: True)
     assert len(bundles) >= 2
     assert max(len(bundle.executions) for bundle in bundles) <= 500
 
@@ -94,13 +105,13 @@ def test_a_chain_of_short_calls_shares_a_bundle() -> None:
     calls = [execution(1, TINY, [])]
     for number in range(2, 11):
         calls.append(execution(number, TINY, [calls[-1]]))
-    bundles = plan(deque(calls), known_durations(), 1, Counter(), lambda name: True)
+    bundles = plan(queue_of(calls), known_durations(), 1, Counter(), lambda name: True)
     assert len(bundles) <= 2
     assert [call.task_id for bundle in bundles for call in bundle.executions] == list(range(1, 11))
 
 
 def test_calls_of_unknown_duration_are_held_back_while_that_is_allowed() -> None:
-    queue = deque(execution(number, UNKNOWN, []) for number in range(100))
+    queue = queue_of(execution(number, UNKNOWN, []) for number in range(100))
     in_flight: Counter[str] = Counter()
     assert len(plan(queue, Durations(), 2, in_flight, lambda name: True)) == 4
     assert (len(queue), in_flight[UNKNOWN]) == (96, 4)
@@ -111,7 +122,7 @@ def test_calls_of_unknown_duration_are_held_back_while_that_is_allowed() -> None
 
 def test_calls_that_are_to_share_bundles_are_held_back_until_a_duration_is_known() -> None:
     set_bundle_length("long_bundles", 0.1)
-    queue = deque(execution(number, "long_bundles", []) for number in range(100))
+    queue = queue_of(execution(number, "long_bundles", []) for number in range(100))
     in_flight: Counter[str] = Counter()
     durations = Durations()
     assert len(plan(queue, durations, 2, in_flight, lambda name: False)) == 4
@@ -121,7 +132,7 @@ def test_calls_that_are_to_share_bundles_are_held_back_until_a_duration_is_known
 
 
 def test_a_call_that_is_held_back_keeps_the_order() -> None:
-    queue = deque([*(execution(number, UNKNOWN, []) for number in range(6)), execution(6, TINY, [])])
+    queue = queue_of([*(execution(number, UNKNOWN, []) for number in range(6)), execution(6, TINY, [])])
     plan(queue, known_durations(), 2, Counter(), lambda name: True)
     assert [call.task_id for call in queue] == [4, 5, 6]
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import json
+import logging
+import tempfile
+
 import pytest
 
-from runmem.execution.nanny import cause_of
+from runmem.execution.nanny import _DeathWatch, cause_of
 
 
 @pytest.mark.parametrize(
@@ -22,3 +26,16 @@ from runmem.execution.nanny import cause_of
 )  # fmt: skip
 def test_the_nannys_log_tells_why_a_worker_died(message: str, oom_kills: int | None, expected: object) -> None:
     assert cause_of(message, oom_kills) == expected
+
+
+def test_deaths_are_heard_of_also_when_a_program_has_disabled_the_loggers_that_exist(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    logger = logging.getLogger("distributed.nanny.of_this_test")
+    watch = _DeathWatch("a-run", logger)
+    logger.disabled = True  # as `logging.config.dictConfig` does
+    logger.info("Worker process 12 was killed by signal 11")
+    watch.close()
+    (deaths,) = tmp_path.rglob("deaths-*.jsonl")
+    assert json.loads(deaths.read_text())["pid"] == 12
+    assert type(logger) is logging.Logger
+    assert logger.disabled

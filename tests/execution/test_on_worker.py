@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import pickle
+import signal
 import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ from runmem.graph.task import TaskFunction, task
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.packed import Carried, packed, unpacked
 from runmem.serialization.snapshot import Snapshots
-from runmem.serialization.task_error import RemoteError
+from runmem.serialization.task_error import RemoteError, root_task
 
 UNKNOWN_RUN = "a run that this process does not work for"
 
@@ -249,3 +253,85 @@ def test_definitions_that_cannot_be_made_on_the_worker_are_told_with_the_task() 
     error = error_of(raised)
     assert "that task add needs cannot be made on the worker" in str(error)
     assert "raised in task add (call 7) on node" in error.__notes__[0]
+
+
+class OwnInterrupt(BaseException):
+    pass
+
+
+@dataclass(frozen=True)
+class BadPixel(Exception):
+    x: int
+    y: int
+
+
+class Unprintable(Exception):
+    def __str__(self) -> str:
+        raise LookupError("no text")
+
+
+@task(returns=1)
+def fail_with(cls, *args):
+    raise cls(*args)
+
+
+@pytest.mark.parametrize(
+    ("cls", "args"),
+    [
+        (OwnInterrupt, ("stop",)), (asyncio.CancelledError, ("by itself",)), (GeneratorExit, ()), (BadPixel, (1, 2)),
+        (Unprintable, ("why",)),
+    ],
+)  # fmt: skip
+def test_whatever_a_task_raises_arrives_with_where_it_happened(cls: type, args: Any) -> None:
+    with pytest.raises(BundleFailed) as raised:
+        run(fail_with, [a_call([cls, *args], task_id=12)])
+    again = error_of(raised)
+    assert type(again) is cls
+    assert again.args == args
+    assert root_task(again) == 12
+    assert "raised in task fail_with (call 12) on node " in again.__notes__[0]
+    assert "in fail_with" in again.__notes__[0]
+
+
+class ExitsAndCannotBePrinted(SystemExit):
+    def __str__(self) -> str:
+        raise SystemExit(5)
+
+    __repr__ = __str__
+
+
+def test_an_exit_that_cannot_be_printed_fails_its_task_only() -> None:
+    with pytest.raises(BundleFailed) as raised:
+        run(fail, [a_call([ExitsAndCannotBePrinted(3)])])
+    error = error_of(raised)
+    assert type(error) is RemoteError
+    assert str(error).startswith("the task called for an exit: ExitsAndCannotBePrinted")
+
+
+@task(returns=1)
+def handles_signals():
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+@task(returns=1)
+def wakes_up():
+    signal.set_wakeup_fd(-1)
+
+
+@task(returns=1)
+def handles_signals_of_a_loop():
+    async def main():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, print)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("function", [handles_signals, wakes_up, handles_signals_of_a_loop], ids=lambda f: f.name)
+def test_a_signal_handler_in_a_task_is_told_the_remedy(function: TaskFunction) -> None:
+    with ThreadPoolExecutor(1) as pool, pytest.raises(BundleFailed) as raised:  # a worker has a thread for its tasks
+        pool.submit(run, function, [a_call()]).result()
+    error = error_of(raised)
+    assert isinstance(error, (ValueError, RuntimeError))
+    assert f"task {function.name} runs in a thread of the worker" in error.__notes__[0]
+    assert "around wait_on" in error.__notes__[0]
+    assert "raised in task" in error.__notes__[1]

@@ -62,6 +62,18 @@ def test_a_program_that_seeds_is_told_once(drawing: Any, program: Any, capsys: p
     assert "Pass a seed to the task" in told
 
 
+def test_objects_that_answer_oddly_are_left_alone(program: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    class Odd:
+        def __getattr__(self, name: str) -> Any:
+            raise KeyError(name)
+
+    program("import random\nrandom.seed(3)\n")
+    names = {"odd": Odd()}
+    exec("def look():\n    return odd\n", names)
+    SeedNote().look_at(task(returns=1)(names["look"]))
+    assert capsys.readouterr().err == ""
+
+
 def test_a_program_that_does_not_seed_is_told_nothing(program: Any, capsys: pytest.CaptureFixture[str]) -> None:
     program("import random\nprint(random.random())\n")
     SeedNote().look_at(by_module)

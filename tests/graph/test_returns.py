@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+import sys
+import typing
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Unpack
 
 import pytest
 
@@ -50,18 +52,76 @@ def hint_none() -> None: ...
 def hint_int() -> int: ...
 def hint_thing() -> Thing: ...
 def hint_unknown() -> OrderedDict[int, int]: ...
+def hint_written_pair() -> (int, str): ...
+def hint_written_list() -> [Thing, int, int]: ...
+def hint_written_one() -> (int,): ...
+def hint_text_in_text() -> "tuple[int, str]": ...  # noqa: UP037
+def hint_typing() -> typing.Tuple[int, str, str]: ...  # noqa: UP006 - this is what is tested
+def hint_empty_tuple() -> tuple[()]: ...
+def hint_optional() -> Optional[tuple[int, int]]: ...  # noqa: UP045 - this is what is tested
+def hint_or_none() -> tuple[int, int] | None: ...
+def hint_annotated() -> Annotated[tuple[int, int], "pixels"]: ...
+def hint_unpacked() -> tuple[int, *tuple[str, ...]]: ...
+def hint_unpack() -> tuple[int, Unpack[tuple[str, ...]]]: ...  # noqa: UP044
+def hint_unknown_pair() -> tuple[OrderedDict[int, int], int]: ...
+def hint_unknown_many() -> tuple[OrderedDict[int, int], ...]: ...
+def hint_unknown_written() -> (OrderedDict, int, int): ...
+def hint_unknown_optional() -> Optional[tuple[OrderedDict, int]]: ...  # noqa: UP045
+def hint_list() -> list[int]: ...
 
 
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
         (hint_pair, Returns(2)), (hint_many, Returns(1)), (hint_none, Returns(0)), (hint_int, Returns(1)),
-        (hint_thing, Returns(1, Thing)), (hint_unknown, Returns(1)),
+        (hint_thing, Returns(1, Thing)), (hint_unknown, Returns(1)), (hint_written_pair, Returns(2)),
+        (hint_written_list, Returns(3, Thing)), (hint_written_one, Returns(1)), (hint_text_in_text, Returns(2)),
+        (hint_typing, Returns(3)), (hint_empty_tuple, Returns(1)), (hint_optional, Returns(1)),
+        (hint_or_none, Returns(1)), (hint_annotated, Returns(2)), (hint_unpacked, Returns(1)),
+        (hint_unpack, Returns(1)), (hint_unknown_pair, Returns(2)), (hint_unknown_many, Returns(1)),
+        (hint_unknown_written, Returns(3)), (hint_unknown_optional, Returns(1)), (hint_list, Returns(1)),
     ],
 )  # fmt: skip
 def test_hints_kept_as_text_count_like_hints(function: Any, expected: Returns) -> None:
     assert isinstance(function.__annotations__["return"], str)
     assert declared_returns(function, None, "f") == expected
+
+
+HINTS = {
+    "(int, int)": 2, "[int, int]": 2, "'tuple[int, int]'": 2, "tuple[int, ...]": 1, "None": 0, "'None'": 0,
+    "int | None": 1, "tuple[int, int, int]": 3, "'(int, int)'": 2, "list[tuple[int, int]]": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("as_text", [False, True])
+@pytest.mark.parametrize(("hint", "count"), HINTS.items())
+def test_a_hint_counts_alike_as_it_is_and_as_text(hint: str, count: int, as_text: bool) -> None:
+    names: dict[str, Any] = {}
+    future = "from __future__ import annotations\n" if as_text else ""
+    source = f"{future}def two(v) -> {hint}:\n    return v, v\n"
+    exec(compile(source, "two.py", "exec", dont_inherit=True), names)
+    assert declared_returns(names["two"], None, "two").count == count
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="type statements are of Python 3.12")
+def test_a_type_statement_counts_as_what_it_names() -> None:
+    names: dict[str, Any] = {}
+    exec("type Pair = tuple[int, str]\ntype Both = Pair\ndef two(v) -> Both: ...", names)
+    assert declared_returns(names["two"], None, "two").count == 2
+
+
+async def awaited_pair() -> tuple[int, int]: ...
+async def awaited_none() -> None: ...
+async def awaited_thing() -> Thing: ...
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [(awaited_pair, Returns(1)), (awaited_none, Returns(1)), (awaited_thing, Returns(1, Thing))],
+)
+def test_an_async_function_gives_one_thing_to_await(function: Any, expected: Returns) -> None:
+    assert declared_returns(function, None, "f") == expected
+    assert declared_returns(function, 2, "f") == Returns(2)
 
 
 def returns_nothing(x):

@@ -182,22 +182,6 @@ def test_arguments_are_read_at_the_call(submitter: Any) -> None:
     assert wait_on(first, second) == [1, 3]
 
 
-def test_options_of_pycompss_that_only_place_a_task_are_accepted(submitter: Any) -> None:
-    @task(returns=1, priority=True, isReplicated=True, is_distributed=True, cache_returns=False, targetDirection=IN)
-    def f(x):
-        return x
-
-    assert wait_on(f(3)) == 3
-
-
-def test_an_option_without_effect_yet_is_said(submitter: Any) -> None:
-    with pytest.warns(UserWarning, match=r"@task\(on_failure=...\) of .*f has no effect"):
-
-        @task(returns=1, on_failure="IGNORE")
-        def f(x):
-            return x
-
-
 def test_a_task_of_a_module_is_pickled_by_reference() -> None:
     assert pickle.loads(pickle.dumps(everything)) is everything
     assert isinstance(everything, TaskFunction)

@@ -10,6 +10,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import cloudpickle
@@ -176,6 +177,32 @@ def test_a_call_that_raises_is_reported_and_raises(reports, full_report):
     assert len(reports) == 1
     if full_report:
         assert rows(reports[0])['raise ValueError("mine")'][1] == 1
+
+
+@dataclass(frozen=True)
+class BadPixel(Exception):
+    x: int
+
+
+def test_an_exception_that_takes_no_attributes_stays_what_it_is(reports):
+    @profile
+    def fails():
+        raise BadPixel(3)
+
+    @profile
+    def yields():
+        yield 1
+        raise BadPixel(3)
+
+    @profile
+    async def waits():
+        await asyncio.sleep(0)
+        raise BadPixel(3)
+
+    for call in (fails, lambda: list(yields()), lambda: asyncio.run(waits())):
+        with pytest.raises(BadPixel):
+            call()
+    assert len(reports) == 3
 
 
 def test_every_way_of_decorating_works(reports):

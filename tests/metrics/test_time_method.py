@@ -6,6 +6,7 @@ import mmap
 import resource
 import sys
 import threading
+from dataclasses import dataclass
 from datetime import datetime
 
 import pytest
@@ -125,6 +126,30 @@ def test_a_call_that_raises_has_its_end_too():
         work.fail()
     assert work.metadata["failEndMaxResidentSetSize"] > 0
     assert "failEndUtc" in work.metadata
+
+
+@dataclass(frozen=True)
+class BadPixel(Exception):
+    x: int
+
+
+def test_an_exception_that_takes_no_attributes_stays_what_it_is():
+    metadata = TaskMetadata()
+
+    @timeMethod(metadata=metadata)
+    def yields():
+        yield 1
+        raise BadPixel(3)
+
+    @timeMethod(metadata=metadata)
+    async def waits():
+        await asyncio.sleep(0)
+        raise BadPixel(3)
+
+    for call in (lambda: list(yields()), lambda: asyncio.run(waits())):
+        with pytest.raises(BadPixel):
+            call()
+    assert {"yieldsEndUtc", "waitsEndUtc"} <= set(metadata.names())
 
 
 def test_contaminated_is_the_original_value():

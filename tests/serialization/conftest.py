@@ -12,7 +12,7 @@ from runmem.execution.results import made_again
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import LargeValues, pack
-from runmem.serialization.definitions import program_definitions
+from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.packed import Packed
 from runmem.serialization.snapshot import Snapshots
 
@@ -54,7 +54,7 @@ class Carrier:
         call = TaskCall(execution, task, args, kwargs, task.returns.count, writes)
         body = pack(call, None, self.large, self.snapshots, lambda version: version.execution.state.classes)
         snapshot = body.snapshot
-        execution.state = State(snapshot.classes if snapshot is not None else frozenset())
+        execution.state = State(snapshot.travelling if snapshot is not None else frozenset())
         number = program_definitions.number_of(task)
         outline = snapshot.outline if snapshot is not None else None
         self.outlines.append(outline)
@@ -76,6 +76,7 @@ class Carrier:
 
     def value(self, version: Version, output: int = 0) -> Any:
         """Return what the program gets for a version."""
+        run_program(True)
         result = self.kept[version]
         result = result.values if version.execution.outputs > 1 else result
         return made_again(Version(version.execution, output), pickle.loads(pickle.dumps(result, 5)))

@@ -312,6 +312,55 @@ def test_results_reach_tasks_that_do_not_name_their_class(carrier: Any) -> None:
     assert carrier.call(look, made) == 6
 
 
+GIVEN_ON = {
+    "an object of the program that holds it": (
+        "class Model: pass\nmodel = Model()\nmodel.kernel = square\n"
+        "@task(returns=1)\ndef fit(model): return model\nfirst = (model,)\n"
+        "@task(returns=1)\ndef use(model): return model.kernel(3)\n"
+    ),
+    "a task that chooses it": (
+        "@task(returns=1)\ndef fit(): return square\nfirst = ()\n@task(returns=1)\ndef use(kernel): return kernel(3)\n"
+    ),
+    "a table of the program": (
+        "kernels = {'square': square}\n@task(returns=1)\ndef fit(): return kernels['square']\nfirst = ()\n"
+        "@task(returns=1)\ndef use(kernel): return kernel(3)\n"
+    ),
+    "a function made by the task, which calls it": (
+        "@task(returns=1)\ndef fit(): return [lambda x: square(x)]\nfirst = ()\n"
+        "@task(returns=1)\ndef use(kernels): return kernels[0](3)\n"
+    ),
+    "a variable of an enclosing function": (
+        "def over(kernel):\n    @task(returns=1)\n    def fit(): return kernel\n    return fit\n"
+        "fit = over(square)\nfirst = ()\n"
+        "@task(returns=1)\ndef use(kernel): return kernel(3)\n"
+    ),
+    "the task itself": (
+        "@task(returns=1)\ndef fit(): return [fit, square]\nfirst = ()\n"
+        "@task(returns=1)\ndef use(found): return found[1](len(found) + 1)\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("text", GIVEN_ON.values(), ids=GIVEN_ON)
+def test_a_function_in_a_result_is_there_for_a_task_that_does_not_name_it(carrier: Any, text: str) -> None:
+    app = program("from runmem.graph.task import task\nOFFSET = 0\ndef square(x): return x * x + OFFSET\n" + text)
+    made = carrier.submit(app.fit, *app.first)
+    app.OFFSET = 1
+    assert carrier.call(app.use, made) == 10
+
+
+def test_functions_that_a_task_only_calls_do_not_go_to_those_that_are_given_its_result(carrier: Any) -> None:
+    app = program(
+        "from runmem.graph.task import task\ntable = list(range(1000))\ndef look(x): return table[x]\n"
+        "@task(returns=1)\ndef find(x): return look(x)\n@task(returns=1)\ndef double(x): return 2 * x\n"
+    )
+    found = carrier.submit(app.find, 7)
+    assert b"look" in carrier.outlines[-1]
+    assert carrier.call(app.double, found) == 14
+    assert b"look" not in carrier.outlines[-1]
+    assert len(carrier.data[-1]) < 200  # without the table
+
+
 def test_functions_made_in_a_task_use_the_globals_where_they_arrive(carrier: Any) -> None:
     app = program(
         "from runmem.graph.task import task\nFACTOR = 2\n"
@@ -324,6 +373,20 @@ def test_functions_made_in_a_task_use_the_globals_where_they_arrive(carrier: Any
     app.FACTOR = 3
     assert function(10) == 31
     assert function.__globals__ is app.__dict__ or function.__globals__["FACTOR"] == 3
+
+
+def test_functions_and_tasks_in_results_reach_tasks_that_do_not_name_them(carrier: Any) -> None:
+    app = program(
+        "from runmem.graph.task import task\nFACTOR = 2\n"
+        "def helper(x): return x * FACTOR\ndef g(x): return helper(x) + 1\n"
+        "class Box:\n    def get(self): return g(1)\n"
+        "@task(returns=1)\ndef t(x): return g(x)\n@task(returns=1)\ndef make(): return g, t, [Box]\n"
+        "@task(returns=1)\ndef apply(made): return made[0](5), made[1](6), made[2][0]().get(), made\n"
+    )
+    made = carrier.submit(app.make)
+    first, second, third, again = carrier.call(app.apply, made)
+    assert (first, second, third) == (11, 13, 3)
+    assert again == (app.g, app.t, [app.Box])
 
 
 def test_cells_are_shared_as_in_the_program(carrier: Any) -> None:

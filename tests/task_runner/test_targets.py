@@ -260,6 +260,31 @@ def test_the_exception_of_a_target_goes_up_on_request(either):
     assert 'raise ValueError("no such star")' in told
 
 
+def test_an_exception_that_takes_no_attributes_goes_up_as_itself(either):
+    either.write("""
+        from dataclasses import dataclass
+
+
+        @dataclass(frozen=True)
+        class BadPixel(Exception):
+            x: int
+
+
+        class BadTask(CmdLineTask):
+            _DefaultName = "bad"
+
+            def runDataRef(self, ref):
+                raise BadPixel(ref.dataId["visit"])
+
+        try:
+            BadTask.parseAndRun()
+        except BadPixel as error:
+            print("caught", error.x, "raised by the target" in error.__notes__[0])
+    """)
+    done = either.run("--id", "visit=1", "--id", "visit=2", "-j", "2", "--doraise")
+    assert done.stdout in ("caught 1 True\n", "caught 2 True\n"), done.stderr
+
+
 def test_the_time_of_the_whole_run_ends_it(either):
     either.write(FAILING + "Fails.parseAndRun()\n")
     done = either.run("--id", "kind=good^hangs", "-j", "2", "--timeout", "25")  # the cluster starts in it too

@@ -6,23 +6,26 @@ from collections.abc import Iterator, Sequence
 
 import click
 
-from runmem.cli.program import Script
+from runmem.cli.program import Module, Script
 
 __all__ = ["misplaced_options"]
 
 
-def misplaced_options(command: click.Command, script: Script, arguments: Sequence[str]) -> Iterator[str]:
+def misplaced_options(command: click.Command, program: Script | Module, arguments: Sequence[str]) -> Iterator[str]:
     """Yield a line for each argument of the program that looks like an option of `command`.
 
-    A program may have an option of the same name: what its source mentions is its own.
+    A program may have an option of the same name: what its source mentions is its own. Of a module (``-m``) that is not
+    known.
     """
+    if program.source is None:
+        return
     ours = {name for parameter in command.params if isinstance(parameter, click.Option) for name in parameter.opts}
     for argument in arguments:
         if argument == "--":
             return
         name = argument.partition("=")[0]
-        if name in ours and name.lstrip("-").encode() not in script.source:
+        if name in ours and name.lstrip("-").encode() not in program.source:
             yield (
                 f"{name} stands after the program, so it went to the program. Options of runmem come first: "
-                f"runmem {argument} ... {script.path}"
+                f"runmem {argument} ... {program.argument}"
             )

@@ -10,14 +10,18 @@ import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from runmem.cli.tracebacks import print_uncaught
 from runmem.errors import SettingError
 
-__all__ = ["Ended", "Script", "Terminated", "load_script", "run_script", "exit_code_of", "terminable"]
+__all__ = [
+    "Ended", "Module", "NoSuchModuleError", "Script", "Terminated", "exit_code_of", "load_program", "load_script",
+    "run_program", "terminable",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,24 +32,137 @@ class Script:
     ----------
     path : Path
         As the user named it: a file, or a folder with a ``__main__.py``.
+    argument : str
+        The same, letter by letter.
     file : Path
         Absolute path of the file that runs.
     source : bytes
     code : code object
+    spec : ModuleSpec or None
+        How Python found the ``__main__.py`` of a folder; None for a file.
     """
 
     path: Path
-    file: Path
+    argument: str
+    file: str
     source: bytes
     code: types.CodeType
+    spec: ModuleSpec | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the program, for its run directory."""
+        return self.path.absolute().stem  # of `.`, too
 
     @property
     def import_folder(self) -> str:
         """What Python puts first into ``sys.path``: the program's folder (symbolic links followed), or itself."""
-        return str(self.path.absolute() if self.path.is_dir() else Path(os.path.realpath(self.file)).parent)
+        return os.path.dirname(os.path.realpath(self.file)) if self.spec is None else _from_here(self.argument)
+
+    def begin(self, main: types.ModuleType) -> types.CodeType:
+        """Make `main` the module that Python makes of this program, and return what is to run in it."""
+        if self.spec is not None:
+            _describe(main, self.spec)
+        else:
+            main.__dict__.update(
+                __file__=self.file, __cached__=None, __loader__=SourceFileLoader("__main__", self.file)
+            )
+        return self.code
 
 
-def load_script(path: Path) -> Script:
+@dataclass(frozen=True)
+class Module:
+    """A program that is named as a module, or as a package with a ``__main__.py``, for ``-m``.
+
+    Attributes
+    ----------
+    argument : str
+        Dotted name.
+    """
+
+    argument: str
+
+    source = None  # not known before its package was imported, which is the program's business
+
+    @property
+    def name(self) -> str:
+        """Name of the program, for its run directory."""
+        return self.argument
+
+    @property
+    def import_folder(self) -> str:
+        """What Python puts first into ``sys.path``: the folder that it was started in."""
+        return os.getcwd()
+
+    def begin(self, main: types.ModuleType) -> types.CodeType:
+        """Make `main` the module that ``python -m`` makes of it, and return what is to run in it.
+
+        Raises
+        ------
+        NoSuchModuleError
+            If there is no such module, or one that cannot be run.
+        """
+        spec = _spec_of(self.argument)
+        get_code = getattr(spec.loader, "get_code", None)
+        code: types.CodeType | None = None if get_code is None else get_code(spec.name)
+        if code is None:
+            raise NoSuchModuleError(f"-m {self.argument}: there is no Python code in {spec.origin or spec.name}.")
+        _describe(main, spec)
+        sys.argv[0] = str(spec.origin)
+        return code
+
+
+class NoSuchModuleError(SettingError):
+    """There is no module of the name that was given with ``-m``, or it cannot be run."""
+
+
+def _describe(main: types.ModuleType, spec: ModuleSpec) -> None:
+    """Give a main module the attributes that Python's `runpy` gives to what it found."""
+    main.__dict__.update(
+        __file__=spec.origin, __cached__=spec.cached, __loader__=spec.loader, __package__=spec.parent, __spec__=spec
+    )
+
+
+def _spec_of(name: str) -> ModuleSpec:
+    """Find a module to run, importing the packages above it; of a package its ``__main__``."""
+    if name.endswith(".py"):
+        raise NoSuchModuleError(f"-m takes the name of a module: write -m {name[:-3]}, or {name} without -m.")
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise NoSuchModuleError(f"-m {name}: expected the name of a module, such as package.module.")
+    package = name.rpartition(".")[0]
+    try:
+        if package:
+            __import__(package)
+        spec = find_spec(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # the package itself imports what there is not
+        spec = None
+    if spec is None:
+        raise NoSuchModuleError(
+            f"there is no module {name!r} to be run with -m: neither in {os.getcwd()} nor where Python finds others."
+        )
+    if spec.submodule_search_locations is None:
+        return spec
+    if name.endswith(".__main__"):
+        raise NoSuchModuleError(f"-m {name}: this is a package, which cannot be run in place of a module.")
+    try:
+        return _spec_of(f"{name}.__main__")
+    except NoSuchModuleError:
+        raise NoSuchModuleError(f"-m {name}: the package has no __main__.py: name one of its modules.") from None
+
+
+def load_program(argument: str, as_module: bool = False) -> Script | Module:
+    """Return the program of that path, or (`as_module`) of that dotted name; raises what `load_script` does."""
+    return Module(argument) if as_module else load_script(argument)
+
+
+def _from_here(path: str) -> str:
+    """Return an absolute path as Python makes it of one on its command line: nothing in it is resolved."""
+    return os.path.join(os.getcwd(), path)
+
+
+def load_script(path: str | Path) -> Script:
     """Read and compile a program.
 
     Raises
@@ -55,30 +172,36 @@ def load_script(path: Path) -> Script:
     SyntaxError
         If it is Python text with a mistake.
     """
-    file = path / "__main__.py" if path.is_dir() else path
+    argument, path = str(path), Path(path)
+    spec: ModuleSpec | None = None
+    file = _from_here(argument)
+    if path.is_dir():
+        spec = PathFinder.find_spec("__main__", [file])
+        if spec is None or not spec.has_location or spec.origin is None:
+            raise SettingError(f"{argument!r} is a folder without a __main__.py: name a program in it.")
+        file = spec.origin
     try:
-        source = file.read_bytes()
+        source = Path(file).read_bytes()
     except FileNotFoundError:
-        if path.is_dir():
-            raise SettingError(f"{str(path)!r} is a folder without a __main__.py: name a program in it.") from None
         raise SettingError(
-            f"there is no program {str(path)!r} here ({Path.cwd()}). Give the path of a Python file."
+            f"there is no program {argument!r} here ({Path.cwd()}). Give the path of a Python file."
         ) from None
     except OSError as error:
-        raise SettingError(f"the program {str(path)!r} cannot be read: {error.strerror or error}.") from error
+        raise SettingError(f"the program {argument!r} cannot be read: {error.strerror or error}.") from error
     if b"\0" in source:
-        raise SettingError(f"{str(path)!r} is not a Python program: it is a binary file.")
+        raise SettingError(f"{argument!r} is not a Python program: it is a binary file.")
     try:
-        code = compile(source, os.path.abspath(file), "exec", dont_inherit=True)
+        code = compile(source, file, "exec", dont_inherit=True)
     except SyntaxError as error:
-        if file.suffix not in (".py", "") or "codec can't decode" in str(error) or "encoding problem" in str(error):
-            raise SettingError(f"{str(path)!r} is not a Python program: {error}.") from None
+        suffix = Path(file).suffix
+        if suffix not in (".py", "") or "codec can't decode" in str(error) or "encoding problem" in str(error):
+            raise SettingError(f"{argument!r} is not a Python program: {error}.") from None
         raise
-    return Script(path, Path(os.path.abspath(file)), source, code)
+    return Script(path, argument, file, source, code, spec)
 
 
 class Ended(NamedTuple):
-    """How a program ended: its exit code, and whether it came to an end of its own (not by an error or a signal)."""
+    """How a program ended: its exit code, and whether in order: not by an error, an exit code of one, or a signal."""
 
     exit_code: int
     orderly: bool
@@ -88,7 +211,7 @@ class Terminated(SystemExit):
     """A signal asks the program to end."""
 
 
-def run_script(script: Script, arguments: Sequence[str], whole_tracebacks: bool = False) -> Ended:
+def run_program(program: Script | Module, arguments: Sequence[str], whole_tracebacks: bool = False) -> Ended:
     """Run a program as ``__main__`` and return how it ended; its traceback is printed as Python does.
 
     Parameters
@@ -98,26 +221,40 @@ def run_script(script: Script, arguments: Sequence[str], whole_tracebacks: bool 
     whole_tracebacks : bool
         Whether the frames of runmem and Dask between two of the program's are printed too.
     """
-    module = types.ModuleType("__main__")
-    # Named by what a spawned process is to run instead (see `spawned`).
-    spec = ModuleSpec("runmem.cli.spawned", None)
-    module.__dict__.update(__file__=str(script.file), __builtins__=builtins, __cached__=None, __spec__=spec)
-    os.environ["RUNMEM_PROGRAM"] = str(script.file)
-    sys.modules["__main__"] = module
-    if sys.path and sys.path[0] == os.path.dirname(os.path.realpath(sys.argv[0])):
-        del sys.path[0]  # the folder of the `runmem` command is no business of the program's
-    sys.argv = [str(script.path), *arguments]
-    sys.path.insert(0, script.import_folder)
+    main = types.ModuleType("__main__")
+    main.__dict__.update(__builtins__=builtins, __annotations__={})
+    sys.modules["__main__"] = main
+    _forget_own_folder()
+    sys.argv = ["-m" if isinstance(program, Module) else program.argument, *arguments]
+    # `python -P -m runmem`, as in a job, means runmem's own start; the variable means the program's, too.
+    is_folder = isinstance(program, Script) and program.spec is not None
+    if is_folder or not os.environ.get("PYTHONSAFEPATH"):
+        sys.path.insert(0, program.import_folder)
     try:
-        exec(script.code, module.__dict__)
+        code = program.begin(main)
+        exec(code, main.__dict__)
     except SystemExit as request:
-        return Ended(exit_code_of(request), not isinstance(request, Terminated))
+        exit_code = exit_code_of(request)
+        return Ended(exit_code, exit_code == 0 and not isinstance(request, Terminated))
+    except NoSuchModuleError as error:
+        print(f"runmem: error: {error}", file=sys.stderr)
+        return Ended(error.exit_code, False)
     except BaseException as error:
         print_uncaught(error, whole_tracebacks)
         return Ended(exit_code_of(error), False)
     finally:
         _flush()
     return Ended(0, True)
+
+
+def _forget_own_folder() -> None:
+    """Take out of ``sys.path`` what Python has put first for runmem's own start: it is no business of the program's."""
+    if not sys.path:
+        return
+    command = os.path.dirname(os.path.realpath(sys.argv[0]))  # of `runmem`, or with `python -m runmem` this package
+    here = sys.path[0] == os.getcwd() and os.path.dirname(os.path.dirname(os.path.dirname(__file__))) != os.getcwd()
+    if sys.path[0] == command or (here and command == os.path.dirname(os.path.dirname(os.path.realpath(__file__)))):
+        del sys.path[0]
 
 
 def exit_code_of(error: BaseException) -> int:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmem.cli.misplaced import misplaced_options
-from runmem.cli.program import Script, Terminated, exit_code_of, load_script, run_script, terminable
+from runmem.cli.program import Module, Script, Terminated, exit_code_of, load_program, run_program, terminable
 from runmem.cli.tracebacks import alike, print_exception
+from runmem.dask_logging import keep_dask_apart, keep_runmem_apart
 from runmem.errors import FilePlacementError
 from runmem.settings import INPUTS, LOG_LEVELS, resolve
 
@@ -44,7 +45,8 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 @click.option("--tls_key", metavar="FILE", help="Key of this program (PEM).")
 @click.option("--insecure", is_flag=True, default=None,
               help="Span hosts without TLS: whoever reaches a port of the run can run code as you.")  # fmt: skip
-@click.option("--env_script", metavar="FILE", help="Shell script that is sourced before workers start.")
+@click.option("--env_script", metavar="FILE",
+              help="Shell script that is sourced before the program and its workers start.")  # fmt: skip
 @click.option("--log_level", type=click.Choice(LOG_LEVELS), help="debug shows the workers' @profile reports.")
 @click.option("--run_folder", metavar="DIR", help="Where run directories are made.  [default: runmem_runs]")
 @click.option(
@@ -60,9 +62,10 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 @click.option("--malloc_trim", is_flag=True, default=None,
               help="Give freed memory back before each task, also where little can be left.")  # fmt: skip
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
-@click.argument("program", type=click.Path(path_type=Path))
+@click.option("-m", "as_module", is_flag=True, help="PROGRAM is a module or a package by its name, as for `python -m`.")
+@click.argument("program", type=click.Path())
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **options: Any) -> None:
+def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_module: bool, **options: Any) -> None:
     """Run PROGRAM with its ARGUMENTS; calls of its @task functions run in parallel on a Dask cluster.
 
     Without --scheduler, --hosts or --cluster it is started on this machine. It ends with the program. The exit code is
@@ -71,6 +74,7 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
     \b
     Examples:
       runmem app.py input.csv
+      runmem -m package.analysis input.csv
       runmem --python_memory_profile --workers=4 app.py
       runmem --hosts node1,node2 app.py
       runmem --scheduler tls://10.0.0.5:8786 --tls_ca ca.pem --tls_cert me.pem --tls_key me.key app.py
@@ -84,22 +88,28 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
     }  # fmt: skip
     settings = resolve({renamed.get(name, name): value for name, value in options.items()})
     try:
-        script = load_script(program)
+        script = load_program(program, as_module)
     except SyntaxError as error:
         print("".join(_syntax_error(error)), end="", file=sys.stderr)
         sys.exit(1)
     for line in misplaced_options(command, script, arguments):
         print(f"runmem: note: {line}", file=sys.stderr)
+    if settings.env_script is not None:
+        from runmem.clusters.local import put_in_force
+
+        put_in_force(settings.env_script)
     from runmem.dashboard.terminal import terminal_view
     from runmem.execution.run import Run
     from runmem.execution.undisturbed import ignore_signals
     from runmem.pycompss.install import install
 
     install()
+    keep_dask_apart()
+    keep_runmem_apart()
     view = terminal_view(sys.stderr)
     with terminable():
-        name = script.path.absolute().stem  # of `.`, too
-        run = Run(settings, name, sys.argv, [view], ["runmem.pycompss.install:install"], script.import_folder).start()
+        prepare = ["runmem.pycompss.install:install"]
+        run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder).start()
         try:
             exit_code, unseen = _execute(run, script, arguments)
         finally:
@@ -118,11 +128,11 @@ def command(program: Path, arguments: tuple[str, ...], no_summary: bool, **optio
     sys.exit(exit_code or (1 if unseen else 0))
 
 
-def _execute(run: Run, script: Script, arguments: tuple[str, ...]) -> tuple[int, list[BaseException]]:
+def _execute(run: Run, program: Script | Module, arguments: tuple[str, ...]) -> tuple[int, list[BaseException]]:
     """Run the program and end the run; return the exit code and the errors of tasks that nobody has seen."""
     master = os.getpid()
     try:
-        ended = run_script(script, arguments, run.settings.log_level == "debug")
+        ended = run_program(program, arguments, run.settings.log_level == "debug")
         if os.getpid() != master:  # a child that the program forked and that came to the program's end
             os._exit(ended.exit_code)
         return ended.exit_code, run.finish(ended.exit_code, complete=ended.orderly, final=True)

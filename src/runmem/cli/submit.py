@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmem.cli.misplaced import misplaced_options
-from runmem.cli.program import load_script
+from runmem.cli.program import Module, Script, load_program
 from runmem.cli.run import command as run_command
 from runmem.errors import SettingError
 from runmem.settings import resolve
@@ -27,8 +27,9 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 # Options of `runmem run` that mean the same in a job.
 _PASSED = (
     "python_memory_profile", "memory_interval", "log_level", "run_folder", "worker_profile_path", "malloc_trim",
-    "no_summary", "master_address", "tls_ca", "tls_cert", "tls_key", "insecure",
+    "no_summary", "as_module", "master_address", "tls_ca", "tls_cert", "tls_key", "insecure",
 )  # fmt: skip
+_NO_SETTINGS = ("no_summary", "as_module")
 _RENAMED = {"memory_interval": "memory_interval_s"}
 
 
@@ -97,9 +98,9 @@ def _shared_options(function: Any) -> Any:
 @click.option("--wait", is_flag=True, help="Follow the job: why it waits, its output; exit with its exit code.")
 @click.option("--dry_run", is_flag=True, help="Print the job script and submit nothing.")
 @_shared_options
-@click.argument("program", type=click.Path(path_type=Path))
+@click.argument("program", type=click.Path())
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def command(program: Path, arguments: tuple[str, ...], wait: bool, dry_run: bool, **options: Any) -> None:
+def command(program: str, arguments: tuple[str, ...], wait: bool, dry_run: bool, **options: Any) -> None:
     """Submit PROGRAM with its ARGUMENTS as a job of Slurm; its tasks run on all nodes of the job.
 
     The options are those of PyCOMPSs's enqueue_compss. Scheduler and program run on the first node, workers on every
@@ -117,14 +118,14 @@ def command(program: Path, arguments: tuple[str, ...], wait: bool, dry_run: bool
     from runmem.submission import BATCH_SYSTEMS
 
     passed = {name: options[name] for name in _PASSED if options.get(name) not in (None, False)}
-    resolve({_RENAMED.get(name, name): value for name, value in passed.items() if name != "no_summary"})
+    resolve({_RENAMED.get(name, name): value for name, value in passed.items() if name not in _NO_SETTINGS})
     try:
-        script = load_script(program)
+        script = load_program(program, options["as_module"])
     except SyntaxError as error:
         raise SettingError(f"{program}: {error.msg} (line {error.lineno}); nothing was submitted.") from None
     for line in misplaced_options(command, script, arguments):
         print(f"runmem: note: {line}", file=sys.stderr)
-    job = _job(program, arguments, passed, options)
+    job = _job(script, arguments, passed, options)
     system: BatchSystem = BATCH_SYSTEMS["slurm"]()
     text = system.script(job)
     if dry_run:
@@ -140,7 +141,7 @@ def command(program: Path, arguments: tuple[str, ...], wait: bool, dry_run: bool
     print(f"runmem: {hints['look']} tells its state, {hints['cancel']} cancels it", file=sys.stderr)
 
 
-def _job(program: Path, arguments: tuple[str, ...], passed: dict[str, Any], options: dict[str, Any]) -> Job:
+def _job(program: Script | Module, arguments: tuple[str, ...], passed: dict[str, Any], options: dict[str, Any]) -> Job:
     from runmem.submission import Job
 
     here = Path.cwd()
@@ -150,13 +151,15 @@ def _job(program: Path, arguments: tuple[str, ...], passed: dict[str, Any], opti
     named = (
         "num_nodes", "queue", "qos", "reservation", "project_name", "constraints", "job_dependency", "workers_per_node",
     )  # fmt: skip
+    elsewhere = isinstance(program, Script) and folder != here
+    named_there = str(Path(program.argument).absolute()) if elsewhere else program.argument
     worker_memory = _memory("--worker_memory", options["worker_memory"])
     return Job(
-        command=(str(program if folder == here else program.absolute()), *arguments),
+        command=(named_there, *arguments),
         runmem_options=tuple(_as_option(name, value) for name, value in passed.items()),
         python=os.path.abspath(sys.executable),
         folder=folder,
-        name=options["job_name"] or re.sub(r"[^\w.+@:-]", "_", program.absolute().stem),
+        name=options["job_name"] or re.sub(r"[^\w.+@:-]", "_", program.name),
         worker_memory_bytes=worker_memory,
         node_memory_bytes=_memory("--node_memory", options["node_memory"]),
         exec_time_s=None if options["exec_time"] is None else seconds_of(options["exec_time"]),
@@ -178,6 +181,8 @@ def _script_file(option: str, given: str | None) -> Path | None:
 
 
 def _as_option(name: str, value: Any) -> str:
+    if name == "as_module":
+        return "-m"
     return f"--{name}" if value is True else f"--{name}={value}"
 
 

@@ -29,10 +29,11 @@ def print_uncaught(error: BaseException, whole: bool) -> None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_US):
         trace = trace.tb_next
-    error.__traceback__ = trace or error.__traceback__
+    _set(error, "__traceback__", trace or error.__traceback__)
     if not whole:
         shorten(error)
     sys.excepthook(type(error), error, error.__traceback__)
+    _print_other_notes(error)
 
 
 def print_exception(error: BaseException, whole: bool) -> None:
@@ -40,13 +41,29 @@ def print_exception(error: BaseException, whole: bool) -> None:
     if not whole:
         shorten(error)
     traceback.print_exception(error, file=sys.stderr)
+    _print_other_notes(error)
+
+
+def _print_other_notes(error: BaseException) -> None:
+    """Print the notes that Python leaves out, because the class of the exception answers for them."""
+    from runmem.serialization.task_error import unprinted_notes  # as in `shorten`
+
+    for note in unprinted_notes(error):
+        print(note, file=sys.stderr)
+
+
+def _set(error: BaseException, name: str, value: object) -> None:
+    """Set a field that every exception has, also of one whose class refuses that."""
+    vars(BaseException)[name].__set__(error, value)
 
 
 def alike(errors: Sequence[BaseException]) -> list[tuple[BaseException, int]]:
     """Return the first of the errors of each type and message, and how many more there are of it."""
+    from runmem.serialization.error_parts import text_of  # as in `shorten`
+
     groups: dict[tuple[type, str], list[BaseException]] = {}
     for error in errors:
-        groups.setdefault((type(error), str(error)), []).append(error)
+        groups.setdefault((type(error), text_of(error)), []).append(error)
     return [(group[0], len(group) - 1) for group in groups.values()]
 
 
@@ -63,12 +80,13 @@ def shorten(error: BaseException) -> None:
     if not isinstance(error, (RunmemError, KeyboardInterrupt)) and root_task(error) is None:
         return
     folders = _folders()
-    error.__traceback__ = _without(error.__traceback__, folders)
+    _set(error, "__traceback__", _without(error.__traceback__, folders))
     link, seen = error, {id(error)}
     while (before := link.__cause__ or (None if link.__suppress_context__ else link.__context__)) is not None:
-        before.__traceback__ = _without(before.__traceback__, folders)
+        _set(before, "__traceback__", _without(before.__traceback__, folders))
         if before.__traceback__ is None or id(before) in seen:  # all ours: the message tells what it says
-            link.__cause__, link.__suppress_context__ = None, True
+            _set(link, "__cause__", None)
+            _set(link, "__suppress_context__", True)
             return
         seen.add(id(before))
         link = before

@@ -15,6 +15,8 @@ from typing import Any, ClassVar
 
 from runmem.clusters.contract import Cluster
 from runmem.clusters.security import TlsSecurity, given_security, refuse_or_warn, run_security
+from runmem.clusters.spawning import WORKER_NAME, control_spawning
+from runmem.dask_logging import handlers_hidden, set_dask_level
 from runmem.errors import ClusterError, SettingError
 from runmem.memory.limits import memory_limit, share
 from runmem.settings import Settings
@@ -22,11 +24,11 @@ from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 from runmem.units import format_bytes
 
 __all__ = [
-    "EmbeddedCluster", "environment_of", "is_embedded_worker", "kill_embedded_workers", "pass_for_embedded_worker",
-    "worker_count",
+    "EmbeddedCluster", "environment_of", "kill_embedded_workers", "put_in_force", "worker_count",
 ]  # fmt: skip
 
-_WORKER_NAME = "Dask Worker process"
+_OF_THE_SHELL = {"_", "SHLVL", "PWD", "OLDPWD"}
+_in_force: set[Path] = set()
 
 
 def worker_count(settings: Settings) -> int:
@@ -37,13 +39,42 @@ def worker_count(settings: Settings) -> int:
 
 
 def environment_of(script: Path) -> dict[str, str]:
-    """Return the environment variables that sourcing a shell script sets or changes.
+    """Return the environment variables that sourcing a shell script sets or changes; none if they are in force here.
 
     Raises
     ------
     SettingError
         If the script is missing or fails; its output is shown.
     """
+    if script.absolute() in _in_force:
+        return {}
+    return {name: value for name, value in _sourced(script).items() if os.environ.get(name) != value}
+
+
+def put_in_force(script: Path) -> None:
+    """Give this process the environment that sourcing a shell script leads to, as if it had been started in it.
+
+    The folders of a new ``PYTHONPATH`` are imported from, after the first of `sys.path`. What is read when a process
+    starts and never again, such as ``LD_LIBRARY_PATH``, holds for the processes that this one starts.
+
+    Raises
+    ------
+    SettingError
+        As `environment_of`.
+    """
+    after = _sourced(script)
+    for name in [name for name in os.environ if name not in after and name not in _OF_THE_SHELL]:
+        del os.environ[name]
+    before = os.environ.get("PYTHONPATH", "")
+    os.environ.update(after)
+    _in_force.add(script.absolute())
+    if (path := after.get("PYTHONPATH", "")) != before:
+        new = [os.path.abspath(folder) for folder in path.split(os.pathsep) if folder]
+        sys.path[1:1] = [folder for folder in dict.fromkeys(new) if folder not in sys.path]
+
+
+def _sourced(script: Path) -> dict[str, str]:
+    """Return the environment after a shell script was sourced."""
     if not script.is_file():
         raise SettingError(f"--env_script: {str(script)!r} is not a file.")
     command = ["bash", "-c", 'set -e; . "$1" >&2; env -0', "bash", str(script.absolute())]
@@ -56,27 +87,15 @@ def environment_of(script: Path) -> dict[str, str]:
             f"--env_script: {str(script)!r} ended with exit code {done.returncode}:\n"
             f"{done.stderr.decode(errors='replace')}"
         )
-    pairs = (item.partition("=") for item in done.stdout.decode(errors="replace").split("\0") if "=" in item)
-    return {name: value for name, _, value in pairs if os.environ.get(name) != value and name not in ("_", "SHLVL")}
-
-
-def is_embedded_worker() -> bool:
-    """Tell whether this process is a worker that a Dask nanny spawned, also while it still imports the main module.
-
-    `multiprocessing` names a process before it imports what the parent's main module was; Dask names its workers so.
-    """
-    return multiprocessing.current_process().name.startswith(_WORKER_NAME)
-
-
-def pass_for_embedded_worker() -> None:
-    """Let a process that was forked from the program and runs its tasks be taken for a worker of the cluster."""
-    multiprocessing.current_process().name = f"{_WORKER_NAME} (forked)"
+    pairs = (item.partition("=") for item in os.fsdecode(done.stdout).split("\0") if "=" in item)
+    # An exported function of the shell (BASH_FUNC_name%%=...) is a variable like others.
+    return {name: value for name, _, value in pairs if name not in _OF_THE_SHELL}
 
 
 def kill_embedded_workers() -> None:
     """Kill the workers that this process has started, also those of a cluster that is still starting."""
     for process in multiprocessing.active_children():
-        if process.name.startswith(_WORKER_NAME):
+        if process.name.startswith(WORKER_NAME):
             process.kill()
 
 
@@ -124,6 +143,7 @@ class EmbeddedCluster(Cluster):
 
         from runmem.clusters.dashboard_pages import PAGES_LATER, offer_pages
 
+        control_spawning()
         protocol, security = self._protection()
         try:
             # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
@@ -138,7 +158,8 @@ class EmbeddedCluster(Cluster):
             remove_abandoned_scratch()
             self._folder = str(make_scratch())
             path = list(sys.path)
-            with dask.config.set(own):
+            set_dask_level(logging.CRITICAL)
+            with dask.config.set(own), handlers_hidden():
                 self._cluster = distributed.LocalCluster(
                     n_workers=self.workers,
                     threads_per_worker=1,
@@ -162,8 +183,7 @@ class EmbeddedCluster(Cluster):
         except Exception as error:
             self.close()
             raise ClusterError(
-                f"the embedded cluster of {self.workers} workers did not start: {type(error).__name__}: {error} "
-                "If a script started it with runmem.session, the session must stand below `if __name__ == '__main__':`."
+                f"the embedded cluster of {self.workers} workers did not start: {type(error).__name__}: {error}"
             ) from error
         return self._client
 

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from runmem.clusters.security import TlsSecurity
+from runmem.dask_logging import handlers_hidden, set_dask_level
 from runmem.errors import ClusterError
 
 __all__ = ["OwnScheduler", "address_towards", "worker_configuration"]
@@ -71,17 +72,19 @@ class OwnScheduler:
 
         path = list(sys.path)
         try:
-            self._cluster = distributed.LocalCluster(
-                n_workers=0,
-                processes=True,
-                host=self._host,
-                scheduler_port=self._port,
-                protocol="tls://" if self._security is not None else "tcp://",
-                security=self._security.dask() if self._security is not None else None,
-                dashboard_address="127.0.0.1:0",
-                scheduler_kwargs=PAGES_LATER,
-                silence_logs=logging.CRITICAL,
-            )
+            set_dask_level(logging.CRITICAL)
+            with handlers_hidden():
+                self._cluster = distributed.LocalCluster(
+                    n_workers=0,
+                    processes=True,
+                    host=self._host,
+                    scheduler_port=self._port,
+                    protocol="tls://" if self._security is not None else "tcp://",
+                    security=self._security.dask() if self._security is not None else None,
+                    dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs=PAGES_LATER,
+                    silence_logs=logging.CRITICAL,
+                )
             offer_pages(self._cluster.scheduler)
             self.client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:

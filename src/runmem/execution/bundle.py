@@ -56,7 +56,7 @@ class Pending:
     value, has_value
         A value that the program sends (a large argument), and whether it is that; there is no call then.
     classes : frozenset of int
-        Definitions of the program that the results may be made of.
+        Definitions of the program that the results may refer to.
     definitions : object
         What keeps these alive.
     bundle, position

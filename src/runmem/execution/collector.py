@@ -13,7 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from runmem.events import DataLost, NodeSampled, ProfileReported, RecordLines, TaskMeasured, TaskRecord, TaskStarted
+from runmem.events import (
+    DataLost,
+    LogLines,
+    NodeSampled,
+    ProfileReported,
+    RecordLines,
+    TaskMeasured,
+    TaskRecord,
+    TaskStarted,
+)
 from runmem.execution.observer import Observers
 from runmem.execution.spool_reader import SpoolNews, read_spool
 from runmem.execution.spool_room import SpoolRoom
@@ -34,6 +43,7 @@ INTERVAL_S = 0.4
 _BACKLOG_BYTES = 64 * MIB
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
+_LOGS = re.compile(r"logs-(\d+)\.jsonl")
 _BUDGET = re.compile(r"used more than (\d+) % of its memory limit")  # as `nanny.cause_of` says it
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
@@ -178,6 +188,8 @@ class Collector:
         Called when a node is heard of for the first time, once `nodes` knows it.
     room_bytes : int
         What the spool of a node may take, beside what is not here yet.
+    deliver : callable
+        Called after each portion, outside of all locks: for what may take the time of the program's own code.
     """
 
     def __init__(
@@ -189,6 +201,7 @@ class Collector:
         interval_s: float | None,
         node_found: Callable[[], None],
         room_bytes: int = Settings.spool_size_bytes,
+        deliver: Callable[[], None] = lambda: None,
     ) -> None:
         self._run_id = run_id
         self._run = run
@@ -196,6 +209,7 @@ class Collector:
         self._observers = observers
         self._interval_s = interval_s
         self._node_found = node_found
+        self._deliver = deliver
         self._tasks = TaskLines(tell_begun=observers.hears("task_started"))
         self._offsets: dict[str, dict[str, int]] = {}
         self._room = SpoolRoom(room_bytes, replicas.synced)
@@ -234,14 +248,16 @@ class Collector:
 
     def collect(self, last: bool = False) -> None:
         """Read all that is new, now."""
-        with self._turn:
-            more = True
-            while more:
+        more = True
+        while more:
+            with self._turn:
                 more = False
                 for news in self._news():
                     self._take(news)
                     more = more or news.more
-            self._bury(last)
+                if not more:
+                    self._bury(last)
+            self._deliver()  # what waits for the program's own handlers is no more than one portion
 
     def _news(self) -> Iterator[SpoolNews]:
         local = node_name()
@@ -289,6 +305,8 @@ class Collector:
         if _PROFILES.fullmatch(file):
             for line in data.splitlines():
                 self._observers.tell("profile_reported", ProfileReported(**json.loads(line)))
+        elif _LOGS.fullmatch(file):
+            self._observers.tell("records_logged", LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):
             for line in data.splitlines():
                 death = json.loads(line)

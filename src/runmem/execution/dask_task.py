@@ -30,19 +30,20 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., Any], Sequence
     calls = []
     for execution in bundle.executions:
         state: Pending = execution.state
+        after = tuple(needed.state.position for needed in state.after if needed.state.bundle is bundle)
         for needed in state.after:
             if needed.state.bundle is not bundle:
                 keys.setdefault(needed.state.bundle.key, len(keys))
         body = state.body
         task = tasks.setdefault(state.task, len(tasks))
-        if not body.inputs and not body.changing and not state.writes and not state.files:
+        if not (body.inputs or body.changing or state.writes or state.files or after):
             calls.append(PackedCall(execution.task_id, task, body.data, own=body.own))
             continue
         sources = [_source(version, bundle, keys) for version in body.inputs]
         calls.append(
             PackedCall(
                 execution.task_id, task, body.data, state.writes, state.files, sources, body.places, body.values,
-                body.buffers, body.own, body.changing,
+                body.buffers, body.own, body.changing, after,
             )
         )  # fmt: skip
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)

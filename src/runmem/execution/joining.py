@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import distributed
 
+from runmem.clusters.spawning import MainModule
 from runmem.execution.dask_private import shorten_intervals
 from runmem.execution.nanny import RunmemNanny
 from runmem.execution.process_state import import_paths
@@ -41,6 +42,8 @@ class JoinedCluster(RemoteNodes):
     ----------
     losses : dict
         What workers could not measure or write: place to what is known of it.
+    has_logged : bool
+        Whether a task has logged something since this was last set to False.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class JoinedCluster(RemoteNodes):
         self._plugins = plugins
         self._submitter = submitter
         self.losses: dict[str, str] = {}
+        self.has_logged = False
 
     def workers_changed(self, workers: int) -> None:
         """Tell who bundles calls, and let new connections be as quick as the first."""
@@ -107,6 +111,7 @@ def join_cluster(
         workers_a_node=max(1, len(workers) // max(1, len(hosts))),
         prepare=prepare,
         quiet=quiet,
+        main=MainModule.of_this_process(),
     )
     plugins = [RunmemNanny(run_id), RunmemWorker(run)]
     cluster = JoinedCluster(client, run, plugins, submitter)
@@ -117,6 +122,8 @@ def join_cluster(
             cluster.left(message["left"], message["files"], message["more"])
         elif "lost" in message:
             cluster.losses[message["place"]] = message["lost"]
+        elif "logged" in message:
+            cluster.has_logged = True
         elif (listener := submitter()) is not None:
             listener.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
 

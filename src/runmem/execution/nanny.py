@@ -41,6 +41,19 @@ def cause_of(message: str, oom_kills: int | None) -> tuple[int, str] | None:
     return None
 
 
+class _AlwaysEnabled(logging.Logger):
+    """A logger that is listened to also after the program has set its logging up, which disables those that exist."""
+
+    @property
+    def disabled(self) -> bool:
+        """Whether it is off: never."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        self._asked_for = value  # by `logging.config`
+
+
 class _DeathWatch(logging.Filter):
     """Listens to the nanny's log, whatever level it shows, and writes what it hears of deaths to the spool."""
 
@@ -53,6 +66,8 @@ class _DeathWatch(logging.Filter):
         self._shown = logger.getEffectiveLevel()
         self._level = logger.level
         self._oom_kills = oom_kill_count()
+        self._class = logger.__class__
+        logger.__class__ = _AlwaysEnabled
         logger.addFilter(self)
         if self._shown > logging.INFO:
             logger.setLevel(logging.INFO)
@@ -63,11 +78,13 @@ class _DeathWatch(logging.Filter):
         if (cause := cause_of(record.getMessage(), new)) is not None:
             self._oom_kills = kills
             self._file.write(json.dumps({"pid": cause[0], "cause": cause[1]}).encode() + b"\n")
-        return record.levelno >= self._shown
+        return record.levelno >= self._shown and not getattr(self._logger, "_asked_for", False)
 
     def close(self) -> None:
         self._logger.removeFilter(self)
         self._logger.setLevel(self._level)
+        self._logger.__class__ = self._class
+        self._logger.disabled = getattr(self._logger, "_asked_for", False)
         self._file.close()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from runmem.events import (
     DataLost,
+    LogLines,
     NodeSampled,
     ProfileReported,
     RecordLines,
@@ -54,6 +55,9 @@ class Observer:
 
     def profile_reported(self, event: ProfileReported) -> None:
         """A `@profile` report came from a worker."""
+
+    def records_logged(self, event: LogLines) -> None:
+        """What tasks have logged came from a worker."""
 
     def data_lost(self, event: DataLost) -> None:
         """Measurements were lost."""

@@ -6,7 +6,6 @@ import os
 import pickle
 import threading
 import time
-import traceback
 import types
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, ResultError, RunmemError
+from runmem.execution.log_levels import LogLevels
 from runmem.execution.process_state import become
 from runmem.execution.worker_run import worker_runs
 from runmem.graph.files import prepare_file
@@ -22,13 +22,18 @@ from runmem.graph.task import TaskFunction
 from runmem.memory.held import held
 from runmem.serialization.arguments import Arguments, Inputs, unpack
 from runmem.serialization.definitions import program_definitions
+from runmem.serialization.error_parts import field_of, text_of
 from runmem.serialization.packed import Buffer, Carried, Packed, holdings, packed
 from runmem.serialization.program_copy import ProgramCopy, program_copies
-from runmem.serialization.task_error import PackedError, RemoteError, set_root_task
+from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
 from runmem.store.node_name import node_name
 
 __all__ = ["BundleFailed", "PackedCall", "PackedTask", "keep_value", "load_task", "run_bundle", "run_call"]
 
+_ONLY_MAIN_THREAD = (
+    "task {} runs in a thread of the worker, and only the main thread of a process may do this: set signal handlers in "
+    "the program, around wait_on, or in a process that the task starts"
+)
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
@@ -51,6 +56,8 @@ class PackedTask(NamedTuple):
         Whether the task gets copies also of large blocks of memory that it only reads.
     process : bytes
         See `runmem.execution.process_state.ProcessState`; empty: the task runs in the process as it is.
+    log_levels : LogLevels or None
+        How the program logged when it made the calls; None: it has set nothing up.
     """
 
     name: str
@@ -61,6 +68,7 @@ class PackedTask(NamedTuple):
     returns: int = 1
     copied: bool = False
     process: bytes = b""
+    log_levels: LogLevels | None = None
 
 
 class PackedCall(NamedTuple):
@@ -76,6 +84,8 @@ class PackedCall(NamedTuple):
         Where each input comes from. `slot` is the index of a dependency of the Dask task, or -1 for this bundle;
         `position` the place of the producer in its bundle, or None where it was alone; `output` the number of the
         value among the producer's, or None where it makes one only.
+    after : sequence of int
+        Places in this bundle of calls that must have ended well, such as those that write a file which this one reads.
     """
 
     task_id: int
@@ -89,6 +99,7 @@ class PackedCall(NamedTuple):
     buffers: Sequence[int] = ()
     own: int | None = None
     changing: bool = False
+    after: Sequence[int] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         length = len(self)
@@ -193,25 +204,19 @@ def run_call(
     in_program : bool
         Whether this is the program's own process, and the call runs with the program's own definitions.
     """
-    kept = []
-    for source in call.sources:
-        good, value = _kept(source, dependencies, earlier)
-        if not good:
-            return False, value  # what it needs has failed
-        kept.append(value)
+    good, kept = _gathered(call, dependencies, earlier)
+    if not good:
+        return False, kept
     if run is not None and run.measures:
         held().call_with(holdings(kept))
     inputs = Inputs(kept, packed_task.copied, _written_inputs(call))
     failure: BaseException | None = None
-    try:
-        become(packed_task.process)
-    except RunmemError as error:
-        return False, _explained(error, call, packed_task, inputs)
     copy = None
     try:
-        if not in_program:
-            copy = program_copies.begin(packed_task.outline, packed_task.constants)
         try:
+            become(packed_task.process)
+            if not in_program:
+                copy = _copy_for(packed_task)
             return True, _result(run, call, following, packed_task, copy, inputs)
         except BaseException as error:
             if in_program and _ends_the_program(error):
@@ -221,16 +226,33 @@ def run_call(
             return False, _explained(failure, call, packed_task, inputs)
         finally:
             failure = None  # a circle through its traceback would keep the memory of the task
-    except Exception as error:
-        refusal = RunmemError(
-            f"the functions and classes of the program that task {packed_task.name} needs cannot be made on the worker "
-            f"({type(error).__name__}: {error}). What they refer to must be importable there."
-        )
-        refusal.__cause__ = error
-        return False, _explained(refusal, call, packed_task, inputs)
     finally:
         if not in_program:
             program_copies.end(packed_task.outline, copy)
+
+
+def _gathered(call: PackedCall, dependencies: Sequence[Any], earlier: Sequence[tuple[bool, Any]]) -> tuple[bool, Any]:
+    """Return whether all that a call needs has ended well, and its inputs as the worker keeps them, or an error."""
+    kept = []
+    for source in call.sources:
+        good, value = _kept(source, dependencies, earlier)
+        if not good:
+            return False, value
+        kept.append(value)
+    for position in call.after:
+        if not earlier[position][0]:
+            return earlier[position]
+    return True, kept
+
+
+def _copy_for(task: PackedTask) -> ProgramCopy | None:
+    try:
+        return program_copies.begin(task.outline, task.constants)
+    except Exception as error:
+        raise RunmemError(
+            f"the functions and classes of the program that task {task.name} needs cannot be made on the worker "
+            f"({type(error).__name__}: {error}). What they refer to must be importable there."
+        ) from error
 
 
 def _written_inputs(call: PackedCall) -> frozenset[int]:
@@ -252,7 +274,7 @@ def _result(
     declared = _declared(packed_task, copy)
     task = declared.made_for(call.data)
     if run is not None:
-        run.began(call.task_id)
+        run.began(call.task_id, task.name, packed_task.log_levels)
     started = time.perf_counter()
     if run is None or not run.measures:
         outputs = _invoke(call, packed_task.returns, task, copy, inputs)
@@ -321,7 +343,7 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
         copy.set_changing(values)
     written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
     try:
-        returned = _returned(task.function(*args, **kwargs), returns, task)
+        returned = _returned(task.run(*args, **kwargs), returns, task)
     except BaseException:
         inputs.types = _argument_types(task, args, kwargs)
         raise
@@ -357,32 +379,42 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
 
 def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
     """Pack an error so that it reaches the program as itself, with all that is known of where it happened."""
-    if isinstance(error, (SystemExit, KeyboardInterrupt)):
-        # Dask would take these for an order to the worker.
-        error = RemoteError(f"the task called for an exit: {error!r}")
-    shown = error.__cause__ if isinstance(error, ArgumentError) and error.__cause__ is not None else error
-    remote = "".join(traceback.format_exception(type(shown), shown, _from_the_program(shown.__traceback__))).rstrip()
-    if hasattr(error, "add_note"):
-        error.add_note(
-            f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "
-            f"thread {threading.get_ident()}\n"
-            f"arguments: {inputs.types}\n"
-            f"traceback on the worker:\n{remote}"
+    shown = error
+    if type(error) in (ArgumentError, RunmemError) and error.__cause__ is not None:
+        shown = error.__cause__  # what the user's class or module said; the rest is runmem's
+    trace: types.TracebackType | None = field_of(shown, "__traceback__")
+    error = _no_order(error)
+    if "only works in main thread" in text_of(error):
+        add_note(error, _ONLY_MAIN_THREAD.format(task.name))
+    add_note(
+        error,
+        f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "
+        f"thread {threading.get_ident()}\n"
+        f"arguments: {inputs.types}\n"
+        f"traceback on the worker:\n{traceback_text(shown, _from_the_program(trace))}",
+    )
+    if not task.copied and _refuses_to_write(error):
+        add_note(
+            error,
+            f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
+            f"{task.name} changes a parameter on purpose, declare it INOUT; if not, let it change a copy of its own "
+            "(`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own.",
         )
-        if _refuses_to_write(error) and not task.copied:
-            error.add_note(
-                f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
-                f"{task.name} changes a parameter on purpose, declare it INOUT; if not, let it change a copy of its "
-                "own (`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own."
-            )
     set_root_task(error, call.task_id)
     return PackedError.of(error)
 
 
+def _no_order(error: BaseException) -> BaseException:
+    """Return `error`, or what is told in place of one that is an order to the process: to this one, or the program."""
+    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+        return RemoteError(f"the task called for an exit: {text_of(error)}")
+    return error
+
+
 def _refuses_to_write(error: BaseException) -> bool:
     """Tell whether numpy or Python refused to write to memory that is there to be read."""
-    text = str(error)
-    return isinstance(error, (ValueError, TypeError, BufferError)) and ("read-only" in text or "readonly" in text)
+    text = text_of(error)
+    return issubclass(type(error), (ValueError, TypeError, BufferError)) and ("read-only" in text or "readonly" in text)
 
 
 def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType | None:

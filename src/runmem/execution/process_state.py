@@ -6,6 +6,7 @@ here is of a process, and another task may be running in it. Not followed at all
 
 from __future__ import annotations
 
+import ctypes
 import os
 import pickle
 import sys
@@ -22,6 +23,11 @@ __all__ = ["FollowedProcess", "ProcessState", "become", "follow", "follow_no_mor
 
 _ENCODED: Mapping[bytes, bytes] = getattr(os.environ, "_data", os.environb)
 """The environment as it is kept: comparing `os.environ` itself would decode each name and value."""
+
+
+_room = ctypes.create_string_buffer(4096)
+_getcwd = ctypes.PyDLL(None).getcwd
+_getcwd.restype = ctypes.c_void_p
 
 
 class ProcessState(NamedTuple):
@@ -68,26 +74,23 @@ class FollowedProcess:
         self._first_folder = _folder()
         self._first_environment = dict(_ENCODED)
         self._changed: set[bytes] = set()
-        self._seen: tuple[Any, ...] = ()
+        self._seen: tuple[Any, ...] = (None, None, None, {}, [], [])
         self._packed = b""
 
     def packed(self) -> bytes:
         """Return the packed state now; the same object while it is the same."""
         umask = os.umask(0o077)  # the way to read it; a file that another thread makes meanwhile is private, not public
         os.umask(umask)
-        seen = (
-            _folder(), dict(_ENCODED), list(sys.path), list(sys.argv), sys.getrecursionlimit(), umask,
-            _decimal_context(),
-        )  # fmt: skip
-        if seen != self._seen:
-            self._seen = seen
-            self._packed = pickle.dumps(self._state(*seen), pickle.HIGHEST_PROTOCOL)
+        now = _folder(), (sys.getrecursionlimit(), umask), _decimal_context()
+        *before, environment, paths, arguments = self._seen
+        # Compared where they are: this is asked at each call.
+        if now != tuple(before) or environment != _ENCODED or paths != sys.path or arguments != sys.argv:
+            self._seen = (*now, dict(_ENCODED), list(sys.path), list(sys.argv))
+            self._packed = pickle.dumps(self._state(*now), pickle.HIGHEST_PROTOCOL)
         return self._packed
 
-    def _state(
-        self, folder: str, environment: dict[bytes, bytes], _: Any, arguments: list[str], limit: int, umask: int,
-        context: Any,
-    ) -> ProcessState:  # fmt: skip
+    def _state(self, folder: str, limits: tuple[int, int], context: Any) -> ProcessState:
+        environment = dict(_ENCODED)
         first = self._first_environment
         self._changed |= {name for name, value in environment.items() if first.get(name) != value}
         self._changed |= first.keys() - environment.keys()
@@ -97,13 +100,20 @@ class FollowedProcess:
             given = sys.modules["decimal"].getcontext().copy()
             given.clear_flags()
         moved = folder != self._first_folder
-        return ProcessState(folder, moved, changed, import_paths(), arguments, limit, umask, given)
+        return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given)
 
 
 def _folder() -> str:
+    """Return the current folder, or an empty text if it was removed.
+
+    By C's own function, holding the interpreter: `os.getcwd` lets other threads run meanwhile, and the program, which
+    asks at each call of a task, would wait for them each time.
+    """
+    if _getcwd(_room, len(_room)):
+        return os.fsdecode(_room.value)
     try:
         return os.getcwd()
-    except OSError:  # it was removed
+    except OSError:
         return ""
 
 

@@ -6,7 +6,7 @@ import linecache
 import random
 import re
 import sys
-from types import CodeType
+from types import BuiltinMethodType, CodeType, MethodType, ModuleType
 from typing import Any
 
 from runmem.graph.task import TaskFunction
@@ -44,9 +44,9 @@ class SeedNote:
 def _draws(code: CodeType, names: dict[str, Any]) -> bool:
     for name in global_names(code):
         value = names.get(name)
-        if value is random or getattr(value, "__self__", None) is _GENERATOR:
+        if value is random or (isinstance(value, (MethodType, BuiltinMethodType)) and value.__self__ is _GENERATOR):
             return True
-        module = getattr(value, "__name__", None)
+        module = value.__name__ if type(value) is ModuleType else ""
         if module == "numpy.random" or (module == "numpy" and "random" in code.co_names):
             return "default_rng" not in code.co_names
     return False

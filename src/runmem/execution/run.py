@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runmem.clusters import Cluster, cluster_for
-from runmem.clusters.local import EmbeddedCluster, is_embedded_worker
+from runmem.clusters.local import EmbeddedCluster
+from runmem.clusters.spawning import is_embedded_worker, is_importing_main
+from runmem.dask_logging import import_dask, keep_dask_apart, set_dask_level
 from runmem.errors import SettingError
 from runmem.execution.process_state import FollowedProcess
 from runmem.execution.undisturbed import undisturbed
@@ -105,13 +107,18 @@ class Run:
         It refuses what cannot be run, and loads no more than it needs, so that processes forked after it begin soon.
         """
         if is_embedded_worker():
+            raise SettingError("this process is a worker of a run, and a task cannot start another: call the tasks.")
+        if is_importing_main():
             raise SettingError(
-                "this process is a worker that imports the script of its master: put runmem.session below "
-                "`if __name__ == '__main__':`."
+                "this process was spawned by the program and imports it once more: put what starts a run "
+                "(runmem.session) below `if __name__ == '__main__':`."
             )
         if current_program() is not None:
             raise SettingError("a run is under way in this process already: end it before you start another.")
+        keep_dask_apart()
+        set_dask_level(logging.NOTSET)
         if not self._cluster.lazy:
+            import_dask()
             self._cluster.connect()  # before anything is made: it may refuse
         self.directory = RunDirectory.create(self.app, self.settings.run_folder.absolute())
         trace_folder = (self.settings.worker_profile_path or Path.cwd()).absolute()
@@ -129,17 +136,20 @@ class Run:
         if self._watched:
             return
         from runmem.execution.collector import Collector, Replicas
+        from runmem.execution.logged import LoggedRecords
         from runmem.execution.observer import Observers
         from runmem.execution.recorder import ProfileWriter, Recorder
 
         self.recorder = Recorder(self.directory)
+        self._logged = LoggedRecords()
         shown = self.settings.log_level == "debug"
-        self.observers = Observers([self.recorder, ProfileWriter(self.directory, shown), *self._extra])
+        own = [self.recorder, ProfileWriter(self.directory, shown), self._logged]
+        self.observers = Observers([*own, *self._extra])
         self._replicas = Replicas(self.directory, self._trace_folder)
         interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
         self.collector = Collector(
             self.run_id, self.directory, self._replicas, self.observers, interval, self._write_provenance,
-            self.settings.spool_size_bytes,
+            self.settings.spool_size_bytes, self._logged.deliver,
         )  # fmt: skip
         self._watched = True
         self._write_provenance()
@@ -224,6 +234,12 @@ class Run:
         """Start or reach the cluster now, rather than at the first call; return the client. Any thread may do so."""
         return self._connect()[0]
 
+    def bring_log(self) -> None:
+        """Give the program's handlers what tasks have logged that have ended."""
+        if self._remote is not None and self._remote.has_logged:
+            self._remote.has_logged = False
+            self.collector.collect()
+
     def _files_folder(self) -> Path:
         return self.directory.root / "files"
 
@@ -234,6 +250,7 @@ class Run:
 
     def _connect_once(self) -> tuple[Any, int]:
         if self._connected is None:
+            import_dask()
             from runmem.execution import joining
 
             client = self._cluster.connect()
@@ -275,12 +292,15 @@ class Run:
         set_current_program(None)
         self._watch()  # it may not have come to `start`
         unseen: list[BaseException] = []
+        all_ended = self._submitter is None or not self._submitter.has_open_calls
         if complete and self._submitter is not None:
-            unseen = self._wait_for_tasks()
+            unseen, all_ended = self._wait_for_tasks(), True
+        elif all_ended and self._submitter is not None:
+            unseen += self.program.settle_all_files()
         with undisturbed(final):
             if self._submitter is not None:
                 unseen += self._submitter.unseen_errors()
-            self._end_measurement(all_ended=complete)
+            self._end_measurement(all_ended)
             if self._submitter is not None:
                 self._submitter.close()
             self._cluster.close(abandon=not complete)
@@ -320,7 +340,7 @@ class Run:
         return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: Any) -> None:
-        unseen = self.finish(0 if error is None else 1)
+        unseen = self.finish(_exit_code(error))
         if unseen and error is None:
             raise unseen[0]
 
@@ -354,6 +374,12 @@ class Run:
             log.error("%s could not be written: %s", self.directory.run_json, error)
 
 
+def _exit_code(error: BaseException | None) -> int:
+    """Return 0 where a block ended by itself or by a ``sys.exit`` that means success, else 1."""
+    ended_well = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
+    return 0 if ended_well else 1
+
+
 class _LazySubmitter:
     """Stands in until the first call, so that a program without tasks does not pay for Dask."""
 
@@ -369,6 +395,7 @@ class _LazySubmitter:
 
                 run._submitter = SequentialSubmitter(run._join_itself, run.observers, copied)
             else:
+                import_dask()
                 from runmem.execution.submitter import DaskSubmitter
 
                 run._submitter = DaskSubmitter(
@@ -380,11 +407,20 @@ class _LazySubmitter:
         self._real().submit(call, resolve)
 
     def fetch(self, versions: Sequence[Any]) -> list[Any]:
-        return list(self._real().fetch(versions))
+        try:
+            return list(self._real().fetch(versions))
+        finally:
+            self._run.bring_log()
 
     def wait(self, executions: Sequence[Any] | None, raises: bool = True) -> None:
         if self._run._submitter is not None:
-            self._run._submitter.wait(executions, raises)
+            try:
+                self._run._submitter.wait(executions, raises)
+            finally:
+                self._run.bring_log()
+
+    def has_ended(self, execution: Any) -> bool:
+        return bool(self._real().has_ended(execution))
 
 
 def _check_writable(folder: Path, settings: Settings) -> None:

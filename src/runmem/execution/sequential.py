@@ -16,14 +16,15 @@ from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import PackedCall, PackedTask, run_call
 from runmem.execution.results import made_again
+from runmem.execution.unseen_errors import UnseenErrors
 from runmem.execution.worker_run import WorkerRun
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.profile_report import set_job_name, set_report_sink
 from runmem.serialization.arguments import LargeValues, Resolve, pack
-from runmem.serialization.definitions import program_definitions
+from runmem.serialization.definitions import program_definitions, run_program
+from runmem.serialization.error_parts import set_field
 from runmem.serialization.packed import Packed
-from runmem.serialization.task_error import root_task
 
 __all__ = ["SequentialSubmitter"]
 
@@ -50,16 +51,17 @@ class SequentialSubmitter:
         Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
     """
 
-    broken = False
+    broken = has_open_calls = False
 
     def __init__(self, join: Callable[[], WorkerRun | None], observers: Observers, copied: bool | None = None) -> None:
+        run_program(True)
         self._join = join
         self._joined = False
         self._run: WorkerRun | None = None
         self._observers = observers
         self._copied = copied
         self._large = LargeValues(_keep)
-        self._unseen: dict[int, BaseException] = {}
+        self._unseen = UnseenErrors()
 
     def submit(self, call: TaskCall, resolve: Resolve) -> None:
         """Run a call; see `Submitter`."""
@@ -87,7 +89,7 @@ class SequentialSubmitter:
             error = None if good else outcome.load()
         execution.state = _Done(outcome if error is None else None, error)
         if error is not None:
-            self._unseen.setdefault(root_task(error) or execution.task_id, error)
+            self._unseen.add(execution, error)
         status = "finished" if error is None else "failed"
         self._observers.tell("task_ended", TaskEnded(execution.task_id, execution.name, status))
 
@@ -116,18 +118,23 @@ class SequentialSubmitter:
         """Raise the error of the first that failed, if asked to; see `Submitter`."""
         if executions is None:
             if self._unseen:
-                raise self._unseen.pop(next(iter(self._unseen)))
+                raise self._unseen.take()
             return
         failed = [execution for execution in executions if execution.state.error is not None] if raises else []
         for execution in failed:
-            self._unseen.pop(root_task(execution.state.error) or execution.task_id, None)
+            self._unseen.saw(execution, execution.state.error)
         if failed:
             error: BaseException = failed[0].state.error
-            raise error.with_traceback(None)
+            set_field(error, "__traceback__", None)
+            raise error
+
+    def has_ended(self, execution: Execution) -> bool:
+        """Return True: each call ends at once."""
+        return True
 
     def unseen_errors(self) -> list[BaseException]:
         """Return the errors of tasks that nobody has seen, for the end of the run."""
-        return list(self._unseen.values())
+        return list(self._unseen)
 
     def close(self) -> None:
         """Leave the run."""

@@ -26,18 +26,21 @@ from runmem.execution.bundle import Bundle, Durations, Pending, plan
 from runmem.execution.call_queue import CallQueue
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
+from runmem.execution.log_levels import program_levels
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import BundleFailed, PackedTask
 from runmem.execution.process_state import FollowedProcess
 from runmem.execution.random_numbers import SeedNote
 from runmem.execution.results import Results, made_again
+from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import LargeValues, Resolve, pack
-from runmem.serialization.definitions import program_definitions
+from runmem.serialization.definitions import program_definitions, run_program
+from runmem.serialization.error_parts import set_field
 from runmem.serialization.packed import Carried, Packed
 from runmem.serialization.snapshot import Snapshot, Snapshots
-from runmem.serialization.task_error import root_task
+from runmem.serialization.task_error import set_root_task
 
 __all__ = ["DaskSubmitter"]
 
@@ -83,6 +86,7 @@ class DaskSubmitter:
         self._killed_reason = killed_reason
         self._copied = copied
         self._process = process
+        run_program(True)
         self._snapshots = Snapshots(program_definitions)
         self._tasks: dict[TaskFunction, tuple[Snapshot | None, PackedTask]] = {}
         self._large = LargeValues(self._send_value)
@@ -93,13 +97,14 @@ class DaskSubmitter:
         self._sent: dict[Bundle, None] = {}
         self._in_flight: Counter[str] = Counter()
         self._first_sent: dict[str, float] = {}
-        self._unseen: dict[int, BaseException] = {}
+        self._unseen = UnseenErrors()
         self._results = Results()
         self._client: distributed.Client | None = None
         self._workers = 1
         self._broken: BaseException | None = None
         self._changed = threading.Condition(threading.RLock())
         self._sending = threading.Lock()
+        self._fetching = threading.Lock()  # what is awaited is fetched by a thread of its own
         self._told: deque[tuple[str, int, float, int]] = deque()
         self._next_poll_s = 0.0
         self._urgent = False
@@ -121,7 +126,7 @@ class DaskSubmitter:
             after=call.after,
             writes=call.writes,
             files=tuple([(file.path, file.copy_from) for file in call.files]),
-            classes=snapshot.classes if snapshot is not None else frozenset(),
+            classes=snapshot.travelling if snapshot is not None else frozenset(),
             definitions=snapshot,
         )
         self._enqueue(call.execution)
@@ -134,16 +139,18 @@ class DaskSubmitter:
         process = self._process.packed() if self._process is not None else b""
         constants = snapshot.constants if snapshot is not None else b""
         copied = self._copied or (self._copied is None and "pycompss" in sys.modules)
+        levels = program_levels.current()
         known = self._tasks.get(task)
         if known is not None and known[0] is snapshot:
             packed = known[1]
-            if packed.constants is constants and packed.process is process and packed.copied == copied:
+            same = packed.constants is constants and packed.process is process and packed.log_levels is levels
+            if same and packed.copied == copied:
                 return packed
         self._seed_note.look_at(task)
         number = program_definitions.number_of(task)
         reference = pickle.dumps(task) if number is None else None
         outline = snapshot.outline if snapshot is not None else None
-        packed = PackedTask(task.name, reference, number, outline, constants, call.returns, copied, process)
+        packed = PackedTask(task.name, reference, number, outline, constants, call.returns, copied, process, levels)
         self._tasks[task] = snapshot, packed
         while len(self._tasks) > _KNOWN_TASKS:
             del self._tasks[next(iter(self._tasks))]
@@ -173,7 +180,8 @@ class DaskSubmitter:
             self._settle(executions)
             self._raise_first(executions)
             try:
-                values = self._results.of(executions, self._client) if self._client is not None else {}
+                with self._fetching:
+                    values = self._results.of(executions, self._client) if self._client is not None else {}
             except Exception as error:
                 # Lost between its end and here: Dask has run it again, and it ended otherwise this time.
                 if not self._note_again(executions):
@@ -196,7 +204,16 @@ class DaskSubmitter:
                 break
             self._settle(waiting)
         if self._unseen:
-            raise self._explained(self._unseen.pop(next(iter(self._unseen))))
+            raise self._explained(self._unseen.take())
+
+    def has_ended(self, execution: Execution) -> bool:
+        """Tell whether an execution has ended; see `Submitter`."""
+        return self.broken or execution.state.done
+
+    @property
+    def has_open_calls(self) -> bool:
+        """Whether a call has not ended, as far as it is known."""
+        return bool(self._live)
 
     @property
     def broken(self) -> bool:
@@ -205,7 +222,7 @@ class DaskSubmitter:
 
     def unseen_errors(self) -> list[BaseException]:
         """Return the errors of tasks that nobody has seen, for the end of the run."""
-        return [self._explained(error) for error in self._unseen.values()]
+        return [self._explained(error) for error in self._unseen]
 
     def close(self) -> None:
         """Stop sending; what was not sent is dropped."""
@@ -222,10 +239,12 @@ class DaskSubmitter:
     def _raise_first(self, executions: Sequence[Execution]) -> None:
         failed = [execution for execution in executions if execution.state.error is not None]
         for execution in failed:  # whoever catches the first has asked for all of them
-            self._unseen.pop(root_task(execution.state.error) or execution.task_id, None)
+            self._unseen.saw(execution, execution.state.error)
         if failed:
+            error = failed[0].state.error
             # What the worker's frames say stands in the note of the error; each raise would add them again.
-            raise self._explained(failed[0].state.error).with_traceback(None)
+            set_field(error, "__traceback__", None)
+            raise self._explained(error)
 
     def _settle(self, executions: Sequence[Execution]) -> None:
         """Return when all have ended."""
@@ -264,19 +283,25 @@ class DaskSubmitter:
                     self._changed.wait(_POLL_S if self._sent else _IDLE_POLL_S)
             if self._queue and not self._urgent:
                 time.sleep(_GATHER_S)
-            try:
-                self._poll_now_and_then()
-                self._flush()
-            except Exception as error:
-                if self._closing:
-                    return
-                if self._connection_is_lost(error):
-                    self._break(error)
-                    return
-                with self._changed:
-                    for execution in self._queue.clear():
-                        self._ended(execution, _own_mistake(error))
-                    self._changed.notify_all()
+            if not self._turn():
+                return
+
+    def _turn(self) -> bool:
+        """Take note of what has ended and send what can be sent; return whether to go on."""
+        try:
+            self._poll_now_and_then()
+            self._flush()
+        except Exception as error:
+            if self._closing:
+                return False
+            if self._connection_is_lost(error):
+                self._break(error)
+                return False
+            with self._changed:
+                for execution in self._queue.clear():
+                    self._ended(execution, _own_mistake(execution, error))
+                self._changed.notify_all()
+        return True
 
     def _connection_is_lost(self, error: Exception) -> bool:
         return (
@@ -347,17 +372,31 @@ class DaskSubmitter:
             if not self._queue or self._enough_to_do():
                 return [], {}
             bundles = plan(self._queue, self._durations, self._workers, self._in_flight, self._may_hold)
-            graph = {}
+            graph: dict[str, Any] = {}
+            again: set[Execution] = set()
             for bundle in bundles:
                 bundle.executions = [e for e in bundle.executions if not self._fails_with_its_inputs(e)]
-                if bundle.executions:
+                if again and any(needed in again for e in bundle.executions for needed in e.state.needs):
+                    again.update(bundle.executions)
+                    self._take_back(bundle)
+                elif bundle.executions:
                     try:
                         graph[bundle.key] = dask_task(bundle, self._run_id)
                     except Exception as error:
-                        self._fail(bundle, error)
+                        if len(bundle.executions) == 1:
+                            self._fail(bundle, error)
+                        else:  # which of them is to blame shows when they go one by one
+                            again.update(bundle.executions)
+                            self._take_back(bundle, alone=True)
                 for execution in bundle.executions:
                     self._first_sent.setdefault(execution.name, time.monotonic())
             return bundles, graph
+
+    def _take_back(self, bundle: Bundle, alone: bool = False) -> None:
+        """Let the calls of a bundle that was not sent wait again."""
+        self._in_flight.subtract(e.name for e in bundle.executions if not e.state.has_value)
+        self._requeue(bundle, alone)
+        bundle.executions = []
 
     def _fail(self, bundle: Bundle, error: Exception) -> None:
         """Let the calls of a bundle fail by a mistake of ours; whatever needs them fails with them."""
@@ -366,7 +405,7 @@ class DaskSubmitter:
             if not execution.state.has_value:
                 self._in_flight[execution.name] -= 1
             execution.state.bundle = execution.state.position = None
-            self._ended(execution, _own_mistake(error))
+            self._ended(execution, _own_mistake(execution, error))
 
     def _fails_with_its_inputs(self, execution: Execution) -> bool:
         error = next((e.state.error for e in execution.state.needs if e.state.error is not None), None)
@@ -398,7 +437,7 @@ class DaskSubmitter:
                     self._note(bundle, errors.get(bundle))
                 except Exception as error:
                     for execution in bundle.executions:
-                        self._ended(execution, _own_mistake(error))
+                        self._ended(execution, _own_mistake(execution, error))
                 bundle.executions = []
             if ended:
                 self._changed.notify_all()
@@ -461,7 +500,7 @@ class DaskSubmitter:
         state.let_go()
         self._live.pop(execution, None)
         if error is not None:
-            self._unseen.setdefault(root_task(error) or execution.task_id, error)
+            self._unseen.add(execution, error)
         if self._tells_ended and execution.task_id:
             status = "finished" if error is None else "failed"
             self._observers.tell("task_ended", TaskEnded(execution.task_id, execution.name, status))
@@ -483,12 +522,13 @@ class DaskSubmitter:
         return error
 
 
-def _own_mistake(error: Exception) -> RunmemError:
+def _own_mistake(execution: Execution, error: Exception) -> RunmemError:
     mistake = RunmemError(
-        f"runmem itself made a mistake with this call ({type(error).__name__}: {error}); calls that have nothing to do "
-        "with it go on. Please report it, with the traceback."
+        f"runmem itself made a mistake with {execution.name} (call {execution.task_id}): {type(error).__name__}: "
+        f"{error}. Calls that have nothing to do with it go on. Please report it, with the traceback."
     )
     mistake.__cause__ = error
+    set_root_task(mistake, execution.task_id)
     return mistake
 
 
@@ -524,6 +564,8 @@ def dask_attempts() -> int:
 
 def _own_error(execution: Execution, error: BaseException) -> BaseException:
     """Return what the call of an execution raised, given the error of its Dask task; else what another one raised."""
+    if isinstance(error, KilledWorker):
+        return TaskKilledError(execution.name, execution.task_id)
     if not isinstance(error, BundleFailed):
         return error
     errors = {position: value for position, (good, value) in enumerate(error.outcomes) if not good}

@@ -13,10 +13,11 @@ from typing import Any
 from distributed import WorkerPlugin
 
 import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
-from runmem.clusters.local import is_embedded_worker
+from runmem.clusters.spawning import is_embedded_worker
 from runmem.execution.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
+from runmem.execution.task_logging import TaskLogging
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
 from runmem.memory.allocator import use_one_arena
 from runmem.memory.held import held
@@ -57,6 +58,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
             tell_of_receiving(held())
+        logs = run.spool.logs(os.getpid())
+        run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
 
@@ -70,6 +73,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
             multiprocessing.set_start_method(None, force=True)
+            self._run.main.stand_in()
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
         for path in reversed(self._run.import_paths):

@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runmem.clusters.spawning import MainModule
 from runmem.execution.probe import PeakProbe, Probes
 from runmem.execution.record_fields import fields_are_told, take_record_fields
 from runmem.execution.task_log import SpooledLog, TaskLog
@@ -25,6 +26,10 @@ from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import time_text
 from runmem.store.node_name import node_name
+
+if TYPE_CHECKING:  # a process without Dask has no such thing
+    from runmem.execution.log_levels import LogLevels
+    from runmem.execution.task_logging import TaskLogging
 
 __all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "worker_runs"]
 
@@ -62,6 +67,8 @@ class RunOnWorkers(NamedTuple):
         Functions without arguments, as ``module:function``, that a worker calls first (import aliases).
     quiet : bool
         Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
+    main : MainModule
+        The program, for processes that a task spawns on a worker of the embedded cluster.
     """
 
     run_id: str
@@ -75,6 +82,7 @@ class RunOnWorkers(NamedTuple):
     workers_a_node: int = 1
     prepare: tuple[str, ...] = ()
     quiet: bool = False
+    main: MainModule = MainModule()
 
 
 class _Quiet(NamedTuple):
@@ -125,8 +133,9 @@ class WorkerRun:
         self.node = node_name()
         self._run = run
         self._tell = tell
-        self._spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
-        self._spool.make()
+        self.spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
+        self.spool.make()
+        self.task_logging: TaskLogging | None = None
         self._probes = Probes([PeakProbe(run.malloc_trim)])
         self._stats: dict[str, list[float]] = {}
         self._told: dict[str, float] = {}
@@ -139,30 +148,34 @@ class WorkerRun:
         if run.measures:
             self._joined = trace is None
             trace = trace or safe_name(self.node) + ".dat"
-            self._log = log or SpooledLog(self._spool.tasks(os.getpid()), self.node, limit_bytes)
-            self._trace = LineAppender(self._spool.trace(trace))
+            self._log = log or SpooledLog(self.spool.tasks(os.getpid()), self.node, limit_bytes)
+            self._trace = LineAppender(self.spool.trace(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             if self._joined:
-                join(self._spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
+                join(self.spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
             if samples:
                 from runmem.node.launch import ensure_sampler
 
-                ensure_sampler(self._spool.root, run.interval_s)
+                ensure_sampler(self.spool.root, run.interval_s)
 
     def close(self) -> None:
         """Leave the run: the process is sampled no longer and its files are closed."""
         if self.measures:
             if self._joined:
-                leave(self._spool.root, os.getpid())
+                leave(self.spool.root, os.getpid())
             self._log.close()
             self._trace.close()
         if self._reports is not None:
             self._reports.close()
+        if self.task_logging is not None:
+            self.task_logging.close()
 
-    def began(self, task_id: int) -> None:
-        """Note which task this thread runs, for its `@profile` reports."""
+    def began(self, task_id: int, name: str = "", levels: LogLevels | None = None) -> None:
+        """Note which task this thread runs, for its `@profile` reports and for what it logs."""
         self._current.task_id = task_id
         set_job_name(f"task {task_id}")
+        if self.task_logging is not None:
+            self.task_logging.began(task_id, name, levels)
 
     def measured(
         self, task_id: int, task: Any, last: bool, body: Callable[[], Any], following: int | None = None
@@ -285,6 +298,8 @@ class WorkerRun:
         if states is not None:
             self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
         self._none_follows()
+        if self.task_logging is not None:
+            self.task_logging.bundle_ended()
         if self.measures and self._log.lost_lines >= self._losses_to_tell:
             # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
             self._losses_to_tell = 2 * self._log.lost_lines
@@ -334,7 +349,7 @@ class WorkerRun:
         }  # fmt: skip
         with self._lock:
             if self._reports is None:
-                self._reports = LineAppender(self._spool.profiles(os.getpid()))
+                self._reports = LineAppender(self.spool.profiles(os.getpid()))
             self._reports.write(json.dumps(line).encode() + b"\n")
 
 

@@ -109,3 +109,6 @@ class Submitter(Protocol):
 
         With `raises`, raise the exception of the first of them that failed; with None, of one that nobody has seen.
         """
+
+    def has_ended(self, execution: Execution) -> bool:
+        """Tell whether an execution has ended, well or badly, without waiting; also true if it cannot end any more."""

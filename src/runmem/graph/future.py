@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
 from runmem.errors import ArgumentError
@@ -16,8 +16,9 @@ class Future:
     """Stands for a value that a task returns; `wait_on` gives the value.
 
     It can be an argument of another task, also inside lists, dictionaries and objects. It does not synchronise by
-    itself: it is always true, and arithmetic, `len` and iteration raise TypeError. When the task declared a class of
-    the user's as its return type, that class's task methods can be called on the future.
+    itself: it is always true, and arithmetic, `len` and iteration raise TypeError. Inside ``async def``, ``await``
+    gives its value, and the event loop goes on meanwhile. When the task declared a class of the user's as its return
+    type, that class's task methods can be called on the future.
     """
 
     __slots__ = ("version", "_cls", "__weakref__")
@@ -36,6 +37,12 @@ class Future:
             f"{name!r}: this is the future of task {self.version.execution.name!r}, not its value; "
             "get the value with wait_on first."
         )
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """Give the value, or raise what the task raised; the event loop goes on meanwhile."""
+        from runmem.graph.awaiting import value_of  # here, where asyncio has been imported already
+
+        return value_of(self).__await__()
 
     def __repr__(self) -> str:
         execution = self.version.execution

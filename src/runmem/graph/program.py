@@ -198,6 +198,10 @@ class Program:
         changed = any(new is not old for new, old in zip(items, datum, strict=True))
         return type(datum)(items) if changed else datum
 
+    def has_ended(self, future: Future) -> bool:
+        """Tell whether the task of a future has ended, well or badly, without waiting."""
+        return self._submitter.has_ended(future.version.execution)
+
     def barrier(self) -> None:
         """Wait for all tasks; raise the exception of one that failed and that nobody has seen."""
         self._submitter.wait(None)

@@ -16,6 +16,9 @@ from runmem.errors import TaskDeclarationError
 __all__ = ["Returns", "declared_returns"]
 
 
+_MOST_LAYERS = 10  # text within text, aliases of aliases
+
+
 class Returns(typing.NamedTuple):
     """Number of returned values and, where a class was declared, the class of the first."""
 
@@ -75,15 +78,52 @@ def _class_of(declared: Any) -> type | None:
 
 def _inferred(function: Callable[..., Any]) -> Returns:
     function = _below_profile(function)
+    if inspect.iscoroutinefunction(function):
+        return _one_awaited(function)
     hint = _return_hint(function)
-    if hint is None or hint in ("None", type(None)):
+    if hint is None or hint is type(None):
         return Returns(1 if hasattr(function, "__wrapped__") else 0)
     if hint is not inspect.Parameter.empty:
-        parts = typing.get_args(hint)
-        if typing.get_origin(hint) is tuple and parts and Ellipsis not in parts:
-            return Returns(len(parts), _class_of(parts[0]))
-        return Returns(1, _class_of(hint))
+        return _in_hint(hint)
     return Returns(_count_in_source(function))
+
+
+def _one_awaited(function: Callable[..., Any]) -> Returns:
+    """Return what a call of an ``async`` function gives under plain Python: one thing that can be awaited."""
+    hint = _return_hint(function)
+    return Returns(1, None if isinstance(hint, str) or hint is inspect.Parameter.empty else _class_of(hint))
+
+
+def _in_hint(hint: Any) -> Returns:
+    """Return how many values a hint names: each entry of a tuple, or of a tuple or list that was written out."""
+    if isinstance(hint, str):
+        return Returns(_count_in_text(hint))
+    if isinstance(hint, (tuple, list)):
+        return Returns(len(hint), _class_of(hint[0]) if hint else None)
+    parts = typing.get_args(hint)
+    known = typing.get_origin(hint) is tuple and parts and not any(_is_open(part) for part in parts)
+    return Returns(len(parts), _class_of(parts[0])) if known else Returns(1, _class_of(hint))
+
+
+def _is_open(part: Any) -> bool:
+    """Tell whether a part of a tuple's hint stands for any number of values: ``...``, ``*tuple[int, ...]``."""
+    return part is Ellipsis or getattr(part, "__unpacked__", False) or typing.get_origin(part) is typing.Unpack
+
+
+def _count_in_text(hint: str) -> int:
+    """Return how many values a hint names whose names are not known here (for type checkers only, say)."""
+    try:
+        node: ast.expr = ast.parse(hint.strip(), mode="eval").body
+    except (SyntaxError, ValueError):
+        return 1
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value).rpartition(".")[2] in ("tuple", "Tuple"):
+        node = node.slice if isinstance(node.slice, ast.Tuple) else ast.Tuple([node.slice], ast.Load())
+    if not isinstance(node, (ast.Tuple, ast.List)):
+        return 1
+    opens = any(
+        isinstance(part, ast.Starred) or isinstance(part, ast.Constant) and part.value is Ellipsis for part in node.elts
+    )
+    return 1 if opens else len(node.elts)
 
 
 def _below_profile(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -99,13 +139,24 @@ def _module_of(function: Any) -> str | None:
 
 
 def _return_hint(function: Callable[..., Any]) -> Any:
-    """Return the hint of the returned value, also of a module that keeps its hints as text; empty without one."""
+    """Return the hint of the returned value, also of a module that keeps its hints as text; empty without one.
+
+    As text where a name in it is not known.
+    """
     hint = getattr(function, "__annotations__", {}).get("return", inspect.Parameter.empty)
-    if isinstance(hint, str):
-        try:
-            return eval(hint, getattr(inspect.unwrap(function), "__globals__", {}))
-        except Exception:  # a name that is imported for type checkers only, say: one value, as for any hint
-            return hint
+    names = getattr(inspect.unwrap(function), "__globals__", {})
+    for _ in range(_MOST_LAYERS):
+        if isinstance(hint, str):
+            try:
+                hint = eval(hint, names)
+            except Exception:  # a name that is imported for type checkers only, say
+                return hint
+        elif typing.get_origin(hint) is typing.Annotated:
+            hint = typing.get_args(hint)[0]
+        elif type(hint).__name__ == "TypeAliasType":  # from Python 3.12 on
+            hint = hint.__value__
+        else:
+            break
     return hint
 
 

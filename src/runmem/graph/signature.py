@@ -24,6 +24,8 @@ class TaskSignature:
         Name of a parameter to its direction, as written in `@task`.
     target_direction, varargs_type
         Direction of ``self`` (default INOUT) and of ``*args`` (default IN).
+    outputs : int
+        How many of the last parameters a call may leave out, because they are made for it.
 
     Raises
     ------
@@ -32,7 +34,12 @@ class TaskSignature:
     """
 
     def __init__(
-        self, function: Callable[..., Any], directions: dict[str, Any], target_direction: Any, varargs_type: Any
+        self,
+        function: Callable[..., Any],
+        directions: dict[str, Any],
+        target_direction: Any,
+        varargs_type: Any,
+        outputs: int = 0,
     ) -> None:
         self._name = getattr(function, "__qualname__", repr(function))
         try:
@@ -41,6 +48,10 @@ class TaskSignature:
             raise TaskDeclarationError(
                 f"@task on {self._name}: its signature cannot be read ({error}). Put @task on a function that calls it."
             ) from None
+        if outputs:
+            declared = list(self.signature.parameters.values())
+            optional = [parameter.replace(default=None) for parameter in declared[-outputs:]]
+            self.signature = self.signature.replace(parameters=[*declared[:-outputs], *optional])
         parameters = self.signature.parameters
         self.positional = tuple(p.name for p in parameters.values() if p.kind in _POSITIONAL)
         self.varargs = next((p.name for p in parameters.values() if p.kind is inspect.Parameter.VAR_POSITIONAL), None)

@@ -1,4 +1,7 @@
-"""What a program calls to wait for its tasks. Without a running program these return their arguments."""
+"""What a program calls to wait for its tasks. Without a running program these return their arguments.
+
+But for coroutines: without a running program the call of an ``async`` task is one, and `wait_on` runs it.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import os
 from typing import IO, Any
 
 from runmem.graph.current import current_program
+from runmem.graph.lazy_values import values_of
 
 __all__ = ["wait_on", "barrier", "open_file", "wait_on_file", "delete_object"]
 
@@ -14,7 +18,8 @@ def wait_on(*objects: Any, mode: str = "rw") -> Any:
     """Return the values of futures, and of objects that tasks have written.
 
     Lists, tuples and dictionaries are searched for futures and come back with the values in their places. Several
-    arguments give a list.
+    arguments give a list. Inside ``async def`` this holds up the event loop, where ``await future`` does not. Without a
+    running program, coroutines (calls of ``async`` tasks) are run to their ends.
 
     Parameters
     ----------
@@ -31,7 +36,7 @@ def wait_on(*objects: Any, mode: str = "rw") -> Any:
     """
     program = current_program()
     if program is None:
-        return objects[0] if len(objects) == 1 else list(objects)
+        return values_of(objects[0]) if len(objects) == 1 else values_of(list(objects))
     return program.wait_on(objects)
 
 

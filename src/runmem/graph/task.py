@@ -10,25 +10,16 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
-from runmem.errors import TaskDeclarationError
+from runmem.errors import TaskDeclarationError, TaskWarning
+from runmem.graph import compiled
 from runmem.graph.current import current_program
-from runmem.graph.returns import declared_returns
+from runmem.graph.global_changes import Change, global_changes
+from runmem.graph.lazy_values import refuse_generators, settled
+from runmem.graph.options import directions_in, in_snake_case, without_effect
+from runmem.graph.returns import Returns, declared_returns
 from runmem.graph.signature import TaskSignature
 
 __all__ = ["task", "TaskFunction"]
-
-_CAMEL = {
-    "targetDirection": "target_direction", "varargsType": "varargs_type", "isReplicated": "is_replicated",
-    "isDistributed": "is_distributed", "timeOut": "time_out", "computingNodes": "computing_nodes",
-    "processesPerNode": "processes_per_node", "isReduce": "is_reduce", "chunkSize": "chunk_size",
-    "onFailure": "on_failure", "cacheReturns": "cache_returns",
-}  # fmt: skip
-# Options of PyCOMPSs that say where or how fast a task runs: the result is the same without them.
-_WITHOUT_EFFECT = {
-    "priority", "is_replicated", "is_distributed", "computing_nodes", "processes_per_node", "is_reduce", "chunk_size",
-    "cache_returns", "numba", "numba_flags", "numba_signature", "numba_declaration", "tracing_hook",
-}  # fmt: skip
-_NOT_YET = {"on_failure", "time_out", "defaults"}
 
 
 class TaskFunction:
@@ -45,6 +36,7 @@ class TaskFunction:
     """
 
     data_id: str | None = None
+    _remarks: tuple[str, ...] | None = None  # not said yet
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
         self._set(function, options)
@@ -61,20 +53,71 @@ class TaskFunction:
         self.file: str = code.co_filename if code is not None else ""
         self.module = Path(self.file).stem if self.__module__ == "__main__" and self.file else self.__module__
         where = f"@task on {self.name}"
-        reserved = {"returns", "target_direction", "varargs_type"} | _WITHOUT_EFFECT | _NOT_YET
+        self._compilation = compiled.read(options, where)
+        outputs = self._compilation.outputs if self._compilation is not None else 0
         self.signature = TaskSignature(
             function,
-            {name: value for name, value in options.items() if name not in reserved},
+            directions_in(options),
             options.get("target_direction"),
             options.get("varargs_type"),
+            outputs,
         )
-        self.returns = declared_returns(function, options.get("returns"), where)
+        declared = options.get("returns")
+        self.returns = Returns(outputs) if outputs and declared is None else declared_returns(function, declared, where)
+        self._called = function if self._compilation is None else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         program = current_program()
         if program is None:
-            return self.function(*args, **kwargs)
+            return (self._called or self._compiled())(*args, **kwargs)
+        if self._remarks is not None:
+            self.say()
         return program.call(self, args, kwargs)
+
+    def run(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Run the function here, to its end: compiled if that was asked for; what a coroutine function returns."""
+        return settled((self._called or self._compiled())(*args, **kwargs), self.name)
+
+    def _compiled(self) -> Callable[..., Any]:
+        """Return what numba makes of the function, made once; the function itself where that gives the same."""
+        made = self.function
+        if self._compilation is not None:
+            try:
+                made = self._compilation.made_of(self.function)
+            except ModuleNotFoundError as error:
+                if error.name != "numba" or not self._compilation.gives_the_same:
+                    raise
+        self._called = made
+        return made
+
+    def declare(self, where: str) -> None:
+        """Check what only the declaration tells, and say what is surprising in it: now, or when a program runs.
+
+        Raises
+        ------
+        TaskDeclarationError
+            For a generator function, and for what numba cannot do.
+        """
+        refuse_generators(self.function, where)
+        _, remark = compiled.requested(self.function, self.options, where)
+        remarks = without_effect(self.options)
+        self._remarks = tuple(remarks if remark is None else [*remarks, remark])
+        if current_program() is not None:
+            self.say()
+
+    def say(self) -> None:
+        """Warn, once, of options without effect and of what the function changes outside of itself."""
+        remarks, self._remarks = self._remarks or (), None
+        code = getattr(_innermost(self.function), "__code__", None)
+        names = getattr(_innermost(self.function), "__globals__", {})
+        first = code.co_firstlineno if code is not None else 1
+        said = [(f"@task on {self.name}: {remark}.", first) for remark in remarks]
+        said += [(_told(self.name, change), change.line) for change in global_changes(self.function)]
+        for text, line in said:
+            warnings.warn_explicit(
+                text, TaskWarning, self.file or "<task>", line, self.__module__,
+                names.setdefault("__warningregistry__", {}),
+            )  # fmt: skip
 
     def made_for(self, data: bytes) -> TaskFunction:
         """Return the task as the record of one call names it, given that call's packed arguments; this one."""
@@ -90,6 +133,14 @@ class TaskFunction:
         if find_task(self.__module__, self.__qualname__) is self:
             return find_task, (self.__module__, self.__qualname__)
         return _empty, (), (self.function, self.options), None, None, _restore
+
+
+def _told(name: str, change: Change) -> str:
+    which = "the global" if change.where == "global" else "a variable of the enclosing function:"
+    return (
+        f"task {name} {change.does} {which} {change.name!r}: only that call sees it, not "
+        "the program and no other task. Return the value, or pass it as a parameter with the direction INOUT."
+    )
 
 
 def _empty() -> TaskFunction:
@@ -149,6 +200,10 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         What a method does with ``self``; default INOUT.
     varargs_type : direction, optional
         What it does with ``*args``; default IN.
+    numba : bool, str or dict, optional
+        Have numba compile the function where it runs, once a worker process: True or ``"jit"``, a dictionary of
+        keywords of ``jit``, ``"njit"``, ``"vectorize"``, ``"guvectorize"``, ``"stencil"``, ``"cfunc"``; with
+        ``numba_flags`` (dict), ``numba_signature`` and ``numba_declaration``.
     **options
         Every other keyword is the name of a parameter with its direction (default IN), for example ``data=INOUT`` or
         ``path=FILE_OUT``.
@@ -156,24 +211,32 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises
     ------
     TaskDeclarationError
-        At decoration, for a name that is no parameter or a direction that is none.
+        At decoration, for a name that is no parameter, a direction that is none, a generator function, and what numba
+        cannot do or, not being installed, is missing for.
+
+    Warns
+    -----
+    TaskWarning
+        While a program runs under runmem, once: for an option without effect, and for a global name or object that the
+        function plainly changes, which only that call would see.
 
     Notes
     -----
-    What the task does to a parameter that is only read nobody else sees; large arrays among them refuse it. Names and meaning are
-    those of PyCOMPSs; options of PyCOMPSs that only say where a task runs are accepted and have no effect.
+    What the task does to a parameter that is only read nobody else sees; large arrays among them refuse it. Names and
+    meaning are those of PyCOMPSs; options of PyCOMPSs that only say where a task runs have no effect. An ``async def``
+    is run to its end by the worker; without a running program its call gives a coroutine, as in plain Python, and
+    `wait_on` runs it.
     """
     if function is not None:
         return _decorate(function, {})
-    options = {_CAMEL.get(name, name): value for name, value in options.items()}
-    return functools.partial(_decorate, options=options)
+    return functools.partial(_decorate, options=in_snake_case(options))
 
 
 def _decorate(function: Any, options: dict[str, Any]) -> Any:
     if isinstance(function, (staticmethod, classmethod)):
-        return type(function)(TaskFunction(function.__func__, options))
+        return type(function)(_decorate(function.__func__, options))
     if not callable(function):
         raise TaskDeclarationError(f"@task: {function!r} is not a function; name directions as @task(parameter=INOUT).")
-    for name in sorted(_NOT_YET & options.keys()):
-        warnings.warn(f"@task({name}=...) of {_qualified_name(function)} has no effect in runmem yet", stacklevel=3)
-    return TaskFunction(function, options)
+    made = TaskFunction(function, options)
+    made.declare(f"@task on {made.name}")
+    return made

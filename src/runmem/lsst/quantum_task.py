@@ -11,8 +11,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -128,24 +127,19 @@ def _executor(data: bytes) -> Any:
     return pickle.loads(data)
 
 
-@contextmanager
-def _ended_early(mark: _Mark, stops: bool, timeout_s: float | None) -> Iterator[None]:
+def _ended_early(mark: _Mark, stops: bool, timeout_s: float | None) -> AbstractContextManager[Any]:
     """End this process, and say why, if what runs inside takes longer, or (`stops`) once another quantum has failed.
 
     Notes
     -----
     Limitation: code that keeps the interpreter's lock is ended when it gives it up.
     """
-    if timeout_s is None and not stops:
-        yield
-        return
-    over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(mark, stops, timeout_s, over), daemon=True)
-    watch.start()
-    try:
-        yield
-    finally:
-        over.set()
+    stack = ExitStack()  # not a `contextmanager`, which sets attributes of what is raised inside
+    if timeout_s is not None or stops:
+        over = threading.Event()
+        threading.Thread(target=_watch, args=(mark, stops, timeout_s, over), daemon=True).start()
+        stack.callback(over.set)
+    return stack
 
 
 def _watch(mark: _Mark, stops: bool, timeout_s: float | None, over: threading.Event) -> None:

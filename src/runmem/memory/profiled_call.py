@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from types import CodeType
 from typing import Any, TextIO
 
@@ -77,27 +76,9 @@ class CallMeasurement:
         except Exception as error:
             _tell(subject, error)
 
-    @contextmanager
-    def lines(self) -> Iterator[None]:
+    def lines(self) -> AbstractContextManager[None]:
         """Have the lines that run inside counted in the table, if there is one."""
-        table = self._table
-        if table is None:
-            yield
-            return
-        try:
-            tracer = line_tracer()
-            tracer.begin(table)
-        except Exception as error:
-            table.reason = f"the lines could not be traced: {error}"
-            yield
-            return
-        try:
-            yield
-        finally:
-            try:
-                tracer.end(table)
-            except Exception as error:  # another tool freed our number of sys.monitoring
-                table.reason = f"the tracing of the lines was ended from outside: {error}"
+        return _Lines(self._table)
 
     def report(self, precision: int, stream: TextIO | None) -> None:
         """End the measurement and emit its report."""
@@ -119,6 +100,32 @@ class CallMeasurement:
             emit(compose(subject.name, subject.file, profile, peak, times, precision), stream)
         except Exception as error:
             _tell(self._subject, error)
+
+
+class _Lines(AbstractContextManager[None]):
+    """The lines that run inside are counted. Not a `contextmanager`: that sets attributes of what is raised inside."""
+
+    def __init__(self, table: LineTable | None) -> None:
+        self._table = table
+        self._tracer: Any = None
+
+    def __enter__(self) -> None:
+        if self._table is None:
+            return
+        try:
+            tracer = line_tracer()
+            tracer.begin(self._table)
+            self._tracer = tracer
+        except Exception as error:
+            self._table.reason = f"the lines could not be traced: {error}"
+
+    def __exit__(self, *raised: object) -> None:
+        if self._table is None or self._tracer is None:
+            return
+        try:
+            self._tracer.end(self._table)
+        except Exception as error:  # another tool freed our number of sys.monitoring
+            self._table.reason = f"the tracing of the lines was ended from outside: {error}"
 
 
 def _with_readings(peak: PeakReading, highest_bytes: int) -> PeakReading:

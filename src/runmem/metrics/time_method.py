@@ -10,8 +10,8 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from datetime import UTC, datetime
 from typing import Any, TypeVar, overload
 
@@ -148,14 +148,11 @@ class _Timer:
         self._metadata, self._logger, self._level = metadata, logger, level
         self._contaminated = contaminated
 
-    @contextmanager
-    def call(self, args: tuple[Any, ...], within: object = None) -> Iterator[None]:
+    def call(self, args: tuple[Any, ...], within: object = None) -> AbstractContextManager[Any]:
         """Measure what is done inside."""
-        started = self.start(args, within)
-        try:
-            yield
-        finally:
-            self.end(args, started)
+        stack = ExitStack()  # not a `contextmanager`, which sets attributes of what is raised inside
+        stack.callback(self.end, args, self.start(args, within))
+        return stack
 
     def start(self, args: tuple[Any, ...], within: object = None) -> Window | None:
         """Write the values of the start; return the open window of the peak."""

@@ -6,17 +6,20 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import os
 import pkgutil
 import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from runmem.clusters.spawning import let_children_import
 from runmem.errors import RunmemError
 
 __all__ = ["NotOfferedError", "install", "installed"]
 
 _NAME = "pycompss"
 _OURS = "runmem.pycompss"
+_ALIAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "alias")  # a folder with a `pycompss` that is ours
 
 
 class NotOfferedError(RunmemError, ModuleNotFoundError):
@@ -63,7 +66,7 @@ def _offered() -> str:
 
 def _real_is_importable() -> bool:
     """Tell whether there is a PyCOMPSs on the path now; a mere folder of that name, without code, is none."""
-    spec = importlib.machinery.PathFinder.find_spec(_NAME)
+    spec = importlib.machinery.PathFinder.find_spec(_NAME, [folder for folder in sys.path if folder != _ALIAS])
     return spec is not None and spec.origin is not None
 
 
@@ -82,6 +85,8 @@ def install() -> None:
     """Let ``pycompss`` mean runmem in this process, unless the real one is installed. Doing it twice is harmless.
 
     Whether the real one is installed is looked up at the first import, when the program's own folder is on the path.
+    It means the same in processes that this one spawns and that import the program.
     """
     if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Alias())
+    let_children_import(_ALIAS)

@@ -20,6 +20,7 @@ import xxhash
 from runmem.errors import ArgumentError
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
+from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.packed import LARGE_BYTES, Packed, beside, unpacked
 from runmem.serialization.references import ATOMS, ReferencePickler
@@ -31,6 +32,7 @@ __all__ = ["NO_BODY", "Arguments", "Body", "Inputs", "LargeValues", "pack", "unp
 Resolve = Callable[[Any], Version | None] | None
 ClassesOf = Callable[[Version], frozenset[int]]
 Part = int | str | tuple[str, int]  # a position, a keyword, or ("value", place of a snapshot)
+_MOST_FOUND = 1000
 _NO_NUMBERS: frozenset[int] = frozenset()
 _loading = threading.local()
 
@@ -82,6 +84,11 @@ class LargeValues:
         value on the cluster.
     keep_bytes : int
         How much is kept for calls to come. What waiting calls refer to lives on anyway, and is found again.
+
+    Attributes
+    ----------
+    found_large : set
+        Tasks, with an argument or value of each that was large at its last call: it need not be pickled twice to know.
     """
 
     def __init__(self, send: Callable[[Packed, frozenset[int]], Version], keep_bytes: int = 64 * 1024**2) -> None:
@@ -90,6 +97,13 @@ class LargeValues:
         self._kept: OrderedDict[str, tuple[int, Version]] = OrderedDict()
         self._alive: WeakValueDictionary[str, Execution] = WeakValueDictionary()
         self._of_places: dict[tuple[Any, ...], str] = {}
+        self.found_large: set[tuple[TaskFunction, Part]] = set()
+
+    def note_large(self, task: TaskFunction, part: Part) -> None:
+        """Note that an argument or value of a task was large."""
+        if len(self.found_large) > _MOST_FOUND:
+            self.found_large.clear()
+        self.found_large.add((task, part))
 
     def version(
         self,
@@ -225,7 +239,7 @@ class _Packing:
             if snapshot is not None:
                 parts |= {("value", place): value for place, value in snapshot.changing.items()}
             used, data, buffers, (own, of_arguments) = self._packed(parts, snapshot)
-            known = snapshot.numbers if snapshot is not None else frozenset()
+            known = snapshot.travelling if snapshot is not None else frozenset()
             used |= self._of_inputs()
             if used <= known or self._snapshots is None:
                 break
@@ -258,6 +272,8 @@ class _Packing:
         self, parts: dict[Part, Any], snapshot: Snapshot | None
     ) -> tuple[frozenset[int], bytes, list[pickle.PickleBuffer], tuple[int | None, int]]:
         used: set[int] = set()
+        for part in [part for part in parts if (self._call.task, part) in self._large.found_large]:
+            self._send_large(part, parts[part], parts, used, snapshot)
         try:
             data, buffers, counts = self._joint(parts, used, snapshot)
         except Exception:
@@ -322,7 +338,9 @@ class _Packing:
         finally:
             self._inputs = inputs
         if inside or len(data) <= LARGE_BYTES:
+            self._large.found_large.discard((self._call.task, part))
             return
+        self._large.note_large(self._call.task, part)
         if isinstance(part, tuple):
             place = (self._call.task, part[1])
             self._values[part[1]] = self._inputs.refer(self._large.version(data, buffers, numbers, place))

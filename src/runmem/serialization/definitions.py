@@ -9,6 +9,7 @@ into a live one, and an object made by one task is, in another, of the class as 
 from __future__ import annotations
 
 import functools
+import os
 import sys
 import sysconfig
 import threading
@@ -26,7 +27,8 @@ from runmem.graph.task import TaskFunction, find_task
 
 __all__ = [
     "CachedFunction", "Definitions", "MAIN", "NamespaceKey", "NoDefinitions", "ProgramDefinitions", "by_value",
-    "current_definitions", "library_namespace", "namespace_key", "program_definitions", "set_current_definitions",
+    "current_definitions", "library_namespace", "namespace_key", "program_definitions", "run_program",
+    "set_current_definitions",
 ]  # fmt: skip
 
 CachedFunction = type(functools.lru_cache(lambda: None))
@@ -54,6 +56,9 @@ class Definitions(Protocol):
 
     def object_of(self, number: int) -> Any:
         """Return the definition with this number."""
+
+    def adopt(self, number: int, datum: Any) -> None:
+        """Take a definition that a value brought along for the one with this number, while the call lasts."""
 
     def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
         """Return what names these globals of a function."""
@@ -162,6 +167,9 @@ class ProgramDefinitions:
             )
         return datum
 
+    def adopt(self, number: int, datum: Any) -> None:
+        """Leave it: what is not here any more is not to come back under its number."""
+
     def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
         """Return what names these globals of a function."""
         key = namespace_key(names)
@@ -189,6 +197,9 @@ class NoDefinitions:
         """Raise ResultError: the definition is not here."""
         raise ResultError(f"definition {number} of the program is needed and did not come along: please report this")
 
+    def adopt(self, number: int, datum: Any) -> None:
+        """Leave it: it travels on by value."""
+
     def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
         """Return what names these globals of a function."""
         return namespace_key(names) or NamespaceKey("other", id(names))
@@ -206,15 +217,33 @@ def library_namespace(key: NamespaceKey) -> dict[str, Any]:
 program_definitions = ProgramDefinitions()
 """The definitions of the program in this process."""
 
+_NONE = NoDefinitions()
 _current = threading.local()
+_of_process: Definitions = _NONE
 
 
 def current_definitions() -> Definitions:
-    """Return whose definitions numbers mean now in this thread: a copy's while it is used, else the program's."""
-    found: Definitions = getattr(_current, "definitions", program_definitions)
+    """Return whose definitions numbers mean now in this thread.
+
+    Those of a copy while it is used; else the program's own while it runs in this process, and none in any other.
+    """
+    found: Definitions = getattr(_current, "definitions", _of_process)
     return found
 
 
-def set_current_definitions(definitions: Definitions) -> None:
-    """Let numbers mean `definitions` in this thread from now on."""
-    _current.definitions = definitions
+def run_program(runs: bool) -> None:
+    """Note whether the program runs in this process; a process that is forked from it is another."""
+    global _of_process
+    _of_process = program_definitions if runs else _NONE
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: run_program(False))
+
+
+def set_current_definitions(definitions: Definitions | None) -> None:
+    """Let numbers mean `definitions` in this thread from now on; None: those of the process."""
+    if definitions is None:
+        vars(_current).pop("definitions", None)
+    else:
+        _current.definitions = definitions

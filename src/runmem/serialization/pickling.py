@@ -10,11 +10,14 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from types import CodeType, ModuleType
 from typing import Any
+from weakref import WeakSet
 
 import cloudpickle
 
-__all__ = ["Pickler", "dumps", "dumps_data", "global_names", "imported_submodules"]
+__all__ = ["Pickler", "dumps", "dumps_data", "global_names", "imported_submodules", "names_of_values"]
 
+_CLASSES = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID  # private: tests/serialization/test_pickling.py watches
+_new: WeakSet[type] = WeakSet()
 _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL")
 
 
@@ -22,7 +25,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Pickles what `cloudpickle` does, and keeps where code was written.
 
     From 3.1.3 on cloudpickle puts ``<dynamic-code>`` in place of the file's name. Records, tracebacks and line by line
-    reports of a worker tell that name.
+    reports of a worker tell that name. A class that comes to where it is known already is found there, as by
+    cloudpickle, and stays as it is.
     """
 
     def reducer_override(self, obj: Any) -> Any:
@@ -30,7 +34,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, CodeType):
             make, arguments = self.dispatch_table[CodeType](obj)[:2]
             return _code_of_file, (make, arguments, obj.co_filename)
-        return super().reducer_override(obj)
+        found = super().reducer_override(obj)
+        if isinstance(obj, type) and isinstance(found, tuple) and len(found) == 6:
+            make, arguments, state, *_, fill = found
+            return _class_made, (make, *arguments), (state, fill), None, None, _class_filled
+        return found
 
 
 def dumps(value: Any, protocol: int | None = None, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
@@ -50,6 +58,22 @@ def dumps_data(value: Any) -> bytes:
     return dumps(value) if b"__main__" in data or cloudpickle.list_registry_pickle_by_value() else data
 
 
+def _class_made(make: Callable[..., type], *arguments: Any) -> type:
+    """Return the class that is known here by the number that cloudpickle gave it, or a new one, to be filled."""
+    known = arguments[-2] in _CLASSES  # both makers of cloudpickle have it last but one
+    made = make(*arguments)
+    if not known:
+        _new.add(made)
+    return made
+
+
+def _class_filled(cls: type, state: tuple[Any, Callable[[type, Any], Any]]) -> None:
+    if cls in _new:
+        _new.discard(cls)
+        contents, fill = state
+        fill(cls, contents)
+
+
 def _code_of_file(make: Callable[..., CodeType], arguments: tuple[Any, ...], filename: str) -> CodeType:
     return make(*arguments).replace(co_filename=filename)
 
@@ -62,6 +86,22 @@ def global_names(code: CodeType) -> tuple[str, ...]:
         if isinstance(constant, CodeType):
             names |= dict.fromkeys(global_names(constant))
     return tuple(names)
+
+
+@lru_cache(maxsize=4096)
+def names_of_values(code: CodeType) -> frozenset[str]:
+    """Return the names of globals that code uses other than by calling them at once.
+
+    All that functions inside it use are among them: it may hand these functions on.
+    """
+    names = {
+        instruction.argval
+        for instruction in dis.get_instructions(code)
+        # The lowest bit of its argument: what is loaded is called.
+        if instruction.opname in _GLOBAL and not (instruction.opname == "LOAD_GLOBAL" and (instruction.arg or 0) & 1)
+    }
+    inner = [global_names(constant) for constant in code.co_consts if isinstance(constant, CodeType)]
+    return frozenset(names.union(*inner))
 
 
 def imported_submodules(code: CodeType, values: Iterable[Any]) -> list[str]:

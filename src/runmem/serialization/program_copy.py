@@ -24,7 +24,6 @@ from runmem.serialization.definitions import (
     NoDefinitions,
     library_namespace,
     namespace_key,
-    program_definitions,
     set_current_definitions,
 )
 from runmem.serialization.outline import Outline
@@ -45,8 +44,8 @@ class ProgramCopy:
 
     Attributes
     ----------
-    main, main_before : module
-        What the program is as a module, and the one in whose place it stands while a call runs.
+    main : module
+        What the program is as a module.
     """
 
     is_program = False
@@ -56,10 +55,11 @@ class ProgramCopy:
         self._objects = self._outline.objects
         self._numbers = {id(datum): number for number, datum in self._objects.items()}
         self._keys = {id(names): key for key, names in self._outline.namespaces.items()}
-        self.main = self.main_before = self._outline.main
+        self.main = self._outline.main
         self._cached = [datum for datum in self._objects.values() if isinstance(datum, CachedFunction)]
         self._constants: bytes | None = None
         self._changing: list[int] = []
+        self._adopted: list[int] = []
         self._variables = {place for place, found in enumerate(self._outline.places) if found.kind == "context"}
         self._variable_values: dict[int, Any] = {}
         self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
@@ -82,6 +82,12 @@ class ProgramCopy:
             raise ResultError(
                 f"definition {number} of the program is needed and did not come along with the call: please report this"
             ) from None
+
+    def adopt(self, number: int, datum: Any) -> None:
+        """Take a definition that a value brought along for the one with this number, while the call lasts."""
+        self._objects[number] = datum
+        self._numbers[id(datum)] = number
+        self._adopted.append(number)
 
     def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
         """Return what names these globals of a function."""
@@ -116,6 +122,8 @@ class ProgramCopy:
 
     def end(self) -> None:
         """Bring all back to what it was, after a call."""
+        while self._adopted:
+            del self._numbers[id(self._objects.pop(self._adopted.pop()))]
         while self._tokens:
             variable, token = self._tokens.pop()
             variable.reset(token)
@@ -197,6 +205,8 @@ class ProgramCopies:
         self._keep_bytes = keep_bytes
         self._idle: OrderedDict[bytes, list[ProgramCopy]] = OrderedDict()
         self._lock = threading.Lock()
+        self._in_use = 0
+        self._main = sys.modules["__main__"]  # the process's own, while copies are in its place
 
     def begin(self, outline: bytes | None, constants: bytes) -> ProgramCopy | None:
         """Let numbers mean a copy in this thread, and give it to one call, which is then to be ended by `end`.
@@ -208,8 +218,11 @@ class ProgramCopies:
             return None
         copy = self._taken(outline)
         set_current_definitions(copy)
-        copy.main_before = sys.modules["__main__"]
-        sys.modules["__main__"] = copy.main  # so that plain `pickle` finds the program's classes in the task
+        with self._lock:
+            if not self._in_use:
+                self._main = sys.modules["__main__"]
+            self._in_use += 1
+            sys.modules["__main__"] = copy.main  # so that plain `pickle` finds the program's classes in the task
         try:
             copy.begin(constants)
         except BaseException:
@@ -219,9 +232,12 @@ class ProgramCopies:
 
     def end(self, outline: bytes | None, copy: ProgramCopy | None) -> None:
         """Take back what `begin` gave."""
-        set_current_definitions(program_definitions)
+        set_current_definitions(None)
         if copy is not None and outline is not None:
-            sys.modules["__main__"] = copy.main_before
+            with self._lock:
+                self._in_use -= 1
+                if not self._in_use:
+                    sys.modules["__main__"] = self._main
             copy.end()
             self._give_back(outline, copy)
 

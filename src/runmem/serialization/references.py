@@ -12,7 +12,9 @@ import types
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
+from weakref import WeakSet
 
+from runmem.errors import ResultError
 from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import (
     CachedFunction,
@@ -30,6 +32,9 @@ ATOMS = frozenset((int, float, complex, bool, str, bytes, type(None)))
 """Types whose values are themselves wherever they are: nothing can change them, and each means the same everywhere."""
 
 _NUMBERED = (types.FunctionType, type, TaskFunction, CachedFunction)
+_COME_ALONG = (types.FunctionType, TaskFunction)
+"""What a worker's result has in it beside the number: a task that gets the result may not have that definition."""
+_new: WeakSet[Any] = WeakSet()
 
 
 class Empty:
@@ -61,11 +66,13 @@ class ReferencePickler(Pickler):
         """Return how `obj` is made again."""
         if isinstance(obj, _NUMBERED) or type(obj) is ContextVar:
             number = self._number_of(obj)
-            if number is not None:
+            if number is not None and (self._definitions.is_program or not isinstance(obj, _COME_ALONG)):
                 self.numbers.add(number)
                 return _definition, (number,)
-            if type(obj) is types.FunctionType and _is_local(obj):
-                return self._function(obj)
+            if type(obj) is types.FunctionType and (number is not None or _is_local(obj)):
+                return self._function(obj, number)
+            if type(obj) is TaskFunction and number is not None:
+                return _task_made, (number,), (obj.function, obj.options), None, None, _complete_task
         return reduced(obj) or super().reducer_override(obj)
 
     def _number_of(self, obj: Any) -> int | None:
@@ -75,7 +82,7 @@ class ReferencePickler(Pickler):
             return program_definitions.known_number_of(obj)
         return self._definitions.number_of(obj)
 
-    def _function(self, function: types.FunctionType) -> tuple[Any, ...]:
+    def _function(self, function: types.FunctionType, number: int | None) -> tuple[Any, ...]:
         names = {
             name: function.__globals__[name] for name in global_names(function.__code__) if name in function.__globals__
         }
@@ -89,14 +96,9 @@ class ReferencePickler(Pickler):
             "dict": dict(function.__dict__),
         }
         about = {name: function.__globals__.get(name) for name in ("__name__", "__file__", "__package__")}
-        made = (
-            key,
-            about,
-            function.__code__,
-            function.__name__,
-            len(cells) if function.__closure__ is not None else None,
-        )
-        return make_function, made, state, None, None, _complete_function
+        count = len(cells) if function.__closure__ is not None else None
+        made = number, key, about, function.__code__, function.__name__, count
+        return _function_made, made, state, None, None, _complete_function
 
 
 def _is_local(function: types.FunctionType) -> bool:
@@ -120,10 +122,36 @@ def attributes_of(function: types.FunctionType) -> dict[str, Any]:
     return found
 
 
-def make_function(
-    key: NamespaceKey, about: dict[str, Any], code: types.CodeType, name: str, cells: int | None
+def _known(number: int | None) -> Any:
+    """Return the definition with this number, if there is one here."""
+    if number is None:
+        return None
+    try:
+        return current_definitions().object_of(number)
+    except ResultError:
+        return None
+
+
+def _adopted(made: Any, number: int | None) -> Any:
+    """Note that a definition is new here, and what its number is should it travel on."""
+    _new.add(made)
+    if number is not None:
+        current_definitions().adopt(number, made)
+    return made
+
+
+def _function_made(
+    number: int | None,
+    key: NamespaceKey,
+    about: dict[str, Any],
+    code: types.CodeType,
+    name: str,
+    cells: int | None,
 ) -> types.FunctionType:
-    """Return a function over the globals that `key` names here, with empty cells."""
+    """Return the function with this number, else one over the globals that `key` names here, with empty cells."""
+    known: types.FunctionType | None = _known(number)
+    if known is not None:
+        return known
     definitions = current_definitions()
     names = definitions.namespace(key)
     if not definitions.is_program and key.kind != "library":
@@ -132,10 +160,13 @@ def make_function(
                 names.setdefault(each, value)
         names.setdefault("__builtins__", __builtins__)
     closure = None if cells is None else tuple(types.CellType() for _ in range(cells))
-    return types.FunctionType(code, names, name, None, closure)
+    return _adopted(types.FunctionType(code, names, name, None, closure), number)  # type: ignore[no-any-return]
 
 
 def _complete_function(function: types.FunctionType, state: dict[str, Any]) -> None:
+    if function not in _new:
+        return
+    _new.discard(function)
     for name, value in state["set"].items():
         setattr(function, name, value)
     function.__dict__.update(state["dict"])
@@ -145,6 +176,20 @@ def _complete_function(function: types.FunctionType, state: dict[str, Any]) -> N
     if not current_definitions().is_program:
         for name, value in state["globals"].items():
             function.__globals__.setdefault(name, value)
+
+
+def _task_made(number: int) -> TaskFunction:
+    """Return the task with this number, else one without a function."""
+    known: TaskFunction | None = _known(number)
+    if known is not None:
+        return known
+    return _adopted(TaskFunction.__new__(TaskFunction), number)  # type: ignore[no-any-return]
+
+
+def _complete_task(task: TaskFunction, state: tuple[Any, dict[str, Any]]) -> None:
+    if task in _new:
+        _new.discard(task)
+        task._set(*state)
 
 
 def _definition(number: int) -> Any:

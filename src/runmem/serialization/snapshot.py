@@ -37,7 +37,7 @@ from runmem.serialization.outline import (
     make_task,
 )
 from runmem.serialization.packed import LARGE_BYTES
-from runmem.serialization.pickling import Pickler, global_names, imported_submodules
+from runmem.serialization.pickling import Pickler, global_names, imported_submodules, names_of_values
 from runmem.serialization.references import ATOMS, Empty, ReferencePickler, attributes_of, contents_of
 from runmem.serialization.standard_types import default_of, make_cached, make_context_variable, reduced, remedy
 
@@ -46,11 +46,12 @@ __all__ = ["Snapshot", "Snapshots"]
 _MISSING: Any = types.new_class("_MISSING")
 _CONTAINERS = (list, dict, tuple, set, frozenset)
 _UNCHANGING = (enum.Enum, PurePath, re.Pattern, range, slice, np.generic, np.dtype, type(Ellipsis))
+_IN_RESULTS = (type, ContextVar, CachedFunction)
 _KNOWN_TASKS = 512
 _MOST_EXTRA = 64
 _TASK_OWN = frozenset(
     ("function", "options", "name", "module", "file", "signature", "returns", "__wrapped__", "__name__", "__doc__",
-     "__qualname__", "__module__", "__annotations__", "__type_params__")
+     "__qualname__", "__module__", "__annotations__", "__type_params__", "_compilation", "_called", "_remarks")
 )  # fmt: skip
 
 
@@ -81,13 +82,13 @@ def _is_constant(value: Any) -> bool:
 
 
 class _Watch(NamedTuple):
-    """Entries of a mapping as they were: `whole`, if there must be no others."""
+    """Entries of a mapping as they were; `length`: how many entries it has in all, where there must be no others."""
 
     mapping: Any
     names: tuple[str, ...]
     values: list[Any]
     places: list[int | None]
-    whole: bool
+    length: int | None
 
 
 class Snapshot:
@@ -96,20 +97,19 @@ class Snapshot:
     Attributes
     ----------
     outline : bytes
-    numbers : frozenset of int
-        The definitions in it.
-    classes : frozenset of int
-        Those of them that are classes: results may be made of them.
-    roots : frozenset of int
-        The definitions that were asked for.
+    given : frozenset of int
+        Those that were asked for, because the values that a call is given may refer to them.
+    travelling : frozenset of int
+        Those that results may refer to: classes and what else has no way beside its number, what was asked for, and
+        functions that are used other than by calling them. Who is given a result needs these as they are then.
     constants : bytes
         Pickle of the values that nothing can change in place, by place.
     changing : dict
         The other values, by place, as they are now.
     """
 
-    def __init__(self, roots: Iterable[int], definitions: ProgramDefinitions) -> None:
-        self.roots = frozenset(roots)
+    def __init__(self, given: Iterable[int], definitions: ProgramDefinitions, task: int | None = None) -> None:
+        self.given = frozenset(given)
         self._definitions = definitions
         self._watches: list[_Watch] = []
         self._cells: list[tuple[types.CellType, int | None]] = []
@@ -120,10 +120,10 @@ class Snapshot:
         self.places: list[Place] = []
         self._values: list[Any] = []
         packing = _Packing(self, definitions)
-        self.outline = packing.packed(self.roots)
+        self.outline = packing.packed(self.given if task is None else self.given | {task})
         self.objects = packing.reached
-        self.numbers = frozenset(self.objects)
-        self.classes = frozenset(number for number, datum in self.objects.items() if isinstance(datum, type))
+        by_number = {number for number, datum in self.objects.items() if isinstance(datum, _IN_RESULTS)}
+        self.travelling = self.given | by_number | packing.used_as_values
         self._constant: list[bool] = []
         self.constants = b""
         self.changing: dict[int, Any] = {}
@@ -173,12 +173,12 @@ class Snapshot:
         for variable, place in self._variables:
             self._values[place] = variable.get(Empty)
         self._sort_values()
-        return self.constant_numbers <= self.numbers
+        return self.constant_numbers <= self.travelling
 
     def _all_holds(self) -> bool:
         """Tell whether every name stands for the very object that it stood for: most calls need to know no more."""
-        for mapping, names, values, _, whole in self._watches:
-            if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
+        for mapping, names, values, _, length in self._watches:
+            if length is not None and len(mapping) - (PICKLE_S_OWN in mapping) != length:
                 return False
             if names and not all(map(is_, map(mapping.get, names, repeat(_MISSING)), values)):
                 return False
@@ -198,8 +198,8 @@ class Snapshot:
         return all(function.__code__ is code for function, code in self._functions)
 
     def _watch_holds(self, watch: _Watch) -> bool:
-        mapping, names, values, places, whole = watch
-        if whole and len(mapping) - (PICKLE_S_OWN in mapping) != len(names):
+        mapping, names, values, places, length = watch
+        if length is not None and len(mapping) - (PICKLE_S_OWN in mapping) != length:
             return False
         for index, (name, old, place) in enumerate(zip(names, values, places, strict=True)):
             value = mapping.get(name, _MISSING)
@@ -226,6 +226,7 @@ class _Packing(Pickler):
         self._globals: dict[int, dict[str, tuple[Any, int | None]]] = {}
         self._namespaces: dict[int, dict[str, Any]] = {}
         self.reached: dict[int, Any] = {}
+        self.used_as_values: set[int] = set()
 
     def packed(self, roots: Iterable[int]) -> bytes:
         """Return the outline: what is made, what it is filled with, and which places hold values."""
@@ -237,7 +238,7 @@ class _Packing(Pickler):
         self.dump(self._snapshot.places)
         for identity, found in self._globals.items():
             values, places = [value for value, _ in found.values()], [place for _, place in found.values()]
-            watch = _Watch(self._namespaces[identity], tuple(found), values, places, False)
+            watch = _Watch(self._namespaces[identity], tuple(found), values, places, None)
             self._snapshot._watches.append(watch)
         return self._file.getvalue()
 
@@ -284,7 +285,7 @@ class _Packing(Pickler):
         if type(obj) is TaskFunction:
             own = {name: value for name, value in vars(obj).items() if name not in _TASK_OWN}
             data = {name: value for name, value in own.items() if not _is_code(value)}
-            self._note_mapping(vars(obj), obj, "item", data, tuple(vars(obj)))
+            self._note_mapping(vars(obj), obj, "item", data, tuple(own))
             code = {name: value for name, value in own.items() if name not in data}
             return {"task": (obj.function, obj.options), "dict": code}
         if isinstance(obj, ContextVar):
@@ -297,6 +298,7 @@ class _Packing(Pickler):
         code: dict[str, Any] = {}
         if value is not Empty and _is_code(value):
             code = {"cell": value}
+            self._note_value(value)
         else:
             place = self._snapshot.add_place(Place("cell", cell, ""), value)
         self._snapshot._cells.append((cell, place))
@@ -329,24 +331,33 @@ class _Packing(Pickler):
         noted = self._globals.setdefault(id(names), {})
         self._namespaces[id(names)] = names
         code = {}
+        as_values = names_of_values(function.__code__)
         for name in global_names(function.__code__):
             value = names.get(name, _MISSING)
             is_code = value is not _MISSING and _is_code(value)
             if is_code:
                 code[name] = value
+                if name in as_values:
+                    self._note_value(value)
             if name not in noted:
                 is_value = value is not _MISSING and not is_code
                 place = self._snapshot.add_place(Place("global", key, name), value) if is_value else None
                 noted[name] = value, place
         return code
 
+    def _note_value(self, value: Any) -> None:
+        """Note that a task may hand a definition on, in its result."""
+        number = self._definitions.number_of(value)
+        if number is not None:
+            self.used_as_values.add(number)
+
     def _note_mapping(
         self, mapping: Any, owner: Any, kind: str, data: dict[str, Any], watched: tuple[str, ...]
     ) -> None:
         places = {name: self._snapshot.add_place(Place(kind, owner, name), value) for name, value in data.items()}
         values = [mapping[name] for name in watched]
-        whole = len(watched) == len(mapping) - (PICKLE_S_OWN in mapping)
-        self._snapshot._watches.append(_Watch(mapping, watched, values, [places.get(n) for n in watched], whole))
+        length = len(mapping) - (PICKLE_S_OWN in mapping)
+        self._snapshot._watches.append(_Watch(mapping, watched, values, [places.get(n) for n in watched], length))
 
 
 class Snapshots:
@@ -370,18 +381,17 @@ class Snapshots:
             If something that they refer to cannot be pickled.
         """
         known = self._known.get(task)
-        if known is not None and numbers <= known.numbers and self._holds(known, task):
+        if known is not None and numbers <= known.travelling and self._holds(known, task):
             return known
         number = self._definitions.number_of(task)
-        wanted = numbers if number is None else numbers | {number}
-        if not wanted:
+        if not numbers and number is None:
             return None
-        if known is not None and len(known.roots) < _MOST_EXTRA:
-            wanted |= known.roots
+        if known is not None and len(known.given) < _MOST_EXTRA:
+            numbers |= known.given
         try:
-            made = Snapshot(wanted, self._definitions)
-            while more := made.constant_numbers - made.numbers:
-                made = Snapshot(made.roots | more, self._definitions)
+            made = Snapshot(numbers, self._definitions, number)
+            while more := made.constant_numbers - made.travelling:
+                made = Snapshot(made.given | more, self._definitions, number)
         except Exception as error:
             raise self._refusal(task, error) from error
         self._known[task] = made

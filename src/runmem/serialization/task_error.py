@@ -1,20 +1,40 @@
 """The exception of a task on its way to the program.
 
 It reaches the program as itself, so that `except MyError` works, also when its class was defined in the program, takes
-other arguments than `Exception` does, or holds something that cannot be pickled. Dask alone would cut a long message
-and drop the notes.
+other arguments than `Exception` does, refuses attributes, or holds something that cannot be pickled. What it was raised
+from, what was handled when it was raised, and what is in a group comes with it. Dask alone would cut a long message and
+drop the notes.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import traceback
+from collections import deque
+from types import TracebackType
+from typing import NamedTuple, cast
 
 from runmem.errors import RunmemError
-from runmem.serialization.references import dumps, loads
+from runmem.serialization.error_parts import (
+    NOTES,
+    ROOT,
+    Members,
+    attributes_of,
+    field_of,
+    members_of,
+    pickled,
+    set_field,
+    shortened,
+    text_of,
+    unpickled,
+)
 
-__all__ = ["RemoteError", "PackedError", "root_task", "set_root_task"]
+__all__ = [
+    "RemoteError", "PackedError", "root_task", "set_root_task", "add_note", "unprinted_notes", "traceback_text",
+]  # fmt: skip
 
-_ROOT = "root_task_id"
+_MOST_ERRORS = 10_000
+_ROOM_BYTES = 64 * 1024**2
+_LONGEST_NOTE = 262_144  # characters
 
 
 class RemoteError(RunmemError):
@@ -27,103 +47,165 @@ class PackedError(NamedTuple):
     Attributes
     ----------
     data : bytes or None
-        Pickle of the exception; None: it has none.
+        See `error_parts.pickled`; None: it has no pickle.
     text : str
         Type and message.
     notes : tuple of str
     root : int or None
         See `root_task`.
-    cause : PackedError or None
-        What it was raised from; None also where `data` has it.
+    cause, context : int or None
+        What it was raised from, and what was handled then: a place in `related`.
+    suppresses_context : bool
+        Whether its context is left out where it is printed.
+    members : tuple of int
+        What is in it, if it is a group.
+    related : tuple of PackedError
+        All exceptions that it is linked to, directly or through others; empty in each of them.
     """
 
     data: bytes | None
     text: str
     notes: tuple[str, ...]
     root: int | None
-    cause: PackedError | None = None
+    cause: int | None = None
+    context: int | None = None
+    suppresses_context: bool = False
+    members: tuple[int, ...] = ()
+    related: tuple[PackedError, ...] = ()
 
     @classmethod
-    def of(cls, error: BaseException, seen: frozenset[int] = frozenset()) -> PackedError:
-        """Pack an exception; its traceback, which a note has as text, is dropped. `seen`: what it is a cause of."""
-        data, has_cause = _pickled(error.with_traceback(None))
-        cause, seen = error.__cause__, seen | {id(error)}
+    def of(cls, error: BaseException) -> PackedError:
+        """Pack an exception; its traceback, which a note has as text, is dropped. Does not raise.
+
+        Of what it is linked to, 10,000 exceptions at most come along, the nearest first, and of all of them 64 MiB of
+        pickles; the others are told as text.
+        """
+        set_field(error, "__traceback__", None)
+        errors = _linked(error)
+        places = {id(linked): place for place, linked in enumerate(errors)}
+        room = _ROOM_BYTES
+        packed = []
+        for linked in errors:
+            one = cls._one(linked, room, places)
+            room -= len(one.data or b"")
+            packed.append(one)
+        return packed[0]._replace(related=tuple(packed[1:]))
+
+    @classmethod
+    def _one(cls, error: BaseException, room: int, places: dict[int, int]) -> PackedError:
+        """Pack an exception alone; `places`: those of the exceptions that come along, by identity."""
+        found = pickled(error, room)
+        notes = _notes(error)
+        if found is not None and found.left_out:
+            names = ", ".join(found.left_out)
+            notes.append(f"left on the worker, because they cannot be pickled or are too large: {names}")
+        members = [places[id(member)] for member in members_of(error) if id(member) in places]
+        if len(members) < len(members_of(error)):
+            notes.append(f"{len(members_of(error)) - len(members)} of its exceptions were left on the worker")
         return cls(
-            data,
-            f"{type(error).__name__}: {error}",
-            tuple(getattr(error, "__notes__", ())),
+            None if found is None else found.data,
+            text_of(error),
+            tuple(notes),
             root_task(error),
-            None if has_cause or cause is None or id(cause) in seen else cls.of(cause, seen),
+            places.get(id(field_of(error, "__cause__"))),
+            places.get(id(field_of(error, "__context__"))),
+            field_of(error, "__suppress_context__"),
+            tuple(members),
         )
 
     def load(self) -> BaseException:
         """Return the exception, or a `RemoteError` that tells the same."""
-        error = self._itself()
-        if self.cause is not None:
-            error.__cause__ = self.cause.load()
-        return error
-
-    def _itself(self) -> BaseException:
-        if self.data is not None:
-            try:
-                error = loads(self.data)
-            except Exception:  # its class is known on the worker only
-                pass
+        packed = (self, *self.related)
+        made: dict[int, BaseException] = {}
+        groups: list[tuple[int, Members]] = []
+        for place, one in enumerate(packed):
+            found = None if one.data is None else unpickled(one.data)
+            if issubclass(type(found), BaseException):
+                made[place] = cast(BaseException, found)
+            elif type(found) is Members:
+                groups.append((place, found))
             else:
-                return error if isinstance(error, BaseException) else RemoteError(self.text)
-        stand_in = RemoteError(self.text)
-        for note in self.notes:
-            stand_in.add_note(note)
-        set_root_task(stand_in, self.root)
-        return stand_in
+                made[place] = RemoteError(one.text)
+        while groups:  # mostly those within come after those that they are in
+            waiting = []
+            for place, group in reversed(groups):
+                members = packed[place].members
+                if all(member in made for member in members):
+                    made[place] = _group(group, [made[member] for member in members], packed[place].text)
+                else:
+                    waiting.append((place, group))
+            groups = waiting[::-1]
+        for place, one in enumerate(packed):
+            one._complete(made[place], made)
+        return made[0]
+
+    def _complete(self, error: BaseException, made: dict[int, BaseException]) -> None:
+        if self.notes:
+            attributes_of(error)[NOTES] = list(self.notes)
+        set_root_task(error, self.root)
+        if self.cause is not None:
+            set_field(error, "__cause__", made[self.cause])
+        if self.context is not None:
+            set_field(error, "__context__", made[self.context])
+        set_field(error, "__suppress_context__", self.suppresses_context)
+
+
+def _group(group: Members, members: list[BaseException], text: str) -> BaseException:
+    try:
+        return group.group(members)
+    except Exception:  # a member that came as another type does not fit, or all were left out
+        return RemoteError(text)
+
+
+def _linked(error: BaseException) -> list[BaseException]:
+    """Return an exception and all that it is linked to, the nearest first."""
+    found = {id(error): error}
+    waiting = deque([error])
+    while waiting:
+        one = waiting.popleft()
+        for linked in (field_of(one, "__cause__"), field_of(one, "__context__"), *members_of(one)):
+            if linked is not None and id(linked) not in found and len(found) < _MOST_ERRORS:
+                found[id(linked)] = linked
+                waiting.append(linked)
+    return list(found.values())
 
 
 def root_task(error: BaseException) -> int | None:
     """Return the number of the call that raised `error` first; calls that depend on it fail with the same error."""
-    number: int | None = getattr(error, _ROOT, None)
+    number: int | None = attributes_of(error).get(ROOT)
     return number
 
 
 def set_root_task(error: BaseException, task_id: int | None) -> None:
-    """Note the number of the call that raised `error`; an exception that takes no attributes stays without."""
-    error.__dict__[_ROOT] = task_id
+    """Note the number of the call that raised `error`, also where its class takes no attributes."""
+    if task_id is not None:
+        attributes_of(error)[ROOT] = task_id
 
 
-class _Parts:
-    """Pickles as the exception made from its parts, with or without a call of its class."""
-
-    def __init__(self, error: BaseException, call: bool) -> None:
-        state = {name: value for name, value in vars(error).items() if _can_be_pickled(value)}
-        self._parts = type(error), error.args, state, call
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _from_parts, self._parts
+def add_note(error: BaseException, text: str) -> None:
+    """Add a note to an exception, also where its class takes no attributes."""
+    attributes_of(error)[NOTES] = [*_notes(error), shortened(text, _LONGEST_NOTE)]
 
 
-def _from_parts(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], call: bool) -> BaseException:
-    error = cls(*args) if call else cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
-def _can_be_pickled(value: Any) -> bool:
+def unprinted_notes(error: BaseException) -> list[str]:
+    """Return the notes of an exception that Python does not print, since its class answers for `__notes__`."""
     try:
-        dumps(value)
-    except Exception:
-        return False
-    return True
+        shown = error.__notes__
+    except BaseException:  # whatever the class does
+        shown = None
+    return [] if isinstance(shown, list) else _notes(error)
 
 
-def _pickled(error: BaseException) -> tuple[bytes | None, bool]:
-    """Return a pickle that gives an exception of the same type and message, or None; and whether it has its cause."""
-    # As the class itself has it first; but tblib, which Dask installs, spoils the classes whose `__init__` is in C.
-    for made in (lambda: error, lambda: _Parts(error, call=True), lambda: _Parts(error, call=False)):
-        try:
-            data: bytes = dumps(made())
-            again = loads(data)
-            if type(again) is type(error) and str(again) == str(error):
-                return data, again.__cause__ is not None
-        except Exception:  # what the user's class does when it is pickled is no reason to lose the error
-            continue
-    return None, False
+def _notes(error: BaseException) -> list[str]:
+    found = attributes_of(error).get(NOTES, ())
+    notes = found if isinstance(found, (list, tuple)) else (found,)
+    return [shortened(note, _LONGEST_NOTE) for note in notes if isinstance(note, str)]
+
+
+def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
+    """Return what Python would print of an exception, with `trace` as its traceback; of a very long one the ends."""
+    try:
+        text = "".join(traceback.format_exception(type(error), error, trace))
+    except BaseException:  # its class answers wrongly for what is printed
+        text = "".join(traceback.format_tb(trace)) + text_of(error)
+    return shortened(text.rstrip(), _LONGEST_NOTE)

@@ -171,3 +171,7 @@ class Spool(NamedTuple):
     def profiles(self, pid: int) -> Path:
         """Return the file of `@profile` reports of worker process `pid`."""
         return self.root / f"profiles-{pid}.jsonl"
+
+    def logs(self, pid: int) -> Path:
+        """Return the file of what tasks have logged in worker process `pid`."""
+        return self.root / f"logs-{pid}.jsonl"

@@ -21,7 +21,6 @@ import socket
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,7 +31,8 @@ from runmem.execution.probe import peak_fields
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import PeakReading, process_meter
 from runmem.serialization import pickling
-from runmem.serialization.task_error import PackedError
+from runmem.serialization.error_parts import field_of
+from runmem.serialization.task_error import PackedError, add_note, traceback_text
 from runmem.store.node_name import node_name
 from runmem.task_runner import messages
 from runmem.task_runner.data_ids import described
@@ -144,10 +144,11 @@ def call_runner(runner: Any, target: Any) -> Outcome:
 
 def _packed(error: BaseException, raised: BaseException, target: Any) -> PackedError:
     """Pack what a target has raised, with a note of where that was."""
-    trace = "".join(traceback.format_exception(raised)).rstrip()
-    error.add_note(
+    trace = traceback_text(raised, field_of(raised, "__traceback__"))
+    add_note(
+        error,
         f"raised by the target {described(target)} on node {node_name()}, process {os.getpid()}\n"
-        f"traceback there:\n{trace}"
+        f"traceback there:\n{trace}",
     )
     return PackedError.of(error)
 

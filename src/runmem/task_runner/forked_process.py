@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runmem.clusters.local import pass_for_embedded_worker
+from runmem.clusters.spawning import pass_for_embedded_worker
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, worker_runs
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.profile_report import set_report_sink

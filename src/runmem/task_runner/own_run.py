@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.machinery import ModuleSpec
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from runmem.clusters.local import kill_embedded_workers
+from runmem.clusters.spawning import is_importing_main
 from runmem.errors import SettingError
 from runmem.execution.session import session
 from runmem.graph.current import current_program
@@ -24,7 +21,6 @@ __all__ = ["OwnRun", "run_for"]
 
 _TURN_S = 0.1
 _INTERRUPTED = 128 + signal.SIGINT
-_SPAWNED = "runmem.cli.spawned"
 
 
 class OwnRun:
@@ -59,17 +55,13 @@ class OwnRun:
             self._has_ended.set()
 
 
-@contextmanager
-def run_for(runner: TaskRunner, targets: int) -> Iterator[OwnRun | None]:
+def run_for(runner: TaskRunner, targets: int) -> AbstractContextManager[OwnRun | None]:
     """Use the run that is under way (None), or one for these targets, which the caller starts."""
     if current_program() is not None:
-        yield None
-        return
-    import multiprocessing
-
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        return nullcontext()
+    if is_importing_main():
         raise SettingError(
-            "this process is a worker that imports the script of its master: put parseAndRun below "
+            "this process was spawned by the program and imports it once more: put parseAndRun below "
             "`if __name__ == '__main__':`."
         )
     name = getattr(runner.TaskClass, "_DefaultName", runner.TaskClass.__name__)
@@ -77,36 +69,20 @@ def run_for(runner: TaskRunner, targets: int) -> Iterator[OwnRun | None]:
     if runner.runFolder is not None:
         settings["run_folder"] = runner.runFolder
     run = session(app=name, **settings)
-    own = OwnRun(run)
-    with _program_not_imported():
-        run.prepare()
-        complete = False
-        try:
-            yield own
-            complete = True
-        except KeyboardInterrupt:
-            own.exit_code = _INTERRUPTED
-            raise
-        finally:
-            own.finish(complete)
+    return _Using(OwnRun(run))
 
 
-@contextmanager
-def _program_not_imported() -> Iterator[None]:
-    """Let workers start without importing the program, as those of ``runmem app.py`` do: it has begun already."""
-    main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
-    if file is None or getattr(main, "__spec__", None) is not None:
-        yield
-        return
-    before = os.environ.get("RUNMEM_PROGRAM")
-    os.environ["RUNMEM_PROGRAM"] = os.path.abspath(file)
-    main.__spec__ = ModuleSpec(_SPAWNED, None)
-    try:
-        yield
-    finally:
-        main.__spec__ = None
-        if before is None:
-            del os.environ["RUNMEM_PROGRAM"]
-        else:
-            os.environ["RUNMEM_PROGRAM"] = before
+class _Using(AbstractContextManager[OwnRun]):
+    """A run is prepared, and ends with the block. Not a `contextmanager`, which sets attributes of what is raised."""
+
+    def __init__(self, own: OwnRun) -> None:
+        self._own = own
+
+    def __enter__(self) -> OwnRun:
+        self._own.run.prepare()
+        return self._own
+
+    def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._own.exit_code = _INTERRUPTED
+        self._own.finish(kind is None)

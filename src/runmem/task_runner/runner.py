@@ -6,11 +6,10 @@ import cProfile
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any, ClassVar
 
-from runmem.clusters.local import is_embedded_worker
+from runmem.clusters.spawning import is_embedded_worker
 from runmem.errors import ArgumentError, SettingError
 from runmem.metrics.struct import Struct
 from runmem.task_runner.data_ids import described
@@ -277,17 +276,17 @@ class ButlerInitializedTaskRunner(TaskRunner):
         return self.TaskClass(config=self.config, log=self.log, butler=butler)
 
 
-@contextmanager
-def _profiled(path: str | None, log: logging.Logger) -> Iterator[None]:
+def _profiled(path: str | None, log: logging.Logger) -> AbstractContextManager[Any]:
     """Write a profile by `cProfile` of what runs inside in this process, if there is a path for it."""
-    if not path:
-        yield
-        return
-    profiler = cProfile.Profile()
-    profiler.enable()
-    try:
-        yield
-    finally:
-        profiler.disable()
-        profiler.dump_stats(path)
-        log.info("cProfile stats written to %s", path)
+    stack = ExitStack()  # not a `contextmanager`, which sets attributes of what is raised inside
+    if path:
+        profiler = cProfile.Profile()
+        stack.callback(_dump, profiler, path, log)
+        profiler.enable()
+    return stack
+
+
+def _dump(profiler: cProfile.Profile, path: str, log: logging.Logger) -> None:
+    profiler.disable()
+    profiler.dump_stats(path)
+    log.info("cProfile stats written to %s", path)

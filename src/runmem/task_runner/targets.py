@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.clusters.local import worker_count
+from runmem.dask_logging import import_dask, keep_dask_apart
 from runmem.errors import TaskKilledError
 from runmem.settings import Settings
 from runmem.task_runner.data_ids import described
@@ -118,7 +119,7 @@ def _call_on_cluster(
         return []
     from runmem.execution.bundle import set_bundle_length
 
-    _quieten_dask(work.runner)
+    _load_dask(work.runner)
     held = _held_workers(own.run, head) if own is not None and head is not None else []
     set_bundle_length(work.task.name, _BUNDLE_S)
     for index in left:
@@ -214,7 +215,7 @@ def _worth_s() -> float:
 
 
 def _connect(runner: TaskRunner, own: OwnRun) -> None:
-    _quieten_dask(runner)  # imports Dask, which takes a while
+    _load_dask(runner)  # which takes a while
     if not own.is_abandoned:
         own.run.connect()
 
@@ -229,11 +230,12 @@ def _held_workers(run: Run, head: HeadStart) -> list[Any]:
     ]
 
 
-def _quieten_dask(runner: TaskRunner) -> None:
-    if "distributed" not in runner.logLevels:
-        import distributed  # sets the levels of its loggers, which a log of the root would show
-
-        logging.getLogger(distributed.__name__).setLevel(logging.WARNING)
+def _load_dask(runner: TaskRunner) -> None:
+    """Import Dask, whose log stays out of the program's unless its level was asked for."""
+    keep_dask_apart()
+    if "distributed" in runner.logLevels:
+        logging.getLogger("distributed").propagate = True
+    import_dask()
 
 
 def _give_up(work: _Work, own: OwnRun | None, calls: Iterable[Future]) -> None:

@@ -1,0 +1,76 @@
+"""The options of `@task` that say neither what a task returns nor what it does with its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from runmem.graph import compiled
+from runmem.graph.directions import Parameter
+
+__all__ = ["in_snake_case", "directions_in", "without_effect"]
+
+_CAMEL = {
+    "targetDirection": "target_direction", "varargsType": "varargs_type", "isReplicated": "is_replicated",
+    "isDistributed": "is_distributed", "timeOut": "time_out", "computingNodes": "computing_nodes",
+    "processesPerNode": "processes_per_node", "isReduce": "is_reduce", "chunkSize": "chunk_size",
+    "onFailure": "on_failure", "cacheReturns": "cache_returns", "numbaFlags": "numba_flags",
+    "numbaSignature": "numba_signature", "numbaDeclaration": "numba_declaration", "tracingHook": "tracing_hook",
+}  # fmt: skip
+
+
+class _Ignored(NamedTuple):
+    """An option that is taken and has no effect.
+
+    Attributes
+    ----------
+    matters : callable
+        Whether a value asks for something.
+    instead : str
+        What happens instead.
+    """
+
+    matters: Callable[[Any], bool]
+    instead: str
+
+
+def _more_than_one(value: Any) -> bool:
+    return str(value).strip() not in ("1", "None", "")
+
+
+# They say in which order, where or how fast tasks run, or what is recorded of it: the result is the same without them.
+_HINTS = {"priority", "is_distributed", "cache_returns", "tracing_hook"}
+_IGNORED = {
+    "on_failure": _Ignored(bool, "waiting for a call that raised raises the same exception"),
+    "time_out": _Ignored(bool, "a call takes as long as it takes"),
+    "defaults": _Ignored(bool, "a call that raised has no values, and waiting for it raises"),
+    "is_replicated": _Ignored(bool, "a call runs once, on one worker, and not on every node"),
+    "computing_nodes": _Ignored(_more_than_one, "a call runs in one process on one node"),
+    "processes_per_node": _Ignored(_more_than_one, "a call runs in one process on one node"),
+    "is_reduce": _Ignored(bool, "one call is given all items of its collection, and not a tree of calls chunks of it"),
+    "chunk_size": _Ignored(_more_than_one, "one call is given all items of its collection"),
+}
+_OTHERS = {"returns", "target_direction", "varargs_type"} | compiled.OPTIONS
+
+
+def in_snake_case(options: dict[str, Any]) -> dict[str, Any]:
+    """Return options under one spelling each: PyCOMPSs takes ``onFailure`` for ``on_failure``."""
+    return {_CAMEL.get(name, name): value for name, value in options.items()}
+
+
+def directions_in(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the options that say what a task does with a parameter; it may be called as an option is (`priority`)."""
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in _OTHERS and (isinstance(value, Parameter) or name not in _HINTS and name not in _IGNORED)
+    }
+
+
+def without_effect(options: dict[str, Any]) -> list[str]:
+    """Return what is to be said of the options that ask for something which does not happen."""
+    return [
+        f"{name}={options[name]!r} has no effect in runmem yet: {ignored.instead}"
+        for name, ignored in _IGNORED.items()
+        if name in options and not isinstance(options[name], Parameter) and ignored.matters(options[name])
+    ]

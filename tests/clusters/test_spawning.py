@@ -1,0 +1,96 @@
+"""What spawned processes import of their parent's main module; on each Python that the tests run on."""
+
+from __future__ import annotations
+
+import importlib.machinery
+import inspect
+import multiprocessing
+import subprocess
+import sys
+import textwrap
+from multiprocessing import popen_forkserver, popen_spawn_posix, spawn
+from pathlib import Path
+
+import pytest
+
+from runmem.clusters import spawning
+from runmem.clusters.spawning import MainModule
+
+PARENT = """
+    import multiprocessing, sys
+    from runmem.clusters.spawning import control_spawning, let_children_import
+
+    def where():
+        main = sys.modules["__main__"]
+        print(multiprocessing.current_process().name, hasattr(main, "MARK"), "/nowhere/at/all" in sys.path, flush=True)
+
+    MARK = True
+    if __name__ == "__main__":
+        import parts  # not of the main module, so that a child finds it without
+        control_spawning()
+        control_spawning()
+        let_children_import("/nowhere/at/all")
+        for name in ("Dask Worker process (from Nanny)", "mine"):
+            child = multiprocessing.get_context(sys.argv[1]).Process(target=parts.where, name=name)
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+"""
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("start", [["main.py"], ["-m", "main"]])
+def test_a_worker_imports_nothing_of_the_program_and_another_process_does(tmp_path: Path, method: str, start) -> None:
+    source = textwrap.dedent(PARENT)
+    (tmp_path / "main.py").write_text(source)
+    (tmp_path / "parts.py").write_text(source.partition("MARK = True")[0])
+    done = subprocess.run(
+        [sys.executable, *start, method], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={"PYTHONPATH": str(Path(spawning.__file__).parents[2])},
+    )  # fmt: skip
+    assert done.stdout == "Dask Worker process (from Nanny) False False\nmine True True\n", done.stderr
+
+
+@pytest.mark.parametrize("module", [popen_spawn_posix, popen_forkserver])
+def test_the_standard_library_asks_for_what_a_process_imports_where_it_is_replaced(module) -> None:
+    assert "spawn.get_preparation_data(process_obj._name)" in inspect.getsource(module)
+    asked = inspect.getsource(spawning._original or spawn.get_preparation_data)
+    assert "init_main_from_name" in asked
+    assert "init_main_from_path" in asked
+
+
+def test_dask_names_its_workers_as_expected() -> None:
+    from distributed import nanny
+
+    assert f'name="{spawning.WORKER_NAME}' in inspect.getsource(nanny)
+
+
+def test_a_main_module_is_imported_by_its_name_before_its_file() -> None:
+    assert MainModule(__file__, "package.module").imported_by() == {"init_main_from_name": "package.module"}
+    assert MainModule(__file__).imported_by() == {"init_main_from_path": __file__}
+
+
+def test_a_file_that_is_not_here_is_not_imported() -> None:
+    assert MainModule("/nowhere/app.py").imported_by() == MainModule().imported_by() == {}
+
+
+def test_the_main_module_of_a_process_is_known_by_name_and_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "__main__", main := type(sys)("__main__"))
+    assert MainModule.of_this_process() == (None, None)
+    main.__file__ = __file__
+    assert MainModule.of_this_process() == (__file__, None)
+    main.__spec__ = importlib.machinery.ModuleSpec("package.module", None)
+    assert MainModule.of_this_process() == (__file__, "package.module")
+
+
+def test_a_process_that_stands_in_for_another_spawns_what_that_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawning, "_stand_in", MainModule(None, "package.module"))
+    spawning.control_spawning()
+    assert spawn.get_preparation_data("mine")["init_main_from_name"] == "package.module"
+    assert "init_main_from_path" not in spawn.get_preparation_data("mine")
+    assert not {"init_main_from_name", "init_main_from_path"} & {*spawn.get_preparation_data(spawning.WORKER_NAME)}
+
+
+def test_this_process_imports_its_main_module_at_no_moment() -> None:
+    assert not spawning.is_importing_main()
+    assert multiprocessing.current_process().name == "MainProcess"

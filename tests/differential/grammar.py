@@ -1,0 +1,588 @@
+"""Programs as text: a grammar of what scientists write around tasks, from which hypothesis draws.
+
+A program prints what its tasks gave it. It never prints what may differ between two right runs: where an object lies,
+which of several tasks failed first. Its tasks change nothing but what they are given and what they have made; the
+program itself changes all that it has, between the calls.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+__all__ = ["drawn", "programs"]
+
+PRELUDE = '''\
+import enum
+import functools
+import sys
+import types
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from runmem import IN, INOUT, barrier, task, wait_on
+from runmem.graph.future import Future
+
+
+class Trouble(Exception):
+    def __init__(self, place, reason):
+        super().__init__(f"{place}: {reason}")
+        self.place = place
+
+
+def fields_of(value):
+    """Return what an object holds, by name, wherever its class keeps it."""
+    names = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
+    return {name: getattr(value, name) for name in [*names, *getattr(value, "__dict__", ())] if hasattr(value, name)}
+
+
+def told(value, seen=None):
+    """Return a value as text; an object that comes again is told by the number of its first place."""
+    seen = {} if seen is None else seen
+    if isinstance(value, enum.Enum) or value is None or isinstance(value, (int, float, str)):
+        return str(value)
+    if isinstance(value, type):
+        return f"class {value.__name__}"
+    if isinstance(value, (types.FunctionType, type(cached))):
+        return f"{value.__name__}(2) = {told(value(2))}"
+    if callable(value) or type(value) is Future:
+        return type(value).__name__
+    if type(value) is not tuple:
+        if id(value) in seen:
+            return f"<{seen[id(value)]}>"
+        seen[id(value)] = len(seen)
+    if isinstance(value, np.ndarray):
+        return f"array{value.shape} of {int(value.sum())}"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {told(item, seen)}" for key, item in value.items()) + "}"
+    if isinstance(value, set):
+        return f"set{sorted(value)}"
+    if isinstance(value, (list, tuple)):
+        return type(value).__name__ + "[" + ", ".join(told(item, seen) for item in value) + "]"
+    own = ", ".join(f"{name}={told(item, seen)}" for name, item in fields_of(value).items())
+    return f"{type(value).__name__}({own})"
+
+
+def weight(value, seen=None):
+    """Return a number that depends on all that a value holds."""
+    seen = set() if seen is None else seen
+    if isinstance(value, (bool, int)):
+        return value % 1009
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, np.ndarray):
+        return int(value.sum()) % 1009
+    if id(value) in seen or isinstance(value, (type, enum.Enum)) or callable(value) and not fields_of(value):
+        return 1
+    seen.add(id(value))
+    items = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, (list, tuple, dict, set)):
+        items = fields_of(value).values()
+    return sum(weight(item, seen) for item in items) % 1009
+
+
+def change(value, by):
+    """Change the first thing in a value that can be; return what came of it."""
+    try:
+        if isinstance(value, list):
+            if value and by % 2 and change(value[0], by) != "nothing":
+                return "inside"
+            value.append(by)
+        elif isinstance(value, dict):
+            value[f"by{by}"] = by
+        elif isinstance(value, set):
+            value.add(by)
+        elif isinstance(value, np.ndarray):
+            value += by
+        elif isinstance(value, tuple):
+            return next((made for item in value if (made := change(item, by)) != "nothing"), "nothing")
+        elif hasattr(value, "grow") and not isinstance(value, type):
+            value.grow(by)
+        else:
+            return "nothing"
+    except (ValueError, AttributeError) as error:
+        return type(error).__name__
+    return "changed"
+
+
+def show(name, value):
+    """Print what tasks made of a value."""
+    try:
+        print(name, told(wait_on(value)))
+    except Exception as error:
+        print(name, type(error).__name__, error, isinstance(error, Trouble))
+
+
+def meet():
+    """Wait for all tasks."""
+    try:
+        barrier()
+    except Exception:
+        print("a task has failed")
+'''
+
+_HELPERS = {
+    "weigh": '''\
+        def weigh(number):
+            return number * 3 + level
+        ''',
+    "other_weigh": '''\
+        def other_weigh(number, offset=[5]):
+            return number + offset[0] + weigh.bonus if hasattr(weigh, "bonus") else number
+        ''',
+    "make_counter": '''\
+        def make_counter(start):
+            history = [start]
+
+            def count(step=1):
+                history.append(history[-1] + step)
+                return history[-1]
+
+            def peek():
+                return history[-1] * 10 + len(history)
+
+            return count, peek
+        ''',
+    "make_scale": '''\
+        def make_scale(factor):
+            def scaled(value):
+                return [weight(value) * factor]
+
+            return scaled
+        ''',
+    "cached": '''\
+        @functools.lru_cache
+        def cached(number):
+            return number * number
+        ''',
+    "is_even": '''\
+        def is_even(number):
+            return number == 0 or is_odd(number - 1)
+
+
+        def is_odd(number):
+            return number != 0 and is_even(number - 1)
+        ''',
+}  # fmt: skip
+
+_CLASSES: list[Callable[[int], str]] = [
+    lambda n: (
+        f"""\
+        class Box{n}:
+            scale = {n + 2}
+            log = [{n}]
+
+            def __init__(self, items):
+                self.items = items
+                self.total = 0
+
+            def grow(self, by):
+                self.total += by * self.scale
+                change(self.items, by)
+
+            def size(self):
+                return self.total + self.scale + len(self.log) + self.rank()
+
+            @classmethod
+            def rank(cls):
+                return len(cls.__name__) + cls.scale
+
+            @task(returns=1, target_direction=INOUT)
+            def add(self, by):
+                self.grow(by)
+                return self.size()
+
+            @task(returns=1, target_direction=IN)
+            def look(self, by):
+                change(self, by)
+                return told(self)
+        """
+    ),
+    lambda n: (
+        f"""\
+        class Pair{n}:
+            __slots__ = ("left", "right")
+            scale = 1
+
+            def __init__(self, left, right=None):
+                self.left = left
+                self.right = left if right is None else right
+
+            def grow(self, by):
+                change(self.right, by + self.scale)
+
+            def size(self):
+                return self.scale + weight(self.left)
+        """
+    ),
+    lambda n: (
+        f"""\
+        @dataclass
+        class Cell{n}:
+            content: object
+            notes: list = field(default_factory=list)
+            scale = 7
+
+            def grow(self, by):
+                self.notes.append(by)
+
+            def size(self):
+                return len(self.notes) + self.scale
+        """
+    ),
+    lambda n: (
+        f"""\
+        @dataclass(frozen=True)
+        class Fixed{n}:
+            content: object
+            scale = 3
+
+            def grow(self, by):
+                self.content = by
+
+            def size(self):
+                return weight(self.content) + self.scale
+        """
+    ),
+    lambda n: (
+        f"""\
+        class Plugin{n}:
+            known = {{}}
+            scale = 1
+
+            def __init_subclass__(cls, **given):
+                super().__init_subclass__(**given)
+                Plugin{n}.known[cls.__name__] = len(Plugin{n}.known)
+
+            def __init__(self, content):
+                self._content = content
+
+            @property
+            def content(self):
+                return self._content
+
+            @content.setter
+            def content(self, value):
+                self._content = value
+
+            def grow(self, by):
+                self.content = [self.content, by]
+
+            def size(self):
+                return self.scale + len(self.known)
+
+
+        class Deeper{n}(Plugin{n}):
+            def size(self):
+                return super().size() * 2 + self.known[type(self).__name__]
+
+            def __getstate__(self):
+                return {{"kept": self._content}}
+
+            def __setstate__(self, state):
+                self._content = state["kept"]
+        """
+    ),
+]
+_NAMES = ("Box", "Pair", "Cell", "Fixed", "Deeper")
+
+
+class _Writer:
+    """A program while it is written.
+
+    `failing` has for each variable the calls that it fails with; of several, which one is told first is by chance.
+    """
+
+    def __init__(self, draw: Callable[[Any], Any]) -> None:
+        self.draw = draw
+        self.lines: list[str] = []
+        self.classes: list[str] = []
+        self.reads: list[str] = []
+        self.readers: list[str] = []
+        self.values: list[str] = []
+        self.futures: list[str] = []
+        self.parts: dict[str, set[str]] = {}
+        self.failing: dict[str, frozenset[str]] = {}
+        self.methods: dict[str, str] = {}
+        self.count = 0
+
+    def one_of(self, *choices: Any) -> Any:
+        return self.draw(st.sampled_from(choices))
+
+    def number(self, most: int, least: int = 0) -> int:
+        return int(self.draw(st.integers(least, most)))
+
+    def add(self, text: str) -> None:
+        self.lines.append(textwrap.dedent(text).rstrip())
+
+    def name(self, letter: str) -> str:
+        self.count += 1
+        return f"{letter}{self.count}"
+
+    # --- what the program defines -------------------------------------------------------------------------------------
+
+    def definitions(self) -> None:
+        self.add(f"level = {self.number(3)}\ntable = {{'a': [1]}}\nnames = [2]")
+        self.reads += ["level", "told(table)", "len(names)"]
+        size = self.one_of(6, 6, 6, 6, 6, 6, 6, 40_000)
+        self.add(f"grid = np.arange({size}) % 7")
+        self.reads.append("int(grid.sum())")
+        for text in _HELPERS.values():
+            self.add("\n\n" + textwrap.dedent(text))
+        self.add("\n\ncount, peek = make_counter(1)\nscale_by_4 = make_scale(4)\nhelper = weigh")
+        self.reads += ["weigh(2)", "helper(level)", "peek()", "scale_by_4([2, [3]])", "cached(level)", "is_even(level)"]
+        self.reads += ["getattr(weigh, 'bonus', 0)", "other_weigh(1)"]
+        for number in range(self.number(2, 1)):
+            kind = self.number(len(_CLASSES) - 1)
+            self.add("\n\n" + textwrap.dedent(_CLASSES[kind](number)))
+            cls = f"{_NAMES[kind]}{number}"
+            self.classes.append(cls)
+            self.reads += [f"{cls}.scale", f"{cls}([1]).size()"]
+            if kind == 0:
+                self.reads.append(f"told({cls}.log)")
+        for number in range(self.number(4, 2)):
+            self.reader(number)
+        self.add(_TASKS)
+
+    def reader(self, number: int) -> None:
+        """Define a task that reads globals, and gives back its arguments in some arrangement."""
+        reads = ", ".join(self.draw(st.lists(st.sampled_from(self.reads), min_size=1, max_size=3, unique=True)))
+        cls = self.one_of(*self.classes)
+        made = self.one_of(
+            "told((first, second))", "first", "[first, first, second]", "{'a': first, 'b': [second, first]}",
+            f"{cls}([first, second])", f"[{cls}(first), {cls}(first)]", f"[{cls}, first]", "table", "[grid, first, grid]",
+            "lambda number: number * 3 + weight(second)", "np.full(40_000, weight(first) + 1)", "set((level, 1))",
+        )  # fmt: skip
+        spoil = self.one_of("", "", f"change(first, {number + 1})", "change([second, first], 1)")
+        options = self.one_of("second=()", "second=3", "*second", "*, second=[4]")
+        name = f"read{number}"
+        self.readers.append(name)
+        lines = ["\n\n@task(returns=1)", f"def {name}(first, {options}):"]
+        lines += [f"    came = {spoil}"] * bool(spoil)
+        lines += [f"    text = told([{reads}{', came' if spoil else ''}])", f"    return [text, {made}]"]
+        self.add("\n".join(lines))
+
+    # --- what the program does ----------------------------------------------------------------------------------------
+
+    def known(self) -> list[str]:
+        return self.values + self.futures
+
+    def taints(self, names: set[str]) -> frozenset[str]:
+        found: set[str] = set()
+        waiting, seen = list(names), set(names)
+        while waiting:
+            name = waiting.pop()
+            found |= self.failing.get(name, frozenset())
+            for part in self.parts.get(name, ()):
+                if part not in seen:
+                    seen.add(part)
+                    waiting.append(part)
+        return frozenset(found)
+
+    def argument(self, used: set[str], depth: int = 0) -> str:
+        """Return an argument; one that could fail for another reason than those in `used` is not taken."""
+        kind = self.number(9)
+        if kind < 6 and self.known():
+            name = self.one_of(*self.known())
+            if len(self.taints(used | {name})) > 1:
+                return "9"
+            used.add(name)
+            return str(name)
+        if kind < 8 and depth < 2:
+            first, second = self.argument(used, depth + 1), self.argument(used, depth + 1)
+            return str(
+                self.one_of(f"[{first}, {second}]", f"({first}, {second})", f"{{'k': {first}, 'm': [{second}]}}")
+            )
+        return str(
+            self.one_of("1", "4", "'text'", "[5, [6]]", "np.arange(3)", "make_scale(3)", "weigh", self.classes[0], "level",
+                        "lambda number: number + 1", "cached", "None")
+        )  # fmt: skip
+
+    def new_value(self) -> None:
+        name, used = self.name("v"), set[str]()
+        cls = self.one_of(*self.classes)
+        first = self.argument(used) if self.values else "[1]"
+        text = self.one_of(
+            f"[{first}, [2]]", f"{{'k': {first}}}", f"{cls}([1])", f"{cls}({first})", "np.arange(8)",
+            "np.zeros(40_000, dtype=int)", f"[{first}, {first}]", "{1, 2}",
+        )  # fmt: skip
+        self.parts[name] = used
+        self.add(f"{name} = {text}")
+        self.values.append(name)
+        if text.startswith("Box"):
+            self.methods[name] = text
+
+    def call(self) -> None:
+        name, used = self.name("f"), set[str]()
+        reader = self.one_of(*self.readers)
+        self.add(f"{name} = {reader}({self.argument(used)}, second={self.argument(used)})"
+                 if self.is_keyword(reader) else f"{name} = {reader}({self.argument(used)}, {self.argument(used)})")  # fmt: skip
+        self.made(name, used)
+
+    def is_keyword(self, reader: str) -> bool:
+        return any(f"def {reader}(first, *, second" in line for line in self.lines)
+
+    def made(self, name: str, used: set[str], failing: frozenset[str] = frozenset()) -> None:
+        self.failing[name] = self.taints(used) | failing
+        self.futures.append(name)
+
+    def call_of_ours(self) -> None:
+        name, used = self.name("f"), set[str]()
+        first = self.argument(used)
+        text = self.one_of(f"both({first})[{self.number(1)}]", f"apply(make_scale({self.number(5)}), {first})",
+                           f"apply(helper, {self.number(5)})", f"nested({first})", f"spoil({first}, {self.number(3)})")  # fmt: skip
+        self.add(f"{name} = {text}")
+        self.made(name, used)
+
+    def grow(self) -> None:
+        """Let a task, or a chain of them, change a value or a future."""
+        if not self.known():
+            return
+        name, used = self.one_of(*self.known()), set[str]()
+        used.add(name)
+        second = self.argument(used)
+        taints = self.taints(used)
+        if name in self.methods and self.draw(st.booleans()):
+            future = self.name("f")
+            self.add(f"{future} = {name}.{self.one_of('add', 'look')}({self.number(3)})")
+            self.made(future, {name})
+            return
+        times = self.one_of(1, 1, 2, 5)
+        self.add(f"for step in range({times}):\n    grow({name}, {self.one_of('step', second)})" if times > 1
+                 else f"grow({name}, {second})")  # fmt: skip
+        self.failing[name] = self.failing.get(name, frozenset()) | taints
+
+    def fail(self) -> None:
+        name, used = self.name("f"), set[str]()
+        first = self.argument(used)
+        if self.taints(used):
+            first = "3"
+        self.add(f"{name} = fail({first}, {self.one_of('0', '1', '2')}, '{name}')")
+        self.made(name, set(), frozenset((name,)))
+
+    def alter(self) -> None:
+        """Change what the program has."""
+        cls = self.one_of(*self.classes)
+        number = self.number(9)
+        choices = [
+            f"level += {number}", f"table['k{number}'] = [{number}]", "table['a'].append(level)", f"names.append({number})",
+            "names = [*names, 1]", f"{cls}.scale += 1", f"{cls}.extra = [{number}]", "count()", f"count({number})",
+            f"weigh.bonus = {number}", "helper = other_weigh", "helper = weigh", "helper = make_counter",
+            "helper = lambda number: number - level", f"{cls}.size = lambda self: {number}", "grid[0] += 1",
+            f"grid = np.arange({number + 1})", "scale_by_4 = make_scale(level)", "other_weigh.__defaults__[0].append(1)",
+            f"other_weigh.__defaults__ = ([{number}],)", "table = {'new': names}", "count, peek = make_counter(level)",
+        ]  # fmt: skip
+        choices += [f"{cls}.log.append({number})"] * cls.startswith("Box")
+        choices += [f"change({name}, {number})" for name in self.values]
+        if len(self.values) > 1:
+            name, other = self.one_of(*self.values), self.one_of(*self.values)
+            if name != other and len(self.taints({name, other})) < 2 and not self.reaches(other, name):
+                choices.append(f"{name}.append({other}) if type({name}) is list else change({name}, 1)")
+        text = self.one_of(*choices)
+        if ".append(v" in text:
+            self.parts[name].add(other)
+        self.add(text)
+
+    def reaches(self, name: str, other: str) -> bool:
+        """Tell whether one value is part of another, in which case it must not become the other's part: a circle."""
+        waiting, seen = [name], {name}
+        while waiting:
+            for part in self.parts.get(waiting.pop(), ()):
+                if part not in seen:
+                    seen.add(part)
+                    waiting.append(part)
+        return other in seen
+
+    def show(self) -> None:
+        if not self.known():
+            return
+        name = self.one_of(*self.known(), f"[{', '.join(self.known()[-3:])}]")
+        self.add(f'show("{name}", {name})')
+
+    def end(self) -> None:
+        """Show all, or end in some other way."""
+        kind = self.one_of(*["shown"] * 16, "waited for", "exits", "ends", "ends")
+        if kind == "waited for" and self.futures:
+            self.add(f"told(wait_on({self.one_of(*self.futures)}))")  # uncaught, if it fails
+        elif kind == "exits":
+            self.add("sys.exit(3)")
+        elif kind == "shown":
+            for name in self.known():
+                self.add(f'show("{name}", {name})')
+
+
+_TASKS = """
+
+    @task(returns=2)
+    def both(first):
+        return [first, first], told(first)
+
+
+    @task(returns=1)
+    def apply(function, value):
+        return [function(value), level] if function is not make_counter else []
+
+
+    @task(returns=1)
+    def spoil(value, by):
+        return [change(value, by), value, change([value], by)]
+
+
+    @task(returns=1)
+    def nested(value):
+        return [both(value), told(apply(weigh, 3))]
+
+
+    @task(value=INOUT)
+    def grow(value, by):
+        change(value, weight(by) + level)
+
+
+    @task(returns=1)
+    def fail(value, kind, name):
+        change(value, kind)
+        if kind == 0:
+            raise ValueError(f"{name} was given {weight(value)}")
+        if kind == 1:
+            raise Trouble(name, weight(value))
+        return {}[name]
+
+
+    """
+
+
+@st.composite
+def programs(draw: Callable[[Any], Any]) -> str:
+    """Return the source of a program."""
+    writer = _Writer(draw)
+    writer.definitions()
+    writer.new_value()
+    steps = [writer.call] * 5 + [writer.call_of_ours] * 3 + [writer.grow] * 3 + [writer.alter] * 6
+    steps += [writer.new_value] * 2 + [writer.show] * 2 + [writer.fail, lambda: writer.add("meet()")]
+    for step in draw(st.lists(st.sampled_from(steps), min_size=2, max_size=18)):
+        step()
+    writer.end()
+    return PRELUDE + "\n\n" + "\n".join(writer.lines) + "\n"
+
+
+def drawn(count: int, number: int) -> list[str]:
+    """Return `count` different programs, always the same ones for a `number`."""
+    found: dict[str, None] = {}
+
+    @seed(number)
+    @settings(
+        max_examples=2 * count, deadline=None, database=None, phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(programs())
+    def draw(source: str) -> None:
+        found[source] = None
+
+    draw()
+    assert len(found) >= count
+    return list(found)[:count]

@@ -1,0 +1,44 @@
+"""The example of docs/semantics.md gives what the page says; so does that of docs/pycompss.md."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```\n(.*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize("page", ["semantics", "pycompss"])
+@pytest.mark.parametrize("option", ["--workers=2", "--sequential"])
+def test_the_example_gives_what_the_page_says(page: str, option: str, tmp_path: Path) -> None:
+    found = EXAMPLE.search((ROOT / "docs" / f"{page}.md").read_text("utf-8"))
+    assert found is not None
+    (tmp_path / "app.py").write_text(found[1])
+    done = subprocess.run(
+        [sys.executable, "-m", "runmem", option, "app.py"], cwd=tmp_path, capture_output=True, text=True, timeout=90,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.stdout == found[2], done.stderr
+
+
+def test_the_error_of_the_page_is_the_one_that_is_told(tmp_path: Path) -> None:
+    program = (
+        "import numpy as np\nfrom runmem import task, wait_on\n@task(returns=1)\ndef normalise(block):\n"
+        "    block -= block.mean()\n    return 1\nwait_on(normalise(np.ones(100_000)))\n"
+    )
+    (tmp_path / "app.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "-m", "runmem", "--sequential", "--no_summary", "app.py"], cwd=tmp_path, capture_output=True,
+        text=True, env={**os.environ, "PYTHONPATH": str(ROOT / "src")}, timeout=90, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    page = " ".join((ROOT / "docs" / "semantics.md").read_text("utf-8").split())
+    told = " ".join(done.stderr.split())
+    for text in ("ValueError: output array is read-only", told[told.index("Large values that a task") :]):
+        assert text in page
+    assert done.returncode == 1

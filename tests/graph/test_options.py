@@ -1,0 +1,177 @@
+"""An option of `@task` has its effect, or is said to have none, or is refused."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runmem.errors import TaskDeclarationError, TaskWarning
+from runmem.graph.directions import IN, INOUT
+from runmem.graph.synchronise import wait_on
+from runmem.graph.task import task
+
+
+def declared(**options: Any) -> Any:
+    def f(x):
+        return x
+
+    return task(returns=1, **options)(f)
+
+
+def test_options_that_only_place_a_task_are_taken(submitter: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        f = declared(
+            priority=True, isReplicated=False, is_distributed=True, cache_returns=False, targetDirection=IN,
+            computing_nodes=1, processesPerNode="1", tracingHook=True, time_out=None, on_failure=None, is_reduce=False,
+            numba=False, numba_flags={},
+        )  # fmt: skip
+    assert wait_on(f(3)) == 3
+
+
+@pytest.mark.parametrize(
+    ("option", "instead"),
+    [
+        ({"on_failure": "IGNORE"}, "waiting for a call that raised raises"),
+        ({"onFailure": "CANCEL_SUCCESSORS"}, "waiting for a call that raised raises"),
+        ({"time_out": 5}, "as long as it takes"),
+        ({"timeOut": 5}, "as long as it takes"),
+        ({"defaults": {"x": 1}}, "has no values"),
+        ({"isReplicated": True}, "once, on one worker"),
+        ({"computing_nodes": "4"}, "one process on one node"),
+        ({"processes_per_node": 2}, "one process on one node"),
+        ({"is_reduce": True}, "all items"),
+        ({"chunkSize": "8"}, "all items"),
+        ({"numba_flags": {"cache": True}}, "no effect without numba="),
+        ({"numbaSignature": "f8(f8)"}, "no effect without numba="),
+    ],
+    ids=str,
+)
+def test_an_option_without_effect_is_said_with_what_happens_instead(
+    submitter: Any, option: dict[str, Any], instead: str
+) -> None:
+    with pytest.warns(TaskWarning) as told:
+        f = declared(**option)
+    (one,) = told
+    name = f.name
+    assert str(one.message).startswith(f"@task on {name}: ")
+    assert instead in str(one.message)
+    assert (one.filename, one.lineno) == (__file__, f.function.__code__.co_firstlineno)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert wait_on(f(3)) == 3
+
+
+def test_a_parameter_may_be_called_as_an_option_is(submitter: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+
+        @task(priority=INOUT, defaults=INOUT)
+        def add(priority, defaults, x):
+            priority.append(x)
+            defaults[x] = x
+
+    first: list[int] = []
+    second: dict[int, int] = {}
+    add(first, second, 3)
+    assert wait_on(first, second) == [[3], {3: 3}]
+    with pytest.raises(TaskDeclarationError, match="has no parameter 'priority'"):
+        declared(priority=INOUT)
+
+
+def test_what_was_declared_before_the_program_runs_is_said_at_the_first_call(start_program: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        f = declared(time_out=5)
+        assert f(3) == 3
+    start_program()
+    with pytest.warns(TaskWarning, match="time_out=5 has no effect"):
+        first = f(3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert wait_on([first, f(4)]) == [3, 4]
+
+
+def test_an_imported_task_says_it_once_and_filters_silence_it(
+    submitter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "library_of_tasks.py").write_text(
+        "from runmem import task\n\n@task(returns=1, time_out=5)\ndef f(x):\n    return x\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "library_of_tasks", raising=False)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("default")
+        module = importlib.import_module("library_of_tasks")
+        assert wait_on([module.f(1), module.f(2)]) == [1, 2]
+    (one,) = [each for each in told if each.category is TaskWarning]
+    assert (one.filename, one.lineno) == (str(tmp_path / "library_of_tasks.py"), 3)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", category=TaskWarning, module="library_of_tasks")
+        importlib.reload(module)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(TaskWarning):
+            importlib.reload(module)
+
+
+def yields(x):
+    yield x
+
+
+async def yields_later(x):
+    yield x
+
+
+class Yields:
+    def __call__(self, x):
+        yield x
+
+
+class Holder:
+    def items(self):
+        yield self
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        yields, yields_later, functools.partial(yields, 1), Yields(), Holder.items, staticmethod(yields),
+        lambda: (yield),
+    ],
+)  # fmt: skip
+def test_a_generator_is_refused_with_the_remedy(function: Any) -> None:
+    with pytest.raises(TaskDeclarationError, match=r"@task on .*: it gives its items by `yield`.*return (list\(|\[)"):
+        task(returns=1)(function)
+
+
+def test_what_collects_the_items_of_a_generator_is_a_task(submitter: Any) -> None:
+    def collected(function):
+        @functools.wraps(function)
+        def collect(*args):
+            return list(function(*args))
+
+        return collect
+
+    assert wait_on(task(returns=1)(collected(yields))(3)) == [3]
+
+
+def gives_generator():
+    return (number for number in range(3))
+
+
+def gives_range():
+    return range(3)
+
+
+def test_a_generator_that_a_task_returns_is_told(submitter: Any) -> None:
+    with pytest.raises(TypeError, match=r"gives_generator returned a generator.*`return list\(...\)`"):
+        wait_on(task(returns=1)(gives_generator)())
+    assert wait_on(task(returns=1)(gives_range)()) == range(3)
