@@ -355,7 +355,8 @@ class _Writer:
         cls = self.one_of(*self.classes)
         made = self.one_of(
             "told((first, second))", "first", "[first, first, second]", "{'a': first, 'b': [second, first]}",
-            f"{cls}([first, second])", f"[{cls}(first), {cls}(first)]", f"[{cls}, first]", "table", "[grid, first, grid]",
+            f"{cls}([first, second])", f"[{cls}(first), {cls}(first)]", f"[{cls}, first]", "table",
+            "[grid, first, grid]",
             "lambda number: number * 3 + weight(second)", "np.full(40_000, weight(first) + 1)", "set((level, 1))",
         )  # fmt: skip
         spoil = self.one_of("", "", f"change(first, {number + 1})", "change([second, first], 1)")
@@ -399,7 +400,8 @@ class _Writer:
                 self.one_of(f"[{first}, {second}]", f"({first}, {second})", f"{{'k': {first}, 'm': [{second}]}}")
             )
         return str(
-            self.one_of("1", "4", "'text'", "[5, [6]]", "np.arange(3)", "make_scale(3)", "weigh", self.classes[0], "level",
+            self.one_of("1", "4", "'text'", "[5, [6]]", "np.arange(3)", "make_scale(3)", "weigh", self.classes[0],
+                        "level",
                         "lambda number: number + 1", "cached", "None")
         )  # fmt: skip
 
@@ -420,8 +422,8 @@ class _Writer:
     def call(self) -> None:
         name, used = self.name("f"), set[str]()
         reader = self.one_of(*self.readers)
-        self.add(f"{name} = {reader}({self.argument(used)}, second={self.argument(used)})"
-                 if self.is_keyword(reader) else f"{name} = {reader}({self.argument(used)}, {self.argument(used)})")  # fmt: skip
+        keyword = "second=" if self.is_keyword(reader) else ""
+        self.add(f"{name} = {reader}({self.argument(used)}, {keyword}{self.argument(used)})")
         self.made(name, used)
 
     def is_keyword(self, reader: str) -> bool:
@@ -435,7 +437,8 @@ class _Writer:
         name, used = self.name("f"), set[str]()
         first = self.argument(used)
         text = self.one_of(f"both({first})[{self.number(1)}]", f"apply(make_scale({self.number(5)}), {first})",
-                           f"apply(helper, {self.number(5)})", f"nested({first})", f"spoil({first}, {self.number(3)})")  # fmt: skip
+                           f"apply(helper, {self.number(5)})", f"nested({first})",
+                           f"spoil({first}, {self.number(3)})")  # fmt: skip
         self.add(f"{name} = {text}")
         self.made(name, used)
 
@@ -470,11 +473,13 @@ class _Writer:
         cls = self.one_of(*self.classes)
         number = self.number(9)
         choices = [
-            f"level += {number}", f"table['k{number}'] = [{number}]", "table['a'].append(level)", f"names.append({number})",
+            f"level += {number}", f"table['k{number}'] = [{number}]", "table['a'].append(level)",
+            f"names.append({number})",
             "names = [*names, 1]", f"{cls}.scale += 1", f"{cls}.extra = [{number}]", "count()", f"count({number})",
             f"weigh.bonus = {number}", "helper = other_weigh", "helper = weigh", "helper = make_counter",
             "helper = lambda number: number - level", f"{cls}.size = lambda self: {number}", "grid[0] += 1",
-            f"grid = np.arange({number + 1})", "scale_by_4 = make_scale(level)", "other_weigh.__defaults__[0].append(1)",
+            f"grid = np.arange({number + 1})", "scale_by_4 = make_scale(level)",
+            "other_weigh.__defaults__[0].append(1)",
             f"other_weigh.__defaults__ = ([{number}],)", "table = {'new': names}", "count, peek = make_counter(level)",
         ]  # fmt: skip
         choices += [f"{cls}.log.append({number})"] * cls.startswith("Box")
