@@ -20,7 +20,7 @@ from runmem.graph.call import Execution
 from runmem.serialization.arguments import NO_BODY, Body
 from runmem.store.layout import safe_name
 
-__all__ = ["Bundle", "Pending", "Durations", "plan", "set_bundle_length"]
+__all__ = ["KEY_MARK", "Bundle", "Pending", "Durations", "plan", "set_bundle_length"]
 
 TARGET_S = 0.02
 SHORT_S = 0.008
@@ -123,6 +123,8 @@ class Bundle:
 # Dask takes a key apart at its last dash if what follows is hexadecimal. Counting is many times quicker than asking the
 # kernel for random bytes, during which another thread takes the interpreter.
 _PROCESS = "0" + uuid.uuid4().hex[:15]
+KEY_MARK = f"-{_PROCESS}"
+"""What the keys of this process's Dask tasks have in them."""
 _numbers = count(1)
 
 

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 import distributed
 
 from runmem.clusters.spawning import MainModule
+from runmem.execution.bundle import KEY_MARK
 from runmem.execution.dask_private import shorten_intervals
+from runmem.execution.forgiving import Forgiving
 from runmem.execution.nanny import RunmemNanny
 from runmem.execution.process_state import import_paths
 from runmem.execution.remote_nodes import RemoteNodes
@@ -69,6 +71,8 @@ class JoinedCluster(RemoteNodes):
         """Let the workers go; they may serve other runs."""
         with suppress(Exception):
             self._client.unsubscribe_topic(stats_topic(self._run_id))
+        with suppress(Exception):
+            self._client.unregister_scheduler_plugin(Forgiving(self._run_id, "").name)
         for plugin in self._plugins:
             try:
                 self._client.unregister_worker_plugin(plugin.name, nanny=isinstance(plugin, RunmemNanny))
@@ -130,4 +134,8 @@ def join_cluster(
     client.subscribe_topic(stats_topic(run_id), told)  # first: a worker may fail to join, and say so
     for plugin in plugins:
         client.register_plugin(plugin)
+    try:
+        client.register_plugin(Forgiving(run_id, KEY_MARK))
+    except Exception as error:  # a scheduler without runmem, say: there Dask counts as it does
+        log.info("the scheduler cannot be told to forgive: %s", error)
     return cluster
