@@ -11,8 +11,9 @@ from runmem.execution.on_worker import BundleFailed, PackedCall, PackedTask, run
 from runmem.execution.results import made_again
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
-from runmem.serialization.arguments import LargeValues, pack
+from runmem.serialization.arguments import pack
 from runmem.serialization.definitions import program_definitions, run_program
+from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Packed
 from runmem.serialization.snapshot import Snapshots
 

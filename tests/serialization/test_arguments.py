@@ -13,8 +13,10 @@ from runmem.errors import ArgumentError, ResultError
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.future import Future
 from runmem.graph.task import task
-from runmem.serialization.arguments import Inputs, LargeValues, pack, unpack
+from runmem.serialization.arguments import pack
 from runmem.serialization.definitions import program_definitions
+from runmem.serialization.inputs import Inputs, unpack
+from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import LARGE_BYTES, Packed, packed, taken, unpacked
 from runmem.serialization.snapshot import Snapshots
 

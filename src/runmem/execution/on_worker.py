@@ -20,9 +20,9 @@ from runmem.execution.worker_run import worker_runs
 from runmem.graph.files import prepare_file
 from runmem.graph.task import TaskFunction
 from runmem.memory.held import held
-from runmem.serialization.arguments import Arguments, Inputs, unpack
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.error_parts import field_of, text_of
+from runmem.serialization.inputs import Arguments, Inputs, unpack
 from runmem.serialization.packed import Buffer, Carried, Packed, holdings, packed
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text

@@ -21,9 +21,10 @@ from runmem.execution.worker_run import WorkerRun
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.profile_report import set_job_name, set_report_sink
-from runmem.serialization.arguments import LargeValues, Resolve, pack
+from runmem.serialization.arguments import Resolve, pack
 from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.error_parts import set_field
+from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Packed
 
 __all__ = ["SequentialSubmitter"]

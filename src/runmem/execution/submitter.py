@@ -20,9 +20,10 @@ import distributed
 from distributed.scheduler import KilledWorker
 
 import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
-from runmem.errors import ResultError, RunmemError, TaskKilledError
+from runmem.errors import RunmemError, TaskKilledError
 from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
+from runmem.execution.call_errors import error_of, not_brought, own_error, own_mistake, tell_killed
 from runmem.execution.call_queue import CallQueue
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
@@ -35,12 +36,12 @@ from runmem.execution.results import Results, made_again
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
-from runmem.serialization.arguments import LargeValues, Resolve, pack
+from runmem.serialization.arguments import Resolve, pack
 from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.error_parts import set_field
+from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Carried, Packed
 from runmem.serialization.snapshot import Snapshot, Snapshots
-from runmem.serialization.task_error import set_root_task
 
 __all__ = ["DaskSubmitter"]
 
@@ -185,7 +186,7 @@ class DaskSubmitter:
             except Exception as error:
                 # Lost between its end and here: Dask has run it again, and it ended otherwise this time.
                 if not self._note_again(executions):
-                    raise _not_brought(executions, error) from None
+                    raise not_brought(executions, error) from None
                 continue
             break
         return [made_again(version, values[version.execution]) for version in versions]
@@ -299,7 +300,7 @@ class DaskSubmitter:
                 return False
             with self._changed:
                 for execution in self._queue.clear():
-                    self._ended(execution, _own_mistake(execution, error))
+                    self._ended(execution, own_mistake(execution, error))
                 self._changed.notify_all()
         return True
 
@@ -405,7 +406,7 @@ class DaskSubmitter:
             if not execution.state.has_value:
                 self._in_flight[execution.name] -= 1
             execution.state.bundle = execution.state.position = None
-            self._ended(execution, _own_mistake(execution, error))
+            self._ended(execution, own_mistake(execution, error))
 
     def _fails_with_its_inputs(self, execution: Execution) -> bool:
         error = next((e.state.error for e in execution.state.needs if e.state.error is not None), None)
@@ -428,7 +429,7 @@ class DaskSubmitter:
         """Take note of those of the bundles that have ended."""
         ended = [bundle for bundle in bundles if bundle.future.status != "pending"]
         # Asked for before the lock is taken: the answer comes through the client's event loop.
-        errors = {bundle: _error_of(bundle) for bundle in ended if bundle.future.status == "error"}
+        errors = {bundle: error_of(bundle) for bundle in ended if bundle.future.status == "error"}
         with self._changed:
             for bundle in [b for b in ended if b in self._sent and errors.get(b, b) is not None]:
                 del self._sent[bundle]
@@ -437,7 +438,7 @@ class DaskSubmitter:
                     self._note(bundle, errors.get(bundle))
                 except Exception as error:
                     for execution in bundle.executions:
-                        self._ended(execution, _own_mistake(execution, error))
+                        self._ended(execution, own_mistake(execution, error))
                 bundle.executions = []
             if ended:
                 self._changed.notify_all()
@@ -445,9 +446,9 @@ class DaskSubmitter:
     def _note_again(self, executions: Sequence[Execution]) -> bool:
         """Note the executions whose Dask task has failed after it had ended well; return whether there are any."""
         sent = [e for e in executions if e.state.bundle is not None and e.state.bundle.future.status == "error"]
-        failed = {execution: error for execution in sent if (error := _error_of(execution.state.bundle)) is not None}
+        failed = {execution: error for execution in sent if (error := error_of(execution.state.bundle)) is not None}
         for execution, error in failed.items():
-            self._ended(execution, _own_error(execution, error))
+            self._ended(execution, own_error(execution, error))
         return bool(failed)
 
     def _note(self, bundle: Bundle, error: BaseException | None) -> None:
@@ -508,68 +509,10 @@ class DaskSubmitter:
     def _explained(self, error: BaseException) -> BaseException:
         """Complete the error of a killed task with what was measured meanwhile; not under our lock: it may wait."""
         if isinstance(error, TaskKilledError) and error.task_id is not None:
-            reason = self._killed_reason(error.task_id)
-            told = (
-                f"{reason[0].upper()}{reason[1:]}."
-                if reason
-                else "With --python_memory_profile its last memory reading would be known."
-            )
-            error.args = (
-                f"task {error.name} (call {error.task_id}): its worker process died each of the {dask_attempts()} "
-                f"times it was tried. {told} If it needs more memory, raise --worker_memory or use fewer --workers.",
-            )
-            error.task_id = None
+            tell_killed(error, self._killed_reason(error.task_id))
         return error
-
-
-def _own_mistake(execution: Execution, error: Exception) -> RunmemError:
-    mistake = RunmemError(
-        f"runmem itself made a mistake with {execution.name} (call {execution.task_id}): {type(error).__name__}: "
-        f"{error}. Calls that have nothing to do with it go on. Please report it, with the traceback."
-    )
-    mistake.__cause__ = error
-    set_root_task(mistake, execution.task_id)
-    return mistake
 
 
 def _classes_of(version: Version) -> frozenset[int]:
     found: frozenset[int] = version.execution.state.classes
     return found
-
-
-def _error_of(bundle: Bundle) -> BaseException | None:
-    """Return the error of a bundle's Dask task; None if Dask has taken it up again meanwhile."""
-    try:
-        error: BaseException | None = bundle.future.exception(timeout="5 s")
-    except TimeoutError:
-        return None
-    return error
-
-
-def _not_brought(executions: Sequence[Execution], error: Exception) -> ResultError:
-    names = ", ".join(dict.fromkeys(execution.name for execution in executions))
-    why = str(error).strip().splitlines() or [""]
-    return ResultError(
-        f"a result of {names} cannot be brought to the program: {why[0]} ({why[-1]}). A task must return what can be "
-        "pickled: return the data that the value is made from, or use the value in the same task."
-    )
-
-
-def dask_attempts() -> int:
-    """Return how often Dask tries a task whose worker dies."""
-    import dask
-
-    return int(dask.config.get("distributed.scheduler.allowed-failures", 3)) + 1
-
-
-def _own_error(execution: Execution, error: BaseException) -> BaseException:
-    """Return what the call of an execution raised, given the error of its Dask task; else what another one raised."""
-    if isinstance(error, KilledWorker):
-        return TaskKilledError(execution.name, execution.task_id)
-    if not isinstance(error, BundleFailed):
-        return error
-    errors = {position: value for position, (good, value) in enumerate(error.outcomes) if not good}
-    place = execution.state.position or 0
-    its = place if error.key == execution.state.bundle.key and place in errors else min(errors)
-    loaded: BaseException = errors[its].load()
-    return loaded

@@ -1,40 +1,32 @@
-"""Arguments on their way to a worker: packed on the master when the task is called, unpacked in front of the task.
+"""Arguments on their way to a worker: packed on the master when the task is called.
 
 Packing reads the arguments at the call, so that the program may change them afterwards, and finds futures at any depth.
-The values of the program's globals that can change in place travel with them and get the same treatment. What is large
-is sent once, by its content, however many calls take it.
+The values of the program's globals that can change in place travel with them and get the same treatment.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
-from weakref import WeakValueDictionary
-
-import xxhash
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError
-from runmem.graph.call import Execution, TaskCall, Version
+from runmem.graph.call import TaskCall, Version
 from runmem.graph.future import Future
-from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import program_definitions
-from runmem.serialization.packed import LARGE_BYTES, Packed, beside, unpacked
+from runmem.serialization.inputs import input_of_call
+from runmem.serialization.large_values import LargeValues, Part
+from runmem.serialization.packed import LARGE_BYTES, beside
 from runmem.serialization.references import ATOMS, ReferencePickler
 from runmem.serialization.snapshot import Snapshot, Snapshots
 from runmem.serialization.standard_types import remedy
 
-__all__ = ["NO_BODY", "Arguments", "Body", "Inputs", "LargeValues", "pack", "unpack"]
+__all__ = ["NO_BODY", "Body", "pack"]
 
 Resolve = Callable[[Any], Version | None] | None
 ClassesOf = Callable[[Version], frozenset[int]]
-Part = int | str | tuple[str, int]  # a position, a keyword, or ("value", place of a snapshot)
-_MOST_FOUND = 1000
 _NO_NUMBERS: frozenset[int] = frozenset()
-_loading = threading.local()
 
 
 class Body(NamedTuple):
@@ -74,71 +66,6 @@ class Body(NamedTuple):
 NO_BODY = Body(b"", [], {}, {}, [], None, False, None)
 
 
-class LargeValues:
-    """Versions of large values by their content.
-
-    Parameters
-    ----------
-    send : callable
-        Takes a `Packed`, and the numbers of the definitions that it refers to; returns the version that stands for the
-        value on the cluster.
-    keep_bytes : int
-        How much is kept for calls to come. What waiting calls refer to lives on anyway, and is found again.
-
-    Attributes
-    ----------
-    found_large : set
-        Tasks, with an argument or value of each that was large at its last call: it need not be pickled twice to know.
-    """
-
-    def __init__(self, send: Callable[[Packed, frozenset[int]], Version], keep_bytes: int = 64 * 1024**2) -> None:
-        self._send = send
-        self._keep_bytes = keep_bytes
-        self._kept: OrderedDict[str, tuple[int, Version]] = OrderedDict()
-        self._alive: WeakValueDictionary[str, Execution] = WeakValueDictionary()
-        self._of_places: dict[tuple[Any, ...], str] = {}
-        self.found_large: set[tuple[TaskFunction, Part]] = set()
-
-    def note_large(self, task: TaskFunction, part: Part) -> None:
-        """Note that an argument or value of a task was large."""
-        if len(self.found_large) > _MOST_FOUND:
-            self.found_large.clear()
-        self.found_large.add((task, part))
-
-    def version(
-        self,
-        data: bytes,
-        buffers: Sequence[pickle.PickleBuffer],
-        numbers: frozenset[int] = frozenset(),
-        place: tuple[Any, ...] | None = None,
-    ) -> Version:
-        """Return the version of the value with this pickle and these buffers, which are copied if need be.
-
-        `place`: where the program keeps the value, if it is that of a global or the like. What was there before is not
-        kept.
-        """
-        content = xxhash.xxh3_128(data)
-        for buffer in buffers:
-            content.update(buffer.raw())
-        digest = content.hexdigest()
-        execution = self._alive.get(digest)
-        if execution is not None:
-            version = Version(execution, 0)
-        else:
-            version = self._send(Packed(data, [bytearray(b.raw()) for b in buffers]), numbers)
-            self._alive[digest] = version.execution
-        size = len(data) + sum(buffer.raw().nbytes for buffer in buffers)
-        if place is not None:
-            if (before := self._of_places.get(place, digest)) != digest:
-                self._kept.pop(before, None)
-            self._of_places[place] = digest
-        self._kept.pop(digest, None)
-        self._kept[digest] = size, version
-        while sum(kept for kept, _ in self._kept.values()) > self._keep_bytes and len(self._kept) > 1:
-            self._kept.popitem(last=False)
-        return version
-
-
 class _Inputs:
     """Collects the results of other tasks that the arguments of one call refer to, each once."""
 
@@ -163,7 +90,7 @@ class _Pickler(ReferencePickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if type(obj) is Future:
-            return _input, (self._inputs.refer(obj.version),)
+            return input_of_call, (self._inputs.refer(obj.version),)
         return super().reducer_override(obj)
 
 
@@ -186,20 +113,6 @@ class _TrackingPickler(_Pickler):
     def persistent_id(self, obj: Any) -> int | None:
         version = self._resolve(obj)
         return None if version is None else self._inputs.refer(version)
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, inputs: Inputs, buffers: Sequence[Any]) -> None:
-        super().__init__(io.BytesIO(data), buffers=buffers)
-        self._inputs = inputs
-
-    def persistent_load(self, pid: int) -> Any:
-        return self._inputs[pid]
-
-
-def _input(index: int) -> Any:
-    """Return input `index` of the call whose arguments are being unpacked in this thread."""
-    return _loading.inputs[index]
 
 
 class _Packing:
@@ -393,95 +306,3 @@ def pack(
         return _Packing(call, resolve, large, snapshots, classes_of).body()
     data = pickle.dumps((list(call.args), call.kwargs), pickle.HIGHEST_PROTOCOL)
     return Body(data, [], {}, {}, [], None, False, snapshot)
-
-
-class Inputs(Sequence[Any]):
-    """The inputs of a call as the task is to have them: each unpacked once, when it is asked for.
-
-    Parameters
-    ----------
-    kept : sequence
-        Results and large values as a worker keeps them, see `packed`.
-    private : bool
-        Whether the task may write to the large blocks of memory of any; else of those in `written` only.
-
-    Attributes
-    ----------
-    types : str
-        For a task that failed: the types of its arguments.
-    """
-
-    def __init__(self, kept: Sequence[Any], private: bool, written: frozenset[int] = frozenset()) -> None:
-        self._kept = kept
-        self._private = private
-        self._written = written
-        self._unpacked: dict[int, Any] = {}
-        self.types = "could not be made"
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __getitem__(self, index: Any) -> Any:
-        if index not in self._unpacked:
-            self._unpacked[index] = unpacked(self._kept[index], self._private or index in self._written)
-        return self._unpacked[index]
-
-    def block(self, index: int, writable: bool) -> Any:
-        """Return the memory of an input that is a large block; `writable`: a copy of it."""
-        block = self._kept[index].buffers[0]
-        return bytearray(block) if writable or self._private else block.toreadonly()
-
-
-class PackedArguments(Protocol):
-    """What `unpack` needs of a `Body`."""
-
-    @property
-    def data(self) -> bytes: ...
-    @property
-    def places(self) -> Mapping[int | str, int]: ...
-    @property
-    def values(self) -> Mapping[int, int]: ...
-    @property
-    def buffers(self) -> Sequence[int]: ...
-    @property
-    def own(self) -> int | None: ...
-    @property
-    def changing(self) -> bool: ...
-
-
-class Arguments(NamedTuple):
-    """Arguments of a call as the task gets them, and the values of the snapshot that can change in place."""
-
-    args: list[Any]
-    kwargs: dict[str, Any]
-    values: dict[int, Any]
-
-
-def unpack(body: PackedArguments, inputs: Inputs) -> Arguments:
-    """Return the arguments of a call, with its inputs in their places."""
-    if not len(inputs) and body.own is None and not body.changing:
-        args, kwargs = pickle.loads(body.data)
-        return Arguments(args, kwargs, {})
-    blocks = [inputs.block(index, number < (body.own or 0)) for number, index in enumerate(body.buffers)]
-    before = getattr(_loading, "inputs", None)
-    _loading.inputs = inputs
-    try:
-        unpickler = _Unpickler(body.data, inputs, blocks)
-        written = unpickler.load() if body.own is not None else {}
-        args, kwargs = unpickler.load()
-        values = unpickler.load() if body.changing else {}
-        for place, value in written.items():
-            _put(args, kwargs, place, value)
-        for place, index in body.places.items():
-            _put(args, kwargs, place, inputs[index])
-        values |= {place: inputs[index] for place, index in body.values.items()}
-    finally:
-        _loading.inputs = before
-    return Arguments(args, kwargs, values)
-
-
-def _put(args: list[Any], kwargs: dict[str, Any], place: int | str, value: Any) -> None:
-    if isinstance(place, str):
-        kwargs[place] = value
-    else:
-        args[place] = value

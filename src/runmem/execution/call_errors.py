@@ -1,0 +1,78 @@
+"""What is said of calls that failed: by their task, with their worker, on the way back, or by our own mistake."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dask
+from distributed.scheduler import KilledWorker
+
+from runmem.errors import ResultError, RunmemError, TaskKilledError
+from runmem.execution.bundle import Bundle
+from runmem.execution.on_worker import BundleFailed
+from runmem.graph.call import Execution
+from runmem.serialization.task_error import set_root_task
+
+__all__ = ["attempts", "error_of", "not_brought", "own_error", "own_mistake", "tell_killed"]
+
+
+def own_mistake(execution: Execution, error: Exception) -> RunmemError:
+    """Return the error of a call with which runmem itself made a mistake."""
+    mistake = RunmemError(
+        f"runmem itself made a mistake with {execution.name} (call {execution.task_id}): {type(error).__name__}: "
+        f"{error}. Calls that have nothing to do with it go on. Please report it, with the traceback."
+    )
+    mistake.__cause__ = error
+    set_root_task(mistake, execution.task_id)
+    return mistake
+
+
+def error_of(bundle: Bundle) -> BaseException | None:
+    """Return the error of a bundle's Dask task; None if Dask has taken it up again meanwhile."""
+    try:
+        error: BaseException | None = bundle.future.exception(timeout="5 s")
+    except TimeoutError:
+        return None
+    return error
+
+
+def not_brought(executions: Sequence[Execution], error: Exception) -> ResultError:
+    """Return the error of results that cannot be brought to the program."""
+    names = ", ".join(dict.fromkeys(execution.name for execution in executions))
+    why = str(error).strip().splitlines() or [""]
+    return ResultError(
+        f"a result of {names} cannot be brought to the program: {why[0]} ({why[-1]}). A task must return what can be "
+        "pickled: return the data that the value is made from, or use the value in the same task."
+    )
+
+
+def attempts() -> int:
+    """Return how often Dask tries a task whose worker dies."""
+    return int(dask.config.get("distributed.scheduler.allowed-failures", 3)) + 1
+
+
+def own_error(execution: Execution, error: BaseException) -> BaseException:
+    """Return what the call of an execution raised, given the error of its Dask task; else what another one raised."""
+    if isinstance(error, KilledWorker):
+        return TaskKilledError(execution.name, execution.task_id)
+    if not isinstance(error, BundleFailed):
+        return error
+    errors = {position: value for position, (good, value) in enumerate(error.outcomes) if not good}
+    place = execution.state.position or 0
+    its = place if error.key == execution.state.bundle.key and place in errors else min(errors)
+    loaded: BaseException = errors[its].load()
+    return loaded
+
+
+def tell_killed(error: TaskKilledError, reason: str | None) -> None:
+    """Complete the error of a killed task with what is known of why it was killed."""
+    told = (
+        f"{reason[0].upper()}{reason[1:]}."
+        if reason
+        else "With --python_memory_profile its last memory reading would be known."
+    )
+    error.args = (
+        f"task {error.name} (call {error.task_id}): its worker process died each of the {attempts()} times it was "
+        f"tried. {told} If it needs more memory, raise --worker_memory or use fewer --workers.",
+    )
+    error.task_id = None

@@ -1,0 +1,86 @@
+"""Large values on their way: sent once, by their content, however many calls take them."""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+from weakref import WeakValueDictionary
+
+import xxhash
+
+from runmem.graph.call import Execution, Version
+from runmem.graph.task import TaskFunction
+from runmem.serialization.packed import Packed
+
+__all__ = ["LargeValues", "Part"]
+
+Part = int | str | tuple[str, int]
+"""Part of a call: a position, a keyword, or ("value", place of a snapshot)."""
+_MOST_FOUND = 1000
+
+
+class LargeValues:
+    """Versions of large values by their content.
+
+    Parameters
+    ----------
+    send : callable
+        Takes a `Packed`, and the numbers of the definitions that it refers to; returns the version that stands for the
+        value on the cluster.
+    keep_bytes : int
+        How much is kept for calls to come. What waiting calls refer to lives on anyway, and is found again.
+
+    Attributes
+    ----------
+    found_large : set
+        Tasks, with an argument or value of each that was large at its last call: it need not be pickled twice to know.
+    """
+
+    def __init__(self, send: Callable[[Packed, frozenset[int]], Version], keep_bytes: int = 64 * 1024**2) -> None:
+        self._send = send
+        self._keep_bytes = keep_bytes
+        self._kept: OrderedDict[str, tuple[int, Version]] = OrderedDict()
+        self._alive: WeakValueDictionary[str, Execution] = WeakValueDictionary()
+        self._of_places: dict[tuple[Any, ...], str] = {}
+        self.found_large: set[tuple[TaskFunction, Part]] = set()
+
+    def note_large(self, task: TaskFunction, part: Part) -> None:
+        """Note that an argument or value of a task was large."""
+        if len(self.found_large) > _MOST_FOUND:
+            self.found_large.clear()
+        self.found_large.add((task, part))
+
+    def version(
+        self,
+        data: bytes,
+        buffers: Sequence[pickle.PickleBuffer],
+        numbers: frozenset[int] = frozenset(),
+        place: tuple[Any, ...] | None = None,
+    ) -> Version:
+        """Return the version of the value with this pickle and these buffers, which are copied if need be.
+
+        `place`: where the program keeps the value, if it is that of a global or the like. What was there before is not
+        kept.
+        """
+        content = xxhash.xxh3_128(data)
+        for buffer in buffers:
+            content.update(buffer.raw())
+        digest = content.hexdigest()
+        execution = self._alive.get(digest)
+        if execution is not None:
+            version = Version(execution, 0)
+        else:
+            version = self._send(Packed(data, [bytearray(b.raw()) for b in buffers]), numbers)
+            self._alive[digest] = version.execution
+        size = len(data) + sum(buffer.raw().nbytes for buffer in buffers)
+        if place is not None:
+            if (before := self._of_places.get(place, digest)) != digest:
+                self._kept.pop(before, None)
+            self._of_places[place] = digest
+        self._kept.pop(digest, None)
+        self._kept[digest] = size, version
+        while sum(kept for kept, _ in self._kept.values()) > self._keep_bytes and len(self._kept) > 1:
+            self._kept.popitem(last=False)
+        return version
