@@ -74,7 +74,7 @@ def test_programs_give_the_same_on_a_cluster(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("options", [("--workers", "2"), ("--workers", "1", "--python_memory_profile")])
 def test_programs_end_with_the_same_exit_code(options: tuple[str, ...], tmp_path: Path) -> None:
-    sources = drawn(150, 77)
+    sources = drawn(400, 77)
     ends = [s for s in sources if s.endswith("sys.exit(3)\n")][:1]
     ends += [s for s in sources if "\ntold(wait_on(" in s and "= fail(" in s][:2]
     ends += [s for s in sources if "= fail(" in s.rsplit("\n", 3)[-2]][:1] + sources[-1:]
