@@ -61,8 +61,9 @@ class _Writer:
         for text in HELPERS.values():
             self.add("\n\n" + textwrap.dedent(text))
         self.add("\n\ncount, peek = make_counter(1)\nscale_by_4 = make_scale(4)\nhelper = weigh")
+        self.add("setting = contextvars.ContextVar('setting', default=1)")
         self.reads += ["weigh(2)", "helper(level)", "peek()", "scale_by_4([2, [3]])", "cached(level)", "is_even(level)"]
-        self.reads += ["getattr(weigh, 'bonus', 0)", "other_weigh(1)"]
+        self.reads += ["getattr(weigh, 'bonus', 0)", "other_weigh(1)", "setting.get()"]
         for number in range(self.number(2, 1)):
             kind = self.number(len(CLASSES) - 1)
             self.add("\n\n" + textwrap.dedent(CLASSES[kind](number)))
@@ -77,7 +78,7 @@ class _Writer:
 
     def reader(self, number: int) -> None:
         """Define a task that reads globals, and gives back its arguments in some arrangement."""
-        reads = ", ".join(self.draw(st.lists(st.sampled_from(self.reads), min_size=1, max_size=3, unique=True)))
+        reads = ", ".join(self.draw(st.lists(st.sampled_from(self.reads), min_size=3, max_size=8, unique=True)))
         cls = self.one_of(*self.classes)
         made = self.one_of(
             "told((first, second))", "first", "[first, first, second]", "{'a': first, 'b': [second, first]}",
@@ -207,6 +208,7 @@ class _Writer:
             f"grid = np.arange({number + 1})", "scale_by_4 = make_scale(level)",
             "other_weigh.__defaults__[0].append(1)",
             f"other_weigh.__defaults__ = ([{number}],)", "table = {'new': names}", "count, peek = make_counter(level)",
+            f"setting.set({number})", "weigh.__code__ = (lambda number: number - level).__code__",
         ]  # fmt: skip
         choices += [f"{cls}.log.append({number})"] * cls.startswith("Box")
         choices += [f"change({name}, {number})" for name in self.values]
@@ -255,7 +257,7 @@ def programs(draw: Callable[[Any], Any]) -> str:
     writer.new_value()
     steps = [writer.call] * 5 + [writer.call_of_ours] * 3 + [writer.grow] * 3 + [writer.alter] * 6
     steps += [writer.new_value] * 2 + [writer.show] * 2 + [writer.fail, lambda: writer.add("meet()")]
-    for step in draw(st.lists(st.sampled_from(steps), min_size=2, max_size=18)):
+    for step in draw(st.lists(st.sampled_from(steps), min_size=6, max_size=20)):
         step()
     writer.end()
     return PRELUDE + "\n\n" + "\n".join(writer.lines) + "\n"

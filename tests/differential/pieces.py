@@ -7,6 +7,7 @@ from collections.abc import Callable
 __all__ = ["CLASSES", "HELPERS", "NAMES", "PRELUDE", "TASKS"]
 
 PRELUDE = '''\
+import contextvars
 import enum
 import functools
 import sys
@@ -101,9 +102,10 @@ def change(value, by):
 
 
 def show(name, value):
-    """Print what tasks made of a value."""
+    """Print what tasks made of a value, and whether it can be changed."""
     try:
-        print(name, told(wait_on(value)))
+        made = wait_on(value)
+        print(name, told(made), change(made, 2))
     except Exception as error:
         print(name, type(error).__name__, error, isinstance(error, Trouble))
 
@@ -127,14 +129,16 @@ HELPERS = {
         ''',
     "make_counter": '''\
         def make_counter(start):
-            history = [start]
+            history, calls = [start], 0
 
             def count(step=1):
-                history.append(history[-1] + step)
-                return history[-1]
+                nonlocal calls
+                calls += 1
+                if step % 2:
+                    history.append(history[-1] + step)
 
             def peek():
-                return history[-1] * 10 + len(history)
+                return history[-1] * 10 + calls
 
             return count, peek
         ''',
