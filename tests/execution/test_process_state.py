@@ -111,6 +111,19 @@ def test_elsewhere_the_folder_that_the_program_was_started_in_need_not_be_there(
     assert Path.cwd() == tmp_path
 
 
+def test_where_nobody_follows_a_change_is_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program = FollowedProcess(is_followed=False)
+    program.packed()
+    assert capsys.readouterr().err == ""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        os.chdir(tmp_path / name)
+        program.packed()
+    told = capsys.readouterr().err
+    assert told.count("runmem: note:") == 1
+    assert "--nthreads 1" in told
+
+
 def test_a_process_that_follows_nothing_stays_as_it_is(tmp_path: Path) -> None:
     packed = FollowedProcess().packed()
     os.chdir("/")

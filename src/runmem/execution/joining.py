@@ -44,6 +44,8 @@ class JoinedCluster(RemoteNodes):
     ----------
     losses : dict
         What workers could not measure or write: place to what is known of it.
+    several_threads : bool
+        Whether a worker runs several tasks at a time, and so cannot follow the state of the program's process.
     has_logged : bool
         Whether a task has logged something since this was last set to False.
     """
@@ -59,6 +61,7 @@ class JoinedCluster(RemoteNodes):
         self._plugins = plugins
         self._submitter = submitter
         self.losses: dict[str, str] = {}
+        self.several_threads = False
         self.has_logged = False
 
     def workers_changed(self, workers: int) -> None:
@@ -119,6 +122,7 @@ def join_cluster(
     )
     plugins = [RunmemNanny(run_id), RunmemWorker(run)]
     cluster = JoinedCluster(client, run, plugins, submitter)
+    cluster.several_threads = any(worker["nthreads"] > 1 for worker in workers)
 
     def told(event: tuple[float, dict[str, Any]]) -> None:
         message = event[1]

@@ -68,9 +68,16 @@ def import_paths() -> list[str]:
 
 
 class FollowedProcess:
-    """The program's process, looked at from the time this is made."""
+    """The program's process, looked at from the time this is made.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    is_followed : bool
+        Whether workers follow it; if not, it is said once that a change does not reach the tasks.
+    """
+
+    def __init__(self, is_followed: bool = True) -> None:
+        self._says_so = not is_followed
         self._first_folder = _folder()
         self._first_environment = dict(_ENCODED)
         self._changed: set[bytes] = set()
@@ -100,6 +107,14 @@ class FollowedProcess:
             given = sys.modules["decimal"].getcontext().copy()
             given.clear_flags()
         moved = folder != self._first_folder
+        if self._says_so and (moved or changed):
+            self._says_so = False
+            print(
+                "runmem: note: the program has changed its folder or its environment, and its tasks do not follow: the "
+                "workers have several threads, and a folder belongs to the process. Start workers with one thread each "
+                "(`dask worker --nthreads 1`), or pass paths and values to the tasks.",
+                file=sys.stderr,
+            )
         return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given)
 
 

@@ -167,7 +167,7 @@ class Run:
                 ensure_sampler(Spool.of_run(self.run_id).root, self.settings.memory_interval_s)
         if not self._cluster.lazy:
             self._connect()
-        self._process = FollowedProcess()
+        self._process = FollowedProcess(is_followed=self._remote is None or not self._remote.several_threads)
         self.program = Program(_LazySubmitter(self), self._files_folder)
         self.collector.start()
         set_current_program(self.program)
