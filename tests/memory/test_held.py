@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from runmem.memory.allocator import trim_free_memory
 from runmem.memory.held import LEAST_BYTES, HeldMemory, Holding
 from runmem.memory.peak import PeakMeter, PeakReading, process_meter
 from runmem.memory.process import ProcReadings
@@ -80,9 +81,14 @@ class Others:
 @pytest.fixture
 def others() -> Iterator[Others]:
     gc.collect()
+    gc.disable()  # what earlier tests left is not to go in the middle of a window
+    trim_free_memory()
     found = Others(HeldMemory(process_meter()))
+    for _ in range(3):
+        found.do(bytes, 200_000)  # what the thread needs for itself is there
     yield found
     found.close()
+    gc.enable()
 
 
 def increment(reading: PeakReading) -> float:
