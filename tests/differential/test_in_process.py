@@ -73,3 +73,36 @@ def test_an_error_that_the_program_has_caught_is_not_one_that_it_has_not_seen(
     assert run_sequentially(source) == Outcome("caught\n", code)
     for seed in range(10):
         assert on_the_cluster(source, Schedule(seed, eager=eager, short=0.5)) == Outcome("caught\n", code)
+
+
+SHARED = """
+import numpy
+from runmem import task, wait_on
+
+grid = numpy.zeros(100_000)
+small = numpy.zeros(10)
+
+@task(returns=1)
+def whole(): return [grid, small]
+
+@task(returns=2)
+def two(): return grid[:50_000], (grid[50_000:], small)
+
+@task(returns=1)
+def given(values): return {"values": values}
+
+lists, parts, passed = whole(), two(), given(grid)
+grid += 1
+small += 1
+lists, parts, passed = wait_on(lists, parts, passed)
+print(lists[0].sum(), lists[1].sum(), parts[0].sum(), parts[1][0].sum(), parts[1][1].sum(), passed["values"].sum())
+lists[0][:] = 2
+print(grid.sum(), wait_on(whole())[0].sum())
+"""
+
+
+def test_a_result_is_what_it_was_at_the_call_when_the_program_changes_what_the_task_returned() -> None:
+    expected = Outcome("0.0 0.0 0.0 0.0 0.0 0.0\n100000.0 100000.0\n", 0)
+    assert run_sequentially(SHARED) == expected
+    for seed in range(5):
+        assert on_the_cluster(SHARED, Schedule(seed, eager=0.5, short=0.5)) == expected

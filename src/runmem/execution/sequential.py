@@ -88,6 +88,7 @@ class SequentialSubmitter:
             with self._as_on_a_worker():
                 good, outcome = run_call(self._run, packed_call, None, task, kept, [], in_program=True)
             error = None if good else outcome.load()
+            outcome = _apart(outcome)
         execution.state = _Done(outcome if error is None else None, error)
         if error is not None:
             self._unseen.add(execution, error)
@@ -141,6 +142,13 @@ class SequentialSubmitter:
         """Leave the run."""
         if self._run is not None:
             self._run.close()
+
+
+def _apart(outcome: Any) -> Any:
+    """Return outputs that share no memory with the program's values, which a task can return here."""
+    if type(outcome) is tuple:
+        return tuple(map(_apart, outcome))
+    return outcome.copied() if type(outcome) is Packed and outcome.buffers else outcome
 
 
 def _keep(value: Packed, numbers: frozenset[int]) -> Version:

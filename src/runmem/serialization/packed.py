@@ -87,6 +87,10 @@ class Packed:
             return loads(self.data, [bytearray(buffer) for buffer in self.buffers])
         return loads(self.data, [buffer.toreadonly() for buffer in self.buffers])
 
+    def copied(self) -> Packed:
+        """Return the same with large blocks of its own, where others may change these."""
+        return Packed(self.data, [bytearray(buffer) for buffer in self.buffers])
+
     def take(self) -> Any:
         """Return the value over the blocks that this has, which nobody else may read then."""
         return loads(self.data, [bytearray(b) if b.readonly else b for b in self.buffers])

@@ -23,6 +23,7 @@ from runmem.serialization.definitions import (
     current_definitions,
     program_definitions,
 )
+from runmem.serialization.lent_arrays import reduced_array
 from runmem.serialization.pickling import Pickler, global_names, imported_submodules
 from runmem.serialization.standard_types import reduced
 
@@ -73,7 +74,7 @@ class ReferencePickler(Pickler):
                 return self._function(obj, number)
             if type(obj) is TaskFunction and number is not None:
                 return _task_made, (number,), (obj.function, obj.options), None, None, _complete_task
-        return reduced(obj) or super().reducer_override(obj)
+        return reduced(obj) or reduced_array(obj) or super().reducer_override(obj)
 
     def _number_of(self, obj: Any) -> int | None:
         if type(obj) is types.FunctionType and _is_local(obj) and self._definitions is program_definitions:

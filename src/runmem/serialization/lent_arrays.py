@@ -1,0 +1,41 @@
+"""Arrays over memory that a task may only read, on their way to somebody who may write to them.
+
+A task has large arrays that it does not write over the memory in which the worker keeps them, for reading only. Where
+such an array is part of its result, the pickle must not say that nobody can write to it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from typing import Any
+
+__all__ = ["reduced_array"]
+
+
+def reduced_array(obj: Any) -> tuple[Any, ...] | None:
+    """Return how an array over memory that was given for reading is made again, so that it can be written to.
+
+    None for all else, also for an array of which the program itself has said that it cannot be written to.
+    """
+    numpy = sys.modules.get("numpy")
+    if numpy is None or type(obj) is not numpy.ndarray or obj.flags.writeable:
+        return None
+    owner = obj
+    while type(owner) is numpy.ndarray:
+        owner = owner.base
+    if type(owner) is not memoryview or not owner.readonly:
+        return None
+    memory = numpy.frombuffer(pickle.PickleBuffer(owner.obj).raw(), numpy.uint8)
+    if memory.flags.writeable:
+        offset = _address(obj) - _address(memory)
+        writable = numpy.ndarray(obj.shape, obj.dtype, memory, offset, obj.strides)
+    else:
+        writable = obj.copy("K")
+    reduced: tuple[Any, ...] = writable.__reduce_ex__(5)
+    return reduced
+
+
+def _address(array: Any) -> int:
+    address: int = array.__array_interface__["data"][0]
+    return address
