@@ -81,7 +81,7 @@ class SequentialSubmitter:
             task = PackedTask(call.task.name, reference, number, returns=call.returns, copied=copied)
             packed_call = PackedCall(
                 execution.task_id, 0, body.data, call.writes,
-                tuple((file.path, file.copy_from) for file in call.files),
+                call.files,
                 [(position, None, None) for position in range(len(kept))], body.places, body.values, body.buffers,
                 body.own, body.changing,
             )  # fmt: skip

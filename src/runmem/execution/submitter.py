@@ -34,7 +34,7 @@ from runmem.execution.process_state import FollowedProcess
 from runmem.execution.random_numbers import SeedNote
 from runmem.execution.results import Results, made_again
 from runmem.execution.unseen_errors import UnseenErrors
-from runmem.graph.call import Execution, TaskCall, Version
+from runmem.graph.call import Execution, TaskCall, Version, inherit_origin
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import Resolve, pack
 from runmem.serialization.definitions import program_definitions, run_program
@@ -120,13 +120,15 @@ class DaskSubmitter:
         """Take a call; see `Submitter`."""
         self._check()
         body = pack(call, resolve, self._large, self._snapshots, _classes_of)
+        if body.inputs or call.after:
+            inherit_origin(call.execution, [*(version.execution for version in body.inputs), *call.after])
         snapshot = body.snapshot
         call.execution.state = Pending(
             task=self._packed_task(call, snapshot),
             body=body,
             after=call.after,
             writes=call.writes,
-            files=tuple([(file.path, file.copy_from) for file in call.files]),
+            files=call.files,
             classes=snapshot.travelling if snapshot is not None else frozenset(),
             definitions=snapshot,
         )
