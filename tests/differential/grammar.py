@@ -203,7 +203,8 @@ class _Writer:
         value = self.argument(used)
         if kind == "load":
             name = self.name("f")
-            self.add(f"{name} = load({file}, {value})")
+            loaded = f"load({file}, {value})"
+            self.add(f"{name} = {self.one_of(loaded, loaded, f'both({loaded})[1]', f'nested([{loaded}])')}")
             self.made(name, used)
             return
         if self.taints(used):  # a file whose writer fails stays as it was, and those that read it fail too
@@ -304,7 +305,9 @@ def programs(draw: Callable[[Any], Any]) -> str:
     writer.definitions()
     writer.new_value()
     steps = [writer.call] * 5 + [writer.call_of_ours] * 3 + [writer.grow] * 3 + [writer.alter] * 6
-    steps += [writer.new_value] * 2 + [writer.use_file] * 5 + [writer.show] * 2 + [writer.fail, lambda: writer.add("meet()")]
+    steps += (
+        [writer.new_value] * 2 + [writer.use_file] * 5 + [writer.show] * 2 + [writer.fail, lambda: writer.add("meet()")]
+    )
     for step in draw(st.lists(st.sampled_from(steps), min_size=6, max_size=20)):
         step()
     writer.end()

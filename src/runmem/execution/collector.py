@@ -9,7 +9,9 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +73,7 @@ class Replicas:
         self._missing: dict[Path, int] = {}  # where what was lost begins
         self.lost: dict[Path, int] = {}
         self.links: dict[Path, Path] = {}
+        self._linked: set[Path] = set()
 
     def write(self, node: str, file: str, offset: int, data: bytes) -> None:
         """Write `data` at `offset` of the replica of `file` of `node`."""
@@ -132,7 +135,11 @@ class Replicas:
         shown = self._trace_folder / path.name
         try:
             self._trace_folder.mkdir(parents=True, exist_ok=True)
-            link_file(path, shown)
+            if path.name.startswith("mprofile_"):
+                shown = _linked_as_new(path, self._trace_folder)
+            else:
+                link_file(path, shown)
+            self._linked.add(path)
         except OSError:
             pass  # another file system, or no regular file is there: copied at the end
         self.links[path] = shown
@@ -148,15 +155,31 @@ class Replicas:
         lost = [
             DataLost(str(path), f"{size} bytes could not be written (disk full?)") for path, size in self.lost.items()
         ]
-        for path, shown in self.links.items():
+        for path, shown in list(self.links.items()):
             try:
-                if not (shown.exists() and os.path.samefile(path, shown)):
+                if not shown.exists():
                     _copy_trace(path, shown)
+                elif not os.path.samefile(path, shown):
+                    if path in self._linked:
+                        self.links[path] = path  # another run has begun in this folder, and has the name now
+                    else:
+                        _copy_trace(path, shown)
             except OSError as error:
                 lost.append(
                     DataLost(str(shown), f"the trace could not be copied here: {error.strerror}; it is in {path}")
                 )
         return lost
+
+
+def _linked_as_new(trace: Path, folder: Path) -> Path:
+    """Link the trace of a master to a name that is free: of the second in which it began, or the next that is."""
+    began = time.mktime(time.strptime(trace.stem, "mprofile_%Y%m%d%H%M%S"))
+    for later in count():
+        shown = folder / time.strftime("mprofile_%Y%m%d%H%M%S.dat", time.localtime(began + later))
+        with suppress(FileExistsError):
+            os.link(trace, shown)
+            return shown
+    raise AssertionError
 
 
 def _copy_trace(path: Path, shown: Path) -> None:
@@ -333,8 +356,8 @@ class Collector:
         lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]
         for _, size, time_s in [line for line in lines if line[0] == b"MEM"][-1:]:
             self._observers.tell("node_sampled", NodeSampled(node, float(time_s), int(float(size) * MIB)))
-        for _, count, *_ in [line for line in lines if line[0] == b"LOST"]:
-            reason = f"the node could not write {int(count)} lines (disk full?)"
+        for _, number, *_ in [line for line in lines if line[0] == b"LOST"]:
+            reason = f"the node could not write {int(number)} lines (disk full?)"
             self._observers.tell("data_lost", DataLost(f"{node}/{file}", reason))
 
     def _note_node(self, news: SpoolNews) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import threading
 import time
 import uuid
@@ -304,6 +305,8 @@ class Run:
             if self._submitter is not None:
                 self._submitter.close()
             self._cluster.close(abandon=not complete)
+            if self.program.all_files_in_place:
+                shutil.rmtree(self._files_folder(), ignore_errors=True)
             self.ended_s = time.time()
             self._write_provenance(exit_code if exit_code or not unseen else 1)
         return unseen

@@ -82,8 +82,8 @@ class FileUse(NamedTuple):
     copy_from : str or None
         For a version that it makes: the one to start from; None: it starts without a file.
     kept : str or None
-        Where the version in place, which is read, copied or made, goes to when another one comes there; None: it is none
-        in place.
+        Where the version in place, which is read, copied or made, goes to when another one comes there; None: it does
+        not lie in place.
     places : dict
         The arguments that name the file, and what each of them says; by position or name.
     """

@@ -28,6 +28,11 @@ class Program:
     submitter : Submitter
     files_folder : callable
         See `FileVersions`.
+
+    Attributes
+    ----------
+    all_files_in_place : bool
+        Whether `settle_all_files` has left no version that was to come into place and did not.
     """
 
     def __init__(self, submitter: Submitter, files_folder: Callable[[], Path]) -> None:
@@ -36,6 +41,7 @@ class Program:
         self._files = FileVersions(files_folder)
         self._calls = 0
         self._told: set[str] = set()
+        self.all_files_in_place = False
         self._lock = threading.RLock()
 
     @property
@@ -226,10 +232,12 @@ class Program:
         A file whose writer failed stays as it was: told by the submitter at the end of the run.
         """
         misplaced: list[FilePlacementError] = []
+        self.all_files_in_place = not self._told
         for path in self._files.known():
             try:
                 self._files.settle(path, self._submitter, lock=self._lock)
             except FilePlacementError as error:
+                self.all_files_in_place = False
                 misplaced += [error] if str(error) not in self._told else []
             except Exception:
                 continue
