@@ -94,6 +94,11 @@ class FileUse(NamedTuple):
     kept: str | None = None
     places: Mapping[int | str, str] = {}
 
+    @property
+    def is_made_in_place(self) -> bool:
+        """Whether the task makes a version that lies in place."""
+        return self.writes and self.copy_from is None and self.kept is not None
+
 
 @dataclass(frozen=True, slots=True)
 class TaskCall:

@@ -47,57 +47,57 @@ class FileAttempt:
 
     def was_overtaken(self) -> bool:
         """Tell whether a file that the task read in place was replaced while it ran: then it has to run once more."""
-        return any(not use.writes and path == use.path and _is_kept(use) for use, path in self._paths)
+        return any(not use.writes and path == use.path and _kept(use) is not None for use, path in self._paths)
 
     def ended(self) -> None:
         """Note that the task has ended well: what it made apart becomes the version."""
         for use, path in self._paths:
-            if use.writes and path != use.path and use.copy_from is None and use.kept is not None:
-                continue  # it was in place once
-            if use.writes and path != use.path:
+            if use.is_made_in_place:
+                if path == use.path:
+                    _note_made(use)
+            elif use.writes and path != use.path:
                 _bring_up(path, use.path)
-            elif use.writes and use.copy_from is None and use.kept is not None:
-                mark = _mark(use.kept)
-                os.makedirs(os.path.dirname(mark), exist_ok=True)
-                os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
 
 
 def _prepared(use: FileUse) -> str:
     """Prepare a file; return where the task finds it, or is to write it."""
     if not use.writes:
-        return use.kept if use.kept is not None and _is_kept(use) else use.path
-    if use.copy_from is not None:
-        target = _apart(use.path) if os.path.lexists(use.path) else use.path
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        _copy(use.kept if use.kept is not None and _is_kept(use) else use.copy_from, target)
-        if use.kept is not None and _is_kept(use):  # it may have come while that was copied
-            _copy(use.kept, target)
-        return target
-    if use.kept is None:
-        target = _apart(use.path) if os.path.lexists(use.path) else use.path
-    elif _is_kept(use) or os.path.lexists(_mark(use.kept)):
-        target = _apart(use.kept)
-    else:
-        target = use.path
-        if os.path.islink(target) or os.path.isfile(target):
+        return _kept(use) or use.path
+    if use.is_made_in_place:
+        is_made = _kept(use) is not None or os.path.lexists(_mark(use))
+        target = os.path.join(_new_folder(use.kept), os.path.basename(use.path)) if is_made else use.path
+        if not is_made and (os.path.islink(target) or os.path.isfile(target)):
             os.unlink(target)  # of an attempt that did not come to its end
+    else:
+        is_made = os.path.lexists(use.path)
+        target = os.path.join(_new_folder(use.path), os.path.basename(use.path)) if is_made else use.path
     os.makedirs(os.path.dirname(target), exist_ok=True)
+    if use.copy_from is not None:
+        _copy(_kept(use) or use.copy_from, target)
+        if (kept := _kept(use)) is not None:  # it may have come while that was copied
+            _copy(kept, target)
     return target
 
 
-def _is_kept(use: FileUse) -> bool:
-    return use.kept is not None and os.path.lexists(use.kept)
+def _kept(use: FileUse) -> str | None:
+    """Return where the version that was in place is now, if another one came there."""
+    return use.kept if use.kept is not None and os.path.lexists(use.kept) else None
 
 
-def _mark(kept: str) -> str:
+def _mark(use: FileUse) -> str:
     """Return the file that says that a version was made in place."""
-    return os.path.join(os.path.dirname(kept) + ".made", "whole")
+    return os.path.join(os.path.dirname(str(use.kept)) + ".made", "whole")
 
 
-def _apart(version: str) -> str:
-    """Return a new place below that of a version."""
-    folder, name = os.path.split(version)
-    return os.path.join(folder, f"again-{os.urandom(8).hex()}", name)
+def _note_made(use: FileUse) -> None:
+    mark = _mark(use)
+    os.makedirs(os.path.dirname(mark), exist_ok=True)
+    os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+
+def _new_folder(path: str | None) -> str:
+    """Return a new folder beside a version."""
+    return os.path.join(os.path.dirname(str(path)), f"again-{os.urandom(8).hex()}")
 
 
 def _copy(source: str, target: str) -> None:
