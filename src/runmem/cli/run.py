@@ -114,6 +114,8 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
             exit_code, unseen = _execute(run, script, arguments)
         finally:
             view.close()
+    if run.cut_off is not None:
+        print(f"runmem: {run.cut_off}", file=sys.stderr)
     whole = settings.log_level == "debug"
     for unseen_error, more in alike(unseen):
         misplaced = isinstance(unseen_error, FilePlacementError)

@@ -5,7 +5,8 @@
 - The `interval` of the batched connections: how long a message waits for company. Dask's defaults (2 to 10 ms) make up
   most of the time of a short task.
 - `read_bytes_rw` of its TCP: when memory is taken for what comes from other processes, and when it has come.
-- `Client._run`: `Client.run` waits for every answer, for half a minute when a network is cut.
+- `Client._run`, `Client._run_on_scheduler`: `Client.run` waits for every answer, for half a minute when a network is
+  cut, and for ever where a worker is stopped.
 """
 
 from __future__ import annotations
@@ -70,13 +71,17 @@ def _shorten_scheduler(dask_scheduler: Any) -> None:
 
 
 def shorten_intervals(client: distributed.Client) -> None:
-    """Let messages between client, scheduler and workers wait less for company, where this Dask lets us."""
+    """Let messages between client, scheduler and workers wait less for company, where this Dask lets us.
+
+    No answer is waited for: a worker that is stopped gives none.
+    """
     stream = getattr(client, "scheduler_comm", None)
     if stream is not None and hasattr(stream, "interval"):
         stream.interval = _INTERVAL_S
     with suppress(Exception):  # a Dask that is built otherwise is slower, and that is all
-        client.run_on_scheduler(_shorten_scheduler)
-        client.run(_shorten_worker, on_error="ignore")
+        loop = client.loop.asyncio_loop
+        asyncio.run_coroutine_threadsafe(client._run_on_scheduler(_shorten_scheduler), loop)
+        asyncio.run_coroutine_threadsafe(client._run(_shorten_worker, on_error="ignore"), loop)
 
 
 def start_on_worker(

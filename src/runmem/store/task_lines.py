@@ -173,6 +173,15 @@ class TaskLines:
         """Number of tasks that started and of whose end nothing is known."""
         return sum(len(tasks) for tasks in self._running.values())
 
+    @property
+    def ended(self) -> int:
+        """Number of tasks that ended at least once."""
+        return len(self._ended)
+
+    def has_ended(self, task_id: int) -> bool:
+        """Tell whether a task ended at least once."""
+        return b"%d" % task_id in self._ended
+
     def give_up(self, node: str | None = None, pid: int | None = None, also_repeated: bool = True) -> list[TaskRecord]:
         """Take out and return the unfinished records of a process that is gone, or (None) of all.
 
