@@ -269,7 +269,7 @@ class Collector:
                 self._end_as_cut_off(unfinished, cause or "the worker process died; nothing says why", "killed")
 
     def _end_as_cut_off(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
-        """Write records of tasks that have begun and not ended, and whose process is gone or of no interest any more."""
+        """Write records of tasks that have begun and not ended, and whose process is gone or is not waited for."""
         sure = [record for record in unfinished if not self._is_unsure(record)]
         self._end_as_lost([record for record in unfinished if self._is_unsure(record)])
         if not sure:
@@ -289,7 +289,7 @@ class Collector:
         return list(self._run.traces.glob("*.dat"))
 
     def _is_unsure(self, record: TaskRecord) -> bool:
-        """Tell whether lines of the process may be missing: the task may have ended, and it is not said to be killed."""
+        """Tell whether lines of the process may be missing: the task may have ended, and was not killed."""
         return record.node in self._gone or (record.node, record.pid) in self._unsure
 
     def _end_as_lost(self, unfinished: list[TaskRecord]) -> None:

@@ -30,8 +30,8 @@ _SLOW_TURNS = 3  # after so many without an answer another process of the node i
 class _Node:
     """What is known of a node: who is asked there, what was asked and not answered, and how the last answer was.
 
-    `complete` once the last process there has left and sent what was not read yet. `slow_turns`: how often it was waited
-    for in vain.
+    `complete` once the last process there has left and sent what was not read yet. `slow_turns`: how often it was
+    waited for in vain.
     """
 
     address: str

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from runmem.events import DataLost

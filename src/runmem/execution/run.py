@@ -298,13 +298,14 @@ class Run:
 
         set_current_program(None)
         self._watch()  # it may not have come to `start`
-        submitter, unseen, step = self._submitter, [], Steps(self.tell_lost)
+        submitter, step = self._submitter, Steps(self.tell_lost)
+        unseen: list[BaseException] = []
         all_ended = submitter is None or not submitter.has_open_calls
         if complete and submitter is not None:
             unseen = self._wait_for_tasks()
             all_ended = not submitter.broken or not submitter.has_open_calls
         elif all_ended and submitter is not None:
-            unseen = step("the files of tasks", self.program.settle_all_files) or []
+            unseen += step("the files of tasks", self.program.settle_all_files) or []
         with undisturbed(final):
             if submitter is not None:
                 unseen += step("the errors of tasks", submitter.unseen_errors) or []
