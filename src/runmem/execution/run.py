@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import threading
 import time
 import uuid
@@ -121,19 +122,33 @@ class Run:
             raise SettingError("a run is under way in this process already: end it before you start another.")
         keep_dask_apart()
         set_dask_level(logging.NOTSET)
+        try:
+            self._make_folders()
+        except BaseException:
+            self._leave_nothing()
+            raise
+        self._prepared = True
+
+    def _make_folders(self) -> None:
         if not self._cluster.lazy:
             import_dask()
             self._cluster.connect()  # before anything is made: it may refuse
         self.directory = RunDirectory.create(self.app, self.settings.run_folder.absolute())
-        trace_folder = (self.settings.worker_profile_path or Path.cwd()).absolute()
-        _check_writable(trace_folder, self.settings)
-        self._trace_folder = trace_folder
+        self._trace_folder = (self.settings.worker_profile_path or Path.cwd()).absolute()
+        _check_writable(self._trace_folder, self.settings)
         spool = Spool.of_run(self.run_id)
         spool.make()
         if self.settings.python_memory_profile:
             with suppress(OSError):  # the program runs, the trace is missing and said to be
                 join(spool.root, os.getpid(), self._trace_name, "", " ".join(self.command), descendants=False)
-        self._prepared = True
+
+    def _leave_nothing(self) -> None:
+        """Take away what a start has made that did not come to its end: no program has begun."""
+        set_current_program(None)
+        self._cluster.close(abandon=True)
+        shutil.rmtree(Spool.of_run(self.run_id).root, ignore_errors=True)
+        if hasattr(self, "directory"):
+            shutil.rmtree(self.directory.root, ignore_errors=True)
 
     def _watch(self) -> None:
         """Make what observes the run and collects its measurements, once."""
@@ -162,10 +177,18 @@ class Run:
 
     def start(self) -> Run:
         """Begin to measure, and let task calls go to the cluster; `prepare` first, unless that was done."""
-        from runmem.graph.program import Program
-
         if not self._prepared:
             self.prepare()
+        try:
+            self._begin()
+        except BaseException:
+            self._leave_nothing()
+            raise
+        return self
+
+    def _begin(self) -> None:
+        from runmem.graph.program import Program
+
         self._watch()
         if self.settings.python_memory_profile:
             with suppress(OSError):  # as above
@@ -176,7 +199,11 @@ class Run:
         self.program = Program(_LazySubmitter(self), self._files_folder)
         self.collector.start()
         set_current_program(self.program)
-        return self
+
+    @property
+    def has_open_calls(self) -> bool:
+        """Whether a call of the program has not ended."""
+        return self._submitter is not None and self._submitter.has_open_calls
 
     @property
     def is_local(self) -> bool:
