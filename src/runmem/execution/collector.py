@@ -313,7 +313,9 @@ class Collector:
         given_up = self._tasks.give_up(also_repeated=False)
         left = [record for record in given_up if self._tasks.has_begun_again(record)]
         unfinished = [record for record in given_up if record not in left]
-        self._end_as_cut_off(left, "its worker left the cluster before the task had ended, which then ran again", "killed")
+        self._end_as_cut_off(
+            left, "its worker left the cluster before the task had ended, which then ran again", "killed"
+        )
         if all_ended:
             self._end_as_lost(unfinished)
         else:
