@@ -284,7 +284,7 @@ def exit_code_of(error: BaseException) -> int:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):  # None: it was closed before the start
             stream.flush()
 
 

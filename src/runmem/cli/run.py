@@ -132,7 +132,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
 def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
     """Say what the program could not: which calls its end cut off, which tasks failed that it did not wait for."""
     whole = run.settings.log_level == "debug"
-    if run.cut_off is not None:
+    if run.cut_off is not None and (run.cut_off.cancelled or run.cut_off.not_begun):
         say(f"runmem: {run.cut_off}")
     for unseen_error, more in alike(unseen):
         misplaced = isinstance(unseen_error, FilePlacementError)

@@ -163,7 +163,7 @@ class Run:
         self.recorder = Recorder(self.directory)
         self._logged = LoggedRecords()
         shown = self.settings.log_level == "debug"
-        own = [self.recorder, ProfileWriter(self.directory, shown), self._logged]
+        own = [self.recorder, ProfileWriter(self.directory, shown, self.recorder.data_lost), self._logged]
         self.observers = Observers([*own, *self._extra])
         self._replicas = Replicas(self.directory, self._trace_folder)
         interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
