@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NamedTuple
 
+from runmem.standard_error import say
+
 __all__ = ["handlers_hidden", "import_dask", "is_of_dask", "keep_dask_apart", "keep_runmem_apart", "set_dask_level"]
 
 _OF_DASK = ("distributed", "dask")
@@ -74,7 +76,7 @@ class _OwnWarnings(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if _is_the_programs(record):
             return True
-        print(record.getMessage().rstrip(), file=sys.stderr)
+        say(record.getMessage().rstrip())
         return False
 
 

@@ -165,7 +165,7 @@ def file_system(request: pytest.FixtureRequest) -> Callable[..., Path]:
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f"mounting a small file system is not allowed here: {done.stderr.strip()}")
-        request.addfinalizer(lambda: subprocess.run(["umount", "-l", str(folder)], check=True))
+        request.addfinalizer(lambda: folder.is_mount() and subprocess.run(["umount", "-l", str(folder)], check=True))
         return folder
 
     return mount

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from runmem.events import DataLost, RecordLines
-from runmem.execution.collector import Collector, Replicas
+from runmem.execution.collector import Collector
 from runmem.execution.observer import Observer, Observers
+from runmem.execution.replicas import Replicas
 from runmem.execution.spool_reader import SpoolNews
 from runmem.store.layout import RunDirectory, Spool
 from runmem.store.line_writer import LineWriter
@@ -108,7 +109,7 @@ def test_only_what_is_written_counts_as_synced(
         patch.setattr(os, "pwrite", full)
         replicas.write("n", file, 4, b"two\n")
         assert replicas.synced("n", file, 8) == 4
-        patch.setattr("runmem.execution.collector._BACKLOG_BYTES", 5)
+        patch.setattr("runmem.execution.replicas._BACKLOG_BYTES", 5)
         replicas.write("n", file, 8, b"three\n")  # the backlog has no room: it is lost
     replicas.write("n", file, 14, b"four\n")
     assert replicas.synced("n", file, 19) == 8

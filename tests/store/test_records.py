@@ -93,10 +93,10 @@ def test_a_killed_task_without_a_reading_keeps_what_it_began_with() -> None:
     assert (unknown.last_bytes, unknown.peak_bytes, unknown.method) == (None, None, None)
 
 
-def test_what_the_cause_proves_counts_where_the_last_reading_is_older() -> None:
+def test_what_the_cause_proves_counts_for_the_peak_and_is_no_reading() -> None:
     running = replace(RECORD, status="running", end_s=None, peak_bytes=None, method=None)
     record = killed(running, ([100.6], [2000]), "over its limit", 9000)
-    assert (record.last_bytes, record.peak_bytes, record.method) == (9000, 9000, "sampled")
+    assert (record.last_bytes, record.peak_bytes, record.method) == (2000, 9000, "sampled")
     assert killed(running, ([100.6], [20000]), "over its limit", 9000).last_bytes == 20000
 
 

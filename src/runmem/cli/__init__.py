@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import click
 
 from runmem.errors import RunmemError
+from runmem.standard_error import open_closed_streams, say
 
 __all__ = ["COMMANDS", "main", "runmem"]
 
@@ -80,15 +82,22 @@ def runmem() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: with the program's exit code, or 2 for what runmem itself cannot do."""
+    open_closed_streams()
     try:
         code: Any = runmem.main(args=arguments, prog_name="runmem", standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort:  # before a program began: from then on its run sees to it
+        from runmem.execution.undisturbed import ignore_signals
+
+        ignore_signals()
+        say("runmem: ended by SIGINT")
         code = 130
     except click.ClickException as error:
-        error.show()
+        if sys.stderr is not None:
+            with suppress(OSError):
+                error.show()
         code = error.exit_code
     except RunmemError as error:
-        print(f"runmem: error: {error}", file=sys.stderr)
+        say(f"runmem: error: {error}")
         code = error.exit_code
     except BrokenPipeError:
         code = 141

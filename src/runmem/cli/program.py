@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from runmem.cli.tracebacks import print_uncaught
 from runmem.errors import SettingError
+from runmem.standard_error import say
 
 __all__ = [
     "Ended", "Module", "NoSuchModuleError", "Script", "Terminated", "exit_code_of", "load_program", "load_script",
@@ -201,10 +202,14 @@ def load_script(path: str | Path) -> Script:
 
 
 class Ended(NamedTuple):
-    """How a program ended: its exit code, and whether in order: not by an error, an exit code of one, or a signal."""
+    """How a program ended: its exit code, and whether in order: not by an error, an exit code of one, or a signal.
+
+    `by_signal`: whether a signal ended it.
+    """
 
     exit_code: int
     orderly: bool
+    by_signal: bool = False
 
 
 class Terminated(SystemExit):
@@ -235,13 +240,14 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
         exec(code, main.__dict__)
     except SystemExit as request:
         exit_code = exit_code_of(request)
-        return Ended(exit_code, exit_code == 0 and not isinstance(request, Terminated))
+        terminated = isinstance(request, Terminated)
+        return Ended(exit_code, exit_code == 0 and not terminated, terminated)
     except NoSuchModuleError as error:
-        print(f"runmem: error: {error}", file=sys.stderr)
+        say(f"runmem: error: {error}")
         return Ended(error.exit_code, False)
     except BaseException as error:
         print_uncaught(error, whole_tracebacks)
-        return Ended(exit_code_of(error), False)
+        return Ended(exit_code_of(error), False, isinstance(error, KeyboardInterrupt))
     finally:
         _flush()
     return Ended(0, True)
@@ -270,13 +276,15 @@ def exit_code_of(error: BaseException) -> int:
         return 0
     if isinstance(error.code, int):
         return error.code & 0xFF
-    print(error.code, file=sys.stderr)
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(error.code, file=sys.stderr)
     return 1
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):  # None: it was closed before the start
             stream.flush()
 
 

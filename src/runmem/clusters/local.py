@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +28,7 @@ __all__ = [
     "EmbeddedCluster", "environment_of", "kill_embedded_workers", "put_in_force", "worker_count",
 ]  # fmt: skip
 
+_DEAD_S = 5.0
 _OF_THE_SHELL = {"_", "SHLVL", "PWD", "OLDPWD"}
 _in_force: set[Path] = set()
 
@@ -108,6 +110,20 @@ def _preloads(protocol: str) -> list[str]:
 
     asked = dask.config.get("distributed.worker.preload", None) or []
     return [*([asked] if isinstance(asked, str) else asked), *([module] if protocol == SCHEME else [])]
+
+
+def _is_alive(pid: int) -> bool:
+    """Tell whether a child process runs; its exit code stays there for its nanny."""
+    import psutil  # here: it costs 10 ms
+
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def _no_other_worker(exit_code: int) -> None:
+    """Take the place of what a Dask nanny does when its worker has ended: start another."""
 
 
 class EmbeddedCluster(Cluster):
@@ -203,14 +219,25 @@ class EmbeddedCluster(Cluster):
             return loopback.SCHEME, None
         return "tls", run_security(self.settings, "")
 
+    def end_workers(self) -> bool:
+        """Kill the workers and wait until they are dead."""
+        if self._cluster is None:
+            return False
+        for nanny in self._cluster.workers.values():
+            nanny._on_worker_exit = _no_other_worker
+        pids = [nanny.pid for nanny in self._cluster.workers.values() if nanny.pid is not None]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + _DEAD_S
+        while (alive := any(map(_is_alive, pids))) and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return not alive
+
     def close(self, abandon: bool = False) -> None:
         """End workers and scheduler. A worker that runs a task would be waited for some seconds: `abandon` kills it."""
-        if abandon and self._cluster is not None:
-            for nanny in self._cluster.workers.values():
-                nanny.auto_restart = False
-                if nanny.pid is not None:
-                    with suppress(ProcessLookupError):
-                        os.kill(nanny.pid, signal.SIGKILL)
+        if abandon:
+            self.end_workers()
         for part in (self._client, self._cluster):
             if part is not None:
                 part.close()

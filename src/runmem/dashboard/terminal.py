@@ -10,6 +10,7 @@ from typing import TextIO
 from runmem.dashboard.status_line import StatusLine
 from runmem.events import NodeSampled, TaskEnded, TaskSubmitted
 from runmem.execution.observer import Observer
+from runmem.standard_error import say
 from runmem.units import format_bytes
 
 __all__ = ["PlainView", "LiveView", "terminal_view"]
@@ -18,13 +19,13 @@ __all__ = ["PlainView", "LiveView", "terminal_view"]
 class PlainView(Observer):
     """Says where the dashboard is, in plain lines."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def cluster_started(self, dashboard: str | None, workers: int) -> None:
         """Say how many workers there are and where to look at them."""
         where = f"; Dask dashboard: {dashboard}" if dashboard else ""
-        print(f"runmem: {workers} worker{'s' * (workers != 1)}{where}", file=self._stream, flush=True)
+        say(f"runmem: {workers} worker{'s' * (workers != 1)}{where}", self._stream)
 
     def close(self) -> None:
         """Nothing is left on the screen."""
@@ -103,9 +104,11 @@ class LiveView(PlainView):
             sys.stderr = self._streams[1]
 
 
-def terminal_view(stream: TextIO) -> PlainView:
+def terminal_view(stream: TextIO | None) -> PlainView:
     """Return the view that fits `stream`: live on a terminal, plain in a pipe or file or on a terminal without control.
 
     Making a `LiveView` changes `sys.stdout` and `sys.stderr`; `close` it.
     """
+    if stream is None:
+        return PlainView(None)
     return LiveView(stream) if stream.isatty() and os.environ.get("TERM") != "dumb" else PlainView(stream)

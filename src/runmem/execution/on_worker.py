@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from runmem.errors import ArgumentError, ResultError, RunmemError
 from runmem.execution.log_levels import LogLevels
 from runmem.execution.process_state import become
-from runmem.execution.worker_run import worker_runs
+from runmem.execution.worker_run import stopped_runs, worker_runs
 from runmem.graph.call import FileUse
 from runmem.graph.file_attempt import FileAttempt
 from runmem.graph.task import TaskFunction
@@ -146,6 +146,8 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
     BundleFailed
         If some calls raised.
     """
+    if run_id in stopped_runs:
+        raise RunmemError("the run has ended, and its workers begin no other call")
     calls: list[PackedCall] = pickle.loads(data.data if isinstance(data, Buffer) else data)
     run = worker_runs.get(run_id)
     if run is not None and run.measures:
@@ -166,6 +168,8 @@ def _run_calls(
             for task in tasks:
                 _prepare(task)
     for call, following in zip_longest(calls, calls[1:]):
+        if run is not None and run.stopped:
+            raise RunmemError("the run has ended, and its workers begin no other call")
         outcomes.append(run_call(run, call, following, tasks[call.task], dependencies, outcomes))
     if not all(good for good, _ in outcomes):
         raise BundleFailed(key, outcomes) from None

@@ -134,6 +134,13 @@ class SequentialSubmitter:
         """Return True: each call ends at once."""
         return True
 
+    def open_calls(self) -> list[int]:
+        """Return no call: each ends at once."""
+        return []
+
+    def cancel(self) -> None:
+        """Do nothing: no call is left."""
+
     def unseen_errors(self) -> list[BaseException]:
         """Return the errors of tasks that nobody has seen, for the end of the run."""
         return list(self._unseen)

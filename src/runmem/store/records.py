@@ -13,7 +13,9 @@ import msgspec
 
 from runmem.events import TaskRecord
 
-__all__ = ["record_to_line", "record_from_line", "killed"]
+__all__ = ["LOST_END", "record_to_line", "record_from_line", "killed"]
+
+LOST_END = "how the task ended is not known: the line that says it was lost"
 
 _INFINITY = float("inf")
 # What may stand in each field; `bool` counts as no number here, unlike in Python.
@@ -88,9 +90,13 @@ def _record(values: dict[str, Any]) -> TaskRecord | None:
 
 
 def killed(
-    record: TaskRecord, readings: tuple[list[float], list[int]], reason: str, at_least_bytes: int | None = None
+    record: TaskRecord,
+    readings: tuple[list[float], list[int]],
+    reason: str,
+    at_least_bytes: int | None = None,
+    status: str = "killed",
 ) -> TaskRecord:
-    """Return the unfinished `record` as that of a killed task.
+    """Return the unfinished `record` as that of a task that was cut off.
 
     Parameters
     ----------
@@ -99,7 +105,9 @@ def killed(
     reason : str
         What is known of the cause.
     at_least_bytes : int, optional
-        What the process held when it was ended, if the cause proves it: a later reading than the sampler's last.
+        What the process held at some time, if the cause proves it; it counts for the peak and is no reading.
+    status : str
+        ``killed`` (its process died) or ``cancelled`` (the run ended before it did).
 
     Notes
     -----
@@ -108,18 +116,16 @@ def killed(
     """
     inside = [(t, size) for t, size in zip(*readings, strict=True) if t >= record.start_s]
     sizes = [size for _, size in inside]
-    if at_least_bytes is not None and at_least_bytes > max(sizes[-1:], default=0):
-        sizes.append(at_least_bytes)
-    base = [] if record.base_bytes is None else [record.base_bytes]
-    peak = max(sizes + base, default=None)
+    known = [*sizes, *(size for size in (record.base_bytes, at_least_bytes) if size is not None)]
+    peak = max(known, default=None)
     return replace(
         record,
-        status="killed",
+        status=status,
         end_s=inside[-1][0] if inside else None,
         last_bytes=sizes[-1] if sizes else record.base_bytes,
         peak_bytes=peak,
         increment_bytes=None if peak is None or record.base_bytes is None else peak - record.base_bytes,
-        increment_unclear="what the killed process gave up of other tasks meanwhile is not known",
-        method="sampled" if sizes or base else None,
+        increment_unclear="what the process gave up of other tasks meanwhile is not known",
+        method="sampled" if known else None,
         reason=reason,
     )

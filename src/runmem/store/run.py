@@ -6,17 +6,18 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
-from runmem.store.layout import RunDirectory, worker_series
+from runmem.store.layout import RunDirectory, safe_name, worker_series
+from runmem.store.left_spool import LeftSpool
 from runmem.store.node_name import node_name
 from runmem.store.output import write_file
-from runmem.store.records import killed, record_from_line
+from runmem.store.records import LOST_END, killed, record_from_line
 from runmem.store.task_lines import TaskLines
 
 __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of"]
@@ -130,7 +131,7 @@ def _run_directory(path: Path | str) -> RunDirectory:
 
 
 def _has_more_records(run: RunDirectory, provenance: dict[str, Any]) -> bool:
-    return run.replicas.is_dir() and not provenance.get("records_complete")
+    return not provenance.get("records_complete") and (run.replicas.is_dir() or bool(LeftSpool(provenance).files()))
 
 
 def _read_provenance(run: RunDirectory, skipped: dict[str, int]) -> dict[str, Any]:
@@ -159,23 +160,43 @@ def _records_of_replicas(
     seen = {(record.node, record.pid, record.task_id, record.start_s) for record in known}
     lines = TaskLines()
     found: list[TaskRecord] = []
-    for node in sorted(path for path in run.replicas.iterdir() if path.is_dir()):
-        chunks = {}
-        for path in sorted(node.iterdir()):
-            if match := _TASK_FILE.fullmatch(path.name):
-                chunks[int(match[1])] = path.read_bytes()
+    spool = LeftSpool(provenance)
+    folders = {path.name: path for path in run.replicas.iterdir() if path.is_dir()} if run.replicas.is_dir() else {}
+    for name in sorted({*folders, *([safe_name(spool.node)] if spool.files() else [])}):
+        of_spool = spool if name == safe_name(spool.node) else None
+        chunks = _task_lines(folders.get(name), of_spool)
         before = lines.skipped
-        ended = b"".join(lines.feed(node.name, chunks).records)
+        ended = b"".join(lines.feed(name, chunks).records)
         read = [record_from_line(line) for line in ended.splitlines()]
         found += [record for record in read if record is not None]
-        place = f"{run.replicas.name}/{node.name}"
+        place = f"{run.replicas.name}/{name}"
         skipped[place] = skipped.get(place, 0) + lines.skipped - before + read.count(None)
     unfinished = lines.give_up()
     if unfinished and not _still_running(provenance):
-        readings = [read_trace(path) for path in traces]
-        reason = "the process ended before the task did; the run's master did not live to say why"
-        unfinished = [killed(record, readings_of(readings, record.pid), reason) for record in unfinished]
+        readings = [read_trace(path) for path in [*spool.traces(), *traces]]
+        unfinished = [_cut_off(record, readings, provenance, spool) for record in unfinished]
     return [r for r in found + unfinished if (r.node, r.pid, r.task_id, r.start_s) not in seen]
+
+
+def _task_lines(folder: Path | None, spool: LeftSpool | None) -> dict[int, bytes]:
+    """Return the task lines of a node by process id: the master's copy, and what the spool has beyond that."""
+    chunks: dict[int, bytes] = {}
+    names = {path.name for path in folder.iterdir()} if folder is not None else set()
+    for name in sorted(names.union(spool.files() if spool is not None else [])):
+        if match := _TASK_FILE.fullmatch(name):
+            copy = (folder / name).read_bytes() if folder is not None and name in names else b""
+            chunks[int(match[1])] = copy + (spool.lines(name, len(copy)) if spool is not None else b"")
+    return chunks
+
+
+def _cut_off(record: TaskRecord, readings: list[Trace], provenance: dict[str, Any], spool: LeftSpool) -> TaskRecord:
+    """Return the record of a task of which no end is known, in a run that has ended."""
+    if provenance.get("ended_s") is not None:
+        return replace(record, reason=LOST_END)
+    reason = "the process ended before the task did; the run's master did not live to say why"
+    if spool.root is None or record.node != safe_name(spool.node):
+        reason += ", and may not have read an end of the last second"
+    return killed(record, readings_of(readings, record.pid), reason)
 
 
 def _still_running(provenance: dict[str, Any]) -> bool:
