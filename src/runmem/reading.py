@@ -1,7 +1,7 @@
 """Reads files that others may have damaged or put in place of ours.
 
 A file is read only if it is one: a pipe, a device or a socket in its place is refused at once, as an `OSError` that
-says what is there. No line and no document is taken into memory beyond a bound, and a value is shown in a message shortened.
+says what is there. No line and no document is taken into memory beyond a bound, and values are shown shortened.
 """
 
 from __future__ import annotations

@@ -54,16 +54,9 @@ class _Commands(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-def _exists(word: str) -> bool:
-    try:
-        return os.path.lexists(word)
-    except ValueError:  # a zero byte
-        return False
-
-
 def _check_is_program(word: str) -> None:
     """Raise a UsageError if `word` is neither a command nor a file, and looks more like a command."""
-    if _exists(word) or os.sep in word or "." in word:
+    if os.path.lexists(word) or os.sep in word or "." in word:
         return
     close = get_close_matches(word, COMMANDS, n=1)
     meant = f" Did you mean {close[0]!r}?" if close else ""
@@ -94,6 +87,9 @@ def runmem() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: with the program's exit code, or 2 for what runmem itself cannot do."""
+    if (odd := next((word for word in arguments or () if not _can_be_given(word)), None)) is not None:
+        _tell(f"{_abridged(odd)!r} cannot be an argument: no file and no variable can hold it.", arguments)
+        sys.exit(2)
     try:
         code: Any = runmem.main(args=arguments, prog_name="runmem", standalone_mode=False)
     except click.exceptions.Abort:
@@ -117,6 +113,14 @@ def main(arguments: list[str] | None = None) -> None:
         _tell("there is not enough memory for that.", arguments)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _can_be_given(word: str) -> bool:
+    """Tell whether a command line can hold `word`; one that a program makes in Python may hold anything."""
+    try:
+        return b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
 
 
 def _of_the_machine(error: OSError) -> str:

@@ -49,33 +49,41 @@ def _reason(error: ValueError) -> str:
 
 
 def _refuse(value: object, place: str, wanted: str, refused: list[str]) -> None:
+    """Note why a value is not taken, and return None in its place."""
     refused.append(f"{place} is {shown(value)}, which is no {wanted}")
+    return None
 
 
 def _number(wanted: str, most: float, least: float = 0, whole: bool = True) -> Check:
     types = (int,) if whole else (int, float)
 
-    def check(value: Any, place: str, refused: list[str]) -> Any:
+    def check(value: Any, place: str, refused: list[str]) -> None:
         if type(value) in types and least <= value < most:  # false for not-a-number and the infinities
             return value if whole else float(value)
-        return _refuse(value, place, wanted, refused)
+        _refuse(value, place, wanted, refused)
+        return None
 
     return check
 
 
 def _text(value: Any, place: str, refused: list[str]) -> str | None:
-    if isinstance(value, str) and len(value) <= _MOST_TEXT:
-        return value
-    return _refuse(value, place, "text", refused)
+    if not isinstance(value, str) or len(value) > _MOST_TEXT:
+        _refuse(value, place, f"text of up to {_MOST_TEXT:,} characters", refused)
+        return None
+    return value
 
 
 def _flag(value: Any, place: str, refused: list[str]) -> bool | None:
-    return value if isinstance(value, bool) else _refuse(value, place, "true or false", refused)
+    if isinstance(value, bool):
+        return value
+    refused.append(f"{place} is {shown(value)}, which is neither true nor false")
+    return None
 
 
 def _texts(value: Any, place: str, refused: list[str]) -> list[str] | None:
     if not isinstance(value, list):
-        return _refuse(value, place, "list of texts", refused)
+        _refuse(value, place, "list of texts", refused)
+        return None
     found = [_text(item, f"{place}[{number}]", refused) for number, item in enumerate(value[:_MOST_NODES])]
     return [item for item in found if item is not None]
 
@@ -83,7 +91,8 @@ def _texts(value: Any, place: str, refused: list[str]) -> list[str] | None:
 def _mapping(checks: dict[str, Check]) -> Check:
     def check(value: Any, place: str, refused: list[str]) -> dict[str, Any] | None:
         if not isinstance(value, dict):
-            return _refuse(value, place, "mapping of names to values", refused)
+            _refuse(value, place, "mapping of names to values", refused)
+            return None
         found = {}
         for key, item in value.items():
             inner = checks.get(key)
@@ -101,7 +110,8 @@ _node = _mapping({"memory_bytes": _size, "limit_bytes": _size, "limit_source": _
 
 def _nodes(value: Any, place: str, refused: list[str]) -> dict[str, dict[str, Any]] | None:
     if not isinstance(value, dict):
-        return _refuse(value, place, "mapping of nodes", refused)
+        _refuse(value, place, "mapping of nodes", refused)
+        return None
     found = {name[:_MOST_TEXT]: _node(known, f"{place}.{name[:60]}", refused) for name, known in value.items()}
     return {name: known for name, known in found.items() if known is not None}
 
