@@ -179,6 +179,7 @@ def _default_output(run: MeasuredRun, choices: Sequence[MetricChoice]) -> Path:
 def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
     """Return what a person reads of a Job: one measurement of a task in full, several as a table."""
     from runmem.reports.sections import lines_skipped
+    from runmem.reports.table import printable
     from runmem.reports.task_rows import task_rows
 
     found = job.measurements
@@ -189,6 +190,7 @@ def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
     else:
         lines = [f"{run.title}:", *_table(job)]
         lines += [f"{file}: {lines_skipped(count)}" for file, count in run.skipped.items()]
+    lines += map(printable, run.refused)
     if job.specs:
         lines += ["", *str(job.report()).splitlines()]
     return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import signal
+import stat
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 
 from runmem.cli.tracebacks import print_uncaught
 from runmem.errors import SettingError
+from runmem.reading import read_file, shown
 from runmem.standard_error import say
 
 __all__ = [
@@ -170,25 +172,29 @@ def load_script(path: str | Path) -> Script:
     ------
     SettingError
         If the file is missing, a folder without ``__main__.py``, or not Python text.
-    SyntaxError
-        If it is Python text with a mistake.
+    SyntaxError, MemoryError, RecursionError
+        If it is Python text with a mistake, or nested more deeply than Python compiles.
     """
     argument, path = str(path), Path(path)
     spec: ModuleSpec | None = None
     file = _from_here(argument)
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # a name that is too long, or that goes through a file
+        raise SettingError(f"the program {shown(argument)} cannot be read: {error.strerror or error}.") from error
+    if is_folder:
         spec = PathFinder.find_spec("__main__", [file])
         if spec is None or not spec.has_location or spec.origin is None:
             raise SettingError(f"{argument!r} is a folder without a __main__.py: name a program in it.")
         file = spec.origin
     try:
-        source = Path(file).read_bytes()
+        source = _content(file)
     except FileNotFoundError:
         raise SettingError(
-            f"there is no program {argument!r} here ({Path.cwd()}). Give the path of a Python file."
+            f"there is no program {shown(argument)} here ({Path.cwd()}). Give the path of a Python file."
         ) from None
     except OSError as error:
-        raise SettingError(f"the program {argument!r} cannot be read: {error.strerror or error}.") from error
+        raise SettingError(f"the program {shown(argument)} cannot be read: {error.strerror or error}.") from error
     if b"\0" in source:
         raise SettingError(f"{argument!r} is not a Python program: it is a binary file.")
     try:
@@ -199,6 +205,13 @@ def load_script(path: str | Path) -> Script:
             raise SettingError(f"{argument!r} is not a Python program: {error}.") from None
         raise
     return Script(path, argument, file, source, code, spec)
+
+
+def _content(file: str) -> bytes:
+    """Return the content of a program: a file, or what comes through a pipe such as the shell's ``<(...)``."""
+    if stat.S_ISFIFO(os.stat(file).st_mode):
+        return Path(file).read_bytes()
+    return read_file(file)
 
 
 class Ended(NamedTuple):

@@ -91,7 +91,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     settings = resolve({renamed.get(name, name): value for name, value in options.items()})
     try:
         script = load_program(program, as_module)
-    except SyntaxError as error:
+    except (SyntaxError, MemoryError, RecursionError) as error:  # as Python says it
         say("".join(_syntax_error(error)).rstrip("\n"))
         sys.exit(1)
     for line in misplaced_options(command, script, arguments):
@@ -167,7 +167,7 @@ def _execute(run: Run, program: Script | Module, arguments: tuple[str, ...]) -> 
             continue
 
 
-def _syntax_error(error: SyntaxError) -> list[str]:
+def _syntax_error(error: BaseException) -> list[str]:
     import traceback
 
     return traceback.format_exception_only(error)

@@ -81,12 +81,12 @@ class RunSummary:
     @classmethod
     def from_run(cls, run: RunData) -> RunSummary:
         """Return the summary of a run directory; its traces are read."""
-        traces, unreadable = {}, []
+        traces, unreadable = {}, list(run.refused)
         for path in run.traces:
             try:
                 traces[path.name] = read_trace(path)
             except OSError as error:
-                unreadable.append(f"{path.name}: could not be opened ({error.strerror or error})")
+                unreadable.append(f"{path.name}: it cannot be read: {error.strerror or error}")
         root = run.directory.root
         return cls.from_records(
             run.records,
@@ -183,7 +183,7 @@ class RunSummary:
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
             *sections.section("Lost or unreadable", self._loss_lines()),
             *sections.section("Files", self._file_lines()),
-            *sections.section("Next", [(f"  {command}", "cyan") for command in self.next_commands()]),
+            *sections.section("Next", [(f"  {printable(command)}", "cyan") for command in self.next_commands()]),
         ]
 
     def _loss_lines(self) -> list[sections.Line]:
@@ -199,7 +199,7 @@ class RunSummary:
             found.insert(0, f"run       {_near(self.directory)}")
         if self.profile_count and self.directory is not None:
             found.append(f"profiles  {_near(self.directory / 'profiles')} ({self.profile_count} files)")
-        return [(f"  {text}", "") for text in found]
+        return [(f"  {printable(text)}", "") for text in found]
 
     def next_commands(self) -> list[str]:
         """Return commands to type next: plot the trace of the fullest node, and draw the run."""

@@ -105,7 +105,7 @@ class TraceSummary:
     def _lines(self) -> list[Line]:
         at = f" after {seconds(self.peak_after_s)}" if self.peak_after_s is not None else ""
         found = [
-            (f"{self.path.name}: peak {format_bytes(self.peak_bytes)}{at}", "bold"),
+            (f"{printable(self.path.name)}: peak {format_bytes(self.peak_bytes)}{at}", "bold"),
             (f"  {self.samples} samples in {seconds(self.span_s)}, {self.brackets} brackets", ""),
         ]
         if self.cmdline:
@@ -122,4 +122,4 @@ class TraceSummary:
             found.append((lines_skipped(self.skipped), "yellow"))
         if self.lost_lines:
             found.append((f"{self.lost_lines} lines could not be written on the node", "yellow"))
-        return [*found, ("", ""), ("Next", "bold"), (f"  mprof plot {shlex.quote(str(self.path))}", "cyan")]
+        return [*found, ("", ""), ("Next", "bold"), (f"  mprof plot {printable(shlex.quote(str(self.path)))}", "cyan")]

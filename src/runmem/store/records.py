@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from runmem.events import TaskRecord
+from runmem.reading import MOST_SIZE, MOST_TIME_S
 
 __all__ = ["LOST_END", "record_to_line", "record_from_line", "killed"]
 
@@ -52,10 +53,22 @@ def record_from_line(line: bytes) -> TaskRecord | None:
         record = _decoded(line)
     except (ValueError, RecursionError):
         return _record_from_unusual(line)
+    if _is_out_of_range(record):
+        return None
     for text_of, set_text in _TEXTS:  # the same few names of tasks, files and nodes: one of each is kept
         if (text := text_of(record)) is not None:
             set_text(record, intern(text))
     return record
+
+
+_numbers_of = attrgetter(*(name for name, types in _TYPES.items() if int in types and name != "task_id"))
+
+
+def _is_out_of_range(record: TaskRecord) -> bool:
+    """Tell whether a size or a time is larger than any can be: nobody can compute with it, or draw it."""
+    if record.start_s >= MOST_TIME_S or (record.end_s or 0.0) >= MOST_TIME_S or record.task_id >= MOST_SIZE:
+        return True
+    return max(filter(None, _numbers_of(record)), default=0) >= 2 * MOST_SIZE  # threads have 64 bits without a sign
 
 
 def _record_from_unusual(line: bytes) -> TaskRecord | None:
@@ -86,7 +99,8 @@ def _record(values: dict[str, Any]) -> TaskRecord | None:
             except OverflowError:
                 return None
         known[name] = intern(value) if type(value) is str else value
-    return TaskRecord(**known)
+    record = TaskRecord(**known)
+    return None if _is_out_of_range(record) else record
 
 
 def killed(
