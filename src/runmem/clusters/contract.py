@@ -51,9 +51,9 @@ class Cluster(ABC):
         """
 
     def dashboard(self, client: Any) -> str | None:
-        """Return where the Dask dashboard is, with its token: on loopback for a cluster of ours, which Dask does not say.
+        """Return where the Dask dashboard is, with its token; None: there is none.
 
-        None: there is none.
+        That of a cluster of ours is on loopback, which Dask does not say.
         """
         link = client.dashboard_link
         host = urlsplit(client.scheduler.address).hostname
@@ -62,9 +62,9 @@ class Cluster(ABC):
         return self._with_token(str(link).replace(f"[{host}]" if ":" in host else host, "127.0.0.1", 1))
 
     def _with_token(self, link: str) -> str:
-        return (
-            link if self.dashboard_token is None else f"{link}{'&' if '?' in link else '?'}token={self.dashboard_token}"
-        )
+        if self.dashboard_token is None:
+            return link
+        return f"{link}{'&' if '?' in link else '?'}token={self.dashboard_token}"
 
     @abstractmethod
     def close(self, abandon: bool = False) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, urlencode
 
 from tornado.httpserver import HTTPServer
 from tornado.httputil import HTTPServerRequest
@@ -68,11 +68,11 @@ class _TokenRouter(Router):  # type: ignore[misc]
     def find_handler(self, request: HTTPServerRequest, **more: Any) -> Any:
         if request.path in _OPEN_TO_ALL:
             return self._served.find_handler(request, **more)
-        if (origin := request.headers.get("Origin")) is not None and urlsplit(origin).netloc != request.host:
+        origin = request.headers.get("Origin")
+        if origin is not None and origin.partition("://")[2] != request.host:
             # A browser says which page asks. One of another address may not, whoever the browser belongs to.
-            return self._refuse(
-                request, f"403: a page of {origin[:100]!r} may not ask for what {request.host[:100]!r} has"
-            )
+            page, host = origin[:100], request.host[:100]
+            return self._refuse(request, f"403: a page of {page!r} may not ask for what {host!r} has")
         given = [value for name, value in parse_qsl(request.query) if name == _PARAMETER]
         if given and self._is_token(given[-1]):
             if request.method == "GET" and "Upgrade" not in request.headers:

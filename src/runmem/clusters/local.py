@@ -159,7 +159,7 @@ class EmbeddedCluster(Cluster):
             self._folder = str(make_scratch())
             path = list(sys.path)
             set_dask_level(logging.CRITICAL)
-            # The scheduler's too: its default is a name in the shared folder that anybody can take, and it is written to.
+            # The scheduler's folder too: its default is a name that anybody can take first, and is written to.
             own |= {"temporary-directory": self._folder, **NO_ROUTES_YET}
             with dask.config.set(own), handlers_hidden():
                 self._cluster = distributed.LocalCluster(
