@@ -8,22 +8,24 @@ from typing import Any
 import pytest
 
 VISITS = """
-import json, sys, urllib.error, urllib.request
+import http.cookiejar, json, sys, urllib.error, urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from runmem.clusters.local import EmbeddedCluster
 from runmem.settings import resolve
 
 def visit(path):
+    cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
     try:
-        with urllib.request.urlopen(address + path) as answer:
-            return answer.status, answer.url.removeprefix(address), answer.read().decode()
+        with urllib.request.build_opener(cookies).open(address + path + token) as answer:
+            return answer.status, answer.url.removeprefix(address).removesuffix(token), answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, path, ""
 
 if __name__ == "__main__":
     cluster = EmbeddedCluster(resolve({"workers": 1}))
     try:
-        address = cluster.connect().dashboard_link.removesuffix("/status")
+        address, _, token = cluster.dashboard(cluster.connect()).partition("/status")
+        assert token.startswith("?token=")
         said = {"health": visit("/health"), "bokeh_before": "bokeh" in sys.modules}
         with ThreadPoolExecutor(3) as visitors:
             said["first"] = list(visitors.map(visit, ["/status", "/", "/tasks"]))

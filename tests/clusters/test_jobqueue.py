@@ -102,6 +102,25 @@ def test_a_shell_takes_it_and_the_environment_script_comes_first(jobs: SimpleNam
     assert done.stdout.startswith("1 False -m distributed.cli.dask_worker")
 
 
+def test_a_worker_has_a_folder_of_its_own_that_goes_with_the_job(jobs: SimpleNamespace, tmp_path: Path) -> None:
+    there = tmp_path / "of the node"
+    there.mkdir()
+    stand_in = tmp_path / "bin" / "worker"  # in place of Dask's: tells what it would be given
+    stand_in.write_text('#!/bin/sh\nfor last; do :; done\nwhile [ "$1" != --local-directory ]; do shift; done\n'
+                        'stat -c "%a %n" "$2"\n')  # fmt: skip
+    stand_in.chmod(0o755)
+    command = shell_command(jobs).replace(f"{sys.executable} -m distributed.cli.dask_worker", str(stand_in))
+    done = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, env={**os.environ, "TMPDIR": str(there)}
+    )
+    assert done.returncode == 0, done.stderr
+    mode, _, folder = done.stdout.strip().partition(" ")
+    assert mode == "700"
+    assert Path(folder).parent == there
+    assert Path(folder).name.startswith("runmem-dask-")
+    assert os.listdir(there) == []
+
+
 def test_only_the_scheduler_listens_beyond_loopback_and_its_dashboard_is_named_as_it_is(jobs: SimpleNamespace) -> None:
     client = SimpleNamespace(
         dashboard_link=jobs.started.dashboard_link, scheduler=SimpleNamespace(address=jobs.started.scheduler_address)

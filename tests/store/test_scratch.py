@@ -75,3 +75,19 @@ def test_what_may_not_be_ours_stays(abandoned: Path, tmp_path: Path) -> None:
     assert (target / "mine").exists()
     assert link.is_symlink()
     assert foreign.is_dir() == (os.getuid() == 0)
+
+
+def test_a_folder_that_is_made_for_another_process_goes_when_that_has_ended(tmp_path: Path) -> None:
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    shell = f"{sys.executable} -P -m runmem.store.scratch $$; read -r wait"
+    with subprocess.Popen(
+        ["sh", "-c", shell], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as job:
+        assert job.stdout is not None
+        folder = Path(job.stdout.readline().strip())
+        assert folder.stat().st_mode & 0o777 == 0o700
+        remove_abandoned_scratch()
+        assert folder.is_dir()
+        job.communicate("\n")
+    remove_abandoned_scratch()
+    assert not folder.exists()

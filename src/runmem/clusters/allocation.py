@@ -130,6 +130,7 @@ class AllocationCluster(Cluster):
             security = run_security(self.settings, f"the ports of this run on node {host} and the others of the job")
             self._scheduler = OwnScheduler(host, port, security)
             self._client = self._scheduler.start()
+            self.dashboard_token = self._scheduler.dashboard_token
             self._invite(self._scheduler.address(host), security)
             self._wait_for_a_worker(self._client)
         except BaseException:

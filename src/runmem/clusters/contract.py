@@ -27,6 +27,8 @@ class Cluster(ABC):
         Whether its workers are there for this run alone, and write to this terminal.
     chosen_by : tuple of str
         Fields of `Settings` that ask for this kind and mean nothing to another.
+    dashboard_token : str or None
+        What the dashboard of a cluster of ours asks for, once it is there.
     """
 
     kind: ClassVar[str]
@@ -36,6 +38,7 @@ class Cluster(ABC):
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self.dashboard_token: str | None = None
 
     @abstractmethod
     def connect(self) -> Any:
@@ -48,12 +51,20 @@ class Cluster(ABC):
         """
 
     def dashboard(self, client: Any) -> str | None:
-        """Return where the Dask dashboard is: on loopback for a cluster of ours, which Dask does not say."""
+        """Return where the Dask dashboard is, with its token; None: there is none.
+
+        That of a cluster of ours is on loopback, which Dask does not say.
+        """
         link = client.dashboard_link
         host = urlsplit(client.scheduler.address).hostname
         if not self.ours or link is None or host is None or urlsplit(link).hostname != host:
-            return str(link) if link is not None else None
-        return str(link).replace(f"[{host}]" if ":" in host else host, "127.0.0.1", 1)
+            return self._with_token(str(link)) if link is not None else None
+        return self._with_token(str(link).replace(f"[{host}]" if ":" in host else host, "127.0.0.1", 1))
+
+    def _with_token(self, link: str) -> str:
+        if self.dashboard_token is None:
+            return link
+        return f"{link}{'&' if '?' in link else '?'}token={self.dashboard_token}"
 
     def end_workers(self) -> bool:
         """End the workers at once, whatever they do, and start no others; return whether none is left that could run.

@@ -1,4 +1,4 @@
-"""The pages of Dask's dashboard, imported when somebody asks for one: few runs are looked at, and bokeh is large."""
+"""Dask's dashboard, for who has the token of the run, imported when somebody asks for it: bokeh is large."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ from typing import Any
 
 from tornado.web import Application, RequestHandler
 
-__all__ = ["PAGES_LATER", "offer_pages"]
+from runmem.clusters.dashboard_token import ask_for_token, relative
+
+__all__ = ["NO_ROUTES_YET", "PAGES_LATER", "offer_pages"]
 
 PAGES_LATER = {"dashboard": False}
-"""What a `distributed.Scheduler` is given so that it serves its numbers over HTTP and imports no pages."""
+"""What a `distributed.Scheduler` is given so that it imports no pages."""
+
+_ROUTES = "distributed.scheduler.http.routes"
+_HEALTH = "distributed.http.health"
+NO_ROUTES_YET = {_ROUTES: [_HEALTH]}
+"""Dask's configuration while the scheduler starts: its HTTP server listens before it can ask for a token."""
 
 
 class _FirstVisit(RequestHandler):  # type: ignore[misc]  # mypy skips tornado
@@ -27,14 +34,26 @@ class _FirstVisit(RequestHandler):  # type: ignore[misc]  # mypy skips tornado
         if self.application in served.applications:  # nobody else came meanwhile
             served.applications.remove(self.application)
             pages.connect(served, self._scheduler.http_server, self._scheduler)
-        self.redirect(self.request.uri)
+        self.redirect(relative(self.request.path, self.request.query))
 
 
-def offer_pages(scheduler: Any) -> None:
-    """Have a scheduler that was started with `PAGES_LATER` serve Dask's dashboard from the first visit on.
+def offer_pages(scheduler: Any) -> str:
+    """Have a scheduler that was started with `PAGES_LATER` and `NO_ROUTES_YET` serve its numbers and Dask's dashboard.
 
     Parameters
     ----------
     scheduler : distributed.Scheduler
+
+    Returns
+    -------
+    str
+        The token that every visitor must have; ``/health`` alone asks for none.
     """
+    from dask import config
+    from distributed.http.utils import get_handlers
+
+    token = ask_for_token(scheduler.http_server)
+    routes = [route for route in config.get(_ROUTES) if route != _HEALTH]
+    scheduler.http_application.add_handlers(".*$", get_handlers(scheduler, routes, prefix=None))
     scheduler.http_application.add_application(Application([(r"/.*", _FirstVisit, {"scheduler": scheduler})]))
+    return token

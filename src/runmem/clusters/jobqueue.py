@@ -22,6 +22,7 @@ from runmem.clusters.own_scheduler import worker_configuration
 from runmem.clusters.security import TlsSecurity, run_security
 from runmem.errors import ClusterError, SettingError
 from runmem.settings import Settings
+from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 from runmem.units import GIB
 
 __all__ = ["JobQueueCluster"]
@@ -29,6 +30,7 @@ __all__ = ["JobQueueCluster"]
 _POLL_S = 0.2
 _ASK_S = 3.0  # between two questions to the batch system
 _MEMORY_BYTES = 2 * GIB
+_SCRATCH = "RUNMEM_SCRATCH"  # variable of the shell in a job: the folder that Dask has there
 _NO_DASHBOARD = ("--no-dashboard", "--dashboard-address", "127.0.0.1:0")  # Dask serves numbers without a password
 
 
@@ -70,18 +72,26 @@ class JobQueueCluster(Cluster):
             )
         self._security = run_security(settings, "the scheduler of this run and the workers in its jobs")
         self._folder: Path | None = None
+        self._scratch: Path | None = None
         self._cluster: Any = None
         self._client: Any = None
 
     def connect(self) -> Any:
         """Submit the jobs; wait, for as long as the queue lets us, until the first of them has joined."""
+        import dask
         import distributed
+
+        from runmem.clusters.dashboard_pages import NO_ROUTES_YET, offer_pages
 
         if self._client is not None:
             return self._client
         path = list(sys.path)
         try:
-            self._cluster = self._class(**self._options())
+            remove_abandoned_scratch()
+            self._scratch = make_scratch()
+            with dask.config.set({"temporary-directory": str(self._scratch), **NO_ROUTES_YET}):
+                self._cluster = self._class(**self._options())
+            self.dashboard_token = offer_pages(self._cluster.scheduler)
             sys.path[:] = path  # Dask adds the folder, and the program would import from there
             self._client = distributed.Client(self._cluster, set_as_default=False)
             self._submit(self.settings.workers or 1)
@@ -122,6 +132,8 @@ class JobQueueCluster(Cluster):
         """Return the arguments of dask-jobqueue's class; what they leave out comes from its configuration."""
         from dask import config
 
+        from runmem.clusters.dashboard_pages import PAGES_LATER
+
         section = f"jobqueue.{self._section()}"
         memory = self.settings.worker_memory_bytes or config.get(f"{section}.memory", None) or _MEMORY_BYTES
         prologue = list(config.get(f"{section}.job-script-prologue", None) or [])
@@ -130,13 +142,14 @@ class JobQueueCluster(Cluster):
         for name, value in worker_configuration(self.settings.python_memory_profile).items():
             variable = "DASK_" + name.upper().replace(".", "__")
             prologue.append(f"export {variable}={value}")
-        scheduler: dict[str, Any] = {"dashboard_address": "127.0.0.1:0"}
+        prologue += self._scratch_of_job(section)
+        scheduler: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", **PAGES_LATER}
         if self.settings.master_address is not None:
             parts = urlsplit(f"//{self.settings.master_address}")
             scheduler |= {"host": parts.hostname, "port": parts.port or 0}
         options: dict[str, Any] = {
             "cores": 1, "processes": 1, "memory": f"{memory}B" if isinstance(memory, int) else memory,
-            "job_script_prologue": prologue, "scheduler_options": scheduler,
+            "job_script_prologue": prologue, "scheduler_options": scheduler, "local_directory": f'"${_SCRATCH}"',
             "worker_extra_args": [*(config.get(f"{section}.worker-extra-args", None) or []), *_NO_DASHBOARD],
         }  # fmt: skip
         for name, value in self.insists_on.items():
@@ -144,6 +157,17 @@ class JobQueueCluster(Cluster):
         if self._security is not None:
             options["security"] = self._security_of_jobs(self._security)
         return options
+
+    @staticmethod
+    def _scratch_of_job(section: str) -> list[str]:
+        """Return the lines of the shell that make a folder for Dask (0700) on the node, and remove it with the job."""
+        from dask import config
+
+        python = config.get(f"{section}.python", None) or shlex.quote(sys.executable)
+        make = f"{python} -P -m runmem.store.scratch $$"
+        if (base := config.get(f"{section}.local-directory", None)) is not None:
+            make = f"mkdir -p -- {base} && TMPDIR={base} {make}"  # as it stands: it may name a variable of the node's
+        return [f"{_SCRATCH}=$({make}) || exit 1", f"trap 'rm -rf -- \"${_SCRATCH}\"' EXIT"]
 
     def _security_of_jobs(self, security: TlsSecurity) -> Any:
         """Write the certificate where the jobs read it: a folder of ours (0700) in this one, which nodes must share."""
@@ -183,9 +207,10 @@ class JobQueueCluster(Cluster):
                 with suppress(Exception):  # also one that never came to run
                     part.close()
         self._client = self._cluster = None
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        for folder in (self._folder, self._scratch):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+        self._folder = self._scratch = None
 
 
 def _dask_jobqueue() -> Any:

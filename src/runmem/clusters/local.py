@@ -180,14 +180,14 @@ class EmbeddedCluster(Cluster):
         import dask
         import distributed
 
-        from runmem.clusters.dashboard_pages import PAGES_LATER, offer_pages
+        from runmem.clusters.dashboard_pages import NO_ROUTES_YET, PAGES_LATER, offer_pages
 
         control_spawning()
         protocol, security = self._protection()
         try:
             # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
             # A daemonic process may have no children, and a task may want some; workers end with us in any case.
-            own = {
+            own: dict[str, Any] = {
                 "distributed.worker.profile.enabled": not self.settings.python_memory_profile,
                 "distributed.worker.daemon": False,
             }
@@ -198,6 +198,8 @@ class EmbeddedCluster(Cluster):
             self._folder = str(make_scratch())
             path = list(sys.path)
             set_dask_level(logging.CRITICAL)
+            # The scheduler's folder too: its default is a name that anybody can take first, and is written to.
+            own |= {"temporary-directory": self._folder, **NO_ROUTES_YET}
             with dask.config.set(own), handlers_hidden():
                 self._cluster = distributed.LocalCluster(
                     n_workers=self.workers,
@@ -214,7 +216,7 @@ class EmbeddedCluster(Cluster):
                     local_directory=self._folder,
                     silence_logs=logging.CRITICAL,
                 )
-            offer_pages(self._cluster.scheduler)
+            self.dashboard_token = offer_pages(self._cluster.scheduler)
             if self.settings.log_level == "off":  # a result that cannot be unpickled is an error of the program's
                 logging.getLogger("distributed.protocol.core").setLevel(logging.CRITICAL + 1)
             sys.path[:] = path  # Dask adds the folder, and the program would import from there

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import socket
 import sys
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import Any
 from runmem.clusters.security import TlsSecurity
 from runmem.dask_logging import handlers_hidden, set_dask_level
 from runmem.errors import ClusterError
+from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 
 __all__ = ["OwnScheduler", "address_towards", "worker_configuration"]
 
@@ -49,6 +51,12 @@ class OwnScheduler:
     port : int
         0: any that is free.
     security : TlsSecurity or None
+
+    Attributes
+    ----------
+    client : distributed.Client or None
+    dashboard_token : str or None
+        What its dashboard asks for.
     """
 
     def __init__(self, host: str, port: int, security: TlsSecurity | None) -> None:
@@ -56,7 +64,9 @@ class OwnScheduler:
         self._port = port
         self._security = security
         self._cluster: Any = None
+        self._folder: str | None = None
         self.client: Any = None
+        self.dashboard_token: str | None = None
 
     def start(self) -> Any:
         """Start it; return a connected `distributed.Client`.
@@ -66,14 +76,17 @@ class OwnScheduler:
         ClusterError
             If it cannot listen there.
         """
+        import dask
         import distributed
 
-        from runmem.clusters.dashboard_pages import PAGES_LATER, offer_pages
+        from runmem.clusters.dashboard_pages import NO_ROUTES_YET, PAGES_LATER, offer_pages
 
         path = list(sys.path)
         try:
+            remove_abandoned_scratch()
+            self._folder = str(make_scratch())
             set_dask_level(logging.CRITICAL)
-            with handlers_hidden():
+            with dask.config.set({"temporary-directory": self._folder, **NO_ROUTES_YET}), handlers_hidden():
                 self._cluster = distributed.LocalCluster(
                     n_workers=0,
                     processes=True,
@@ -85,7 +98,7 @@ class OwnScheduler:
                     scheduler_kwargs=PAGES_LATER,
                     silence_logs=logging.CRITICAL,
                 )
-            offer_pages(self._cluster.scheduler)
+            self.dashboard_token = offer_pages(self._cluster.scheduler)
             self.client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:
             self.close()
@@ -110,3 +123,6 @@ class OwnScheduler:
                 with suppress(Exception):
                     part.close()
         self.client = self._cluster = None
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None

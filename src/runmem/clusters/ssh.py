@@ -64,6 +64,7 @@ class SshCluster(Cluster):
                 remote.start()
             self._scheduler = OwnScheduler(listen, port, self._security)
             client = self._scheduler.start()
+            self.dashboard_token = self._scheduler.dashboard_token
             for host, remote in zip(self._hosts, self._remotes, strict=True):
                 address = self._scheduler.address(own_by_host[host.name])
                 remote.invite(self._invitation(host, address, remote.joined))

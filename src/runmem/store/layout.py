@@ -124,6 +124,11 @@ class Spool(NamedTuple):
             if found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX:  # a folder for all, as /tmp, stays that
                 parent.chmod(0o700)
             self.root.mkdir(mode=0o700, exist_ok=True)
+            made = self.root.lstat()  # in a folder for all it may be somebody else's, or a link of theirs
+            if made.st_uid != os.getuid() or not stat.S_ISDIR(made.st_mode):
+                raise SettingError(f"{self.root} belongs to somebody else; set TMPDIR to a folder of your own.")
+            if made.st_mode & 0o077:
+                self.root.chmod(0o700)
             self.members.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise SettingError(

@@ -1,4 +1,9 @@
-"""Folders for what Dask keeps on disk while a run goes on; those of processes that were killed are removed later."""
+"""Folders for what Dask keeps on disk while a run goes on; those of processes that were killed are removed later.
+
+    python -m runmem.store.scratch PID
+
+makes one that belongs to another process, such as the shell of a job, and prints it.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 from pathlib import Path
 
@@ -18,16 +24,21 @@ _PREFIX = "runmem-dask-"
 _NAME = re.compile(_PREFIX + r"([0-9a-f]{12})-(\d+)-(\d+)-\w+")
 
 
-def make_scratch() -> Path:
+def make_scratch(owner: int | None = None) -> Path:
     """Make a folder (0700) whose name says whose it is; Dask's default is a name that anybody can take.
+
+    Parameters
+    ----------
+    owner : int, optional
+        Id of the process that removes it; default: this one. When that has ended, others of this user remove it.
 
     Raises
     ------
     OSError
         If it cannot be made.
     """
-    owner = f"{_machine()}-{os.getpid()}-{_start_ticks(os.getpid()) or 0}-"
-    return Path(tempfile.mkdtemp(prefix=_PREFIX + owner))
+    pid = owner or os.getpid()
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_machine()}-{pid}-{_start_ticks(pid) or 0}-"))
 
 
 def remove_abandoned_scratch() -> None:
@@ -66,3 +77,8 @@ def _start_ticks(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
     except (OSError, IndexError, ValueError):
         return None
+
+
+if __name__ == "__main__":
+    remove_abandoned_scratch()
+    print(make_scratch(int(sys.argv[1])))
