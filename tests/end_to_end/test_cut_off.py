@@ -155,6 +155,7 @@ def test_a_spool_that_was_removed_is_a_loss_and_kills_nobody(tmp_path, runmem, w
     assert "was removed or cut while the run went on" in " ".join(ran.provenance["lost"])
     assert not ran.provenance["records_complete"]
     assert {record.status for record in read_run(ran.runs[0]).records} <= {"finished", "running"}
+    assert list(ran.runs[0].rglob("tasks-*.jsonl"))  # the copies stay where something may be missing
     assert "Traceback" not in ran.err
 
 
@@ -184,6 +185,47 @@ def test_records_are_complete_when_each_call_has_one(tmp_path, runmem, write):
     assert (ran.provenance["calls"], ran.provenance["calls_recorded"]) == (33, 30)
     assert not ran.provenance["records_complete"]
     assert ran.provenance["lost"] == []
+
+
+def test_a_run_that_ended_well_keeps_each_record_once(tmp_path, runmem, write):
+    write(
+        tmp_path,
+        "app.py",
+        """
+        import logging
+        from runmem import task, wait_on
+        from pycompss.functions.profile import profile
+
+        logging.basicConfig()
+
+        @task(returns=1)
+        def square(number):
+            return number * number
+
+        @task(returns=1)
+        @profile()
+        def logs(number):
+            logging.warning("number %d", number)
+            return number
+
+        print(sum(wait_on([square(number) for number in range(5000)])), wait_on(logs(1)))
+        """,
+    )
+    ran = runmem(tmp_path, "--python_memory_profile", "--workers=2", "app.py")
+    assert ran.code == 0, ran.err
+    (run,) = ran.runs
+    assert len(ran.records) == 5001
+    assert ran.provenance["records_complete"]
+    assert not list(run.rglob("tasks-*.jsonl"))
+    kept = {path.name for path in run.iterdir()}
+    assert kept <= {"run.json", "tasks.jsonl", "traces", "profiles", "replica"}
+    assert len(list((run / "profiles").iterdir())) == 1
+    assert [path.name.partition("-")[0] for path in (run / "replica").rglob("*.jsonl")] in ([], ["logs"])
+    size = sum(path.stat().st_size for path in run.rglob("*") if path.is_file() and path.suffix == ".jsonl")
+    fixed = len(str(tmp_path / "app.py")) + len(read_run(run).records[0].node)
+    assert size / 5001 < 430 + fixed
+    assert len(read_run(run).records) == 5001
+    assert b'"name": "square"' in (run / "tasks.jsonl").read_bytes().splitlines()[17]
 
 
 def until(condition, patience_s: float = 60) -> None:

@@ -80,7 +80,7 @@ class Collector:
         replicas: Replicas,
         observers: Observers,
         interval_s: float | None,
-        node_found: Callable[[], None],
+        node_found: Callable[[], object],
         room_bytes: int = Settings.spool_size_bytes,
         deliver: Callable[[], None] = lambda: None,
     ) -> None:

@@ -14,7 +14,7 @@ from runmem.store.layout import RunDirectory
 from runmem.store.output import link_file, look, place_file
 from runmem.units import MIB
 
-__all__ = ["Replicas"]
+__all__ = ["Replicas", "remove_replicas"]
 
 _BACKLOG_BYTES = 64 * MIB
 
@@ -135,6 +135,18 @@ class Replicas:
                     DataLost(str(shown), f"the trace could not be copied here: {error.strerror}; it is in {path}")
                 )
         return lost
+
+
+def remove_replicas(run: RunDirectory) -> None:
+    """Remove the copies of what stands in ``tasks.jsonl`` and ``profiles/`` of a run that has ended without a loss.
+
+    What tasks have logged and why workers died stays.
+    """
+    for path in [*run.replicas.glob("*/tasks-*.jsonl"), *run.replicas.glob("*/profiles-*.jsonl")]:
+        path.unlink(missing_ok=True)
+    for folder in [*run.replicas.glob("*"), run.replicas]:
+        with suppress(OSError):  # what it holds stays
+            folder.rmdir()
 
 
 def _linked_as_new(trace: Path, folder: Path) -> Path:

@@ -321,6 +321,7 @@ class Run:
             for any more; `final`: for good.
         """
         complete = not exit_code if complete is None else complete
+        from runmem.execution.replicas import remove_replicas
         from runmem.execution.spool_reader import end_spool
 
         set_current_program(None)
@@ -348,7 +349,9 @@ class Run:
             step("the spool", end_spool, self.run_id, True)
             self.observers.tell("run_ended")
             self.ended_s = time.time()
-            step("run.json", self._write_provenance, exit_code if exit_code or not unseen else 1)
+            is_written = step("run.json", self._write_provenance, exit_code if exit_code or not unseen else 1)
+            if is_written and not self.recorder.lost:
+                step("the copies of the spools", remove_replicas, self.directory)
         return unseen
 
     def _wait_for_tasks(self) -> list[BaseException]:
@@ -419,7 +422,8 @@ class Run:
         if unseen and error is None:
             raise unseen[0]
 
-    def _write_provenance(self, exit_code: int | None = None) -> None:
+    def _write_provenance(self, exit_code: int | None = None) -> bool:
+        """Write ``run.json`` as it is to be now; return whether it is written."""
         ended = getattr(self, "ended_s", None)
         lost = list(self.recorder.lost)
         calls = self.program.calls if hasattr(self, "program") else 0
@@ -449,8 +453,10 @@ class Run:
 
         try:
             write_provenance(self.directory, values)
+            return True
         except OSError as error:
             log.error("%s could not be written: %s", self.directory.run_json, error)
+            return False
 
 
 def _exit_code(error: BaseException | None) -> int:
