@@ -19,7 +19,7 @@ from runmem.settings import INPUTS, LOG_LEVELS, resolve
 if TYPE_CHECKING:
     from runmem.execution.run import Run
 
-__all__ = ["command"]
+__all__ = ["command", "summarise"]
 
 _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -123,7 +123,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
         if more:
             print(f"runmem: and {more} more like it", file=sys.stderr)
     if not no_summary and (run.program.calls or settings.python_memory_profile):
-        _summarise(run)
+        summarise(run)
     ignore_signals()
     sys.exit(exit_code or (1 if unseen else 0))
 
@@ -152,7 +152,7 @@ def _syntax_error(error: BaseException) -> list[str]:
     return traceback.format_exception_only(error)
 
 
-def _summarise(run: Run) -> None:
+def summarise(run: Run) -> None:
     """Print the table of a run; a mistake in it must not cost the program its exit code."""
     if not run.settings.python_memory_profile:
         calls = run.program.calls
