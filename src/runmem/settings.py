@@ -221,7 +221,9 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
     environment = os.environ if environment is None else environment
     known = {f.name: f for f in fields(Settings)}
     if unknown := [name for name in given if name not in known]:
-        raise SettingError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(known)}.")
+        raise SettingError(
+            f"unknown setting {unknown[0]!r}; the settings are {', '.join(map(option_name, known.values()))}."
+        )
     _check_files()
     configured = configuration()
     _check_configuration(configured, [option_name(f) for f in known.values()])

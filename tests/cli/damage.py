@@ -18,6 +18,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ from runmem.metrics.job import Job
 from runmem.metrics.metadata import TaskMetadata
 from runmem.metrics.spec_set import SpecificationSet
 from runmem.store.layout import RunDirectory
-from runmem.store.records import record_to_line
+from runmem.store.records import killed, record_to_line
 from runmem.store.run import write_provenance
 from runmem.units import GIB, MIB
 
@@ -86,6 +87,8 @@ def make_run(base: Path) -> Path:
             limit_bytes=GIB, increment_bytes=50 * MIB,
         )  # fmt: skip
         records.append(record_to_line(record))
+    cut_off = replace(record, task_id=9, status="running", end_s=None, peak_bytes=None, increment_bytes=None)
+    records.append(record_to_line(killed(cut_off, ([], []), "killed by signal 9", None)))
     run.tasks_jsonl.write_bytes(b"".join(records))
     trace = [cmdline_line("runmem app.py")]
     for tick in range(10):

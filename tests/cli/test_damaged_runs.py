@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from damage import make_run, try_one
+from damage import START, make_run, try_one
 
 from runmem.cli import metric, report
+from runmem.reports.figure import panels_of_run
+from runmem.store.run import read_run
 
 BLOCKS = 10
 EACH = 30
@@ -102,6 +104,14 @@ def test_a_time_years_away_does_not_stretch_the_figure(tmp_path):
     run = make_run(tmp_path)
     with (run / "traces" / "n1.dat").open("ab") as trace:
         trace.write(b"MEM 100.0 1.5\nCHLD worker-10 80.0 200000000000.0\n")
+    with (run / "tasks.jsonl").open("ab") as records:
+        line = (run / "tasks.jsonl").read_bytes().splitlines()[0]
+        records.write(line.replace(b'"end_s": 1790000001.8', b'"end_s": 200000000000.0') + b"\n")
+    for panel in panels_of_run(read_run(run)):
+        times = [*panel.trace.times_s, *(bar.start_s for bar in panel.bars), *(bar.end_s for bar in panel.bars)]
+        times += [time for series, _ in panel.trace.children.values() for time in series]
+        assert min(times) >= START
+        assert max(times) <= START + 10
     result = CliRunner().invoke(report.command, [str(run), "--figure", str(tmp_path / "a.svg")])
     assert result.exit_code == 0, result.exception
     assert (tmp_path / "a.svg").stat().st_size < 1_000_000

@@ -21,7 +21,7 @@ from runmem.standard_error import say
 if TYPE_CHECKING:
     from runmem.execution.run import Run
 
-__all__ = ["command"]
+__all__ = ["command", "summarise"]
 
 _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -142,7 +142,7 @@ def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
         if more:
             say(f"runmem: and {more} more like it")
     if not no_summary and (run.program.calls or run.settings.python_memory_profile):
-        _summarise(run)
+        summarise(run)
 
 
 def _execute(run: Run, program: Script | Module, arguments: tuple[str, ...]) -> tuple[int, list[BaseException]]:
@@ -173,7 +173,7 @@ def _syntax_error(error: BaseException) -> list[str]:
     return traceback.format_exception_only(error)
 
 
-def _summarise(run: Run) -> None:
+def summarise(run: Run) -> None:
     """Print the table of a run; a mistake in it must not cost the program its exit code."""
     if not run.settings.python_memory_profile:
         calls = run.program.calls

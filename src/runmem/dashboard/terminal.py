@@ -45,12 +45,18 @@ class LiveView(PlainView):
         super().__init__(self._line.above(stream))
         self._submitted = self._done = self._failed = 0
         self._running: int | None = None
+        self._has_workers = False
         self._highest: tuple[int, str] | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._streams = sys.stdout, sys.stderr
         self._stand_ins = tuple(self._line.above(s) if s is not None and s.isatty() else s for s in self._streams)
         sys.stdout, sys.stderr = self._stand_ins
+
+    def cluster_started(self, dashboard: str | None, workers: int) -> None:
+        """Say how many workers there are and where to look at them; from now on calls can run."""
+        self._has_workers = True
+        super().cluster_started(dashboard, workers)
 
     def task_submitted(self, event: TaskSubmitted) -> None:
         """Count; the line appears with the first task."""
@@ -75,10 +81,13 @@ class LiveView(PlainView):
 
     def line(self) -> str:
         """Return the line as it is now."""
-        waiting = self._submitted - self._done - self._failed
-        parts = [f"{self._done} done", f"{waiting} to do"]
+        unfinished = self._submitted - self._done - self._failed
+        running = max(0, min(unfinished, self._running or 0))
+        parts = [] if self._has_workers else ["workers are starting"]
+        parts.append(f"{self._done} done")
         if self._running is not None:
-            parts.insert(1, f"{max(0, min(waiting, self._running))} running")
+            parts.append(f"{running} running")
+        parts.append(f"{unfinished - running} to do")
         if self._failed:
             parts.append(f"{self._failed} failed")
         if self._highest is not None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # a process without Dask has no such thing
 
 __all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_runs", "worker_runs"]
 
-_BRACKETS_A_NODE = 200
+_BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _REPORT_EVERY_S = 5.0
 _LOOK_S = 1.0
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")

@@ -14,9 +14,9 @@ from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.reports import sections
 from runmem.reports.node_rows import MASTER, NodeRow, node_rows
-from runmem.reports.table import printable
 from runmem.reports.task_rows import TaskRow, task_rows, unclear_reasons
 from runmem.store.run import RunData
+from runmem.table import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -126,7 +126,7 @@ class RunSummary:
         nodes, settings = known.get("nodes"), known.get("settings")
         measured = settings.get("python_memory_profile") if isinstance(settings, dict) else None
         nodes = nodes if isinstance(nodes, dict) else {}
-        reasons = Counter(r.reason or "no reason is recorded" for r in records if r.peak_bytes is None)
+        reasons = Counter(r.reason or _without_reason(r) for r in records if r.peak_bytes is None)
         unclear = unclear_reasons(records)
         return cls(
             title=title,
@@ -202,16 +202,20 @@ class RunSummary:
         return [(f"  {printable(text)}", "") for text in found]
 
     def next_commands(self) -> list[str]:
-        """Return commands to type next: plot the trace of the fullest node, and draw the run."""
+        """Return commands to type next: draw the run, and plot the trace of the fullest node."""
         found = []
+        if self.directory is not None:
+            found.append(f"runmem report {shlex.quote(_near(self.directory))} --figure memory.png")
         if self.trace_files:
             nodes = [row for row in self.nodes if row.node != MASTER and row.trace and row.peak_bytes is not None]
             fullest = max(nodes, key=lambda row: row.peak_bytes or 0, default=None)
             wanted = [path for path in self.trace_files if fullest and path.name == fullest.trace]
             found.append(f"mprof plot {shlex.quote(_near((wanted or self.trace_files)[0]))}")
-        if self.directory is not None:
-            found.append(f"runmem report {shlex.quote(_near(self.directory))} --figure memory.png")
         return found
+
+
+def _without_reason(record: TaskRecord) -> str:
+    return "it has not ended yet" if record.status == "running" else "no reason is recorded"
 
 
 def _number(value: object) -> float | None:
@@ -227,10 +231,19 @@ def _lost(traces: Mapping[str, Trace], stated: object) -> list[str]:
 
 
 def _trace_files(run: RunData) -> list[Path]:
-    """Return the run's traces, each as the copy in the launching folder where that is still there."""
-    listed = run.provenance.get("trace_files")
-    outside = {Path(str(path)).name: Path(str(path)) for path in listed} if isinstance(listed, list) else {}
-    return [there if (there := outside.get(path.name, path)).is_file() else path for path in run.traces]
+    """Return the run's traces, each by its name in the launching folder where that still is the same file.
+
+    A later run in that folder may have put a trace of its own there.
+    """
+    outside = {Path(path).name: Path(path) for path in run.provenance.get("trace_files") or ()}
+    return [there if _is_same(there := outside.get(path.name, path), path) else path for path in run.traces]
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def _near(path: Path) -> str:

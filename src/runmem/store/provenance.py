@@ -13,6 +13,7 @@ __all__ = ["read_provenance"]
 
 _MOST_NODES = 100_000
 _MOST_TEXT = 10_000
+_MOST_NAMED = 20
 _MOST_PID = 2**31  # Linux gives no more than 2**22
 
 Check = Callable[[Any, str, list[str]], Any]
@@ -39,7 +40,9 @@ def read_provenance(path: Path) -> tuple[dict[str, Any], list[str]]:
         checked = value if check is None or value is None else check(value, key, refused)
         if checked is not None:
             found[key] = checked
-    return found, [f"{name}: {text}; passed by" for text in refused]
+    named = [f"{name}: {text}; passed by" for text in refused[:_MOST_NAMED]]
+    more = len(refused) - len(named)
+    return found, [*named, f"{name}: {more} more values; passed by"] if more else named
 
 
 def _reason(error: ValueError) -> str:
@@ -49,17 +52,17 @@ def _reason(error: ValueError) -> str:
 
 
 def _refuse(value: object, place: str, wanted: str, refused: list[str]) -> None:
-    """Note why a value is not taken, and return None in its place."""
+    """Note why a value is not taken."""
     refused.append(f"{place} is {shown(value)}, which is no {wanted}")
-    return None
 
 
 def _number(wanted: str, most: float, least: float = 0, whole: bool = True) -> Check:
     types = (int,) if whole else (int, float)
 
-    def check(value: Any, place: str, refused: list[str]) -> Any:
+    def check(value: Any, place: str, refused: list[str]) -> float | None:
         if type(value) in types and least <= value < most:  # false for not-a-number and the infinities
-            return value if whole else float(value)
+            number: float = value if whole else float(value)
+            return number
         _refuse(value, place, wanted, refused)
         return None
 
