@@ -29,6 +29,7 @@ from runmem.execution.undisturbed import undisturbed
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.limits import memory_limit
+from runmem.node.clock import clock_of
 from runmem.node.launch import ensure_sampler
 from runmem.node.members import join
 from runmem.settings import Settings, option_name
@@ -138,6 +139,8 @@ class Run:
         _check_writable(self._trace_folder, self.settings)
         spool = Spool.of_run(self.run_id)
         spool.make()
+        self._now = clock_of(spool.root)
+        self.started_s = self._now()
         if self.settings.python_memory_profile:
             with suppress(OSError):  # the program runs, the trace is missing and said to be
                 join(spool.root, os.getpid(), self._trace_name, "", " ".join(self.command), descendants=False)
@@ -177,12 +180,14 @@ class Run:
 
     def start(self) -> Run:
         """Begin to measure, and let task calls go to the cluster; `prepare` first, unless that was done."""
-        if not self._prepared:
+        was_prepared = self._prepared  # then processes were forked meanwhile, and what they have done is kept
+        if not was_prepared:
             self.prepare()
         try:
             self._begin()
         except BaseException:
-            self._leave_nothing()
+            if not was_prepared:
+                self._leave_nothing()
             raise
         return self
 
@@ -348,7 +353,7 @@ class Run:
                 shutil.rmtree(self._files_folder(), ignore_errors=True)
             step("the spool", end_spool, self.run_id, True)
             self.observers.tell("run_ended")
-            self.ended_s = time.time()
+            self.ended_s = self._now()
             is_written = step("run.json", self._write_provenance, exit_code if exit_code or not unseen else 1)
             if is_written and not self.recorder.lost:
                 step("the copies of the spools", remove_replicas, self.directory)

@@ -21,6 +21,7 @@ from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
+from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
@@ -123,6 +124,13 @@ class WorkerRun:
         Name of the trace in which the process is sampled already; default that of the node, which it joins.
     log : TaskLog, optional
         Where it is said that calls begin and end; default lines in the spool.
+
+    Attributes
+    ----------
+    now : callable
+        Tells the time of the run on this node, in seconds since the epoch.
+    stopped : bool
+        Whether the run has ended, and no other call is to begin.
     """
 
     def __init__(
@@ -135,6 +143,7 @@ class WorkerRun:
         self._tell = tell
         self.spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self.spool.make()
+        self.now = clock_of(self.spool.root)
         self.task_logging: TaskLogging | None = None
         self._probes = Probes([PeakProbe(run.malloc_trim)])
         self._stats: dict[str, list[float]] = {}
@@ -222,7 +231,7 @@ class WorkerRun:
         self._none_follows()
         self._busy.add(current.thread)
         if current.states is None:
-            current.states, current.since = self._probes.start(), (time.time(), time.thread_time())
+            current.states, current.since = self._probes.start(), (self.now(), time.thread_time())
         start_s = current.since[0]
         if start_s - self._looked_s > _LOOK_S:
             self._look(start_s)
@@ -235,7 +244,7 @@ class WorkerRun:
     ) -> None:  # fmt: skip
         """Measure a call that has ended, and write its line."""
         start_s, start_cpu_s = current.since
-        end_s, end_cpu_s = current.since = time.time(), time.thread_time()
+        end_s, end_cpu_s = current.since = self.now(), time.thread_time()
         cpu_s = end_cpu_s - start_cpu_s
         told = take_record_fields()
         states, current.states, current.quiet = current.states, None, None
@@ -285,7 +294,7 @@ class WorkerRun:
         if quiet is None or quiet.task is not task or fields_are_told():
             return False
         start_s, start_cpu_s = current.since
-        end_s = time.time()
+        end_s = self.now()
         if end_s - start_s >= self._run.interval_s or end_s - self._looked_s > _LOOK_S:
             return False
         try:

@@ -21,6 +21,7 @@ __all__ = [
     "unclear_lines",
     "node_table",
     "killed_lines",
+    "cancelled_lines",
     "section",
     "seconds",
     "lines_skipped",
@@ -257,6 +258,24 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
         found.append((f"    {printable(record.reason or 'nothing is known of the cause')}", ""))
     if most is not None and len(records) > most:
         found.append((f"  and {len(records) - most} more killed tasks", "dim"))
+    return found
+
+
+def cancelled_lines(records: Sequence[TaskRecord], not_begun: int, most: int | None = None) -> list[Line]:
+    """Say which tasks ran when the run ended, and how many calls had not begun."""
+    found: list[Line] = []
+    for record in records[:most]:
+        after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
+        what = f"{record.target} {record.data_id}" if record.data_id else record.target
+        found.append(
+            (printable(f"  {what}, call {record.task_id}, on {record.node} (process {record.pid}){after}"), "")
+        )
+    if most is not None and len(records) > most:
+        found.append((f"  and {len(records) - most} more that ran", "dim"))
+    if records:
+        found.append((f"    {printable(records[0].reason or 'the run ended before they did')}", ""))
+    if not_begun:
+        found.append((f"  {calls_counted(not_begun)} had not begun", ""))
     return found
 
 

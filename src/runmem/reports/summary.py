@@ -65,6 +65,8 @@ class RunSummary:
     tasks: list[TaskRow]
     nodes: list[NodeRow] = field(default_factory=list)
     killed: list[TaskRecord] = field(default_factory=list)
+    cancelled: list[TaskRecord] = field(default_factory=list)
+    calls_not_begun: int = 0
     lost: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     missing_reasons: list[str] = field(default_factory=list)
@@ -133,6 +135,8 @@ class RunSummary:
             tasks=task_rows(records),
             nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
+            cancelled=[record for record in records if record.status == "cancelled"],
+            calls_not_begun=count if isinstance(count := known.get("calls_not_begun"), int) else 0,
             lost=[*_lost(traces, known.get("lost")), *lost],
             skipped={**(skipped or {}), **{file: trace.skipped for file, trace in traces.items() if trace.skipped}},
             missing_reasons=[reason for reason, _ in reasons.most_common(3)],
@@ -181,6 +185,9 @@ class RunSummary:
             *tasks,
             *([blank, *nodes] if nodes else []),
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
+            *sections.section(
+                "Cancelled", sections.cancelled_lines(self.cancelled, self.calls_not_begun, most_rows and _MOST_KILLED)
+            ),
             *sections.section("Lost or unreadable", self._loss_lines()),
             *sections.section("Files", self._file_lines()),
             *sections.section("Next", [(f"  {printable(command)}", "cyan") for command in self.next_commands()]),
