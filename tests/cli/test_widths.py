@@ -11,6 +11,8 @@ from damage import make_run
 from rich.console import Console
 
 from runmem.cli import metric, report
+from runmem.metrics.report import judge
+from runmem.metrics.spec import ThresholdSpecification
 from runmem.reports.record_lines import record_lines
 from runmem.reports.summary import RunSummary
 from runmem.reports.trace_summary import TraceSummary
@@ -86,6 +88,18 @@ def test_the_metrics(run, width, monkeypatch):
     )
     for word in ("Method", "Target", "hwm", "sampled", "node:n1", "whole-run", "app.work", "109.0 MiB"):
         assert word in text
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_specifications(run, width):
+    plain = ThresholdSpecification.parse("demo.CountWordsOfAllFilesMemory<500 MiB", None)
+    spec = ThresholdSpecification(str(plain.name), plain.threshold, "<", ["design", "release"])
+    reason = "there is no measurement of demo.CountWordsOfAllFilesMemory, since its task has not run on any node"
+    lines = judge([spec], {}, {}, {"demo.CountWordsOfAllFilesMemory": reason}).lines(width)
+    assert max(map(len, lines)) <= width
+    words = " ".join(" ".join(lines).split())
+    for word in ("Status", "Test", "Spec. tags", "Reason", "not measured", "< 500 MiB", "design,", "node"):
+        assert word in words
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -19,7 +19,7 @@ from runmem.standard_error import open_closed_streams, say
 __all__ = ["COMMANDS", "main", "runmem"]
 
 _MOST_SHOWN, _BEGIN_SHOWN, _END_SHOWN = 300, 200, 70  # characters of what was given
-_MOST_TOLD = 4000
+_MOST_TOLD = 1500
 
 COMMANDS = {
     "run": "run a program; `runmem app.py` is short for it",
@@ -141,7 +141,9 @@ def _of_the_machine(error: OSError) -> str:
 
 def _tell(message: str, arguments: Sequence[str] | None) -> None:
     """Print an error; what was given is shown in one line, and its middle left out where it is long."""
-    for argument in sorted(sys.argv[1:] if arguments is None else arguments, key=len, reverse=True):
+    given = sys.argv[1:] if arguments is None else arguments
+    values = (word.partition("=")[2] for word in given)
+    for argument in sorted({*given, *values}, key=len, reverse=True):
         if argument and (len(argument) > _MOST_SHOWN or not argument.isprintable()):
             message = message.replace(argument, _abridged(argument))
     message = re.sub(rf"\S{{{_MOST_SHOWN + 1},}}", lambda found: _abridged(found[0]), message)

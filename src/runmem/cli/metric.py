@@ -180,7 +180,7 @@ def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
     """Return what a person reads of a Job: one measurement of a task in full, several as a table."""
     from runmem.reports.sections import lines_skipped
     from runmem.reports.task_rows import task_rows
-    from runmem.table import printable
+    from runmem.table import printable, width_of
 
     found = job.measurements
     if is_named and len(job.metrics) == 1 and found and run.has_records and found[0].notes["target"] in run.targets:
@@ -192,7 +192,7 @@ def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
         lines += [f"{file}: {lines_skipped(count)}" for file, count in run.skipped.items()]
     lines += map(printable, run.refused)
     if job.specs:
-        lines += ["", *str(job.report()).splitlines()]
+        lines += ["", *job.report().lines(width_of())]
     return lines
 
 
