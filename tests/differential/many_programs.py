@@ -20,9 +20,8 @@ from pathlib import Path
 import psutil
 
 from runmem import barrier
-from runmem.execution.bundle import set_bundle_length
+from runmem.execution import bundle
 from runmem.graph.current import current_program
-from runmem.graph.task import TaskFunction
 
 SPEC = sys.modules["__main__"].__spec__
 
@@ -71,21 +70,10 @@ def run(number: int, source: str) -> None:
     print(f"=== {ended}, with {unseen} errors that it has not seen")
 
 
-def send_singly() -> None:
-    """Let no two calls share a Dask task."""
-    made = TaskFunction._set
-
-    def made_single(task: TaskFunction, *given: object) -> None:
-        made(task, *given)  # type: ignore[arg-type]
-        set_bundle_length(task.name, 1e-9)
-
-    TaskFunction._set = made_single  # type: ignore[method-assign]
-
-
 def main() -> None:
     sources = json.loads(Path(sys.argv[1]).read_text())
     if sys.argv[2] == "single":
-        send_singly()
+        bundle.MOST_CALLS = 1  # no two calls share a Dask task
     every, choose, killed = int(sys.argv[3]), random.Random(1), list[int]()
     for number, source in enumerate(sources):
         if every and number % every == every - 1:

@@ -16,7 +16,6 @@ from runmem.execution.bundle import (
     Durations,
     Pending,
     plan,
-    set_bundle_length,
 )
 from runmem.execution.call_queue import CallQueue
 from runmem.graph.call import Execution, Version
@@ -118,17 +117,6 @@ def test_calls_of_unknown_duration_are_held_back_while_that_is_allowed() -> None
     assert plan(queue, Durations(), 2, in_flight, lambda name: True) == []
     assert len(plan(queue, Durations(), 2, in_flight, lambda name: False)) == 96
     assert not queue
-
-
-def test_calls_that_are_to_share_bundles_are_held_back_until_a_duration_is_known() -> None:
-    set_bundle_length("long_bundles", 0.1)
-    queue = queue_of(execution(number, "long_bundles", []) for number in range(100))
-    in_flight: Counter[str] = Counter()
-    durations = Durations()
-    assert len(plan(queue, durations, 2, in_flight, lambda name: False)) == 4
-    assert plan(queue, durations, 2, in_flight, lambda name: False) == []
-    durations.observe("long_bundles", 1, 0.01, 0)
-    assert {len(bundle.executions) for bundle in plan(queue, durations, 2, in_flight, lambda name: False)} == {10, 6}
 
 
 def test_a_call_that_is_held_back_keeps_the_order() -> None:

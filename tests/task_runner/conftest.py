@@ -48,7 +48,7 @@ def program(tmp_path: Path) -> Program:
     return Program(tmp_path)
 
 
-@pytest.fixture(params=["", "TaskRunner.headStart = False\n"], ids=["forked", "cluster"])
+@pytest.fixture(params=["", "TaskRunner.localPool = False\n"], ids=["pool", "cluster"])
 def either(tmp_path: Path, request: pytest.FixtureRequest) -> Program:
     """A program whose targets run in processes forked from it, and one whose targets run on a cluster."""
     return Program(tmp_path, HEAD + request.param)

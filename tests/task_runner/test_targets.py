@@ -359,21 +359,22 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation):
         master.wait()
 
 
-def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(either):
-    either.write("""
+def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(program):
+    program.write("""
+        TaskRunner.localPool = False
         class Sleeps(CmdLineTask):
             _DefaultName = "sleeps"
             def runDataRef(self, ref):
                 time.sleep(1000)
         Sleeps.parseAndRun()
     """)
-    (either.folder / "slow.py").write_text("import time\nopen('starting', 'w').close()\ntime.sleep(1000)\n")
-    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": f"{either.folder}/slow.py"}
-    command = either.command("--id", "n=1..4", "-j", "2")
-    master = subprocess.Popen(command, cwd=either.folder, env=environment)
+    (program.folder / "slow.py").write_text("import time\nopen('starting', 'w').close()\ntime.sleep(1000)\n")
+    environment = {**os.environ, "DASK_DISTRIBUTED__WORKER__PRELOAD": f"{program.folder}/slow.py"}
+    command = program.command("--id", "n=1..4", "-j", "2")
+    master = subprocess.Popen(command, cwd=program.folder, env=environment)
     try:
         deadline = time.monotonic() + 60
-        while not (either.folder / "starting").exists():
+        while not (program.folder / "starting").exists():
             assert master.poll() is None
             assert time.monotonic() < deadline
             time.sleep(0.05)

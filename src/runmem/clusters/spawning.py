@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "WORKER_NAME", "MainModule", "control_spawning", "is_embedded_worker", "is_importing_main", "let_children_import",
-    "pass_for_embedded_worker",
 ]  # fmt: skip
 
 WORKER_NAME = "Dask Worker process"  # Dask names the processes of its workers so, and adds more words
@@ -117,13 +116,8 @@ def _preparation_data(name: str) -> dict[str, Any]:
 
 
 def is_embedded_worker() -> bool:
-    """Tell whether this process is a worker that a Dask nanny spawned, or passes for one."""
+    """Tell whether this process is a worker that a Dask nanny spawned, or goes by the name of one."""
     return multiprocessing.current_process().name.startswith(WORKER_NAME)
-
-
-def pass_for_embedded_worker() -> None:
-    """Let a process that was forked from the program and runs its tasks be taken for a worker of the cluster."""
-    multiprocessing.current_process().name = f"{WORKER_NAME} (forked)"
 
 
 def is_importing_main() -> bool:

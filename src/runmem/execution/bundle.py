@@ -20,22 +20,12 @@ from runmem.graph.call import Execution, FileUse
 from runmem.serialization.arguments import NO_BODY, Body
 from runmem.store.layout import safe_name
 
-__all__ = ["KEY_MARK", "Bundle", "Pending", "Durations", "plan", "set_bundle_length"]
+__all__ = ["KEY_MARK", "Bundle", "Pending", "Durations", "plan"]
 
 TARGET_S = 0.02
 SHORT_S = 0.008
 MOST_CALLS = 512
 LARGEST_RESULT_BYTES = 64 * 1024
-_lengths: dict[str, float] = {}
-
-
-def set_bundle_length(name: str, length_s: float) -> None:
-    """Let calls of `name` that are known to be shorter than half of `length_s` share Dask tasks of that length.
-
-    For many calls of one function that nothing else waits for: their number is what counts, not how soon one ends.
-    Until one has ended, only as many are sent as occupy the workers, however long that takes.
-    """
-    _lengths[name] = length_s
 
 
 @dataclass(slots=True, eq=False)
@@ -165,11 +155,9 @@ class Durations:
     def calls_a_bundle(self, name: str) -> int:
         """Return how many calls of `name` make a bundle of the target length; 1: they are sent singly."""
         mean = self.mean_s(name)
-        length_s = _lengths.get(name, TARGET_S)
-        short_s = SHORT_S if length_s == TARGET_S else length_s / 2
-        if mean is None or mean > short_s or self._seen[name].largest_bytes > LARGEST_RESULT_BYTES:
+        if mean is None or mean > SHORT_S or self._seen[name].largest_bytes > LARGEST_RESULT_BYTES:
             return 1
-        return max(1, min(MOST_CALLS, int(length_s / max(mean, 1e-7))))
+        return max(1, min(MOST_CALLS, int(TARGET_S / max(mean, 1e-7))))
 
 
 class _Bundling:
@@ -240,7 +228,7 @@ def plan(
         name = execution.name
         if not pending.has_value:
             known = durations.mean_s(name) is not None
-            if not known and in_flight[name] >= 2 * workers and (name in _lengths or hold(name)):
+            if not known and in_flight[name] >= 2 * workers and hold(name):
                 break
             in_flight[name] += 1
         queue.take()

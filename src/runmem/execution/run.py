@@ -69,6 +69,8 @@ class Run:
     ----------
     own_processes : int
         How many processes the caller has forked to run calls itself.
+    own_calls : int
+        How many calls these have run, or begun with; set by the caller.
     cut_off : CutOff or None
         After `finish`: what its end meant for calls that had not ended; None where all had.
 
@@ -102,7 +104,7 @@ class Run:
         self._connected: Any = None
         self._connecting = threading.Lock()
         self._prepared = self._watched = False
-        self.own_processes = 0
+        self.own_processes = self.own_calls = 0
         self._submitter: Any = None
         self._remote: Any = None
         self.cut_off: CutOff | None = None
@@ -267,10 +269,6 @@ class Run:
         deaths.write(json.dumps({"pid": pid, "cause": cause}).encode() + b"\n")
         deaths.close()
 
-    def connect(self) -> Any:
-        """Start or reach the cluster now, rather than at the first call; return the client. Any thread may do so."""
-        return self._connect()[0]
-
     def bring_log(self) -> None:
         """Give the program's handlers what tasks have logged that have ended."""
         if self._remote is not None and self._remote.has_logged:
@@ -349,7 +347,7 @@ class Run:
             if self.cut_off is not None:
                 self._count_cut_off(submitter)
             step("the cluster", self._cluster.close, not complete)
-            if self.program.all_files_in_place:
+            if not hasattr(self, "program") or self.program.all_files_in_place:  # an interrupt may end its start
                 shutil.rmtree(self._files_folder(), ignore_errors=True)
             step("the spool", end_spool, self.run_id, True)
             self.observers.tell("run_ended")
@@ -431,7 +429,7 @@ class Run:
         """Write ``run.json`` as it is to be now; return whether it is written."""
         ended = getattr(self, "ended_s", None)
         lost = list(self.recorder.lost)
-        calls = self.program.calls if hasattr(self, "program") else 0
+        calls = self.own_calls + (self.program.calls if hasattr(self, "program") else 0)
         values = {
             "app": self.app,
             "run_id": self.run_id,

@@ -122,8 +122,6 @@ class WorkerRun:
         Whether to see to it that the node is sampled; else somebody else has.
     trace : str, optional
         Name of the trace in which the process is sampled already; default that of the node, which it joins.
-    log : TaskLog, optional
-        Where it is said that calls begin and end; default lines in the spool.
 
     Attributes
     ----------
@@ -135,7 +133,7 @@ class WorkerRun:
 
     def __init__(
         self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None], samples: bool = True,
-        log: TaskLog | None = None, trace: str | None = None,
+        trace: str | None = None,
     ) -> None:  # fmt: skip
         self.measures = run.measures
         self.node = node_name()
@@ -159,7 +157,7 @@ class WorkerRun:
         if run.measures:
             self._joined = trace is None
             trace = trace or safe_name(self.node) + ".dat"
-            self._log: TaskLog = log or SpooledLog(self.spool.tasks(os.getpid()), self.node, limit_bytes)
+            self._log: TaskLog = SpooledLog(self.spool.tasks(os.getpid()), self.node, limit_bytes)
             self._kept_log = self._log
             self._trace = LineAppender(self.spool.trace(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)

@@ -49,11 +49,6 @@ class Program:
         """Number of task calls so far."""
         return self._calls
 
-    def made_elsewhere(self, calls: int) -> None:
-        """Note calls, numbered after those so far, that somebody else has run."""
-        with self._lock:
-            self._calls += calls
-
     def call(self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Submit a call; return a future, a list of futures for more than one value, or None for none."""
         task.signature.check(args, kwargs)

@@ -40,7 +40,7 @@ from runmem.task_runner.errors import exit_error
 from runmem.task_runner.failures import TargetFailure
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 
-if TYPE_CHECKING:  # and imported where it is made: processes of a head start need none
+if TYPE_CHECKING:  # and imported where it is made: processes of the local pool need none
     from multiprocessing.connection import Connection
 
 __all__ = [
@@ -322,6 +322,7 @@ class Children:
             if target is None:
                 os._exit(1)
             os.close(its_target)
+            connection = messages.identity(its_outcome)
             meter = process_meter()
             window = meter.start()
             outcome = call_runner(self._runner, pickle.loads(target))
@@ -332,6 +333,8 @@ class Children:
             for stream in (sys.stdout, sys.stderr):
                 with suppress(OSError, ValueError):
                     stream.flush()
+            if messages.identity(its_outcome) != connection:
+                raise OSError("the target has closed all files of its process, which cannot tell how it ended")
             messages.send(its_outcome, pickle.dumps(outcome, pickle.HIGHEST_PROTOCOL))
             code = 0
         except BaseException:

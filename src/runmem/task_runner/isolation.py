@@ -249,7 +249,7 @@ def _kill_children_from_now_on() -> None:
 
 
 def _kill_children() -> None:
-    import psutil  # here: the processes of a head start, which need it not, begin the sooner
+    import psutil  # here: the processes of the local pool, which do not need it, begin sooner
 
     session = os.getsid(0)
     for process in psutil.Process().children(recursive=True):

@@ -5,11 +5,17 @@ from __future__ import annotations
 import os
 import struct
 
-__all__ = ["CHUNK_BYTES", "content", "drain", "is_whole", "packed", "receive", "send", "taken_out"]
+__all__ = ["CHUNK_BYTES", "content", "drain", "identity", "is_whole", "packed", "receive", "send", "taken_out"]
 
 CHUNK_BYTES = 1 << 20
 
 _LENGTH = struct.Struct("<Q")
+
+
+def identity(descriptor: int) -> tuple[int, int]:
+    """Return what tells the open file of a descriptor apart from all others. Raises OSError if it is closed."""
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
 
 
 def packed(message: bytes) -> bytes:

@@ -49,9 +49,8 @@ class TaskRunner:
         From the arguments.
     isolate : bool
         Whether each target has a fresh process of its own, so that its peak is its own; the default.
-    headStart : bool
-        Whether targets may begin in processes forked from the program before there is a cluster; the default. A run
-        that is likely to be over in seconds then starts none.
+    localPool : bool
+        Whether targets on this machine may run in processes forked from the program, without a cluster; the default.
     timeoutPerTarget : float or None
         Seconds after which a target is ended; needs `isolate`.
     failures : list of TargetFailure
@@ -67,7 +66,7 @@ class TaskRunner:
 
     TIMEOUT: ClassVar[int] = 3600 * 24 * 30
     isolate: bool = True
-    headStart: bool = True
+    localPool: bool = True
 
     def __init__(self, TaskClass: Any, parsedCmd: Any, doReturnResults: bool = False) -> None:
         self.TaskClass = TaskClass
@@ -141,9 +140,9 @@ class TaskRunner:
             return []
         with _profiled(getattr(parsedCmd, "profile", None), log):
             if parallel:
-                from runmem.task_runner.targets import run_on_cluster  # Dask, which one process does not need
+                from runmem.task_runner.targets import run_targets  # here: one process does not need it
 
-                results, self.failures = run_on_cluster(self, targets)
+                results, self.failures = run_targets(self, targets)
             else:
                 results = [self._result(target) for target in targets]
         self._report(log, len(targets))

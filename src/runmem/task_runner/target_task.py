@@ -65,13 +65,13 @@ class TargetTask(TaskFunction):
 
     def __init__(self, function: Callable[..., Ended], file: str, setup: bytes, isolate: bool) -> None:
         super().__init__(function, {"returns": 1})
-        self.setup, self._isolate = setup, isolate
+        self.setup, self.isolate = setup, isolate
         if file:
             self.file = file
             self.module = Path(file).stem if self.__module__ == "__main__" else self.__module__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _on_worker, (self.function, self.file, self.setup, self._isolate)
+        return _on_worker, (self.function, self.file, self.setup, self.isolate)
 
     def made_for(self, data: bytes) -> TaskFunction:
         """Return the task of one call, with its data id."""

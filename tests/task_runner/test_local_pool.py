@@ -1,4 +1,4 @@
-"""Targets that begin before there is a cluster, by real programs."""
+"""Targets in a pool of processes forked from the program, by real programs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,6 @@ class Sleeps(CmdLineTask):
     _DefaultName = "sleeps"
     def runDataRef(self, ref):
         time.sleep(float(ref.dataId["s"]))
-"""
-AT_ONCE = """
-from runmem.task_runner import targets
-targets._worth_s = lambda: 0.5  # a cluster is started for less than by itself
 """
 
 
@@ -57,21 +53,30 @@ def test_a_short_run_starts_no_cluster_and_has_the_same_records(program):
     assert provenance(program)["records_complete"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("isolation", [[], ["--no-isolation"]])
-def test_the_cluster_takes_over_what_is_left_and_no_target_runs_twice_or_beside_too_many(program, isolation):
-    program.write(SLEEPS + AT_ONCE + "Sleeps.parseAndRun()\n")
-    # The first holds its process while the cluster starts and works.
-    ids = "^".join(["12", *(f"0.3{n:03}" for n in range(120))])
-    done = program.run("--id", f"s={ids}", "-j", "2", *isolation)
-    assert done.returncode == 0, done.stderr
+def test_a_long_target_keeps_its_process_and_the_other_one_runs_all_that_is_left(program, isolation):
+    program.write("""
+        from pathlib import Path
+        class Waits(CmdLineTask):
+            _DefaultName = "waits"
+            def runDataRef(self, ref):
+                n = ref.dataId["n"]
+                while n == 1 and len(list(Path().glob("ended*"))) < 40:
+                    time.sleep(0.01)
+                open(f"ended{n}", "w").close()
+        Waits.parseAndRun(args=sys.argv[1:] + ["--noExit"])
+        print("distributed" in sys.modules)
+    """)
+    done = program.run("--id", "n=1..41", "-j", "2", *isolation)
+    assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
     records = program.records()
-    assert numbers(program) == list(range(1, 122))
-    assert len({record["data_id"] for record in records}) == 121
-    assert len({record["pid"] for record in records}) > 2  # two were forked
+    assert numbers(program) == list(range(1, 42))
+    assert len({record["data_id"] for record in records}) == 41
+    pids = {record["task_id"]: record["pid"] for record in records}
+    assert {pids[number] for number in range(2, 42)} == set(pids.values()) - {pids[1]}
+    assert len(set(pids.values())) == 2
     assert most_at_once(records) == 2
-    assert provenance(program)["calls"] == 121
-    assert " ERROR:" not in done.stderr
+    assert (provenance(program)["calls"], provenance(program)["records_complete"]) == (41, True)
 
 
 def test_a_program_with_threads_is_not_forked(program):
@@ -80,13 +85,12 @@ def test_a_program_with_threads_is_not_forked(program):
         + """
 import threading
 threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
-from runmem.task_runner import head_start
-head_start.HeadStart = None  # nobody is to make one
-Sleeps.parseAndRun()
+Sleeps.parseAndRun(args=sys.argv[1:] + ['--noExit'])
+print('distributed' in sys.modules)
 """
     )
     done = program.run("--id", "s=0.01^0.02", "-j", "2")
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
     assert numbers(program) == [1, 2]
 
 
@@ -116,7 +120,7 @@ def test_no_process_outlives_a_program_that_was_killed(program, isolation):
     try:
         deadline = time.monotonic() + 60
         family: list[psutil.Process] = []
-        while len(family) < (4 if not isolation else 2):
+        while len(family) < (5 if not isolation else 3):  # with the dispatcher
             assert time.monotonic() < deadline
             time.sleep(0.1)
             family = psutil.Process(master.pid).children(recursive=True)
@@ -171,6 +175,7 @@ def test_what_has_ended_before_an_interrupt_is_recorded_and_what_runs_too(progra
     running = [record for record in program.records() if record["status"] == "killed"]
     assert all(record["base_bytes"] > 2**20 and record["start_s"] > 1e9 for record in running)
     assert {record["reason"] for record in running} == {"the program has given up its targets"}
+    assert (provenance(program)["calls"], provenance(program)["calls_recorded"]) == (22, 22)
 
 
 def test_a_target_that_takes_its_process_along_leaves_those_before_it_and_a_record_of_its_own(program):
@@ -192,14 +197,136 @@ def test_a_target_that_closes_the_files_of_its_process_fails_and_the_run_ends(pr
     assert statuses(program) == {"quick1": "finished", "closes": "killed", "quick2": "finished"}
 
 
+CLOSES = """
+class Closes(CmdLineTask):
+    _DefaultName = "closes"
+    def runDataRef(self, ref):
+        what = str(ref.dataId["what"])
+        if what == "quick":
+            return what
+        os.closerange(3, 1000)
+        if what == "opens":
+            self.others = [open(f"other{n}", "w") for n in range(100)]  # one of them has the number of the connection
+        if what == "forks":
+            if os.fork() == 0:
+                time.sleep(1000)
+            os._exit(0)
+        if what == "hangs":
+            open("hangs", "w").write(str(os.getpid()))
+            time.sleep(1000)
+        return what
+Closes.parseAndRun()
+"""
+
+
+@pytest.mark.parametrize("isolation", [[], ["--no-isolation"]])
+@pytest.mark.parametrize("what", ["at-once", "opens", "forks"])
+def test_a_target_that_closes_all_files_fails_whatever_it_does_then(program, what, isolation):
+    program.write(CLOSES)
+    done = program.run("--id", f"what={what}^quick", "-j", "2", *isolation)
+    assert done.returncode == 1, done.stderr
+    assert "1 of 2 targets failed" in done.stderr
+    assert statuses(program) == {what: "killed", "quick": "finished"}
+    assert all(path.read_bytes() == b"" for path in program.folder.glob("other*"))
+    assert (provenance(program)["calls"], provenance(program)["records_complete"]) == (2, True)
+
+
+def test_a_target_that_closes_all_files_and_hangs_is_ended_with_the_time_of_the_run(program):
+    program.write(CLOSES)
+    done = program.run("--id", "what=hangs^quick", "-j", "2", "--no-isolation", "--timeout", "3")
+    assert done.returncode == 1
+    assert "before 1 of 2 targets had ended: dataId={'what': 'hangs'}" in done.stderr
+    assert statuses(program) == {"hangs": "killed", "quick": "finished"}
+    assert not psutil.pid_exists(int((program.folder / "hangs").read_text()))
+
+
+ENDS_PROCESS = """
+class Ends(CmdLineTask):
+    _DefaultName = "ends"
+    def runDataRef(self, ref):
+        n = ref.dataId["n"]
+        if ref.dataId["how"] == "leaves":
+            pid = os.fork()
+            if pid == 0:
+                time.sleep(1000)
+            open(f"left{n}", "w").write(str(pid))
+        os.kill(os.getpid(), signal.SIGKILL)
+Ends.parseAndRun()
+"""
+
+
+def test_each_of_many_targets_that_end_their_process_is_recorded_and_another_process_takes_the_next(program):
+    program.write(ENDS_PROCESS)
+    done = program.run("--id", "how=dies", "n=1..12", "-j", "2", "--no-isolation")
+    assert done.returncode == 12, done.stderr
+    records = program.records()
+    assert numbers(program) == list(range(1, 13))
+    assert {record["status"] for record in records} == {"killed"}
+    assert all("killed by SIGKILL" in record["reason"] for record in records)
+    assert len({record["pid"] for record in records}) == 12
+    assert provenance(program)["records_complete"]
+
+
+def test_a_process_that_dies_is_noticed_though_one_that_it_has_forked_holds_its_connection(program):
+    program.write(ENDS_PROCESS)
+    done = program.run("--id", "how=leaves", "n=1..3", "-j", "2", "--no-isolation")
+    assert done.returncode == 3, done.stderr
+    left = [int(path.read_text()) for path in program.folder.glob("left*")]
+    assert len(left) == 3
+    assert not [pid for pid in left if psutil.pid_exists(pid) and psutil.Process(pid).status() != "zombie"]
+
+
+def test_a_task_that_cannot_be_loaded_in_another_process_is_an_error_of_the_run(program):
+    program.write("""
+        class Returns(CmdLineTask):
+            _DefaultName = "returns"
+            def runDataRef(self, ref):
+                return 1
+        class Refuses:
+            def __reduce__(self):
+                return fails, ()
+        def fails():
+            raise LookupError("no such catalogue")
+        class Holds(TaskRunner):
+            def prepareForMultiProcessing(self):
+                super().prepareForMultiProcessing()
+                self.catalogue = Refuses()
+        Returns.RunnerClass = Holds
+        Returns.parseAndRun()
+    """)
+    for isolation in ([], ["--no-isolation"]):
+        done = program.run("--id", "n=1..5", "-j", "2", *isolation)
+        assert done.returncode == 1
+        assert "the task cannot be loaded" in done.stderr
+        assert "LookupError: no such catalogue" in done.stderr
+
+
+def test_the_run_ends_when_the_process_that_gives_out_targets_is_killed(program):
+    program.write(
+        """
+class KillsAbove(CmdLineTask):
+    _DefaultName = "above"
+    def runDataRef(self, ref):
+        if ref.dataId["n"] == 3:
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(1000)
+KillsAbove.parseAndRun()
+"""
+    )
+    done = program.run("--id", "n=1..6", "-j", "1", "--no-isolation", "--timeout", "1e6")
+    assert done.returncode == 4, done.stderr
+    assert "dataId={'n': 3}: the process that gives out the targets died" in done.stderr
+    assert [record["task_id"] for record in program.records() if record["status"] == "finished"] == [1, 2]
+
+
 def test_processes_that_cannot_measure_run_their_targets_and_the_run_says_so(program):
     program.write(
         MIXED
         + """
-from runmem.task_runner import forked_process
+from runmem.task_runner import local_pool
 def refuses(*_, **__):
     raise OSError("no room")
-forked_process.WorkerRun = refuses
+local_pool.WorkerRun = refuses
 Mixed.parseAndRun()
 """
     )

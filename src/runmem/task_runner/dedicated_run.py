@@ -1,4 +1,4 @@
-"""The run that targets belong to: the one under way, or one of their own."""
+"""The run that targets belong to: the one under way, or one dedicated to them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from runmem.execution.run import Run
     from runmem.task_runner.runner import TaskRunner
 
-__all__ = ["OwnRun", "run_for"]
+__all__ = ["DedicatedRun", "run_for"]
 
-_TURN_S = 0.1
+_KILL_INTERVAL_S = 0.1
 _INTERRUPTED = 128 + signal.SIGINT
 
 
-class OwnRun:
+class DedicatedRun:
     """A run for these targets only; its exit code is set at the end."""
 
     def __init__(self, run: Run) -> None:
@@ -44,7 +44,7 @@ class OwnRun:
             self._abandoning.start()
 
     def _kill_workers(self) -> None:
-        while not self._has_ended.wait(_TURN_S):
+        while not self._has_ended.wait(_KILL_INTERVAL_S):
             kill_embedded_workers()
 
     def finish(self, complete: bool) -> None:
@@ -55,7 +55,7 @@ class OwnRun:
             self._has_ended.set()
 
 
-def run_for(runner: TaskRunner, targets: int) -> AbstractContextManager[OwnRun | None]:
+def run_for(runner: TaskRunner, targets: int) -> AbstractContextManager[DedicatedRun | None]:
     """Use the run that is under way (None), or one for these targets, which the caller starts."""
     if current_program() is not None:
         return nullcontext()
@@ -69,20 +69,20 @@ def run_for(runner: TaskRunner, targets: int) -> AbstractContextManager[OwnRun |
     if runner.runFolder is not None:
         settings["run_folder"] = runner.runFolder
     run = session(app=name, **settings)
-    return _Using(OwnRun(run))
+    return _Using(DedicatedRun(run))
 
 
-class _Using(AbstractContextManager[OwnRun]):
+class _Using(AbstractContextManager[DedicatedRun]):
     """A run is prepared, and ends with the block. Not a `contextmanager`, which sets attributes of what is raised."""
 
-    def __init__(self, own: OwnRun) -> None:
-        self._own = own
+    def __init__(self, dedicated: DedicatedRun) -> None:
+        self._dedicated = dedicated
 
-    def __enter__(self) -> OwnRun:
-        self._own.run.prepare()
-        return self._own
+    def __enter__(self) -> DedicatedRun:
+        self._dedicated.run.prepare()
+        return self._dedicated
 
     def __exit__(self, kind: type[BaseException] | None, *raised: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self._own.exit_code = _INTERRUPTED
-        self._own.finish(kind is None)
+            self._dedicated.exit_code = _INTERRUPTED
+        self._dedicated.finish(kind is None)
