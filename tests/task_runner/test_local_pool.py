@@ -204,7 +204,7 @@ class Closes(CmdLineTask):
         what = str(ref.dataId["what"])
         if what == "quick":
             return what
-        os.closerange(3, 1000)
+        os.closerange(0 if what == "closes-streams-too" else 3, 1000)
         if what == "opens":
             self.others = [open(f"other{n}", "w") for n in range(100)]  # one of them has the number of the connection
         if what == "forks":
@@ -220,7 +220,7 @@ Closes.parseAndRun()
 
 
 @pytest.mark.parametrize("isolation", [[], ["--no-isolation"]])
-@pytest.mark.parametrize("what", ["at-once", "opens", "forks"])
+@pytest.mark.parametrize("what", ["closes", "closes-streams-too", "opens", "forks"])
 def test_a_target_that_closes_all_files_fails_whatever_it_does_then(program, what, isolation):
     program.write(CLOSES)
     done = program.run("--id", f"what={what}^quick", "-j", "2", *isolation)
@@ -323,10 +323,10 @@ def test_processes_that_cannot_measure_run_their_targets_and_the_run_says_so(pro
     program.write(
         MIXED
         + """
-from runmem.task_runner import local_pool
+from runmem.task_runner import target_process
 def refuses(*_, **__):
     raise OSError("no room")
-local_pool.WorkerRun = refuses
+target_process.WorkerRun = refuses
 Mixed.parseAndRun()
 """
     )

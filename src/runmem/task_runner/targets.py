@@ -12,7 +12,8 @@ from runmem.task_runner.dedicated_run import DedicatedRun, run_for
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
 from runmem.task_runner.failures import TargetFailure, exit_code, failed_result
 from runmem.task_runner.isolation import Ended
-from runmem.task_runner.local_pool import LocalPool, PoolWork, may_fork
+from runmem.task_runner.local_pool import LocalPool, may_fork
+from runmem.task_runner.target_process import PoolWork
 from runmem.task_runner.target_task import packed_arguments, task_of
 
 if TYPE_CHECKING:
