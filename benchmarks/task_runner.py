@@ -5,6 +5,8 @@ over the targets, one a chunk, with the steps of the original TaskRunner, and to
 run is a program of its own. "work" is from the first target's start to the last one's end; "all" includes importing
 what that way needs, starting and ending processes, and the run directory.
 
+The ratio of all to a pool that maps the bare function is to stay below 1.15.
+
     python benchmarks/task_runner.py [targets] [repeats] [targets of the memory test]
 """
 
