@@ -22,7 +22,7 @@ from generated import Generated
 
 SOURCE = Path(__file__).parents[2] / "src"
 MARK = "RUNMEM_TEST_MARK"
-PATIENCE_S = 90.0
+PATIENCE_S = 60.0
 _GONE_S = 15.0
 
 
