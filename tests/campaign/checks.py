@@ -7,6 +7,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from trial import Trial
@@ -21,7 +22,9 @@ _OURS = re.compile(r'File "[^"]*/(?:runmem|distributed|dask|tornado|asyncio|conc
 
 
 def runs_of(trial: Trial) -> list[Path]:
-    return sorted((trial.work / "runmem_runs").glob("*"))
+    """Return the run directories, the newest last."""
+    found = (trial.work / "runmem_runs").glob("*_*")
+    return sorted(found, key=lambda run: (run.name.rpartition("_")[0], int(run.name.rpartition("_")[2])))
 
 
 def ends(trial: Trial) -> Iterator[str]:
@@ -34,27 +37,50 @@ def right_or_an_error(trial: Trial) -> Iterator[str]:
     """Results are right, or an error says that there are none."""
     if trial.code is None:
         return
-    lines = trial.out.splitlines()
-    if trial.code == 0:
-        if lines != trial.program.expected:
-            yield f"a wrong result with exit code 0: {_difference(lines, trial.program.expected)}"
+    lines, expected = trial.out.splitlines(), trial.program.expected
+    if trial.code == trial.program.code:
+        if lines != expected:
+            yield f"a wrong result with exit code {trial.code}: {_difference(lines, expected)}"
         for name, content in trial.program.files.items():
             path = trial.work / name
             found = path.read_text() if path.exists() else None
             if found != content:
-                yield f"a wrong file with exit code 0: {name} has {found!r}, not {content!r}"
+                yield f"a wrong file with exit code {trial.code}: {name} has {found!r}, not {content!r}"
         return
-    if lines != trial.program.expected[: len(lines)]:
-        wrong = _difference(lines, trial.program.expected)
-        yield f"a wrong result before it ended with exit code {trial.code}: {wrong}"
+    if lines != expected[: len(lines)]:
+        yield f"a wrong result before it ended with exit code {trial.code}: {_difference(lines, expected)}"
+    yield from _error_is_told(trial)
+
+
+def _error_is_told(trial: Trial) -> Iterator[str]:
     hit = [sent for sent in trial.sent if sent.fault.target in ("master", "group")]
     if not hit and not trial.err.strip():
         yield f"exit code {trial.code} without a word"
     if not trial.sent:
         yield f"exit code {trial.code} though nothing was done to it: {trial.err[-1500:]}"
-    for sent in trial.sent:
-        if trial.code in (-signal.SIGSEGV, 128 + signal.SIGSEGV) and sent.fault.number != signal.SIGSEGV:
-            yield f"exit code {trial.code}"
+    if trial.code in (-signal.SIGSEGV, 128 + signal.SIGSEGV):
+        yield f"exit code {trial.code}"
+
+
+def keeps_the_exit_code(trial: Trial) -> Iterator[str]:
+    """The program ends with its own exit code, whatever becomes of what is measured."""
+    if trial.code is not None and trial.code != trial.program.code:
+        yield f"exit code {trial.code}, not {trial.program.code}: {trial.err[-1500:]}"
+
+
+def says_what_is_lost(trial: Trial) -> Iterator[str]:
+    """Where records are missing the run says so, and does not call the tasks killed."""
+    runs = [run for run in runs_of(trial) if (run / "run.json").exists()]
+    if not runs or trial.code is None:
+        return
+    data = read_run(runs[-1])
+    recorded, killed = _counted(data)
+    missing = sum(word == "end" for word, *_ in trial.truth) - recorded.total()
+    said = data.provenance.get("lost") or re.search(r"(?i)lost|could not|not measured|cannot|no space", trial.err)
+    if missing > 0 and not said:
+        yield f"{missing} records are missing without a word"
+    if any(record.status == "killed" for record in data.records) and not trial.sent:
+        yield f"{killed.total()} records say killed of a run in which nothing was"
 
 
 def _difference(found: list[str], expected: list[str]) -> str:
@@ -78,53 +104,68 @@ def no_torn_line(trial: Trial) -> Iterator[str]:
                     yield f"a torn line: {path}:{number}: {line[:120]!r}"
 
 
+_Key = tuple[str, int]  # a task and the process of a worker
+
+
+@dataclass
+class _Executions:
+    """What the tasks themselves say that ran: all, what surely must be known, and what was cut off."""
+
+    begun: Counter[_Key]
+    ended: Counter[_Key]
+    surely_ended: Counter[_Key]
+    surely_cut: Counter[_Key]
+
+    @classmethod
+    def of(cls, trial: Trial) -> _Executions:
+        found, late = cls(Counter(), Counter(), Counter(), Counter()), _cuts(trial)
+        running: dict[tuple[str, int, int], float] = {}
+        for word, name, pid, call, time_s in trial.truth:
+            if word == "begin":
+                found.begun[name, pid] += 1
+                running[name, pid, call] = time_s
+            else:
+                found.ended[name, pid] += 1
+                found.surely_ended[name, pid] += time_s < late(pid)
+                running.pop((name, pid, call), None)
+        for (name, pid, _), time_s in running.items():
+            found.surely_cut[name, pid] += time_s < late(pid)
+        return found
+
+
 def no_record_lost(trial: Trial) -> Iterator[str]:
     """What ended a second or more before its end was cut off has a record, and what ended is not called killed."""
     runs = runs_of(trial)
-    truth = trial.truth
-    if not runs or not truth or trial.code is None:
+    if not runs or not trial.truth or trial.code is None:
         return
     data = read_run(runs[-1])
-    late = _cuts(trial)
-    ended: Counter[tuple[str, int]] = Counter()
-    surely: Counter[tuple[str, int]] = Counter()
-    begun: Counter[tuple[str, int]] = Counter()
-    surely_cut: Counter[tuple[str, int]] = Counter()
-    open_calls: dict[tuple[str, int, int], float] = {}
-    for word, name, pid, call, time_s in truth:
-        if word == "begin":
-            begun[name, pid] += 1
-            open_calls[name, pid, call] = time_s
-        else:
-            ended[name, pid] += 1
-            open_calls.pop((name, pid, call), None)
-            surely[name, pid] += time_s < late(pid)
-    for (name, pid, _), time_s in open_calls.items():
-        surely_cut[name, pid] += time_s < late(pid)
+    ran = _Executions.of(trial)
     recorded, killed = _counted(data)
-    for key, number in surely.items():
+    for key, number in ran.surely_ended.items():
         if recorded[key] < number:
             yield f"{number - recorded[key]} lost records of {key[0]} of worker {key[1]}, of {number} that had ended"
     for key in recorded:
-        if recorded[key] > ended[key] + (begun[key] - ended[key]):
-            yield f"{recorded[key]} records of {key[0]} of worker {key[1]}, which ran {begun[key]} times"
-    at_once = sum(late(pid) - _AT_ONCE_S < time_s for word, _, pid, _, time_s in truth if word == "end")
-    more = sum(max(0, killed[key] - (begun[key] - ended[key])) for key in killed)
+        if recorded[key] > ran.begun[key]:
+            yield f"{recorded[key]} records of {key[0]} of worker {key[1]}, which ran {ran.begun[key]} times"
+    late = _cuts(trial)
+    at_once = sum(late(pid) < time_s for word, _, pid, _, time_s in trial.truth if word == "end")
+    more = sum(max(0, killed[key] - (ran.begun[key] - ran.ended[key])) for key in killed)
     if more > at_once:
         yield f"{more} records say killed of calls that had ended: {sorted(killed.items())}"
-    unnamed = {key: number - killed[key] for key, number in surely_cut.items() if number > killed[key] + recorded[key]}
+    unnamed = {key: n for key, n in ran.surely_cut.items() if ran.ended[key] + n > killed[key] + recorded[key]}
     if unnamed:
         yield f"calls that were cut off and are not named as killed: {sorted(unnamed.items())}"
-    incomplete = any(recorded[key] < number for key, number in ended.items())
-    if incomplete and data.provenance.get("records_complete") and data.provenance.get("lost") in ([], {}, None):
+    incomplete = any(recorded[key] < number for key, number in ran.ended.items())
+    if incomplete and data.provenance.get("records_complete") and not data.provenance.get("lost"):
         yield "run.json says that the records are complete, and they are not"
 
 
-def _counted(data: RunData) -> tuple[Counter[tuple[str, int]], Counter[tuple[str, int]]]:
-    recorded: Counter[tuple[str, int]] = Counter()
-    killed: Counter[tuple[str, int]] = Counter()
+def _counted(data: RunData) -> tuple[Counter[_Key], Counter[_Key]]:
+    """Return how many records there are of what ended, and of what was killed or cancelled."""
+    recorded: Counter[_Key] = Counter()
+    killed: Counter[_Key] = Counter()
     for record in data.records:
-        (killed if record.status == "killed" else recorded)[record.name, record.pid] += 1
+        (recorded if record.status in ("finished", "failed") else killed)[record.name, record.pid] += 1
     return recorded, killed
 
 

@@ -1,4 +1,4 @@
-"""A campaign: random programs, and what people and machines do to them. `README` of it is the text of this module.
+"""A campaign: random programs, and what people and machines do to them.
 
     pytest tests/campaign                                    some two minutes, always the same seeds
     RUNMEM_CAMPAIGN_S=3600 pytest tests/campaign/test_kills.py    for an hour, from the seeds after those on
@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def seeds(first: int, count: int, share: float) -> Iterator[int]:
-    """Yield the seeds of a test: `count` of them; by hand the one that is named, or new ones for a share of the time."""
+    """Yield the seeds of a test: `count`, and more for a share of the time given by hand; or the one that is named."""
     if (one := os.environ.get("RUNMEM_CAMPAIGN_SEED")) is not None:
         yield int(one)
         return

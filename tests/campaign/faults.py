@@ -1,4 +1,4 @@
-"""What happens to the processes of a run: a signal to one of them, or to all, when the program is at a certain place."""
+"""What happens to the processes of a run: signals to one of them, or to all, when the program is at a place."""
 
 from __future__ import annotations
 

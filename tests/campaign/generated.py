@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-PRELUDE = '''\
+PRELUDE = """\
 import os, time
 from runmem import task, wait_on, wait_on_file, open_file, FILE_IN, FILE_OUT, FILE_INOUT, INOUT
 
@@ -62,7 +62,7 @@ def count(words, k, s):
 
 def shown(path):
     with open(path) as file: return " ".join(file.read().split())
-'''
+"""
 
 
 @dataclass
@@ -78,21 +78,24 @@ class Generated:
         Name to content of each file when it has ended.
     points : int
         Places at which it waits until it is let go on.
+    code : int
+        What it ends with.
     """
 
     source: str
     expected: list[str] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
     points: int = 0
+    code: int = 0
 
 
 class _Writer:
-    def __init__(self, choose: random.Random) -> None:
+    def __init__(self, choose: random.Random, files: int) -> None:
         self.choose = choose
         self.lines: list[str] = []
         self.printed: list[str] = []
         self.states: dict[str, list[int]] = {f"s{i}": [i] for i in range(2)}
-        self.files: dict[str, list[str]] = {f"f{i}.txt": ["start"] for i in range(3)}
+        self.files: dict[str, list[str]] = {f"f{i}.txt": ["start"] for i in range(files)}
         self.results: list[tuple[str, object]] = []  # name and value of futures that nobody has waited for
         self.words: list[tuple[str, list[str]]] = []
         self.number = self.points = 0
@@ -193,15 +196,20 @@ _KINDS = {
 }  # fmt: skip
 
 
-def generate(seed: int, statements: int = 24) -> Generated:
-    """Return the program of a seed."""
-    writer = _Writer(random.Random(f"program {seed}"))
+_OF_FILES = ("write", "append", "read", "count", "wait_file", "own_line")
+
+
+def generate(seed: int, statements: int = 24, files: int = 3, code: int = 0) -> Generated:
+    """Return the program of a seed; with 0 files it writes nothing to the disk."""
+    writer = _Writer(random.Random(f"program {seed}"), files)
     writer.lines += [f"s{i} = [{i}]" for i in range(2)]
-    writer.lines += [f"with open('f{i}.txt', 'w') as file: file.write('start\\n')" for i in range(3)]
-    for kind in writer.choose.choices(list(_KINDS), list(_KINDS.values()), k=statements):
+    writer.lines += [f"with open('f{i}.txt', 'w') as file: file.write('start\\n')" for i in range(files)]
+    kinds = {kind: weight for kind, weight in _KINDS.items() if files or kind not in _OF_FILES}
+    for kind in writer.choose.choices(list(kinds), list(kinds.values()), k=statements):
         getattr(writer, kind)()
     writer.point()
     writer.end()
+    writer.lines.append(f"raise SystemExit({code})")
     source = PRELUDE + "\n" + "\n".join(writer.lines) + "\n"
     return Generated(source, writer.printed, {p: "".join(f"{w}\n" for w in v) for p, v in writer.files.items()},
-                     writer.points)  # fmt: skip
+                     writer.points, code)  # fmt: skip

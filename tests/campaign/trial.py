@@ -138,7 +138,7 @@ def run_trial(
     meanwhile : callable, optional
         Called in a thread when the program has begun, with the trial.
     popen : dict
-        More of `subprocess.Popen`; ``env`` adds to the environment.
+        More of `subprocess.Popen`; ``env`` adds to the environment, ``name`` is the program's.
     """
     mark = uuid.uuid4().hex
     outside = ("RUNMEM_", "COMPSS_", "PYTHON", "DASK_", "CAMPAIGN_")
@@ -148,11 +148,12 @@ def run_trial(
             **popen.pop("env", {})}  # fmt: skip
     trial.before = _untouched(trial)
     out, err = (trial.folder / "out").open("wb"), (trial.folder / "err").open("wb")
+    where, name = popen.pop("cwd", trial.work), popen.pop("name", "app.py")
     streams = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err, **popen}
-    command = [sys.executable, "-m", "runmem", "--python_memory_profile", *options, "app.py"]
+    command = [sys.executable, "-m", "runmem", "--python_memory_profile", *options, name]
     trial.began_s = time.time()
     with out, err:
-        process = subprocess.Popen(command, cwd=trial.work, env=env, start_new_session=True, **streams)
+        process = subprocess.Popen(command, cwd=where, env=env, start_new_session=True, **streams)
     helpers = [threading.Thread(target=_inject, args=(trial, process, mark, faults))]
     if meanwhile is not None:
         helpers.append(threading.Thread(target=meanwhile, args=(trial,)))
