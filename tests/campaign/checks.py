@@ -19,6 +19,7 @@ LATE_S = 1.0
 _AT_ONCE_S = 0.1
 
 _OURS = re.compile(r'File "[^"]*/(?:runmem|distributed|dask|tornado|asyncio|concurrent|multiprocessing)/[^"]*", line')
+_TRACKER = re.compile(r'Traceback [^\n]*\n  File "[^"]*resource_tracker.py"[^\n]*\n(?:    [^\n]*\n)*KeyError: [^\n]*\n')
 
 
 def runs_of(trial: Trial) -> list[Path]:
@@ -186,11 +187,14 @@ def _cuts(trial: Trial) -> Callable[[int], float]:
 
 def no_traceback_of_ours(trial: Trial) -> Iterator[str]:
     """Nobody is shown the inside of runmem or Dask."""
-    if found := _OURS.search(trial.err + trial.out):
-        start = max(0, found.start() - 600)
-        yield f"a traceback of runmem's or Dask's: {(trial.err + trial.out)[start : found.end() + 500]}"
-    elif "Exception ignored" in trial.err or "Fatal Python error" in trial.err:
-        yield f"Python's own complaint: {trial.err[-1500:]}"
+    shown = trial.err + trial.out
+    if any(sent.fault.target in ("tracker", "group") for sent in trial.sent):
+        # Python's own tracker of semaphores, started again after it was killed, complains of each that it does not know.
+        shown = _TRACKER.sub("", shown)
+    if found := _OURS.search(shown):
+        yield f"a traceback of runmem's or Dask's: {shown[max(0, found.start() - 600) : found.end() + 500]}"
+    elif "Exception ignored" in shown or "Fatal Python error" in shown:
+        yield f"Python's own complaint: {shown[-1500:]}"
 
 
 def nothing_left(trial: Trial) -> Iterator[str]:
