@@ -189,7 +189,7 @@ def no_traceback_of_ours(trial: Trial) -> Iterator[str]:
     """Nobody is shown the inside of runmem or Dask."""
     shown = trial.err + trial.out
     if any(sent.fault.target in ("tracker", "group") for sent in trial.sent):
-        # Python's own tracker of semaphores, started again after it was killed, complains of each that it does not know.
+        # Python's own tracker of semaphores was killed and started again: it complains of each that it does not know.
         shown = _TRACKER.sub("", shown)
     if found := _OURS.search(shown):
         yield f"a traceback of runmem's or Dask's: {shown[max(0, found.start() - 600) : found.end() + 500]}"
