@@ -22,7 +22,7 @@ from runmem.graph.synchronise import barrier, delete_object, open_file, wait_on,
 from runmem.graph.task import task
 
 if TYPE_CHECKING:
-    from runmem.execution.session import session
+    from runmem.cli.session import session
     from runmem.memory.profile import profile
     from runmem.metrics.time_method import timeMethod
 
@@ -45,7 +45,7 @@ def __getattr__(name: str) -> Any:
 
         return profile
     if name == "session":
-        from runmem.execution.session import session
+        from runmem.cli.session import session
 
         return session
     if name == "timeMethod":

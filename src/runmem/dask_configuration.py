@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-__all__ = ["configuration", "configuration_folders"]
+__all__ = ["configuration", "configuration_files", "configuration_folders"]
 
 _SECTION = "runmem"
 _FILES = (".yaml", ".yml", ".json")
@@ -34,10 +34,15 @@ def configuration_folders() -> list[Path]:
     return [Path(folder) for folder in dict.fromkeys(folders) if folder]
 
 
+def configuration_files() -> list[Path]:
+    """Return the files that Dask reads its configuration from."""
+    return [file for folder in configuration_folders() for file in _files(folder)]
+
+
 def _may_have_section() -> bool:
     if any(name.startswith("DASK_") for name in os.environ):
         return True
-    return any(_names_section(file) for folder in configuration_folders() for file in _files(folder))
+    return any(_names_section(file) for file in configuration_files())
 
 
 def _files(folder: Path) -> list[Path]:

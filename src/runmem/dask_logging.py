@@ -15,6 +15,9 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NamedTuple
 
+from runmem.errors import SettingError
+from runmem.standard_error import say
+
 __all__ = ["handlers_hidden", "import_dask", "is_of_dask", "keep_dask_apart", "keep_runmem_apart", "set_dask_level"]
 
 _OF_DASK = ("distributed", "dask")
@@ -74,7 +77,7 @@ class _OwnWarnings(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if _is_the_programs(record):
             return True
-        print(record.getMessage().rstrip(), file=sys.stderr)
+        say(record.getMessage().rstrip())
         return False
 
 
@@ -157,6 +160,16 @@ def import_dask() -> None:
     if "distributed" in sys.modules:
         _give_handler()
         return
+    try:
+        _import_distributed()
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise SettingError(
+            f"Dask cannot be imported with its configuration ({type(error).__name__}: {error}): correct what is in "
+            "~/.config/dask, in the variables DASK_*, or where else Dask is configured."
+        ) from error
+
+
+def _import_distributed() -> None:
     from dask import config
 
     names = (*_OF_DASK, *_SHARED, *_SET_BY_DASK)

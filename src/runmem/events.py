@@ -49,11 +49,12 @@ class TaskRecord:
     shared : bool
         Whether another task overlapped this one in the same process; the peak is then an upper bound.
     status : str
-        ``finished``, ``failed`` (raised), ``killed`` (the process died), or ``running`` (no end is known yet).
+        ``finished``, ``failed`` (raised), ``killed`` (the process died), ``cancelled`` (the run ended before the task
+        did), or ``running`` (no end is known).
     exception : str or None
         Type of the exception of a failed task.
     last_bytes : int or None
-        For a killed task: the last resident set size that was read before the process died.
+        For a killed or cancelled task: the last resident set size that was read before its end.
     limit_bytes : int or None
         Memory limit of the worker process.
     lifetime_peak_bytes : int or None

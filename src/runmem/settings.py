@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from runmem.dask_configuration import configuration
+from runmem.dask_configuration import configuration, configuration_files
 from runmem.errors import SettingError
+from runmem.reading import read_yaml, shown
 from runmem.units import parse_bytes
 
 __all__ = ["INPUTS", "LOG_LEVELS", "Settings", "resolve", "option_name"]
@@ -106,7 +108,10 @@ def _inputs(value: Any) -> str:
 
 
 def _path(value: Any) -> Path:
-    return Path(str(value)).expanduser()
+    try:
+        return Path(str(value)).expanduser()
+    except RuntimeError:
+        raise ValueError("there is no home directory that ~ could stand for: write the whole path") from None
 
 
 def _setting(
@@ -216,7 +221,10 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
     environment = os.environ if environment is None else environment
     known = {f.name: f for f in fields(Settings)}
     if unknown := [name for name in given if name not in known]:
-        raise SettingError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(known)}.")
+        raise SettingError(
+            f"unknown setting {unknown[0]!r}; the settings are {', '.join(map(option_name, known.values()))}."
+        )
+    _check_files()
     configured = configuration()
     _check_configuration(configured, [option_name(f) for f in known.values()])
     values = {}
@@ -238,9 +246,26 @@ def option_name(setting: Field[Any]) -> str:
     return str(setting.metadata["option"]).lstrip("-")
 
 
+def _check_files() -> None:
+    """Raise a SettingError for a file of Dask's configuration that Dask could not be imported with."""
+    if "dask" in sys.modules:  # it has read them
+        return
+    for file in configuration_files():
+        try:
+            documents = [document for document in read_yaml(file) if document is not None]
+        except (FileNotFoundError, PermissionError):  # Dask passes them by
+            continue
+        except (OSError, ValueError) as error:
+            what = error.strerror if isinstance(error, OSError) else error
+            raise SettingError(f"dask configuration {file}: {what or error}: correct it or remove it.") from error
+        if len(documents) > 1 or not all(isinstance(document, dict) for document in documents):
+            what = shown(documents[0]) if len(documents) == 1 else f"{len(documents)} documents"
+            raise SettingError(f"dask configuration {file}: it holds {what}, not a mapping of names to values.")
+
+
 def _check_configuration(section: Any, names: list[str]) -> None:
     if not isinstance(section, Mapping):
-        raise SettingError(f"dask configuration runmem: {section!r} is not a mapping of settings to values.")
+        raise SettingError(f"dask configuration runmem: {shown(section)} is not a mapping of settings to values.")
     for key in section:
         if str(key).replace("-", "_") not in names:
             raise SettingError(
@@ -252,4 +277,4 @@ def _parsed(parse: Callable[[Any], Any], value: Any, place: str) -> Any:
     try:
         return parse(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise SettingError(f"{place}: {value!r} cannot be used: {error}.") from None
+        raise SettingError(f"{place}: {shown(value)} cannot be used: {error}.") from None

@@ -93,16 +93,24 @@ def test_the_line_counts_tasks(view):
     submit(view, 5)
     view.task_ended(TaskEnded(1, "f", "finished"))
     view.task_ended(TaskEnded(2, "f", "finished"))
+    assert view.line() == "runmem: workers are starting, 2 done, 3 to do"
+    view.cluster_started(None, 2)
     assert view.line() == "runmem: 2 done, 3 to do"
     view.task_ended(TaskEnded(3, "f", "failed"))
     view.tasks_running(2)
-    assert view.line() == "runmem: 2 done, 2 running, 2 to do, 1 failed"
+    assert view.line() == "runmem: 2 done, 2 running, 0 to do, 1 failed"
 
 
 def test_no_more_run_than_are_left(view):
     submit(view, 1)
     view.tasks_running(4)
-    assert "1 running" in view.line()
+    assert "1 running, 0 to do" in view.line()
+
+
+def test_what_runs_is_not_to_do_as_well(view):
+    submit(view, 23)
+    view.tasks_running(2)
+    assert "0 done, 2 running, 21 to do" in view.line()
 
 
 def test_the_highest_memory_is_that_of_the_node_that_had_it(view):
@@ -116,5 +124,5 @@ def test_a_line_appears_with_the_first_task_and_is_gone_at_the_end(view, screen)
     submit(view, 3)
     view.close()
     shown = screen.getvalue()
-    assert re.search(r"runmem: 0 done, \d to do", shown)
+    assert re.search(r"runmem: workers are starting, 0 done, \d to do", shown)
     assert re.search(r"\r\x1b\[K\Z", shown)

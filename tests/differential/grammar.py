@@ -35,6 +35,7 @@ class _Writer:
         self.parts: dict[str, set[str]] = {}
         self.failing: dict[str, frozenset[str]] = {}
         self.methods: dict[str, str] = {}
+        self.files = ["one"]
         self.count = 0
 
     def one_of(self, *choices: Any) -> Any:
@@ -195,6 +196,52 @@ class _Writer:
         self.add(f"{name} = fail({first}, {self.one_of('0', '1', '2')}, '{name}')")
         self.made(name, set(), frozenset((name,)))
 
+    def use_file(self) -> None:
+        """Let a task read or write a file, or the program itself."""
+        file, used = self.one_of(*self.files), set[str]()
+        kind = self.one_of("load", "load", "extend", "extend", "store", "copy", "open", "look", "chain")
+        value = self.argument(used)
+        if kind == "load":
+            name = self.name("f")
+            loaded = f"load({file}, {value})"
+            self.add(f"{name} = {self.one_of(loaded, loaded, f'both({loaded})[1]', f'nested([{loaded}])')}")
+            self.made(name, used)
+            return
+        if self.taints(used):  # a file whose writer fails stays as it was, and those that read it fail too
+            value = "3"
+        other = self.one_of("one", "two", "three")
+        if kind == "extend":
+            self.file_result(f"extend({file}, {value})")
+        elif kind == "chain":
+            self.add(f"for step in range({self.number(4, 2)}):\n    {self.kept(f'extend({file}, step)')}")
+        elif kind == "store":
+            self.file_result(f"store({other}, {value})")
+            self.files.append(other)
+        elif kind == "copy" and other != file:
+            self.add(f"copy_file({file}, {other})")
+            self.files.append(other)
+        elif kind == "open":
+            self.add(f'with open_file({file}, "a") as file:\n    file.write("*{self.number(9)}")')
+        else:
+            self.add(f'print("{file}", Path(wait_on_file({file})).read_text())')
+
+    def file_result(self, call: str) -> None:
+        """Make a call; keep its result, or not."""
+        if self.draw(st.booleans()):
+            name = self.name("f")
+            self.add(f"{name} = {call}")
+            self.made(name, set())
+        else:
+            self.add(call)
+
+    def kept(self, call: str) -> str:
+        """Return a statement that keeps the last result of a call in a loop, or none."""
+        if self.draw(st.booleans()):
+            return call
+        name = self.name("f")
+        self.made(name, set())
+        return f"{name} = {call}"
+
     def alter(self) -> None:
         """Change what the program has."""
         cls = self.one_of(*self.classes)
@@ -247,6 +294,8 @@ class _Writer:
         elif kind == "shown":
             for name in self.known():
                 self.add(f'show("{name}", {name})')
+            for file in sorted(set(self.files)):
+                self.add(f'print("{file}", Path(wait_on_file({file})).read_text())')
 
 
 @st.composite
@@ -256,7 +305,9 @@ def programs(draw: Callable[[Any], Any]) -> str:
     writer.definitions()
     writer.new_value()
     steps = [writer.call] * 5 + [writer.call_of_ours] * 3 + [writer.grow] * 3 + [writer.alter] * 6
-    steps += [writer.new_value] * 2 + [writer.show] * 2 + [writer.fail, lambda: writer.add("meet()")]
+    steps += (
+        [writer.new_value] * 2 + [writer.use_file] * 5 + [writer.show] * 2 + [writer.fail, lambda: writer.add("meet()")]
+    )
     for step in draw(st.lists(st.sampled_from(steps), min_size=6, max_size=20)):
         step()
     writer.end()

@@ -9,8 +9,10 @@ from __future__ import annotations
 import json
 import linecache
 import random
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import types
 from pathlib import Path
@@ -19,6 +21,7 @@ import psutil
 
 from runmem import barrier
 from runmem.execution.bundle import set_bundle_length
+from runmem.graph.current import current_program
 from runmem.graph.task import TaskFunction
 
 SPEC = sys.modules["__main__"].__spec__
@@ -48,6 +51,8 @@ def run(number: int, source: str) -> None:
     module.__dict__.update(__file__=name, __spec__=SPEC)
     sys.modules["__main__"] = module
     ended = "to its end"
+    folder = tempfile.mkdtemp(dir=".")
+    vars(module)["folder"] = folder
     try:
         exec(compile(source, name, "exec"), vars(module))
     except SystemExit as end:
@@ -61,6 +66,8 @@ def run(number: int, source: str) -> None:
             break
         except Exception:
             unseen += 1
+    current_program().settle_all_files()
+    shutil.rmtree(folder)
     print(f"=== {ended}, with {unseen} errors that it has not seen")
 
 

@@ -10,14 +10,21 @@ PRELUDE = '''\
 import contextvars
 import enum
 import functools
+import os
 import sys
+import tempfile
 import types
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from runmem import IN, INOUT, barrier, task, wait_on
+from runmem import FILE_IN, FILE_INOUT, FILE_OUT, IN, INOUT, barrier, open_file, task, wait_on, wait_on_file
 from runmem.graph.future import Future
+
+place = tempfile.mkdtemp(dir=globals().get("folder", "."))
+one, two, three = os.path.join(place, "one"), Path(place, "two"), os.path.join(place, "new", "three")
+Path(one).write_text("first")
 
 
 class Trouble(Exception):
@@ -310,6 +317,29 @@ TASKS = """
     @task(value=INOUT)
     def grow(value, by):
         change(value, weight(by) + level)
+
+
+    @task(path=FILE_OUT, returns=1)
+    def store(path, value):
+        Path(path).write_text(told(value))
+        return weight(value)
+
+
+    @task(path=FILE_INOUT, returns=1)
+    def extend(path, value):
+        with open(path, "a") as file:
+            file.write(f"+{told(value)}")
+        return Path(path).read_text()[:30]
+
+
+    @task(path=FILE_IN, returns=1)
+    def load(path, value):
+        return [Path(path).read_text(), os.path.basename(path), value]
+
+
+    @task(source=FILE_IN, target=FILE_OUT)
+    def copy_file(source, target):
+        Path(target).write_text(f"<{Path(source).read_text()}>")
 
 
     @task(returns=1)

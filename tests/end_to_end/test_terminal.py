@@ -35,7 +35,7 @@ if __name__ == "__main__":
 """
 
 
-COUNTS = rb"\r\x1b\[Krunmem: 0 done, \d running, 4 to do, highest node memory [\d.]+ MiB"
+COUNTS = rb"\r\x1b\[Krunmem: 0 done, 2 running, 2 to do, highest node memory [\d.]+ MiB"
 
 
 def read_until(master: int, pattern: bytes, seen: bytes = b"", patience_s: float = 60) -> bytes:

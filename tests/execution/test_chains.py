@@ -54,6 +54,8 @@ def test_the_call_that_killed_its_worker_is_named_and_those_after_it_never_began
         wait_on([tasks.die_once(i, -1, "") for i in range(200)])  # known to be short: calls travel together
         futures = [tasks.die_once(i, bad, str(tmp_path / "marker")) for i in range(CALLS)]
         assert wait_on(futures) == list(range(CALLS))
+        run.collector.collect()
+        lines = _lines(run)
     records = [record for record in read_run(run.directory.root).records if record.task_id > 200]
     killed = [(record.task_id, record.attempt) for record in records if record.status == "killed"]
     assert killed == [(201 + bad, 1)]
@@ -63,7 +65,7 @@ def test_the_call_that_killed_its_worker_is_named_and_those_after_it_never_began
     assert sorted(last) == [201 + i for i in range(CALLS)]
     assert last[201 + bad] == 2
     assert {last[201 + i] for i in range(bad + 1, CALLS)} == {1}
-    followed = {line["next"] for line in _lines(run) if "next" in line}
+    followed = {line["next"] for line in lines if "next" in line}
     assert 201 + bad in followed  # its start was told by the line of the call before
 
 

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from runmem.events import DataLost, RecordLines
-from runmem.execution.collector import Collector, Replicas
+from runmem.execution.collector import Collector
 from runmem.execution.observer import Observer, Observers
+from runmem.execution.replicas import Replicas
 from runmem.execution.spool_reader import SpoolNews
 from runmem.store.layout import RunDirectory, Spool
 from runmem.store.line_writer import LineWriter
@@ -55,6 +56,27 @@ def test_the_trace_of_an_earlier_run_gives_way_and_stays_in_its_own_directory(tm
     assert (tmp_path / "runs" / "app_01" / "traces" / "n.dat").read_bytes() == b"MEM 1 1\n"
 
 
+def test_two_runs_at_once_in_a_folder_leave_each_other_their_traces(tmp_path: Path) -> None:
+    """The one that began last has the name of the node; that of the master is the next second that is free."""
+    shown, master = tmp_path / "shown", "mprofile_20261128195959.dat"
+    both = [Replicas(RunDirectory.create("app", tmp_path / "runs"), shown) for _ in range(2)]
+    for offset in (0, 8):
+        for number, replicas in enumerate(both):
+            for file in ("n.dat", master):
+                replicas.write("n", file, offset, b"MEM %d 1\n" % number)
+    assert [replicas.finish() for replicas in reversed(both)] == [[], []]
+    for number in range(2):
+        for file in ("n.dat", master):
+            trace = tmp_path / "runs" / f"app_0{number + 1}" / "traces" / file
+            assert trace.read_bytes() == b"MEM %d 1\n" % number * 2
+    assert (shown / "n.dat").read_bytes() == b"MEM 1 1\n" * 2
+    assert (shown / master).read_bytes() == b"MEM 0 1\n" * 2
+    assert (shown / "mprofile_20261128200000.dat").read_bytes() == b"MEM 1 1\n" * 2
+    first, second = ([path for path in replicas.links.values()] for replicas in both)
+    assert first == [tmp_path / "runs" / "app_01" / "traces" / "n.dat", shown / master]
+    assert second == [shown / "n.dat", shown / "mprofile_20261128200000.dat"]
+
+
 def test_what_a_full_disk_refused_is_written_when_there_is_room(
     run: RunDirectory, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +109,7 @@ def test_only_what_is_written_counts_as_synced(
         patch.setattr(os, "pwrite", full)
         replicas.write("n", file, 4, b"two\n")
         assert replicas.synced("n", file, 8) == 4
-        patch.setattr("runmem.execution.collector._BACKLOG_BYTES", 5)
+        patch.setattr("runmem.execution.replicas._BACKLOG_BYTES", 5)
         replicas.write("n", file, 8, b"three\n")  # the backlog has no room: it is lost
     replicas.write("n", file, 14, b"four\n")
     assert replicas.synced("n", file, 19) == 8

@@ -15,7 +15,8 @@ import psutil
 import pytest
 
 from runmem import INOUT, TaskKilledError, barrier, task, wait_on
-from runmem.store.run import read_run
+from runmem.formats.mprof import read_trace
+from runmem.store.run import read_run, readings_of
 from runmem.units import MIB
 
 
@@ -39,6 +40,15 @@ def _define() -> SimpleNamespace:
             os.kill(os.getpid(), signal.SIGKILL)
         return number
 
+    @task(returns=1)
+    def leave(status):
+        os._exit(status)
+
+    @task(returns=1)
+    def crash(number):
+        os.kill(os.getpid(), number)
+        time.sleep(60)  # another thread may be the one that is interrupted
+
     @task(data=INOUT)
     def append(data, item):
         data.append((item, os.getpid()))
@@ -48,10 +58,10 @@ def _define() -> SimpleNamespace:
         return [item for item, _ in data]
 
     @task(returns=1)
-    def note_start(path):
+    def note_start(path, seconds=0.5):
         with open(path, "a") as file:
             file.write(f"{os.getpid()}\n")
-        time.sleep(0.5)
+        time.sleep(seconds if len(Path(path).read_text().splitlines()) == 1 else 0.5)
         return os.getpid()
 
     return SimpleNamespace(**locals())
@@ -137,3 +147,58 @@ def test_a_task_whose_worker_is_killed_once_runs_again(session: Callable[..., An
     assert [record.status for record in records] == ["killed", "finished"]
     assert records[0].pid == first
     assert {record.attempt for record in records} == {1, 2}
+
+
+@pytest.mark.parametrize(
+    ("end", "cause", "advice"),
+    [
+        (lambda: tasks.leave(0), "the worker process exited with status 0", "in place of ending its process"),
+        (lambda: tasks.leave(3), "the worker process exited with status 3", "in place of ending its process"),
+        (lambda: tasks.crash(signal.SIGSEGV), "killed by signal 11", "PYTHONFAULTHANDLER=1"),
+        (lambda: tasks.crash(signal.SIGABRT), "killed by signal 6", "PYTHONFAULTHANDLER=1"),
+        (lambda: tasks.crash(signal.SIGTERM), "killed by signal 15", "has sent this signal"),
+    ],
+)
+def test_what_is_advised_goes_with_how_the_worker_ended(
+    session: Callable[..., Any], end: Callable[[], Any], cause: str, advice: str
+) -> None:
+    with session() as run:
+        with pytest.raises(TaskKilledError) as raised:
+            wait_on(end())
+        told = str(raised.value)
+        assert cause in told.replace("The worker", "the worker")
+        assert advice in told
+        assert "--worker_memory" not in told
+    killed = [record for record in read_run(run.directory.root).records if record.status == "killed"]
+    assert [cause in record.reason for record in killed] == [True] * 4
+
+
+def test_a_task_whose_worker_is_interrupted_has_a_record_of_each_attempt(
+    session: Callable[..., Any], tmp_path: Path
+) -> None:
+    started = tmp_path / "started"
+    with session() as run:
+        future = tasks.note_start(started, 60)
+        deadline = time.monotonic() + 30
+        while not (started.exists() and started.read_text().endswith("\n")):
+            assert time.monotonic() < deadline, "the task did not start"
+            time.sleep(0.01)
+        first = int(started.read_text())
+        os.kill(first, signal.SIGINT)
+        assert wait_on(future) != first
+    records = sorted(read_run(run.directory.root).records, key=lambda record: record.attempt)
+    assert [(record.status, record.attempt) for record in records] == [("killed", 1), ("finished", 2)]
+    assert records[0].pid == first
+
+
+def test_the_last_reading_of_a_killed_task_is_one_of_the_trace(session: Callable[..., Any]) -> None:
+    killed_for_memory = pytest.raises(TaskKilledError, match="95 % of its memory limit|signal 9")
+    with session(worker_memory="300MiB") as run, killed_for_memory:
+        wait_on(tasks.hold(400, 3))
+    data = read_run(run.directory.root)
+    killed = [record for record in data.records if record.status == "killed"]
+    assert killed
+    traces = [read_trace(path) for path in data.traces]
+    for record in killed:
+        assert record.last_bytes in [*readings_of(traces, record.pid)[1], record.base_bytes]
+        assert record.peak_bytes >= record.last_bytes

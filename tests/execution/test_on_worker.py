@@ -18,7 +18,8 @@ import pytest
 
 from runmem.errors import ArgumentError
 from runmem.execution.on_worker import BundleFailed, PackedCall, PackedTask, run_bundle
-from runmem.graph.directions import FILE_INOUT, INOUT
+from runmem.graph.call import FileUse
+from runmem.graph.directions import FILE_IN, FILE_INOUT, INOUT
 from runmem.graph.task import TaskFunction, task
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.packed import Carried, packed, unpacked
@@ -184,11 +185,32 @@ def test_a_file_is_brought_into_the_state_that_the_task_expects(tmp_path: Path) 
         return Path(path).read_text()
 
     (tmp_path / "v1").write_text("1")
-    target = tmp_path / "v2" / "a"
-    call = a_call([str(target)], files=((str(target), str(tmp_path / "v1")),))
-    assert [run(extend, [call]) for _ in range(2)] == ["1+", "1+"]
-    fresh = a_call([str(target)], files=((str(target), None),))
-    assert [run(extend, [fresh]) for _ in range(2)] == ["+", "+"]
+    target = str(tmp_path / "v2" / "a")
+    use = FileUse(target, True, str(tmp_path / "v1"), places={0: target})
+    assert [run(extend, [a_call([target], files=(use,))]) for _ in range(2)] == ["1+", "1+"]
+    use = use._replace(copy_from=None)
+    assert [run(extend, [a_call([target], files=(use,))]) for _ in range(2)] == ["+", "+"]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_during_which_its_file_was_replaced_runs_once_more(fails: bool, tmp_path: Path) -> None:
+    """Only one that runs again can find that: nothing comes into place while a call runs for the first time."""
+    path, kept = tmp_path / "a", tmp_path / "v1" / "a"
+    path.write_text("old")
+    kept.parent.mkdir()
+
+    @task(path=FILE_IN, returns=1)
+    def read(path, seen, fails):
+        file = Path(path)
+        if not Path(seen).exists():
+            os.rename(file, seen)
+            if not fails:
+                file.write_text("new")
+        return file.read_text(), len(path)
+
+    use = FileUse(str(path), kept=str(kept), places={0: str(path)})
+    call = a_call([str(path), str(kept), fails], files=(use,))
+    assert run(read, [call]) == ("old", len(str(kept)))
 
 
 class Held:

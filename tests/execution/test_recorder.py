@@ -40,7 +40,7 @@ def test_the_same_loss_is_stated_once(run: RunDirectory) -> None:
 def test_reports_go_to_a_file_for_each_function_in_their_order(
     run: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    writer = ProfileWriter(run, show=False)
+    writer = ProfileWriter(run, False, lambda lost: None)
     for event in (report("f", "first"), report("g.<lambda>", "other\n"), report("f", "second\n\n")):
         writer.profile_reported(event)
     writer.run_ended()
@@ -52,7 +52,7 @@ def test_reports_go_to_a_file_for_each_function_in_their_order(
 
 
 def test_reports_are_shown_on_request(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
-    writer = ProfileWriter(run, show=True)
+    writer = ProfileWriter(run, True, lambda lost: None)
     writer.profile_reported(report("f", "a table"))
     writer.run_ended()
     assert capsys.readouterr().out == "a table\n"

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -90,3 +91,33 @@ def test_a_future_of_an_ended_session_says_so(session: Callable[..., Any]) -> No
         future = double(1)
     assert isinstance(future, Future)
     assert wait_on(future) is future  # no program runs: nothing to wait for
+
+
+@pytest.mark.parametrize(
+    ("argv0", "told", "name"),
+    [
+        ("/a/analysis.py", None, "analysis"),
+        ("/usr/bin/pytest", None, "session"),
+        ("/x/ipykernel_launcher.py", None, "notebook"),
+        ("/x/ipykernel_launcher.py", "/home/me/My study.ipynb", "My_study"),
+        ("/x/ipykernel_launcher.py", "6f1c-console", "notebook"),
+        ("/x/colab_kernel_launcher.py", None, "notebook"),
+        ("", None, "session"),
+    ],
+)
+def test_a_run_is_called_by_its_script_or_notebook(
+    monkeypatch: pytest.MonkeyPatch, argv0: str, told: str | None, name: str
+) -> None:
+    monkeypatch.setattr("sys.argv", [argv0])
+    monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
+    monkeypatch.delenv("JPY_SESSION_NAME", raising=False)
+    if told is not None:
+        monkeypatch.setenv("JPY_SESSION_NAME", told)
+    assert runmem.session().app == name
+
+
+def test_a_setting_that_there_is_not_is_answered_with_the_names_that_can_be_written() -> None:
+    with pytest.raises(SettingError) as refused:
+        runmem.session(worker_memroy="2GiB")
+    assert "worker_memory, " in str(refused.value)
+    assert "_bytes" not in str(refused.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ import pytest
 
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import set_current_program
-from runmem.graph.files import prepare_file
+from runmem.graph.file_attempt import FileAttempt
 from runmem.graph.future import Future
 from runmem.graph.program import Program
 
@@ -130,22 +129,22 @@ class InMemorySubmitter:
         state: _State = execution.state
         if state.error is not None:
             return
-        if any(_replaced_in_place(file.path, file.copy_from) for file in state.call.files) or _reads_in_place(state):
-            return  # a limitation that `FileVersions` states
         first, state.outputs = state.outputs, self._outputs(state)
         state.times_run += 1
         assert first == state.outputs, f"{execution.name} gave {first!r}, and {state.outputs!r} when it ran again"
 
     def _outputs(self, state: _State) -> tuple[Any, ...]:
         call = state.call
-        for file in call.files:
-            prepare_file(file.path, file.copy_from)
+        files = FileAttempt(call.files)
         values = [version.execution.state.outputs[version.output] for version in state.inputs]
         if call.writes:
             values = _copy(values)
         args, kwargs = _Unpickler(state.data, values).load()
+        args = list(args)
+        files.give_paths(args, kwargs)
         written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
         result = call.task.run(*args, **kwargs)
+        files.ended()
         returned = () if call.returns == 0 else (result,) if call.returns == 1 else tuple(result)
         assert len(returned) + len(written) == call.execution.outputs
         return (*returned, *written)
@@ -158,15 +157,6 @@ def _needs(execution: Execution) -> list[Execution]:
 
 def _copy(value: Any) -> Any:
     return cloudpickle.loads(cloudpickle.dumps(value))
-
-
-def _replaced_in_place(*paths: str | None) -> bool:
-    return any(path is not None and f"{os.sep}versions{os.sep}" not in path for path in paths)
-
-
-def _reads_in_place(state: _State) -> bool:
-    arguments = [*state.call.args, *state.call.kwargs.values()]
-    return any(isinstance(a, (str, Path)) and os.path.isabs(a) and _replaced_in_place(str(a)) for a in arguments)
 
 
 @pytest.fixture

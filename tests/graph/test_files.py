@@ -15,7 +15,6 @@ import pytest
 from runmem.errors import ArgumentError, FilePlacementError
 from runmem.graph.current import current_program, set_current_program
 from runmem.graph.directions import FILE_IN, FILE_INOUT, FILE_OUT, INOUT
-from runmem.graph.files import prepare_file
 from runmem.graph.synchronise import open_file, wait_on, wait_on_file
 from runmem.graph.task import task
 
@@ -441,21 +440,3 @@ def test_a_task_that_writes_no_file_leaves_the_old_one(start_program: Callable[.
         wait_on_file(path)
     assert current_program().settle_all_files() == []
     assert path.read_text() == "0"
-
-
-def test_a_file_is_prepared_as_its_first_attempt_found_it(tmp_path: Path) -> None:
-    before, target, in_place = tmp_path / "v1" / "a", tmp_path / "v2" / "a", tmp_path / "a"
-    before.parent.mkdir()
-    before.write_text("1")
-    before.chmod(0o750)
-    prepare_file(str(target), str(before))
-    target.write_text("2")
-    os.link(target, in_place)
-    prepare_file(str(target), str(before))
-    assert (target.read_text(), stat.S_IMODE(target.stat().st_mode)) == ("1", 0o750)
-    target.unlink()
-    target.symlink_to(in_place)
-    prepare_file(str(target), None)
-    assert not target.is_symlink()
-    assert not target.exists()
-    assert in_place.read_text() == "2"

@@ -25,9 +25,9 @@ def svg_text(path) -> str:
 def test_the_figure_shows_node_workers_limit_tasks_and_the_killed_one(write_run, record, killed, tmp_path):
     run = read_run(write_run([record(1), record(2, name="merge"), killed]).root)
     text = svg_text(draw(panels_of_run(run), tmp_path / "run.svg", "wordcount_01", START))
-    for label in ("n1: peak 170.0 MiB", "master: peak 104.0 MiB", "worker 10", "node, all processes", "count_words",
-                  "merge", "killed", "big", "limit of a worker: 512.0 MiB", "exact peak of a task", "memory (MiB)",
-                  "time since the start (s)"):  # fmt: skip
+    for label in ("n1: peak 170.0 MiB", "master: peak 104.0 MiB", "worker 10", "all processes of the workers",
+                  "count_words", "merge", "killed", "big", "limit of a worker: 512.0 MiB", "exact peak of a task",
+                  "memory (MiB)",                  "time since the start (s)"):  # fmt: skip
         assert label in text
 
 

@@ -31,7 +31,7 @@ def test_the_summary_of_a_run_tells_tasks_nodes_and_files(write_run, record):
     assert summary.nodes[1].worker_peak_bytes == 200 * MIB
     text = printed(summary)
     assert "wordcount_01: 3 task calls in 5.0 s, exit code 0" in text
-    assert re.search(r"^count_words +2 +0 +200\.0 MiB +200\.0 MiB +50\.0 MiB +150\.0 MiB$", text, re.M)
+    assert re.search(r"^count_words +2 +0 +200\.0 MiB +50\.0 MiB +150\.0 MiB$", text, re.M)
     assert re.search(r"^n1 +>=200\.0 MiB +- +512\.0 MiB +39 % +200\.0 MiB +512\.0 MiB +39 %$", text, re.M)
     assert str(run.root) in text
 
@@ -39,8 +39,8 @@ def test_the_summary_of_a_run_tells_tasks_nodes_and_files(write_run, record):
 def test_it_ends_with_the_next_commands_to_type(write_run, record):
     run = write_run([record(1)])
     lines = printed(RunSummary.from_run(read_run(run.root))).rstrip().splitlines()
-    assert lines[-2].split() == ["mprof", "plot", str(run.traces / "n1.dat")]
-    assert lines[-1].split()[:3] == ["runmem", "report", str(run.root)]
+    assert lines[-2].split() == ["runmem", "report", str(run.root), "--figure", "memory.png"]
+    assert lines[-1].split() == ["mprof", "plot", str(run.traces / "n1.dat")]  # which shows nothing without a screen
 
 
 def test_a_path_with_a_space_is_quoted_in_the_next_command(tmp_path, write_run, record):
@@ -51,9 +51,30 @@ def test_a_path_with_a_space_is_quoted_in_the_next_command(tmp_path, write_run, 
 
 def test_the_trace_in_the_launching_folder_is_named_while_it_is_there(tmp_path, write_run, record):
     outside = tmp_path / "n1.dat"
-    outside.write_text("MEM 1 1\n")
     run = write_run([record(1)], trace_files=[str(outside), str(tmp_path / "gone" / "mprofile_20260921132320.dat")])
+    outside.hardlink_to(run.traces / "n1.dat")
     assert RunSummary.from_run(read_run(run.root)).trace_files == [run.traces / "mprofile_20260921132320.dat", outside]
+
+
+def test_a_file_of_another_run_that_has_the_name_of_a_trace_is_not_named(tmp_path, write_run, record):
+    run = write_run([record(1)], trace_files=[str(tmp_path / "n1.dat")])
+    (tmp_path / "n1.dat").write_bytes((run.traces / "n1.dat").read_bytes())
+    text = printed(RunSummary.from_run(read_run(run.root)))
+    assert f"mprof plot {run.traces / 'n1.dat'}" in text
+    assert str(tmp_path / "n1.dat") not in text
+
+
+def test_a_task_that_goes_on_is_said_to(record):
+    text = printed(RunSummary.from_records([record(1, status="running", end_s=None, peak_bytes=None, method=None)]))
+    assert "missing: it has not ended yet" in text
+
+
+def test_the_95th_percentile_is_told_of_20_values(record):
+    few = printed(RunSummary.from_records([record(number) for number in range(19)]))
+    assert "p95" not in few
+    peaks = [record(number, peak_bytes=(100 + number) * MIB) for number in range(20)]
+    text = printed(RunSummary.from_records(peaks))
+    assert re.search(r"^count_words +20 +0 +119\.0 MiB +118\.0 MiB ", text, re.M)
 
 
 def test_a_killed_task_is_named_with_its_last_reading_its_limit_and_the_reason(record, killed):
@@ -84,7 +105,7 @@ def test_a_missing_measurement_is_a_dash_with_its_reason_never_zero(record):
     text = printed(
         RunSummary.from_records([record(1, peak_bytes=None, base_bytes=None, method=None, reason="no /proc")])
     )
-    assert re.search(r"^count_words +1 +0 +- +- +- +-$", text, re.M)
+    assert re.search(r"^count_words +1 +0 +- +- +-$", text, re.M)
     assert "missing: no /proc" in text
     assert "0 B" not in text
 
@@ -242,7 +263,7 @@ def test_unclear_increments_are_counted_and_left_out(record):
         record(4, increment_bytes=90 * MIB, increment_unclear=UNCLEAR),
     ])  # fmt: skip
     text = printed(summary)
-    assert re.search(r"^count_words +4 +0 +100\.0 MiB +100\.0 MiB +20\.0 MiB +30\.0 MiB$", text, re.M)
+    assert re.search(r"^count_words +4 +0 +100\.0 MiB +20\.0 MiB +30\.0 MiB$", text, re.M)
     assert "Increments: the median and the largest. 1 of 4 are unclear and left out.\n" in text
     assert "  unclear: results for other tasks came meanwhile\n" in text
     assert summary.as_dict()["tasks"][0]["unclear_increments"] == 1

@@ -385,6 +385,38 @@ def test_a_write_protected_file_is_not_replaced(as_nobody: Any) -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make files of two users")
+@pytest.mark.parametrize(("mode", "owner", "refused"), [
+    (0o1777, NOBODY, True), (0o1777, os.getuid(), False), (0o755, NOBODY, False), (0o777, NOBODY, False),
+])  # fmt: skip
+def test_a_link_of_another_user_in_a_folder_for_everybody_is_not_followed(
+    mode: int, owner: int, refused: bool, tmp_path: Path
+) -> None:
+    shared, mine, source = tmp_path / "shared", tmp_path / "mine", tmp_path / "source"
+    shared.mkdir()
+    shared.chmod(mode)
+    mine.write_text("mine")
+    source.write_text("new")
+    link = shared / "node.dat"
+    link.symlink_to(mine)
+    os.lchown(link, owner, -1)
+    for attempt in (
+        lambda: write_file(link, "new"),
+        lambda: place_file(source, link, share=False),
+        lambda: link_file(source, link),
+    ):
+        mine.write_text("mine")
+        if refused:
+            with pytest.raises(PermissionError, match="a symbolic link that another user has put"):
+                attempt()
+        else:
+            attempt()
+        assert mine.read_text() == ("mine" if refused else "new")
+    if refused:
+        with pytest.raises(SettingError, match="--output .* cannot be written: it is a symbolic link that another"):
+            check_output(link, "--output")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can make files of two users")
 def test_a_file_of_somebody_else_is_written_over_where_its_owner_could_not_stay(as_nobody: Any) -> None:
     folder, call = as_nobody
     path, source = folder / "a", folder / "v"

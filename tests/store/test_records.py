@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runmem.events import TaskRecord
-from runmem.store.records import _record_from_unusual, killed, record_from_line, record_to_line
+from runmem.store.records import _record_from_unusual, killed, record_from_line, record_to_line, shortened
 
 RECORD = TaskRecord(
     7, "app", "work", "/a/app.py", "node1", 123, 9876543210, 1, 100.5, 101.25, 0.5, 1000, 5000, 2000, "hwm", False,
@@ -21,6 +21,31 @@ def test_a_record_comes_back_from_its_line() -> None:
     assert line.count(b"\n") == 1
     assert record_from_line(line) == RECORD
     assert json.loads(line)["increment_bytes"] == 3000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"shared": True}, {"exception": "KeyError", "status": "failed"}, {"reason": "no /proc", "peak_bytes": None},
+        {"data_id": "visit=3"}, {"increment_unclear": "why"}, {"last_bytes": 7, "status": "killed", "end_s": None},
+        {"name": 'f, "reason": null', "module": '{"event": "end", "task_id": 3, "next": 4', "attempt": 3},
+        {"file": "/a, \"shared\": false\n", "node": "null"}, {"held_bytes": None, "increment_bytes": None},
+    ],
+)  # fmt: skip
+def test_a_shortened_line_is_the_same_record(changes: dict[str, Any]) -> None:
+    record = replace(RECORD, **changes)
+    line = record_to_line(record)
+    short = shortened(line)
+    assert record_from_line(short) == record
+    assert len(short) < len(line)
+    of_a_worker = b'{"event": "end", "task_id": 7, "next": 8, ' + line[len(b'{"task_id": 7, ') :]
+    assert shortened(of_a_worker + of_a_worker) == 2 * short
+    assert shortened(short) == short
+
+
+def test_a_value_that_was_to_be_had_and_was_not_stays_in_the_line() -> None:
+    line = shortened(record_to_line(replace(RECORD, peak_bytes=None, base_bytes=None, held_bytes=None)))
+    assert line.count(b"null") == 3
 
 
 def test_what_is_missing_stays_none() -> None:
@@ -93,10 +118,10 @@ def test_a_killed_task_without_a_reading_keeps_what_it_began_with() -> None:
     assert (unknown.last_bytes, unknown.peak_bytes, unknown.method) == (None, None, None)
 
 
-def test_what_the_cause_proves_counts_where_the_last_reading_is_older() -> None:
+def test_what_the_cause_proves_counts_for_the_peak_and_is_no_reading() -> None:
     running = replace(RECORD, status="running", end_s=None, peak_bytes=None, method=None)
     record = killed(running, ([100.6], [2000]), "over its limit", 9000)
-    assert (record.last_bytes, record.peak_bytes, record.method) == (9000, 9000, "sampled")
+    assert (record.last_bytes, record.peak_bytes, record.method) == (2000, 9000, "sampled")
     assert killed(running, ([100.6], [20000]), "over its limit", 9000).last_bytes == 20000
 
 

@@ -94,14 +94,15 @@ def test_a_task_of_a_run_that_goes_on_is_running(tmp_path: Path) -> None:
     assert [record.status for record in read_run(run.root).records] == ["running"]
 
 
-def test_a_damaged_run_json_is_counted_and_the_records_are_read(tmp_path: Path) -> None:
+def test_a_damaged_run_json_is_named_and_the_records_are_read(tmp_path: Path) -> None:
     run = _run(tmp_path)
     run.run_json.write_bytes(b'{"app": "ap')
     run.tasks_jsonl.write_bytes(record_to_line(ENDED))
     data = read_run(run.root)
     assert data.records == [ENDED]
     assert data.provenance == {}
-    assert data.skipped == {"run.json": 1}
+    assert data.skipped == {}
+    assert data.refused == ["run.json: it is no JSON text: Unterminated string starting at in line 1"]
 
 
 def test_provenance_is_written_whole(tmp_path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
+from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
@@ -11,8 +14,12 @@ from typing import Any
 import click
 
 from runmem.errors import RunmemError
+from runmem.standard_error import open_closed_streams, say
 
 __all__ = ["COMMANDS", "main", "runmem"]
+
+_MOST_SHOWN, _BEGIN_SHOWN, _END_SHOWN = 300, 200, 70  # characters of what was given
+_MOST_TOLD = 1500
 
 COMMANDS = {
     "run": "run a program; `runmem app.py` is short for it",
@@ -80,16 +87,79 @@ def runmem() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: with the program's exit code, or 2 for what runmem itself cannot do."""
+    open_closed_streams()
+    if (odd := next((word for word in arguments or () if not _can_be_given(word)), None)) is not None:
+        _tell(f"{_abridged(odd)!r} cannot be an argument: no file and no variable can hold it.", arguments)
+        sys.exit(2)
     try:
         code: Any = runmem.main(args=arguments, prog_name="runmem", standalone_mode=False)
-    except click.exceptions.Abort:
+    except click.exceptions.Abort:  # before a program began: from then on its run sees to it
+        from runmem.execution.undisturbed import ignore_signals
+
+        ignore_signals()
+        say("runmem: ended by SIGINT")
         code = 130
+    except click.UsageError as error:
+        help_text = f" See `{error.ctx.command_path} --help`." if error.ctx is not None else ""
+        _tell(f"{error.format_message().rstrip('.')}.{help_text}", arguments)
+        code = error.exit_code
     except click.ClickException as error:
-        error.show()
+        _tell(error.format_message(), arguments)
         code = error.exit_code
     except RunmemError as error:
-        print(f"runmem: error: {error}", file=sys.stderr)
+        _tell(str(error), arguments)
         code = error.exit_code
     except BrokenPipeError:
         code = 141
+    except OSError as error:  # of the machine, not of the program, whose own are told where it runs
+        _tell(_of_the_machine(error), arguments)
+        code = 2
+    except MemoryError:
+        _tell("there is not enough memory for that.", arguments)
+        code = 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _can_be_given(word: str) -> bool:
+    """Tell whether a command line can hold `word`; one that a program makes in Python may hold anything."""
+    try:
+        return b"\0" not in os.fsencode(word)
+    except UnicodeEncodeError:
+        return False
+
+
+def _of_the_machine(error: OSError) -> str:
+    """Say what the machine refused, with the file it was about."""
+    remedy = {
+        errno.EMFILE: "; allow more (`ulimit -n 1024`)",
+        errno.ENOSPC: "; make room",
+        errno.ENAMETOOLONG: "; a name may have 255 bytes, and a path 4096",
+    }.get(error.errno or 0, "")
+    place = f"{error.filename}: " if error.filename is not None else ""
+    return f"{place}{error.strerror or error}{remedy}."
+
+
+def _tell(message: str, arguments: Sequence[str] | None) -> None:
+    """Print an error; what was given is shown in one line, and its middle left out where it is long."""
+    given = sys.argv[1:] if arguments is None else arguments
+    values = (word.partition("=")[2] for word in given)
+    for argument in sorted({*given, *values}, key=len, reverse=True):
+        if argument and (len(argument) > _MOST_SHOWN or not argument.isprintable()):
+            message = message.replace(argument, _abridged(argument))
+    message = re.sub(rf"\S{{{_MOST_SHOWN + 1},}}", lambda found: _abridged(found[0]), message)
+    if len(message) > _MOST_TOLD:
+        message = f"{message[: _MOST_TOLD // 2]} ... {message[-_MOST_TOLD // 2 :]}"
+    say(f"runmem: error: {_printable(message)}")
+
+
+def _abridged(text: str) -> str:
+    whole = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text[:_MOST_SHOWN])
+    if len(text) <= _MOST_SHOWN and len(whole) <= _MOST_SHOWN:
+        return whole
+    end = "".join(c if c.isprintable() else "?" for c in text[-_END_SHOWN:])
+    return f"{whole[:_BEGIN_SHOWN]}...{end} ({len(text)} characters)"
+
+
+def _printable(text: str) -> str:
+    """Return `text` with its line breaks, and without what else would move the cursor of a terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

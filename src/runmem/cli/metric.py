@@ -180,6 +180,7 @@ def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
     """Return what a person reads of a Job: one measurement of a task in full, several as a table."""
     from runmem.reports.sections import lines_skipped
     from runmem.reports.task_rows import task_rows
+    from runmem.table import printable, width_of
 
     found = job.measurements
     if is_named and len(job.metrics) == 1 and found and run.has_records and found[0].notes["target"] in run.targets:
@@ -189,41 +190,57 @@ def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
     else:
         lines = [f"{run.title}:", *_table(job)]
         lines += [f"{file}: {lines_skipped(count)}" for file, count in run.skipped.items()]
+    lines += map(printable, run.refused)
     if job.specs:
-        lines += ["", *str(job.report()).splitlines()]
+        lines += ["", *job.report().lines(width_of())]
     return lines
 
 
 def _table(job: Job) -> list[str]:
     """Return a line a metric, those without a measurement last, with the reason."""
     from runmem.metrics.job import NOT_MEASURED_KEY
-    from runmem.reports.table import Column, lay_out, printable
+    from runmem.table import Column, lay_out, printable, width_of
 
-    columns = [Column("Metric"), Column("Value", right=True), Column("Method"), Column("Target")]
+    columns = [
+        Column("Metric", flexible=True),
+        Column("Value", right=True),
+        Column("Method", text=True),
+        Column("Target", flexible=True),
+    ]
     rows = [
         [m.metric_name, _value(m), str(m.notes.get("method", "-")), str(m.notes["target"])] for m in job.measurements
     ]
     reasons = {name: job.meta.get(f"{name}.{NOT_MEASURED_KEY}") for name in job.metrics if name not in job}
     rows += [[name, "-", "-", "-"] for name in reasons]
-    lines = lay_out(columns, rows) + [f"  {name}: {printable(str(reason))}" for name, reason in reasons.items()]
+    lines = lay_out(columns, rows, width_of()) + [
+        f"  {name}: {printable(str(reason))}" for name, reason in reasons.items()
+    ]
+    explained = False
     for measurement in job.measurements:
         if missing := measurement.notes.get("peaks_missing"):
             executions = measurement.notes["executions"]
             lines.append(f"  {measurement.metric_name}: {missing} of {executions} executions have no measured peak")
+        if measurement.notes.get("bound") == "none" and not explained:
+            explained = True
+            lines.append("  ~ the total of the trace while the task ran: what else ran then is in it")
         if missing := measurement.notes.get("nodes_without_trace"):
             lines.append(f"  {measurement.metric_name}: {missing} nodes have no trace and are not in it")
     return lines
 
 
 def _value(measurement: Measurement) -> str:
-    """Return a value with the mark of a bound: ``>=`` sampled, ``<=`` shared, ``~`` neither bound."""
+    """Return a value with the mark of a bound of what is measured: ``>=`` sampled, ``<=`` shared, ``~`` neither bound.
+
+    The total of a trace is a lower bound of the node's peak, and no bound of that of a task which ran at the time.
+    """
     from runmem.units import format_bytes
 
     if measurement.unit != "byte":
         return f"{measurement.value:.6g} {measurement.unit}"
     method = str(measurement.notes.get("method", ""))
     sampled = "sampled" in method
-    no_bound = "shared" in method or str(measurement.notes.get("writer", "")).startswith("rss-sum")
+    is_sum = str(measurement.notes.get("writer", "")).startswith("rss-sum")
+    no_bound = "shared" in method or is_sum or measurement.notes.get("bound") == "none"
     mark = ("~" if no_bound else ">=") if sampled else "<=" if no_bound else ""
     return mark + format_bytes(measurement.value)
 

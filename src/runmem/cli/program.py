@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import os
 import signal
+import stat
 import sys
 import types
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,8 @@ from typing import Any, NamedTuple
 
 from runmem.cli.tracebacks import print_uncaught
 from runmem.errors import SettingError
+from runmem.reading import read_file, shown
+from runmem.standard_error import say
 
 __all__ = [
     "Ended", "Module", "NoSuchModuleError", "Script", "Terminated", "exit_code_of", "load_program", "load_script",
@@ -169,25 +172,29 @@ def load_script(path: str | Path) -> Script:
     ------
     SettingError
         If the file is missing, a folder without ``__main__.py``, or not Python text.
-    SyntaxError
-        If it is Python text with a mistake.
+    SyntaxError, MemoryError, RecursionError
+        If it is Python text with a mistake, or nested more deeply than Python compiles.
     """
     argument, path = str(path), Path(path)
     spec: ModuleSpec | None = None
     file = _from_here(argument)
-    if path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # a name that is too long, or that goes through a file
+        raise SettingError(f"the program {shown(argument)} cannot be read: {error.strerror or error}.") from error
+    if is_folder:
         spec = PathFinder.find_spec("__main__", [file])
         if spec is None or not spec.has_location or spec.origin is None:
             raise SettingError(f"{argument!r} is a folder without a __main__.py: name a program in it.")
         file = spec.origin
     try:
-        source = Path(file).read_bytes()
+        source = _content(file)
     except FileNotFoundError:
         raise SettingError(
-            f"there is no program {argument!r} here ({Path.cwd()}). Give the path of a Python file."
+            f"there is no program {shown(argument)} here ({Path.cwd()}). Give the path of a Python file."
         ) from None
     except OSError as error:
-        raise SettingError(f"the program {argument!r} cannot be read: {error.strerror or error}.") from error
+        raise SettingError(f"the program {shown(argument)} cannot be read: {error.strerror or error}.") from error
     if b"\0" in source:
         raise SettingError(f"{argument!r} is not a Python program: it is a binary file.")
     try:
@@ -200,11 +207,22 @@ def load_script(path: str | Path) -> Script:
     return Script(path, argument, file, source, code, spec)
 
 
+def _content(file: str) -> bytes:
+    """Return the content of a program: a file, or what comes through a pipe such as the shell's ``<(...)``."""
+    if stat.S_ISFIFO(os.stat(file).st_mode):
+        return Path(file).read_bytes()
+    return read_file(file)
+
+
 class Ended(NamedTuple):
-    """How a program ended: its exit code, and whether in order: not by an error, an exit code of one, or a signal."""
+    """How a program ended: its exit code, and whether in order: not by an error, an exit code of one, or a signal.
+
+    `by_signal`: whether a signal ended it.
+    """
 
     exit_code: int
     orderly: bool
+    by_signal: bool = False
 
 
 class Terminated(SystemExit):
@@ -235,13 +253,14 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
         exec(code, main.__dict__)
     except SystemExit as request:
         exit_code = exit_code_of(request)
-        return Ended(exit_code, exit_code == 0 and not isinstance(request, Terminated))
+        terminated = isinstance(request, Terminated)
+        return Ended(exit_code, exit_code == 0 and not terminated, terminated)
     except NoSuchModuleError as error:
-        print(f"runmem: error: {error}", file=sys.stderr)
+        say(f"runmem: error: {error}")
         return Ended(error.exit_code, False)
     except BaseException as error:
         print_uncaught(error, whole_tracebacks)
-        return Ended(exit_code_of(error), False)
+        return Ended(exit_code_of(error), False, isinstance(error, KeyboardInterrupt))
     finally:
         _flush()
     return Ended(0, True)
@@ -270,13 +289,15 @@ def exit_code_of(error: BaseException) -> int:
         return 0
     if isinstance(error.code, int):
         return error.code & 0xFF
-    print(error.code, file=sys.stderr)
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(error.code, file=sys.stderr)
     return 1
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError, AttributeError):  # None: it was closed before the start
             stream.flush()
 
 

@@ -66,12 +66,14 @@ def _report_run(data: RunData, figure: Path | None, as_json: bool, tasks: bool) 
     if tasks:
         from runmem.reports.record_lines import record_lines
         from runmem.reports.sections import lines_skipped
+        from runmem.table import printable, width_of
 
-        started_s = data.provenance.get("started_s")
-        lines = record_lines(data.records, started_s if isinstance(started_s, (int, float)) else None)
+        lines = record_lines(data.records, data.provenance.get("started_s"), width_of())
         click.echo("\n".join(lines))
         for file, count in data.skipped.items():
             click.echo(f"{file}: {lines_skipped(count)}", err=True)
+        for refused in data.refused:
+            click.echo(printable(refused), err=True)
     elif as_json:
         click.echo(json.dumps(RunSummary.from_run(data).as_dict(), indent=1))
     else:
@@ -81,9 +83,8 @@ def _report_run(data: RunData, figure: Path | None, as_json: bool, tasks: bool) 
     if figure is not None:
         from runmem.reports.figure import draw, panels_of_run
 
-        started_s = data.provenance.get("started_s")
-        start = float(started_s) if isinstance(started_s, (int, float)) else None
-        draw(panels_of_run(data), figure, f"{data.directory.root.resolve().name}: memory over time", start)
+        title = f"{data.directory.root.resolve().name}: memory over time"
+        draw(panels_of_run(data), figure, title, data.provenance.get("started_s"))
         click.echo(f"figure: {figure}", err=as_json or tasks)
 
 

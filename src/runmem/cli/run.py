@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from signal import Signals
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,11 +16,12 @@ from runmem.cli.tracebacks import alike, print_exception
 from runmem.dask_logging import keep_dask_apart, keep_runmem_apart
 from runmem.errors import FilePlacementError
 from runmem.settings import INPUTS, LOG_LEVELS, resolve
+from runmem.standard_error import say
 
 if TYPE_CHECKING:
     from runmem.execution.run import Run
 
-__all__ = ["command"]
+__all__ = ["command", "summarise"]
 
 _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -89,11 +91,11 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     settings = resolve({renamed.get(name, name): value for name, value in options.items()})
     try:
         script = load_program(program, as_module)
-    except SyntaxError as error:
-        print("".join(_syntax_error(error)), end="", file=sys.stderr)
+    except (SyntaxError, MemoryError, RecursionError) as error:  # as Python says it
+        say("".join(_syntax_error(error)).rstrip("\n"))
         sys.exit(1)
     for line in misplaced_options(command, script, arguments):
-        print(f"runmem: note: {line}", file=sys.stderr)
+        say(f"runmem: note: {line}")
     if settings.env_script is not None:
         from runmem.clusters.local import put_in_force
 
@@ -107,34 +109,53 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     keep_dask_apart()
     keep_runmem_apart()
     view = terminal_view(sys.stderr)
+    prepare = ["runmem.pycompss.install:install"]
+    run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder)
     with terminable():
-        prepare = ["runmem.pycompss.install:install"]
-        run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder).start()
+        try:
+            run.start()
+        except (Terminated, KeyboardInterrupt) as request:
+            ignore_signals()
+            view.close()
+            code = exit_code_of(request)
+            say(f"runmem: ended by {Signals(code - 128).name} before the program began")
+            sys.exit(code)
         try:
             exit_code, unseen = _execute(run, script, arguments)
         finally:
             view.close()
-    whole = settings.log_level == "debug"
-    for unseen_error, more in alike(unseen):
-        misplaced = isinstance(unseen_error, FilePlacementError)
-        what = "a file is not in its place" if misplaced else "a task failed and the program did not wait for it"
-        print(f"runmem: {what}:", file=sys.stderr)
-        print_exception(unseen_error, whole)
-        if more:
-            print(f"runmem: and {more} more like it", file=sys.stderr)
-    if not no_summary and (run.program.calls or settings.python_memory_profile):
-        _summarise(run)
+    _tell_end(run, unseen, no_summary)
     ignore_signals()
     sys.exit(exit_code or (1 if unseen else 0))
 
 
+def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
+    """Say what the program could not: which calls its end cut off, which tasks failed that it did not wait for."""
+    whole = run.settings.log_level == "debug"
+    if run.cut_off is not None and (run.cut_off.cancelled or run.cut_off.not_begun):
+        say(f"runmem: {run.cut_off}")
+    for unseen_error, more in alike(unseen):
+        misplaced = isinstance(unseen_error, FilePlacementError)
+        what = "a file is not in its place" if misplaced else "a task failed and the program did not wait for it"
+        say(f"runmem: {what}:")
+        print_exception(unseen_error, whole)
+        if more:
+            say(f"runmem: and {more} more like it")
+    if not no_summary and (run.program.calls or run.settings.python_memory_profile):
+        summarise(run)
+
+
 def _execute(run: Run, program: Script | Module, arguments: tuple[str, ...]) -> tuple[int, list[BaseException]]:
     """Run the program and end the run; return the exit code and the errors of tasks that nobody has seen."""
+    from runmem.execution.ending import ended_by
+
     master = os.getpid()
     try:
         ended = run_program(program, arguments, run.settings.log_level == "debug")
         if os.getpid() != master:  # a child that the program forked and that came to the program's end
             os._exit(ended.exit_code)
+        if ended.by_signal and not run.has_open_calls:
+            say(f"runmem: {ended_by(ended.exit_code)}")
         return ended.exit_code, run.finish(ended.exit_code, complete=ended.orderly, final=True)
     except (SystemExit, KeyboardInterrupt) as request:
         # A signal between the program's end and that of its last task: those that still run are given up.
@@ -146,20 +167,20 @@ def _execute(run: Run, program: Script | Module, arguments: tuple[str, ...]) -> 
             continue
 
 
-def _syntax_error(error: SyntaxError) -> list[str]:
+def _syntax_error(error: BaseException) -> list[str]:
     import traceback
 
     return traceback.format_exception_only(error)
 
 
-def _summarise(run: Run) -> None:
+def summarise(run: Run) -> None:
     """Print the table of a run; a mistake in it must not cost the program its exit code."""
     if not run.settings.python_memory_profile:
         calls = run.program.calls
-        print(
+        say(
             f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
-            f"The run is in {_shown(run.directory.root)}", file=sys.stderr,
-        )  # fmt: skip
+            f"The run is in {_shown(run.directory.root)}"
+        )
         return
     try:
         from rich.console import Console
@@ -167,10 +188,15 @@ def _summarise(run: Run) -> None:
         from runmem.reports.summary import RunSummary
         from runmem.store.run import read_run
 
-        RunSummary.from_run(read_run(run.directory.root)).render(Console(stderr=True))
+        if sys.stderr is None:
+            return
+        console = Console(stderr=True)
+        with console.capture() as captured:
+            RunSummary.from_run(read_run(run.directory.root)).render(console)
+        say(captured.get().removesuffix("\n"))
     except Exception as error:
-        print(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in "
-              f"{_shown(run.directory.root)}", file=sys.stderr)  # fmt: skip
+        say(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in "
+            f"{_shown(run.directory.root)}")  # fmt: skip
 
 
 def _shown(path: Path) -> str:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from types import TracebackType
 
 from runmem.errors import RunmemError
+from runmem.standard_error import say
 
 __all__ = ["print_uncaught", "print_exception", "alike", "shorten"]
 
@@ -40,7 +41,7 @@ def print_exception(error: BaseException, whole: bool) -> None:
     """Print an exception with its traceback on standard error."""
     if not whole:
         shorten(error)
-    traceback.print_exception(error, file=sys.stderr)
+    say("".join(traceback.format_exception(error)).removesuffix("\n"))
     _print_other_notes(error)
 
 
@@ -49,7 +50,7 @@ def _print_other_notes(error: BaseException) -> None:
     from runmem.serialization.task_error import unprinted_notes  # as in `shorten`
 
     for note in unprinted_notes(error):
-        print(note, file=sys.stderr)
+        say(note)
 
 
 def _set(error: BaseException, name: str, value: object) -> None:

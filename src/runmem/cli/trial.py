@@ -290,6 +290,7 @@ class _Progress:
 
 def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: bool) -> None:
     from rich.console import Console
+    from rich.text import Text
 
     from runmem.trials.files import document, write_folder
     from runmem.trials.results import results_of
@@ -302,7 +303,8 @@ def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: boo
     else:
         console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDE)
         for grid in results.grids():
-            console.print(grid.to_rich())
+            for line, style in grid.lines(console.width if sys.stdout.isatty() else None):
+                console.print(Text(line, style=style), soft_wrap=True)
             console.print()
         for sentence in results.sentences():
             console.print(sentence, markup=False)

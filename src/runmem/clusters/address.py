@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import socket
 import ssl
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 from runmem.clusters.contract import Cluster
 from runmem.clusters.security import given_security, is_loopback, refuse_or_warn
 from runmem.errors import ClusterError, RunmemError, SettingError
+from runmem.reading import read_json
 from runmem.settings import Settings
 
 __all__ = ["AddressCluster", "address_in", "check_answers", "check_versions"]
@@ -112,7 +112,7 @@ def address_in(file: Path) -> str:
         If the file is missing or is none.
     """
     try:
-        address = json.loads(file.read_text())["address"]
+        address = read_json(file)["address"]
     except OSError as error:
         raise SettingError(
             f"--scheduler_file: {file} cannot be read: {error.strerror}. `dask scheduler --scheduler-file {file}` "

@@ -66,6 +66,13 @@ class Cluster(ABC):
             return link
         return f"{link}{'&' if '?' in link else '?'}token={self.dashboard_token}"
 
+    def end_workers(self) -> bool:
+        """End the workers at once, whatever they do, and start no others; return whether none is left that could run.
+
+        For a cluster whose workers are processes of this one; others return False and go on.
+        """
+        return False
+
     @abstractmethod
     def close(self, abandon: bool = False) -> None:
         """End what `connect` started, and nothing else. May be called twice, and without `connect`.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from runmem.errors import SettingError
+from runmem.reading import read_file
 
 __all__ = ["Host", "read_hosts", "share_workers"]
 
@@ -56,7 +57,7 @@ def read_hosts(value: str) -> list[Host]:
 
 def _read_file(path: Path) -> list[Host]:
     try:
-        lines = path.read_text().splitlines()
+        lines = read_file(path).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise SettingError(f"--hosts: {path} cannot be read as text: {error}.") from error
     hosts = []

@@ -8,7 +8,8 @@ value. They are told to import nothing, so the program keeps the ``__main__`` th
 Of the standard library beyond its documentation this uses that `multiprocessing` calls
 ``multiprocessing.spawn.get_preparation_data(name)`` in the parent for each process that it spawns (also from a fork
 server), by that name in that module, and that what it returns is a dictionary with the keys ``init_main_from_name``,
-``init_main_from_path`` (what to import) and ``sys_path``.
+``init_main_from_path`` (what to import) and ``sys_path``; and that it flushes the streams of the program before, by
+``multiprocessing.util._flush_std_streams()``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
-from multiprocessing import spawn
+import threading
+from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -73,6 +75,23 @@ def control_spawning() -> None:
     global _original
     if _original is None:
         _original, spawn.get_preparation_data = spawn.get_preparation_data, _preparation_data
+        _let_full_streams_be()
+
+
+def _let_full_streams_be() -> None:
+    """Let a worker start also while what the program has printed cannot be written: that is the program's business."""
+    flush = getattr(util, "_flush_std_streams", None)
+    if flush is None:
+        return
+
+    def flush_std_streams() -> None:
+        try:
+            flush()
+        except OSError:
+            if threading.current_thread() is threading.main_thread():  # the program's own processes
+                raise
+
+    util._flush_std_streams = flush_std_streams  # type: ignore[attr-defined]
 
 
 def let_children_import(folder: str) -> None:

@@ -10,6 +10,7 @@ from typing import TextIO
 from runmem.dashboard.status_line import StatusLine
 from runmem.events import NodeSampled, TaskEnded, TaskSubmitted
 from runmem.execution.observer import Observer
+from runmem.standard_error import say
 from runmem.units import format_bytes
 
 __all__ = ["PlainView", "LiveView", "terminal_view"]
@@ -18,13 +19,13 @@ __all__ = ["PlainView", "LiveView", "terminal_view"]
 class PlainView(Observer):
     """Says where the dashboard is, in plain lines."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def cluster_started(self, dashboard: str | None, workers: int) -> None:
         """Say how many workers there are and where to look at them."""
         where = f"; Dask dashboard: {dashboard}" if dashboard else ""
-        print(f"runmem: {workers} worker{'s' * (workers != 1)}{where}", file=self._stream, flush=True)
+        say(f"runmem: {workers} worker{'s' * (workers != 1)}{where}", self._stream)
 
     def close(self) -> None:
         """Nothing is left on the screen."""
@@ -44,12 +45,18 @@ class LiveView(PlainView):
         super().__init__(self._line.above(stream))
         self._submitted = self._done = self._failed = 0
         self._running: int | None = None
+        self._has_workers = False
         self._highest: tuple[int, str] | None = None
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._streams = sys.stdout, sys.stderr
         self._stand_ins = tuple(self._line.above(s) if s is not None and s.isatty() else s for s in self._streams)
         sys.stdout, sys.stderr = self._stand_ins
+
+    def cluster_started(self, dashboard: str | None, workers: int) -> None:
+        """Say how many workers there are and where to look at them; from now on calls can run."""
+        self._has_workers = True
+        super().cluster_started(dashboard, workers)
 
     def task_submitted(self, event: TaskSubmitted) -> None:
         """Count; the line appears with the first task."""
@@ -74,10 +81,13 @@ class LiveView(PlainView):
 
     def line(self) -> str:
         """Return the line as it is now."""
-        waiting = self._submitted - self._done - self._failed
-        parts = [f"{self._done} done", f"{waiting} to do"]
+        unfinished = self._submitted - self._done - self._failed
+        running = max(0, min(unfinished, self._running or 0))
+        parts = [] if self._has_workers else ["workers are starting"]
+        parts.append(f"{self._done} done")
         if self._running is not None:
-            parts.insert(1, f"{max(0, min(waiting, self._running))} running")
+            parts.append(f"{running} running")
+        parts.append(f"{unfinished - running} to do")
         if self._failed:
             parts.append(f"{self._failed} failed")
         if self._highest is not None:
@@ -103,9 +113,11 @@ class LiveView(PlainView):
             sys.stderr = self._streams[1]
 
 
-def terminal_view(stream: TextIO) -> PlainView:
+def terminal_view(stream: TextIO | None) -> PlainView:
     """Return the view that fits `stream`: live on a terminal, plain in a pipe or file or on a terminal without control.
 
     Making a `LiveView` changes `sys.stdout` and `sys.stderr`; `close` it.
     """
+    if stream is None:
+        return PlainView(None)
     return LiveView(stream) if stream.isatty() and os.environ.get("TERM") != "dumb" else PlainView(stream)

@@ -16,7 +16,7 @@ from math import ceil
 from typing import Any
 
 from runmem.execution.call_queue import CallQueue
-from runmem.graph.call import Execution
+from runmem.graph.call import Execution, FileUse
 from runmem.serialization.arguments import NO_BODY, Body
 from runmem.store.layout import safe_name
 
@@ -72,7 +72,7 @@ class Pending:
     body: Body = NO_BODY
     after: tuple[Execution, ...] = ()
     writes: tuple[int | str, ...] = ()
-    files: tuple[tuple[str, str | None], ...] = ()
+    files: tuple[FileUse, ...] = ()
     alone: bool = False
     value: Any = None
     has_value: bool = False

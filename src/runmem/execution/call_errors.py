@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from collections.abc import Sequence
 
 import dask
@@ -14,6 +16,12 @@ from runmem.graph.call import Execution
 from runmem.serialization.task_error import set_root_task
 
 __all__ = ["attempts", "error_of", "not_brought", "own_error", "own_mistake", "tell_killed"]
+
+_CRASHES = {str(int(number)): text for number, text in (
+    (signal.SIGSEGV, "a crash (segmentation fault)"), (signal.SIGBUS, "a crash (bus error)"),
+    (signal.SIGABRT, "a crash (abort)"), (signal.SIGFPE, "a crash (arithmetic error)"),
+    (signal.SIGILL, "a crash (illegal instruction)"),
+)}  # fmt: skip
 
 
 def own_mistake(execution: Execution, error: Exception) -> RunmemError:
@@ -73,6 +81,21 @@ def tell_killed(error: TaskKilledError, reason: str | None) -> None:
     )
     error.args = (
         f"task {error.name} (call {error.task_id}): its worker process died each of the {attempts()} times it was "
-        f"tried. {told} If it needs more memory, raise --worker_memory or use fewer --workers.",
+        f"tried. {told} {_advice(reason)}",
     )
     error.task_id = None
+
+
+def _advice(reason: str | None) -> str:
+    """Return what to do about a task whose worker died: signal 9, or what says nothing, may be a matter of memory."""
+    died = re.search(r"killed by signal (\d+)|exited with status (\d+)", reason or "")
+    if died is None or died[1] == "9":
+        return "If it needs more memory, raise --worker_memory or use fewer --workers."
+    if died[2] is not None:
+        return "Let it return, or raise an exception, in place of ending its process (os._exit, exit in C)."
+    if died[1] in _CRASHES:
+        return (
+            f"This is {_CRASHES[died[1]]}, in compiled code as a rule, and no matter of memory: "
+            "PYTHONFAULTHANDLER=1 in the environment shows on standard error what Python ran."
+        )
+    return "Somebody, or the task itself, has sent this signal."

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import re
 import threading
 import time
@@ -24,6 +22,7 @@ from runmem.events import (
     TaskStarted,
 )
 from runmem.execution.observer import Observers
+from runmem.execution.replicas import Replicas
 from runmem.execution.spool_reader import SpoolNews, read_spool
 from runmem.execution.spool_room import SpoolRoom
 from runmem.formats.mprof import read_trace
@@ -31,16 +30,14 @@ from runmem.formats.totals import offset_before
 from runmem.settings import Settings
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
-from runmem.store.output import link_file, look, place_file
-from runmem.store.records import killed, record_from_line, record_to_line
+from runmem.store.records import LOST_END, killed, record_from_line, record_to_line
 from runmem.store.run import readings_of
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB, format_bytes
 
-__all__ = ["Collector", "Replicas"]
+__all__ = ["Collector"]
 
 INTERVAL_S = 0.4
-_BACKLOG_BYTES = 64 * MIB
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
@@ -49,129 +46,6 @@ _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
 ToFree = Callable[[str], dict[str, int]]
 RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str, SpoolNews | str]]]
-
-
-class Replicas:
-    """Copies of the nodes' spool files, written at the offsets at which they were read.
-
-    Writing twice is harmless. What cannot be written (a full disk) is kept in memory up to 64 MiB and tried again.
-
-    Parameters
-    ----------
-    run : RunDirectory
-    trace_folder : Path
-        Where the `.dat` traces appear beside the run directory, under their own names.
-    """
-
-    def __init__(self, run: RunDirectory, trace_folder: Path) -> None:
-        self._run = run
-        self._trace_folder = trace_folder
-        self._backlog: dict[Path, list[tuple[int, bytes]]] = {}
-        self._kept = 0
-        self._missing: dict[Path, int] = {}  # where what was lost begins
-        self.lost: dict[Path, int] = {}
-        self.links: dict[Path, Path] = {}
-
-    def write(self, node: str, file: str, offset: int, data: bytes) -> None:
-        """Write `data` at `offset` of the replica of `file` of `node`."""
-        path = self._run.replica(node, file)
-        waiting = self._backlog.pop(path, [])
-        self._kept -= sum(len(kept) for _, kept in waiting)
-        for start, piece in [*waiting, (offset, data)]:
-            if (written := self._put(path, start, piece)) < len(piece):
-                self._keep(path, start + written, piece[written:])
-        if file.endswith(".dat"):
-            self._link(path)
-
-    def _put(self, path: Path, offset: int, data: bytes) -> int:
-        """Write what can be written of `data` at `offset`; return how many bytes that is."""
-        written = 0
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError:
-            return 0
-        try:
-            while written < len(data):
-                written += os.pwrite(fd, memoryview(data)[written:], offset + written)
-        except OSError:
-            pass  # a full disk: tried again with the next lines
-        finally:
-            os.close(fd)
-        return written
-
-    def _keep(self, path: Path, offset: int, data: bytes) -> None:
-        if self._kept + len(data) > _BACKLOG_BYTES:
-            self.lost[path] = self.lost.get(path, 0) + len(data)
-            self._missing[path] = min(offset, self._missing.get(path, offset))
-            return
-        self._kept += len(data)
-        self._backlog.setdefault(path, []).append((offset, data))
-
-    def synced(self, node: str, file: str, end: int) -> int:
-        """Return up to which offset, at most `end`, a replica has all, and that on its disk; 0: it is not known."""
-        path = self._run.replica(node, file)
-        waiting = [offset for offset, _ in self._backlog.get(path, [])]
-        end = min(end, self._missing.get(path, end), *waiting)
-        try:
-            fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-        except OSError:
-            return 0
-        try:
-            os.fsync(fd)
-            return end if os.fstat(fd).st_size >= end else 0
-        except OSError:
-            return 0
-        finally:
-            os.close(fd)
-
-    def _link(self, path: Path) -> None:
-        """Let the trace appear in the trace folder; that of an earlier run gives way (its run directory keeps it)."""
-        if path in self.links or not path.exists():
-            return
-        shown = self._trace_folder / path.name
-        try:
-            self._trace_folder.mkdir(parents=True, exist_ok=True)
-            link_file(path, shown)
-        except OSError:
-            pass  # another file system, or no regular file is there: copied at the end
-        self.links[path] = shown
-
-    def finish(self) -> list[DataLost]:
-        """Write what is left, cut torn ends, bring the traces to their folder; return what was lost."""
-        for path, waiting in list(self._backlog.items()):
-            left = [(offset + done, len(data) - done) for offset, data in waiting
-                    if (done := self._put(path, offset, data)) < len(data)]  # fmt: skip
-            if left:
-                self.lost[path] = self.lost.get(path, 0) + sum(size for _, size in left)
-                _cut_torn_end(path, min(end for end, _ in left))
-        lost = [
-            DataLost(str(path), f"{size} bytes could not be written (disk full?)") for path, size in self.lost.items()
-        ]
-        for path, shown in self.links.items():
-            try:
-                if not (shown.exists() and os.path.samefile(path, shown)):
-                    _copy_trace(path, shown)
-            except OSError as error:
-                lost.append(
-                    DataLost(str(shown), f"the trace could not be copied here: {error.strerror}; it is in {path}")
-                )
-        return lost
-
-
-def _copy_trace(path: Path, shown: Path) -> None:
-    if look(shown).is_pipe:
-        raise OSError(errno.EINVAL, "it is a pipe, and may have no reader", str(shown))  # the run would not end
-    place_file(path, shown, share=False)
-
-
-def _cut_torn_end(path: Path, written: int) -> None:
-    """Leave only whole lines of the first `written` bytes and what may have been written after them."""
-    try:
-        data = path.read_bytes()[: max(written, 0)] if path.exists() else b""
-        os.truncate(path, data.rfind(b"\n") + 1)
-    except OSError:
-        pass
 
 
 class Collector:
@@ -190,6 +64,13 @@ class Collector:
         What the spool of a node may take, beside what is not here yet.
     deliver : callable
         Called after each portion, outside of all locks: for what may take the time of the program's own code.
+
+    Attributes
+    ----------
+    nodes : dict
+        Host name to what is known of its memory.
+    cancelled : int
+        Number of tasks that ran when the run was cut off.
     """
 
     def __init__(
@@ -199,7 +80,7 @@ class Collector:
         replicas: Replicas,
         observers: Observers,
         interval_s: float | None,
-        node_found: Callable[[], None],
+        node_found: Callable[[], object],
         room_bytes: int = Settings.spool_size_bytes,
         deliver: Callable[[], None] = lambda: None,
     ) -> None:
@@ -216,23 +97,46 @@ class Collector:
         self._causes: dict[tuple[str, int], str] = {}
         self._dead: dict[tuple[str, int], float] = {}
         self._buried: set[tuple[str, int]] = set()
+        self._cut_off: str | None = None
+        self._died_before: set[tuple[str, int]] = set()  # before the calls were cut off
+        self._gone: set[str] = set()
         self._kills: dict[int, str] = {}
+        self._unsure: set[tuple[str, int]] = set()
         self._remote: RemoteReader | None = None
         self._stop = threading.Event()
         self._turn = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="runmem-collector", daemon=True)
         self.nodes: dict[str, dict[str, Any]] = {}
+        self.cancelled = 0
 
     def start(self) -> None:
         """Begin to collect from this node."""
         self._thread.start()
 
-    def add_remote(self, reader: RemoteReader) -> None:
+    def add_remote(self, reader: RemoteReader, unsure: set[tuple[str, int]]) -> None:
         """Collect from other nodes too.
 
         `reader` takes offsets by node and what tells what a node may free, and yields (host, news or error text).
+        `unsure` has, as (node, process id), the workers that could not write all lines about their tasks.
         """
         self._remote = reader
+        self._unsure = unsure
+
+    def has_record(self, task_id: int) -> bool:
+        """Tell whether there is a record of a call."""
+        return task_id in self._kills or self._tasks.has_ended(task_id)
+
+    @property
+    def calls_recorded(self) -> int:
+        """Number of calls of which there is a record, whatever the number of attempts."""
+        return self._tasks.ended + sum(not self._tasks.has_ended(task_id) for task_id in self._kills)
+
+    def cut_off(self, reason: str) -> None:
+        """Record as cancelled, and not as killed, what is unfinished on processes that end from now on."""
+        self.collect()
+        with self._turn:
+            self._died_before = {key for key in self._dead if key in self._causes}
+            self._cut_off = reason
 
     def killed_reason(self, task_id: int, patience_s: float = 3.0) -> str | None:
         """Return what is known of why the last attempt at a task was killed; wait for it a little."""
@@ -300,6 +204,10 @@ class Collector:
             self._read_tasks(news.node, tasks)
         for pid in news.dead:
             self._dead.setdefault((news.node, pid), time.monotonic())
+        if news.gone and news.node not in self._gone:
+            self._gone.add(news.node)
+            gone = f"{news.gone} was removed or cut while the run went on: what was measured there after that is lost"
+            self._observers.tell("data_lost", DataLost(news.node, gone))
 
     def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
         if _PROFILES.fullmatch(file):
@@ -333,8 +241,8 @@ class Collector:
         lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]
         for _, size, time_s in [line for line in lines if line[0] == b"MEM"][-1:]:
             self._observers.tell("node_sampled", NodeSampled(node, float(time_s), int(float(size) * MIB)))
-        for _, count, *_ in [line for line in lines if line[0] == b"LOST"]:
-            reason = f"the node could not write {int(count)} lines (disk full?)"
+        for _, number, *_ in [line for line in lines if line[0] == b"LOST"]:
+            reason = f"the node could not write {int(number)} lines (disk full?)"
             self._observers.tell("data_lost", DataLost(f"{node}/{file}", reason))
 
     def _note_node(self, news: SpoolNews) -> None:
@@ -354,20 +262,41 @@ class Collector:
             if cause is None and not last and time.monotonic() - since < 1.0:
                 continue
             self._buried.add((node, pid))
-            self._end_as_killed(self._tasks.give_up(node, pid), cause or "the worker process died; nothing says why")
+            unfinished = self._tasks.give_up(node, pid)
+            if self._cut_off is not None and (node, pid) not in self._died_before:
+                self._end_as_cut_off(unfinished, self._cut_off, "cancelled")
+            else:
+                self._end_as_cut_off(unfinished, cause or "the worker process died; nothing says why", "killed")
 
-    def _end_as_killed(self, unfinished: list[TaskRecord], reason: str) -> None:
-        if not unfinished:
+    def _end_as_cut_off(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
+        """Write records of tasks that have begun and not ended, and whose process is gone or is not waited for."""
+        sure = [record for record in unfinished if not self._is_unsure(record)]
+        self._end_as_lost([record for record in unfinished if self._is_unsure(record)])
+        if not sure:
             return
-        began_s = min(record.start_s for record in unfinished)  # a trace of days is not read from its beginning
-        traces = [read_trace(path, offset_before(path, began_s)) for path in self._run.traces.glob("*.dat")]
-        for record in unfinished:
+        began_s = min(record.start_s for record in sure)  # a trace of days is not read from its beginning
+        traces = [read_trace(path, offset_before(path, began_s)) for path in self._traces()]
+        for record in sure:
             budget = _BUDGET.search(reason)
             at_least = int(record.limit_bytes * int(budget[1]) / 100) if budget and record.limit_bytes else None
-            done = killed(record, readings_of(traces, record.pid), reason, at_least)
+            done = killed(record, readings_of(traces, record.pid), reason, at_least, status)
             self._kills[record.task_id] = _describe(done)
+            self.cancelled += status == "cancelled"
             self._observers.tell("records_written", RecordLines(record_to_line(done), 1))
             self._observers.tell("task_measured", TaskMeasured(done))
+
+    def _traces(self) -> list[Path]:
+        return list(self._run.traces.glob("*.dat"))
+
+    def _is_unsure(self, record: TaskRecord) -> bool:
+        """Tell whether lines of the process may be missing: the task may have ended, and was not killed."""
+        return record.node in self._gone or (record.node, record.pid) in self._unsure
+
+    def _end_as_lost(self, unfinished: list[TaskRecord]) -> None:
+        for record in unfinished:
+            self._kills[record.task_id] = LOST_END
+            line = record_to_line(replace(record, reason=LOST_END))
+            self._observers.tell("records_written", RecordLines(line, 1))
 
     def finish(self, all_ended: bool) -> None:
         """Collect for the last time and complete the replicas.
@@ -381,13 +310,16 @@ class Collector:
         if self._thread.is_alive():
             self._thread.join()
         self.collect(last=True)
-        unfinished = self._tasks.give_up(also_repeated=False)
+        given_up = self._tasks.give_up(also_repeated=False)
+        left = [record for record in given_up if self._tasks.has_begun_again(record)]
+        unfinished = [record for record in given_up if record not in left]
+        self._end_as_cut_off(
+            left, "its worker left the cluster before the task had ended, which then ran again", "killed"
+        )
         if all_ended:
-            for record in unfinished:
-                line = record_to_line(replace(record, reason="the task ended, and the line that says how was lost"))
-                self._observers.tell("records_written", RecordLines(line, 1))
+            self._end_as_lost(unfinished)
         else:
-            self._end_as_killed(unfinished, "the program ended before the task did")
+            self._end_as_cut_off(unfinished, self._cut_off or "the program ended before the task did", "cancelled")
         for lost in self._replicas.finish():
             self._observers.tell("data_lost", lost)
         if self._tasks.skipped:

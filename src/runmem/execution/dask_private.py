@@ -5,7 +5,9 @@
 - The `interval` of the batched connections: how long a message waits for company. Dask's defaults (2 to 10 ms) make up
   most of the time of a short task.
 - `read_bytes_rw` of its TCP: when memory is taken for what comes from other processes, and when it has come.
-- `Client._run`: `Client.run` waits for every answer, for half a minute when a network is cut.
+- `WorkerProcess.mark_stopped` of its nanny: with which code a worker has ended; the log tells only of others than 0.
+- `Client._run`, `Client._run_on_scheduler`: `Client.run` waits for every answer, for half a minute when a network is
+  cut, and for ever where a worker is stopped.
 """
 
 from __future__ import annotations
@@ -20,8 +22,16 @@ import dask
 import distributed
 from dask._task_spec import Task, TaskRef
 from distributed.comm import tcp
+from distributed.nanny import WorkerProcess
 
-__all__ = ["send_graph", "shorten_intervals", "start_on_worker", "tell_of_receiving", "worker_memory_limit"]
+__all__ = [
+    "send_graph",
+    "shorten_intervals",
+    "start_on_worker",
+    "tell_of_exits",
+    "tell_of_receiving",
+    "worker_memory_limit",
+]
 
 _INTERVAL_S = 0.0005
 
@@ -70,13 +80,17 @@ def _shorten_scheduler(dask_scheduler: Any) -> None:
 
 
 def shorten_intervals(client: distributed.Client) -> None:
-    """Let messages between client, scheduler and workers wait less for company, where this Dask lets us."""
+    """Let messages between client, scheduler and workers wait less for company, where this Dask lets us.
+
+    No answer is waited for: a worker that is stopped gives none.
+    """
     stream = getattr(client, "scheduler_comm", None)
     if stream is not None and hasattr(stream, "interval"):
         stream.interval = _INTERVAL_S
     with suppress(Exception):  # a Dask that is built otherwise is slower, and that is all
-        client.run_on_scheduler(_shorten_scheduler)
-        client.run(_shorten_worker, on_error="ignore")
+        loop = client.loop.asyncio_loop
+        asyncio.run_coroutine_threadsafe(client._run_on_scheduler(_shorten_scheduler), loop)
+        asyncio.run_coroutine_threadsafe(client._run(_shorten_worker, on_error="ignore"), loop)
 
 
 def start_on_worker(
@@ -86,6 +100,39 @@ def start_on_worker(
     run = client._run(function, *arguments, workers=[worker], nanny=nanny)
     begun: Future[Any] = asyncio.run_coroutine_threadsafe(run, client.loop.asyncio_loop)
     return begun
+
+
+_exit_listeners: list[Callable[[int, int], None]] = []
+
+
+def tell_of_exits(told: Callable[[int, int], None]) -> Callable[[], None]:
+    """Let `told` know the process id and exit code of each worker that ends under a nanny of this process.
+
+    Returns
+    -------
+    callable
+        Ends that.
+
+    Notes
+    -----
+    Dask says nothing of a worker that ends with code 0.
+    """
+    plain = WorkerProcess.mark_stopped
+    if not hasattr(plain, "tells"):
+
+        def mark_stopped(self: Any) -> None:
+            process = self.process
+            pid, code = (process.pid, process.exitcode) if process is not None else (None, None)
+            if pid is not None and code is not None:
+                for listener in list(_exit_listeners):
+                    with suppress(Exception):
+                        listener(pid, code)
+            plain(self)
+
+        mark_stopped.tells = True  # type: ignore[attr-defined]
+        WorkerProcess.mark_stopped = mark_stopped
+    _exit_listeners.append(told)
+    return lambda: _exit_listeners.remove(told)
 
 
 def worker_memory_limit(worker: Any) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
 import distributed
@@ -13,11 +14,12 @@ from runmem.clusters.spawning import MainModule
 from runmem.execution.bundle import KEY_MARK
 from runmem.execution.dask_private import shorten_intervals
 from runmem.execution.forgiving import Forgiving
+from runmem.execution.limited import within
 from runmem.execution.nanny import RunmemNanny
 from runmem.execution.process_state import import_paths
 from runmem.execution.remote_nodes import RemoteNodes
 from runmem.execution.worker import RunmemWorker
-from runmem.execution.worker_run import RunOnWorkers, stats_topic
+from runmem.execution.worker_run import RunOnWorkers, stats_topic, stop_calls
 from runmem.settings import Settings
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
@@ -25,6 +27,9 @@ from runmem.store.node_name import node_name
 __all__ = ["JoinedCluster", "join_cluster"]
 
 log = logging.getLogger(__name__)
+
+_JOIN_S = 60.0  # a worker imports the program's libraries meanwhile
+_LEAVE_S = 5.0
 
 
 class Listener(Protocol):
@@ -44,6 +49,8 @@ class JoinedCluster(RemoteNodes):
     ----------
     losses : dict
         What workers could not measure or write: place to what is known of it.
+    unsure : set
+        Workers, as (node, process id), that could not write all lines about their tasks.
     several_threads : bool
         Whether a worker runs several tasks at a time, and so cannot follow the state of the program's process.
     has_logged : bool
@@ -61,6 +68,7 @@ class JoinedCluster(RemoteNodes):
         self._plugins = plugins
         self._submitter = submitter
         self.losses: dict[str, str] = {}
+        self.unsure: set[tuple[str, int]] = set()
         self.several_threads = False
         self.has_logged = False
 
@@ -70,16 +78,32 @@ class JoinedCluster(RemoteNodes):
             submitter.workers_changed(workers)
         shorten_intervals(self._client)
 
+    def join(self, plugin: Any) -> None:
+        """Give a plugin to all workers; those that do not answer are passed by, and named among the losses."""
+        try:
+            within(_JOIN_S, self._client.register_plugin, plugin)
+        except TimeoutError:
+            for address in self.unanswered(node_name):
+                self.losses[address] = (
+                    "this worker did not answer when the run began: what runs there may not be measured"
+                )
+
+    def stop_calls(self) -> None:
+        """Let the workers begin no other call of the run; those that do not answer are named among the losses."""
+        for address in self.unanswered(stop_calls, self._run_id):
+            self.losses[address] = "this worker did not answer when the run ended: what it did then is not recorded"
+
     def leave(self) -> None:
         """Let the workers go; they may serve other runs."""
         with suppress(Exception):
-            self._client.unsubscribe_topic(stats_topic(self._run_id))
+            within(_LEAVE_S, self._client.unsubscribe_topic, stats_topic(self._run_id))
         with suppress(Exception):
-            self._client.unregister_scheduler_plugin(Forgiving(self._run_id, "").name)
+            within(_LEAVE_S, self._client.unregister_scheduler_plugin, Forgiving(self._run_id, "").name)
         for plugin in self._plugins:
+            unregister = partial(self._client.unregister_worker_plugin, nanny=isinstance(plugin, RunmemNanny))
             try:
-                self._client.unregister_worker_plugin(plugin.name, nanny=isinstance(plugin, RunmemNanny))
-            except Exception as error:  # the workers are gone, or are other ones by now
+                within(_LEAVE_S, unregister, plugin.name)
+            except Exception as error:  # the workers are gone, are other ones by now, or one is stopped
                 log.info("%s stays on the workers: %s", plugin.name, error)
 
 
@@ -130,6 +154,8 @@ def join_cluster(
             cluster.left(message["left"], message["files"], message["more"])
         elif "lost" in message:
             cluster.losses[message["place"]] = message["lost"]
+            if "pid" in message:
+                cluster.unsure.add((message["node"], message["pid"]))
         elif "logged" in message:
             cluster.has_logged = True
         elif (listener := submitter()) is not None:
@@ -137,9 +163,9 @@ def join_cluster(
 
     client.subscribe_topic(stats_topic(run_id), told)  # first: a worker may fail to join, and say so
     for plugin in plugins:
-        client.register_plugin(plugin)
+        cluster.join(plugin)
     try:
-        client.register_plugin(Forgiving(run_id, KEY_MARK))
+        within(_JOIN_S, client.register_plugin, Forgiving(run_id, KEY_MARK))
     except Exception as error:  # a scheduler without runmem, say: there Dask counts as it does
         log.info("the scheduler cannot be told to forgive: %s", error)
     return cluster

@@ -11,6 +11,7 @@ from typing import Any
 
 from distributed import NannyPlugin
 
+from runmem.execution.dask_private import tell_of_exits
 from runmem.memory.limits import oom_kill_count
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool
@@ -37,8 +38,13 @@ def cause_of(message: str, oom_kills: int | None) -> tuple[int, str] | None:
             return int(match[1]), "the kernel's out-of-memory killer ended the worker (signal 9)"
         return int(match[1]), f"the worker process was killed by signal {match[2]}"
     if match := _EXITED.search(message):
-        return int(match[1]), f"the worker process exited with status {match[2]}"
+        return int(match[1]), exit_cause(int(match[2]))
     return None
+
+
+def exit_cause(status: int) -> str:
+    """Return what is said of a worker process that has ended by itself while it ran a task."""
+    return f"the worker process exited with status {status}: the task, or a library that it calls, has ended it"
 
 
 class _AlwaysEnabled(logging.Logger):
@@ -77,8 +83,12 @@ class _DeathWatch(logging.Filter):
         new = None if kills is None or self._oom_kills is None else kills - self._oom_kills
         if (cause := cause_of(record.getMessage(), new)) is not None:
             self._oom_kills = kills
-            self._file.write(json.dumps({"pid": cause[0], "cause": cause[1]}).encode() + b"\n")
+            self.note(*cause)
         return record.levelno >= self._shown and not getattr(self._logger, "_asked_for", False)
+
+    def note(self, pid: int, cause: str) -> None:
+        """Write why a process died."""
+        self._file.write(json.dumps({"pid": pid, "cause": cause}).encode() + b"\n")
 
     def close(self) -> None:
         self._logger.removeFilter(self)
@@ -88,7 +98,19 @@ class _DeathWatch(logging.Filter):
         self._file.close()
 
 
-_watches: dict[str, tuple[int, list[_DeathWatch]]] = {}
+class _ExitWatch:
+    """Writes of workers that have ended with code 0, which the log of their nanny does not."""
+
+    def __init__(self, watch: _DeathWatch) -> None:
+        self._watch = watch
+        self.close = tell_of_exits(self._ended)
+
+    def _ended(self, pid: int, code: int) -> None:
+        if code == 0:
+            self._watch.note(pid, exit_cause(code))
+
+
+_watches: dict[str, tuple[int, list[_DeathWatch | _ExitWatch]]] = {}
 _lock = threading.Lock()
 
 
@@ -106,7 +128,8 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
             if not watches:
                 try:
                     names = ("distributed.nanny", "distributed.nanny.memory", "distributed.worker.memory")
-                    watches = [_DeathWatch(self._run_id, logging.getLogger(name)) for name in names]
+                    deaths = [_DeathWatch(self._run_id, logging.getLogger(name)) for name in names]
+                    watches = [_ExitWatch(deaths[0]), *deaths]
                 except Exception:
                     logging.getLogger(__name__).exception("deaths of workers will not be explained")
                     return

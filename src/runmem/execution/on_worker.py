@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 from runmem.errors import ArgumentError, ResultError, RunmemError
 from runmem.execution.log_levels import LogLevels
 from runmem.execution.process_state import become
-from runmem.execution.worker_run import worker_runs
-from runmem.graph.files import prepare_file
+from runmem.execution.worker_run import stopped_runs, worker_runs
+from runmem.graph.call import FileUse
+from runmem.graph.file_attempt import FileAttempt
 from runmem.graph.task import TaskFunction
 from runmem.memory.held import held
 from runmem.serialization.definitions import program_definitions
@@ -92,7 +93,7 @@ class PackedCall(NamedTuple):
     task: int
     data: bytes
     writes: tuple[int | str, ...] = ()
-    files: tuple[tuple[str, str | None], ...] = ()
+    files: tuple[FileUse, ...] = ()
     sources: Sequence[tuple[int, int | None, int | None]] = ()
     places: Mapping[int | str, int] = {}
     values: Mapping[int, int] = {}
@@ -145,6 +146,8 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
     BundleFailed
         If some calls raised.
     """
+    if run_id in stopped_runs:
+        raise RunmemError("the run has ended, and its workers begin no other call")
     calls: list[PackedCall] = pickle.loads(data.data if isinstance(data, Buffer) else data)
     run = worker_runs.get(run_id)
     if run is not None and run.measures:
@@ -165,6 +168,8 @@ def _run_calls(
             for task in tasks:
                 _prepare(task)
     for call, following in zip_longest(calls, calls[1:]):
+        if run is not None and run.stopped:
+            raise RunmemError("the run has ended, and its workers begin no other call")
         outcomes.append(run_call(run, call, following, tasks[call.task], dependencies, outcomes))
     if not all(good for good, _ in outcomes):
         raise BundleFailed(key, outcomes) from None
@@ -336,18 +341,31 @@ def _kept(
 
 def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
     """Return what a call returns, and then the new versions of what it writes."""
-    for path, copy_from in call.files:
-        prepare_file(path, copy_from)
+    files = FileAttempt(call.files) if call.files else None
     args, kwargs, values = _unpacked(call, task, inputs)
+    if files is not None:
+        files.give_paths(args, kwargs)
     if copy is not None:
         copy.set_changing(values)
     written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
     try:
         returned = _returned(task.run(*args, **kwargs), returns, task)
     except BaseException:
+        if files is not None and files.was_overtaken():
+            return _once_more(call, returns, task, copy, inputs)
         inputs.types = _argument_types(task, args, kwargs)
         raise
+    if files is not None:
+        if files.was_overtaken():
+            return _once_more(call, returns, task, copy, inputs)
+        files.ended()
     return (*returned, *written) if written else returned
+
+
+def _once_more(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
+    """Run a call that runs again, and that may have read a file of which another version came into place meanwhile."""
+    inputs.make_anew()
+    return _invoke(call, returns, task, copy, inputs)
 
 
 def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:

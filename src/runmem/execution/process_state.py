@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.errors import RunmemError
+from runmem.standard_error import say
 from runmem.store.node_name import node_name
 
 if TYPE_CHECKING:
@@ -109,11 +110,10 @@ class FollowedProcess:
         moved = folder != self._first_folder
         if self._says_so and (moved or changed):
             self._says_so = False
-            print(
+            say(
                 "runmem: note: the program has changed its folder or its environment, and its tasks do not follow: the "
                 "workers have several threads, and a folder belongs to the process. Start workers with one thread each "
-                "(`dask worker --nthreads 1`), or pass paths and values to the tasks.",
-                file=sys.stderr,
+                "(`dask worker --nthreads 1`), or pass paths and values to the tasks."
             )
         return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given)
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from runmem.graph.task import TaskFunction
 from runmem.serialization.pickling import global_names
+from runmem.standard_error import say
 
 __all__ = ["SeedNote"]
 
@@ -33,11 +34,10 @@ class SeedNote:
         self._seen.add(code)
         if _draws(code, task.function.__globals__) and _program_seeds():
             self._told = True
-            print(
+            say(
                 f"runmem: note: task {task.name} draws random numbers from the generator of its process, and each "
                 "worker has its own: the seed that the program sets does not reach it. Pass a seed to the task, and "
-                "make a generator from it there.",
-                file=sys.stderr,
+                "make a generator from it there."
             )
 
 

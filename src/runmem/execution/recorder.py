@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
+
 from runmem.events import DataLost, ProfileReported, RecordLines
 from runmem.execution.observer import Observer
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, safe_name
+from runmem.store.records import shortened
 
 __all__ = ["Recorder", "ProfileWriter"]
 
@@ -28,7 +32,7 @@ class Recorder(Observer):
 
     def records_written(self, event: RecordLines) -> None:
         """Write records."""
-        self._file.write(event.lines)
+        self._file.write(shortened(event.lines))
         self.records += event.count
 
     def data_lost(self, event: DataLost) -> None:
@@ -39,6 +43,8 @@ class Recorder(Observer):
 
     def run_ended(self) -> None:
         """Close the file."""
+        if self._file.was_removed:
+            self.lost.append(f"{self._file.path}: it was removed while the run went on, with the records in it")
         if self._file.lost_lines:
             self.lost.append(f"{self._file.path}: {self._file.lost_lines} records could not be written (disk full?)")
         self._file.close()
@@ -47,19 +53,31 @@ class Recorder(Observer):
 class ProfileWriter(Observer):
     """Writes the workers' `@profile` reports to ``profiles/<function>.txt`` and, on request, to standard output."""
 
-    def __init__(self, run: RunDirectory, show: bool) -> None:
+    def __init__(self, run: RunDirectory, show: bool, tell_lost: Callable[[DataLost], None]) -> None:
         self._run = run
+        self._tell = tell_lost
         self._show = show
         self._files: dict[str, LineAppender] = {}
 
     def profile_reported(self, event: ProfileReported) -> None:
         """Write one whole report."""
-        if event.name not in self._files:
-            self._files[event.name] = LineAppender(self._run.profiles / f"{safe_name(event.name)}.txt")
         text = event.text.rstrip("\n") + "\n"
-        self._files[event.name].write(text.encode())
+        if (file := self._file_of(event.name)) is not None:
+            file.write(text.encode())
         if self._show:
-            print(text, end="", flush=True)
+            with suppress(OSError, ValueError):  # a full or closed standard output
+                print(text, end="", flush=True)
+
+    def _file_of(self, name: str) -> LineAppender | None:
+        """Return the file of a function's reports; None where it cannot be made (a full or read-only disk)."""
+        if name not in self._files:
+            path = self._run.profiles / f"{safe_name(name)}.txt"
+            try:
+                self._files[name] = LineAppender(path)
+            except OSError as error:
+                self._tell(DataLost(str(path), f"a report could not be written: {error.strerror or error}"))
+                return None
+        return self._files[name]
 
     def run_ended(self) -> None:
         """Close the files."""

@@ -14,6 +14,7 @@ import distributed
 
 from runmem.errors import ClusterError
 from runmem.execution.dask_private import start_on_worker
+from runmem.execution.limited import Limited
 from runmem.execution.spool_reader import SpoolNews, end_spool, read_spool_on
 from runmem.store.node_name import machine_id, node_name
 
@@ -21,13 +22,16 @@ __all__ = ["RemoteNodes"]
 
 _TURN_S = 1.0  # a node that does not answer holds the others up no longer
 _END_S = 5.0
+_SCHEDULER_S = 10.0
+_SLOW_TURNS = 3  # after so many without an answer another process of the node is asked
 
 
 @dataclass
 class _Node:
     """What is known of a node: who is asked there, what was asked and not answered, and how the last answer was.
 
-    `complete` once the last process there has left and sent what was not read yet.
+    `complete` once the last process there has left and sent what was not read yet. `slow_turns`: how often it was
+    waited for in vain.
     """
 
     address: str
@@ -37,6 +41,7 @@ class _Node:
     trouble: str | None = None
     present: bool = True
     complete: bool = False
+    slow_turns: int = 0
 
 
 class RemoteNodes:
@@ -45,10 +50,16 @@ class RemoteNodes:
     One process a host is asked: a nanny where there is one, because it outlives its worker, else a worker. All are
     asked at the same time, and one that does not answer, because its network is cut, is waited for beside the others.
     When it is back, with the same workers or with new ones, it is read from where it was read last.
+
+    Attributes
+    ----------
+    silent : dict
+        Address of a process that was asked and did not answer, to what is told of it.
     """
 
     def __init__(self, client: distributed.Client, run_id: str, interval_s: float | None) -> None:
         self._client = client
+        self._info = Limited(lambda: client.scheduler_info(n_workers=-1))
         self._run_id = run_id
         self._interval_s = interval_s
         self._workers = 0
@@ -58,6 +69,7 @@ class RemoteNodes:
         self._parting: deque[tuple[SpoolNews, bool]] = deque()
         self._trouble: str | None = None
         self._patience_s = _TURN_S
+        self.silent: dict[str, str] = {}
 
     def workers(self) -> int:
         """Return the number of workers that the cluster has now."""
@@ -95,7 +107,7 @@ class RemoteNodes:
         return found
 
     def _scheduler_workers(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = self._client.scheduler_info(n_workers=-1)["workers"]
+        found: dict[str, dict[str, Any]] = self._info(_SCHEDULER_S)["workers"]
         if len(found) != self._workers:
             self._workers = len(found)
             self.workers_changed(self._workers)
@@ -114,9 +126,11 @@ class RemoteNodes:
                 continue
             nanny = bool(worker.get("nanny"))
             node = self._nodes.setdefault(name, _Node(address, nanny))
-            if node.address not in workers:
-                node.address, node.nanny = address, nanny
-                if node.asked is not None:  # the process that was asked is gone
+            if node.address not in workers or (node.slow_turns >= _SLOW_TURNS and address != node.address):
+                if node.address in workers:
+                    self.silent[node.address] = f"the process at {node.address} on node {name} does not answer"
+                node.address, node.nanny, node.slow_turns = address, nanny, 0
+                if node.asked is not None:  # the process that was asked is gone, or is stopped
                     node.asked.cancel()
                     node.asked = None
             node.present, node.complete = True, False
@@ -164,8 +178,9 @@ class RemoteNodes:
                 continue
             if node.asked in slow:
                 node.trouble = node.trouble or "it does not answer"
+                node.slow_turns += 1
                 continue
-            answer, node.asked = node.asked, None
+            answer, node.asked, node.slow_turns = node.asked, None, 0
             try:
                 news = _only(answer)
             except Exception as error:
@@ -183,6 +198,12 @@ class RemoteNodes:
             if (node := self._nodes.get(news.node)) is not None:
                 node.complete = not more
             yield news.node, news
+
+    def unanswered(self, function: Callable[..., Any], *arguments: Any, seconds: float = _END_S) -> list[str]:
+        """Call a function on all workers at the same time; return the addresses of those that have not ended it."""
+        asked = {address: self._ask(function, address, False, *arguments) for address in self._scheduler_workers()}
+        wait(asked.values(), seconds)
+        return [address for address, answer in asked.items() if not answer.done()]
 
     def end(self, remove: bool) -> None:
         """Tell the samplers of the other nodes to end, or remove their spools; nodes that do not answer keep theirs."""

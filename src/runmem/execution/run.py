@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import platform
+import shutil
 import threading
 import time
 import uuid
@@ -22,11 +23,13 @@ from runmem.clusters.local import EmbeddedCluster
 from runmem.clusters.spawning import is_embedded_worker, is_importing_main
 from runmem.dask_logging import import_dask, keep_dask_apart, set_dask_level
 from runmem.errors import SettingError
+from runmem.execution.ending import CutOff, Steps, ended_by
 from runmem.execution.process_state import FollowedProcess
 from runmem.execution.undisturbed import undisturbed
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.limits import memory_limit
+from runmem.node.clock import clock_of
 from runmem.node.launch import ensure_sampler
 from runmem.node.members import join
 from runmem.settings import Settings, option_name
@@ -66,6 +69,8 @@ class Run:
     ----------
     own_processes : int
         How many processes the caller has forked to run calls itself.
+    cut_off : CutOff or None
+        After `finish`: what its end meant for calls that had not ended; None where all had.
 
     Raises
     ------
@@ -100,6 +105,7 @@ class Run:
         self.own_processes = 0
         self._submitter: Any = None
         self._remote: Any = None
+        self.cut_off: CutOff | None = None
 
     def prepare(self) -> None:
         """Make the run directory and the spool, without a thread or another process: whoever forks does so after this.
@@ -117,33 +123,50 @@ class Run:
             raise SettingError("a run is under way in this process already: end it before you start another.")
         keep_dask_apart()
         set_dask_level(logging.NOTSET)
+        try:
+            self._make_folders()
+        except BaseException:
+            self._leave_nothing()
+            raise
+        self._prepared = True
+
+    def _make_folders(self) -> None:
         if not self._cluster.lazy:
             import_dask()
             self._cluster.connect()  # before anything is made: it may refuse
         self.directory = RunDirectory.create(self.app, self.settings.run_folder.absolute())
-        trace_folder = (self.settings.worker_profile_path or Path.cwd()).absolute()
-        _check_writable(trace_folder, self.settings)
-        self._trace_folder = trace_folder
+        self._trace_folder = (self.settings.worker_profile_path or Path.cwd()).absolute()
+        _check_writable(self._trace_folder, self.settings)
         spool = Spool.of_run(self.run_id)
         spool.make()
+        self._now = clock_of(spool.root)
+        self.started_s = self._now()
         if self.settings.python_memory_profile:
             with suppress(OSError):  # the program runs, the trace is missing and said to be
                 join(spool.root, os.getpid(), self._trace_name, "", " ".join(self.command), descendants=False)
-        self._prepared = True
+
+    def _leave_nothing(self) -> None:
+        """Take away what a start has made that did not come to its end: no program has begun."""
+        set_current_program(None)
+        self._cluster.close(abandon=True)
+        shutil.rmtree(Spool.of_run(self.run_id).root, ignore_errors=True)
+        if hasattr(self, "directory"):
+            shutil.rmtree(self.directory.root, ignore_errors=True)
 
     def _watch(self) -> None:
         """Make what observes the run and collects its measurements, once."""
         if self._watched:
             return
-        from runmem.execution.collector import Collector, Replicas
+        from runmem.execution.collector import Collector
         from runmem.execution.logged import LoggedRecords
         from runmem.execution.observer import Observers
         from runmem.execution.recorder import ProfileWriter, Recorder
+        from runmem.execution.replicas import Replicas
 
         self.recorder = Recorder(self.directory)
         self._logged = LoggedRecords()
         shown = self.settings.log_level == "debug"
-        own = [self.recorder, ProfileWriter(self.directory, shown), self._logged]
+        own = [self.recorder, ProfileWriter(self.directory, shown, self.recorder.data_lost), self._logged]
         self.observers = Observers([*own, *self._extra])
         self._replicas = Replicas(self.directory, self._trace_folder)
         interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
@@ -157,10 +180,20 @@ class Run:
 
     def start(self) -> Run:
         """Begin to measure, and let task calls go to the cluster; `prepare` first, unless that was done."""
+        was_prepared = self._prepared  # then processes were forked meanwhile, and what they have done is kept
+        if not was_prepared:
+            self.prepare()
+        try:
+            self._begin()
+        except BaseException:
+            if not was_prepared:
+                self._leave_nothing()
+            raise
+        return self
+
+    def _begin(self) -> None:
         from runmem.graph.program import Program
 
-        if not self._prepared:
-            self.prepare()
         self._watch()
         if self.settings.python_memory_profile:
             with suppress(OSError):  # as above
@@ -171,7 +204,11 @@ class Run:
         self.program = Program(_LazySubmitter(self), self._files_folder)
         self.collector.start()
         set_current_program(self.program)
-        return self
+
+    @property
+    def has_open_calls(self) -> bool:
+        """Whether a call of the program has not ended."""
+        return self._submitter is not None and self._submitter.has_open_calls
 
     @property
     def is_local(self) -> bool:
@@ -268,7 +305,7 @@ class Run:
             )
             self._remote.check_names()
             self._connected = client, max(1, self._remote.workers())
-            self.collector.add_remote(self._remote.read)
+            self.collector.add_remote(self._remote.read, self._remote.unsure)
             self._write_provenance()
             self.observers.tell("cluster_started", self._cluster.dashboard(client), self._connected[1])
         connected: tuple[Any, int] = self._connected
@@ -289,23 +326,37 @@ class Run:
             for any more; `final`: for good.
         """
         complete = not exit_code if complete is None else complete
+        from runmem.execution.replicas import remove_replicas
+        from runmem.execution.spool_reader import end_spool
+
         set_current_program(None)
         self._watch()  # it may not have come to `start`
+        submitter, step = self._submitter, Steps(self.tell_lost)
         unseen: list[BaseException] = []
-        all_ended = self._submitter is None or not self._submitter.has_open_calls
-        if complete and self._submitter is not None:
-            unseen, all_ended = self._wait_for_tasks(), True
-        elif all_ended and self._submitter is not None:
-            unseen += self.program.settle_all_files()
+        all_ended = submitter is None or not submitter.has_open_calls
+        if complete and submitter is not None:
+            unseen = self._wait_for_tasks()
+            all_ended = not submitter.broken or not submitter.has_open_calls
+        elif all_ended and submitter is not None:
+            unseen += step("the files of tasks", self.program.settle_all_files) or []
         with undisturbed(final):
-            if self._submitter is not None:
-                unseen += self._submitter.unseen_errors()
-            self._end_measurement(all_ended)
-            if self._submitter is not None:
-                self._submitter.close()
-            self._cluster.close(abandon=not complete)
-            self.ended_s = time.time()
-            self._write_provenance(exit_code if exit_code or not unseen else 1)
+            if submitter is not None:
+                unseen += step("the errors of tasks", submitter.unseen_errors) or []
+                step("the sending of calls", submitter.close)
+            if not all_ended:
+                step("the calls that were cut off", self._cut_off, exit_code)
+            self._end_measurement(step, all_ended)
+            if self.cut_off is not None:
+                self._count_cut_off(submitter)
+            step("the cluster", self._cluster.close, not complete)
+            if self.program.all_files_in_place:
+                shutil.rmtree(self._files_folder(), ignore_errors=True)
+            step("the spool", end_spool, self.run_id, True)
+            self.observers.tell("run_ended")
+            self.ended_s = self._now()
+            is_written = step("run.json", self._write_provenance, exit_code if exit_code or not unseen else 1)
+            if is_written and not self.recorder.lost:
+                step("the copies of the spools", remove_replicas, self.directory)
         return unseen
 
     def _wait_for_tasks(self) -> list[BaseException]:
@@ -318,23 +369,55 @@ class Run:
                 late.append(error)
                 if self._submitter.broken:
                     break
-        return late + self.program.settle_all_files()
+        try:
+            return late + self.program.settle_all_files()
+        except Exception as error:
+            return [*late, error]
 
-    def _end_measurement(self, all_ended: bool) -> None:
+    def _cut_off(self, exit_code: int | None) -> None:
+        """Let no other call begin, and end those that run; what has ended by then is complete in the spools."""
+        lost = self._submitter.broken and self._connected is not None
+        reason = "the connection to the cluster was lost" if lost else ended_by(exit_code)
+        self.cut_off = CutOff(reason, 0, 0, self.settings.python_memory_profile)
+        self.collector.cut_off(f"{reason} before the task did")
+        if not self._cluster.end_workers() and self._remote is not None:
+            try:
+                self._submitter.cancel()
+            finally:
+                self._remote.stop_calls()
+
+    def _count_cut_off(self, submitter: Any) -> None:
+        assert self.cut_off is not None
+        open_calls = submitter.open_calls()
+        not_begun = sum(not self.collector.has_record(task_id) for task_id in open_calls)
+        self.cut_off = self.cut_off._replace(cancelled=self.collector.cancelled, not_begun=not_begun)
+
+    def _end_measurement(self, step: Steps, all_ended: bool) -> None:
         from runmem.events import DataLost
         from runmem.execution.spool_reader import end_spool
 
-        if self._remote is not None:
-            self._remote.end(remove=False)
-        end_spool(self.run_id, remove=False)
-        self.collector.finish(all_ended)
-        if self._remote is not None:
-            for place, reason in {**self._remote.losses, **self._remote.unreached()}.items():
+        remote = self._remote
+        if remote is not None:
+            step("the samplers of other nodes", remote.end, False)
+        step("the sampler", end_spool, self.run_id, False)
+        step("the last measurements", self.collector.finish, all_ended)
+        step("the count of records", self._check_records, all_ended)
+        if remote is not None:
+            for place, reason in {**remote.losses, **remote.silent, **remote.unreached()}.items():
                 self.observers.tell("data_lost", DataLost(place, reason))
-            self._remote.leave()
-            self._remote.end(remove=True)
-        end_spool(self.run_id, remove=True)
-        self.observers.tell("run_ended")
+            if self.cut_off is None or not self._cluster.ours:
+                step("the workers", remote.leave)
+            step("the spools of other nodes", remote.end, True)
+
+    def _check_records(self, all_ended: bool) -> None:
+        """Tell of calls that ended well and have no record."""
+        if not self.settings.python_memory_profile or self._submitter is None or self.settings.sequential:
+            return
+        missing = self._submitter.ran_well - self.collector.calls_recorded
+        if missing > 0:
+            self.tell_lost(
+                "records of tasks", f"{missing} calls ended, and nothing that was measured of them came here"
+            )
 
     def __enter__(self) -> Run:
         return self.start()
@@ -344,34 +427,41 @@ class Run:
         if unseen and error is None:
             raise unseen[0]
 
-    def _write_provenance(self, exit_code: int | None = None) -> None:
+    def _write_provenance(self, exit_code: int | None = None) -> bool:
+        """Write ``run.json`` as it is to be now; return whether it is written."""
         ended = getattr(self, "ended_s", None)
         lost = list(self.recorder.lost)
+        calls = self.program.calls if hasattr(self, "program") else 0
         values = {
             "app": self.app,
             "run_id": self.run_id,
             "command": self.command,
             "host": node_name(),
             "pid": os.getpid(),
+            "spool": str(Spool.of_run(self.run_id).root),
             "started_s": self.started_s,
             "ended_s": ended,
             "exit_code": exit_code,
             "cluster": "none (sequential)" if self.settings.sequential else self._cluster.kind,
             "workers": self._connected[1] if self._connected else self.own_processes,
-            "calls": self.program.calls if hasattr(self, "program") else 0,
+            "calls": calls,
+            "calls_recorded": self.collector.calls_recorded,
+            "calls_not_begun": self.cut_off.not_begun if self.cut_off is not None else 0,
             "versions": {"python": platform.python_version(), "system": platform.platform(), **_versions()},
             "settings": self.settings.describe(),
             "nodes": self.collector.nodes,
             "trace_files": [str(path) for path in self._replicas.links.values()],
             "lost": lost,
-            "records_complete": ended is not None and not lost,
+            "records_complete": ended is not None and not lost and self.collector.calls_recorded == calls,
         }
         from runmem.store.run import write_provenance
 
         try:
             write_provenance(self.directory, values)
+            return True
         except OSError as error:
             log.error("%s could not be written: %s", self.directory.run_json, error)
+            return False
 
 
 def _exit_code(error: BaseException | None) -> int:

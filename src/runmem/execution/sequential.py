@@ -81,7 +81,7 @@ class SequentialSubmitter:
             task = PackedTask(call.task.name, reference, number, returns=call.returns, copied=copied)
             packed_call = PackedCall(
                 execution.task_id, 0, body.data, call.writes,
-                tuple((file.path, file.copy_from) for file in call.files),
+                call.files,
                 [(position, None, None) for position in range(len(kept))], body.places, body.values, body.buffers,
                 body.own, body.changing,
             )  # fmt: skip
@@ -133,6 +133,13 @@ class SequentialSubmitter:
     def has_ended(self, execution: Execution) -> bool:
         """Return True: each call ends at once."""
         return True
+
+    def open_calls(self) -> list[int]:
+        """Return no call: each ends at once."""
+        return []
+
+    def cancel(self) -> None:
+        """Do nothing: no call is left."""
 
     def unseen_errors(self) -> list[BaseException]:
         """Return the errors of tasks that nobody has seen, for the end of the run."""

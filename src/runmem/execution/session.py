@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,39 +12,37 @@ from runmem.settings import resolve
 
 __all__ = ["session"]
 
+_KERNELS = ("ipykernel_launcher", "colab_kernel_launcher", "spyder_kernels")
+
 
 def session(app: str | None = None, **settings: Any) -> Run:
-    """Return a run to be used as a context manager: inside it, calls of tasks go to the cluster.
+    """Return a run to be used as a context manager, which prints nothing; see `runmem.session`.
 
     Parameters
     ----------
     app : str, optional
-        Name of the run directory; default the name of the script, or ``session``.
+        Name of the run directory; default the name of the script or the notebook.
     **settings
-        As on the command line: ``workers=4``, ``python_memory_profile=True``, ``worker_memory="2GiB"``,
-        ``memory_interval=0.1``, ``scheduler="tcp://..."``.
-
-    Examples
-    --------
-    ::
-
-        with runmem.session(workers=2, python_memory_profile=True) as run:
-            results = runmem.wait_on([square(i) for i in range(10)])
-        print(run.directory.root)
+        As on the command line, by the names of its options.
 
     Raises
     ------
-    SettingError, ClusterError
-        On entering, if the run cannot take place.
-
-    Notes
-    -----
-    The exception of a task that nobody waited for is raised at the end of the block.
+    SettingError
+        For a setting that there is not, or that cannot be used.
     """
     short = {
         "worker_memory": "worker_memory_bytes", "memory_interval": "memory_interval_s",
         "spool_size": "spool_size_bytes",
     }  # fmt: skip
     values = {short.get(name, name): value for name, value in settings.items()}
-    name = app or (Path(sys.argv[0]).stem if sys.argv and sys.argv[0].endswith(".py") else "session")
+    name = app or _name_of_program()
     return Run(resolve(values), name, sys.argv or [name])
+
+
+def _name_of_program() -> str:
+    """Return the name of the script; in a notebook that of its file, as Jupyter and VS Code tell it, if they do."""
+    path = Path(sys.argv[0] if sys.argv else "")
+    if path.stem in _KERNELS or (not path.suffix and "ipykernel" in sys.modules):
+        told = os.environ.get("JPY_SESSION_NAME") or vars(sys.modules["__main__"]).get("__vsc_ipynb_file__")
+        return Path(told).stem if isinstance(told, str) and told.endswith(".ipynb") else "notebook"
+    return path.stem if path.suffix == ".py" else "session"

@@ -49,6 +49,8 @@ class SpoolNews:
         File name to the offset before which its room was given back, as was asked; also where that is not possible.
     memory_bytes, limit_bytes, limit_source
         Physical memory of the node; what the processes of the run may use of it, and who says so.
+    gone : str
+        A file or the folder, of which something was read before, if it is not there any more; empty if all is there.
     """
 
     node: str
@@ -58,6 +60,7 @@ class SpoolNews:
     memory_bytes: int | None = None
     limit_bytes: int | None = None
     limit_source: str | None = None
+    gone: str = ""
     freed: dict[str, int] = field(default_factory=dict)
 
 
@@ -78,9 +81,11 @@ def read_spool(
     spool = Spool.of_run(run_id)
     files: dict[str, tuple[int, bytes]] = {}
     more = False
+    found = set()
     for entry in sorted(os.scandir(spool.root), key=lambda entry: entry.name) if spool.root.is_dir() else []:
         if entry.name.endswith((".dat", ".jsonl")):
             offset = offsets.get(entry.name, 0)
+            found.add(entry.name)
             data = b"" if _is_freed(entry.path, offset) else read_lines(entry.path, offset, CHUNK_BYTES)
             if data:
                 files[entry.name] = offset, data
@@ -97,7 +102,18 @@ def read_spool(
     if spool.root.is_dir() and time.time() - spool.root.stat().st_mtime > _STILL_USED_S:
         os.utime(spool.root)  # another run would take it for one that was left behind
     memory_bytes, limit = _memory_for(run_id)
-    return SpoolNews(node_name(), files, dead, more, memory_bytes, limit.limit_bytes, limit.source, free or {})
+    gone = _gone(spool, offsets, found)
+    return SpoolNews(node_name(), files, dead, more, memory_bytes, limit.limit_bytes, limit.source, gone, free or {})
+
+
+def _gone(spool: Spool, offsets: dict[str, int], found: set[str]) -> str:
+    """Return what of a spool was read before and is not there any more; empty if nothing."""
+    if not spool.root.is_dir():
+        return str(spool.root) if offsets else ""
+    for file in offsets:
+        if offsets[file] and file not in found:
+            return str(spool.root / file)
+    return ""
 
 
 @lru_cache(maxsize=8)

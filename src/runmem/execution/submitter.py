@@ -27,6 +27,7 @@ from runmem.execution.call_errors import error_of, not_brought, own_error, own_m
 from runmem.execution.call_queue import CallQueue
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
+from runmem.execution.limited import within
 from runmem.execution.log_levels import program_levels
 from runmem.execution.observer import Observers
 from runmem.execution.on_worker import BundleFailed, PackedTask
@@ -34,7 +35,7 @@ from runmem.execution.process_state import FollowedProcess
 from runmem.execution.random_numbers import SeedNote
 from runmem.execution.results import Results, made_again
 from runmem.execution.unseen_errors import UnseenErrors
-from runmem.graph.call import Execution, TaskCall, Version
+from runmem.graph.call import Execution, TaskCall, Version, inherit_origin
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import Resolve, pack
 from runmem.serialization.definitions import program_definitions, run_program
@@ -51,6 +52,7 @@ _GATHER_S = 0.004  # how long calls wait for company
 _POLL_S = 0.01
 _IDLE_POLL_S = 0.1
 _HOLD_S = 0.2
+_CANCEL_S = 5.0
 _ARGUMENT = "argument"
 _KNOWN_TASKS = 512
 
@@ -70,6 +72,11 @@ class DaskSubmitter:
         Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
     process : FollowedProcess, optional
         What tasks follow of the state of the program's process; None: nothing.
+
+    Attributes
+    ----------
+    ran_well : int
+        Number of calls that ended without an error.
     """
 
     def __init__(
@@ -99,6 +106,7 @@ class DaskSubmitter:
         self._in_flight: Counter[str] = Counter()
         self._first_sent: dict[str, float] = {}
         self._unseen = UnseenErrors()
+        self.ran_well = 0
         self._results = Results()
         self._client: distributed.Client | None = None
         self._workers = 1
@@ -120,13 +128,15 @@ class DaskSubmitter:
         """Take a call; see `Submitter`."""
         self._check()
         body = pack(call, resolve, self._large, self._snapshots, _classes_of)
+        if body.inputs or call.after:
+            inherit_origin(call.execution, [*(version.execution for version in body.inputs), *call.after])
         snapshot = body.snapshot
         call.execution.state = Pending(
             task=self._packed_task(call, snapshot),
             body=body,
             after=call.after,
             writes=call.writes,
-            files=tuple([(file.path, file.copy_from) for file in call.files]),
+            files=call.files,
             classes=snapshot.travelling if snapshot is not None else frozenset(),
             definitions=snapshot,
         )
@@ -216,6 +226,11 @@ class DaskSubmitter:
         """Whether a call has not ended, as far as it is known."""
         return bool(self._live)
 
+    def open_calls(self) -> list[int]:
+        """Return the numbers of the calls that have not ended, as far as it is known."""
+        with self._changed:
+            return [execution.task_id for execution in self._live if execution.task_id]
+
     @property
     def broken(self) -> bool:
         """Whether the cluster could not be reached, or not any more."""
@@ -224,6 +239,13 @@ class DaskSubmitter:
     def unseen_errors(self) -> list[BaseException]:
         """Return the errors of tasks that nobody has seen, for the end of the run."""
         return [self._explained(error) for error in self._unseen]
+
+    def cancel(self) -> None:
+        """Let the cluster begin no call that was sent and has not begun; nothing is waited for for long."""
+        with self._changed:
+            futures = [bundle.future for bundle in self._sent if bundle.future is not None]
+        if self._client is not None and futures:
+            within(_CANCEL_S, self._client.cancel, futures)
 
     def close(self) -> None:
         """Stop sending; what was not sent is dropped."""
@@ -477,6 +499,7 @@ class DaskSubmitter:
 
     def _requeue(self, bundle: Bundle, alone: bool = False) -> None:
         for execution in bundle.executions:
+            self._count(execution, False)
             state: Pending = execution.state
             state.bundle = state.position = None
             state.done = False
@@ -497,6 +520,7 @@ class DaskSubmitter:
         state: Pending = execution.state
         if state.done and error is state.error:
             return
+        self._count(execution, error is None)
         state.done, state.error = True, error
         state.let_go()
         self._live.pop(execution, None)
@@ -505,6 +529,13 @@ class DaskSubmitter:
         if self._tells_ended and execution.task_id:
             status = "finished" if error is None else "failed"
             self._observers.tell("task_ended", TaskEnded(execution.task_id, execution.name, status))
+
+    def _count(self, execution: Execution, runs_well: bool) -> None:
+        """Count an execution as one that has ended well, or take that back."""
+        state: Pending = execution.state
+        counted = state.done and state.error is None
+        if execution.task_id:
+            self.ran_well += runs_well - counted
 
     def _explained(self, error: BaseException) -> BaseException:
         """Complete the error of a killed task with what was measured meanwhile; not under our lock: it may wait."""

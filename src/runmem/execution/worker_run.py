@@ -21,6 +21,7 @@ from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
+from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
@@ -31,9 +32,9 @@ if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.execution.log_levels import LogLevels
     from runmem.execution.task_logging import TaskLogging
 
-__all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "worker_runs"]
+__all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_runs", "worker_runs"]
 
-_BRACKETS_A_NODE = 200
+_BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _REPORT_EVERY_S = 5.0
 _LOOK_S = 1.0
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")
@@ -123,6 +124,13 @@ class WorkerRun:
         Name of the trace in which the process is sampled already; default that of the node, which it joins.
     log : TaskLog, optional
         Where it is said that calls begin and end; default lines in the spool.
+
+    Attributes
+    ----------
+    now : callable
+        Tells the time of the run on this node, in seconds since the epoch.
+    stopped : bool
+        Whether the run has ended, and no other call is to begin.
     """
 
     def __init__(
@@ -135,6 +143,7 @@ class WorkerRun:
         self._tell = tell
         self.spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self.spool.make()
+        self.now = clock_of(self.spool.root)
         self.task_logging: TaskLogging | None = None
         self._probes = Probes([PeakProbe(run.malloc_trim)])
         self._stats: dict[str, list[float]] = {}
@@ -145,10 +154,13 @@ class WorkerRun:
         self._current = _Current()
         self._looked_s = 0.0
         self._height: int | None = None
+        self._busy: set[int] = set()  # threads that are at a bundle
+        self.stopped = False
         if run.measures:
             self._joined = trace is None
             trace = trace or safe_name(self.node) + ".dat"
-            self._log = log or SpooledLog(self.spool.tasks(os.getpid()), self.node, limit_bytes)
+            self._log: TaskLog = log or SpooledLog(self.spool.tasks(os.getpid()), self.node, limit_bytes)
+            self._kept_log = self._log
             self._trace = LineAppender(self.spool.trace(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             if self._joined:
@@ -158,12 +170,21 @@ class WorkerRun:
 
                 ensure_sampler(self.spool.root, run.interval_s)
 
-    def close(self) -> None:
-        """Leave the run: the process is sampled no longer and its files are closed."""
+    def stop(self) -> None:
+        """Begin no other call, and write nothing about the one that runs: the run has ended."""
+        self.stopped = True
         if self.measures:
+            self._log = _Silence()  # the other is closed at the end
+
+    def close(self) -> None:
+        """Leave the run: the process is sampled no longer and its files are closed.
+
+        Not while a call is under way that the end of the process will cut off: it then counts as one that died.
+        """
+        if self.measures and not (self._busy and not self.stopped):
             if self._joined:
                 leave(self.spool.root, os.getpid())
-            self._log.close()
+            self._kept_log.close()
             self._trace.close()
         if self._reports is not None:
             self._reports.close()
@@ -208,8 +229,9 @@ class WorkerRun:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         current.quiet = None
         self._none_follows()
+        self._busy.add(current.thread)
         if current.states is None:
-            current.states, current.since = self._probes.start(), (time.time(), time.thread_time())
+            current.states, current.since = self._probes.start(), (self.now(), time.thread_time())
         start_s = current.since[0]
         if start_s - self._looked_s > _LOOK_S:
             self._look(start_s)
@@ -222,7 +244,7 @@ class WorkerRun:
     ) -> None:  # fmt: skip
         """Measure a call that has ended, and write its line."""
         start_s, start_cpu_s = current.since
-        end_s, end_cpu_s = current.since = time.time(), time.thread_time()
+        end_s, end_cpu_s = current.since = self.now(), time.thread_time()
         cpu_s = end_cpu_s - start_cpu_s
         told = take_record_fields()
         states, current.states, current.quiet = current.states, None, None
@@ -272,7 +294,7 @@ class WorkerRun:
         if quiet is None or quiet.task is not task or fields_are_told():
             return False
         start_s, start_cpu_s = current.since
-        end_s = time.time()
+        end_s = self.now()
         if end_s - start_s >= self._run.interval_s or end_s - self._looked_s > _LOOK_S:
             return False
         try:
@@ -295,6 +317,7 @@ class WorkerRun:
     def bundle_ended(self) -> None:
         """Leave nothing open: a bundle has ended on this thread."""
         states, self._current.states = self._current.states, None
+        self._busy.discard(self._current.thread)
         if states is not None:
             self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
         self._none_follows()
@@ -304,7 +327,8 @@ class WorkerRun:
             # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
             self._losses_to_tell = 2 * self._log.lost_lines
             lost = f"at least {self._log.lost_lines} lines about tasks could not be written (disk full?)"
-            self._tell({"place": self._log.place, "lost": f"{lost}, on node {self.node}"})
+            self._tell({"place": self._log.place, "lost": f"{lost}, on node {self.node}", "node": self.node,
+                        "pid": os.getpid()})  # fmt: skip
 
     def _look(self, time_s: float) -> None:
         """Note the node's total now: when a task that begins has ended, the trace here may go back less far."""
@@ -353,8 +377,35 @@ class WorkerRun:
             self._reports.write(json.dumps(line).encode() + b"\n")
 
 
+class _Silence:
+    """Stands for a `TaskLog` of a run that has ended."""
+
+    place, lost_lines = "", 0
+
+    def begins(self, *told: Any) -> None:
+        """Take what is said and do nothing; the others too."""
+
+    ends = unbegun = begins
+
+    def like(self, *told: Any) -> None:
+        """Return None: nothing is to be said."""
+
+    def close(self) -> None:
+        """Do nothing."""
+
+
+stopped_runs: set[str] = set()
+"""The runs that this process worked for and that begin no other call, by their id."""
+
 worker_runs: dict[str, WorkerRun] = {}
 """The runs that this process works for, by their id."""
+
+
+def stop_calls(run_id: str) -> None:
+    """Let this process begin no other call of a run, which has ended, and write nothing more about it."""
+    stopped_runs.add(run_id)
+    if (run := worker_runs.get(run_id)) is not None:
+        run.stop()
 
 
 def _size(result: Any) -> int:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 __all__ = ["BracketBudget"]
 
-_STEP = 1.1
+_STEP = 1.5
 
 
 class BracketBudget:
     """Decide, task by task as they end, which ones are drawn as a bracket.
 
-    `mprof plot` needs about 10 ms a bracket (1,000 of them 9.6 s), and a trace is append-only: a line cannot be taken
-    back when a higher task comes. So the first `budget` tasks that last at least one sampling interval are admitted,
-    and after them only one that is a new record by 10 %, in duration or in peak.
+    The legend of `mprof plot` has a line for each bracket, and room for 26 lines in all; and a trace is append-only: a
+    line cannot be taken back when a higher task comes. So the first `budget` tasks that
+    last at least one sampling interval are admitted, and after them only one that is a new record by half, in duration
+    or in peak.
 
     Parameters
     ----------
@@ -24,7 +25,7 @@ class BracketBudget:
 
     Notes
     -----
-    At most ``budget + log(d1/d0, 1.1) + log(p1/p0, 1.1) + 2`` tasks are admitted, d0 and d1 being the shortest
+    At most ``budget + log(d1/d0, 1.5) + log(p1/p0, 1.5) + 2`` tasks are admitted, d0 and d1 being the shortest
     (at least `interval_s`) and longest duration and p0 and p1 the least and greatest peak above zero.
     """
 

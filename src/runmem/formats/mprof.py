@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from runmem.reading import lines_of
 from runmem.units import MIB
 
 if TYPE_CHECKING:
@@ -106,17 +107,13 @@ def read_trace(path: Path | str, begin: int = 0) -> Trace:
     Raises
     ------
     OSError
-        If the file cannot be opened.
+        If the file cannot be opened, or is none: a pipe or a device in its place.
 
     Notes
     -----
     A last line without a line break is torn, even when it looks whole: its number may have lost digits.
     """
-    with open(path, "rb") as lines:
-        if begin:
-            lines.seek(begin)
-            lines.readline()
-        return _Reading().of(lines)
+    return _Reading().of(lines_of(path, begin))
 
 
 class _Reading:

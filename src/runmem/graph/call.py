@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from runmem.graph.task import TaskFunction
 
-__all__ = ["Execution", "Version", "FileUse", "TaskCall", "Submitter"]
+__all__ = ["Execution", "Origin", "Version", "FileUse", "TaskCall", "Submitter", "inherit_origin"]
+
+
+@dataclass(slots=True, eq=False, weakref_slot=True)
+class Origin:
+    """Stands for calls that use files, as long as one of them may have to run again.
+
+    That is as long as somebody refers to a result of theirs, or to one that was made from it: Dask makes a result that
+    was lost with a worker again, from the beginning if need be.
+
+    Attributes
+    ----------
+    needs : tuple of Origin
+        Those of the calls that came before.
+    """
+
+    needs: tuple[Origin, ...] = ()
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -26,12 +42,24 @@ class Execution:
         How many values it makes: those returned, then the new versions of the parameters that it writes.
     state
         The submitter's own.
+    origin : Origin or None
+        Of the files that it was made from, if any.
     """
 
     task_id: int
     name: str
     outputs: int
     state: Any = None
+    origin: Origin | None = None
+
+
+def inherit_origin(execution: Execution, needs: Iterable[Execution]) -> None:
+    """Note that an execution is made from what others have made."""
+    origins = tuple({id(needed.origin): needed.origin for needed in needs if needed.origin is not None}.values())
+    if execution.origin is not None:
+        execution.origin.needs = origins
+    elif origins:
+        execution.origin = origins[0] if len(origins) == 1 else Origin(origins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +70,34 @@ class Version:
     output: int
 
 
-@dataclass(frozen=True, slots=True)
-class FileUse:
-    """What must be done with a file before the task runs, also when it runs again.
+class FileUse(NamedTuple):
+    """What a call does with a file; see `runmem.graph.file_attempt` for what comes of it, also when it runs again.
 
     Attributes
     ----------
     path : str
-        Where the task finds (or writes) its version of the file.
+        Where the version lies that the task reads or makes.
+    writes : bool
+        Whether it makes it.
     copy_from : str or None
-        Version to start from; None: the file must not exist when the task starts.
+        For a version that it makes: the one to start from; None: it starts without a file.
+    kept : str or None
+        Where the version in place, which is read, copied or made, goes to when another one comes there; None: it does
+        not lie in place.
+    places : dict
+        The arguments that name the file, and what each of them says; by position or name.
     """
 
     path: str
-    copy_from: str | None
+    writes: bool = False
+    copy_from: str | None = None
+    kept: str | None = None
+    places: Mapping[int | str, str] = {}
+
+    @property
+    def is_made_in_place(self) -> bool:
+        """Whether the task makes a version that lies in place."""
+        return self.writes and self.copy_from is None and self.kept is not None
 
 
 @dataclass(frozen=True, slots=True)

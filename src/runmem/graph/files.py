@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import weakref
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -13,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from runmem.errors import FilePlacementError
-from runmem.graph.call import Execution, FileUse, Submitter
+from runmem.graph.call import Execution, FileUse, Origin, Submitter
 from runmem.store.output import Place, look, place_file
 
-__all__ = ["FileVersions", "prepare_file"]
+__all__ = ["FileVersions"]
 
 _NO_LOCK: AbstractContextManager[Any] = nullcontext()
 
@@ -31,6 +30,10 @@ class _File:
         Where the version lies; None: in place.
     own_mode : bool
         Whether its mode is what the program and its tasks made of the file's; else the one in place tells it.
+    kept : str or None
+        Where the version in place goes to when another one comes there; None: no task used it so far.
+    needed_in_place, needed : WeakSet of Origin
+        The calls that may need the version in place, and the one that is not in place, when they run again.
     """
 
     version: str | None = None
@@ -38,15 +41,21 @@ class _File:
     # Weak: an execution that has ended and whose results nobody wants is not kept for having used a file.
     users_in_place: weakref.WeakSet[Execution] = field(default_factory=weakref.WeakSet)
     own_mode: bool = True
+    kept: str | None = None
+    needed_in_place: weakref.WeakSet[Origin] = field(default_factory=weakref.WeakSet)
+    needed: weakref.WeakSet[Origin] = field(default_factory=weakref.WeakSet)
 
 
 class FileVersions:
     """The current versions of the files that tasks use, by their one name without symbolic links.
 
     The first version that a task writes to a path where nothing is lies in place. Every later one lies in a folder of
-    its own, under its own base name, and appears in place when the program asks for the file (or ends); it stays in its
-    folder too, for tasks that still have to read it. A symbolic link stays one: the version appears in place of what it
-    points to. Owner, group and mode of the file stay (see `runmem.store.output`).
+    its own, under its own base name, and appears in place when the program asks for the file (or ends). A symbolic link
+    stays one: the version appears in place of what it points to. Owner, group and mode of the file stay (see
+    `runmem.store.output`).
+
+    A call runs again if its results are lost with a worker. So before something else comes into place, a version that
+    such a call may need is kept elsewhere, and what lies in place afterwards shares no bytes on the disk with it.
 
     Devices, pipes and what a process has open have no versions: tasks write through to them, in any order.
 
@@ -56,9 +65,8 @@ class FileVersions:
         Gives the folder for versions that are not in place; called when the first one is needed. It must be visible
         under the same path on the workers.
 
-    Limitations: a task that read or wrote the file in place, and that Dask runs again after a later version came there,
-    finds the later one. A program that changes a file itself opens it with `open_file`. Other hard links of a file keep
-    the old version.
+    Limitations: a program that changes a file itself opens it with `open_file`. Other hard links of a file keep the old
+    version.
     """
 
     def __init__(self, folder: Callable[[], Path]) -> None:
@@ -70,7 +78,7 @@ class FileVersions:
         """Return what brings the present state of these files back, if `execution` cannot be sent after all."""
         names = list(names)
         before = {
-            name: (file.version, file.writer, file.own_mode)
+            name: (file.version, file.writer, file.own_mode, file.needed)
             for name in names if (file := self._files.get(name)) is not None
         }  # fmt: skip
 
@@ -79,19 +87,21 @@ class FileVersions:
                 file = self._files.pop(name, None)
                 if file is not None and name in before:
                     file.users_in_place.discard(execution)
-                    file.version, file.writer, file.own_mode = before[name]
+                    file.version, file.writer, file.own_mode, file.needed = before[name]
                     self._files[name] = file
 
         return restore
 
-    def read(self, place: Place, reader: Execution) -> Execution | None:
-        """Note a reader; return the execution that writes its version, if one does."""
-        if place.is_stream:
-            return None
+    def read(self, place: Place, reader: Execution) -> tuple[FileUse | None, Execution | None]:
+        """Note a reader; return where it finds the file, and the execution that writes its version, if one does."""
+        if place.is_stream or place.obstacle is not None:
+            return None, None
         file = self._files.setdefault(place.real, _File())
         if file.version is None:
-            file.users_in_place.add(reader)
-        return file.writer
+            return FileUse(place.path, kept=self._used_in_place(file, place, reader)), file.writer
+        if reader.origin is not None:
+            file.needed.add(reader.origin)
+        return FileUse(file.version), file.writer
 
     def write(self, place: Place, writer: Execution, reads: bool) -> tuple[FileUse | None, Execution | None]:
         """Make a new version.
@@ -104,7 +114,7 @@ class FileVersions:
         Returns
         -------
         FileUse or None
-            Where the writer finds its version and what it starts from; None for what has no versions.
+            Where the writer makes its version and what it starts from; None for what has no versions.
         Execution or None
             The writer of the version that it starts from.
         """
@@ -112,18 +122,30 @@ class FileVersions:
         if place.is_stream:
             file.users_in_place.add(writer)
             return None, None
-        before, last = file.version or place.path, file.writer
+        before, last, kept = file.version or place.path, file.writer, None
         file.own_mode = file.own_mode and reads
         if last is None and not file.users_in_place and place.status is None:
+            kept = self._used_in_place(file, place, writer)
             file.writer, file.own_mode = writer, True
-            file.users_in_place.add(writer)
-            return FileUse(place.real if os.path.islink(place.path) else place.path, None), None
-        self._count += 1
+            return FileUse(place.real if os.path.islink(place.path) else place.path, writes=True, kept=kept), None
         if reads and file.version is None:
-            file.users_in_place.add(writer)  # it copies from the file in place
-        file.version = str(self._folder() / f"v{self._count}" / os.path.basename(place.path))
+            kept = self._used_in_place(file, place, writer)  # it copies from the file in place
+        file.version, file.needed = self._new_path(place), weakref.WeakSet()
         file.writer = writer
-        return FileUse(file.version, before if reads else None), last if reads else None
+        return FileUse(file.version, True, before if reads else None, kept), last if reads else None
+
+    def _used_in_place(self, file: _File, place: Place, user: Execution) -> str:
+        """Note a call that uses the version in place; return where that goes to when another one comes there."""
+        file.users_in_place.add(user)
+        if user.origin is not None:
+            file.needed_in_place.add(user.origin)
+        if file.kept is None:
+            file.kept = self._new_path(place)
+        return file.kept
+
+    def _new_path(self, place: Place) -> str:
+        self._count += 1
+        return str(self._folder() / f"v{self._count}" / os.path.basename(place.path))
 
     def path_for(self, place: Place) -> str:
         """Return where a task finds the current version of a file, under the base name by which the program calls it.
@@ -185,27 +207,43 @@ class FileVersions:
             with lock:
                 if self._files.get(name) is not file or file.writer is not writer:
                     continue  # another thread has called a task that writes it, meanwhile
-                if file.version is not None or for_writing:
-                    file.users_in_place.clear()
+                if file.version is None and not for_writing:
+                    file.writer = None
+                    return
+                _keep(file, name, for_writing)
+                file.users_in_place.clear()
                 if file.version is not None:
-                    _put_in_place(file.version, name, not for_writing, file.own_mode)
-                elif for_writing:
-                    _make_own(name)
+                    _put_in_place(file.version, name, not file.needed, file.own_mode)
                 self._files[name] = _File(users_in_place=file.users_in_place)
                 return
 
 
-def prepare_file(path: str, copy_from: str | None) -> None:
-    """Bring a file into the state in which the task expects it (see `FileUse`), whatever an earlier attempt left.
+def _keep(file: _File, name: str, part: bool) -> None:
+    """Keep the version in place if a call may need it when it runs again.
 
-    It is never written over: the file in place may be a hard link to it, and what a task left may be a link.
+    `part`: what stays in place is a copy, which may be changed.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.islink(path) or os.path.isfile(path):
-        os.unlink(path)
-    if copy_from is not None:
-        shutil.copyfile(copy_from, path)
-        shutil.copymode(copy_from, path)
+    if file.kept is None or not file.needed_in_place or not os.path.isfile(name):
+        return
+    try:
+        if not os.path.lexists(file.kept):
+            os.makedirs(os.path.dirname(file.kept), exist_ok=True)
+            _link_or_copy(name, file.kept)
+        if part and os.path.samefile(name, file.kept):
+            place_file(name, name, share=False)
+    except OSError as error:
+        raise FilePlacementError(
+            f"{name} cannot be changed: the version that is there cannot be kept in {os.path.dirname(file.kept)} "
+            f"({error.strerror or error}), and tasks whose results are wanted may have to read it again if a worker is "
+            "lost. Make room there."
+        ) from error
+
+
+def _link_or_copy(name: str, kept: str) -> None:
+    try:
+        os.link(name, kept)
+    except OSError:  # another file system, one without links, or a file of somebody else
+        place_file(name, kept, share=False)
 
 
 def _put_in_place(version: str, name: str, shared: bool, own_mode: bool) -> None:
@@ -219,9 +257,3 @@ def _put_in_place(version: str, name: str, shared: bool, own_mode: bool) -> None
         raise FilePlacementError(
             f"{name} cannot be given its new version: {error.strerror or error}. Copy it from {version}."
         ) from error
-
-
-def _make_own(name: str) -> None:
-    """Part the file in place from a version that tasks may still read, if they share their bytes on the disk."""
-    if os.path.exists(name) and os.stat(name).st_nlink > 1:
-        place_file(name, name, share=False)

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from runmem.errors import ArgumentError, FilePlacementError
-from runmem.graph.call import Execution, FileUse, Submitter, TaskCall, Version
+from runmem.graph.call import Execution, FileUse, Origin, Submitter, TaskCall, Version
 from runmem.graph.directions import Direction, Kind
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
@@ -28,6 +28,11 @@ class Program:
     submitter : Submitter
     files_folder : callable
         See `FileVersions`.
+
+    Attributes
+    ----------
+    all_files_in_place : bool
+        Whether `settle_all_files` has left no version that was to come into place and did not.
     """
 
     def __init__(self, submitter: Submitter, files_folder: Callable[[], Path]) -> None:
@@ -36,6 +41,7 @@ class Program:
         self._files = FileVersions(files_folder)
         self._calls = 0
         self._told: set[str] = set()
+        self.all_files_in_place = False
         self._lock = threading.RLock()
 
     @property
@@ -73,6 +79,8 @@ class Program:
             return call, written
         kwargs = task.signature.with_declared_defaults(args, kwargs)
         paths = self._file_arguments(task, args, kwargs)
+        if paths:
+            execution.origin = Origin()
         restore = self._files.saved((place.real for place, _ in paths.values()), execution)
         try:
             call, written = self._describe(task, args, kwargs, execution, paths)
@@ -138,23 +146,27 @@ class Program:
 
         A call that names one file twice uses one version of it: it writes what it reads, as the plain call would.
         """
-        by_name: dict[str, list[tuple[Place, Direction]]] = {}
-        for place, direction in paths.values():
-            by_name.setdefault(place.real, []).append((place, direction))
+        by_name: dict[str, dict[int | str, tuple[Place, Direction]]] = {}
+        for argument, (place, direction) in paths.items():
+            by_name.setdefault(place.real, {})[argument] = place, direction
+        shown: dict[int | str, str] = {}
         files: list[FileUse] = []
         after: list[Execution] = []
         for uses in by_name.values():
-            written = [place for place, direction in uses if direction.writes]
+            places = [place for place, _ in uses.values()]
+            written = [place for place, direction in uses.values() if direction.writes]
             if not written:
-                writer = self._files.read(uses[0][0], execution)
+                file, writer = self._files.read(places[0], execution)
             else:
-                reads = any(direction is not Direction.OUT for _, direction in uses)
+                reads = any(direction is not Direction.OUT for _, direction in uses.values())
                 file, writer = self._files.write(written[0], execution, reads)
-                files += [file] if file is not None else []
             if writer is not None:
                 after.append(writer)
-        versions = {argument: self._files.path_for(place) for argument, (place, _) in paths.items()}
-        return versions, files, after
+            names = {argument: self._files.path_for(place) for argument, (place, _) in uses.items()}
+            shown.update(names)
+            if file is not None:
+                files.append(file._replace(places=names))
+        return shown, files, after
 
     def wait_on(self, objects: tuple[Any, ...]) -> Any:
         """Return the values of futures and of objects that tasks have written, in the same containers."""
@@ -220,10 +232,12 @@ class Program:
         A file whose writer failed stays as it was: told by the submitter at the end of the run.
         """
         misplaced: list[FilePlacementError] = []
+        self.all_files_in_place = not self._told
         for path in self._files.known():
             try:
                 self._files.settle(path, self._submitter, lock=self._lock)
             except FilePlacementError as error:
+                self.all_files_in_place = False
                 misplaced += [error] if str(error) not in self._told else []
             except Exception:
                 continue

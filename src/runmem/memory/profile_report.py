@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
+from runmem.standard_error import say
 from runmem.units import mib
 
 if TYPE_CHECKING:  # a process that only takes reports needs no more
@@ -179,5 +180,4 @@ def warn_once(message: str) -> None:
         if message in _warned:
             return
         _warned.add(message)
-    with contextlib.suppress(Exception):
-        print(f"runmem: warning: {message}", file=sys.stderr)
+    say(f"runmem: warning: {message}")

@@ -15,6 +15,7 @@ from runmem.errors import RunmemError
 from runmem.metrics.job import Job
 from runmem.metrics.measurement import Measurement
 from runmem.metrics.metadata import TaskMetadata
+from runmem.reading import read_file
 from runmem.store.output import place_file, write_file
 
 __all__ = ["Butler", "ButlerError", "DatasetNotFoundError", "FolderButler", "job_of_one"]
@@ -100,10 +101,10 @@ class FolderButler:
             )
         path, read = found
         try:
-            return read(path.read_bytes().decode())
+            return read(read_file(path).decode())
         except FileNotFoundError as error:
             raise DatasetNotFoundError(f"{path} was removed while it was read") from error
-        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ButlerError(f"{path} cannot be read: {error}") from error
 
     def put(self, obj: Any, datasetType: str, /, dataId: Any = None, *, doBackup: bool = False, **kwargs: Any) -> Path:

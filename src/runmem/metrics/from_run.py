@@ -257,6 +257,10 @@ def _of_brackets(run: MeasuredRun, choice: MetricChoice) -> Measurement:
         "executions": len(peaks),
         "value": "the highest total of the trace inside the brackets of the target",
     }
+    marking = [t for t in run.traces.values() if any(bracket.name == choice.target for bracket in t.brackets)]
+    if any(trace.children for trace in marking):  # the total of one process is a lower bound of what it reached
+        notes["value"] += ", and so with all else that ran then"
+        notes["bound"] = "none"
     return Measurement(choice.name, highest.peak_bytes, "byte", notes)
 
 
@@ -278,8 +282,10 @@ def _trace_notes(run: MeasuredRun, peak: TracePeak, nodes: Iterable[str]) -> dic
 def _description(choice: MetricChoice) -> str:
     if choice.target == WHOLE_RUN:
         return "Highest sum of the memory of all nodes at one moment"
+    if choice.target == f"{NODE}master":
+        return "Highest memory of the program itself, the master"
     if choice.target.startswith(NODE):
-        return f"Highest memory of {choice.target.removeprefix(NODE)}, all processes of the run there together"
+        return f"Highest memory of {choice.target.removeprefix(NODE)}, all processes of the workers there together"
     if not _is_of_memory(choice):
         return f"{type(choice.task).__name__} of {choice.target}"
     return f"Highest peak resident set size of {choice.target}"

@@ -17,6 +17,7 @@ from runmem.metrics.name import Name
 from runmem.metrics.report import Report, judge
 from runmem.metrics.spec import ThresholdSpecification
 from runmem.metrics.spec_set import SpecificationSet
+from runmem.reading import read_json
 from runmem.store.output import write_file
 
 __all__ = ["NOT_MEASURED_KEY", "DuplicateMeasurementError", "Job"]
@@ -261,7 +262,7 @@ class Job:
             If the file cannot be read or is not a Job.
         """
         try:
-            content = json.loads(Path(path).read_bytes())
+            content = read_json(path)
             if not isinstance(content, dict) or set(content) != set(_KEYS):
                 raise ValueError(f"a Job has exactly the keys {', '.join(_KEYS)}")
             return cls.deserialize(**content)

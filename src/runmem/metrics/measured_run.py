@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +34,8 @@ class MeasuredRun:
         Nodes without the master, those without a trace too.
     skipped : dict of str to int
         File name to the number of its lines that could not be read.
+    refused : list of str
+        What else of the files was passed by, and why.
     has_records : bool
         Whether it is a run directory; traces alone have no records of tasks, only brackets.
     files : dict of str to str
@@ -50,20 +51,20 @@ class MeasuredRun:
     skipped: dict[str, int]
     has_records: bool
     files: dict[str, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
     @classmethod
     def from_directory(cls, path: Path) -> MeasuredRun:
         """Return the run in a run directory; raises `SettingError` where `read_run` does."""
         data = read_run(path)
         known = {*data.nodes, *(record.node for record in data.records)}
-        readable = [path for path in data.traces if os.access(path, os.R_OK)]  # its records are worth having without
-        traces, files, skipped = _read_traces(readable, known)
+        traces, files, skipped = _read_traces(data.traces, known)
         root = data.directory.root.resolve()
         app = data.provenance.get("app")
         name = app if isinstance(app, str) and app else root.name.rpartition("_")[0] or root.name
         nodes = tuple(sorted((known | set(traces)) - {MASTER}))
         folder, skipped = data.directory.root, {**data.skipped, **skipped}
-        return cls(name, root.name, folder, data.records, traces, nodes, skipped, True, files)
+        return cls(name, root.name, folder, data.records, traces, nodes, skipped, True, files, data.refused)
 
     @classmethod
     def from_traces(cls, paths: Sequence[Path], folder: Path) -> MeasuredRun:

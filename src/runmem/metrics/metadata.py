@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from runmem.metrics.errors import MetadataError
+from runmem.reading import read_file
 
 __all__ = ["METADATA_VERSION", "Primitive", "TaskMetadata"]
 
@@ -118,7 +119,7 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
     @classmethod
     def read(cls, path: Path | str) -> TaskMetadata:
         """Return the metadata in the JSON file `path`; raises as `from_json` does, and `OSError`."""
-        return cls.from_json(Path(path).read_bytes())
+        return cls.from_json(read_file(path))
 
     # -- writing --
 

@@ -10,11 +10,13 @@ from typing import Any
 from runmem.metrics import quantity as quantities
 from runmem.metrics.measurement import Measurement
 from runmem.metrics.spec import ThresholdSpecification
+from runmem.table import Column, lay_out
 
 __all__ = ["FAILED", "NOT_MEASURED", "PASSED", "Report", "ReportRow", "judge"]
 
 PASSED, FAILED, NOT_MEASURED = "passed", "failed", "not measured"
 _TITLES = ("Status", "Specification", "Measurement", "Test", "Metric tags", "Spec. tags", "Reason")
+_NAMES, _SENTENCES = {"Specification"}, {"Metric tags", "Spec. tags", "Reason"}
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,14 @@ class Report:
         kept = [at for at in range(len(_TITLES)) if at < 4 or any(row[at] for row in cells)]
         return [[line[at] for at in kept] for line in ([*_TITLES], *cells)]
 
+    def lines(self, width: int | None = None) -> list[str]:
+        """Return the table as lines of text of at most `width` characters; None for as many as they take."""
+        head, *rows = self.table()
+        columns = [Column(title, flexible=title in _NAMES, text=title in _SENTENCES) for title in head]
+        return lay_out(columns, rows, width, keys=2)
+
     def __str__(self) -> str:
-        lines = self.table()
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
-        )
+        return "\n".join(self.lines())
 
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""

@@ -10,6 +10,7 @@ from runmem.errors import SettingError
 from runmem.metrics.name import Name
 from runmem.metrics.spec import ThresholdSpecification
 from runmem.metrics.yaml_file import package_folder, read_documents
+from runmem.reading import shown
 
 __all__ = ["SpecificationSet"]
 
@@ -159,6 +160,8 @@ def _named(path: Path, place: str, definition: Any, package: str | None) -> tupl
 
 def _key(definition: Mapping[str, Any]) -> str:
     """Return the name of a specification as far as it is known before it inherits."""
+    if "name" not in definition:
+        raise SettingError(f"a specification has no name: {shown(dict(definition))}")
     parts = str(definition["name"]).split(".")
     if len(parts) == 1 and definition.get("metric"):
         parts.insert(0, str(definition["metric"]))

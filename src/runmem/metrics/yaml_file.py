@@ -7,9 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from runmem.errors import SettingError
+from runmem.reading import read_yaml
 
 __all__ = ["package_folder", "read_documents"]
 
@@ -23,11 +22,11 @@ def read_documents(path: Path | str) -> list[Any]:
         If the file cannot be read or is not YAML; the message has the file and the line.
     """
     try:
-        return [document for document in yaml.safe_load_all(Path(path).read_text("utf-8")) if document is not None]
+        return [document for document in read_yaml(path) if document is not None]
     except OSError as error:
         raise SettingError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise SettingError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    except ValueError as error:
+        raise SettingError(f"{path} is not YAML: {error}") from error
 
 
 def package_folder(name_or_path: Path | str, inside: str) -> Path:

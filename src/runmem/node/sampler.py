@@ -19,11 +19,13 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
+    from runmem.node.clock import clock_of
     from runmem.node.linux_processes import LinuxProcesses
     from runmem.node.members import FOLDER, Member, read_members
     from runmem.node.trace_file import TraceFile
     from runmem.node.trace_lines import TraceLines, total_bytes
 else:  # started by path: this folder is the first on the path, and the package stays unimported
+    from clock import clock_of
     from linux_processes import LinuxProcesses
     from members import FOLDER, Member, read_members
     from trace_file import TraceFile
@@ -71,6 +73,7 @@ class Sampler:
 
     def __init__(self, spool_root: str, interval_s: float, processes: Processes) -> None:
         self._root = spool_root
+        self._now = clock_of(spool_root)
         self._folder = _Folder(spool_root)
         self._member_folder = _Folder(os.path.join(spool_root, FOLDER))
         self._stop = os.path.join(spool_root, "stop")
@@ -97,7 +100,7 @@ class Sampler:
         tick = 0
         while True:
             ending = self._must_end()
-            if self.sample(time.time()):
+            if self.sample(self._now()):
                 last_alive = time.monotonic()
             if ending or time.monotonic() - last_alive > _IDLE_S:
                 break
@@ -108,7 +111,7 @@ class Sampler:
 
     def sample(self, now_s: float) -> bool:
         """Append one reading of every member, taken at `now_s` (seconds since the epoch); False when none lives."""
-        self._look_for_members(now_s)
+        self._look_for_members()
         self._processes.refresh()
         for pid, tree in self._processes.changes().items():
             self._lines[self._trace_of[pid]].change(pid, tree)
@@ -119,9 +122,9 @@ class Sampler:
                 self._files[trace].append(tick, now_s)
         return alive
 
-    def _look_for_members(self, now_s: float) -> None:
+    def _look_for_members(self) -> None:
         try:
-            if not self._member_folder.changed(now_s):
+            if not self._member_folder.changed(time.time()):
                 return
             members = read_members(self._root)
         except OSError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.metrics.from_traces import with_children
+from runmem.reading import MOST_TIME_S
 from runmem.reports.lanes import Bar, bars_of_brackets, bars_of_records, lanes
 from runmem.reports.node_rows import MASTER, node_rows, trace_owner
 from runmem.store.output import write_file
@@ -32,6 +33,8 @@ _MOST_PEAKS = 300
 _NEAR = 1.6  # a limit up to so many times the highest value is drawn, a higher one is told
 _SPLIT = 4  # a total above so many times the highest worker gets an axis of its own
 _GIB_FROM = 8 * GIB
+_SPARE_S = 3600.0
+_MOST_LEADING = 0.2  # of the width, for what was before the first task and no higher than what follows
 _TOTAL, _LIMIT, _KILLED = "#7b8794", "#c0392b", "#c0392b"
 _WORKERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#b8860b", "#7a5195", "#777777")
 _TASKS = ("#b9add9", "#f3d28f", "#b7dcb4", "#f2b8c6", "#a9d3e0", "#d8c3a5", "#c5d86d", "#d9d9d9")  # unlike any worker's
@@ -68,9 +71,10 @@ def panels_of_run(run: RunData) -> list[Panel]:
         If the run has no trace with a reading.
     """
     hosts = {*run.nodes, *(record.node for record in run.records)}
+    window = _window(run)
     panels = []
     for path in run.traces:
-        trace = read_trace(path)
+        trace = _inside(read_trace(path), window)
         if not trace.times_s.size:
             continue
         owner = trace_owner(path.name, hosts)
@@ -78,12 +82,37 @@ def panels_of_run(run: RunData) -> list[Panel]:
         killed = [record for record in records if record.status == "killed" and record.end_s is not None]
         (row,) = node_rows(records, {}, {owner: run.nodes.get(owner, {})})
         bars = bars_of_records(records) or bars_of_brackets(trace.brackets)
+        bars = [bar for bar in bars if window[0] <= bar.start_s and bar.end_s <= window[1]]
+        killed = [record for record in killed if window[0] <= (record.end_s or 0) <= window[1]]
         panels.append(Panel(owner, trace, bars, killed, row.limit_bytes))
     if not panels:
         raise SettingError(
             f"{run.directory.root} has no trace to draw: was it started with --python_memory_profile, and long enough?"
         )
     return sorted(panels, key=lambda panel: (panel.title == MASTER, -(panel.trace.peak_bytes or 0)))
+
+
+def _window(run: RunData) -> tuple[float, float]:
+    """Return the seconds since the epoch between which all of a run was, an hour to spare: clocks of nodes differ.
+
+    A damaged line may have a time years away, and would leave no room for all others.
+    """
+    started_s, ended_s = run.provenance.get("started_s"), run.provenance.get("ended_s")
+    if started_s is None or ended_s is None or ended_s < started_s:
+        return 0.0, MOST_TIME_S
+    return started_s - _SPARE_S, ended_s + _SPARE_S
+
+
+def _inside(trace: Trace, window: tuple[float, float]) -> Trace:
+    """Return what of a trace was read inside a time."""
+    first, last = window
+    kept = (trace.times_s >= first) & (trace.times_s <= last)
+    children = {}
+    for name, (times, sizes) in trace.children.items():
+        is_inside = (times >= first) & (times <= last)
+        if is_inside.any():
+            children[name] = times[is_inside], sizes[is_inside]
+    return replace(trace, times_s=trace.times_s[kept], totals_bytes=trace.totals_bytes[kept], children=children)
 
 
 def panel_of_trace(path: Path) -> Panel:
@@ -181,8 +210,23 @@ def _time_range(panels: Sequence[Panel], zero_s: float) -> tuple[float, float]:
     ends += [bar.end_s for panel in panels for bar in panel.bars]
     starts = [min(float(panel.trace.times_s.min()) for panel in panels), zero_s]
     first, last = min(starts) - zero_s, max(ends) - zero_s
+    begun = min((bar.start_s for panel in panels for bar in panel.bars), default=zero_s) - zero_s
+    if begun - first > _MOST_LEADING * (last - first) and all(
+        _is_low_before(panel, begun + zero_s) for panel in panels
+    ):
+        first = begun - 0.05 * (last - begun)
     margin = 0.01 * (last - first) or 0.5
     return first - margin, last + margin
+
+
+def _is_low_before(panel: Panel, time_s: float) -> bool:
+    """Tell whether no peak of a panel was before a time: then it may be left out of the figure."""
+    series = [(panel.trace.times_s, panel.trace.totals_bytes), *panel.trace.children.values()]
+    return all(
+        not before.any() or bool((~before).any() and sizes[before].max() <= sizes[~before].max())
+        for times, sizes in series
+        for before in [times < time_s]
+    )
 
 
 def _task_colours(panels: Sequence[Panel]) -> dict[str, str]:
@@ -199,7 +243,7 @@ def _draw_total(axis: Axes, panel: Panel, zero_s: float, scale: float) -> int:
     """Draw the total of the trace; return its highest value in bytes."""
     trace = panel.trace
     times = trace.times_s - zero_s
-    label = "process" if panel.title == MASTER or not trace.children else "node, all processes"
+    label = "process" if panel.title == MASTER or not trace.children else "all processes of the workers"
     axis.fill_between(times, trace.totals_bytes / scale, color=_TOTAL, alpha=0.10, linewidth=0)
     axis.plot(times, trace.totals_bytes / scale, color=_TOTAL, linewidth=1.4, label=label)
     return trace.peak_bytes or 0
@@ -278,12 +322,13 @@ def _mark_peaks(axis: Axes, panel: Panel, zero_s: float, scale: float) -> None:
     known = sorted((bar for bar in panel.bars if bar.peak_bytes is not None), key=lambda bar: -(bar.peak_bytes or 0))
     if not known:
         return
+    from matplotlib.markers import CARETDOWN
+
     marked = known[:_MOST_PEAKS]
-    axis.hlines(
+    axis.plot(
+        [(bar.start_s + bar.end_s) / 2 - zero_s for bar in marked],
         [(bar.peak_bytes or 0) / scale for bar in marked],
-        [bar.start_s - zero_s for bar in marked],
-        [bar.end_s - zero_s for bar in marked],
-        color="#111111", linewidth=1.6, alpha=0.75, zorder=4,
+        linestyle="none", marker=CARETDOWN, markersize=4, color="#111111", zorder=4,  # its tip is at the peak
         label="exact peak of a task" if len(known) <= _MOST_PEAKS else f"exact peak of a task (highest {_MOST_PEAKS})",
     )  # fmt: skip
 
@@ -295,7 +340,14 @@ def _mark_killed(axis: Axes, panel: Panel, zero_s: float, scale: float) -> None:
         axis.plot(*at, "X", color=_KILLED, markersize=9, markeredgecolor="white", zorder=5,
                   label=None if number else "killed")  # fmt: skip
         if number < _MOST_NAMED:
-            axis.annotate(record.name, at, xytext=(7, -3), textcoords="offset points", color=_KILLED, fontsize=8)
+            is_right = (record.end_s or 0.0) > _middle_s(panel)  # to the left there: at the right is the legend
+            axis.annotate(record.name, at, xytext=(-7 if is_right else 7, -3), textcoords="offset points",
+                          ha="right" if is_right else "left", color=_KILLED, fontsize=8)  # fmt: skip
+
+
+def _middle_s(panel: Panel) -> float:
+    first = min([float(panel.trace.times_s.min()), *(bar.start_s for bar in panel.bars)])
+    return (first + float(panel.trace.times_s.max())) / 2
 
 
 def _draw_tasks(axis: Axes, panel: Panel, zero_s: float, colours: dict[str, str]) -> None:

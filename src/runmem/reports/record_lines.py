@@ -6,21 +6,21 @@ from collections.abc import Sequence
 
 from runmem.events import TaskRecord
 from runmem.reports.sections import seconds
-from runmem.reports.table import Column, lay_out, printable
 from runmem.reports.task_rows import how_measured, unclear_reasons
+from runmem.table import Column, lay_out, printable
 from runmem.units import format_bytes
 
 __all__ = ["record_lines"]
 
 _COLUMNS = (
-    Column("Call", right=True), Column("Try", right=True), Column("Task"), Column("Node"),
+    Column("Call", right=True), Column("Try", right=True), Column("Task", flexible=True), Column("Node", flexible=True),
     Column("Process", right=True), Column("Status"), Column("Start", right=True), Column("Time", right=True),
     Column("Base", right=True), Column("Peak", right=True), Column("Held", right=True),
     Column("Increment", right=True), Column("How"),
 )  # fmt: skip
 
 
-def record_lines(records: Sequence[TaskRecord], started_s: float | None = None) -> list[str]:
+def record_lines(records: Sequence[TaskRecord], started_s: float | None = None, width: int | None = None) -> list[str]:
     """Return a table with a line per record, in the order in which the tasks started; data ids where there are any.
 
     ``Held`` is what of the peak was held for other tasks; lines below the table say why increments are unclear.
@@ -29,15 +29,17 @@ def record_lines(records: Sequence[TaskRecord], started_s: float | None = None) 
     ----------
     started_s : float or None
         Time that the column ``Start`` counts from, in seconds since the epoch; None for the first start.
+    width : int or None
+        Characters that a line may have; None for as many as it takes: a line for each record.
     """
     ordered = sorted(records, key=lambda record: (record.start_s, record.task_id))
     zero_s = started_s if started_s is not None else (ordered[0].start_s if ordered else 0.0)
     columns, cells = list(_COLUMNS), [_cells(record, zero_s) for record in ordered]
     if any(record.data_id for record in ordered):
-        columns.insert(3, Column("Data id"))
+        columns.insert(3, Column("Data id", flexible=True))
         for row, record in zip(cells, ordered, strict=True):
             row.insert(3, printable(record.data_id or "-"))
-    return lay_out(columns, cells) + [
+    return lay_out(columns, cells, width, keys=3) + [
         f"  ~ {count} unclear: {reason}" for reason, count in unclear_reasons(ordered).items()
     ]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from runmem.events import TaskRecord
 from runmem.reports.node_rows import NodeRow
-from runmem.reports.table import Column, lay_out, printable
 from runmem.reports.task_rows import TaskRow
+from runmem.table import Column, fits, numbered_lines, printable
 from runmem.units import format_bytes
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "unclear_lines",
     "node_table",
     "killed_lines",
+    "cancelled_lines",
     "section",
     "seconds",
     "lines_skipped",
@@ -102,35 +103,33 @@ def without_tasks(called: int | None, is_measured: bool | None) -> list[Line]:
 def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None = None) -> list[Line]:
     """Return a table with a row per task; the columns ``Killed`` and ``Node`` only where they say something."""
     shown = rows[:most_rows]
+    has_percentiles = any(row.p95_peak_bytes is not None for row in shown)
     several_nodes = len({row.max_node for row in rows if row.max_node}) > 1
     columns: list[tuple[Column, Callable[[TaskRow], str]]] = [
         (Column("Task", flexible=True), lambda row: row.name),
         (Column("Calls", right=True), lambda row: str(row.calls)),
         (Column("Failed", right=True), lambda row: str(row.failed)),
         (Column("Max peak", right=True), _max_peak),
-        (Column("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)),
         (Column("Increment", right=True), lambda row: _increment(row, row.median_increment_bytes)),
         (Column("Max incr.", right=True), lambda row: _increment(row, row.max_increment_bytes)),
     ]  # fmt: skip
+    if has_percentiles:
+        columns.insert(4, (Column("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)))
     if any(row.killed for row in rows):
         columns.insert(3, (Column("Killed", right=True), lambda row: str(row.killed)))
     if several_nodes:
         columns.append((Column("Node", flexible=True), lambda row: row.max_node or "-"))
-    head, *lines = _laid_out(columns, shown, width)
-    if several_nodes and width is not None and len(head) > width:  # where the highest peak was is in --tasks too
-        head, *lines = _laid_out(columns[:-1], shown, width)
-    found = [(head, "bold")]
-    found += [(line, "red" if row.failed or row.killed else "") for row, line in zip(shown, lines, strict=True)]
+    cells = [[text(row) for _, text in columns] for row in shown]
+    titles = [column for column, _ in columns]
+    if several_nodes and not fits(titles, cells, width):  # where the highest peak was is in --tasks too
+        titles, cells = titles[:-1], [row[:-1] for row in cells]
+    found = [
+        (line, "bold" if at is None else "red" if shown[at].failed or shown[at].killed else "")
+        for at, line in numbered_lines(titles, cells, width)
+    ]
     if len(shown) < len(rows):
         found.append((f"and {len(rows) - len(shown)} more tasks with lower peaks", "dim"))
     return found
-
-
-def _laid_out(
-    columns: Sequence[tuple[Column, Callable[[TaskRow], str]]], rows: Sequence[TaskRow], width: int | None
-) -> list[str]:
-    titles, texts = zip(*columns, strict=True)
-    return lay_out(titles, [[text(row) for text in texts] for row in rows], width)
 
 
 def _max_peak(row: TaskRow) -> str:
@@ -202,8 +201,9 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
         ]
         for row in rows
     ]
-    head, *lines = lay_out(columns, cells, width)
-    found = [(head, "bold")] + [(line, _fill_style(row)) for row, line in zip(rows, lines, strict=True)]
+    found = [
+        (line, "bold" if at is None else _fill_style(rows[at])) for at, line in numbered_lines(columns, cells, width)
+    ]
     if any(row.peak_bytes is not None and row.is_lower_bound for row in rows):
         found.append((_MEANING["sampled"], "dim"))
     found += [(f"  {limit}", "dim") for limit in limits]
@@ -258,6 +258,24 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
         found.append((f"    {printable(record.reason or 'nothing is known of the cause')}", ""))
     if most is not None and len(records) > most:
         found.append((f"  and {len(records) - most} more killed tasks", "dim"))
+    return found
+
+
+def cancelled_lines(records: Sequence[TaskRecord], not_begun: int, most: int | None = None) -> list[Line]:
+    """Say which tasks ran when the run ended, and how many calls had not begun."""
+    found: list[Line] = []
+    for record in records[:most]:
+        after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
+        what = f"{record.target} {record.data_id}" if record.data_id else record.target
+        found.append(
+            (printable(f"  {what}, call {record.task_id}, on {record.node} (process {record.pid}){after}"), "")
+        )
+    if most is not None and len(records) > most:
+        found.append((f"  and {len(records) - most} more that ran", "dim"))
+    if records:
+        found.append((f"    {printable(records[0].reason or 'the run ended before they did')}", ""))
+    if not_begun:
+        found.append((f"  {calls_counted(not_begun)} had not begun", ""))
     return found
 
 

@@ -14,9 +14,9 @@ from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.reports import sections
 from runmem.reports.node_rows import MASTER, NodeRow, node_rows
-from runmem.reports.table import printable
 from runmem.reports.task_rows import TaskRow, task_rows, unclear_reasons
 from runmem.store.run import RunData
+from runmem.table import printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,6 +65,8 @@ class RunSummary:
     tasks: list[TaskRow]
     nodes: list[NodeRow] = field(default_factory=list)
     killed: list[TaskRecord] = field(default_factory=list)
+    cancelled: list[TaskRecord] = field(default_factory=list)
+    calls_not_begun: int = 0
     lost: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     missing_reasons: list[str] = field(default_factory=list)
@@ -81,12 +83,12 @@ class RunSummary:
     @classmethod
     def from_run(cls, run: RunData) -> RunSummary:
         """Return the summary of a run directory; its traces are read."""
-        traces, unreadable = {}, []
+        traces, unreadable = {}, list(run.refused)
         for path in run.traces:
             try:
                 traces[path.name] = read_trace(path)
             except OSError as error:
-                unreadable.append(f"{path.name}: could not be opened ({error.strerror or error})")
+                unreadable.append(f"{path.name}: it cannot be read: {error.strerror or error}")
         root = run.directory.root
         return cls.from_records(
             run.records,
@@ -126,13 +128,15 @@ class RunSummary:
         nodes, settings = known.get("nodes"), known.get("settings")
         measured = settings.get("python_memory_profile") if isinstance(settings, dict) else None
         nodes = nodes if isinstance(nodes, dict) else {}
-        reasons = Counter(r.reason or "no reason is recorded" for r in records if r.peak_bytes is None)
+        reasons = Counter(r.reason or _without_reason(r) for r in records if r.peak_bytes is None)
         unclear = unclear_reasons(records)
         return cls(
             title=title,
             tasks=task_rows(records),
             nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
+            cancelled=[record for record in records if record.status == "cancelled"],
+            calls_not_begun=count if isinstance(count := known.get("calls_not_begun"), int) else 0,
             lost=[*_lost(traces, known.get("lost")), *lost],
             skipped={**(skipped or {}), **{file: trace.skipped for file, trace in traces.items() if trace.skipped}},
             missing_reasons=[reason for reason, _ in reasons.most_common(3)],
@@ -181,9 +185,12 @@ class RunSummary:
             *tasks,
             *([blank, *nodes] if nodes else []),
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
+            *sections.section(
+                "Cancelled", sections.cancelled_lines(self.cancelled, self.calls_not_begun, most_rows and _MOST_KILLED)
+            ),
             *sections.section("Lost or unreadable", self._loss_lines()),
             *sections.section("Files", self._file_lines()),
-            *sections.section("Next", [(f"  {command}", "cyan") for command in self.next_commands()]),
+            *sections.section("Next", [(f"  {printable(command)}", "cyan") for command in self.next_commands()]),
         ]
 
     def _loss_lines(self) -> list[sections.Line]:
@@ -199,19 +206,23 @@ class RunSummary:
             found.insert(0, f"run       {_near(self.directory)}")
         if self.profile_count and self.directory is not None:
             found.append(f"profiles  {_near(self.directory / 'profiles')} ({self.profile_count} files)")
-        return [(f"  {text}", "") for text in found]
+        return [(f"  {printable(text)}", "") for text in found]
 
     def next_commands(self) -> list[str]:
-        """Return commands to type next: plot the trace of the fullest node, and draw the run."""
+        """Return commands to type next: draw the run, and plot the trace of the fullest node."""
         found = []
+        if self.directory is not None:
+            found.append(f"runmem report {shlex.quote(_near(self.directory))} --figure memory.png")
         if self.trace_files:
             nodes = [row for row in self.nodes if row.node != MASTER and row.trace and row.peak_bytes is not None]
             fullest = max(nodes, key=lambda row: row.peak_bytes or 0, default=None)
             wanted = [path for path in self.trace_files if fullest and path.name == fullest.trace]
             found.append(f"mprof plot {shlex.quote(_near((wanted or self.trace_files)[0]))}")
-        if self.directory is not None:
-            found.append(f"runmem report {shlex.quote(_near(self.directory))} --figure memory.png")
         return found
+
+
+def _without_reason(record: TaskRecord) -> str:
+    return "it has not ended yet" if record.status == "running" else "no reason is recorded"
 
 
 def _number(value: object) -> float | None:
@@ -227,10 +238,19 @@ def _lost(traces: Mapping[str, Trace], stated: object) -> list[str]:
 
 
 def _trace_files(run: RunData) -> list[Path]:
-    """Return the run's traces, each as the copy in the launching folder where that is still there."""
-    listed = run.provenance.get("trace_files")
-    outside = {Path(str(path)).name: Path(str(path)) for path in listed} if isinstance(listed, list) else {}
-    return [there if (there := outside.get(path.name, path)).is_file() else path for path in run.traces]
+    """Return the run's traces, each by its name in the launching folder where that still is the same file.
+
+    A later run in that folder may have put a trace of its own there.
+    """
+    outside = {Path(path).name: Path(path) for path in run.provenance.get("trace_files") or ()}
+    return [there if _is_same(there := outside.get(path.name, path), path) else path for path in run.traces]
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):
+        return False
 
 
 def _near(path: Path) -> str:

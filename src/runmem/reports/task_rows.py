@@ -11,6 +11,9 @@ from runmem.reports.statistics import percentile
 
 __all__ = ["TaskRow", "task_rows", "how_measured", "unclear_reasons"]
 
+LEAST_FOR_P95 = 20
+"""Of fewer values the 95th percentile is the highest, and is not told as something else."""
+
 
 @dataclass(frozen=True)
 class TaskRow:
@@ -25,7 +28,8 @@ class TaskRow:
     failed, killed : int
         Executions that raised, and those whose process died.
     max_peak_bytes, p95_peak_bytes : int or None
-        Highest peak, and the 95th percentile of the peaks (nearest rank); None without a measured peak.
+        Highest peak, and the 95th percentile of the peaks (nearest rank); None without a measured peak, and the second
+        of fewer than 20, of which it would be the highest.
     median_increment_bytes, max_increment_bytes : int or None
         Of the increments that are clear; where none is, of the others.
     unclear_increments : int
@@ -92,6 +96,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
     measured = [record for record in group if record.peak_bytes is not None]
     highest = max(measured, key=lambda record: record.peak_bytes or 0, default=None)
     how = Counter(map(how_measured, group))
+    peaks = [peak for record in measured if (peak := record.peak_bytes) is not None]
     increments = [record for record in group if record.increment_bytes is not None]
     clear = [record for record in increments if record.increment_unclear is None]
     counted = [more for record in clear or increments if (more := record.increment_bytes) is not None]
@@ -103,7 +108,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         failed=sum(record.status == "failed" for record in group),
         killed=sum(record.status == "killed" for record in group),
         max_peak_bytes=highest.peak_bytes if highest else None,
-        p95_peak_bytes=percentile((peak for r in group if (peak := r.peak_bytes) is not None), 95),
+        p95_peak_bytes=percentile(peaks, 95) if len(peaks) >= LEAST_FOR_P95 else None,
         median_increment_bytes=percentile(counted, 50),
         max_increment_bytes=max(counted, default=None),
         unclear_increments=len(increments) - len(clear),

@@ -11,7 +11,7 @@ from runmem.errors import SettingError
 from runmem.formats.mprof import read_trace
 from runmem.metrics.from_traces import with_children
 from runmem.reports.sections import Line, lines_skipped, seconds
-from runmem.reports.table import Column, lay_out, printable
+from runmem.table import Column, lay_out, printable
 from runmem.units import format_bytes
 
 if TYPE_CHECKING:
@@ -99,13 +99,17 @@ class TraceSummary:
         """Print the summary, in colour on a terminal and as plain lines elsewhere."""
         from rich.text import Text
 
-        for text, style in self._lines():
+        for text, style in self._lines(console.width if console.is_terminal else None):
             console.print(Text(text, style=style), soft_wrap=True)
 
-    def _lines(self) -> list[Line]:
+    def _next(self) -> list[str]:
+        path = printable(shlex.quote(str(self.path)))
+        return [f"runmem report {path} --figure memory.png", f"mprof plot {path}"]
+
+    def _lines(self, width: int | None) -> list[Line]:
         at = f" after {seconds(self.peak_after_s)}" if self.peak_after_s is not None else ""
         found = [
-            (f"{self.path.name}: peak {format_bytes(self.peak_bytes)}{at}", "bold"),
+            (f"{printable(self.path.name)}: peak {format_bytes(self.peak_bytes)}{at}", "bold"),
             (f"  {self.samples} samples in {seconds(self.span_s)}, {self.brackets} brackets", ""),
         ]
         if self.cmdline:
@@ -114,7 +118,7 @@ class TraceSummary:
         peaks = list(self.series_peaks_bytes.items())
         if peaks:
             rows = [[name, format_bytes(size)] for name, size in peaks[:_MOST_SERIES]]
-            head, *lines = lay_out([Column("Series"), Column("Peak", right=True)], rows)
+            head, *lines = lay_out([Column("Series", flexible=True), Column("Peak", right=True)], rows, width)
             found += [("", ""), (head, "bold"), *((line, "") for line in lines)]
         if len(peaks) > _MOST_SERIES:
             found.append((f"and {len(peaks) - _MOST_SERIES} more series with lower peaks", "dim"))
@@ -122,4 +126,4 @@ class TraceSummary:
             found.append((lines_skipped(self.skipped), "yellow"))
         if self.lost_lines:
             found.append((f"{self.lost_lines} lines could not be written on the node", "yellow"))
-        return [*found, ("", ""), ("Next", "bold"), (f"  mprof plot {shlex.quote(str(self.path))}", "cyan")]
+        return [*found, ("", ""), ("Next", "bold"), *((f"  {command}", "cyan") for command in self._next())]

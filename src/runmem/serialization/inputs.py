@@ -60,6 +60,10 @@ class Inputs(Sequence[Any]):
             self._unpacked[index] = unpacked(self._kept[index], self._private or index in self._written)
         return self._unpacked[index]
 
+    def make_anew(self) -> None:
+        """Let the inputs be unpacked again: a task may have changed them."""
+        self._unpacked.clear()
+
     def block(self, index: int, writable: bool) -> Any:
         """Return the memory of an input that is a large block; `writable`: a copy of it."""
         block = self._kept[index].buffers[0]

@@ -52,6 +52,12 @@ class LineAppender:
             self.lost_lines += data.count(b"\n")
         return not self._rest and bool(written)
 
+    @property
+    def was_removed(self) -> bool:
+        """Whether nobody can find the file any more: what is written goes nowhere."""
+        with self._lock:
+            return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
+
     def close(self) -> None:
         """Close the file; further writes count as lost. Closing again does nothing."""
         with self._lock:

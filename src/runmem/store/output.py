@@ -95,7 +95,8 @@ def look(path: str | os.PathLike[str]) -> Place:
     Raises
     ------
     OSError
-        If that cannot be known: a circle of links, a folder that may not be entered.
+        If that cannot be known: a circle of links, a folder that may not be entered; or if it is a link that another
+        user has put into a folder for everybody, such as ``/tmp``.
     ValueError
         For a path that no file can have.
     """
@@ -124,10 +125,22 @@ def _followed(path: str) -> str:
         if _OPEN_ALREADY.fullmatch(path):
             return path
         try:
-            path = os.path.join(os.path.dirname(path), os.readlink(path))
+            target = os.readlink(path)
         except OSError:  # no link
             return path
+        _check_link(path)
+        path = os.path.join(os.path.dirname(path), target)
     return os.path.realpath(path)
+
+
+def _check_link(path: str) -> None:
+    """Refuse a link that somebody else may have put there; Linux has the same rule, if it is not switched off."""
+    link, folder = os.lstat(path), os.stat(os.path.dirname(path))
+    for_all = folder.st_mode & stat.S_IWOTH and folder.st_mode & stat.S_ISVTX
+    if for_all and link.st_uid not in (os.geteuid(), folder.st_uid):
+        raise PermissionError(
+            errno.EACCES, "it is a symbolic link that another user has put into a folder for everybody", path
+        )
 
 
 def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:

@@ -12,8 +12,11 @@ from typing import Any
 import msgspec
 
 from runmem.events import TaskRecord
+from runmem.reading import MOST_SIZE, MOST_TIME_S
 
-__all__ = ["record_to_line", "record_from_line", "killed"]
+__all__ = ["LOST_END", "record_to_line", "record_from_line", "killed", "shortened"]
+
+LOST_END = "how the task ended is not known: the line that says it was lost"
 
 _INFINITY = float("inf")
 # What may stand in each field; `bool` counts as no number here, unlike in Python.
@@ -33,6 +36,25 @@ def record_to_line(record: TaskRecord) -> bytes:
     return json.dumps(asdict(record)).encode() + b"\n"
 
 
+_UNSAID = [b', "%s": %s' % pair for pair in (
+    (b"exception", b"null"), (b"last_bytes", b"null"), (b"reason", b"null"), (b"data_id", b"null"),
+    (b"increment_unclear", b"null"), (b"shared", b"false"),
+)]  # fmt: skip
+_ENDED = re.compile(rb'^\{"event": "end", "task_id": (\d+)(?:, "next": \d+)?', re.MULTILINE)
+
+
+def shortened(lines: bytes) -> bytes:
+    """Return lines of records as they stand in ``tasks.jsonl``: without what only the way there needs.
+
+    What a record has nothing to say of, such as the exception of a task that raised none, is left out; reading gives
+    it back. A value that was to be had and was not stays, as ``null``.
+    """
+    lines = _ENDED.sub(rb'{"task_id": \1', lines)
+    for nothing in _UNSAID:  # a text cannot look like this: its quotation marks are escaped
+        lines = lines.replace(nothing, b"")
+    return lines
+
+
 _decoded = msgspec.json.Decoder(TaskRecord).decode
 _below_zero = re.compile(rb"[:\s]-").search  # how a number below zero begins; a text may have it too
 _TEXTS = [
@@ -50,10 +72,22 @@ def record_from_line(line: bytes) -> TaskRecord | None:
         record = _decoded(line)
     except (ValueError, RecursionError):
         return _record_from_unusual(line)
+    if _is_out_of_range(record):
+        return None
     for text_of, set_text in _TEXTS:  # the same few names of tasks, files and nodes: one of each is kept
         if (text := text_of(record)) is not None:
             set_text(record, intern(text))
     return record
+
+
+_numbers_of = attrgetter(*(name for name, types in _TYPES.items() if int in types and name != "task_id"))
+
+
+def _is_out_of_range(record: TaskRecord) -> bool:
+    """Tell whether a size or a time is larger than any can be: nobody can compute with it, or draw it."""
+    if record.start_s >= MOST_TIME_S or (record.end_s or 0.0) >= MOST_TIME_S or record.task_id >= MOST_SIZE:
+        return True
+    return max(filter(None, _numbers_of(record)), default=0) >= 2 * MOST_SIZE  # threads have 64 bits without a sign
 
 
 def _record_from_unusual(line: bytes) -> TaskRecord | None:
@@ -84,13 +118,18 @@ def _record(values: dict[str, Any]) -> TaskRecord | None:
             except OverflowError:
                 return None
         known[name] = intern(value) if type(value) is str else value
-    return TaskRecord(**known)
+    record = TaskRecord(**known)
+    return None if _is_out_of_range(record) else record
 
 
 def killed(
-    record: TaskRecord, readings: tuple[list[float], list[int]], reason: str, at_least_bytes: int | None = None
+    record: TaskRecord,
+    readings: tuple[list[float], list[int]],
+    reason: str,
+    at_least_bytes: int | None = None,
+    status: str = "killed",
 ) -> TaskRecord:
-    """Return the unfinished `record` as that of a killed task.
+    """Return the unfinished `record` as that of a task that was cut off.
 
     Parameters
     ----------
@@ -99,7 +138,9 @@ def killed(
     reason : str
         What is known of the cause.
     at_least_bytes : int, optional
-        What the process held when it was ended, if the cause proves it: a later reading than the sampler's last.
+        What the process held at some time, if the cause proves it; it counts for the peak and is no reading.
+    status : str
+        ``killed`` (its process died) or ``cancelled`` (the run ended before it did).
 
     Notes
     -----
@@ -108,18 +149,16 @@ def killed(
     """
     inside = [(t, size) for t, size in zip(*readings, strict=True) if t >= record.start_s]
     sizes = [size for _, size in inside]
-    if at_least_bytes is not None and at_least_bytes > max(sizes[-1:], default=0):
-        sizes.append(at_least_bytes)
-    base = [] if record.base_bytes is None else [record.base_bytes]
-    peak = max(sizes + base, default=None)
+    known = [*sizes, *(size for size in (record.base_bytes, at_least_bytes) if size is not None)]
+    peak = max(known, default=None)
     return replace(
         record,
-        status="killed",
+        status=status,
         end_s=inside[-1][0] if inside else None,
         last_bytes=sizes[-1] if sizes else record.base_bytes,
         peak_bytes=peak,
         increment_bytes=None if peak is None or record.base_bytes is None else peak - record.base_bytes,
-        increment_unclear="what the killed process gave up of other tasks meanwhile is not known",
-        method="sampled" if sizes or base else None,
+        increment_unclear="what the process gave up of other tasks meanwhile is not known",
+        method="sampled" if known else None,
         reason=reason,
     )

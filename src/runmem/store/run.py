@@ -6,17 +6,21 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
-from runmem.store.layout import RunDirectory, worker_series
+from runmem.reading import lines_of, open_file
+from runmem.store.layout import RunDirectory, safe_name, worker_series
+from runmem.store.left_spool import LeftSpool
 from runmem.store.node_name import node_name
 from runmem.store.output import write_file
-from runmem.store.records import killed, record_from_line
+from runmem.store.provenance import read_provenance
+from runmem.store.records import LOST_END, killed, record_from_line
 from runmem.store.task_lines import TaskLines
 
 __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of"]
@@ -38,6 +42,8 @@ class RunData:
         The `.dat` files in the run directory.
     skipped : dict
         File name to the number of its lines that could not be read.
+    refused : list of str
+        What else of the files was passed by, and why: values of ``run.json``, files that are none.
     """
 
     directory: RunDirectory
@@ -45,12 +51,12 @@ class RunData:
     records: list[TaskRecord]
     traces: list[Path]
     skipped: dict[str, int] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
 
     @property
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Host name to ``memory_bytes``, ``limit_bytes`` (for all processes of the run there), ``limit_source``."""
-        nodes = self.provenance.get("nodes")
-        return nodes if isinstance(nodes, dict) else {}
+        return self.provenance.get("nodes") or {}
 
 
 def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[int]]:
@@ -81,10 +87,10 @@ def newest_run(base: Path) -> Path:
     SettingError
         If there is none.
     """
-    runs = [path.parent for path in base.glob("*/run.json")]
+    runs = {path.parent: path.stat().st_mtime for path in base.glob("*/run.json") if path.is_file()}
     if not runs:
         raise SettingError(f"no run in {base}: name a run directory, or start a program with `runmem app.py` first.")
-    return max(runs, key=lambda path: path.stat().st_mtime)
+    return max(runs, key=lambda path: runs[path])
 
 
 def read_run(path: Path | str) -> RunData:
@@ -97,12 +103,13 @@ def read_run(path: Path | str) -> RunData:
     """
     run = _run_directory(path)
     skipped: dict[str, int] = {}
-    provenance = _read_provenance(run, skipped)
+    provenance, refused = read_provenance(run.run_json)
     records = list(_read_records(run.tasks_jsonl, skipped))
-    traces = sorted(run.traces.glob("*.dat"))
+    traces = _traces(run, refused)
     if _has_more_records(run, provenance):
         records += _records_of_replicas(run, traces, records, provenance, skipped)
-    return RunData(run, provenance, records, traces, {name: count for name, count in skipped.items() if count})
+    skipped = {name: count for name, count in skipped.items() if count}
+    return RunData(run, provenance, records, traces, skipped, refused)
 
 
 def each_record(path: Path | str) -> Iterator[TaskRecord]:
@@ -113,7 +120,7 @@ def each_record(path: Path | str) -> Iterator[TaskRecord]:
     Those of a run whose master was killed are read first, and all.
     """
     run = _run_directory(path)
-    if _has_more_records(run, _read_provenance(run, {})):
+    if _has_more_records(run, read_provenance(run.run_json)[0]):
         return iter(read_run(run.root).records)
     return _read_records(run.tasks_jsonl, {})
 
@@ -130,26 +137,34 @@ def _run_directory(path: Path | str) -> RunDirectory:
 
 
 def _has_more_records(run: RunDirectory, provenance: dict[str, Any]) -> bool:
-    return run.replicas.is_dir() and not provenance.get("records_complete")
+    return not provenance.get("records_complete") and (run.replicas.is_dir() or bool(LeftSpool(provenance).files()))
 
 
-def _read_provenance(run: RunDirectory, skipped: dict[str, int]) -> dict[str, Any]:
-    try:
-        value = json.loads(run.run_json.read_bytes())
-    except (OSError, ValueError):
-        skipped[run.run_json.name] = 1
-        return {}
-    return value if isinstance(value, dict) else {}
+def _traces(run: RunDirectory, refused: list[str]) -> list[Path]:
+    """Return the traces that can be read."""
+    found = []
+    for path in sorted(run.traces.glob("*.dat")):
+        try:
+            open_file(path).close()
+            found.append(path)
+        except OSError as error:
+            refused.append(f"{path.name}: it cannot be read: {error.strerror or error}")
+    return found
 
 
 def _read_records(path: Path, skipped: dict[str, int]) -> Iterator[TaskRecord]:
-    if path.is_file():
-        with path.open("rb") as lines:
-            for line in lines:
-                if (record := record_from_line(line)) is not None:
-                    yield record
-                elif line.strip():
-                    skipped[path.name] = skipped.get(path.name, 0) + 1
+    try:
+        lines = lines_of(path)
+    except FileNotFoundError:
+        return
+    except OSError:
+        skipped[path.name] = 1
+        return
+    for line in lines:
+        if (record := record_from_line(line)) is not None:
+            yield record
+        elif line.strip():
+            skipped[path.name] = skipped.get(path.name, 0) + 1
 
 
 def _records_of_replicas(
@@ -159,23 +174,46 @@ def _records_of_replicas(
     seen = {(record.node, record.pid, record.task_id, record.start_s) for record in known}
     lines = TaskLines()
     found: list[TaskRecord] = []
-    for node in sorted(path for path in run.replicas.iterdir() if path.is_dir()):
-        chunks = {}
-        for path in sorted(node.iterdir()):
-            if match := _TASK_FILE.fullmatch(path.name):
-                chunks[int(match[1])] = path.read_bytes()
+    spool = LeftSpool(provenance)
+    folders = {path.name: path for path in run.replicas.iterdir() if path.is_dir()} if run.replicas.is_dir() else {}
+    for name in sorted({*folders, *([safe_name(spool.node)] if spool.files() else [])}):
+        of_spool = spool if name == safe_name(spool.node) else None
+        chunks = _task_lines(folders.get(name), of_spool)
         before = lines.skipped
-        ended = b"".join(lines.feed(node.name, chunks).records)
+        ended = b"".join(lines.feed(name, chunks).records)
         read = [record_from_line(line) for line in ended.splitlines()]
         found += [record for record in read if record is not None]
-        place = f"{run.replicas.name}/{node.name}"
+        place = f"{run.replicas.name}/{name}"
         skipped[place] = skipped.get(place, 0) + lines.skipped - before + read.count(None)
     unfinished = lines.give_up()
     if unfinished and not _still_running(provenance):
-        readings = [read_trace(path) for path in traces]
-        reason = "the process ended before the task did; the run's master did not live to say why"
-        unfinished = [killed(record, readings_of(readings, record.pid), reason) for record in unfinished]
+        readings = [read_trace(path) for path in [*spool.traces(), *traces]]
+        unfinished = [_cut_off(record, readings, provenance, spool) for record in unfinished]
     return [r for r in found + unfinished if (r.node, r.pid, r.task_id, r.start_s) not in seen]
+
+
+def _task_lines(folder: Path | None, spool: LeftSpool | None) -> dict[int, bytes]:
+    """Return the task lines of a node by process id: the master's copy, and what the spool has beyond that."""
+    chunks: dict[int, bytes] = {}
+    names = {path.name for path in folder.iterdir()} if folder is not None else set()
+    for name in sorted(names.union(spool.files() if spool is not None else [])):
+        if match := _TASK_FILE.fullmatch(name):
+            copy = b""
+            if folder is not None and name in names:
+                with suppress(OSError):
+                    copy = b"".join(lines_of(folder / name))
+            chunks[int(match[1])] = copy + (spool.lines(name, len(copy)) if spool is not None else b"")
+    return chunks
+
+
+def _cut_off(record: TaskRecord, readings: list[Trace], provenance: dict[str, Any], spool: LeftSpool) -> TaskRecord:
+    """Return the record of a task of which no end is known, in a run that has ended."""
+    if provenance.get("ended_s") is not None:
+        return replace(record, reason=LOST_END)
+    reason = "the process ended before the task did; the run's master did not live to say why"
+    if spool.root is None or record.node != safe_name(spool.node):
+        reason += ", and may not have read an end of the last second"
+    return killed(record, readings_of(readings, record.pid), reason)
 
 
 def _still_running(provenance: dict[str, Any]) -> bool:
@@ -183,8 +221,8 @@ def _still_running(provenance: dict[str, Any]) -> bool:
     if provenance.get("ended_s") is not None or provenance.get("host") != node_name():
         return False
     try:
-        os.kill(int(provenance["pid"]), 0)
-    except (KeyError, ValueError, ProcessLookupError):
+        os.kill(provenance["pid"], 0)
+    except (KeyError, ProcessLookupError):
         return False
     except PermissionError:
         pass

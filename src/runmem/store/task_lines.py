@@ -173,6 +173,19 @@ class TaskLines:
         """Number of tasks that started and of whose end nothing is known."""
         return sum(len(tasks) for tasks in self._running.values())
 
+    @property
+    def ended(self) -> int:
+        """Number of tasks that ended at least once."""
+        return len(self._ended)
+
+    def has_ended(self, task_id: int) -> bool:
+        """Tell whether a task ended at least once."""
+        return b"%d" % task_id in self._ended
+
+    def has_begun_again(self, record: TaskRecord) -> bool:
+        """Tell whether there is a later attempt at the task of an unfinished record."""
+        return record.attempt < self._attempts.get(b"%d" % record.task_id, 0)
+
     def give_up(self, node: str | None = None, pid: int | None = None, also_repeated: bool = True) -> list[TaskRecord]:
         """Take out and return the unfinished records of a process that is gone, or (None) of all.
 
@@ -180,10 +193,18 @@ class TaskLines:
         ----------
         also_repeated : bool
             Whether those are returned too that had ended before: they ran again for a result that was lost.
+
+        Notes
+        -----
+        Of a task that has begun again since, elsewhere, the earlier attempt is returned in any case.
         """
         gone = [key for key in self._running if node is None or key == (node, pid)]
         running = [begun for key in gone for begun in self._running.pop(key).values()]
-        given_up = [begun for begun in running if also_repeated or begun.number not in self._ended]
+        given_up = [
+            begun
+            for begun in running
+            if also_repeated or begun.number not in self._ended or begun.attempt < self._attempts[begun.number]
+        ]
         return [record for begun in given_up if (record := begun.record()) is not None]
 
 

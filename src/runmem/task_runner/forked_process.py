@@ -9,7 +9,6 @@ import pickle
 import signal
 import struct
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -136,7 +135,7 @@ class ForkedProcess:
         run_one, end = self._runner()
         while data := os.read(self._numbers, NUMBER.size):
             (index,) = NUMBER.unpack(data)
-            self._slots.begin(self._number, index + 1, None if run is None else time.time())
+            self._slots.begin(self._number, index + 1, None if run is None else run.now())
             ended = self._run_target(run, index, run_one)
             self._sender.send(packed_end(index, ended, log.measured))
             self._slots.end(self._number)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from runmem.table import Column, numbered_lines, printable
 
 __all__ = ["Grid"]
+
+_KEYS = {"Run", "Start", "Method", "Watched by", "Variable"}  # what a row is about
+_NAMES = {"Run", "Variable"}
+_SENTENCES = {"Note", "What it tells", "Verdict", ""}
 
 
 @dataclass(frozen=True)
@@ -31,19 +33,18 @@ class Grid:
     rows: Sequence[Sequence[str]]
     right: AbstractSet[str] = field(default_factory=frozenset)
 
-    def to_rich(self) -> Table:
-        """Return the table for a terminal."""
-        from rich.markup import escape
-        from rich.table import Table
-
-        table = Table(title=escape(self.title), title_justify="left", box=None, title_style="bold", pad_edge=False)
-        for header in self.headers:
-            table.add_column(header, justify="right" if header in self.right else "left", overflow="fold",
-                             no_wrap=header in self.right)  # fmt: skip
-        for row in self.rows:
-            style = "green" if row[-1].startswith("trusted") else None
-            table.add_row(*(escape("".join(c if c.isprintable() else "?" for c in cell)) for cell in row), style=style)
-        return table
+    def lines(self, width: int | None) -> list[tuple[str, str]]:
+        """Return the lines of the table, its title first, each with its style in rich's words (empty for none)."""
+        columns = [
+            Column(header, header in self.right, flexible=header in _NAMES, text=header in _SENTENCES)
+            for header in self.headers
+        ]
+        keys = max((number for number, header in enumerate(self.headers, 1) if header in _KEYS), default=1)
+        found = [(printable(self.title), "bold")]
+        for row, line in numbered_lines(columns, self.rows, width, keys):
+            is_trusted = row is not None and self.rows[row][-1].startswith("trusted")
+            found.append((line, "bold" if row is None else "green" if is_trusted else ""))
+        return found
 
     def to_markdown(self) -> str:
         """Return the table in Markdown, with its title as a heading."""

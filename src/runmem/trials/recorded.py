@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from runmem.errors import SettingError
+from runmem.reading import read_json, shown
 from runmem.trials.kinds import Kind
 from runmem.trials.methods import Reading, methods_named
 from runmem.trials.outcome import Outcome
@@ -32,7 +32,7 @@ def read_trial(path: Path) -> Trial:
     The processes of an execution are not in the file, only their number.
     """
     try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
+        whole = read_json(path)
         plan = whole["plan"]
         variants = [_variant(each) for each in plan["variants"]]
         by_label = {(variant.role, variant.label): variant for variant in variants}
@@ -44,8 +44,8 @@ def read_trial(path: Path) -> Trial:
         executions = [_execution(each, by_label) for each in whole["executions"]]
     except OSError as error:
         raise SettingError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise SettingError(f"{path} is no trial.json of this version: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise SettingError(f"{path} is no trial.json of this version: {shown(error)}") from error
     return Trial(made, dict(whole["unavailable"]), executions, kind, whole["stopped"])
 
 

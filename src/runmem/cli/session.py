@@ -1,0 +1,58 @@
+"""`runmem.session`: a run from inside a script or a notebook, which tells what the command line tells."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from runmem.cli.run import summarise
+from runmem.dashboard.terminal import PlainView
+from runmem.execution.run import Run
+from runmem.execution.session import session as silent_session
+
+__all__ = ["session"]
+
+
+class _ToldRun(Run):
+    """A run that tells its summary when the block has ended."""
+
+    def __exit__(self, *ended: Any) -> None:
+        try:
+            super().__exit__(*ended)
+        finally:
+            if self.program.calls or self.settings.python_memory_profile:
+                summarise(self)
+
+
+def session(app: str | None = None, *, summary: bool = True, **settings: Any) -> Run:
+    """Return a run to be used as a context manager: inside it, calls of tasks go to the cluster.
+
+    Parameters
+    ----------
+    app : str, optional
+        Name of the run directory; default the name of the script or the notebook.
+    summary : bool
+        Whether workers and dashboard are told when the cluster starts, and the summary at the end, on standard error.
+    **settings
+        As on the command line: ``workers=4``, ``python_memory_profile=True``, ``worker_memory="2GiB"``,
+        ``memory_interval=0.1``, ``scheduler="tcp://..."``.
+
+    Examples
+    --------
+    ::
+
+        with runmem.session(workers=2, python_memory_profile=True) as run:
+            results = runmem.wait_on([square(i) for i in range(10)])
+        print(run.directory.root)
+
+    Raises
+    ------
+    SettingError, ClusterError
+        On entering, if the run cannot take place.
+
+    Notes
+    -----
+    The exception of a task that nobody waited for is raised at the end of the block.
+    """
+    run = silent_session(app, **settings)
+    return _ToldRun(run.settings, run.app, run.command, [PlainView(sys.stderr)]) if summary else run

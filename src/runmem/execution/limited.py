@@ -1,0 +1,71 @@
+"""Calls that may never come back, such as those to a cluster one of whose processes is stopped: waited for so long."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+__all__ = ["Limited", "within"]
+
+Value = TypeVar("Value")
+
+
+class _Under:
+    """A call that goes on in a thread of its own."""
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.ended = threading.Event()
+        self._function, self._arguments = function, arguments
+        threading.Thread(target=self._run, name="runmem-limited", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.value = self._function(*self._arguments)
+        except BaseException as error:
+            self.error = error
+        self.ended.set()
+
+
+def within(seconds: float, function: Callable[..., Value], *arguments: Any) -> Value:
+    """Return what a function returns, or raise what it raises; it runs in a thread of its own.
+
+    Raises
+    ------
+    TimeoutError
+        If it has not ended after so long. It goes on, and what becomes of it is not told.
+    """
+    return _outcome(_Under(function, arguments), seconds, function)
+
+
+def _outcome(under: _Under, seconds: float, function: Callable[..., Value]) -> Value:
+    if not under.ended.wait(seconds):
+        raise TimeoutError(f"{getattr(function, '__name__', 'the call')} has not ended after {seconds:g} s")
+    if under.error is not None:
+        raise under.error
+    value: Value = under.value
+    return value
+
+
+class Limited:
+    """The same for a function that is called again and again: while one call has not come back, no other begins."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._under: _Under | None = None
+
+    def __call__(self, seconds: float, *arguments: Any) -> Any:
+        """Return what the function returns; `TimeoutError` also if an earlier call is still under way after so long."""
+        if self._under is not None:
+            stuck, self._under = self._under, None
+            if not stuck.ended.wait(seconds):
+                self._under = stuck
+                raise TimeoutError(f"{self._function.__name__} has not ended since it was called last")
+        under = _Under(self._function, arguments)
+        try:
+            return _outcome(under, seconds, self._function)
+        except TimeoutError:
+            self._under = under
+            raise

@@ -1,0 +1,148 @@
+"""The files of one execution of a call: the first one, or a later one because a result was lost with a worker.
+
+A call that runs again finds what it found the first time, and changes nothing that others have seen meanwhile:
+
+- What it reads in place may have been replaced. Then it was kept (`FileUse.kept`) before another version came, so it is
+  there once the call has ended, if it was replaced at any time during it.
+- What it makes is made apart, and takes the place of the version when it is whole, all at once. A version that lies in
+  place is not touched again: the program may have changed it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import PurePath
+from typing import Any
+
+from runmem.graph.call import FileUse
+
+__all__ = ["FileAttempt"]
+
+
+class FileAttempt:
+    """Brings files into the state in which a task expects them, whatever an earlier attempt left.
+
+    Parameters
+    ----------
+    uses : sequence of FileUse
+    """
+
+    def __init__(self, uses: Sequence[FileUse]) -> None:
+        self._paths = [(use, _prepared(use)) for use in uses]
+
+    def give_paths(self, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Let the arguments name the files where they lie now."""
+        for use, path in self._paths:
+            if path == use.path:
+                continue
+            for place, named in use.places.items():
+                given = _called(path, os.path.basename(named))
+                if isinstance(place, str):
+                    kwargs[place] = _as_type_of(kwargs[place], given)
+                else:
+                    args[place] = _as_type_of(args[place], given)
+
+    def was_overtaken(self) -> bool:
+        """Tell whether a file that the task read in place was replaced while it ran: then it has to run once more."""
+        return any(not use.writes and path == use.path and _kept(use) is not None for use, path in self._paths)
+
+    def ended(self) -> None:
+        """Note that the task has ended well: what it made apart becomes the version."""
+        for use, path in self._paths:
+            if use.is_made_in_place:
+                if path == use.path:
+                    _note_made(use)
+            elif use.writes and path != use.path:
+                _bring_up(path, use.path)
+
+
+def _prepared(use: FileUse) -> str:
+    """Prepare a file; return where the task finds it, or is to write it."""
+    if not use.writes:
+        return _kept(use) or use.path
+    if use.is_made_in_place:
+        is_made = _kept(use) is not None or os.path.lexists(_mark(use))
+        target = os.path.join(_new_folder(use.kept), os.path.basename(use.path)) if is_made else use.path
+        if not is_made and (os.path.islink(target) or os.path.isfile(target)):
+            os.unlink(target)  # of an attempt that did not come to its end
+    else:
+        is_made = os.path.lexists(use.path)
+        target = os.path.join(_new_folder(use.path), os.path.basename(use.path)) if is_made else use.path
+    os.makedirs(os.path.dirname(target), exist_ok=True)
+    if use.copy_from is not None:
+        _copy(_kept(use) or use.copy_from, target)
+        if (kept := _kept(use)) is not None:  # it may have come while that was copied
+            _copy(kept, target)
+    return target
+
+
+def _kept(use: FileUse) -> str | None:
+    """Return where the version that was in place is now, if another one came there."""
+    return use.kept if use.kept is not None and os.path.lexists(use.kept) else None
+
+
+def _mark(use: FileUse) -> str:
+    """Return the file that says that a version was made in place."""
+    return os.path.join(os.path.dirname(str(use.kept)) + ".made", "whole")
+
+
+def _note_made(use: FileUse) -> None:
+    mark = _mark(use)
+    os.makedirs(os.path.dirname(mark), exist_ok=True)
+    os.close(os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666))
+
+
+def _new_folder(path: str | None) -> str:
+    """Return a new folder beside a version."""
+    return os.path.join(os.path.dirname(str(path)), f"again-{os.urandom(8).hex()}")
+
+
+def _copy(source: str, target: str) -> None:
+    if os.path.lexists(target):
+        os.unlink(target)
+    shutil.copyfile(source, target)
+    shutil.copymode(source, target)
+
+
+def _called(path: str, name: str) -> str:
+    """Return a path that leads to a file under the name by which the program calls it, where that can be had."""
+    folder, own = os.path.split(path)
+    if name == own:
+        return path
+    shown = os.path.join(folder, name)
+    try:
+        os.symlink(own, shown)
+    except FileExistsError:
+        pass
+    except OSError:
+        return path
+    return shown
+
+
+def _as_type_of(argument: Any, path: str) -> Any:
+    return type(argument)(path) if isinstance(argument, PurePath) else path
+
+
+def _bring_up(made: str, version: str) -> None:
+    """Let what a task has left apart, beside its file too, take the place of what an earlier attempt left."""
+    apart, name = os.path.split(made)
+    folder = os.path.dirname(version)
+    if not os.path.lexists(made) and os.path.lexists(version):
+        _remove(version)
+    for entry in os.listdir(apart):
+        source, target = os.path.join(apart, entry), os.path.join(folder, entry)
+        if os.path.isdir(target) and not os.path.islink(target):
+            _remove(target)
+        os.replace(source, target)
+    with suppress(OSError):
+        os.symlink(os.path.join(os.pardir, name), made)  # a result may name it
+
+
+def _remove(path: str) -> None:
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    else:
+        os.unlink(path)
