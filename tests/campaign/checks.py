@@ -156,7 +156,7 @@ def no_record_lost(trial: Trial) -> Iterator[str]:
     unnamed = {key: n for key, n in ran.surely_cut.items() if ran.ended[key] + n > killed[key] + recorded[key]}
     if unnamed:
         yield f"calls that were cut off and are not named as killed: {sorted(unnamed.items())}"
-    incomplete = any(recorded[key] < number for key, number in ran.ended.items())
+    incomplete = any(recorded[key] < number for key, number in ran.surely_ended.items())
     if incomplete and data.provenance.get("records_complete") and not data.provenance.get("lost"):
         yield "run.json says that the records are complete, and they are not"
 
@@ -171,16 +171,19 @@ def _counted(data: RunData) -> tuple[Counter[_Key], Counter[_Key]]:
 
 
 def _cuts(trial: Trial) -> Callable[[int], float]:
-    """Return the function that tells, for a worker, until when what it did must be known."""
-    everywhere = min(
-        (sent.time_s for sent in trial.sent
-         if sent.fault.number == signal.SIGKILL and sent.fault.target in ("master", "group", "host")),
-        default=trial.ended_s or float("inf"),
-    )  # fmt: skip
+    """Return the function that tells, for a worker, until when what it did must be known.
+
+    A call whose result is there already may run again, for a worker died that held it, and be cut off by the end.
+    """
+    end_s = trial.said_s or trial.ended_s or float("inf")
+    for sent in trial.sent:
+        if sent.fault.target in ("master", "group", "host") and sent.fault.number != signal.SIGSTOP:
+            killed = sent.fault.number == signal.SIGKILL
+            end_s = min(end_s, sent.time_s - (LATE_S if killed else 0))
 
     def late(pid: int) -> float:
-        hit = [sent.time_s for sent in trial.sent if pid in sent.pids]
-        return min([everywhere - LATE_S, *(time_s - _AT_ONCE_S for time_s in hit)])
+        hit = [sent.time_s for sent in trial.sent if pid in sent.pids and sent.fault.number != signal.SIGSTOP]
+        return min([end_s, *(time_s - _AT_ONCE_S for time_s in hit)])
 
     return late
 

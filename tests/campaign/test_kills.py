@@ -60,7 +60,7 @@ def all_of(seeds: Iterator[int], folder: Path, options: Sequence[str], targets: 
 
 
 def test_kills_on_this_machine(tmp_path: Path, each_seed: Callable[..., Iterator[int]]) -> None:
-    all_of(each_seed(1000, 16, 0.5), tmp_path, [])
+    all_of(each_seed(1000, 14, 0.5), tmp_path, [])
 
 
 def test_kills_with_tls(tmp_path: Path, each_seed: Callable[..., Iterator[int]]) -> None:

@@ -65,6 +65,9 @@ class Trial:
     ----------
     folder : Path
         Holds ``work`` (the program and its run), ``tmp``, ``home``, ``beside``.
+    began_s, ended_s, said_s : float
+        When it was started, when it had ended, and when it printed for the last time (0: never), in seconds since the
+        epoch.
     """
 
     folder: Path
@@ -74,6 +77,7 @@ class Trial:
     err: str = ""
     began_s: float = 0.0
     ended_s: float = 0.0
+    said_s: float = 0.0
     sent: list[Sent] = field(default_factory=list)
     left: dict[int, str] = field(default_factory=dict)
     stacks: str = ""
@@ -176,6 +180,8 @@ def run_trial(
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
+    said = (trial.folder / "out").stat()
+    trial.said_s = said.st_mtime if said.st_size else 0.0
     for name in ("out", "err"):
         setattr(trial, name, (trial.folder / name).read_text(errors="replace"))
     trial.after = _untouched(trial)
