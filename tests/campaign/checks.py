@@ -153,7 +153,7 @@ def no_record_lost(trial: Trial) -> Iterator[str]:
     more = sum(max(0, killed[key] - (ran.begun[key] - ran.ended[key])) for key in killed)
     if more > at_once:
         yield f"{more} records say killed of calls that had ended: {sorted(killed.items())}"
-    unnamed = {key: n for key, n in ran.surely_cut.items() if ran.ended[key] + n > killed[key] + recorded[key]}
+    unnamed = {key: n - killed[key] for key, n in ran.surely_cut.items() if n > killed[key]}
     if unnamed:
         yield f"calls that were cut off and are not named as killed: {sorted(unnamed.items())}"
     incomplete = any(recorded[key] < number for key, number in ran.surely_ended.items())
