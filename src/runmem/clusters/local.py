@@ -125,14 +125,16 @@ def kill_embedded_workers() -> None:
 
 
 def _preloads(protocol: str) -> list[str]:
-    """Return the modules that a worker imports before it connects: the user's, and that which knows our scheme."""
+    """Return the modules that a worker imports before it connects: the user's, and ours."""
     import dask
 
+    from runmem.clusters import worker_signals
     from runmem.clusters.loopback import SCHEME
     from runmem.clusters.loopback import __name__ as module
 
     asked = dask.config.get("distributed.worker.preload", None) or []
-    return [*([asked] if isinstance(asked, str) else asked), *([module] if protocol == SCHEME else [])]
+    ours = [worker_signals.__name__, *([module] if protocol == SCHEME else [])]
+    return [*([asked] if isinstance(asked, str) else asked), *ours]
 
 
 def _is_alive(pid: int) -> bool:
