@@ -192,3 +192,36 @@ def test_calls_run_in_the_order_of_the_program(runmem, write, tmp_path):
     )
     ran = runmem(tmp_path, "--workers=2", "--no_summary", "app.py")
     assert (ran.out, ran.code) == ("True\nTrue\nTrue\n", 0), ran.err
+
+
+def test_a_large_argument_is_copied_twice_at_most_in_the_master(runmem, write, tmp_path):
+    """Once to keep it as it is at the call, and once where the scheduler keeps it for a call that runs again."""
+    write(
+        tmp_path,
+        "app.py",
+        """
+        import resource, sys
+        from runmem import task, wait_on
+
+        MIB = 128
+
+        @task(returns=1)
+        def weigh(value):
+            return len(value["a"] if type(value) is dict else value)
+
+        def peak():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+        wait_on(weigh(b""))
+        for make in (bytes, bytearray, lambda n: "x" * n, lambda n: {"a": bytes(n)}):
+            before, value = peak(), make(MIB << 20)
+            assert wait_on(weigh(value)) == MIB << 20
+            del value
+        print(round((peak() - before) / MIB), round(peak() / MIB))
+        """,
+    )
+    ran = runmem(tmp_path, "--workers=1", "--no_summary", "app.py")
+    assert ran.code == 0, ran.err
+    grown, highest = map(int, ran.out.split())
+    assert grown <= 2
+    assert highest <= 5, "the program's own value, two copies, and what Python and Dask take"
