@@ -17,7 +17,7 @@ from runmem.graph.future import Future
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.inputs import input_of_call
 from runmem.serialization.large_values import LargeValues, Part
-from runmem.serialization.packed import LARGE_BYTES, beside
+from runmem.serialization.packed import LARGE_BYTES, LargeText, beside
 from runmem.serialization.references import ATOMS, ReferencePickler
 from runmem.serialization.snapshot import Snapshot, Snapshots
 from runmem.serialization.standard_types import remedy
@@ -185,7 +185,8 @@ class _Packing:
         self, parts: dict[Part, Any], snapshot: Snapshot | None
     ) -> tuple[frozenset[int], bytes, list[pickle.PickleBuffer], tuple[int | None, int]]:
         used: set[int] = set()
-        for part in [part for part in parts if (self._call.task, part) in self._large.found_large]:
+        known_as_large = self._large.found_large
+        for part in [p for p, value in parts.items() if _is_large(value) or (self._call.task, p) in known_as_large]:
             self._send_large(part, parts[part], parts, used, snapshot)
         try:
             data, buffers, counts = self._joint(parts, used, snapshot)
@@ -242,15 +243,16 @@ class _Packing:
         self, part: Part, value: Any, parts: dict[Part, Any], used: set[int], snapshot: Snapshot | None
     ) -> None:
         """Send a part whose pickle is large by itself; not if it refers to results of tasks."""
-        if type(value) in ATOMS and not (type(value) in (str, bytes) and len(value) > LARGE_BYTES):
+        if type(value) in ATOMS and not _is_large(value):
             return
         inputs, self._inputs = self._inputs, _Inputs()
         try:
-            data, buffers, numbers = self._alone(part, value, used, snapshot)
+            given = LargeText(value) if _is_large(value) else value
+            data, buffers, numbers = self._alone(part, given, used, snapshot)
             inside = self._inputs.versions
         finally:
             self._inputs = inputs
-        if inside or len(data) <= LARGE_BYTES:
+        if inside or len(data) <= LARGE_BYTES and not _is_large(value):
             self._large.found_large.discard((self._call.task, part))
             return
         self._large.note_large(self._call.task, part)
@@ -278,7 +280,11 @@ class _Packing:
 
 def _is_plain(value: Any) -> bool:
     kind = type(value)
-    return kind in ATOMS and not (kind in (str, bytes) and len(value) > LARGE_BYTES)
+    return kind in ATOMS and not _is_large(value)
+
+
+def _is_large(value: Any) -> bool:
+    return type(value) in (bytes, bytearray, str) and len(value) > LARGE_BYTES
 
 
 def pack(
