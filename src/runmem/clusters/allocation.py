@@ -19,7 +19,6 @@ from runmem.clusters.own_scheduler import OwnScheduler, address_towards, worker_
 from runmem.clusters.security import TlsSecurity, run_security
 from runmem.errors import ClusterError, SettingError
 from runmem.settings import Settings
-from runmem.slurm.client import host_names, node_address
 
 __all__ = ["AllocationCluster", "srun_command", "address_of_job"]
 
@@ -78,6 +77,8 @@ def address_of_job(environment: Mapping[str, str]) -> str:
     ClusterError
         If Slurm does not know the nodes, or their addresses lead nowhere.
     """
+    from runmem.slurm.client import host_names, node_address  # here, since every run imports this file
+
     nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST", "")
     own = environment.get("SLURMD_NODENAME", "")
     try:

@@ -1,4 +1,7 @@
-"""Workers as jobs of Slurm, from a login node; inside a job `allocation` is what runs on its nodes."""
+"""Workers as jobs of Slurm, from a login node; inside a job `allocation` is what runs on its nodes.
+
+What asks Slurm is imported when Slurm is asked: every run imports this file.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,6 @@ from typing import ClassVar
 
 from runmem.clusters.jobqueue import JobQueueCluster
 from runmem.errors import ClusterError
-from runmem.slurm.client import jobs_in_queue
-from runmem.slurm.reasons import fault_in_slurm
 
 __all__ = ["SlurmCluster"]
 
@@ -22,10 +23,14 @@ class SlurmCluster(JobQueueCluster):
 
     def fault_in_system(self, message: str) -> str | None:
         """Tell whether a configuration is missing, or the controller does not answer."""
+        from runmem.slurm.reasons import fault_in_slurm
+
         return fault_in_slurm(message)
 
     def why_waiting(self, jobs: Sequence[str]) -> str | None:
         """Ask `squeue` for the states of the jobs and their reasons."""
+        from runmem.slurm.client import jobs_in_queue
+
         found = jobs_in_queue(jobs)
         if found and all(job.has_ended for job in found):
             states = ", ".join(sorted({job.state for job in found}))
