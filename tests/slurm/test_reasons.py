@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runmem.slurm.reasons import exit_code, explain_reason, fault_in_slurm, has_ended, is_waiting, state_name
+from runmem.slurm.reasons import WAITING, exit_code, explain_reason, fault_in_slurm, has_ended, state_name
 
 # What sbatch 22.05 says, whole.
 NO_CONFIGURATION = """sbatch: error: resolve_ctls_from_dns_srv: res_nsearch error: Unknown host
@@ -20,7 +20,7 @@ ENDED = {
     "COMPLETED": 0, "BOOT_FAIL": 1, "CANCELLED": 143, "DEADLINE": 143, "FAILED": 1, "NODE_FAIL": 1,
     "OUT_OF_MEMORY": 137, "PREEMPTED": 143, "REVOKED": 1, "TIMEOUT": 143,
 }  # fmt: skip
-WAITING = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
+NOT_STARTED = {"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
 GOING = {"RUNNING", "COMPLETING", "RESIZING", "SIGNALING", "STAGE_OUT", "STOPPED", "SUSPENDED"}
 UNKNOWN = {"MELTED", "ENDED_SOMEHOW"}
 ENDED_OR_UNKNOWN = sorted({*ENDED, *UNKNOWN})
@@ -48,11 +48,11 @@ def test_a_state_is_taken_out_of_what_sacct_writes_around_it(text, state):
     assert state_name(text) == state
 
 
-@pytest.mark.parametrize("state", sorted(WAITING | GOING))
+@pytest.mark.parametrize("state", sorted(NOT_STARTED | GOING))
 @pytest.mark.parametrize("field", ["0:0", "1:0", "0:9", ""])
 def test_a_job_that_has_not_ended_has_no_exit_code(state, field):
     assert not has_ended(state)
-    assert is_waiting(state) == (state in WAITING)
+    assert (state in WAITING) == (state in NOT_STARTED)
     assert exit_code(state, field) is None
 
 
@@ -60,7 +60,7 @@ def test_a_job_that_has_not_ended_has_no_exit_code(state, field):
 @pytest.mark.parametrize("field", ["0:0", "", "0", ":", "0:125", "0:127", " 0:0 "])
 def test_where_slurm_names_neither_code_nor_signal_the_state_decides(state, field):
     assert has_ended(state)
-    assert not is_waiting(state)
+    assert state not in WAITING
     assert exit_code(state, field) == ENDED.get(state, 1)
 
 

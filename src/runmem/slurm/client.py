@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from runmem.errors import ClusterError
 from runmem.slurm.reasons import (
     NEVER_STARTING,
+    WAITING,
     exit_code,
     explain_reason,
     fault_in_slurm,
     has_ended,
-    is_waiting,
     state_name,
 )
-from runmem.units import KIB
+from runmem.units import parse_bytes
 
 __all__ = [
     "JobState", "StepMemory", "answer", "cancel", "configuration", "host_names", "job_named", "job_state",
@@ -33,29 +33,14 @@ __all__ = [
 ]  # fmt: skip
 
 _ANSWER_S = 60.0
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)([KMGTP]?)")
-_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
-_NOTHING = ("", "(null)", "Unknown", "N/A")
+_MEMORY = re.compile(r"\d+(\.\d+)?[KMGTP]?")
 
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """A job now.
+    """A job now: its number; its state, reason, nodes and expected start as Slurm writes them; how it ended.
 
-    Attributes
-    ----------
-    job : str
-        Its number.
-    state : str
-        In Slurm's word, such as ``PENDING``.
-    reason : str or None
-        Why it is in that state, in Slurm's word; None from the accounting, which does not keep it.
-    exit_code : int or None
-        As `runmem.slurm.reasons.exit_code` says; None of a job that has not ended.
-    nodes : str or None
-        Where it runs or ran, as Slurm writes lists of nodes.
-    expected_start : str or None
-        Of a job that waits; None where Slurm does not know.
+    None stands for what Slurm does not tell: `squeue` no exit code, the accounting no reason.
     """
 
     job: str
@@ -67,8 +52,8 @@ class JobState:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it has not started yet."""
-        return is_waiting(self.state)
+        """Whether it has not started yet, or waits to start again."""
+        return self.state in WAITING
 
     @property
     def has_ended(self) -> bool:
@@ -140,16 +125,7 @@ def missing_command(*names: str) -> str | None:
 def submit(
     script: str, options: Sequence[str] = (), environment: Mapping[str, str] | None = None, timeout_s: float = _ANSWER_S
 ) -> str:
-    """Submit a job script by `sbatch`, and return the number of the job.
-
-    Parameters
-    ----------
-    options : sequence of str
-        Beside those in the script.
-    environment : mapping, optional
-        Of `sbatch`, which the job inherits; that of this process otherwise.
-    timeout_s : float
-        Seconds that `sbatch` may take.
+    """Submit a job script by `sbatch`, and return the number of the job, which inherits the environment.
 
     Raises
     ------
@@ -188,17 +164,15 @@ def cancel(job: str) -> None:
 def job_state(job: str) -> JobState | None:
     """Ask the controller how a job is, and the accounting where the controller has forgotten it (MinJobAge).
 
-    Returns
-    -------
-    JobState or None
-        None if neither knows the job; the record in the accounting may come some seconds after the job's end.
+    None: neither knows it. The record in the accounting may come some seconds after the job's end.
     """
     fields = dict(re.findall(r"(?:^|\s)(\w+)=(\S*)", _ask("scontrol", "-o", "show", "job", job) or ""))
     if state := state_name(fields.get("JobState", "")):
+        start = fields.get("StartTime", "") if state in WAITING else ""
+        code = exit_code(state, fields.get("ExitCode", ""))
         return JobState(
-            job, state, fields.get("Reason", "None"), exit_code(state, fields.get("ExitCode", "")),
-            _known(fields.get("NodeList", "")), _known(fields.get("StartTime", "")) if is_waiting(state) else None,
-        )  # fmt: skip
+            job, state, fields.get("Reason", "None"), code, _known(fields.get("NodeList", "")), _known(start)
+        )
     text = _ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "JobID,State,ExitCode,NodeList") or ""
     lines = [line.split("|") for line in text.splitlines() if line.count("|") == 3]
     for number, state, code, nodes in reversed(lines):
@@ -221,31 +195,19 @@ def _queue(*selection: str) -> list[JobState]:
     lines = (_ask("squeue", "-h", *selection, "-o", "%i|%T|%r|%S") or "").splitlines()
     found = [line.split("|", 3) for line in lines if line.count("|") >= 3]
     return [
-        JobState(job, state_name(state), reason, None, None, _known(start) if is_waiting(state) else None)
+        JobState(job, state_name(state), reason, expected_start=_known(start) if state in WAITING else None)
         for job, state, reason, start in found
     ]
 
 
 def recorded_steps(job: str) -> list[StepMemory] | None:
-    """Read the steps of a job from the accounting; None where it does not answer.
-
-    Raises
-    ------
-    ValueError
-        If a line is no step, or a memory has an unknown unit.
-    """
+    """Read the steps of a job from the accounting; None where it does not answer. Raises as `parse_steps` does."""
     text = _ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State")
     return None if text is None else parse_steps(text)
 
 
 def running_steps(job: str) -> list[StepMemory]:
-    """Ask `sstat` for the steps of a job that runs.
-
-    Raises
-    ------
-    ValueError
-        As `recorded_steps`.
-    """
+    """Ask `sstat` for the steps of a job that runs. Raises as `parse_steps` does."""
     return parse_steps(_ask("sstat", "-a", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS") or "")
 
 
@@ -257,12 +219,10 @@ def parse_memory(text: str) -> int | None:
     ValueError
         If the unit is none that Slurm is known to write.
     """
-    if not text.strip():
-        return None
-    match = _MEMORY.fullmatch(text.strip())
-    if match is None:
-        raise ValueError(f"Slurm wrote {text.strip()!r} for a memory: no number with K, M, G, T, P or no unit (bytes)")
-    return int(float(match[1]) * KIB ** _POWERS[match[2]]) if match[2] or "." in match[1] else int(match[1])
+    text = text.strip()
+    if text and _MEMORY.fullmatch(text) is None:
+        raise ValueError(f"Slurm wrote {text!r} for a memory: no number with K, M, G, T, P or no unit (bytes)")
+    return parse_bytes(text) if text else None
 
 
 def parse_steps(text: str) -> list[StepMemory]:
@@ -312,17 +272,10 @@ def why_no_memory() -> str | None:
 
 
 def answer(*command: str) -> str:
-    """Run one of Slurm's commands and return what it prints.
-
-    Raises
-    ------
-    ClusterError
-        If it is missing, fails or does not answer, with the command and its message.
-    """
+    """Run one of Slurm's commands and return what it prints. Raises ClusterError with the command and its message."""
     done = _run(command, environment=_plain_environment())
     if done.returncode:
-        message = done.stderr.strip() or f"exit code {done.returncode}"
-        raise ClusterError(f"`{shlex.join(command)}` failed: {message}")
+        raise ClusterError(f"`{shlex.join(command)}` failed: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout
 
 
@@ -355,7 +308,7 @@ def _plain_environment() -> dict[str, str]:
 
 
 def _known(field: str) -> str | None:
-    return None if field in _NOTHING else field
+    return None if field in ("", "(null)", "Unknown", "N/A") else field
 
 
 def _remedy(message: str) -> str:

@@ -6,7 +6,7 @@ squeue(1), and the passing ones that versions up to 25.05 have added.
 
 from __future__ import annotations
 
-__all__ = ["NEVER_STARTING", "exit_code", "explain_reason", "fault_in_slurm", "has_ended", "is_waiting", "state_name"]
+__all__ = ["NEVER_STARTING", "WAITING", "exit_code", "explain_reason", "fault_in_slurm", "has_ended", "state_name"]
 
 NEVER_STARTING = {
     "DependencyNeverSatisfied": "the job it depends on did not end as asked",
@@ -49,7 +49,7 @@ _FAULTS = {
         "Slurm's authentication (munge) does not work on this machine: `munge -n | unmunge` shows why",
 }  # fmt: skip
 
-_WAITING = {
+WAITING = {
     "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "EXPEDITING",
     "POWER_UP_NODE",
 }  # fmt: skip
@@ -79,19 +79,8 @@ def fault_in_slurm(message: str) -> str | None:
 
 
 def state_name(text: str) -> str:
-    """Take the state out of a field of sacct, which may go on (``CANCELLED by 1234``) or be cut off (``CANCELLED+``).
-
-    Returns
-    -------
-    str
-        Empty for an empty field.
-    """
+    """Take the state out of a field that goes on (``CANCELLED by 1234``) or is cut off (``CANCELLED+``)."""
     return text.split()[0].rstrip("+") if text.strip() else ""
-
-
-def is_waiting(state: str) -> bool:
-    """Tell whether a job in this state has not started yet, or waits to start again."""
-    return state in _WAITING
 
 
 def has_ended(state: str) -> bool:
@@ -100,39 +89,22 @@ def has_ended(state: str) -> bool:
     A state that this version does not know counts as an end: each of those that Slurm has added so far for a job as a
     whole (PREEMPTED, BOOT_FAIL, DEADLINE, OUT_OF_MEMORY) was one, and who waits for the end must not wait for ever.
     """
-    return state not in _WAITING and state not in _GOING
+    return state not in WAITING and state not in _GOING
 
 
 def exit_code(state: str, field: str) -> int | None:
-    """Give the exit code of a job as a shell would, from its state and its ExitCode, ``<code>:<signal>``.
+    """Give the exit code of a job as a shell would, from its state and the field ExitCode, ``<code>:<signal>``.
 
-    A script that starts the job with ``--wait`` in place of the program must see what it would see of the program:
+    Whoever runs a program as a job must see what a shell shows of it: 128 + the signal where one ended it, otherwise
+    its own code, also where it has handled the SIGTERM that ends a job (CANCELLED, TIMEOUT) and chosen the code itself.
 
-    1. 128 + the signal where a signal ended the program.
-    2. The code that the program ended with, otherwise. Of a job that was cancelled or ran out of time, too: its program
-       was sent SIGTERM, has handled it and has chosen this code, and a shell would give the same.
-    3. Where Slurm names neither (``0:0``, an empty field, or ``0:125``, by which it says "out of memory" and which is
-       no signal), the signal by which Slurm or the kernel ends jobs in this state: SIGTERM, or SIGKILL for
-       OUT_OF_MEMORY; 1 in states that no signal belongs to (NODE_FAIL, BOOT_FAIL, REVOKED, FAILED, unknown ones).
+    Where Slurm names neither (``0:0``, nothing, or ``0:125``, its way to write "out of memory" and no signal) it is the
+    signal by which jobs come into that state: SIGTERM, SIGKILL for OUT_OF_MEMORY; or 1 (NODE_FAIL, BOOT_FAIL, REVOKED,
+    FAILED, unknown states). It is 0 for COMPLETED alone: no other job has done all its work, even if its program ended
+    with 0 when it was cancelled. None: the job has not ended.
 
-    It is 0 for COMPLETED alone: a job that was cancelled did not do all its work, in the queue or where its program
-    then ended with 0.
-
-    `scontrol` writes codes as they are. `sacct` writes those from 128 on 128 less (143 as 15), and ``0:0`` for a
-    cancelled job whatever its program ended with (both seen on 22.05): it knows no better, so ask it only for what the
-    controller has forgotten.
-
-    Parameters
-    ----------
-    state : str
-        As scontrol, squeue or sacct write it.
-    field : str
-        ExitCode, as scontrol or sacct write it; may be empty.
-
-    Returns
-    -------
-    int or None
-        None for a job that has not ended.
+    `scontrol` writes codes as they are; `sacct` writes those from 128 on 128 less (143 as 15), and 0 for a cancelled job
+    whatever its program ended with (seen on 22.05). So ask `sacct` only for what the controller has forgotten.
     """
     state = state_name(state)
     if not has_ended(state):
