@@ -114,15 +114,15 @@ class JobQueueCluster(Cluster):
             self._cluster.sync(self._cluster._correct_state)
         except RuntimeError as error:
             said = str(error).partition("stderr:")[2].strip() or str(error)
-            if (plain := self.out_of_reach(said)) is not None:
-                raise ClusterError(f"--cluster {self.kind}: the jobs cannot be submitted: {plain}.") from error
+            if (fault := self.fault_in_system(said)) is not None:
+                raise ClusterError(f"--cluster {self.kind}: the jobs cannot be submitted: {fault}.") from error
             raise ClusterError(
                 f"--cluster {self.kind}: the batch system refuses the jobs of the workers: {said}\nQueue, account and "
                 f"time limit are set in Dask's configuration, section jobqueue.{self._section()}."
             ) from error
 
-    def out_of_reach(self, said: str) -> str | None:
-        """Return what is wrong with the batch system itself, from what its command said; None if it is not that."""
+    def fault_in_system(self, message: str) -> str | None:
+        """Name what is wrong with the batch system itself, from its command's message; None if it is not that."""
         return None
 
     def _section(self) -> str:

@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from runmem.trials.methods.contract import Method
 from runmem.trials.outcome import Outcome, Site
-from runmem.trials.slurm import JobOptions
 
-__all__ = ["Start", "StartError"]
+__all__ = ["JobOptions", "Start", "StartError"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What every job of a trial asks for.
+
+    Attributes
+    ----------
+    queue : str or None
+        Partition; None for Slurm's default.
+    flags : tuple of str
+        Further options, as srun and sbatch both know them.
+    wait_s : float
+        Seconds that a job may wait in the queue before the trial gives it up.
+    """
+
+    queue: str | None = None
+    flags: tuple[str, ...] = ()
+    wait_s: float = 600.0
+
+    def words(self) -> list[str]:
+        """Write them as srun and sbatch take them."""
+        return [*([f"--partition={self.queue}"] if self.queue is not None else []), *self.flags]
 
 
 class StartError(Exception):

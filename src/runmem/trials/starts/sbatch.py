@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+from runmem.errors import ClusterError
+from runmem.slurm.client import JobState, job_state, submit
 from runmem.trials.outcome import Site
-from runmem.trials.slurm import JobState, job_state
 from runmem.trials.starts.contract import StartError
 from runmem.trials.starts.gate import Stander
 from runmem.trials.starts.slurm_job import SlurmJob, without_job
@@ -31,11 +31,10 @@ class Sbatch(SlurmJob):
     def begin(self, argv: Sequence[str], name: str, site: Site) -> None:
         """Submit the job."""
         script = f"#!/bin/sh\nexec {shlex.join(argv)}\n"
-        command = ["sbatch", "--parsable", *self.options(name, site)]
-        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, env=without_job())
-        if done.returncode:
-            raise StartError(f"sbatch refuses the job (exit code {done.returncode}): {done.stderr.strip()}")
-        self._number = done.stdout.strip().partition(";")[0]  # the name of the cluster may follow
+        try:
+            self._number = submit(script, self.options(name, site), without_job())
+        except ClusterError as error:
+            raise StartError(str(error)) from error
         self._answered_s = time.monotonic()
 
     def has_ended(self) -> bool:

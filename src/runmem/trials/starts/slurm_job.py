@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import ClassVar
 
-from runmem.clusters.slurm_words import out_of_reach
+from runmem.slurm.client import JobState, cancel, job_named, missing_command, recorded_steps, refusal
 from runmem.trials.methods.contract import Method
 from runmem.trials.outcome import Outcome, ProcessEnd, Site
-from runmem.trials.slurm import JobState, ask, environment, job_named, parse_steps
 from runmem.trials.starts.contract import Start, StartError
 from runmem.trials.starts.follower import Follower
 from runmem.trials.starts.gate import JobGate, Stander
@@ -24,7 +21,6 @@ _LOOK_S = 0.5  # between two questions to the controller, which serves many user
 _PAUSE_S = 0.02
 _QUIET_S = 2.0  # a job that starts at once is pending for a moment too
 _CANCEL_S = 20.0
-_CHECK_S = 30.0
 _STEPS_S = 3.0  # that the accounting may take to list the steps of a job that is over
 
 
@@ -45,27 +41,9 @@ class SlurmJob(Start):
     program: ClassVar[str]
 
     def available(self) -> str | None:
-        """Return what is missing, or why Slurm would refuse every job."""
-        for program in (self.program, "sbatch", "squeue", "scontrol", "scancel"):
-            if shutil.which(program) is None:
-                return f"there is no Slurm here: `{program}` is not on the PATH"
-        test = ["sbatch", "--test-only", "--ntasks=1", *self.job.words(), "--wrap=:"]
-        try:
-            done = subprocess.run(
-                test, capture_output=True, text=True, check=False, timeout=_CHECK_S, env=environment()
-            )
-        except subprocess.TimeoutExpired as error:  # it tries again for a minute
-            said = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else ""
-            return out_of_reach(said) or f"Slurm does not answer within {_CHECK_S:.0f} s"
-        if done.returncode == 0:
-            return None
-        return out_of_reach(done.stderr) or f"Slurm refuses the job: {done.stderr.strip()}{self._remedy(done.stderr)}"
-
-    def _remedy(self, said: str) -> str:
-        if "partition" not in said.lower():
-            return ""
-        names = sorted(set((ask("sinfo", "-h", "-o", "%R") or "").split()))
-        return f". --queue: the queues (partitions) here are {', '.join(names)}" if names else ""
+        """Tell what is missing, or why Slurm would refuse every job."""
+        missing = missing_command(self.program, "sbatch", "squeue", "scontrol", "scancel")
+        return missing or refusal(["--ntasks=1", *self.job.words()])
 
     def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
         """Start `command` as a job, wait for its end, and return how it was."""
@@ -118,9 +96,9 @@ class SlurmJob(Start):
             if now >= look_s:
                 look_s = now + _LOOK_S
                 state = job_named(name) or state
-                if state is not None and state.is_hopeless:
+                if state is not None and state.never_starts:
                     raise StartError(f"{state}, and will never start as it is; it was cancelled")
-                if state is not None and state.waits and now > began_s + _QUIET_S and str(state) != told:
+                if state is not None and state.is_waiting and now > began_s + _QUIET_S and str(state) != told:
                     told = str(state)
                     self.say(told)
                 if self.has_ended() and gate.stander() is None:
@@ -175,7 +153,7 @@ class SlurmJob(Start):
         """Take the job out of the queue, or end it, and wait until Slurm has let go of it."""
         deadline = time.monotonic() + _CANCEL_S
         while (state := job_named(name)) is not None and time.monotonic() < deadline:
-            ask("scancel", state.job)
+            cancel(state.job)
             if state.state != "COMPLETING":
                 time.sleep(_LOOK_S)
                 continue
@@ -197,11 +175,10 @@ def _other_steps(job: str, processes: Sequence[ProcessEnd]) -> str | None:
         return None
     give_up_s = time.monotonic() + _STEPS_S
     while time.monotonic() < give_up_s:
-        text = ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State")
-        if text is None:
-            return None
         with contextlib.suppress(ValueError):
-            steps = parse_steps(text)
+            steps = recorded_steps(job)
+            if steps is None:
+                return None
             others = [step.step for step in steps if step.name not in ("batch", "extern")]
             if others:
                 return f"the job has further steps ({', '.join(others)}), whose processes are not below the command's"
