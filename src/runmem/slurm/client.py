@@ -175,9 +175,9 @@ def job_state(job: str) -> JobState | None:
         )
     text = _ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "JobID,State,ExitCode,NodeList") or ""
     lines = [line.split("|") for line in text.splitlines() if line.count("|") == 3]
-    for number, state, code, nodes in reversed(lines):
+    for number, state, ended, nodes in reversed(lines):
         if "." not in number and state_name(state):  # a step may have ended otherwise than its job
-            return JobState(job, state_name(state), None, exit_code(state, code), _known(nodes))
+            return JobState(job, state_name(state), None, exit_code(state, ended), _known(nodes))
     return None
 
 
