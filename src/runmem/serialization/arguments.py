@@ -190,7 +190,9 @@ class _Packing:
             self._send_large(part, parts[part], parts, used, snapshot)
         try:
             data, buffers, counts = self._joint(parts, used, snapshot)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a class may raise anything while it is pickled, and an exit is no order here
             for part, value in parts.items():
                 self._alone(part, value, used, snapshot)  # raises for the one that is to blame
             raise
@@ -234,7 +236,9 @@ class _Packing:
         pickler = self._pickler(file, buffers)
         try:
             pickler.dump(value)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ArgumentError(self._refusal(part, value, error, snapshot)) from error
         used |= pickler.numbers
         return file.getvalue(), buffers, frozenset(pickler.numbers)

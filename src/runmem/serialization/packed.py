@@ -192,7 +192,9 @@ def packed(value: Any, what: str) -> Any:
         buffers: list[pickle.PickleBuffer] = []
         data = dumps(value, beside(buffers))
         return Packed(data, [buffer.raw() for buffer in buffers])
-    except (Exception, SystemExit) as error:  # an exit is no order here
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a class may raise anything while it is pickled, and an exit is no order here
         return Unsendable(
             f"{what}, of type {type(value).__name__}, cannot be sent to another process: it could not be pickled "
             f"({type(error).__name__}: {error}). A task must return what can be pickled: return the data that the "
