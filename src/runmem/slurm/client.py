@@ -79,19 +79,11 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """One step of a job: a line of `sacct` or `sstat`.
+    """One step of a job, such as ``12.batch``: a line of `sacct`, or of `sstat`, which has no state.
 
-    Attributes
-    ----------
-    step : str
-        ``12.batch``, ``12.0``; the job's own line, ``12``, has no memory and is left out.
-    state : str
-        Empty in a line of `sstat`.
-    max_rss_bytes, ave_rss_bytes : int or None
-        None where the field is empty, or 0: a process that ran had some memory, so 0 says that none was read.
-    is_recorded : bool
-        Whether the field has been filled in, with 0 too. `sacct` shows a step as ended as soon as its job has ended,
-        and with an empty field until the record of the step itself has come (seen on 22.05).
+    A memory is None where the field is empty, or 0: a process that ran had some memory, so 0 says that none was read.
+    `is_recorded` tells whether the field has been filled in, with 0 too: `sacct` shows a step as ended as soon as its
+    job has ended, with an empty field until the record of the step itself has come (seen on 22.05).
     """
 
     step: str
@@ -107,7 +99,7 @@ class StepMemory:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the accounting has heard of its end."""
+        """Whether its end is in the accounting."""
         return self.state != "" and has_ended(self.state)
 
     @property
@@ -137,7 +129,7 @@ def submit(
         return done.stdout.strip().partition(";")[0]  # the name of the cluster may follow
     if (fault := fault_in_slurm(done.stderr)) is not None:
         raise ClusterError(f"the job cannot be submitted: {fault}.")
-    message, remedy = done.stderr.strip() or "it says nothing", _remedy(done.stderr)
+    message, remedy = done.stderr.strip() or "it gives no reason", _remedy(done.stderr)
     raise ClusterError(
         f"sbatch refuses the job (exit code {done.returncode}): {message}" + (f"\n{remedy}" if remedy else "")
     )
@@ -168,16 +160,14 @@ def job_state(job: str) -> JobState | None:
     """
     fields = dict(re.findall(r"(?:^|\s)(\w+)=(\S*)", _ask("scontrol", "-o", "show", "job", job) or ""))
     if state := state_name(fields.get("JobState", "")):
-        start = fields.get("StartTime", "") if state in WAITING else ""
-        code = exit_code(state, fields.get("ExitCode", ""))
-        return JobState(
-            job, state, fields.get("Reason", "None"), code, _known(fields.get("NodeList", "")), _known(start)
-        )
+        code, nodes = exit_code(state, fields.get("ExitCode", "")), _known(fields.get("NodeList", ""))
+        start = _known(fields.get("StartTime", "")) if state in WAITING else None
+        return JobState(job, state, fields.get("Reason", "None"), code, nodes, start)
     text = _ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "JobID,State,ExitCode,NodeList") or ""
-    lines = [line.split("|") for line in text.splitlines() if line.count("|") == 3]
-    for number, state, code, nodes in reversed(lines):
+    for line in reversed([line for line in text.splitlines() if line.count("|") == 3]):
+        number, state, field, nodes_field = line.split("|")
         if "." not in number and state_name(state):  # a step may have ended otherwise than its job
-            return JobState(job, state_name(state), None, exit_code(state, code), _known(nodes))
+            return JobState(job, state_name(state), None, exit_code(state, field), _known(nodes_field))
     return None
 
 
@@ -212,13 +202,7 @@ def running_steps(job: str) -> list[StepMemory]:
 
 
 def parse_memory(text: str) -> int | None:
-    """Convert a memory field of Slurm's to bytes, an empty one to None.
-
-    Raises
-    ------
-    ValueError
-        If the unit is none that Slurm is known to write.
-    """
+    """Convert a memory field of Slurm's to bytes, an empty one to None. Raises ValueError for an unknown unit."""
     text = text.strip()
     if text and _MEMORY.fullmatch(text) is None:
         raise ValueError(f"Slurm wrote {text!r} for a memory: no number with K, M, G, T, P or no unit (bytes)")
@@ -226,7 +210,7 @@ def parse_memory(text: str) -> int | None:
 
 
 def parse_steps(text: str) -> list[StepMemory]:
-    """Parse the steps in lines ``JobID|MaxRSS|AveRSS`` (`sstat`) or with ``|State`` behind (`sacct`).
+    """Parse the steps in lines ``JobID|MaxRSS|AveRSS`` (`sstat`) or with ``|State`` behind (`sacct`), but no jobs.
 
     Raises
     ------

@@ -103,8 +103,8 @@ def exit_code(state: str, field: str) -> int | None:
     FAILED, unknown states). It is 0 for COMPLETED alone: no other job has done all its work, even if its program ended
     with 0 when it was cancelled. None: the job has not ended.
 
-    `scontrol` writes codes as they are; `sacct` writes those from 128 on 128 less (143 as 15), and 0 for a cancelled job
-    whatever its program ended with (seen on 22.05). So ask `sacct` only for what the controller has forgotten.
+    `scontrol` writes codes as they are; `sacct` writes those from 128 on 128 less (143 as 15), and 0 for a cancelled
+    job whatever its program ended with (seen on 22.05). So ask `sacct` only for what the controller has forgotten.
     """
     state = state_name(state)
     if not has_ended(state):

@@ -116,7 +116,7 @@ def _reading(column: str, steps: list[StepMemory], which: str) -> Reading:
     if not known:
         return Reading(column, None, "the record has no memory: the step ended before Slurm looked "
                                      "(JobAcctGatherFrequency), or none is gathered (JobAcctGatherType)")  # fmt: skip
-    said = ", ".join(f"{name} {format_bytes(size)}" for name, size in known.items())
+    sizes_text = ", ".join(f"{name} {format_bytes(size)}" for name, size in known.items())
     if unseen := ", ".join(name for name in sizes if name not in known and name != "extern"):
-        return Reading(column, max(known.values()), f"steps: {said}; no memory of {unseen} is recorded", True)
-    return Reading(column, max(known.values()), f"steps: {said}" if len(known) > 1 else None)
+        return Reading(column, max(known.values()), f"steps: {sizes_text}; no memory of {unseen} is recorded", True)
+    return Reading(column, max(known.values()), f"steps: {sizes_text}" if len(known) > 1 else None)

@@ -1,4 +1,4 @@
-"""`sstat`: what Slurm says of a job while it runs."""
+"""`sstat`: what Slurm shows of a job while it runs."""
 
 from __future__ import annotations
 
