@@ -56,10 +56,8 @@ WAITING = {
 _GOING = {
     "RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "UPDATE_DB",
 }  # fmt: skip
-_HIGHEST_SIGNAL = 64
-_SIGTERM, _SIGKILL = 15, 9
-_ENDED_BY = {"CANCELLED": _SIGTERM, "TIMEOUT": _SIGTERM, "DEADLINE": _SIGTERM, "PREEMPTED": _SIGTERM,
-             "OUT_OF_MEMORY": _SIGKILL}  # fmt: skip
+# Exit codes of jobs of which Slurm says no more: 128 + SIGTERM, 128 + SIGKILL; 1 for all other states.
+_CODES = {"COMPLETED": 0, "CANCELLED": 143, "TIMEOUT": 143, "DEADLINE": 143, "PREEMPTED": 143, "OUT_OF_MEMORY": 137}
 
 
 def explain_reason(reason: str) -> str:
@@ -110,10 +108,8 @@ def exit_code(state: str, field: str) -> int | None:
     if not has_ended(state):
         return None
     code, _, signal = field.strip().partition(":")
-    if signal.isdecimal() and 0 < int(signal) <= _HIGHEST_SIGNAL:
+    if signal.isdecimal() and 0 < int(signal) <= 64:  # Linux has no signals beyond
         return 128 + int(signal)
     if code.isdecimal() and int(code):
         return int(code)
-    if state == "COMPLETED":
-        return 0
-    return 128 + _ENDED_BY[state] if state in _ENDED_BY else 1
+    return _CODES.get(state, 1)

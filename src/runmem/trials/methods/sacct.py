@@ -98,9 +98,7 @@ class Sacct(Method):
             steps = [step for step in found if step.has_ended]
             wanted = "batch" if "." not in job else job.partition(".")[2]
             whole = len(steps) == len(found) and all(step.is_recorded for step in steps)
-            if whole and any(step.name == wanted for step in steps):
-                return steps
-            if time.monotonic() >= give_up_s:
+            if (whole and any(step.name == wanted for step in steps)) or time.monotonic() >= give_up_s:
                 return steps
             time.sleep(_LOOK_S)
 
@@ -109,9 +107,8 @@ def _reading(column: str, steps: list[StepMemory], which: str) -> Reading:
     """Return the highest value of the steps, with each of them where there are several."""
     sizes = {step.name: step.max_rss_bytes if which == "max" else step.ave_rss_bytes for step in steps}
     known = {name: size for name, size in sizes.items() if size is not None}
-    if any(step.was_killed_for_memory for step in steps):
-        step = next(step for step in steps if step.was_killed_for_memory)
-        return Reading(column, None, f"step {step.step} was killed for memory (OUT_OF_MEMORY), and Slurm does not "
+    if killed := [step.step for step in steps if step.state == "OUT_OF_MEMORY"]:  # Slurm keeps 0 for its memory
+        return Reading(column, None, f"step {killed[0]} was killed for memory (OUT_OF_MEMORY), and Slurm does not "
                                      "keep how much it had")  # fmt: skip
     if not known:
         return Reading(column, None, "the record has no memory: the step ended before Slurm looked "

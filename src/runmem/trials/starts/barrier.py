@@ -31,18 +31,9 @@ _PAUSE_S = 0.01
 
 @dataclass(frozen=True, slots=True)
 class WaitingProcess:
-    """The process that waits at the barrier.
+    """The process that waits at the barrier: its number where it runs; its job (``12``), step (``batch``) and tasks.
 
-    Attributes
-    ----------
-    pid : int
-        Its number where it runs.
-    job, step : str
-        ``12`` and ``0``, or ``batch``.
-    tasks : int
-        Of the step.
-    unseen : str or None
-        Why the processes of this machine are not those of the command.
+    `unseen` tells why the processes of this machine are not those of the command; None if they are.
     """
 
     pid: int

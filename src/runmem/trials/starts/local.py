@@ -23,8 +23,7 @@ __all__ = ["Local"]
 _LAUNCHER = Path(__file__).parents[1] / "launcher.py"
 _BARRIER_S = 30.0
 _GRACE_S = 5.0
-# The shell writes its process number, waits until every method is ready, and becomes the command: nothing of that goes
-# unmeasured.
+# The shell writes its number, waits until every method is ready, and becomes the command: nothing goes unmeasured.
 _WAIT_AT_BARRIER = ["/bin/sh", "-c", 'echo $$ >"$0" && read -r go <"$1" && shift && exec "$@"']
 
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
-from runmem.slurm.client import JobState, cancel, job_named, missing_command, recorded_steps, refusal
+from runmem.slurm.client import cancel, job_named, missing_command, recorded_steps, refusal
 from runmem.trials.methods.contract import Method
 from runmem.trials.outcome import Outcome, ProcessEnd, Site
 from runmem.trials.starts.barrier import JobBarrier, WaitingProcess
@@ -102,21 +102,18 @@ class SlurmJob(Start):
                     reported = str(state)
                     self.say(reported)
                 if self.has_ended() and barrier.waiting_process() is None:
-                    raise StartError(f"the job ended before the command began: {self._why(state)}")
+                    reason = self.message() or state or "Slurm does not give a reason"
+                    raise StartError(f"the job ended before the command began: {reason}")
             if now >= give_up_s:
                 queue = str(state) if state is not None else "the queue knows no such job"
                 raise StartError(f"the job has not started within {self.job.wait_s:g} s (--job_wait): {queue}; it was "
                                  "cancelled")  # fmt: skip
             time.sleep(_PAUSE_S)
 
-    def _why(self, state: JobState | None) -> str:
-        return self.message() or (str(state) if state is not None else "Slurm does not give a reason")
-
     def _watched(self, waiting: WaitingProcess, barrier: JobBarrier, methods: Sequence[Method]) -> Outcome:
-        job, reasons = self.number(waiting), dict[str, str]()
+        job, reasons, ended_s = self.number(waiting), dict[str, str](), None
         follower, unseen = _follower(waiting, any(method.traces for method in methods))
         processes: tuple[ProcessEnd, ...] = ()
-        ended_s: float | None = None
         try:
             if follower is not None and follower.reason is not None:
                 untraced = f"the command cannot be traced: {follower.reason}"
