@@ -19,7 +19,7 @@ class SlurmCluster(JobQueueCluster):
     program: ClassVar[str] = "sbatch"
 
     def fault_in_system(self, message: str) -> str | None:
-        """Tell whether a configuration is missing, or the controller does not answer."""
+        """Check whether a configuration is missing, or the controller does not answer."""
         from runmem.slurm.reasons import fault_in_slurm  # here, since every run imports this file
 
         return fault_in_slurm(message)

@@ -235,7 +235,7 @@ def configuration() -> dict[str, str]:
 
 
 def why_no_memory() -> str | None:
-    """Tell why Slurm has no memory of any job; None if it gathers it."""
+    """Explain why Slurm has no memory of any job; None if it gathers it."""
     try:
         plugin = configuration().get("JobAcctGatherType", "")
     except ClusterError as error:
@@ -281,7 +281,7 @@ def _known(field: str) -> str | None:
 
 
 def _remedy(message: str) -> str:
-    """Tell what could be asked for in place of what Slurm refused; empty where that is not known."""
+    """Suggest what could be asked for in place of what Slurm refused; empty where that is not known."""
 
     def listed(field: str) -> str:
         return ", ".join(sorted(set(re.split(r"[,\s]+", _ask("sinfo", "-h", "-o", field) or "")) - {""}))

@@ -53,9 +53,7 @@ WAITING = {
     "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "EXPEDITING",
     "POWER_UP_NODE",
 }  # fmt: skip
-_GOING = {
-    "RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "UPDATE_DB",
-}  # fmt: skip
+_GOING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "UPDATE_DB"}
 # Exit codes of jobs of which Slurm says no more: 128 + SIGTERM, 128 + SIGKILL; 1 for all other states.
 _CODES = {"COMPLETED": 0, "CANCELLED": 143, "TIMEOUT": 143, "DEADLINE": 143, "PREEMPTED": 143, "OUT_OF_MEMORY": 137}
 
@@ -82,7 +80,7 @@ def state_name(text: str) -> str:
 
 
 def has_ended(state: str) -> bool:
-    """Tell whether a job in this state is over.
+    """Check whether a job in this state is over.
 
     A state that this version does not know counts as an end: each of those that Slurm has added so far for a job as a
     whole (PREEMPTED, BOOT_FAIL, DEADLINE, OUT_OF_MEMORY) was one, and who waits for the end must not wait for ever.

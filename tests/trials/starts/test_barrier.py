@@ -61,7 +61,7 @@ def test_half_a_line_is_nobody_yet(site):
     assert barrier.waiting_process() is None
 
 
-def test_a_job_that_ends_at_the_gate_does_not_keep_the_trial(site):
+def test_a_job_that_ends_at_the_barrier_does_not_keep_the_trial(site):
     barrier = JobBarrier(site.folder)
     (site.folder / "arrived-0").write_text("1 7 batch 1 pipe\n")
     assert barrier.waiting_process() is not None

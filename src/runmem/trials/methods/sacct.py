@@ -63,7 +63,7 @@ class Sacct(Method):
     starts: ClassVar[frozenset[str]] = frozenset({"srun", "sbatch"})
 
     def available(self) -> str | None:
-        """Tell why there are no records."""
+        """Explain why there are no records."""
         if (missing := missing_command("sacct")) is not None:
             return missing
         try:

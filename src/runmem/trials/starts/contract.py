@@ -20,7 +20,7 @@ class JobOptions:
     flags: tuple[str, ...] = ()
     wait_s: float = 600.0
 
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """Write them as srun and sbatch take them."""
         return [*([f"--partition={self.queue}"] if self.queue is not None else []), *self.flags]
 

@@ -41,9 +41,9 @@ class SlurmJob(Start):
     program: ClassVar[str]
 
     def available(self) -> str | None:
-        """Tell what is missing, or why Slurm would refuse every job."""
+        """Find what is missing, or why Slurm would refuse every job."""
         missing = missing_command(self.program, "sbatch", "squeue", "scontrol", "scancel")
-        return missing or refusal(["--ntasks=1", *self.job.words()])
+        return missing or refusal(["--ntasks=1", *self.job.arguments()])
 
     def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
         """Start `command` as a job, wait for its end, and return how it was."""
@@ -65,7 +65,7 @@ class SlurmJob(Start):
         raise NotImplementedError
 
     def has_ended(self) -> bool:
-        """Tell whether the job is over."""
+        """Check whether the job is over."""
         raise NotImplementedError
 
     def finish(self) -> int:
@@ -84,7 +84,7 @@ class SlurmJob(Start):
         """List the options of the job."""
         cpus = [f"--cpus-per-task={len(site.cpus)}"] if site.cpus else []
         return ["--ntasks=1", *cpus, f"--job-name={name}", f"--output={site.stdout}", f"--error={site.stderr}",
-                *self.job.words()]  # fmt: skip
+                *self.job.arguments()]  # fmt: skip
 
     def _wait_for_start(self, barrier: JobBarrier, name: str) -> WaitingProcess:
         began_s, look_s, state, reported = time.monotonic(), 0.0, None, ""

@@ -34,7 +34,7 @@ class Srun(SlurmJob):
                                           start_new_session=True)  # fmt: skip
 
     def has_ended(self) -> bool:
-        """Tell whether srun has ended."""
+        """Check whether srun has ended."""
         return self._srun is None or self._srun.poll() is not None
 
     def finish(self) -> int:
