@@ -52,7 +52,7 @@ def test_the_steps_of_a_job_are_read_and_zero_is_no_memory():
     steps = {step.name: step for step in parse_steps(text)}
     assert list(steps) == ["batch", "0", "1", "2"]
     assert (steps["batch"].max_rss_bytes, steps["batch"].ave_rss_bytes) == (2 * MIB, MIB)
-    assert (steps["0"].max_rss_bytes, steps["0"].was_killed_for_memory) == (None, True)
+    assert (steps["0"].max_rss_bytes, steps["0"].state) == (None, "OUT_OF_MEMORY")
     assert steps["1"].has_ended
     assert not steps["2"].has_ended
 

@@ -83,11 +83,9 @@ def address_of_job(environment: Mapping[str, str]) -> str:
     own = environment.get("SLURMD_NODENAME", "")
     try:
         other = next((name for name in host_names(nodes) if name != own), own)
-        address = node_address(other)
+        return address_towards(address := node_address(other))
     except ClusterError as error:
         raise ClusterError(f"--cluster allocation: {error}") from error
-    try:
-        return address_towards(address)
     except OSError as error:
         raise ClusterError(
             f"--cluster allocation: node {other} has the address {address!r}, which cannot be used here: {error}. Name "

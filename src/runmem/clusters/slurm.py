@@ -1,7 +1,4 @@
-"""Workers as jobs of Slurm, from a login node; inside a job `allocation` is what runs on its nodes.
-
-What asks Slurm is imported when Slurm is asked: every run imports this file.
-"""
+"""Workers as jobs of Slurm, from a login node; inside a job `allocation` is what runs on its nodes."""
 
 from __future__ import annotations
 
@@ -22,8 +19,8 @@ class SlurmCluster(JobQueueCluster):
     program: ClassVar[str] = "sbatch"
 
     def fault_in_system(self, message: str) -> str | None:
-        """Tell whether a configuration is missing, or the controller does not answer."""
-        from runmem.slurm.reasons import fault_in_slurm
+        """Check whether a configuration is missing, or the controller does not answer."""
+        from runmem.slurm.reasons import fault_in_slurm  # here, since every run imports this file
 
         return fault_in_slurm(message)
 

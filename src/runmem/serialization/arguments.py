@@ -268,7 +268,7 @@ class _Packing:
         del parts[part]
         self._parts.pop(part, None)
 
-    def _refusal(self, part: Part, value: Any, error: Exception, snapshot: Snapshot | None) -> str:
+    def _refusal(self, part: Part, value: Any, error: BaseException, snapshot: Snapshot | None) -> str:
         name = self._call.task.name
         if type(part) is tuple and snapshot is not None:
             return (

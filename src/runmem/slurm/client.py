@@ -33,7 +33,6 @@ __all__ = [
 ]  # fmt: skip
 
 _ANSWER_S = 60.0
-_MEMORY = re.compile(r"\d+(\.\d+)?[KMGTP]?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +78,11 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class StepMemory:
-    """One step of a job: a line of `sacct` or `sstat`.
+    """One step of a job, such as ``12.batch``: a line of `sacct`, or of `sstat`, which has no state.
 
-    Attributes
-    ----------
-    step : str
-        ``12.batch``, ``12.0``; the job's own line, ``12``, has no memory and is left out.
-    state : str
-        Empty in a line of `sstat`.
-    max_rss_bytes, ave_rss_bytes : int or None
-        None where the field is empty, or 0: a process that ran had some memory, so 0 says that none was read.
-    is_recorded : bool
-        Whether the field has been filled in, with 0 too. `sacct` shows a step as ended as soon as its job has ended,
-        and with an empty field until the record of the step itself has come (seen on 22.05).
+    A memory is None where the field is empty, or 0: a process that ran had some memory, so 0 says that none was read.
+    `is_recorded` tells whether the field has been filled in, with 0 too: `sacct` shows a step as ended as soon as its
+    job has ended, with an empty field until the record of the step itself has come (seen on 22.05).
     """
 
     step: str
@@ -107,13 +98,8 @@ class StepMemory:
 
     @property
     def has_ended(self) -> bool:
-        """Whether the accounting has heard of its end."""
+        """Whether its end is in the accounting."""
         return self.state != "" and has_ended(self.state)
-
-    @property
-    def was_killed_for_memory(self) -> bool:
-        """Whether the kernel ended it at its limit; Slurm then keeps 0 for its memory."""
-        return self.state == "OUT_OF_MEMORY"
 
 
 def missing_command(*names: str) -> str | None:
@@ -123,21 +109,18 @@ def missing_command(*names: str) -> str | None:
 
 
 def submit(
-    script: str, options: Sequence[str] = (), environment: Mapping[str, str] | None = None, timeout_s: float = _ANSWER_S
+    script: str, options: Sequence[str] = (), environment: Mapping[str, str] = os.environ, timeout_s: float = _ANSWER_S
 ) -> str:
     """Submit a job script by `sbatch`, and return the number of the job, which inherits the environment.
 
-    Raises
-    ------
-    ClusterError
-        If Slurm refuses the job or does not answer, with what it said and what to do.
+    Raises ClusterError with Slurm's message and the remedy if it refuses the job, or does not answer in time.
     """
     done = _run(["sbatch", "--parsable", *options], timeout_s, script, environment)
     if done.returncode == 0:
         return done.stdout.strip().partition(";")[0]  # the name of the cluster may follow
     if (fault := fault_in_slurm(done.stderr)) is not None:
         raise ClusterError(f"the job cannot be submitted: {fault}.")
-    message, remedy = done.stderr.strip() or "it says nothing", _remedy(done.stderr)
+    message, remedy = done.stderr.strip() or "it gives no reason", _remedy(done.stderr)
     raise ClusterError(
         f"sbatch refuses the job (exit code {done.returncode}): {message}" + (f"\n{remedy}" if remedy else "")
     )
@@ -146,7 +129,7 @@ def submit(
 def refusal(options: Sequence[str], timeout_s: float = 30.0) -> str | None:
     """Ask whether Slurm would take a job with these options: why not, or None if it would."""
     try:
-        done = _run(["sbatch", "--test-only", *options, "--wrap=:"], timeout_s, environment=_plain_environment())
+        done = _run(["sbatch", "--test-only", *options, "--wrap=:"], timeout_s)
     except ClusterError as error:
         return str(error)
     if done.returncode == 0:
@@ -168,16 +151,14 @@ def job_state(job: str) -> JobState | None:
     """
     fields = dict(re.findall(r"(?:^|\s)(\w+)=(\S*)", _ask("scontrol", "-o", "show", "job", job) or ""))
     if state := state_name(fields.get("JobState", "")):
-        start = fields.get("StartTime", "") if state in WAITING else ""
-        code = exit_code(state, fields.get("ExitCode", ""))
-        return JobState(
-            job, state, fields.get("Reason", "None"), code, _known(fields.get("NodeList", "")), _known(start)
-        )
+        code, nodes = exit_code(state, fields.get("ExitCode", "")), _known(fields.get("NodeList", ""))
+        start = _known(fields.get("StartTime", "")) if state in WAITING else None
+        return JobState(job, state, fields.get("Reason", "None"), code, nodes, start)
     text = _ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "JobID,State,ExitCode,NodeList") or ""
-    lines = [line.split("|") for line in text.splitlines() if line.count("|") == 3]
-    for number, state, ended, nodes in reversed(lines):
+    for line in reversed([line for line in text.splitlines() if line.count("|") == 3]):
+        number, state, field, nodes_field = line.split("|")
         if "." not in number and state_name(state):  # a step may have ended otherwise than its job
-            return JobState(job, state_name(state), None, exit_code(state, ended), _known(nodes))
+            return JobState(job, state_name(state), None, exit_code(state, field), _known(nodes_field))
     return None
 
 
@@ -212,26 +193,17 @@ def running_steps(job: str) -> list[StepMemory]:
 
 
 def parse_memory(text: str) -> int | None:
-    """Convert a memory field of Slurm's to bytes, an empty one to None.
-
-    Raises
-    ------
-    ValueError
-        If the unit is none that Slurm is known to write.
-    """
+    """Convert a memory field of Slurm's to bytes, an empty one to None. Raises ValueError for an unknown unit."""
     text = text.strip()
-    if text and _MEMORY.fullmatch(text) is None:
+    if text and re.fullmatch(r"\d+(\.\d+)?[KMGTP]?", text) is None:
         raise ValueError(f"Slurm wrote {text!r} for a memory: no number with K, M, G, T, P or no unit (bytes)")
     return parse_bytes(text) if text else None
 
 
 def parse_steps(text: str) -> list[StepMemory]:
-    """Parse the steps in lines ``JobID|MaxRSS|AveRSS`` (`sstat`) or with ``|State`` behind (`sacct`).
+    """Parse the steps in lines ``JobID|MaxRSS|AveRSS`` (`sstat`) or with ``|State`` behind (`sacct`), but no jobs.
 
-    Raises
-    ------
-    ValueError
-        If a line is none of these, or a memory has an unknown unit.
+    Raises ValueError for a line that is none of these, or has a memory with an unknown unit.
     """
     steps = []
     for line in text.splitlines():
@@ -263,7 +235,7 @@ def configuration() -> dict[str, str]:
 
 
 def why_no_memory() -> str | None:
-    """Tell why Slurm has no memory of any job; None if it gathers it."""
+    """Explain why Slurm has no memory of any job; None if it gathers it."""
     try:
         plugin = configuration().get("JobAcctGatherType", "")
     except ClusterError as error:
@@ -273,7 +245,7 @@ def why_no_memory() -> str | None:
 
 def answer(*command: str) -> str:
     """Run one of Slurm's commands and return what it prints. Raises ClusterError with the command and its message."""
-    done = _run(command, environment=_plain_environment())
+    done = _run(command)
     if done.returncode:
         raise ClusterError(f"`{shlex.join(command)}` failed: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout
@@ -289,7 +261,9 @@ def _ask(*command: str) -> str | None:
 def _run(
     command: Sequence[str], timeout_s: float = _ANSWER_S, given: str = "", environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end. Raises ClusterError if it cannot be started, or takes too long."""
+    """Run a command to its end, so that it writes numbers and times plainly. Raises ClusterError where it cannot."""
+    if environment is None:
+        environment = {**os.environ, "LC_ALL": "C"}
     try:
         return subprocess.run(
             command, input=given, capture_output=True, text=True, check=False, timeout=timeout_s, env=environment
@@ -302,24 +276,20 @@ def _run(
         raise ClusterError(fault_in_slurm(message) or late) from error
 
 
-def _plain_environment() -> dict[str, str]:
-    """Have Slurm's commands write numbers and times plainly."""
-    return {**os.environ, "LC_ALL": "C"}
-
-
 def _known(field: str) -> str | None:
     return None if field in ("", "(null)", "Unknown", "N/A") else field
 
 
 def _remedy(message: str) -> str:
-    """Tell what could be asked for in place of what Slurm refused; empty where that is not known."""
-    if "partition" in message.lower():
-        names = ", ".join(sorted(set((_ask("sinfo", "-h", "-o", "%R") or "").split())))
-        return f"--queue: the queues (partitions) here are {names}." if names else ""
-    if "constraint" in message or "feature" in message.lower():
-        found = re.split(r"[,\s]+", _ask("sinfo", "-h", "-o", "%f") or "")
-        names = ", ".join(sorted(set(found) - {""}))
-        return f"--constraints: the features of the nodes here are {names}." if names else ""
+    """Suggest what could be asked for in place of what Slurm refused; empty where that is not known."""
+
+    def listed(field: str) -> str:
+        return ", ".join(sorted(set(re.split(r"[,\s]+", _ask("sinfo", "-h", "-o", field) or "")) - {""}))
+
+    if "partition" in message.lower() and (names := listed("%R")):
+        return f"--queue: the queues (partitions) here are {names}."
+    if ("constraint" in message or "feature" in message.lower()) and (names := listed("%f")):
+        return f"--constraints: the features of the nodes here are {names}."
     if "unrecognized option" in message:
         return "--extra_submit_flag takes options of sbatch: `sbatch --help` lists them."
     return ""

@@ -53,13 +53,9 @@ WAITING = {
     "PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD", "EXPEDITING",
     "POWER_UP_NODE",
 }  # fmt: skip
-_GOING = {
-    "RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "UPDATE_DB",
-}  # fmt: skip
-_HIGHEST_SIGNAL = 64
-_SIGTERM, _SIGKILL = 15, 9
-_ENDED_BY = {"CANCELLED": _SIGTERM, "TIMEOUT": _SIGTERM, "DEADLINE": _SIGTERM, "PREEMPTED": _SIGTERM,
-             "OUT_OF_MEMORY": _SIGKILL}  # fmt: skip
+_GOING = {"RUNNING", "COMPLETING", "STAGE_OUT", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "UPDATE_DB"}
+# Exit codes of jobs of which Slurm says no more: 128 + SIGTERM, 128 + SIGKILL; 1 for all other states.
+_CODES = {"COMPLETED": 0, "CANCELLED": 143, "TIMEOUT": 143, "DEADLINE": 143, "PREEMPTED": 143, "OUT_OF_MEMORY": 137}
 
 
 def explain_reason(reason: str) -> str:
@@ -84,7 +80,7 @@ def state_name(text: str) -> str:
 
 
 def has_ended(state: str) -> bool:
-    """Tell whether a job in this state is over.
+    """Check whether a job in this state is over.
 
     A state that this version does not know counts as an end: each of those that Slurm has added so far for a job as a
     whole (PREEMPTED, BOOT_FAIL, DEADLINE, OUT_OF_MEMORY) was one, and who waits for the end must not wait for ever.
@@ -110,10 +106,8 @@ def exit_code(state: str, field: str) -> int | None:
     if not has_ended(state):
         return None
     code, _, signal = field.strip().partition(":")
-    if signal.isdecimal() and 0 < int(signal) <= _HIGHEST_SIGNAL:
+    if signal.isdecimal() and 0 < int(signal) <= 64:  # Linux has no signals beyond
         return 128 + int(signal)
     if code.isdecimal() and int(code):
         return int(code)
-    if state == "COMPLETED":
-        return 0
-    return 128 + _ENDED_BY[state] if state in _ENDED_BY else 1
+    return _CODES.get(state, 1)

@@ -18,7 +18,6 @@ from runmem.units import GIB, format_bytes
 __all__ = ["Slurm"]
 
 _RECORD_S = 10.0  # that the accounting may take to have the record of a job that is over
-_PAUSE_S = 0.5
 _OUTPUT = "runmem-{job}.{kind}"
 
 
@@ -118,7 +117,7 @@ class Slurm(BatchSystem):
                     f"Slurm does not know job {job_id}: `scontrol show job {job_id}` has forgotten it and `sacct -j "
                     f"{job_id}` has no record of it. Its output and the run directory tell how it ended."
                 )
-            time.sleep(_PAUSE_S)
+            time.sleep(0.5)
         return JobStatus(
             found.state, found.is_waiting, found.has_ended, found.explanation, found.never_starts,
             found.expected_start, found.nodes, found.exit_code,

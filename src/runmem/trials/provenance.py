@@ -60,18 +60,14 @@ def _version(package: str) -> str | None:
 
 
 def _first_line(command: list[str]) -> str | None:
-    said = _said(command)
-    return said.splitlines()[0] if said else None
-
-
-def _said(command: list[str]) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return (done.stdout or done.stderr).strip() or None
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[0] if lines else None
 
 
 def _cgroup_version() -> str | None:

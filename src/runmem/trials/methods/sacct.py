@@ -63,7 +63,7 @@ class Sacct(Method):
     starts: ClassVar[frozenset[str]] = frozenset({"srun", "sbatch"})
 
     def available(self) -> str | None:
-        """Tell why there are no records."""
+        """Explain why there are no records."""
         if (missing := missing_command("sacct")) is not None:
             return missing
         try:
@@ -98,9 +98,7 @@ class Sacct(Method):
             steps = [step for step in found if step.has_ended]
             wanted = "batch" if "." not in job else job.partition(".")[2]
             whole = len(steps) == len(found) and all(step.is_recorded for step in steps)
-            if whole and any(step.name == wanted for step in steps):
-                return steps
-            if time.monotonic() >= give_up_s:
+            if (whole and any(step.name == wanted for step in steps)) or time.monotonic() >= give_up_s:
                 return steps
             time.sleep(_LOOK_S)
 
@@ -109,14 +107,13 @@ def _reading(column: str, steps: list[StepMemory], which: str) -> Reading:
     """Return the highest value of the steps, with each of them where there are several."""
     sizes = {step.name: step.max_rss_bytes if which == "max" else step.ave_rss_bytes for step in steps}
     known = {name: size for name, size in sizes.items() if size is not None}
-    if any(step.was_killed_for_memory for step in steps):
-        step = next(step for step in steps if step.was_killed_for_memory)
-        return Reading(column, None, f"step {step.step} was killed for memory (OUT_OF_MEMORY), and Slurm does not "
+    if killed := [step.step for step in steps if step.state == "OUT_OF_MEMORY"]:  # Slurm keeps 0 for its memory
+        return Reading(column, None, f"step {killed[0]} was killed for memory (OUT_OF_MEMORY), and Slurm does not "
                                      "keep how much it had")  # fmt: skip
     if not known:
         return Reading(column, None, "the record has no memory: the step ended before Slurm looked "
                                      "(JobAcctGatherFrequency), or none is gathered (JobAcctGatherType)")  # fmt: skip
-    said = ", ".join(f"{name} {format_bytes(size)}" for name, size in known.items())
+    sizes_text = ", ".join(f"{name} {format_bytes(size)}" for name, size in known.items())
     if unseen := ", ".join(name for name in sizes if name not in known and name != "extern"):
-        return Reading(column, max(known.values()), f"steps: {said}; no memory of {unseen} is recorded", True)
-    return Reading(column, max(known.values()), f"steps: {said}" if len(known) > 1 else None)
+        return Reading(column, max(known.values()), f"steps: {sizes_text}; no memory of {unseen} is recorded", True)
+    return Reading(column, max(known.values()), f"steps: {sizes_text}" if len(known) > 1 else None)

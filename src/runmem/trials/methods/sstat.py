@@ -1,4 +1,4 @@
-"""`sstat`: what Slurm says of a job while it runs."""
+"""`sstat`: what Slurm shows of a job while it runs."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Sstat(Method):
         self._reason: str | None = None
 
     def available(self) -> str | None:
-        """Tell why it cannot be asked."""
+        """Explain why it cannot be asked."""
         return missing_command("sstat") or why_no_memory()
 
     def prepare(self, site: Site) -> None:

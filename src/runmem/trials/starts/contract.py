@@ -14,23 +14,13 @@ __all__ = ["JobOptions", "Start", "StartError"]
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What every job of a trial asks for.
-
-    Attributes
-    ----------
-    queue : str or None
-        Partition; None for Slurm's default.
-    flags : tuple of str
-        Further options, as srun and sbatch both know them.
-    wait_s : float
-        Seconds that a job may wait in the queue before the trial gives it up.
-    """
+    """What every job of a trial asks for: partition, options that srun and sbatch know, seconds that it may wait."""
 
     queue: str | None = None
     flags: tuple[str, ...] = ()
     wait_s: float = 600.0
 
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         """Write them as srun and sbatch take them."""
         return [*([f"--partition={self.queue}"] if self.queue is not None else []), *self.flags]
 
@@ -77,3 +67,16 @@ class Start:
             If the user interrupted; the command and all of its process group have ended by then.
         """
         raise NotImplementedError
+
+    def watch(
+        self, methods: Sequence[Method], pid: int | None, reasons: dict[str, str], job: str | None = None
+    ) -> None:
+        """Have the methods watch the job and the process, where it has these; note why one cannot."""
+        for method in methods:
+            try:
+                if job is not None:
+                    method.watch_job(job)
+                if pid is not None:
+                    method.watch(pid)
+            except (OSError, ValueError, RuntimeError) as error:
+                reasons[method.name] = str(error)

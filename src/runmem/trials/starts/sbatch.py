@@ -10,8 +10,8 @@ from typing import ClassVar
 from runmem.errors import ClusterError
 from runmem.slurm.client import JobState, job_state, submit
 from runmem.trials.outcome import Site
+from runmem.trials.starts.barrier import WaitingProcess
 from runmem.trials.starts.contract import StartError
-from runmem.trials.starts.gate import Stander
 from runmem.trials.starts.slurm_job import SlurmJob, without_job
 
 __all__ = ["Sbatch"]
@@ -52,14 +52,14 @@ class Sbatch(SlurmJob):
         if (state := job_state(self._number)) is not None:
             self._answered_s = time.monotonic()
         elif time.monotonic() - self._answered_s > _PATIENCE_S:
-            raise StartError(f"Slurm has not told how job {self._number} is for {_PATIENCE_S:.0f} s")
+            raise StartError(f"Slurm has not answered how job {self._number} is for {_PATIENCE_S:.0f} s")
         return state
 
-    def number(self, stander: Stander) -> str:
-        """Return the job: all its steps are the command's."""
+    def number(self, waiting: WaitingProcess) -> str:
+        """Give the job's number: all its steps are the command's."""
         return self._number
 
-    def said(self) -> str:
-        """Return how the controller says that the job ended."""
+    def message(self) -> str:
+        """Describe how the job ended, as the controller has it."""
         state = self._state()
         return "" if state is None else f"{state}, exit code {state.exit_code}"
