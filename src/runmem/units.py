@@ -15,7 +15,7 @@ _FACTORS = {
     "k": KIB, "kb": 1000, "kib": KIB,
     "m": MIB, "mb": 1000**2, "mib": MIB,
     "g": GIB, "gb": 1000**3, "gib": GIB,
-    "t": 1024**4, "tb": 1000**4, "tib": 1024**4,
+    "t": 1024**4, "tb": 1000**4, "tib": 1024**4, "p": 1024**5, "pb": 1000**5, "pib": 1024**5,
 }  # fmt: skip
 _QUANTITY = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z]*)\s*")
 

@@ -115,3 +115,12 @@ def test_a_time_years_away_does_not_stretch_the_figure(tmp_path):
     result = CliRunner().invoke(report.command, [str(run), "--figure", str(tmp_path / "a.svg")])
     assert result.exit_code == 0, result.exception
     assert (tmp_path / "a.svg").stat().st_size < 1_000_000
+
+
+def test_a_file_whose_name_is_no_text_is_told(tmp_path):
+    run = make_run(tmp_path)
+    (run / "traces" / "n1.dat").rename(run / "traces" / "\udcff.dat")
+    for command in (report.command, metric.command):
+        result = CliRunner().invoke(command, [str(run)])
+        assert result.exit_code == 0, result.exception
+        assert "?" in result.output

@@ -168,3 +168,31 @@ def test_a_missing_command_or_package_is_named(kind: str, monkeypatch: pytest.Mo
     monkeypatch.setitem(sys.modules, "dask_jobqueue", None)
     with pytest.raises(ClusterError, match=r"pip install 'runmem\[jobqueue\]'"):
         asked(kind)
+
+
+@pytest.mark.parametrize(
+    ("lines", "waits_for"),
+    [
+        ("12|PENDING|Priority|2030-01-01T00:00:00", "Priority: jobs of a higher priority come first, expected to"),
+        ("12|RUNNING|None|x;13|PENDING|Resources|N/A", "Resources: nodes, cores or memory that it needs are in use"),
+        ("12|CONFIGURING|None|x", None), ("12|SUSPENDED|None|x", None), ("12|STAGE_OUT|None|x", None), ("", None),
+        ("12|FAILED|NonZeroExitCode|x;13|RUNNING|None|x", None),
+    ],
+)  # fmt: skip
+def test_slurm_tells_what_the_jobs_wait_for(program: Any, lines: str, waits_for: str | None) -> None:
+    program("squeue", "".join(f"echo '{line}';" for line in lines.split(";")))
+    why = asked("slurm").why_waiting(["12", "13"])
+    assert why == waits_for or why.startswith(waits_for)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("12|FAILED|NonZeroExitCode|x;13|OUT_OF_MEMORY|None|x", r"before it had joined \(FAILED, OUT_OF_MEMORY\)"),
+        ("12|PENDING|PartitionTimeLimit|N/A", "as it is .PartitionTimeLimit: the queue allows a job less time"),
+    ],
+)  # fmt: skip
+def test_jobs_of_slurm_that_never_give_a_worker_are_an_error(program: Any, lines: str, message: str) -> None:
+    program("squeue", "".join(f"echo '{line}';" for line in lines.split(";")))
+    with pytest.raises(ClusterError, match=message):
+        asked("slurm").why_waiting(["12", "13"])

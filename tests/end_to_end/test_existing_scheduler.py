@@ -125,6 +125,60 @@ def test_a_worker_that_fits_runs_the_program_and_serves_on(tmp_path, runmem, wri
         assert len(ran.runs) == number
 
 
+FAILING = """
+import os, signal, sys, time
+from pathlib import Path
+from runmem import task, wait_on
+
+@task(returns=1)
+def process(number):
+    return os.getpid()
+
+@task(returns=1)
+def work(number):
+    Path(f"began-{number}").touch()
+    time.sleep(0.1)
+    Path(f"ended-{number}").touch()
+    return number
+
+worker = wait_on(process(0))
+calls = [work(number) for number in range(100)]
+while len(list(Path().glob("ended-*"))) < 5:
+    time.sleep(0.01)
+if "stop" in sys.argv:
+    os.kill(worker, signal.SIGSTOP)
+raise LookupError("no more")
+"""
+
+
+def test_workers_of_others_begin_no_other_call_of_a_program_that_fails(tmp_path, runmem, write, scheduler, worker):
+    write(tmp_path, "failing.py", FAILING)
+    write(tmp_path, "next.py", PROGRAM)
+    worker(scheduler)
+    ran = runmem(tmp_path, "--python_memory_profile", "--scheduler", scheduler, "failing.py")
+    assert ran.code == 1, ran.err
+    began = {int(path.name.partition("-")[2]) + 2 for path in tmp_path.glob("began-*")}
+    finished = {record["task_id"] for record in ran.records if record["status"] == "finished"}
+    cancelled = {record["task_id"] for record in ran.records if record["status"] == "cancelled"}
+    assert finished | cancelled == began | {1}
+    assert len(cancelled) <= 1
+    assert len(began) < 20
+    assert ran.provenance["lost"] == []
+    # The worker has nothing of that run to do any more, and measures another.
+    ran = runmem(tmp_path, "--python_memory_profile", "--scheduler", scheduler, "next.py")
+    assert (ran.code, ran.out) == (0, "[0, 1, 4, 9]\n"), ran.err
+    assert len(ran.records) == 4
+    assert {int(path.name.partition("-")[2]) + 2 for path in tmp_path.glob("began-*")} == began
+
+
+def test_a_stopped_worker_of_others_is_passed_by_and_named(tmp_path, runmem, write, scheduler, worker):
+    write(tmp_path, "failing.py", FAILING)
+    worker(scheduler)
+    ran = runmem(tmp_path, "--python_memory_profile", "--scheduler", scheduler, "failing.py", "stop", timeout_s=120)
+    assert ran.code == 1, ran.err
+    assert "this worker did not answer when the run ended" in " ".join(ran.provenance["lost"])
+
+
 @pytest.mark.parametrize(("installed", "theirs"), [(None, "lacks runmem"), ("0.0.9", "has runmem 0.0.9")])
 def test_a_worker_without_runmem_or_with_another_is_named_with_both_versions(
     tmp_path, runmem, write, scheduler, worker, packages_without_runmem, installed, theirs

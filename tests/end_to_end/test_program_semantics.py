@@ -156,3 +156,72 @@ def test_an_option_after_the_program_is_the_program_s_and_is_told_so(outputs):
     assert json.loads(outputs["ours"].out)["argv"] == ["code/app.py", "--workers", "9", "-x", "a b"]
     assert "runmem: note: --workers stands after the program" in outputs["ours"].err
     assert outputs["ours"].provenance["workers"] == 2
+
+
+def test_calls_run_in_the_order_of_the_program(runmem, write, tmp_path):
+    """Each result is used up before the next is made, and of what is independent the first comes first."""
+    write(
+        tmp_path,
+        "app.py",
+        """
+        import time
+        from runmem import task, wait_on
+
+        @task(returns=1)
+        def make(n):
+            time.sleep(0.03)
+            return n, time.time()
+
+        @task(returns=1)
+        def use(made):
+            time.sleep(0.03)
+            return made[0], time.time()
+
+        def out_of_order(results):
+            began = [n for n, _ in sorted(wait_on(results), key=lambda result: result[1])]
+            return max(abs(n - place) for place, n in enumerate(began))
+
+        made = [make(n) for n in range(60)]
+        print(out_of_order(made) <= 4)
+        made = [make(n) for n in range(60)]
+        used = [use(m) for m in made]
+        print(out_of_order(used) <= 8)
+        times = dict(wait_on(made))
+        print(sum(when < times[59] for _, when in wait_on(used)) > 40)
+        """,
+    )
+    ran = runmem(tmp_path, "--workers=2", "--no_summary", "app.py")
+    assert (ran.out, ran.code) == ("True\nTrue\nTrue\n", 0), ran.err
+
+
+def test_a_large_argument_is_copied_twice_at_most_in_the_master(runmem, write, tmp_path):
+    """Once to keep it as it is at the call, and once where the scheduler keeps it for a call that runs again."""
+    write(
+        tmp_path,
+        "app.py",
+        """
+        import resource, sys
+        from runmem import task, wait_on
+
+        MIB = 128
+
+        @task(returns=1)
+        def weigh(value):
+            return len(value["a"] if type(value) is dict else value)
+
+        def peak():
+            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+        wait_on(weigh(b""))
+        for make in (bytes, bytearray, lambda n: "x" * n, lambda n: {"a": bytes(n)}):
+            before, value = peak(), make(MIB << 20)
+            assert wait_on(weigh(value)) == MIB << 20
+            del value
+        print(round((peak() - before) / MIB), round(peak() / MIB))
+        """,
+    )
+    ran = runmem(tmp_path, "--workers=1", "--no_summary", "app.py")
+    assert ran.code == 0, ran.err
+    grown, highest = map(int, ran.out.split())
+    assert grown <= 2
+    assert highest <= 5, "the program's own value, two copies, and what Python and Dask take"

@@ -100,3 +100,44 @@ def test_more_signals_cost_no_trace_and_no_exit_code(tmp_path, start, write, env
     assert len(list(tmp_path.glob("*.dat"))) == 2
     assert (tmp_path / "runmem_runs/app_01/run.json").read_text().count('"exit_code": 130')
     eventually(lambda: not processes_with(env["RUNMEM_TEST_MARK"]), "the end of all processes")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_that_gets_the_signal_of_ctrl_c_alone_goes_on(tmp_path, runmem, write, workers):
+    write(
+        tmp_path,
+        "app.py",
+        """
+        import os, signal, subprocess, sys, time
+        from runmem import task, wait_on
+
+        @task(returns=1)
+        def where(k):
+            return os.getpid()
+
+        @task(returns=1)
+        def interrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.1)
+            code = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"  # what a task starts takes it
+            started = subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL).returncode
+            pid = os.fork()
+            if pid == 0:
+                try:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    time.sleep(60)
+                except KeyboardInterrupt:
+                    os._exit(7)
+            return os.getpid(), started, os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+        if __name__ == "__main__":
+            for pid in set(wait_on([where(k) for k in range(8)])):
+                os.kill(pid, signal.SIGINT)
+            before = set(wait_on([where(k) for k in range(8)]))
+            pid, started, forked = wait_on(interrupted())
+            print(pid in before, started, forked)
+        """,
+    )
+    ran = runmem(tmp_path, f"--workers={workers}", "app.py")
+    assert (ran.code, ran.out) == (0, "True -2 7\n"), ran.err
+    assert "Traceback" not in ran.err

@@ -64,7 +64,7 @@ def test_bundles_need_only_earlier_bundles_or_themselves(seed: int) -> None:
     calls = random_graph(seed, 150)
     durations = known_durations()
     workers = 1 + seed % 4
-    bundles = plan(queue_of(calls), durations, workers, Counter(), lambda name: True)
+    bundles = plan(queue_of(calls), durations, workers, Counter(), lambda name: False)
     place = {call: number for number, bundle in enumerate(bundles) for call in bundle.executions}
     assert len(place) == len(calls)
     assert sum(len(bundle.executions) for bundle in bundles) == len(calls)
@@ -87,7 +87,7 @@ def test_the_graph_of_bundles_has_no_circle_when_the_queue_is_planned_in_portion
     place: dict[Execution, int] = {}
     count = 0
     for begin in range(0, 200, 23):
-        for bundle in plan(queue_of(calls[begin : begin + 23]), known_durations(), 2, Counter(), lambda name: True):
+        for bundle in plan(queue_of(calls[begin : begin + 23]), known_durations(), 2, Counter(), lambda name: False):
             place |= dict.fromkeys(bundle.executions, count)
             count += 1
     assert all(place[needed] <= place[call] for call in calls for needed in call.state.needs)
@@ -119,10 +119,80 @@ def test_calls_of_unknown_duration_are_held_back_while_that_is_allowed() -> None
     assert not queue
 
 
-def test_a_call_that_is_held_back_keeps_the_order() -> None:
-    queue = queue_of([*(execution(number, UNKNOWN, []) for number in range(6)), execution(6, TINY, [])])
-    plan(queue, known_durations(), 2, Counter(), lambda name: True)
-    assert [call.task_id for call in queue] == [4, 5, 6]
+def test_others_go_on_past_a_call_that_is_held_back_but_those_that_need_it() -> None:
+    calls = [execution(number, UNKNOWN, []) for number in range(6)]
+    calls += [execution(6, TINY, []), execution(7, TINY, [calls[5]]), execution(8, LONG, [calls[0]])]
+    queue = queue_of(calls)
+    bundles = plan(queue, known_durations(), 2, Counter(), lambda name: True)
+    assert sorted(call.task_id for bundle in bundles for call in bundle.executions) == [0, 1, 2, 3, 6, 8]
+    assert [call.task_id for call in queue] == [4, 5, 7]
+    assert len(plan(queue, known_durations(), 2, Counter(), lambda name: True)) == 3
+
+
+def test_what_waits_is_bundled_by_what_is_known_later() -> None:
+    """The first calls import; what was sent singly stays single, and of 10,000 calls next to none is."""
+    queue, durations, in_flight = queue_of(execution(n, "f", []) for n in range(10_000)), Durations(), Counter[str]()
+    sent: list[Bundle] = plan(queue, durations, 2, in_flight, lambda name: True)
+    for worker in range(2):  # each with an import of its own
+        durations.observe("f", 1, 1.5, 8)
+        in_flight["f"] -= 1
+        sent += plan(queue, durations, 2, in_flight, lambda name: True)
+        for calls in (2, 4, 8, 16 * worker):
+            durations.observe("f", calls, calls * 1e-4, 8)
+            in_flight["f"] = max(0, in_flight["f"] - calls)
+            sent += plan(queue, durations, 2, in_flight, lambda name: True)
+    while queue:
+        durations.observe("f", 100, 100 * 1e-4, 8)
+        in_flight["f"] = 0
+        sent += plan(queue, durations, 2, in_flight, lambda name: True)
+    assert len(sent) < 200
+    assert sum(len(bundle.executions) == 1 for bundle in sent) < 80
+
+
+@pytest.mark.parametrize(
+    ("reports", "expected"),
+    [
+        ([], 4),
+        ([(1, 2.0)], 8),
+        ([(4, 8.0), (4, 8.0)], None),
+        ([(4, 8.0), (4, 0.04)], 8),
+        ([(1, 2.0), (4, 8.0), (4, 8.0), (1, 0.001)], 8),
+    ],
+    ids=["nothing known", "one", "long ones", "first ones long", "some long"],
+)
+def test_no_more_are_sent_than_keep_the_workers_busy_unless_all_are_long(
+    reports: list[tuple[int, float]], expected: int | None
+) -> None:
+    durations = Durations()
+    for calls, total_s in reports:
+        durations.observe("f", calls, total_s, 8)
+    assert durations.most_sent("f", 2) == expected
+    durations.observe("f", 1, 0.001, LARGEST_RESULT_BYTES + 1)
+    assert durations.most_sent("f", 2) is None, "calls with large results never share a bundle"
+
+
+def turns(calls: list[Execution]) -> list[int]:
+    for call in calls:
+        call.state.take_turn()
+    return [call.state.turn for call in calls]
+
+
+def test_calls_take_turns_in_the_order_of_the_program_and_each_at_once_after_what_it_needs() -> None:
+    first, second = execution(1, "make", []), execution(2, "make", [])
+    used = [execution(3, "use", [first]), execution(4, "use", [second])]
+    both = execution(5, "both", used)
+    chain = [execution(6, "again", [both])]
+    also = execution(7, "use", [first])
+    calls = [first, second, *used, both, *chain, also]
+    queue_of(calls)
+    assert turns(calls) == [1, 2, 1, 2, 2, 2, 7]
+
+
+def test_a_large_value_that_calls_share_gives_them_no_turn() -> None:
+    value = execution(0, "argument", [], has_value=True)
+    calls = [value, *(execution(number, "use", [value]) for number in range(1, 4))]
+    queue_of(calls)
+    assert turns(calls) == [1, 2, 3, 4]
 
 
 def test_durations_decide_how_many_calls_make_a_bundle() -> None:

@@ -170,25 +170,25 @@ def test_what_is_advised_goes_with_how_the_worker_ended(
         assert advice in told
         assert "--worker_memory" not in told
     killed = [record for record in read_run(run.directory.root).records if record.status == "killed"]
-    assert [cause in record.reason for record in killed] == [True] * 4
+    assert len(killed) == 4
+    # One that is asked to end may do so in order before its nanny has seen the signal.
+    assert sum(cause in record.reason for record in killed) >= (2 if "signal 15" in cause else 4)
 
 
-def test_a_task_whose_worker_is_interrupted_has_a_record_of_each_attempt(
-    session: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_a_task_whose_worker_is_interrupted_goes_on(session: Callable[..., Any], tmp_path: Path) -> None:
+    """Ctrl-C is for the program: it reaches the workers too, and they leave it to that."""
     started = tmp_path / "started"
     with session() as run:
-        future = tasks.note_start(started, 60)
+        future = tasks.note_start(started, 2)
         deadline = time.monotonic() + 30
         while not (started.exists() and started.read_text().endswith("\n")):
             assert time.monotonic() < deadline, "the task did not start"
             time.sleep(0.01)
         first = int(started.read_text())
         os.kill(first, signal.SIGINT)
-        assert wait_on(future) != first
-    records = sorted(read_run(run.directory.root).records, key=lambda record: record.attempt)
-    assert [(record.status, record.attempt) for record in records] == [("killed", 1), ("finished", 2)]
-    assert records[0].pid == first
+        assert wait_on(future) == first
+    (record,) = read_run(run.directory.root).records
+    assert (record.status, record.attempt, record.pid) == ("finished", 1, first)
 
 
 def test_the_last_reading_of_a_killed_task_is_one_of_the_trace(session: Callable[..., Any]) -> None:

@@ -28,8 +28,10 @@ SCRIPT = sampler_module.__file__
 def trace_of(spool: Path, name: str = "node7.dat") -> Trace:
     try:
         return read_trace(spool / name)
-    except FileNotFoundError:
-        return read_trace(os.devnull)
+    except FileNotFoundError:  # nothing was sampled yet
+        empty = spool.with_name("empty.dat")
+        empty.touch()
+        return read_trace(empty)
 
 
 def sizes(spool: Path, series: str, name: str = "node7.dat") -> list[int]:

@@ -229,6 +229,17 @@ def test_a_value_that_cannot_be_packed_says_so_to_who_asks_for_it() -> None:
         unpacked(kept)
 
 
+class _ExitsWhenPickled:
+    def __reduce__(self) -> tuple[object, ...]:
+        raise SystemExit(3)
+
+
+def test_a_class_that_exits_when_it_is_pickled_is_a_value_that_cannot_be_packed() -> None:
+    kept = packed(_ExitsWhenPickled(), "the result of task f (call 3)")
+    with pytest.raises(ResultError, match=r"of type _ExitsWhenPickled, cannot be sent .*\(SystemExit: 3\)"):
+        unpacked(kept)
+
+
 def test_large_data_in_a_container_is_sent_once_and_small_arguments_beside_it_stay(cluster: Cluster) -> None:
     blocks = [np.full(LARGE, number, dtype=np.uint8) for number in range(3)]
     for number in range(4):

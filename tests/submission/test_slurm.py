@@ -10,7 +10,6 @@ import pytest
 from runmem.cli.submit import seconds_of
 from runmem.errors import ClusterError, SettingError
 from runmem.submission import BATCH_SYSTEMS, Job
-from runmem.submission.slurm import time_limit
 from runmem.units import GIB, MIB
 
 SLURM = BATCH_SYSTEMS["slurm"]()
@@ -33,10 +32,6 @@ def test_a_time_is_minutes_or_a_clock(text: str, seconds: int) -> None:
 def test_another_time_is_refused(text: str) -> None:
     with pytest.raises(SettingError, match="minutes, such as 90, or HH:MM:SS"):
         seconds_of(text)
-
-
-def test_a_time_is_written_as_slurm_reads_it() -> None:
-    assert [time_limit(seconds) for seconds in (30, 5400, 172801)] == ["00:00:30", "01:30:00", "2-00:00:01"]
 
 
 def test_nothing_asked_gives_a_whole_node_with_all_its_memory() -> None:

@@ -201,4 +201,8 @@ def summarise(run: Run) -> None:
 
 def _shown(path: Path) -> str:
     """Return a path relative to the current folder where it lies below it."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+    try:
+        here = Path.cwd()
+    except OSError:  # it has gone
+        return str(path)
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -16,7 +16,7 @@ from runmem.errors import RunmemError, SettingError
 
 if TYPE_CHECKING:
     from runmem.trials.methods import Method
-    from runmem.trials.slurm import JobOptions
+    from runmem.trials.starts.contract import JobOptions
     from runmem.trials.trial import Execution, Plan, Trial
 
 __all__ = ["TrialError", "command"]
@@ -207,12 +207,12 @@ def _methods_for(names: list[str], starts: list[str]) -> list[type[Method]]:
 
 
 def _job(queue: str | None, flags: tuple[str, ...], wait_s: float, starts: str) -> JobOptions:
-    from runmem.clusters.slurm_flags import slurm_flag
-    from runmem.trials.slurm import JobOptions
+    from runmem.slurm.flags import parse_flag
+    from runmem.trials.starts.contract import JobOptions
 
     if (queue is not None or flags) and _listed(starts) == ["local"]:
         raise SettingError("--queue and --extra_submit_flag are for jobs: add --start srun or --start sbatch")
-    return JobOptions(queue, tuple(slurm_flag(flag) for flag in flags), wait_s)
+    return JobOptions(queue, tuple(parse_flag(flag) for flag in flags), wait_s)
 
 
 def _listed(text: str) -> list[str]:

@@ -77,27 +77,20 @@ def address_of_job(environment: Mapping[str, str]) -> str:
     ClusterError
         If Slurm does not know the nodes, or their addresses lead nowhere.
     """
+    from runmem.slurm.client import host_names, node_address  # here, since every run imports this file
+
     nodes = environment.get("SLURM_JOB_NODELIST") or environment.get("SLURM_NODELIST", "")
     own = environment.get("SLURMD_NODENAME", "")
-    listed = _answer("scontrol", "show", "hostnames", nodes).split()
-    other = next((name for name in listed if name != own), own)
-    shown = _answer("scontrol", "-o", "show", "node", other)
-    address = next((word.partition("=")[2] for word in shown.split() if word.startswith("NodeAddr=")), other)
     try:
-        return address_towards(address)
+        other = next((name for name in host_names(nodes) if name != own), own)
+        return address_towards(address := node_address(other))
+    except ClusterError as error:
+        raise ClusterError(f"--cluster allocation: {error}") from error
     except OSError as error:
         raise ClusterError(
             f"--cluster allocation: node {other} has the address {address!r}, which cannot be used here: {error}. Name "
             "this node's address yourself: --master_address."
         ) from error
-
-
-def _answer(*command: str) -> str:
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    except (OSError, subprocess.SubprocessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip()
-        raise ClusterError(f"--cluster allocation: `{' '.join(command)}` failed: {said}") from error
 
 
 class AllocationCluster(Cluster):

@@ -107,22 +107,22 @@ class JobQueueCluster(Cluster):
         return self._client
 
     def _submit(self, jobs: int) -> None:
-        """Submit the jobs and raise what the batch system says against them, which `scale` would only log."""
+        """Submit the jobs and raise what the batch system has against them, which `scale` would only log."""
         while len(self._cluster.worker_spec) < jobs:
             self._cluster.worker_spec.update(self._cluster.new_worker_spec())
         try:
             self._cluster.sync(self._cluster._correct_state)
         except RuntimeError as error:
-            said = str(error).partition("stderr:")[2].strip() or str(error)
-            if (plain := self.out_of_reach(said)) is not None:
-                raise ClusterError(f"--cluster {self.kind}: the jobs cannot be submitted: {plain}.") from error
+            message = str(error).partition("stderr:")[2].strip() or str(error)
+            if (fault := self.fault_in_system(message)) is not None:
+                raise ClusterError(f"--cluster {self.kind}: the jobs cannot be submitted: {fault}.") from error
             raise ClusterError(
-                f"--cluster {self.kind}: the batch system refuses the jobs of the workers: {said}\nQueue, account and "
-                f"time limit are set in Dask's configuration, section jobqueue.{self._section()}."
+                f"--cluster {self.kind}: the batch system refuses the jobs of the workers: {message}\nQueue, account "
+                f"and time limit are set in Dask's configuration, section jobqueue.{self._section()}."
             ) from error
 
-    def out_of_reach(self, said: str) -> str | None:
-        """Return what is wrong with the batch system itself, from what its command said; None if it is not that."""
+    def fault_in_system(self, message: str) -> str | None:
+        """Name what is wrong with the batch system itself, from its command's message; None if it is not that."""
         return None
 
     def _section(self) -> str:
@@ -180,13 +180,13 @@ class JobQueueCluster(Cluster):
         return distributed.Security(require_encryption=True, tls_ca_file=str(files.ca), **roles)
 
     def _wait_for_a_worker(self) -> None:
-        said, asked = None, 0.0
+        shown, asked = None, 0.0
         while not self._client.scheduler_info(n_workers=-1)["workers"]:
             if time.monotonic() - asked > _ASK_S:
                 asked = time.monotonic()
                 jobs = [str(job.job_id) for job in self._cluster.workers.values() if getattr(job, "job_id", None)]
-                if (why := self.why_waiting(jobs)) is not None and why != said:
-                    said = why
+                if (why := self.why_waiting(jobs)) is not None and why != shown:
+                    shown = why
                     print(f"runmem: waiting for the first of {len(jobs)} jobs: {why}", file=sys.stderr, flush=True)
             time.sleep(_POLL_S)
 

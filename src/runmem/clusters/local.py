@@ -30,6 +30,7 @@ __all__ = [
 ]  # fmt: skip
 
 _DEAD_S = 5.0
+_STARTS = 3
 _OF_THE_SHELL = {"_", "SHLVL", "PWD", "OLDPWD"}
 _OPEN_FILES, _OPEN_FILES_A_WORKER = 24, 15  # of a run with 1, 2, 4 and 8 workers: 37, 51, 79 and 144
 _in_force: set[Path] = set()
@@ -124,14 +125,16 @@ def kill_embedded_workers() -> None:
 
 
 def _preloads(protocol: str) -> list[str]:
-    """Return the modules that a worker imports before it connects: the user's, and that which knows our scheme."""
+    """Return the modules that a worker imports before it connects: the user's, and ours."""
     import dask
 
+    from runmem.clusters import worker_signals
     from runmem.clusters.loopback import SCHEME
     from runmem.clusters.loopback import __name__ as module
 
     asked = dask.config.get("distributed.worker.preload", None) or []
-    return [*([asked] if isinstance(asked, str) else asked), *([module] if protocol == SCHEME else [])]
+    ours = [worker_signals.__name__, *([module] if protocol == SCHEME else [])]
+    return [*([asked] if isinstance(asked, str) else asked), *ours]
 
 
 def _is_alive(pid: int) -> bool:
@@ -177,56 +180,73 @@ class EmbeddedCluster(Cluster):
         """Start scheduler and workers; what was started is returned again."""
         if self._client is not None:
             return self._client
+        control_spawning()
+        protocol, security = self._protection()
+        for attempt in range(1, _STARTS + 1):
+            try:
+                self._start(protocol, security)
+                break
+            except Exception as error:
+                self.close()
+                worker_died = "Nanny failed to start" in str(error)
+                if attempt < _STARTS and worker_died:  # killed, for want of memory say; the next one may live
+                    continue
+                raise ClusterError(self._why_not(error, worker_died)) from (None if worker_died else error)
+        return self._client
+
+    def _why_not(self, error: Exception, worker_died: bool) -> str:
+        """Say why the cluster did not start."""
+        what = f"the embedded cluster of {self.workers} worker{'s' * (self.workers != 1)} did not start"
+        if not worker_died:
+            return f"{what}: {type(error).__name__}: {error}"
+        return (
+            f"{what}: a worker process ended before it was ready, {_STARTS} times in a row. Was it killed (for want of "
+            f"memory, by a limit on processes), or can it not import its packages? `{sys.executable} -c 'import "
+            "distributed'` must work here; fewer --workers need less memory."
+        )
+
+    def _start(self, protocol: str, security: TlsSecurity | None) -> None:
         import dask
         import distributed
 
         from runmem.clusters.dashboard_pages import NO_ROUTES_YET, PAGES_LATER, offer_pages
 
-        control_spawning()
-        protocol, security = self._protection()
-        try:
-            # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
-            # A daemonic process may have no children, and a task may want some; workers end with us in any case.
-            own: dict[str, Any] = {
-                "distributed.worker.profile.enabled": not self.settings.python_memory_profile,
-                "distributed.worker.daemon": False,
-            }
-            # For as long as the cluster lives: Dask ends the nanny of a worker that has not come back after 15 s, and a
-            # busy machine takes longer. The last nanny would leave a cluster in which tasks wait for ever.
-            self._configuration.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}))
-            remove_abandoned_scratch()
-            self._folder = str(make_scratch())
-            path = list(sys.path)
-            set_dask_level(logging.CRITICAL)
-            # The scheduler's folder too: its default is a name that anybody can take first, and is written to.
-            own |= {"temporary-directory": self._folder, **NO_ROUTES_YET}
-            with dask.config.set(own), handlers_hidden():
-                self._cluster = distributed.LocalCluster(
-                    n_workers=self.workers,
-                    threads_per_worker=1,
-                    processes=True,
-                    host="127.0.0.1",
-                    protocol=protocol,
-                    security=security.dask() if security is not None else None,
-                    dashboard_address="127.0.0.1:0",
-                    scheduler_kwargs=PAGES_LATER,
-                    memory_limit=self.worker_memory_bytes,
-                    preload=_preloads(protocol),
-                    env=self._environment,
-                    local_directory=self._folder,
-                    silence_logs=logging.CRITICAL,
-                )
-            self.dashboard_token = offer_pages(self._cluster.scheduler)
-            if self.settings.log_level == "off":  # a result that cannot be unpickled is an error of the program's
-                logging.getLogger("distributed.protocol.core").setLevel(logging.CRITICAL + 1)
-            sys.path[:] = path  # Dask adds the folder, and the program would import from there
-            self._client = distributed.Client(self._cluster, set_as_default=False)
-        except Exception as error:
-            self.close()
-            raise ClusterError(
-                f"the embedded cluster of {self.workers} workers did not start: {type(error).__name__}: {error}"
-            ) from error
-        return self._client
+        # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
+        # A daemonic process may have no children, and a task may want some; workers end with us in any case.
+        own: dict[str, Any] = {
+            "distributed.worker.profile.enabled": not self.settings.python_memory_profile,
+            "distributed.worker.daemon": False,
+        }
+        # For as long as the cluster lives: Dask ends the nanny of a worker that has not come back after 15 s, and a
+        # busy machine takes longer. The last nanny would leave a cluster in which tasks wait for ever.
+        self._configuration.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}))
+        remove_abandoned_scratch()
+        self._folder = str(make_scratch())
+        path = list(sys.path)
+        set_dask_level(logging.CRITICAL)
+        # The scheduler's folder too: its default is a name that anybody can take first, and is written to.
+        own |= {"temporary-directory": self._folder, **NO_ROUTES_YET}
+        with dask.config.set(own), handlers_hidden():
+            self._cluster = distributed.LocalCluster(
+                n_workers=self.workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                protocol=protocol,
+                security=security.dask() if security is not None else None,
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs=PAGES_LATER,
+                memory_limit=self.worker_memory_bytes,
+                preload=_preloads(protocol),
+                env=self._environment,
+                local_directory=self._folder,
+                silence_logs=logging.CRITICAL,
+            )
+        self.dashboard_token = offer_pages(self._cluster.scheduler)
+        if self.settings.log_level == "off":  # a result that cannot be unpickled is an error of the program's
+            logging.getLogger("distributed.protocol.core").setLevel(logging.CRITICAL + 1)
+        sys.path[:] = path  # Dask adds the folder, and the program would import from there
+        self._client = distributed.Client(self._cluster, set_as_default=False)
 
     def _protection(self) -> tuple[str, TlsSecurity | None]:
         """Return the scheme of Dask's addresses and the certificates, if any, of this run.

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
-from math import ceil
+from math import ceil, inf
 from typing import Any
 
 from runmem.execution.call_queue import CallQueue
@@ -24,6 +24,9 @@ __all__ = ["KEY_MARK", "Bundle", "Pending", "Durations", "plan"]
 
 TARGET_S = 0.02
 SHORT_S = 0.008
+_AHEAD_BUNDLES = 10  # so much work a worker has before it, of calls that may turn out to be shorter than it seems
+_AHEAD_CALLS = 4
+_MOST_LEFT_WAITING = 200
 MOST_CALLS = 512
 LARGEST_RESULT_BYTES = 64 * 1024
 
@@ -36,6 +39,10 @@ class Pending:
     ----------
     number : int
         See `CallQueue`.
+    turn : int
+        Whose turn it is first: see `take_turn`.
+    is_needed : bool
+        Whether another call needs it.
     task : PackedTask
     body : Body
         The packed arguments.
@@ -58,6 +65,8 @@ class Pending:
     """
 
     number: int = 0
+    turn: int = 0
+    is_needed: bool = False
     task: Any = None
     body: Body = NO_BODY
     after: tuple[Execution, ...] = ()
@@ -77,6 +86,17 @@ class Pending:
     def needs(self) -> list[Execution]:
         """The executions that must have ended before."""
         return [version.execution for version in self.body.inputs] + list(self.after)
+
+    def take_turn(self) -> None:
+        """Settle when its turn is, once it has a number: in the order of the program, but at once after what it needs.
+
+        So what one call makes is used up before the next one makes more, as far as nobody else needs it.
+        """
+        needed: list[Pending] = [e.state for e in self.needs if not e.state.has_value]
+        is_first = bool(needed) and not any(pending.is_needed for pending in needed)
+        self.turn = max(pending.turn for pending in needed) if is_first else self.number
+        for pending in needed:
+            pending.is_needed = True
 
     def let_go(self) -> None:
         """Forget what was only needed to run the call."""
@@ -104,6 +124,11 @@ class Bundle:
     future: Any = None
     values: dict[int, Any] | None = None
 
+    @property
+    def turn(self) -> int:
+        """That of the first of its calls."""
+        return min((execution.state.turn for execution in self.executions), default=0)
+
     @classmethod
     def named(cls, name: str) -> Bundle:
         """Return an empty bundle whose Dask task is called `name`."""
@@ -125,6 +150,8 @@ def _label(name: str) -> str:
 
 @dataclass(slots=True)
 class _Seen:
+    ended: int = 0
+    shortest_s: float = inf
     calls: float = 0.0
     total_s: float = 0.0
     largest_bytes: int = 0
@@ -143,6 +170,8 @@ class Durations:
     def observe(self, name: str, calls: int, total_s: float, largest_bytes: int) -> None:
         """Add what a worker reported: number of calls, their seconds, the largest result in bytes."""
         seen = self._seen.setdefault(name, _Seen())
+        seen.ended += calls
+        seen.shortest_s = min(seen.shortest_s, total_s / max(calls, 1))
         seen.calls = seen.calls / 2 + calls
         seen.total_s = seen.total_s / 2 + total_s
         seen.largest_bytes = max(seen.largest_bytes, largest_bytes)
@@ -158,6 +187,21 @@ class Durations:
         if mean is None or mean > SHORT_S or self._seen[name].largest_bytes > LARGEST_RESULT_BYTES:
             return 1
         return max(1, min(MOST_CALLS, int(TARGET_S / max(mean, 1e-7))))
+
+    def most_sent(self, name: str, workers: int) -> int | None:
+        """Return how many calls of `name` may be sent and not ended; None: any number.
+
+        What was sent stays as it was bundled. So no more is than keeps the workers busy for a while, as long as the
+        calls may turn out to be shorter: the first ones import modules and find cold caches.
+        """
+        seen, mean = self._seen.get(name), self.mean_s(name)
+        if seen is None or mean is None:
+            return 2 * workers
+        ahead_s = _AHEAD_BUNDLES * TARGET_S
+        is_long = seen.ended >= _AHEAD_CALLS * workers and seen.shortest_s > ahead_s / 2
+        if is_long or seen.largest_bytes > LARGEST_RESULT_BYTES:
+            return None
+        return workers * max(_AHEAD_CALLS, ceil(ahead_s / max(mean, 1e-7)))
 
 
 class _Bundling:
@@ -212,8 +256,8 @@ def plan(
     in_flight : Counter
         By task name, calls that were sent and have not ended; updated.
     hold : callable
-        Tells whether calls of a name may still be held back. While nothing is known of a name, only enough of its calls
-        to occupy the workers are sent: the others are bundled once a duration is known.
+        Tells whether calls of a name may still be held back, where as many are sent as `Durations.most_sent` says.
+        Others behind them go on, but for those that need them.
 
     Notes
     -----
@@ -221,17 +265,27 @@ def plan(
     and a closed bundle takes no more calls.
     """
     most_each = max(1, ceil(len(queue) / workers))
+    most_sent: dict[str, int | None] = {}
     bundling = _Bundling()
-    while queue:
-        execution = queue.first
+    left: dict[Execution, None] = {}
+    while queue and len(left) < _MOST_LEFT_WAITING:
+        execution = queue.take()
         pending: Pending = execution.state
         name = execution.name
+        if left and any(needed in left for needed in pending.needs):
+            left[execution] = None
+            continue
         if not pending.has_value:
-            known = durations.mean_s(name) is not None
-            if not known and in_flight[name] >= 2 * workers and hold(name):
-                break
+            if name not in most_sent:
+                most_sent[name] = durations.most_sent(name, workers)
+            most = most_sent[name]
+            if most is not None and in_flight[name] >= most:
+                if hold(name):
+                    left[execution] = None
+                    continue
+                most_sent[name] = None
             in_flight[name] += 1
-        queue.take()
         alone = pending.alone or pending.has_value
         bundling.place(execution, 1 if alone else min(most_each, durations.calls_a_bundle(name)))
+    queue.put_back(left)
     return bundling.close_all()

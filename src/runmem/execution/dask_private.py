@@ -47,7 +47,9 @@ class Receiver(Protocol):
 
 
 def send_graph(
-    client: distributed.Client, graph: Mapping[str, tuple[Callable[..., Any], Sequence[Any], Iterable[str]]]
+    client: distributed.Client,
+    graph: Mapping[str, tuple[Callable[..., Any], Sequence[Any], Iterable[str]]],
+    turns: Mapping[str, int] | None = None,
 ) -> dict[str, distributed.Future]:
     """Send tasks and return their futures at once.
 
@@ -56,6 +58,8 @@ def send_graph(
     graph : mapping
         Key to (function, literal arguments, keys whose values follow as arguments). Keys outside the graph must belong
         to futures that are alive.
+    turns : mapping, optional
+        By key, whose turn is first among what can run: the lowest. Default: as Dask finds best.
     """
     tasks = {
         key: Task(key, function, *literals, *(TaskRef(name) for name in inputs))
@@ -63,7 +67,8 @@ def send_graph(
     }
     keys = list(tasks)
     # Large arguments stand in the graph; where they come from is our decision, not one of the user's to be warned of.
-    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}):
+    priority = {} if turns is None else {"priority": {key: -turn for key, turn in turns.items()}.get}
+    with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}), dask.annotate(**priority):
         return dict(zip(keys, client.get(tasks, keys, sync=False), strict=True))
 
 

@@ -371,9 +371,9 @@ def _once_more(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | No
 def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:
     try:
         return unpack(call, inputs)
-    except ResultError:
+    except (ResultError, KeyboardInterrupt):
         raise
-    except Exception as error:
+    except BaseException as error:
         raise ArgumentError(
             f"what task {task.name} (call {call.task_id}) is given cannot be made again on the worker "
             f"({type(error).__name__}: {error}). See that its classes can be unpickled: `copy.copy` of such an object "

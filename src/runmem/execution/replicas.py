@@ -40,6 +40,7 @@ class Replicas:
         self.lost: dict[Path, int] = {}
         self.links: dict[Path, Path] = {}
         self._linked: set[Path] = set()
+        self._begun: set[Path] = set()
 
     def write(self, node: str, file: str, offset: int, data: bytes) -> None:
         """Write `data` at `offset` of the replica of `file` of `node`."""
@@ -56,8 +57,10 @@ class Replicas:
         """Write what can be written of `data` at `offset`; return how many bytes that is."""
         written = 0
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            path.parent.mkdir(exist_ok=True)  # if somebody removes the run directory, that stays so
+            made = os.O_CREAT if offset == 0 or path not in self._begun else 0
+            fd = os.open(path, os.O_WRONLY | made | os.O_CLOEXEC, 0o644)
+            self._begun.add(path)
         except OSError:
             return 0
         try:

@@ -78,7 +78,9 @@ def made_again(version: Version, result: Any, own: bool = True) -> Any:
         return taken(kept) if own else unpacked(kept)
     except ResultError:
         raise
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a class may raise anything while it is unpickled, and an exit is no order here
         raise ResultError(
             f"the result of task {execution.name} (call {execution.task_id}) cannot be made again in the program "
             f"({type(error).__name__}: {error}). See that its class can be unpickled: `copy.copy` of such an object in "

@@ -487,8 +487,9 @@ class _LazySubmitter:
                 from runmem.execution.submitter import DaskSubmitter
 
                 run._submitter = DaskSubmitter(
-                    run.run_id, run._connect, run.observers, run.collector.killed_reason, copied, run._process
-                )
+                    run.run_id, run._connect, run.observers, run.collector.killed_reason, copied, run._process,
+                    in_order=run._cluster.ours,
+                )  # fmt: skip
         return run._submitter
 
     def submit(self, call: Any, resolve: Any) -> None:

@@ -51,7 +51,8 @@ log = logging.getLogger(__name__)
 _GATHER_S = 0.004  # how long calls wait for company
 _POLL_S = 0.01
 _IDLE_POLL_S = 0.1
-_HOLD_S = 0.2
+_HELD_POLL_S = 0.003
+_HOLD_S = 30.0  # calls that wait so long for the first of their name are long, or wait for something that is
 _CANCEL_S = 5.0
 _ARGUMENT = "argument"
 _KNOWN_TASKS = 512
@@ -72,6 +73,9 @@ class DaskSubmitter:
         Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
     process : FollowedProcess, optional
         What tasks follow of the state of the program's process; None: nothing.
+    in_order : bool
+        Whether calls run in the order of the program where their data allow. On a scheduler that others use too they
+        would always come before or after those of the others.
 
     Attributes
     ----------
@@ -87,6 +91,7 @@ class DaskSubmitter:
         killed_reason: Callable[[int], str | None],
         copied: bool | None = None,
         process: FollowedProcess | None = None,
+        in_order: bool = True,
     ) -> None:
         self._run_id = run_id
         self._connect = connect
@@ -94,6 +99,7 @@ class DaskSubmitter:
         self._killed_reason = killed_reason
         self._copied = copied
         self._process = process
+        self._in_order = in_order
         run_program(True)
         self._snapshots = Snapshots(program_definitions)
         self._tasks: dict[TaskFunction, tuple[Snapshot | None, PackedTask]] = {}
@@ -104,7 +110,7 @@ class DaskSubmitter:
         self._live: dict[Execution, None] = {}  # waiting or sent: kept alive until they have ended
         self._sent: dict[Bundle, None] = {}
         self._in_flight: Counter[str] = Counter()
-        self._first_sent: dict[str, float] = {}
+        self._last_moved: dict[str, float] = {}
         self._unseen = UnseenErrors()
         self.ran_well = 0
         self._results = Results()
@@ -178,6 +184,7 @@ class DaskSubmitter:
         with self._changed:
             self._live[execution] = None
             self._queue.append(execution)
+            execution.state.take_turn()
             if len(self._queue) == 1:
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._loop, name="runmem-submitter", daemon=True)
@@ -352,7 +359,7 @@ class DaskSubmitter:
         self._told.append((name, calls, seconds, largest_bytes))
 
     def _may_hold(self, name: str) -> bool:
-        return time.monotonic() - self._first_sent.setdefault(name, time.monotonic()) < _HOLD_S
+        return time.monotonic() - self._last_moved.setdefault(name, time.monotonic()) < _HOLD_S
 
     def _enough_to_do(self) -> bool:
         """Tell whether the workers have bundles enough; calls that wait meanwhile make larger ones."""
@@ -363,14 +370,14 @@ class DaskSubmitter:
     def _flush(self) -> None:
         """Send what can be sent."""
         with self._sending:
-            bundles, graph = self._next_graph()
+            bundles, graph, turns = self._next_graph()
             if not graph or self._client is None:
                 if self._queue:
                     with self._changed:
-                        self._changed.wait(0.001)  # held back, until a duration is known or a worker is free
+                        self._changed.wait(_HELD_POLL_S)  # held back, until a duration is known or a worker is free
                 return
             try:
-                futures = send_graph(self._client, graph)
+                futures = send_graph(self._client, graph, turns if self._in_order else None)
             except Exception as error:
                 if self._connection_is_lost(error):
                     raise
@@ -386,17 +393,21 @@ class DaskSubmitter:
                         self._sent[bundle] = None
                 self._changed.notify_all()
 
-    def _next_graph(self) -> tuple[list[Bundle], dict[str, Any]]:
-        """Take from the queue what is to be sent now, as bundles and as Dask tasks by key."""
+    def _next_graph(self) -> tuple[list[Bundle], dict[str, Any], dict[str, int]]:
+        """Take from the queue what is to be sent now: bundles, and by key Dask tasks and whose turn it is first."""
         with self._changed:
             self._urgent = False
             while self._told:
-                self._durations.observe(*self._told.popleft())
+                told = self._told.popleft()
+                self._durations.observe(*told)
+                self._last_moved[told[0]] = time.monotonic()
             if not self._queue or self._enough_to_do():
-                return [], {}
+                return [], {}, {}
             bundles = plan(self._queue, self._durations, self._workers, self._in_flight, self._may_hold)
             graph: dict[str, Any] = {}
+            turns: dict[str, int] = {}
             again: set[Execution] = set()
+            now = time.monotonic()
             for bundle in bundles:
                 bundle.executions = [e for e in bundle.executions if not self._fails_with_its_inputs(e)]
                 if again and any(needed in again for e in bundle.executions for needed in e.state.needs):
@@ -405,6 +416,7 @@ class DaskSubmitter:
                 elif bundle.executions:
                     try:
                         graph[bundle.key] = dask_task(bundle, self._run_id)
+                        turns[bundle.key] = bundle.turn
                     except Exception as error:
                         if len(bundle.executions) == 1:
                             self._fail(bundle, error)
@@ -412,8 +424,8 @@ class DaskSubmitter:
                             again.update(bundle.executions)
                             self._take_back(bundle, alone=True)
                 for execution in bundle.executions:
-                    self._first_sent.setdefault(execution.name, time.monotonic())
-            return bundles, graph
+                    self._last_moved[execution.name] = now
+            return bundles, graph, turns
 
     def _take_back(self, bundle: Bundle, alone: bool = False) -> None:
         """Let the calls of a bundle that was not sent wait again."""

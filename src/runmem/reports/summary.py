@@ -167,7 +167,7 @@ class RunSummary:
         from rich.text import Text
 
         for text, style in self._lines(console.width if console.is_terminal else None, most_rows):
-            console.print(Text(text, style=style), soft_wrap=True)
+            console.print(Text(printable(text), style=style), soft_wrap=True)
 
     def _lines(self, width: int | None, most_rows: int | None) -> list[sections.Line]:
         elapsed_s = None if self.started_s is None or self.ended_s is None else self.ended_s - self.started_s

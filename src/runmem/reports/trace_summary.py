@@ -100,7 +100,7 @@ class TraceSummary:
         from rich.text import Text
 
         for text, style in self._lines(console.width if console.is_terminal else None):
-            console.print(Text(text, style=style), soft_wrap=True)
+            console.print(Text(printable(text), style=style), soft_wrap=True)
 
     def _next(self) -> list[str]:
         path = printable(shlex.quote(str(self.path)))

@@ -17,7 +17,7 @@ from runmem.graph.future import Future
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.inputs import input_of_call
 from runmem.serialization.large_values import LargeValues, Part
-from runmem.serialization.packed import LARGE_BYTES, beside
+from runmem.serialization.packed import LARGE_BYTES, LargeText, beside
 from runmem.serialization.references import ATOMS, ReferencePickler
 from runmem.serialization.snapshot import Snapshot, Snapshots
 from runmem.serialization.standard_types import remedy
@@ -185,11 +185,14 @@ class _Packing:
         self, parts: dict[Part, Any], snapshot: Snapshot | None
     ) -> tuple[frozenset[int], bytes, list[pickle.PickleBuffer], tuple[int | None, int]]:
         used: set[int] = set()
-        for part in [part for part in parts if (self._call.task, part) in self._large.found_large]:
+        known_as_large = self._large.found_large
+        for part in [p for p, value in parts.items() if _is_large(value) or (self._call.task, p) in known_as_large]:
             self._send_large(part, parts[part], parts, used, snapshot)
         try:
             data, buffers, counts = self._joint(parts, used, snapshot)
-        except Exception:
+        except KeyboardInterrupt:
+            raise
+        except BaseException:  # a class may raise anything while it is pickled, and an exit is no order here
             for part, value in parts.items():
                 self._alone(part, value, used, snapshot)  # raises for the one that is to blame
             raise
@@ -233,7 +236,9 @@ class _Packing:
         pickler = self._pickler(file, buffers)
         try:
             pickler.dump(value)
-        except Exception as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             raise ArgumentError(self._refusal(part, value, error, snapshot)) from error
         used |= pickler.numbers
         return file.getvalue(), buffers, frozenset(pickler.numbers)
@@ -242,15 +247,16 @@ class _Packing:
         self, part: Part, value: Any, parts: dict[Part, Any], used: set[int], snapshot: Snapshot | None
     ) -> None:
         """Send a part whose pickle is large by itself; not if it refers to results of tasks."""
-        if type(value) in ATOMS and not (type(value) in (str, bytes) and len(value) > LARGE_BYTES):
+        if type(value) in ATOMS and not _is_large(value):
             return
         inputs, self._inputs = self._inputs, _Inputs()
         try:
-            data, buffers, numbers = self._alone(part, value, used, snapshot)
+            given = LargeText(value) if _is_large(value) else value
+            data, buffers, numbers = self._alone(part, given, used, snapshot)
             inside = self._inputs.versions
         finally:
             self._inputs = inputs
-        if inside or len(data) <= LARGE_BYTES:
+        if inside or len(data) <= LARGE_BYTES and not _is_large(value):
             self._large.found_large.discard((self._call.task, part))
             return
         self._large.note_large(self._call.task, part)
@@ -262,7 +268,7 @@ class _Packing:
         del parts[part]
         self._parts.pop(part, None)
 
-    def _refusal(self, part: Part, value: Any, error: Exception, snapshot: Snapshot | None) -> str:
+    def _refusal(self, part: Part, value: Any, error: BaseException, snapshot: Snapshot | None) -> str:
         name = self._call.task.name
         if type(part) is tuple and snapshot is not None:
             return (
@@ -278,7 +284,11 @@ class _Packing:
 
 def _is_plain(value: Any) -> bool:
     kind = type(value)
-    return kind in ATOMS and not (kind in (str, bytes) and len(value) > LARGE_BYTES)
+    return kind in ATOMS and not _is_large(value)
+
+
+def _is_large(value: Any) -> bool:
+    return type(value) in (bytes, bytearray, str) and len(value) > LARGE_BYTES
 
 
 def pack(

@@ -72,7 +72,8 @@ class LargeValues:
         if execution is not None:
             version = Version(execution, 0)
         else:
-            version = self._send(Packed(data, [bytearray(b.raw()) for b in buffers]), numbers)
+            own = [b.raw() if _cannot_change(b) else bytearray(b.raw()) for b in buffers]
+            version = self._send(Packed(data, own), numbers)
             self._alive[digest] = version.execution
         size = len(data) + sum(buffer.raw().nbytes for buffer in buffers)
         if place is not None:
@@ -84,3 +85,8 @@ class LargeValues:
         while sum(kept for kept, _ in self._kept.values()) > self._keep_bytes and len(self._kept) > 1:
             self._kept.popitem(last=False)
         return version
+
+
+def _cannot_change(buffer: pickle.PickleBuffer) -> bool:
+    with memoryview(buffer) as view:
+        return type(view.obj) is bytes

@@ -20,6 +20,7 @@ __all__ = [
     "LARGE_BYTES",
     "Buffer",
     "Carried",
+    "LargeText",
     "Packed",
     "Unsendable",
     "beside",
@@ -45,12 +46,28 @@ class Buffer:
         return Buffer, (pickle.PickleBuffer(self.data) if protocol >= 5 else bytes(self.data),)
 
 
+class LargeText:
+    """Stands for a large `bytes`, `bytearray` or `str` while it is pickled, which would copy it into the pickle."""
+
+    def __init__(self, value: bytes | bytearray | str) -> None:
+        self.value = value
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        if isinstance(self.value, str):
+            return _text_again, (pickle.PickleBuffer(self.value.encode("utf-8", "surrogatepass")),)
+        return type(self.value), (pickle.PickleBuffer(self.value),)
+
+
+def _text_again(data: Any) -> str:
+    return str(data, "utf-8", "surrogatepass")
+
+
 class Packed:
     """A value as its pickle, and the large blocks of memory that belong to it.
 
     Parameters
     ----------
-    data : bytes
+    data : bytes or memoryview
     buffers : sequence of objects with the buffer protocol
     received : bool
         Whether it comes from another process, or from disk.
@@ -58,7 +75,7 @@ class Packed:
 
     __slots__ = ("data", "buffers", "holding", "__weakref__")
 
-    def __init__(self, data: bytes, buffers: Sequence[Any] = (), received: bool = False) -> None:
+    def __init__(self, data: bytes | memoryview, buffers: Sequence[Any] = (), received: bool = False) -> None:
         self.data = data
         self.buffers = tuple(memoryview(buffer).cast("B") for buffer in buffers)
         inside = sum(buffer.nbytes for buffer in self.buffers)
@@ -70,7 +87,12 @@ class Packed:
                 self.data, self.buffers = b"", ()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _packed_again, (self.data, [Buffer(buffer) for buffer in self.buffers])
+        data = Buffer(self.data) if len(self.data) > LARGE_BYTES else self.data
+        return _packed_again, (data, [Buffer(buffer) for buffer in self.buffers])
+
+    def __dask_tokenize__(self) -> Any:
+        """Return what tells it from others: Dask would have all its content hashed, and sees it under a key of ours."""
+        return id(self)
 
     @property
     def nbytes(self) -> int:
@@ -96,8 +118,10 @@ class Packed:
         return loads(self.data, [bytearray(b) if b.readonly else b for b in self.buffers])
 
 
-def _packed_again(data: bytes, buffers: list[Buffer]) -> Packed:
-    return Packed(data, [buffer.data for buffer in buffers], received=True)
+def _packed_again(data: bytes | Buffer, buffers: list[Buffer]) -> Packed:
+    return Packed(
+        memoryview(data.data) if isinstance(data, Buffer) else data, [buffer.data for buffer in buffers], received=True
+    )
 
 
 class Unsendable:
@@ -168,7 +192,9 @@ def packed(value: Any, what: str) -> Any:
         buffers: list[pickle.PickleBuffer] = []
         data = dumps(value, beside(buffers))
         return Packed(data, [buffer.raw() for buffer in buffers])
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a class may raise anything while it is pickled, and an exit is no order here
         return Unsendable(
             f"{what}, of type {type(value).__name__}, cannot be sent to another process: it could not be pickled "
             f"({type(error).__name__}: {error}). A task must return what can be pickled: return the data that the "

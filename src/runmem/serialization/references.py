@@ -204,6 +204,6 @@ def dumps(value: Any, buffer_callback: Callable[[Any], Any] | None = None) -> by
     return file.getvalue()
 
 
-def loads(data: bytes, buffers: Iterable[Any] = ()) -> Any:
+def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
     """Return the value of a pickle, by the definitions that are meant in this thread."""
     return pickle.loads(data, buffers=buffers)

@@ -83,7 +83,7 @@ class JobStatus:
     nodes : str or None
         Where it runs.
     exit_code : int or None
-        Of a job that ended: the program's; 128 + the signal that ended it; None if it is not known.
+        Of a job that ended: the program's; 128 + the signal that ended it; 0 only of a completed one; None: not known.
     """
 
     state: str

@@ -12,15 +12,17 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from runmem.errors import ClusterError
 from runmem.memory.limits import memory_limit, node_memory_bytes
+from runmem.slurm.client import configuration
 
 __all__ = ["provenance"]
 
 _PACKAGES = ("runmem", "memory-profiler", "psutil", "numpy")
 _TOOLS = {"time": ["time", "--version"], "top": ["top", "-V"], "sacct": ["sacct", "--version"]}
 _SLURM = re.compile(
-    r"^(SLURM_VERSION|ClusterName|AccountingStorage\w*|JobAcctGather\w*|Proctrack\w*|TaskPlugin\w*|SelectType\w*|"
-    r"DefMemPer\w*|MaxMemPer\w*|MemLimitEnforce\w*)\s*=\s*(.*)$"
+    r"(SLURM_VERSION|ClusterName|AccountingStorage\w*|JobAcctGather\w*|Proctrack\w*|TaskPlugin\w*|SelectType\w*|"
+    r"DefMemPer\w*|MaxMemPer\w*|MemLimitEnforce\w*)"
 )
 _PATIENCE_S = 10.0
 
@@ -58,18 +60,14 @@ def _version(package: str) -> str | None:
 
 
 def _first_line(command: list[str]) -> str | None:
-    said = _said(command)
-    return said.splitlines()[0] if said else None
-
-
-def _said(command: list[str]) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return (done.stdout or done.stderr).strip() or None
+    lines = (done.stdout or done.stderr).strip().splitlines()
+    return lines[0] if lines else None
 
 
 def _cgroup_version() -> str | None:
@@ -96,9 +94,9 @@ def _read(path: str) -> str | None:
 
 
 def _slurm() -> dict[str, str] | None:
-    """Return the part of Slurm's configuration that decides how it measures memory; None where there is no Slurm."""
-    said = _said(["scontrol", "show", "config"])
-    found = {
-        match.group(1): match.group(2) for line in (said or "").splitlines() if (match := _SLURM.match(line.strip()))
-    }
-    return found or None
+    """Read the part of Slurm's configuration that decides how it measures memory; None where there is no Slurm."""
+    try:
+        settings = configuration()
+    except ClusterError:
+        return None
+    return {name: value for name, value in settings.items() if _SLURM.fullmatch(name)} or None

@@ -14,8 +14,8 @@ from pathlib import Path
 from runmem.trials.kinds import Kind, kind_of
 from runmem.trials.methods import Column, Method, Reading, columns_of
 from runmem.trials.outcome import Outcome, Site
-from runmem.trials.slurm import JobOptions
 from runmem.trials.starts import Start
+from runmem.trials.starts.contract import JobOptions
 from runmem.trials.truth import Truth
 from runmem.trials.variants import ControlWish, Variant, control_variant
 from runmem.trials.watch import Watch, is_disturbed

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import time
 from typing import ClassVar
 
+from runmem.errors import ClusterError
+from runmem.slurm.client import StepMemory, answer, missing_command, recorded_steps, why_no_memory
 from runmem.trials.methods.contract import Column, Method, Reading
 from runmem.trials.outcome import Outcome
-from runmem.trials.slurm import StepMemory, ask, parse_steps, why_not_gathered
 from runmem.units import format_bytes
 
 __all__ = ["Sacct"]
@@ -64,11 +63,14 @@ class Sacct(Method):
     starts: ClassVar[frozenset[str]] = frozenset({"srun", "sbatch"})
 
     def available(self) -> str | None:
-        """Return why there are no records."""
-        if shutil.which("sacct") is None:
-            return "there is no Slurm here: `sacct` is not on the PATH"
-        done = subprocess.run(["sacct", "-n", "-X", "-j", "1"], capture_output=True, text=True, check=False)
-        return why_not_gathered() if done.returncode == 0 else f"sacct says: {done.stderr.strip()}"
+        """Explain why there are no records."""
+        if (missing := missing_command("sacct")) is not None:
+            return missing
+        try:
+            answer("sacct", "-n", "-X", "-j", "1")
+        except ClusterError as error:
+            return str(error)
+        return why_no_memory()
 
     def collect(self, outcome: Outcome) -> list[Reading]:
         """Wait for the record, and read it."""
@@ -89,16 +91,14 @@ class Sacct(Method):
         return [*values, alone]
 
     def _recorded(self, job: str) -> list[StepMemory]:
-        """Return the steps once the accounting has the end of all of them; what there is when it takes too long."""
+        """Wait until the accounting has the end of all steps, and take what there is when it is too late."""
         give_up_s = time.monotonic() + _LATE_S
         while True:
-            text = ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State") or ""
-            steps = [step for step in parse_steps(text) if step.has_ended]
+            found = recorded_steps(job) or []
+            steps = [step for step in found if step.has_ended]
             wanted = "batch" if "." not in job else job.partition(".")[2]
-            whole = len(steps) == len(parse_steps(text)) and all(step.is_recorded for step in steps)
-            if whole and any(step.name == wanted for step in steps):
-                return steps
-            if time.monotonic() >= give_up_s:
+            whole = len(steps) == len(found) and all(step.is_recorded for step in steps)
+            if (whole and any(step.name == wanted for step in steps)) or time.monotonic() >= give_up_s:
                 return steps
             time.sleep(_LOOK_S)
 
@@ -107,14 +107,13 @@ def _reading(column: str, steps: list[StepMemory], which: str) -> Reading:
     """Return the highest value of the steps, with each of them where there are several."""
     sizes = {step.name: step.max_rss_bytes if which == "max" else step.ave_rss_bytes for step in steps}
     known = {name: size for name, size in sizes.items() if size is not None}
-    if any(step.was_killed_for_memory for step in steps):
-        step = next(step for step in steps if step.was_killed_for_memory)
-        return Reading(column, None, f"step {step.step} was killed for memory (OUT_OF_MEMORY), and Slurm does not "
+    if killed := [step.step for step in steps if step.state == "OUT_OF_MEMORY"]:  # Slurm keeps 0 for its memory
+        return Reading(column, None, f"step {killed[0]} was killed for memory (OUT_OF_MEMORY), and Slurm does not "
                                      "keep how much it had")  # fmt: skip
     if not known:
         return Reading(column, None, "the record has no memory: the step ended before Slurm looked "
                                      "(JobAcctGatherFrequency), or none is gathered (JobAcctGatherType)")  # fmt: skip
-    said = ", ".join(f"{name} {format_bytes(size)}" for name, size in known.items())
+    sizes_text = ", ".join(f"{name} {format_bytes(size)}" for name, size in known.items())
     if unseen := ", ".join(name for name in sizes if name not in known and name != "extern"):
-        return Reading(column, max(known.values()), f"steps: {said}; no memory of {unseen} is recorded", True)
-    return Reading(column, max(known.values()), f"steps: {said}" if len(known) > 1 else None)
+        return Reading(column, max(known.values()), f"steps: {sizes_text}; no memory of {unseen} is recorded", True)
+    return Reading(column, max(known.values()), f"steps: {sizes_text}" if len(known) > 1 else None)

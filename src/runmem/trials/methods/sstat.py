@@ -1,14 +1,13 @@
-"""`sstat`: what Slurm says of a job while it runs."""
+"""`sstat`: what Slurm shows of a job while it runs."""
 
 from __future__ import annotations
 
-import shutil
 import threading
 from typing import ClassVar
 
+from runmem.slurm.client import missing_command, running_steps, why_no_memory
 from runmem.trials.methods.contract import Column, Method, Reading
 from runmem.trials.outcome import Outcome, Site
-from runmem.trials.slurm import ask, parse_steps, why_not_gathered
 
 __all__ = ["Sstat"]
 
@@ -59,10 +58,8 @@ class Sstat(Method):
         self._reason: str | None = None
 
     def available(self) -> str | None:
-        """Return why it cannot be asked."""
-        if shutil.which("sstat") is None:
-            return "there is no Slurm here: `sstat` is not on the PATH"
-        return why_not_gathered()
+        """Explain why it cannot be asked."""
+        return missing_command("sstat") or why_no_memory()
 
     def prepare(self, site: Site) -> None:
         """Remember the interval."""
@@ -91,9 +88,7 @@ class Sstat(Method):
 
     def _sample(self, job: str) -> None:
         try:
-            steps = parse_steps(
-                ask("sstat", "-a", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS") or ""
-            )
+            steps = running_steps(job)
         except ValueError as error:
             self._reason = str(error)
             return

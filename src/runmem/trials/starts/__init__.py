@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from runmem.errors import SettingError
-from runmem.trials.slurm import JobOptions
-from runmem.trials.starts.contract import Start
+from runmem.trials.starts.contract import JobOptions, Start
 from runmem.trials.starts.local import Local
 from runmem.trials.starts.sbatch import Sbatch
 from runmem.trials.starts.srun import Srun

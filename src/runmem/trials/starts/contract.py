@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from runmem.trials.methods.contract import Method
 from runmem.trials.outcome import Outcome, Site
-from runmem.trials.slurm import JobOptions
 
-__all__ = ["Start", "StartError"]
+__all__ = ["JobOptions", "Start", "StartError"]
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """What every job of a trial asks for: partition, options that srun and sbatch know, seconds that it may wait."""
+
+    queue: str | None = None
+    flags: tuple[str, ...] = ()
+    wait_s: float = 600.0
+
+    def arguments(self) -> list[str]:
+        """Write them as srun and sbatch take them."""
+        return [*([f"--partition={self.queue}"] if self.queue is not None else []), *self.flags]
 
 
 class StartError(Exception):
@@ -54,3 +67,16 @@ class Start:
             If the user interrupted; the command and all of its process group have ended by then.
         """
         raise NotImplementedError
+
+    def watch(
+        self, methods: Sequence[Method], pid: int | None, reasons: dict[str, str], job: str | None = None
+    ) -> None:
+        """Have the methods watch the job and the process, where it has these; note why one cannot."""
+        for method in methods:
+            try:
+                if job is not None:
+                    method.watch_job(job)
+                if pid is not None:
+                    method.watch(pid)
+            except (OSError, ValueError, RuntimeError) as error:
+                reasons[method.name] = str(error)

@@ -22,7 +22,7 @@ _READY_S = 10.0
 
 
 class Follower:
-    """A process that waits at its gate, watched from outside of its job.
+    """A process that waits at its start barrier, watched from outside of its job.
 
     The tracing process (`runmem.trials.launcher`) is no part of the job: in it, it would count in Slurm's accounting.
 
@@ -74,7 +74,7 @@ class Follower:
         )
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all that it has open."""
         self._close()
         with contextlib.suppress(OSError):
             os.close(self._pidfd)

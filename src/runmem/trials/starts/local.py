@@ -21,10 +21,10 @@ from runmem.trials.starts.contract import Start, StartError
 __all__ = ["Local"]
 
 _LAUNCHER = Path(__file__).parents[1] / "launcher.py"
-_GATE_S = 30.0
+_BARRIER_S = 30.0
 _GRACE_S = 5.0
-# The shell says its number, waits until every method is ready, and becomes the command: nothing of it goes unmeasured.
-_GATE = ["/bin/sh", "-c", 'echo $$ >"$0" && read -r go <"$1" && shift && exec "$@"']
+# The shell writes its number, waits until every method is ready, and becomes the command: nothing goes unmeasured.
+_WAIT_AT_BARRIER = ["/bin/sh", "-c", 'echo $$ >"$0" && read -r go <"$1" && shift && exec "$@"']
 
 
 class Local(Start):
@@ -35,8 +35,8 @@ class Local(Start):
     def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
         """Start `command`, wait for its end, and return how it was."""
         reasons: dict[str, str] = {}
-        gate = _Gate(site.folder)
-        argv = gate.around(command)
+        barrier = _Barrier(site.folder)
+        argv = barrier.around(command)
         groups = []
         for method in methods:
             argv = method.wrap(argv)
@@ -57,10 +57,10 @@ class Local(Start):
         try:
             assert launcher.stdout is not None
             first = json.loads(launcher.stdout.readline() or "{}")
-            pid = gate.wait(launcher)
-            _watch(methods, pid, reasons)
+            pid = barrier.wait(launcher)
+            self.watch(methods, pid, reasons)
             released_s = time.monotonic()
-            gate.open()
+            barrier.open()
             last = json.loads(launcher.stdout.readline() or "{}")
         except BaseException:
             _end(launcher, first.get("pid"))
@@ -74,23 +74,23 @@ class Local(Start):
         return _outcome(first, last, pid, released_s, reasons)
 
 
-class _Gate:
-    """Two named pipes: through one the command's process tells its number, through the other it is let go."""
+class _Barrier:
+    """Two named pipes: the command's process writes its number into one, and starts when it can read from the other."""
 
     def __init__(self, folder: Path) -> None:
-        self._says = folder / "gate-pid"
-        self._go = folder / "gate-go"
-        for path in (self._says, self._go):
+        self._arrivals = folder / "barrier-pid"
+        self._go = folder / "barrier-go"
+        for path in (self._arrivals, self._go):
             os.mkfifo(path, 0o600)
 
     def around(self, command: Sequence[str]) -> list[str]:
-        return [*_GATE, str(self._says), str(self._go), *command]
+        return [*_WAIT_AT_BARRIER, str(self._arrivals), str(self._go), *command]
 
     def wait(self, launcher: subprocess.Popen[str]) -> int:
-        """Return the number of the process that stands at the gate."""
-        descriptor = os.open(self._says, os.O_RDONLY | os.O_NONBLOCK)
+        """Wait for the process, and return its number."""
+        descriptor = os.open(self._arrivals, os.O_RDONLY | os.O_NONBLOCK)
         try:
-            end_s = time.monotonic() + _GATE_S
+            end_s = time.monotonic() + _BARRIER_S
             while time.monotonic() < end_s:
                 if select.select([descriptor], [], [], 0.02)[0]:
                     text = os.read(descriptor, 64)
@@ -109,21 +109,13 @@ class _Gate:
         os.close(descriptor)
 
 
-def _watch(methods: Sequence[Method], pid: int, reasons: dict[str, str]) -> None:
-    for method in methods:
-        try:
-            method.watch(pid)
-        except (OSError, ValueError, RuntimeError) as error:
-            reasons[method.name] = str(error)
-
-
 def _rest(launcher: subprocess.Popen[str]) -> str:
-    """Return what the launcher said of its failure."""
+    """Read the launcher's message about its failure."""
     try:
-        _, said = launcher.communicate(timeout=1)
+        _, message = launcher.communicate(timeout=1)
     except subprocess.TimeoutExpired:
-        return f"nothing was heard of it within {_GATE_S:.0f} s"
-    lines = said.strip().splitlines()
+        return f"it has not answered within {_BARRIER_S:.0f} s"
+    lines = message.strip().splitlines()
     return lines[-1] if lines else f"its process ended with code {launcher.returncode}"
 
 

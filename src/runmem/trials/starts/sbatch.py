@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shlex
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+from runmem.errors import ClusterError
+from runmem.slurm.client import JobState, job_state, submit
 from runmem.trials.outcome import Site
-from runmem.trials.slurm import JobState, job_state
+from runmem.trials.starts.barrier import WaitingProcess
 from runmem.trials.starts.contract import StartError
-from runmem.trials.starts.gate import Stander
 from runmem.trials.starts.slurm_job import SlurmJob, without_job
 
 __all__ = ["Sbatch"]
@@ -31,11 +31,10 @@ class Sbatch(SlurmJob):
     def begin(self, argv: Sequence[str], name: str, site: Site) -> None:
         """Submit the job."""
         script = f"#!/bin/sh\nexec {shlex.join(argv)}\n"
-        command = ["sbatch", "--parsable", *self.options(name, site)]
-        done = subprocess.run(command, input=script, capture_output=True, text=True, check=False, env=without_job())
-        if done.returncode:
-            raise StartError(f"sbatch refuses the job (exit code {done.returncode}): {done.stderr.strip()}")
-        self._number = done.stdout.strip().partition(";")[0]  # the name of the cluster may follow
+        try:
+            self._number = submit(script, self.options(name, site), without_job())
+        except ClusterError as error:
+            raise StartError(str(error)) from error
         self._answered_s = time.monotonic()
 
     def has_ended(self) -> bool:
@@ -53,14 +52,14 @@ class Sbatch(SlurmJob):
         if (state := job_state(self._number)) is not None:
             self._answered_s = time.monotonic()
         elif time.monotonic() - self._answered_s > _PATIENCE_S:
-            raise StartError(f"Slurm has not told how job {self._number} is for {_PATIENCE_S:.0f} s")
+            raise StartError(f"Slurm has not answered how job {self._number} is for {_PATIENCE_S:.0f} s")
         return state
 
-    def number(self, stander: Stander) -> str:
-        """Return the job: all its steps are the command's."""
+    def number(self, waiting: WaitingProcess) -> str:
+        """Give the job's number: all its steps are the command's."""
         return self._number
 
-    def said(self) -> str:
-        """Return how the controller says that the job ended."""
+    def message(self) -> str:
+        """Describe how the job ended, as the controller has it."""
         state = self._state()
         return "" if state is None else f"{state}, exit code {state.exit_code}"

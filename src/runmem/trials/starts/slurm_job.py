@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 from typing import ClassVar
 
-from runmem.clusters.slurm_words import out_of_reach
+from runmem.slurm.client import cancel, job_named, missing_command, recorded_steps, refusal
 from runmem.trials.methods.contract import Method
 from runmem.trials.outcome import Outcome, ProcessEnd, Site
-from runmem.trials.slurm import JobState, ask, environment, job_named, parse_steps
+from runmem.trials.starts.barrier import JobBarrier, WaitingProcess
 from runmem.trials.starts.contract import Start, StartError
 from runmem.trials.starts.follower import Follower
-from runmem.trials.starts.gate import JobGate, Stander
 
 __all__ = ["SlurmJob"]
 
@@ -24,7 +21,6 @@ _LOOK_S = 0.5  # between two questions to the controller, which serves many user
 _PAUSE_S = 0.02
 _QUIET_S = 2.0  # a job that starts at once is pending for a moment too
 _CANCEL_S = 20.0
-_CHECK_S = 30.0
 _STEPS_S = 3.0  # that the accounting may take to list the steps of a job that is over
 
 
@@ -33,7 +29,7 @@ class SlurmJob(Start):
 
     Assumptions
     -----------
-    The current folder is the same on the nodes: the output of the command and the gate are in it.
+    The current folder is the same on the nodes: the output of the command and the barrier are in it.
 
     Limitations
     -----------
@@ -45,39 +41,21 @@ class SlurmJob(Start):
     program: ClassVar[str]
 
     def available(self) -> str | None:
-        """Return what is missing, or why Slurm would refuse every job."""
-        for program in (self.program, "sbatch", "squeue", "scontrol", "scancel"):
-            if shutil.which(program) is None:
-                return f"there is no Slurm here: `{program}` is not on the PATH"
-        test = ["sbatch", "--test-only", "--ntasks=1", *self.job.words(), "--wrap=:"]
-        try:
-            done = subprocess.run(
-                test, capture_output=True, text=True, check=False, timeout=_CHECK_S, env=environment()
-            )
-        except subprocess.TimeoutExpired as error:  # it tries again for a minute
-            said = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else ""
-            return out_of_reach(said) or f"Slurm does not answer within {_CHECK_S:.0f} s"
-        if done.returncode == 0:
-            return None
-        return out_of_reach(done.stderr) or f"Slurm refuses the job: {done.stderr.strip()}{self._remedy(done.stderr)}"
-
-    def _remedy(self, said: str) -> str:
-        if "partition" not in said.lower():
-            return ""
-        names = sorted(set((ask("sinfo", "-h", "-o", "%R") or "").split()))
-        return f". --queue: the queues (partitions) here are {', '.join(names)}" if names else ""
+        """Find what is missing, or why Slurm would refuse every job."""
+        missing = missing_command(self.program, "sbatch", "squeue", "scontrol", "scancel")
+        return missing or refusal(["--ntasks=1", *self.job.arguments()])
 
     def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
         """Start `command` as a job, wait for its end, and return how it was."""
-        gate = JobGate(site.folder)
-        argv = gate.around(command)
+        barrier = JobBarrier(site.folder)
+        argv = barrier.around(command)
         for method in methods:
             argv = method.wrap(argv)
         name = f"{site.folder.parent.name}-{site.folder.name}"
         try:
             self.begin(argv, name, site)
-            stander = self._wait_for_start(gate, name)
-            return self._watched(stander, gate, methods)
+            waiting = self._wait_for_start(barrier, name)
+            return self._watched(waiting, barrier, methods)
         except BaseException:
             self._cancel(name)
             raise
@@ -87,65 +65,62 @@ class SlurmJob(Start):
         raise NotImplementedError
 
     def has_ended(self) -> bool:
-        """Tell whether the job is over."""
+        """Check whether the job is over."""
         raise NotImplementedError
 
     def finish(self) -> int:
         """Wait for the end of the job and return the command's exit code."""
         raise NotImplementedError
 
-    def number(self, stander: Stander) -> str:
-        """Return the number of the job, with its step where the command is one step of it."""
+    def number(self, waiting: WaitingProcess) -> str:
+        """Give the number of the job, with its step where the command is one step of it."""
         raise NotImplementedError
 
-    def said(self) -> str:
-        """Return what Slurm's program said of a job that failed to start."""
+    def message(self) -> str:
+        """Give the message of Slurm's program about a job that failed to start."""
         return ""
 
     def options(self, name: str, site: Site) -> list[str]:
-        """Return the options of the job."""
+        """List the options of the job."""
         cpus = [f"--cpus-per-task={len(site.cpus)}"] if site.cpus else []
         return ["--ntasks=1", *cpus, f"--job-name={name}", f"--output={site.stdout}", f"--error={site.stderr}",
-                *self.job.words()]  # fmt: skip
+                *self.job.arguments()]  # fmt: skip
 
-    def _wait_for_start(self, gate: JobGate, name: str) -> Stander:
-        began_s, look_s, state, told = time.monotonic(), 0.0, None, ""
+    def _wait_for_start(self, barrier: JobBarrier, name: str) -> WaitingProcess:
+        began_s, look_s, state, reported = time.monotonic(), 0.0, None, ""
         give_up_s = began_s + self.job.wait_s
         while True:
-            if (stander := gate.stander()) is not None:
-                return stander
+            if (waiting := barrier.waiting_process()) is not None:
+                return waiting
             now = time.monotonic()
             if now >= look_s:
                 look_s = now + _LOOK_S
                 state = job_named(name) or state
-                if state is not None and state.is_hopeless:
+                if state is not None and state.never_starts:
                     raise StartError(f"{state}, and will never start as it is; it was cancelled")
-                if state is not None and state.waits and now > began_s + _QUIET_S and str(state) != told:
-                    told = str(state)
-                    self.say(told)
-                if self.has_ended() and gate.stander() is None:
-                    raise StartError(f"the job ended before the command began: {self._why(state)}")
+                if state is not None and state.is_waiting and now > began_s + _QUIET_S and str(state) != reported:
+                    reported = str(state)
+                    self.say(reported)
+                if self.has_ended() and barrier.waiting_process() is None:
+                    reason = self.message() or state or "Slurm does not give a reason"
+                    raise StartError(f"the job ended before the command began: {reason}")
             if now >= give_up_s:
                 queue = str(state) if state is not None else "the queue knows no such job"
                 raise StartError(f"the job has not started within {self.job.wait_s:g} s (--job_wait): {queue}; it was "
                                  "cancelled")  # fmt: skip
             time.sleep(_PAUSE_S)
 
-    def _why(self, state: JobState | None) -> str:
-        return self.said() or (str(state) if state is not None else "Slurm does not say why")
-
-    def _watched(self, stander: Stander, gate: JobGate, methods: Sequence[Method]) -> Outcome:
-        job, reasons = self.number(stander), dict[str, str]()
-        follower, unseen = _follower(stander, any(method.traces for method in methods))
+    def _watched(self, waiting: WaitingProcess, barrier: JobBarrier, methods: Sequence[Method]) -> Outcome:
+        job, reasons, ended_s = self.number(waiting), dict[str, str](), None
+        follower, unseen = _follower(waiting, any(method.traces for method in methods))
         processes: tuple[ProcessEnd, ...] = ()
-        ended_s: float | None = None
         try:
             if follower is not None and follower.reason is not None:
                 untraced = f"the command cannot be traced: {follower.reason}"
                 reasons.update({method.name: untraced for method in methods if method.traces})
-            self._watch(methods, stander.pid if unseen is None else None, job, reasons)
+            self.watch(methods, waiting.pid if unseen is None else None, reasons, job)
             released_s = time.monotonic()
-            gate.open(self.has_ended)
+            barrier.open(self.has_ended)
             if follower is not None:
                 ended_s = follower.wait(self.has_ended)
                 processes = follower.processes()
@@ -154,32 +129,20 @@ class SlurmJob(Start):
             if follower is not None:
                 follower.close()
         steps = _other_steps(job, processes)
-        unseen, others = unseen or steps, stander.tasks > 1 or steps is not None
+        unseen, others = unseen or steps, waiting.tasks > 1 or steps is not None
         wall_s = ended_s - released_s if ended_s is not None else None
         return Outcome(
-            code, wall_s, stander.pid if unseen is None else None, processes if unseen is None else (), job=job,
+            code, wall_s, waiting.pid if unseen is None else None, processes if unseen is None else (), job=job,
             reasons=reasons, unseen=unseen, has_other_parts=others,
             stopped_s=follower.stopped_s if follower is not None else None,
         )  # fmt: skip
 
-    def _watch(self, methods: Sequence[Method], pid: int | None, job: str, reasons: dict[str, str]) -> None:
-        for method in methods:
-            try:
-                method.watch_job(job)
-                if pid is not None:
-                    method.watch(pid)
-            except (OSError, ValueError, RuntimeError) as error:
-                reasons[method.name] = str(error)
-
     def _cancel(self, name: str) -> None:
-        """Take the job out of the queue, or end it, and wait until Slurm has let go of it."""
+        """Take the job out of the queue, or end it, and wait until Slurm has cleaned up after it."""
         deadline = time.monotonic() + _CANCEL_S
         while (state := job_named(name)) is not None and time.monotonic() < deadline:
-            ask("scancel", state.job)
-            if state.state != "COMPLETING":
-                time.sleep(_LOOK_S)
-                continue
-            time.sleep(_PAUSE_S)
+            cancel(state.job)
+            time.sleep(_PAUSE_S if state.state == "COMPLETING" else _LOOK_S)
         self.abandon()
 
     def abandon(self) -> None:
@@ -189,7 +152,7 @@ class SlurmJob(Start):
 def _other_steps(job: str, processes: Sequence[ProcessEnd]) -> str | None:
     """Return what a job's further steps hide from the methods that watch the processes of its batch step.
 
-    The accounting may come late, so a process named srun says so too.
+    The accounting may come late, so a process named srun counts as a sign of them too.
     """
     if any(process.name == "srun" for process in processes):
         return "the command starts steps with srun, whose processes are not below its own"
@@ -197,11 +160,10 @@ def _other_steps(job: str, processes: Sequence[ProcessEnd]) -> str | None:
         return None
     give_up_s = time.monotonic() + _STEPS_S
     while time.monotonic() < give_up_s:
-        text = ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State")
-        if text is None:
-            return None
         with contextlib.suppress(ValueError):
-            steps = parse_steps(text)
+            steps = recorded_steps(job)
+            if steps is None:
+                return None
             others = [step.step for step in steps if step.name not in ("batch", "extern")]
             if others:
                 return f"the job has further steps ({', '.join(others)}), whose processes are not below the command's"
@@ -211,13 +173,13 @@ def _other_steps(job: str, processes: Sequence[ProcessEnd]) -> str | None:
     return None
 
 
-def _follower(stander: Stander, trace: bool) -> tuple[Follower | None, str | None]:
+def _follower(waiting: WaitingProcess, trace: bool) -> tuple[Follower | None, str | None]:
     """Return what follows the process, or None and the reason why nothing can."""
-    if stander.unseen is not None:
-        return None, stander.unseen
+    if waiting.unseen is not None:
+        return None, waiting.unseen
     try:
-        return Follower(stander.pid, trace), None
-    except OSError as error:  # it was killed at the gate, or the kernel is older than Linux 5.3
+        return Follower(waiting.pid, trace), None
+    except OSError as error:  # it was killed at the barrier, or the kernel is older than Linux 5.3
         return None, f"the process of the job cannot be followed: {error}"
 
 

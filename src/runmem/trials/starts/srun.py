@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from runmem.trials.outcome import Site
-from runmem.trials.starts.gate import Stander
+from runmem.trials.starts.barrier import WaitingProcess
 from runmem.trials.starts.slurm_job import SlurmJob
 
 __all__ = ["Srun"]
@@ -34,7 +34,7 @@ class Srun(SlurmJob):
                                           start_new_session=True)  # fmt: skip
 
     def has_ended(self) -> bool:
-        """Tell whether srun has ended."""
+        """Check whether srun has ended."""
         return self._srun is None or self._srun.poll() is not None
 
     def finish(self) -> int:
@@ -43,16 +43,16 @@ class Srun(SlurmJob):
         code = self._srun.wait()
         return code if code >= 0 else 128 - code
 
-    def number(self, stander: Stander) -> str:
-        """Return job and step."""
-        return f"{stander.job}.{stander.step}"
+    def number(self, waiting: WaitingProcess) -> str:
+        """Give the numbers of job and step."""
+        return f"{waiting.job}.{waiting.step}"
 
-    def said(self) -> str:
-        """Return what srun wrote."""
+    def message(self) -> str:
+        """Read what srun wrote."""
         return self._messages.read_text(errors="replace").strip()
 
     def abandon(self) -> None:
-        """End srun, which ends a step in a job that goes on: SIGTERM is told to the command, SIGKILL follows."""
+        """End srun, and so a step in a job that goes on: srun passes SIGTERM on to the command; SIGKILL follows."""
         if self._srun is None:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):

@@ -1,0 +1,90 @@
+"""Workers that die, and signals that come, while a run starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+
+PROGRAM = """
+from runmem import task, wait_on
+
+@task(returns=1)
+def square(x):
+    return x * x
+
+print(wait_on([square(i) for i in range(4)]))
+"""
+
+
+def workers_of(pid: int) -> list[psutil.Process]:
+    """Return the workers that a master has now."""
+    try:
+        children = psutil.Process(pid).children(recursive=True)
+        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+    except psutil.Error:
+        return []
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.2, 0.5])
+def test_a_worker_that_dies_while_the_cluster_starts_costs_a_second_start(
+    tmp_path, start, write, environment, processes_with, pause_s
+):
+    write(tmp_path, "app.py", PROGRAM)
+    env = environment()
+    process = start(tmp_path, "--python_memory_profile", "--workers=2", "app.py", env=env)
+    deadline = time.monotonic() + 60
+    while not (workers := workers_of(process.pid)):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    time.sleep(pause_s)
+    workers[0].kill()
+    out, err = process.communicate(timeout=90)
+    assert (process.returncode, out) == (0, "[0, 1, 4, 9]\n"), err
+    assert processes_with(env["RUNMEM_TEST_MARK"]) == {}
+
+
+def test_workers_that_die_each_time_are_told_of_as_such(tmp_path, start, write):
+    write(tmp_path, "app.py", PROGRAM)
+    process = start(tmp_path, "--workers=2", "app.py")
+    deadline = time.monotonic() + 60
+    while process.poll() is None:
+        assert time.monotonic() < deadline
+        for worker in workers_of(process.pid):
+            try:
+                worker.kill()
+            except psutil.NoSuchProcess:
+                continue
+        time.sleep(0.05)
+    err = process.communicate()[1]
+    assert process.returncode == 1
+    assert "2 workers did not start: a worker process ended before it was ready, 3 times in a row" in err
+    assert "Nanny" not in err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("pause_s", [0.2, 0.4, 0.8, 1.6])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_signal_during_the_start_is_answered_and_leaves_nothing(
+    tmp_path, start, write, environment, processes_with, number, pause_s, times
+):
+    write(tmp_path, "app.py", PROGRAM + "import time\ntime.sleep(60)\n")
+    (tmp_path / "spool").mkdir()
+    env = environment(TMPDIR=str(tmp_path / "spool"))
+    process = start(tmp_path, "--python_memory_profile", "--workers=1", "app.py", env=env)
+    time.sleep(pause_s)
+    for _ in range(times):
+        os.kill(process.pid, number)
+        time.sleep(0.05)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode in (128 + number, -number), err
+    if process.returncode == 128 + number:  # else Python itself had not started yet
+        assert f"ended by {number.name}" in err
+    assert list((tmp_path / "spool").glob("runmem-*/*")) == []
+    deadline = time.monotonic() + 30
+    while left := processes_with(env["RUNMEM_TEST_MARK"]):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
