@@ -101,10 +101,10 @@ def test_a_cancelled_job_leaves_its_traces_and_records(
     until(lambda: "ended by SIGTERM" in (folder / f"runmem-{job}.err").read_text(), "the end of the run")
     found = records(folder)
     assert [record["status"] for record in found].count("finished") == 8
-    killed = [record for record in found if record["status"] == "killed"]
-    assert len(killed) == 4
-    assert {record["node"] for record in killed} == {"n1", "n2"}
-    assert all(record["increment_bytes"] > 55 * 2**20 for record in killed)
+    cut_off = [record for record in found if record["status"] == "cancelled"]
+    assert len(cut_off) == 4
+    assert {record["node"] for record in cut_off} == {"n1", "n2"}
+    assert all(record["increment_bytes"] > 55 * 2**20 for record in cut_off)
     provenance = json.loads((folder / "runmem_runs/app_01/run.json").read_text())
     assert provenance["exit_code"] == 128 + signal.SIGTERM
     assert provenance["lost"] == []
@@ -125,7 +125,7 @@ def test_a_job_that_runs_out_of_time_leaves_its_traces_and_records(
 ) -> None:
     done = runmem("submit", *TWO_NODES, "--exec_time", "0:00:15", "--wait", app, "hold", timeout_s=200)
     assert done.returncode == 143, done.stderr
-    assert [record["status"] for record in records(folder)].count("killed") == 4
+    assert [record["status"] for record in records(folder)].count("cancelled") == 4
     assert (folder / "n1.dat").stat().st_size > 0
     assert (folder / "n2.dat").stat().st_size > 0
 
