@@ -1,6 +1,6 @@
 """A campaign: random programs, and what people and machines do to them.
 
-    pytest tests/campaign                                    some two minutes, always the same seeds
+    pytest tests/campaign                                    about a minute, always the same seeds
     RUNMEM_CAMPAIGN_S=3600 pytest tests/campaign/test_kills.py    for an hour, from the seeds after those on
     RUNMEM_CAMPAIGN_SEED=1234 pytest tests/campaign -k kills      one trial again, with all that it left
 

@@ -60,13 +60,13 @@ def all_of(seeds: Iterator[int], folder: Path, options: Sequence[str], targets: 
 
 
 def test_kills_on_this_machine(tmp_path: Path, each_seed: Callable[..., Iterator[int]]) -> None:
-    all_of(each_seed(1000, 14, 0.5), tmp_path, [])
+    all_of(each_seed(1000, 5, 0.5), tmp_path, [])
 
 
 def test_kills_with_tls(tmp_path: Path, each_seed: Callable[..., Iterator[int]]) -> None:
     files = TlsSecurity(*make_certificate()).write(tmp_path / "tls")
     options = [f"--tls_ca={files.ca}", f"--tls_cert={files.cert}", f"--tls_key={files.key}"]
-    all_of(each_seed(2000, 4, 0.2), tmp_path, options)
+    all_of(each_seed(2000, 1, 0.2), tmp_path, options)
 
 
 @pytest.fixture
@@ -93,4 +93,4 @@ def over_two_hosts(tmp_path: Path) -> Iterator[list[str]]:
 def test_kills_over_two_hosts(
     tmp_path: Path, over_two_hosts: list[str], each_seed: Callable[..., Iterator[int]]
 ) -> None:
-    all_of(each_seed(3000, 4, 0.3), tmp_path, over_two_hosts, (*TARGETS, "host"))
+    all_of(each_seed(3000, 1, 0.3), tmp_path, over_two_hosts, (*TARGETS, "host"))
