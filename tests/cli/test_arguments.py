@@ -13,7 +13,7 @@ from arguments import make_folder, try_one
 from runmem.cli import main
 
 BLOCKS = 5
-EACH = 60
+EACH = 30
 SOURCE = Path(__file__).parents[2] / "src"
 
 

@@ -14,7 +14,7 @@ from runmem.reports.figure import panels_of_run
 from runmem.store.run import read_run
 
 BLOCKS = 10
-EACH = 30
+EACH = 15
 
 
 @pytest.fixture(scope="module")

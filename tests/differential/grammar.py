@@ -308,7 +308,7 @@ def programs(draw: Callable[[Any], Any]) -> str:
     steps += (
         [writer.new_value] * 2 + [writer.use_file] * 5 + [writer.show] * 2 + [writer.fail, lambda: writer.add("meet()")]
     )
-    for step in draw(st.lists(st.sampled_from(steps), min_size=6, max_size=20)):
+    for step in draw(st.lists(st.sampled_from(steps), min_size=5, max_size=14)):
         step()
     writer.end()
     return PRELUDE + "\n\n" + "\n".join(writer.lines) + "\n"

@@ -35,6 +35,10 @@ PROGRAMS = {
 }
 CLOSED = (">&- 2>&-", "<&- >&- 2>&-", ">&-", "2>&-", "<&-")
 FULL = ("2>/dev/full", ">/dev/full", ">/dev/full 2>/dev/full")
+TRIED = [
+    (program, streams) for program in PROGRAMS for streams in CLOSED + FULL
+    if program in ("exit code", "prints") or streams in (">&- 2>&-", "2>&-", ">/dev/full 2>/dev/full")
+]  # fmt: skip
 
 
 class Done(NamedTuple):
@@ -52,8 +56,7 @@ def run(folder: Path, environment, command: list[str], streams: str) -> Done:
     return Done(done.returncode, left.read_text() if left.exists() else "it came to no end")
 
 
-@pytest.mark.parametrize("streams", CLOSED + FULL)
-@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize(("program", "streams"), TRIED)
 def test_a_program_ends_as_under_python(tmp_path, write, environment, program, streams):
     if "/dev/full" in streams and not Path("/dev/full").exists():
         pytest.skip("there is no /dev/full here")

@@ -96,8 +96,10 @@ def check(run: RunData, folder: Path, status: str) -> None:
     assert len(ended - finished) <= 2
 
 
-@pytest.mark.parametrize("shape", ["independent", "chain", "short"])
-@pytest.mark.parametrize(("how", "code"), [("raise", 1), ("exit", 7)])
+@pytest.mark.parametrize(
+    ("how", "code", "shape"),
+    [("raise", 1, "independent"), ("raise", 1, "chain"), ("raise", 1, "short"), ("exit", 7, "short")],
+)
 def test_a_program_that_fails_leaves_a_true_record_of_each_task(tmp_path, runmem, write, how, code, shape):
     write(tmp_path, "app.py", PROGRAM)
     ran = runmem(tmp_path, "--python_memory_profile", "--workers=2", "app.py", how, shape)
