@@ -15,13 +15,27 @@ import pytest
 
 TESTS = Path(__file__).parent
 SERVICES = ("slurm", "hosts")  # each makes something of which the machine has one: never two of them at once
-LONG = ("lsst", "task_runner", "workers", "examples", "end_to_end", "clusters", "execution", "docs", "trials")
+LONG = (
+    "differential", "campaign", "lsst", "task_runner", "workers", "examples", "end_to_end", "clusters", "execution",
+    "docs", "trials", "cli",
+)  # fmt: skip
 
 
 def pytest_configure() -> None:
     """Let programs that tests start take Ctrl-C, also where the shell of the tests (``pytest &``) has it ignored."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_taken_as_before() -> Iterator[None]:
+    """Undo what the end of a command line does, in tests that run one in their own process: it ignores signals."""
+    numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    for number, handler in before.items():
+        if handler is not None and signal.getsignal(number) is not handler:
+            signal.signal(number, handler)
 
 
 @pytest.hookimpl(tryfirst=True)
