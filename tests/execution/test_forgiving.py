@@ -35,7 +35,7 @@ def count_three(dask_scheduler: Any) -> None:
 def test_deaths_are_forgotten_when_the_argument_was_made_again(session: Any) -> None:
     block = np.ones(100_000)
     with session(workers=1) as run:
-        client = run.connect()
+        client, _ = run._connect()
         for _ in range(3):
             value, pid = wait_on(total(block))
             assert value == 100_000

@@ -128,10 +128,13 @@ def _describe(main: types.ModuleType, spec: ModuleSpec) -> None:
 
 def _spec_of(name: str) -> ModuleSpec:
     """Find a module to run, importing the packages above it; of a package its ``__main__``."""
+    told = name if len(name) <= 100 else f"{name[:60]}... ({len(name)} characters)"
     if name.endswith(".py"):
-        raise NoSuchModuleError(f"-m takes the name of a module: write -m {name[:-3]}, or {name} without -m.")
+        raise NoSuchModuleError(
+            f"-m takes the name of a module: write -m {told.removesuffix('.py')}, or {told} without -m."
+        )
     if not all(part.isidentifier() for part in name.split(".")):
-        raise NoSuchModuleError(f"-m {name}: expected the name of a module, such as package.module.")
+        raise NoSuchModuleError(f"-m {told}: expected the name of a module, such as package.module.")
     package = name.rpartition(".")[0]
     try:
         if package:
@@ -143,7 +146,7 @@ def _spec_of(name: str) -> ModuleSpec:
         spec = None
     if spec is None:
         raise NoSuchModuleError(
-            f"there is no module {name!r} to be run with -m: neither in {os.getcwd()} nor where Python finds others."
+            f"there is no module {told!r} to be run with -m: neither in {os.getcwd()} nor where Python finds others."
         )
     if spec.submodule_search_locations is None:
         return spec
