@@ -1,4 +1,4 @@
-"""`runmem.session`: a run from inside a script or a notebook, which tells what the command line tells."""
+"""`runmem.session`: a run from inside a script or a notebook, which prints what the command line prints."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 from runmem.cli.run import summarise
 from runmem.dashboard.terminal import PlainView
 from runmem.execution.run import Run
-from runmem.execution.session import session as silent_session
+from runmem.execution.session import new_run
 
 __all__ = ["session"]
 
 
-class _ToldRun(Run):
-    """A run that tells its summary when the block has ended."""
+class _PrintingRun(Run):
+    """A run that prints its summary when the block has ended."""
 
     def __exit__(self, *ended: Any) -> None:
         try:
@@ -32,7 +32,7 @@ def session(app: str | None = None, *, summary: bool = True, **settings: Any) ->
     app : str, optional
         Name of the run directory; default the name of the script or the notebook.
     summary : bool
-        Whether workers and dashboard are told when the cluster starts, and the summary at the end, on standard error.
+        Whether to print workers and dashboard when the cluster starts, and the summary at the end, on standard error.
     **settings
         As on the command line: ``workers=4``, ``python_memory_profile=True``, ``worker_memory="2GiB"``,
         ``memory_interval=0.1``, ``scheduler="tcp://..."``.
@@ -54,5 +54,6 @@ def session(app: str | None = None, *, summary: bool = True, **settings: Any) ->
     -----
     The exception of a task that nobody waited for is raised at the end of the block.
     """
-    run = silent_session(app, **settings)
-    return _ToldRun(run.settings, run.app, run.command, [PlainView(sys.stderr)]) if summary else run
+    if not summary:
+        return new_run(app, settings)
+    return new_run(app, settings, _PrintingRun, [PlainView(sys.stderr)])

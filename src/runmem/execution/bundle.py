@@ -24,9 +24,9 @@ __all__ = ["KEY_MARK", "Bundle", "Pending", "Durations", "plan"]
 
 TARGET_S = 0.02
 SHORT_S = 0.008
-_AHEAD_BUNDLES = 10  # so much work a worker has before it, of calls that may turn out to be shorter than it seems
-_AHEAD_CALLS = 4
-_MOST_LEFT_WAITING = 200
+_AHEAD_S = 10 * TARGET_S  # work that a worker has before it, of calls that may turn out to be shorter
+_AHEAD_CALLS = 4  # at least so many of them
+_MOST_PASSED_BY = 200  # calls that are held back, while others behind them go on
 MOST_CALLS = 512
 LARGEST_RESULT_BYTES = 64 * 1024
 
@@ -197,11 +197,10 @@ class Durations:
         seen, mean = self._seen.get(name), self.mean_s(name)
         if seen is None or mean is None:
             return 2 * workers
-        ahead_s = _AHEAD_BUNDLES * TARGET_S
-        is_long = seen.ended >= _AHEAD_CALLS * workers and seen.shortest_s > ahead_s / 2
+        is_long = seen.ended >= _AHEAD_CALLS * workers and seen.shortest_s > _AHEAD_S / 2
         if is_long or seen.largest_bytes > LARGEST_RESULT_BYTES:
             return None
-        return workers * max(_AHEAD_CALLS, ceil(ahead_s / max(mean, 1e-7)))
+        return workers * max(_AHEAD_CALLS, ceil(_AHEAD_S / max(mean, 1e-7)))
 
 
 class _Bundling:
@@ -268,7 +267,7 @@ def plan(
     most_sent: dict[str, int | None] = {}
     bundling = _Bundling()
     left: dict[Execution, None] = {}
-    while queue and len(left) < _MOST_LEFT_WAITING:
+    while queue and len(left) < _MOST_PASSED_BY:
         execution = queue.take()
         pending: Pending = execution.state
         name = execution.name

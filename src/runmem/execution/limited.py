@@ -11,7 +11,7 @@ __all__ = ["Limited", "within"]
 Value = TypeVar("Value")
 
 
-class _Under:
+class _ThreadCall:
     """A call that goes on in a thread of its own."""
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
@@ -37,15 +37,15 @@ def within(seconds: float, function: Callable[..., Value], *arguments: Any) -> V
     TimeoutError
         If it has not ended after so long. It goes on, and what becomes of it is not told.
     """
-    return _outcome(_Under(function, arguments), seconds, function)
+    return _outcome(_ThreadCall(function, arguments), seconds, function)
 
 
-def _outcome(under: _Under, seconds: float, function: Callable[..., Value]) -> Value:
-    if not under.ended.wait(seconds):
+def _outcome(call: _ThreadCall, seconds: float, function: Callable[..., Value]) -> Value:
+    if not call.ended.wait(seconds):
         raise TimeoutError(f"{getattr(function, '__name__', 'the call')} has not ended after {seconds:g} s")
-    if under.error is not None:
-        raise under.error
-    value: Value = under.value
+    if call.error is not None:
+        raise call.error
+    value: Value = call.value
     return value
 
 
@@ -54,18 +54,18 @@ class Limited:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._under: _Under | None = None
+        self._call: _ThreadCall | None = None
 
     def __call__(self, seconds: float, *arguments: Any) -> Any:
         """Return what the function returns; `TimeoutError` also if an earlier call is still under way after so long."""
-        if self._under is not None:
-            stuck, self._under = self._under, None
+        if self._call is not None:
+            stuck, self._call = self._call, None
             if not stuck.ended.wait(seconds):
-                self._under = stuck
+                self._call = stuck
                 raise TimeoutError(f"{self._function.__name__} has not ended since it was called last")
-        under = _Under(self._function, arguments)
+        call = _ThreadCall(self._function, arguments)
         try:
-            return _outcome(under, seconds, self._function)
+            return _outcome(call, seconds, self._function)
         except TimeoutError:
-            self._under = under
+            self._call = call
             raise

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from runmem.execution.observer import Observer
 from runmem.execution.run import Run
 from runmem.settings import resolve
 
-__all__ = ["session"]
+__all__ = ["new_run", "session"]
 
 _KERNELS = ("ipykernel_launcher", "colab_kernel_launcher", "spyder_kernels")
 
@@ -30,13 +32,20 @@ def session(app: str | None = None, **settings: Any) -> Run:
     SettingError
         For a setting that there is not, or that cannot be used.
     """
+    return new_run(app, settings)
+
+
+def new_run(
+    app: str | None, settings: Mapping[str, Any], run_class: type[Run] = Run, observers: Sequence[Observer] = ()
+) -> Run:
+    """Make the run of a script or a notebook; see `session`."""
     short = {
         "worker_memory": "worker_memory_bytes", "memory_interval": "memory_interval_s",
         "spool_size": "spool_size_bytes",
     }  # fmt: skip
     values = {short.get(name, name): value for name, value in settings.items()}
     name = app or _name_of_program()
-    return Run(resolve(values), name, sys.argv or [name])
+    return run_class(resolve(values), name, sys.argv or [name], observers)
 
 
 def _name_of_program() -> str:

@@ -17,7 +17,7 @@ from runmem.graph.future import Future
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.inputs import input_of_call
 from runmem.serialization.large_values import LargeValues, Part
-from runmem.serialization.packed import LARGE_BYTES, LargeText, beside
+from runmem.serialization.packed import LARGE_BYTES, OutOfBand, beside
 from runmem.serialization.references import ATOMS, ReferencePickler
 from runmem.serialization.snapshot import Snapshot, Snapshots
 from runmem.serialization.standard_types import remedy
@@ -251,7 +251,7 @@ class _Packing:
             return
         inputs, self._inputs = self._inputs, _Inputs()
         try:
-            given = LargeText(value) if _is_large(value) else value
+            given = OutOfBand(value) if _is_large(value) else value
             data, buffers, numbers = self._alone(part, given, used, snapshot)
             inside = self._inputs.versions
         finally:

@@ -20,7 +20,7 @@ __all__ = [
     "LARGE_BYTES",
     "Buffer",
     "Carried",
-    "LargeText",
+    "OutOfBand",
     "Packed",
     "Unsendable",
     "beside",
@@ -46,8 +46,8 @@ class Buffer:
         return Buffer, (pickle.PickleBuffer(self.data) if protocol >= 5 else bytes(self.data),)
 
 
-class LargeText:
-    """Stands for a large `bytes`, `bytearray` or `str` while it is pickled, which would copy it into the pickle."""
+class OutOfBand:
+    """Stands for a large `bytes`, `bytearray` or `str`, which `pickle` would copy into the pickle (PEP 574)."""
 
     def __init__(self, value: bytes | bytearray | str) -> None:
         self.value = value
