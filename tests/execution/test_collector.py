@@ -235,3 +235,29 @@ def test_a_trace_on_another_file_system_keeps_the_mode_of_the_earlier_one(
     replicas.write("n", "n.dat", 0, b"MEM 1 1\n")
     assert replicas.finish() == []
     assert (shown.read_bytes(), shown.stat().st_mode & 0o777) == (b"MEM 1 1\n", 0o604)
+
+
+def test_the_reason_of_a_kill_is_that_of_the_last_attempt(
+    run: RunDirectory, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That the first attempt was killed is known at once, and its last one is waited for, or it would seem lost."""
+    task = SimpleNamespace(module="app", name="work", file="a.py", data_id=None)
+    files = {
+        f"tasks-{pid}.jsonl": (0, LineWriter("n", None, pid).start(task, 1, 7, float(pid), 1)) for pid in (11, 12)
+    }
+    files["deaths-5.jsonl"] = 0, b'{"pid": 11, "cause": "first"}\n'
+    first = SpoolNews("n", files, dead=[11])
+    death = b'{"pid": 12, "cause": "last"}\n'
+    last = SpoolNews("n", {"deaths-5.jsonl": (len(files["deaths-5.jsonl"][1]), death)}, dead=[11, 12])
+    news = iter([first, SpoolNews("n", {}, dead=[11]), last])
+    monkeypatch.setattr("runmem.execution.collector.read_spool", lambda *_: next(news, last))
+    notes = Notes()
+    collector = Collector("run-1", run, replicas, Observers([notes]), 0.1, lambda: None)
+    collector.collect()
+    assert [record_from_line(line).reason for line in notes.records.splitlines()] == ["first"]
+    assert str(collector.killed_reason(1)).startswith("last.")
+    collector.finish(all_ended=True)
+    records = [record_from_line(line) for line in notes.records.splitlines()]
+    assert [(record.status, record.attempt, record.reason) for record in records] == [
+        ("killed", 1, "first"), ("killed", 2, "last"),
+    ]  # fmt: skip

@@ -141,7 +141,10 @@ class Collector:
     def killed_reason(self, task_id: int, patience_s: float = 3.0) -> str | None:
         """Return what is known of why the last attempt at a task was killed; wait for it a little."""
         deadline = time.monotonic() + patience_s
-        while task_id not in self._kills and time.monotonic() < deadline and self._interval_s is not None:
+        while time.monotonic() < deadline and self._interval_s is not None:
+            with self._turn:
+                if task_id in self._kills and not self._tasks.is_running(task_id):
+                    break
             self.collect()
             self._stop.wait(0.05)
         return self._kills.get(task_id)

@@ -182,6 +182,11 @@ class TaskLines:
         """Tell whether a task ended at least once."""
         return b"%d" % task_id in self._ended
 
+    def is_running(self, task_id: int) -> bool:
+        """Tell whether an attempt at a task started of whose end nothing is known."""
+        number = b"%d" % task_id
+        return any(number in tasks for tasks in self._running.values())
+
     def has_begun_again(self, record: TaskRecord) -> bool:
         """Tell whether there is a later attempt at the task of an unfinished record."""
         return record.attempt < self._attempts.get(b"%d" % record.task_id, 0)
