@@ -46,7 +46,7 @@ def test_the_warnings_are_those_of_the_page(tmp_path: Path) -> None:
 
 
 def test_the_time_limit_is_told_as_the_page_says(tmp_path: Path) -> None:
-    printed = output_of(tmp_path, 2, *RUNMEM).stdout
+    printed = output_of(tmp_path, 3, *RUNMEM).stdout
     printed = re.sub(r"node \S+, process \d+,", "node laptop, process 4711,", printed)
     assert printed.replace(f"{tmp_path}{os.sep}", "") == OUTPUTS[1]
 
