@@ -18,6 +18,7 @@ __all__ = [
     "NodeSampled",
     "ProfileReported",
     "LogLines",
+    "RecordLines",
     "DataLost",
 ]
 

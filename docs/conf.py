@@ -1,0 +1,48 @@
+"""How Sphinx makes the documentation: ``python -m sphinx -W --keep-going -q docs build/docs``.
+
+Nothing is fetched from other hosts, neither while the pages are made nor by who reads them.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+from runmem import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+project = "runmem"
+author = "the runmem maintainers"
+copyright = f"{author}, Apache License 2.0"
+version = release = __version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx_click", "settings_table"]
+default_role = "code"  # `name` in a docstring is code, as ``name`` is
+smartquotes = False  # -- in the help of an option stays so
+myst_heading_anchors = 4  # links such as tasks.md#time-limits
+numpydoc_show_class_members = False  # autodoc shows them
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+autodoc_mock_imports = ["lsst", "networkx"]  # runmem.lsst is shown where LSST's packages are not installed, too
+maximum_signature_line_length = 88
+
+html_theme = "furo"
+html_title = f"runmem {release}"
+html_copy_source = False
+html_show_sphinx = False
+
+TOP = ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")  # in the folder above; a page here includes each
+
+
+def link_within(app: Sphinx, name: str, source: list[str]) -> None:
+    """Lead links to files of the folder above to the pages that include them."""
+    for file in TOP:
+        source[0] = source[0].replace(f"](../{file}.md", f"]({file.lower()}.md")
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", link_within)
