@@ -39,13 +39,8 @@ def new_run(
     app: str | None, settings: Mapping[str, Any], run_class: type[Run] = Run, observers: Sequence[Observer] = ()
 ) -> Run:
     """Make the run of a script or a notebook; see `session`."""
-    short = {
-        "worker_memory": "worker_memory_bytes", "memory_interval": "memory_interval_s",
-        "spool_size": "spool_size_bytes", "task_timeout": "task_timeout_s",
-    }  # fmt: skip
-    values = {short.get(name, name): value for name, value in settings.items()}
     name = app or _name_of_program()
-    return run_class(resolve(values), name, sys.argv or [name], observers)
+    return run_class(resolve(settings), name, sys.argv or [name], observers)
 
 
 def _name_of_program() -> str:
