@@ -37,6 +37,7 @@ VALUES = {
     "task_timeout_s": (("3600", 3600.0), (90, 90.0), ("0.5", 0.5)),
     "sequential": (("yes", True), ("0", False), (True, True)),
     "inputs": (("copied", "copied"), ("shared", "shared"), ("copied", "copied")),
+    "observers": (("a:B", ("a:B",)), ("a:B,c.d:E.F", ("a:B", "c.d:E.F")), (["a:B"], ("a:B",))),
     "malloc_trim": (("on", True), ("0", False), (True, True)),
 }
 FIELDS = {field.name: field for field in fields(Settings)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,14 @@ from runmem.graph.task import task
 
 if TYPE_CHECKING:
     from runmem.cli.session import session
+    from runmem.execution.observer import Observer
     from runmem.memory.profile import profile
     from runmem.metrics.time_method import timeMethod
 
 __all__ = [
     "task", "profile", "wait_on", "barrier", "wait_on_file", "open_file", "delete_object", "session",
     "IN", "OUT", "INOUT", "IN_DELETE", "CONCURRENT", "COMMUTATIVE", "COLLECTION_IN", "FILE_IN", "FILE_OUT",
-    "FILE_INOUT", "timeMethod", "RunmemError", "TaskKilledError", "TaskTimeoutError", "__version__",
+    "FILE_INOUT", "timeMethod", "Observer", "RunmemError", "TaskKilledError", "TaskTimeoutError", "__version__",
 ]  # fmt: skip
 
 try:
@@ -38,18 +40,16 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0+unknown"
 
 
+_LATER = {  # what is heavier is imported when it is used
+    "profile": "runmem.memory.profile",
+    "session": "runmem.cli.session",
+    "timeMethod": "runmem.metrics.time_method",
+    "Observer": "runmem.execution.observer",
+}
+
+
 def __getattr__(name: str) -> Any:
     """Import what is heavier only when it is used."""
-    if name == "profile":
-        from runmem.memory.profile import profile
-
-        return profile
-    if name == "session":
-        from runmem.cli.session import session
-
-        return session
-    if name == "timeMethod":
-        from runmem.metrics.time_method import timeMethod
-
-        return timeMethod
-    raise AttributeError(f"module 'runmem' has no attribute {name!r}")
+    if name not in _LATER:
+        raise AttributeError(f"module 'runmem' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)

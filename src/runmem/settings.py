@@ -102,6 +102,14 @@ def _word(value: Any) -> str:
     return str(value)
 
 
+def _classes(value: Any) -> tuple[str, ...]:
+    names = list(value) if isinstance(value, (list, tuple)) else [name.strip() for name in str(value).split(",")]
+    for name in names:
+        if not (isinstance(name, str) and re.fullmatch(r"[\w.]+:[\w.]+", name)):
+            raise ValueError("expected module:Class, with commas between several")
+    return tuple(names)
+
+
 def _log_level(value: Any) -> str:
     if value not in LOG_LEVELS:
         raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
@@ -240,6 +248,10 @@ class Settings:
         "inputs", None, _inputs,
         "Whether large arrays that tasks only read are shared, and cannot be written to, or copied for each.",
         choices=INPUTS, unset="shared; copied in programs that import pycompss", in_jobs=True,
+    )  # fmt: skip
+    observers: tuple[str, ...] = _setting(
+        "observers", (), _classes, "Classes that hear what happens in the run, with commas between them.",
+        "MODULE:CLASS", in_jobs=True,
     )  # fmt: skip
     malloc_trim: bool = _setting(
         "malloc_trim", False, _flag, "Give freed memory back before each task, also where little can be left.",
