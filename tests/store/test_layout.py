@@ -89,3 +89,13 @@ def test_a_spool_that_cannot_be_made_is_refused_with_what_to_do(own_temporary_fo
     Spool.of_run("run-1").root.parent.write_text("in the way")
     with pytest.raises(SettingError, match=r"spool folder .* cannot be made.* Set TMPDIR"):
         Spool.of_run("run-1").make()
+
+
+@pytest.mark.parametrize("letter", ["f", "é", "漢", "\U0001f600"])
+def test_a_long_name_is_cut_and_told_from_others_that_begin_as_it_does(letter: str) -> None:
+    names = {safe_name(letter * 300 + end) for end in ("", "a", "b")}
+    assert len(names) == 3
+    for name in names:
+        assert len(f"{name}_01.jsonl".encode()) <= 255
+        assert name.startswith(letter.replace("\U0001f600", "_") * 40)
+    assert safe_name("f" * 200) == "f" * 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -17,9 +18,19 @@ from runmem.store.node_name import node_name
 __all__ = ["RunDirectory", "Spool", "safe_name", "worker_series"]
 
 
+_MOST_NAME_BYTES = 200  # of the 255 that a file name may have: others add a number and an ending
+
+
 def safe_name(text: str) -> str:
-    """Return `text` as a file name and as a name in a `.dat` line: no space, no slash, never empty."""
-    return re.sub(r"[^\w.+-]", "_", text) or "_"
+    """Return `text` as a file name and as a name in a `.dat` line: no space, no slash, never empty, never too long.
+
+    Of a long name the end gives way to a few characters that tell it from others that begin in the same way.
+    """
+    name = re.sub(r"[^\w.+-]", "_", text) or "_"
+    if len(name.encode("utf-8", "surrogatepass")) <= _MOST_NAME_BYTES:
+        return name
+    begin = name.encode("utf-8", "surrogatepass")[: _MOST_NAME_BYTES - 13].decode("utf-8", "ignore")
+    return f"{begin}-{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:12]}"
 
 
 def worker_series(pid: int) -> str:
