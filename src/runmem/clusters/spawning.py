@@ -22,13 +22,17 @@ from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
 __all__ = [
-    "WORKER_NAME", "MainModule", "control_spawning", "is_embedded_worker", "is_importing_main", "let_children_import",
+    "FOR_ITS_START", "WORKER_NAME", "MainModule", "control_spawning", "is_embedded_worker", "is_importing_main", "let_children_import",
 ]  # fmt: skip
 
 WORKER_NAME = "Dask Worker process"  # Dask names the processes of its workers so, and adds more words
 
+FOR_ITS_START = {"PYTHONSAFEPATH": "1", "RUNMEM_SAFE_START": "1"}
+"""In the environment of a worker until it has joined: it begins in the program's folder, and imports nothing there."""
+
 _BY_NAME, _BY_PATH = "init_main_from_name", "init_main_from_path"
 _folders: list[str] = []
+_kept_from_workers: set[str] = set()
 _stand_in: MainModule | None = None
 _original: Any = None
 
@@ -100,9 +104,22 @@ def let_children_import(folder: str) -> None:
         _folders.append(folder)
 
 
+def keep_from_workers(folder: str) -> None:
+    """Let workers begin without a folder that has modules with the names of those that they need."""
+    control_spawning()
+    _kept_from_workers.add(folder)
+
+
+def has_kept_folders() -> bool:
+    """Tell whether there is a folder without which workers begin."""
+    return bool(_kept_from_workers)
+
+
 def _preparation_data(name: str) -> dict[str, Any]:
     data: dict[str, Any] = _original(name)
     is_worker = name.startswith(WORKER_NAME)
+    if is_worker and _kept_from_workers:
+        data["sys_path"] = [path for path in data.get("sys_path", sys.path) if path not in _kept_from_workers]
     if is_worker or _stand_in is not None:
         data.pop(_BY_NAME, None)
         data.pop(_BY_PATH, None)

@@ -13,7 +13,7 @@ from typing import Any
 from distributed import WorkerPlugin
 
 import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
-from runmem.clusters.spawning import is_embedded_worker
+from runmem.clusters.spawning import FOR_ITS_START, is_embedded_worker
 from runmem.execution.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
@@ -25,6 +25,7 @@ from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
+from runmem.shadowed import free_names, shadowed_in
 from runmem.store.node_name import node_name
 
 __all__ = ["RunmemWorker"]
@@ -74,10 +75,14 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
             multiprocessing.set_start_method(None, force=True)
             self._run.main.stand_in()
+            for name in FOR_ITS_START if FOR_ITS_START.keys() <= os.environ.keys() else ():
+                del os.environ[name]
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
+                if names := shadowed_in(path):
+                    free_names(names, path)
                 sys.path.insert(0, path)
         for place in self._run.prepare:
             module, _, function = place.partition(":")
