@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import os
-import pkgutil
 import signal
 import stat
 import sys
@@ -12,7 +11,6 @@ import types
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,7 +20,7 @@ from runmem.cli.tracebacks import print_uncaught
 from runmem.clusters.spawning import keep_from_workers
 from runmem.errors import SettingError
 from runmem.reading import read_file, shown
-from runmem.shadowed import check_names, free_names, shadowed_in
+from runmem.shadowed import Shadowing, TakenNameError, shadow, shadowing
 from runmem.standard_error import say
 
 __all__ = [
@@ -221,9 +219,6 @@ def _content(file: str) -> bytes:
     return read_file(file)
 
 
-_OF_A_RUN = ("clusters", "dashboard", "execution", "formats", "graph", "memory", "reports", "serialization", "store")
-
-
 class Ended(NamedTuple):
     """How a program ended: its exit code, and whether in order: not by an error, an exit code of one, or a signal.
 
@@ -257,15 +252,9 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
     # `python -P -m runmem`, as in a job, means runmem's own start; the variable means the program's, too.
     is_folder = isinstance(program, Script) and program.spec is not None
     if is_folder or not os.environ.get("PYTHONSAFEPATH"):
-        if names := shadowed_in(program.import_folder):
-            try:
-                check_names(names, program.import_folder)
-            except SettingError as error:
-                say(f"runmem: error: {error}")
-                return Ended(error.exit_code, False)
-            _import_ahead()
+        shadow(Shadowing(program.import_folder))
+        if shadowing() is not None:
             keep_from_workers(program.import_folder)
-            free_names(names, program.import_folder)
         sys.path.insert(0, program.import_folder)
     try:
         code = program.begin(main)
@@ -274,7 +263,7 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
         exit_code = exit_code_of(request)
         terminated = isinstance(request, Terminated)
         return Ended(exit_code, exit_code == 0 and not terminated, terminated)
-    except NoSuchModuleError as error:
+    except (NoSuchModuleError, TakenNameError) as error:
         say(f"runmem: error: {error}")
         return Ended(error.exit_code, False)
     except BaseException as error:
@@ -283,19 +272,6 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
     finally:
         _flush()
     return Ended(0, True)
-
-
-def _import_ahead() -> None:
-    """Import what a run needs, before modules of the program take some of its names."""
-    from runmem.dask_logging import import_dask
-
-    import_dask()
-    for package in _OF_A_RUN:
-        room = import_module(f"runmem.{package}")
-        for module in pkgutil.iter_modules(room.__path__, f"{room.__name__}."):
-            with suppress(ImportError):  # of what is not installed here, for a cluster of another kind
-                import_module(module.name)
-    import_module("rich.live")
 
 
 def _forget_own_folder() -> None:

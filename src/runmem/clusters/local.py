@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from runmem.clusters.contract import Cluster
 from runmem.clusters.security import TlsSecurity, given_security, refuse_or_warn, run_security
-from runmem.clusters.spawning import FOR_ITS_START, WORKER_NAME, control_spawning, has_kept_folders
+from runmem.clusters.spawning import WORKER_NAME, control_spawning
 from runmem.dask_logging import handlers_hidden, set_dask_level
 from runmem.errors import ClusterError, SettingError
 from runmem.memory.limits import memory_limit, share
@@ -217,9 +217,6 @@ class EmbeddedCluster(Cluster):
             "distributed.worker.profile.enabled": not self.settings.python_memory_profile,
             "distributed.worker.daemon": False,
         }
-        if has_kept_folders():
-            before_start = dask.config.get("distributed.nanny.pre-spawn-environ", None) or {}
-            own["distributed.nanny.pre-spawn-environ"] = {**before_start, **FOR_ITS_START}
         # For as long as the cluster lives: Dask ends the nanny of a worker that has not come back after 15 s, and a
         # busy machine takes longer. The last nanny would leave a cluster in which tasks wait for ever.
         self._configuration.enter_context(dask.config.set({"distributed.deploy.lost-worker-timeout": "365 days"}))

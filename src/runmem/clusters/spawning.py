@@ -8,8 +8,9 @@ value. They are told to import nothing, so the program keeps the ``__main__`` th
 Of the standard library beyond its documentation this uses that `multiprocessing` calls
 ``multiprocessing.spawn.get_preparation_data(name)`` in the parent for each process that it spawns (also from a fork
 server), by that name in that module, and that what it returns is a dictionary with the keys ``init_main_from_name``,
-``init_main_from_path`` (what to import) and ``sys_path``; and that it flushes the streams of the program before, by
-``multiprocessing.util._flush_std_streams()``.
+``init_main_from_path`` (what to import) and ``sys_path``; that it calls ``multiprocessing.spawn.get_command_line`` next, in
+the same thread, for the command, of which the first is the interpreter; and that it flushes the streams of the program before,
+by ``multiprocessing.util._flush_std_streams()``.
 """
 
 from __future__ import annotations
@@ -22,17 +23,16 @@ from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
 __all__ = [
-    "FOR_ITS_START", "WORKER_NAME", "MainModule", "control_spawning", "is_embedded_worker", "is_importing_main", "let_children_import",
+    "WORKER_NAME", "MainModule", "control_spawning", "is_embedded_worker", "is_importing_main", "keep_from_workers",
+    "let_children_import",
 ]  # fmt: skip
 
 WORKER_NAME = "Dask Worker process"  # Dask names the processes of its workers so, and adds more words
 
-FOR_ITS_START = {"PYTHONSAFEPATH": "1", "RUNMEM_SAFE_START": "1"}
-"""In the environment of a worker until it has joined: it begins in the program's folder, and imports nothing there."""
-
 _BY_NAME, _BY_PATH = "init_main_from_name", "init_main_from_path"
 _folders: list[str] = []
-_kept_from_workers: set[str] = set()
+_kept_from_workers: str | None = None
+_spawns_worker = threading.local()
 _stand_in: MainModule | None = None
 _original: Any = None
 
@@ -105,21 +105,26 @@ def let_children_import(folder: str) -> None:
 
 
 def keep_from_workers(folder: str) -> None:
-    """Let workers begin without a folder that has modules with the names of those that they need."""
+    """Let workers begin without the modules of a folder that have the names of those which they need."""
+    global _kept_from_workers
     control_spawning()
-    _kept_from_workers.add(folder)
+    if _kept_from_workers is None:
+        command_line = spawn.get_command_line
 
+        def get_command_line(**options: Any) -> list[str]:
+            command, *arguments = command_line(**options)
+            # They begin in the folder that this process is in, and would import from there.
+            return [command, *(["-P"] if getattr(_spawns_worker, "now", False) else []), *arguments]
 
-def has_kept_folders() -> bool:
-    """Tell whether there is a folder without which workers begin."""
-    return bool(_kept_from_workers)
+        spawn.get_command_line = get_command_line  # type: ignore[assignment]
+    _kept_from_workers = folder
 
 
 def _preparation_data(name: str) -> dict[str, Any]:
     data: dict[str, Any] = _original(name)
-    is_worker = name.startswith(WORKER_NAME)
-    if is_worker and _kept_from_workers:
-        data["sys_path"] = [path for path in data.get("sys_path", sys.path) if path not in _kept_from_workers]
+    is_worker = _spawns_worker.now = name.startswith(WORKER_NAME)
+    if is_worker and _kept_from_workers is not None:
+        data["sys_path"] = [path for path in data.get("sys_path", sys.path) if path != _kept_from_workers]
     if is_worker or _stand_in is not None:
         data.pop(_BY_NAME, None)
         data.pop(_BY_PATH, None)

@@ -13,7 +13,7 @@ from typing import Any
 from distributed import WorkerPlugin
 
 import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
-from runmem.clusters.spawning import FOR_ITS_START, is_embedded_worker
+from runmem.clusters.spawning import is_embedded_worker
 from runmem.execution.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
@@ -25,7 +25,7 @@ from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
-from runmem.shadowed import free_names, shadowed_in
+from runmem.shadowed import shadow, shadow_no_more
 from runmem.store.node_name import node_name
 
 __all__ = ["RunmemWorker"]
@@ -75,14 +75,12 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
             multiprocessing.set_start_method(None, force=True)
             self._run.main.stand_in()
-            for name in FOR_ITS_START if FOR_ITS_START.keys() <= os.environ.keys() else ():
-                del os.environ[name]
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
+        if self._run.shadowing is not None:
+            shadow(self._run.shadowing)
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
-                if names := shadowed_in(path):
-                    free_names(names, path)
                 sys.path.insert(0, path)
         for place in self._run.prepare:
             module, _, function = place.partition(":")
@@ -91,6 +89,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
+        if self._run.shadowing is not None:
+            shadow_no_more()
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:
             set_report_sink(None)
