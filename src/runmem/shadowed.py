@@ -1,19 +1,19 @@
 """Modules of the program that have the name of one of the standard library or of an installed package.
 
-``python app.py`` looks for ``import queue`` in the program's folder first, also where Python's own modules ask for it. Under
-runmem much more asks: runmem, Dask, and what they import, at any time and in any thread. So here the answer depends on who
-asks. An import statement of a library gets the library's module, any other the program's, as soon as there is one:
+``python app.py`` looks for ``import queue`` in the program's folder first, also where Python's own modules ask for it.
+Under runmem much more asks: runmem, Dask, and what they import, at any time and in any thread. So here the answer
+depends on who asks. An import statement of a library gets the library's module, any other one the program's:
 
 - `builtins.__import__`, which every import statement calls, looks at the file of who asks;
-- a finder, which `sys.meta_path` has first, looks in the program's folder or everywhere else;
+- a finder, the first in `sys.meta_path`, looks in the program's folder or everywhere else;
 - `sys.modules` has the program's module from the program's first import of it on, so that pickles find what is in it;
-  the library's lies in `_Shadowed.real` from then on.
+  from then on the library's lies here. Dask was imported before: some of it is written in C.
 
 A program that never imports the module that lies in its folder has nothing to do with it, and neither has anybody else.
 
-Assumptions and limitations: C code has no file; it finds what `sys.modules` has. So does code that looks there itself:
-``psutil`` does, and a program cannot have that name. While a library imports a module of such a name that was not loaded
-before, all threads find the library's for that moment.
+Assumptions and limitations: what C code imports is found in `sys.modules`, or as if the program had asked for it. So is
+what other code looks up there; ``psutil`` does for itself, and no module of a program can have that name. While a
+library imports such a module for the first time after the program did, all threads find the library's in `sys.modules`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -40,8 +40,7 @@ __all__ = ["Shadowing", "TakenNameError", "library_module", "shadow", "shadow_no
 
 _NEVER = frozenset(("cloudpickle", "dask", "distributed", "psutil", "runmem"))
 """They look for themselves in `sys.modules`, or pickles name what is in them."""
-_WAIT_S = 10.0  # another thread's import of a library; longer, and two imports may wait for each other
-_PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+_WAIT_S = 10.0  # for another thread's import of a library; if it takes longer each may wait for what the other imports
 
 
 class TakenNameError(SettingError):
@@ -56,7 +55,7 @@ class Shadowing(NamedTuple):
     folder : str
         Of the program.
     imported : tuple of str
-        Names, of modules in that folder, which are not the libraries' any more.
+        Names of modules in it that the program has imported.
     """
 
     folder: str
@@ -64,35 +63,36 @@ class Shadowing(NamedTuple):
 
 
 class _Shadowed:
-    """The names that a folder and the libraries both have, and whose module is whose."""
+    """The names that modules of a folder and of libraries have, and whose module is whose."""
 
-    def __init__(self, folder: str, names: frozenset[str]) -> None:
+    def __init__(self, folder: str, names: frozenset[str], import_ahead: Callable[[], object]) -> None:
         self.folder = folder
         self.names = names
+        self._import_ahead = import_ahead
         self.imported: dict[str, None] = {}
-        self.real: dict[str, ModuleType] = {}
-        self.plain_import = builtins.__import__
-        self.plain_import_module = importlib.import_module
+        self.real: dict[str, ModuleType] = {}  # the libraries', of names that the program has imported
+        self._plain_import = builtins.__import__
+        self._plain_import_module = importlib.import_module
         self._lock = threading.RLock()
-        self._libraries_turn: int | None = None  # the thread for which `sys.modules` has the libraries' now
+        self._turn: int | None = None  # the thread for which `sys.modules` has the libraries' at this moment
 
     def begin(self) -> None:
-        builtins.__import__ = self._import
+        builtins.__import__ = self._import  # type: ignore[assignment]
         importlib.import_module = self._import_module
-        sys.meta_path.insert(0, self)  # type: ignore[arg-type]
+        sys.meta_path.insert(0, self)
 
     def end(self) -> None:
-        builtins.__import__ = self.plain_import
-        importlib.import_module = self.plain_import_module
-        sys.meta_path.remove(self)  # type: ignore[arg-type]
-        self._set_aside(*self.imported)
+        builtins.__import__ = self._plain_import
+        importlib.import_module = self._plain_import_module
+        sys.meta_path.remove(self)
+        self._take_out(*self.imported)
         sys.modules.update(self.real)
 
-    def find_spec(self, name: str, path: Sequence[str] | None = None, target: Any = None) -> ModuleSpec | None:
-        """Find a module for Python's import."""
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Find a module, for Python's import."""
         if path is not None or name not in self.names:
             return None
-        if name in self.imported and self._libraries_turn != threading.get_ident():
+        if name in self.imported and self._turn != threading.get_ident():
             return PathFinder.find_spec(name, [self.folder])
         found = PathFinder.find_spec(name, [path for path in sys.path if os.path.abspath(path) != self.folder])
         if found is None:
@@ -104,54 +104,55 @@ class _Shadowed:
         if name not in self.names or name in self.imported:
             return
         if name in _NEVER:
-            file = PathFinder.find_spec(name, [self.folder])
+            spec = PathFinder.find_spec(name, [self.folder])
             raise TakenNameError(
-                f"the program imports {file.origin if file else name}, and runmem needs the library {name} under this "
+                f"the program imports {spec.origin if spec else name}, and runmem needs the library {name} under this "
                 "name: rename the program's module."
             )
+        if not self.imported:
+            self._import_ahead()
         with self._locked():
             self.imported[name] = None
-            self.real.update(self._set_aside(name))
+            self.real.update(self._take_out(name))
 
     def _import(
         self, name: str, names: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0
     ) -> ModuleType:
         """Do what `builtins.__import__` does."""
         asker = sys._getframe(1).f_globals if names is None else names
-        whole = name if not level else _resolved(name, asker, level)
+        whole = _resolved(name, asker, level) if level else name
         top = whole.partition(".")[0]
-        if top not in self.names or self._libraries_turn == threading.get_ident():
-            return self.plain_import(name, names, locals, fromlist, level)
-        if not self._is_library(asker):
-            self.take(top)
-            if self._libraries_turn is not None:
-                with self._locked():  # another thread's import: until `sys.modules` has the program's again
-                    pass
-        elif top in self.imported and names is not None:
-            return self._libraries_own(name, whole, names, locals, fromlist, level)
-        return self.plain_import(name, names, locals, fromlist, level)
+        if top in self.names and self._turn != threading.get_ident():
+            if not _is_library(asker, self.folder):
+                self.take(top)
+                if self._turn is not None:
+                    with self._locked():  # until `sys.modules` has the program's again
+                        pass
+            elif top in self.imported and names is not None:  # None: a pickle, say, asks for a module by its name
+                return self._librarys(whole, name, names, locals, fromlist, level)
+        return self._plain_import(name, names, locals, fromlist, level)
 
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:
         """Do what `importlib.import_module` does."""
-        if name.partition(".")[0] not in self.names:
-            return self.plain_import_module(name, package)
-        return self._import(name, sys._getframe(1).f_globals, None, ("__name__",))
+        whole = resolve_name(name, package) if name.startswith(".") and package else name
+        if whole.partition(".")[0] not in self.names:
+            return self._plain_import_module(name, package)
+        return self._import(whole, sys._getframe(1).f_globals, None, ("__name__",))
 
-    def _libraries_own(
-        self, name: str, whole: str, names: Any, locals: Any, fromlist: Any, level: int
-    ) -> ModuleType:
+    def _librarys(self, whole: str, name: str, names: Any, locals: Any, fromlist: Any, level: int) -> ModuleType:
+        """Do what `builtins.__import__` does, with the modules of the libraries."""
         module = self.real.get(whole)
         if module is not None and "*" not in (fromlist or ()) and all(hasattr(module, each) for each in fromlist or ()):
             return module if fromlist else self.real[whole.partition(".")[0]]
         with self._locked():
-            own = self._set_aside(*self.imported)
+            own = self._take_out(*self.imported)
             sys.modules.update(self.real)
-            self._libraries_turn = threading.get_ident()
+            self._turn = threading.get_ident()
             try:
-                return self.plain_import(name, names, locals, fromlist, level)
+                return self._plain_import(name, names, locals, fromlist, level)
             finally:
-                self._libraries_turn = None
-                self.real.update(self._set_aside(*self.imported))
+                self._turn = None
+                self.real.update(self._take_out(*self.imported))
                 sys.modules.update(own)
 
     @contextmanager
@@ -163,33 +164,39 @@ class _Shadowed:
             if locked:
                 self._lock.release()
 
-    def _set_aside(self, *names: str) -> dict[str, ModuleType]:
-        """Take modules of these names, and what is below them, out of `sys.modules`."""
+    def _take_out(self, *names: str) -> dict[str, ModuleType]:
+        """Take the modules of these names, and what is below them, out of `sys.modules`."""
         return {each: sys.modules.pop(each) for each in list(sys.modules) if each.partition(".")[0] in names}
-
-    def _is_library(self, names: Any) -> bool:
-        """Tell whether the code of a module with these globals is runmem's, Python's or an installed package's."""
-        file = names.get("__file__")
-        if isinstance(file, str):
-            return _is_libraries(file, self.folder)
-        return getattr(names.get("__spec__"), "origin", None) in ("built-in", "frozen")
 
 
 _current: _Shadowed | None = None
 
 
-def shadow(told: Shadowing) -> None:
-    """Let code of the program, in this process, find the modules of its folder, and all others those of the libraries.
+def shadow(told: Shadowing | None, import_ahead: Callable[[], object] = lambda: None) -> None:
+    """Let imports of the program, in this process, find the modules of its folder, and all others those of libraries.
 
-    Where none of them has the name of a library's nothing is changed.
+    Nothing changes where none of the modules has the name of a library's, or for None.
+
+    Parameters
+    ----------
+    told : Shadowing or None
+    import_ahead : callable, optional
+        Imports what is written in C and is to find the libraries' modules: called before the program's first of them.
+
+    Raises
+    ------
+    TakenNameError
+        If the program has imported a module under a name that runmem cannot do without.
     """
     global _current
-    if _current is not None and _current.folder != told.folder:
+    if told is None:
+        return
+    if _current is not None and _current.folder != told.folder:  # of another run, on a worker that both use
         shadow_no_more()
     if _current is None:
         if not (names := _shadowed_in(told.folder)):
             return
-        _current = _Shadowed(told.folder, names)
+        _current = _Shadowed(told.folder, names, import_ahead)
         _current.begin()
     for name in told.imported:
         _current.take(name)
@@ -217,54 +224,67 @@ def shadowing(folder: str | None = None) -> Shadowing | None:
 
 
 def library_module(name: str) -> Any:
-    """Return a module that is imported already, though the program may have another one of that name; else None."""
-    real = None if _current is None else _current.real.get(name)
-    if real is None and (_current is None or name not in _current.imported):
-        real = sys.modules.get(name)
-    return real
+    """Return a library's module if it is imported already, else None; the program may have one of the same name."""
+    if _current is not None and name in _current.imported:
+        return _current.real.get(name)
+    return sys.modules.get(name)
 
 
 def _shadowed_in(folder: str) -> frozenset[str]:
     """Return the names of modules in a folder that Python has too, or an installed package."""
     try:
         entries = os.listdir(folder)
-    except OSError:  # not on this host
+    except OSError:  # it is not on this host
         return frozenset()
-    found = {getmodulename(entry) or entry for entry in entries if getmodulename(entry) or _is_package(folder, entry)}
-    found = {name for name in found if not _is_loaded_from(folder, name)}  # it is everybody's, as by a PYTHONPATH
-    elsewhere = [path for path in _libraries() if not os.path.samefile(path, folder)]
+    found = {name for entry in entries if (name := getmodulename(entry) or _package_in(folder, entry))}
+    libraries = [path for path in _libraries() if os.path.realpath(path) != os.path.realpath(folder)]
     return frozenset(
-        name for name in found.difference(sys.builtin_module_names)
-        if name in sys.stdlib_module_names or (name.isidentifier() and PathFinder.find_spec(name, elsewhere) is not None)
-    )  # fmt: skip
+        name
+        for name in found.difference(sys.builtin_module_names)
+        if name.isidentifier() and not _is_loaded_from(folder, name)
+        if name in sys.stdlib_module_names or PathFinder.find_spec(name, libraries) is not None
+    )
+
+
+def _package_in(folder: str, entry: str) -> str | None:
+    return entry if os.path.isfile(os.path.join(folder, entry, "__init__.py")) else None
 
 
 def _is_loaded_from(folder: str, name: str) -> bool:
+    """Tell whether the module is everybody's already, where PYTHONPATH has the folder, say."""
     file = getattr(sys.modules.get(name), "__file__", None)
-    return file is not None and os.path.abspath(file).startswith(os.path.join(folder, ""))
-
-
-def _is_package(folder: str, entry: str) -> bool:
-    return entry.isidentifier() and os.path.isfile(os.path.join(folder, entry, "__init__.py"))
+    return isinstance(file, str) and os.path.abspath(file).startswith(os.path.join(folder, ""))
 
 
 @lru_cache
 def _libraries() -> tuple[str, ...]:
-    """Return the folders in which packages are installed, and those of Python's own modules."""
+    """Return the folders of Python's own modules and of installed packages, each with a slash at its end."""
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     folders = [*(sysconfig.get_path(kind) for kind in kinds), *site.getsitepackages(), site.getusersitepackages()]
-    for package in ("click", "distributed"):  # wherever it was found: not every package is installed in a usual place
+    for package in ("click", "distributed"):  # wherever they are: a site may have its packages in any folder
         spec = PathFinder.find_spec(package)
         folders += [os.path.dirname(path) for path in (spec and spec.submodule_search_locations) or ()]
-    return tuple(dict.fromkeys(folder for folder in folders if os.path.isdir(folder)))
+    return tuple(os.path.join(folder, "") for folder in dict.fromkeys(folders) if os.path.isdir(folder))
+
+
+_OURS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
+
+
+def _is_library(names: Any, folder: str) -> bool:
+    """Tell whether code with these globals is runmem's, Python's or an installed package's."""
+    file = names.get("__file__")
+    if isinstance(file, str):
+        return _is_of_library(file, os.path.join(folder, ""))
+    return getattr(names.get("__spec__"), "origin", None) in ("built-in", "frozen")
 
 
 @lru_cache(maxsize=4096)
-def _is_libraries(file: str, folder: str) -> bool:
-    """Tell whether a file is runmem's own, or of a library; an environment may lie in the program's folder, or around it."""
-    inside = file.startswith(os.path.join(folder, ""))
-    around = [path for path in _libraries() if not inside or os.path.join(path, "").startswith(os.path.join(folder, ""))]
-    return file.startswith((_PACKAGE, *(os.path.join(path, "") for path in around)))
+def _is_of_library(file: str, folder: str) -> bool:
+    """Tell whether a file is a library's; a program may lie among libraries, and have an environment in its folder."""
+    libraries = _libraries()
+    if file.startswith(folder):
+        libraries = tuple(path for path in libraries if path.startswith(folder) and path != folder)
+    return file.startswith((_OURS, *libraries))
 
 
 def _resolved(name: str, names: Any, level: int) -> str:

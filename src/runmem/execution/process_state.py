@@ -186,8 +186,7 @@ class _Follower:
 
     def _take(self, state: ProcessState) -> None:
         self._state, self._folder = state, None
-        if state.shadowing is not None:
-            shadow(state.shadowing)
+        shadow(state.shadowing)
         self._environment = {
             name: value for name, value in {**self._own_environment, **state.environment}.items() if value is not None
         }

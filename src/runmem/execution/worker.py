@@ -77,8 +77,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             self._run.main.stand_in()
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
-        if self._run.shadowing is not None:
-            shadow(self._run.shadowing)
+        shadow(self._run.shadowing)
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
                 sys.path.insert(0, path)
@@ -89,8 +88,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
-        if self._run.shadowing is not None:
-            shadow_no_more()
+        shadow_no_more()
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:
             set_report_sink(None)

@@ -175,8 +175,7 @@ def main(descriptor: int) -> None:
     disableImplicitThreading()  # before the task's modules load their libraries
     try:
         setup: ServerSetup = pickle.loads(connection.recv_bytes())
-        if setup.shadowing is not None:
-            shadow(setup.shadowing)
+        shadow(setup.shadowing)
         sys.path[:] = setup.import_paths
         correct_lsst_timer()
         try:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from runmem.errors import ArgumentError
 from runmem.graph.task import TaskFunction
 from runmem.serialization import pickling
-from runmem.task_runner.config import Config
 from runmem.shadowed import shadowing
+from runmem.task_runner.config import Config
 from runmem.task_runner.data_ids import described, recorded
 from runmem.task_runner.fork_server import ServerSetup
 from runmem.task_runner.isolation import Ended, prepare, run_target
