@@ -38,8 +38,8 @@ from runmem.errors import SettingError
 
 __all__ = ["Shadowing", "TakenNameError", "library_module", "shadow", "shadow_no_more", "shadowing"]
 
-_NEVER = frozenset(("cloudpickle", "dask", "distributed", "psutil", "runmem"))
-"""They look for themselves in `sys.modules`, or pickles name what is in them."""
+_NEVER = frozenset(("cloudpickle", "dask", "distributed", "psutil", "runmem", "ssl", "typing"))
+"""They, or others for them, look in `sys.modules` under these names; or pickles of Dask tell what is in them."""
 _WAIT_S = 10.0  # for another thread's import of a library; if it takes longer each may wait for what the other imports
 
 
