@@ -11,9 +11,10 @@ depends on who asks. An import statement of a library gets the library's module,
 
 A program that never imports the module that lies in its folder has nothing to do with it, and neither has anybody else.
 
-Assumptions and limitations: what C code imports is found in `sys.modules`, or as if the program had asked for it. So is
-what other code looks up there; ``psutil`` does for itself, and no module of a program can have that name. While a
-library imports such a module for the first time after the program did, all threads find the library's in `sys.modules`.
+Assumptions and limitations: C code and pickles, which call ``__import__`` without globals or with an empty list as
+``fromlist``, find what `sys.modules` has. So does code that looks there itself: ``psutil`` does for itself, and no module
+of a program can have that name. While a library imports such a module for the first time after the program did,
+`sys.modules` has the library's for all threads.
 """
 
 from __future__ import annotations
@@ -31,16 +32,16 @@ from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from inspect import getmodulename
-from types import ModuleType
+from types import ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from runmem.errors import SettingError
 
-__all__ = ["Shadowing", "TakenNameError", "library_module", "shadow", "shadow_no_more", "shadowing"]
+__all__ = ["Shadowing", "TakenNameError", "library_module", "shadow", "shadow_no_more", "shadowing", "without_imports"]
 
 _NEVER = frozenset(("cloudpickle", "dask", "distributed", "psutil", "runmem", "ssl", "typing"))
 """They, or others for them, look in `sys.modules` under these names; or pickles of Dask tell what is in them."""
-_WAIT_S = 10.0  # for another thread's import of a library; if it takes longer each may wait for what the other imports
+_WAIT_S = 2.0  # for another thread's import of the same name; if it takes longer each may wait for the other
 
 
 class TakenNameError(SettingError):
@@ -69,12 +70,12 @@ class _Shadowed:
         self.folder = folder
         self.names = names
         self._import_ahead = import_ahead
-        self.imported: dict[str, None] = {}
+        self.imported: dict[str, bool] = {}  # by the program; whether it is a package
         self.real: dict[str, ModuleType] = {}  # the libraries', of names that the program has imported
         self._plain_import = builtins.__import__
         self._plain_import_module = importlib.import_module
-        self._lock = threading.RLock()
-        self._turn: int | None = None  # the thread for which `sys.modules` has the libraries' at this moment
+        self._locks = {name: threading.RLock() for name in names}
+        self._turns: dict[str, int] = {}  # names under which `sys.modules` has the libraries' now: for which thread
 
     def begin(self) -> None:
         builtins.__import__ = self._import  # type: ignore[assignment]
@@ -85,14 +86,15 @@ class _Shadowed:
         builtins.__import__ = self._plain_import
         importlib.import_module = self._plain_import_module
         sys.meta_path.remove(self)
-        self._take_out(*self.imported)
+        for name in self.imported:
+            self._take_out(name)
         sys.modules.update(self.real)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Find a module, for Python's import."""
         if path is not None or name not in self.names:
             return None
-        if name in self.imported and self._turn != threading.get_ident():
+        if name in self.imported and self._turns.get(name) != threading.get_ident():
             return PathFinder.find_spec(name, [self.folder])
         found = PathFinder.find_spec(name, [path for path in sys.path if os.path.abspath(path) != self.folder])
         if found is None:
@@ -103,16 +105,16 @@ class _Shadowed:
         """Let `name` be the program's from now on, but for libraries."""
         if name not in self.names or name in self.imported:
             return
+        spec = PathFinder.find_spec(name, [self.folder])
         if name in _NEVER:
-            spec = PathFinder.find_spec(name, [self.folder])
             raise TakenNameError(
                 f"the program imports {spec.origin if spec else name}, and runmem needs the library {name} under this "
                 "name: rename the program's module."
             )
         if not self.imported:
             self._import_ahead()
-        with self._locked():
-            self.imported[name] = None
+        with self._alone(name):
+            self.imported[name] = spec is not None and spec.submodule_search_locations is not None
             self.real.update(self._take_out(name))
 
     def _import(
@@ -122,15 +124,14 @@ class _Shadowed:
         asker = sys._getframe(1).f_globals if names is None else names
         whole = _resolved(name, asker, level) if level else name
         top = whole.partition(".")[0]
-        if top in self.names and self._turn != threading.get_ident():
-            if not _is_library(asker, self.folder):
-                self.take(top)
-                if self._turn is not None:
-                    with self._locked():  # until `sys.modules` has the program's again
-                        pass
-            elif top in self.imported and names is not None:  # None: a pickle, say, asks for a module by its name
-                return self._librarys(whole, name, names, locals, fromlist, level)
-        return self._plain_import(name, names, locals, fromlist, level)
+        if top not in self.names or self._turns.get(top) == threading.get_ident():
+            return self._plain_import(name, names, locals, fromlist, level)
+        if not _is_library(asker, self.folder):
+            self.take(top)
+        elif top in self.imported and names is not None and type(fromlist) is not list:  # no statement: see above
+            return self._librarys(whole, name, names, locals, fromlist, level)
+        with self._alone(top):
+            return self._plain_import(name, names, locals, fromlist, level)
 
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:
         """Do what `importlib.import_module` does."""
@@ -141,32 +142,35 @@ class _Shadowed:
 
     def _librarys(self, whole: str, name: str, names: Any, locals: Any, fromlist: Any, level: int) -> ModuleType:
         """Do what `builtins.__import__` does, with the modules of the libraries."""
-        module = self.real.get(whole)
+        top = whole.partition(".")[0]
+        module = self.real.get(whole) if self.imported[top] or whole == top else sys.modules.get(whole)
         if module is not None and "*" not in (fromlist or ()) and all(hasattr(module, each) for each in fromlist or ()):
-            return module if fromlist else self.real[whole.partition(".")[0]]
-        with self._locked():
-            own = self._take_out(*self.imported)
-            sys.modules.update(self.real)
-            self._turn = threading.get_ident()
+            return module if fromlist else self.real[top]
+        with self._alone(top):
+            own = self._take_out(top)
+            sys.modules.update({each: found for each, found in self.real.items() if each.partition(".")[0] == top})
+            self._turns[top] = threading.get_ident()
             try:
                 return self._plain_import(name, names, locals, fromlist, level)
             finally:
-                self._turn = None
-                self.real.update(self._take_out(*self.imported))
+                del self._turns[top]
+                self.real.update(self._take_out(top))
                 sys.modules.update(own)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        locked = self._lock.acquire(timeout=_WAIT_S)
+    def _alone(self, name: str) -> Iterator[None]:
+        """Let no other thread import what has this name, or is below it."""
+        locked = self._locks[name].acquire(timeout=_WAIT_S)
         try:
             yield
         finally:
             if locked:
-                self._lock.release()
+                self._locks[name].release()
 
-    def _take_out(self, *names: str) -> dict[str, ModuleType]:
-        """Take the modules of these names, and what is below them, out of `sys.modules`."""
-        return {each: sys.modules.pop(each) for each in list(sys.modules) if each.partition(".")[0] in names}
+    def _take_out(self, name: str) -> dict[str, ModuleType]:
+        """Take a module out of `sys.modules`, and of a package of the program's what is below it."""
+        below = [each for each in list(sys.modules) if each.startswith(f"{name}.")] if self.imported[name] else []
+        return {each: sys.modules.pop(each) for each in (name, *below) if each in sys.modules}
 
 
 _current: _Shadowed | None = None
@@ -228,6 +232,19 @@ def library_module(name: str) -> Any:
     if _current is not None and name in _current.imported:
         return _current.real.get(name)
     return sys.modules.get(name)
+
+
+def without_imports(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without the frames of this module, which Python would not have."""
+    frames = []
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename != __file__:
+            frames.append(trace)
+        trace = trace.tb_next
+    result: TracebackType | None = None
+    for frame in reversed(frames):
+        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return result
 
 
 def _shadowed_in(folder: str) -> frozenset[str]:
