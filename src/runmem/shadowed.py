@@ -12,8 +12,8 @@ depends on who asks. An import statement of a library gets the library's module,
 A program that never imports the module that lies in its folder has nothing to do with it, and neither has anybody else.
 
 Assumptions and limitations: C code and pickles, which call ``__import__`` without globals or with an empty list as
-``fromlist``, find what `sys.modules` has. So does code that looks there itself: ``psutil`` does for itself, and no module
-of a program can have that name. While a library imports such a module for the first time after the program did,
+``fromlist``, find what `sys.modules` has. So does code that looks there itself: ``psutil`` does for itself, and no
+module of a program can have that name. While a library imports such a module for the first time after the program did,
 `sys.modules` has the library's for all threads.
 """
 
@@ -32,12 +32,21 @@ from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import resolve_name
 from inspect import getmodulename
-from types import ModuleType, TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any, NamedTuple
 
 from runmem.errors import SettingError
 
-__all__ = ["Shadowing", "TakenNameError", "library_module", "shadow", "shadow_no_more", "shadowing", "without_imports"]
+__all__ = [
+    "Shadowing",
+    "TakenNameError",
+    "library_module",
+    "reduced_definition",
+    "shadow",
+    "shadow_no_more",
+    "shadowing",
+    "without_imports",
+]
 
 _NEVER = frozenset(("cloudpickle", "dask", "distributed", "psutil", "runmem", "ssl", "typing"))
 """They, or others for them, look in `sys.modules` under these names; or pickles of Dask tell what is in them."""
@@ -232,6 +241,34 @@ def library_module(name: str) -> Any:
     if _current is not None and name in _current.imported:
         return _current.real.get(name)
     return sys.modules.get(name)
+
+
+def reduced_definition(datum: Any) -> tuple[Any, ...] | None:
+    """Return how a process that has not imported such a module of the program finds it, or a class or function in it.
+
+    For a pickle; None for all else.
+    """
+    if _current is None or not _current.imported or not isinstance(datum, (type, FunctionType, ModuleType)):
+        return None
+    is_module = isinstance(datum, ModuleType)
+    module, name = (datum.__name__, "") if is_module else (datum.__module__, datum.__qualname__)
+    if str(module).partition(".")[0] not in _current.imported or _found(module, name) is not datum:
+        return None
+    return _definition, (module, name)
+
+
+def _definition(module: str, name: str) -> Any:
+    if _current is not None:
+        _current.take(module.partition(".")[0])
+    __import__(module)  # without globals, so that it is not this module that asks
+    return _found(module, name)
+
+
+def _found(module: str, name: str) -> Any:
+    found: Any = sys.modules.get(module)
+    for part in name.split(".") if name else ():
+        found = getattr(found, part, None)
+    return found
 
 
 def without_imports(trace: TracebackType | None) -> TracebackType | None:
