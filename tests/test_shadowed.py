@@ -15,7 +15,16 @@ from importlib.machinery import ModuleSpec
 import pytest
 
 from runmem import shadowed
-from runmem.shadowed import Shadowing, TakenNameError, library_module, shadow, shadow_no_more, shadowing
+from runmem.serialization.pickling import dumps
+from runmem.shadowed import (
+    Shadowing,
+    TakenNameError,
+    library_module,
+    reduced_definition,
+    shadow,
+    shadow_no_more,
+    shadowing,
+)
 
 LIBRARY = {"__name__": "a_library", "__file__": os.path.join(sysconfig.get_path("stdlib"), "a_library.py")}
 
@@ -36,7 +45,7 @@ def write(folder, *names):
     for name in names:
         path = folder / f"{name}.py"
         path.parent.mkdir(exist_ok=True)
-        path.write_text("mine = __name__\nclass Thing: pass\n")
+        path.write_text("mine = __name__\nclass Thing:\n    mine_too = __name__\ndef thing():\n    return Thing()\n")
     importlib.invalidate_caches()
 
 
@@ -152,6 +161,28 @@ def test_another_process_is_told_what_the_program_has_imported(folder):
     shadow(told)
     assert pickle.loads(b"cqueue\nThing\n.").__module__ == "queue"  # no import statement comes before
     assert shadowing() == told
+
+
+def test_a_pickle_finds_what_the_program_means_whoever_reads_it(folder):
+    write(folder, "queue", "calendar")
+    shadow(Shadowing(str(folder), ("queue",)))
+    sys.modules.pop("queue", None)
+    assert run(LIBRARY, "import pickle; found = pickle.loads(b'cqueue\\nThing\\n.')")["found"].mine_too == "queue"
+    mine = run_in_program(folder, "import calendar")["calendar"]
+    own = {"module": mine, "class": mine.Thing, "function": mine.thing, "value": mine.thing()}
+    real = run(LIBRARY, "import calendar")["calendar"]
+    library = {"class": real.Calendar, "function": real.isleap}
+    data = dumps(own)
+    shadow_no_more()
+    sys.modules.pop("calendar")
+    shadow(Shadowing(str(folder)))  # the process of a program that has not imported it
+    again = pickle.loads(data)
+    assert shadowing() == Shadowing(str(folder), ("calendar",))
+    mine = run_in_program(folder, "import calendar")["calendar"]
+    assert again["module"] is mine
+    assert (again["class"], again["function"], type(again["value"])) == (mine.Thing, mine.thing, mine.Thing)
+    assert reduced_definition(mine.Thing) is not None
+    assert [reduced_definition(each) for each in (*library.values(), run, 3)] == [None] * 4
 
 
 def test_what_was_imported_is_put_back(folder):

@@ -26,7 +26,7 @@ import site
 import sys
 import sysconfig
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
@@ -120,9 +120,11 @@ class _Shadowed:
                 f"the program imports {spec.origin if spec else name}, and runmem needs the library {name} under this "
                 "name: rename the program's module."
             )
-        if not self.imported:
-            self._import_ahead()
         with self._alone(name):
+            if name in self.imported:  # by another thread meanwhile
+                return
+            if not self.imported:
+                self._import_ahead()
             self.imported[name] = spec is not None and spec.submodule_search_locations is not None
             self.real.update(self._take_out(name))
 
@@ -135,11 +137,14 @@ class _Shadowed:
         top = whole.partition(".")[0]
         if top not in self.names or self._turns.get(top) == threading.get_ident():
             return self._plain_import(name, names, locals, fromlist, level)
-        if not _is_library(asker, self.folder):
-            self.take(top)
-        elif top in self.imported and names is not None and type(fromlist) is not list:  # no statement: see above
-            return self._librarys(whole, name, names, locals, fromlist, level)
+        is_library, is_statement = _is_library(asker, self.folder), names is not None and type(fromlist) is not list
+        if is_library and is_statement and (found := self._known_to_libraries(top, whole, fromlist or ())) is not None:
+            return found
         with self._alone(top):
+            if not is_library:
+                self.take(top)
+            elif is_statement and top in self.imported:
+                return self._import_for_library(top, name, names, locals, fromlist, level)
             return self._plain_import(name, names, locals, fromlist, level)
 
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:
@@ -149,22 +154,27 @@ class _Shadowed:
             return self._plain_import_module(name, package)
         return self._import(whole, sys._getframe(1).f_globals, None, ("__name__",))
 
-    def _librarys(self, whole: str, name: str, names: Any, locals: Any, fromlist: Any, level: int) -> ModuleType:
-        """Do what `builtins.__import__` does, with the modules of the libraries."""
-        top = whole.partition(".")[0]
+    def _known_to_libraries(self, top: str, whole: str, fromlist: Collection[str]) -> ModuleType | None:
+        """Return what an import statement of a library gets, if all is imported and the program's is another one."""
+        if top not in self.imported or "*" in fromlist:
+            return None
         module = self.real.get(whole) if self.imported[top] or whole == top else sys.modules.get(whole)
-        if module is not None and "*" not in (fromlist or ()) and all(hasattr(module, each) for each in fromlist or ()):
-            return module if fromlist else self.real[top]
-        with self._alone(top):
-            own = self._take_out(top)
-            sys.modules.update({each: found for each, found in self.real.items() if each.partition(".")[0] == top})
-            self._turns[top] = threading.get_ident()
-            try:
-                return self._plain_import(name, names, locals, fromlist, level)
-            finally:
-                del self._turns[top]
-                self.real.update(self._take_out(top))
-                sys.modules.update(own)
+        begun = getattr(getattr(module, "__spec__", None), "_initializing", False)  # as Python itself looks at it
+        if module is None or begun or not all(hasattr(module, each) for each in fromlist):
+            return None
+        return module if fromlist else self.real.get(top)
+
+    def _import_for_library(self, top: str, *asked: Any) -> ModuleType:
+        """Import with the libraries' modules in `sys.modules` in place of the program's."""
+        own = self._take_out(top)
+        sys.modules.update({each: found for each, found in self.real.items() if each.partition(".")[0] == top})
+        self._turns[top] = threading.get_ident()
+        try:
+            return self._plain_import(*asked)
+        finally:
+            del self._turns[top]
+            self.real.update(self._take_out(top))
+            sys.modules.update(own)
 
     @contextmanager
     def _alone(self, name: str) -> Iterator[None]:
