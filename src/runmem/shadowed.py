@@ -38,15 +38,9 @@ from typing import Any, NamedTuple
 from runmem.errors import SettingError
 
 __all__ = [
-    "Shadowing",
-    "TakenNameError",
-    "library_module",
-    "reduced_definition",
-    "shadow",
-    "shadow_no_more",
-    "shadowing",
+    "Shadowing", "TakenNameError", "library_module", "reduced_definition", "shadow", "shadow_no_more", "shadowing",
     "without_imports",
-]
+]  # fmt: skip
 
 _NEVER = frozenset(("cloudpickle", "dask", "distributed", "psutil", "runmem", "ssl", "typing"))
 """They, or others for them, look in `sys.modules` under these names; or pickles of Dask tell what is in them."""
@@ -105,7 +99,8 @@ class _Shadowed:
             return None
         if name in self.imported and self._turns.get(name) != threading.get_ident():
             return PathFinder.find_spec(name, [self.folder])
-        found = PathFinder.find_spec(name, [path for path in sys.path if os.path.abspath(path) != self.folder])
+        own = os.path.abspath(self.folder)
+        found = PathFinder.find_spec(name, [path for path in sys.path if os.path.abspath(path) != own])
         if found is None:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         return found
