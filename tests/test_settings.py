@@ -34,6 +34,7 @@ VALUES = {
     "run_folder": (("a", Path("a")), ("b", Path("b")), ("c", Path("c"))),
     "worker_profile_path": (("a", Path("a")), ("b", Path("b")), ("c", Path("c"))),
     "spool_size_bytes": (("64KiB", 65536), ("2 MiB", 2 * MIB), ("1G", GIB)),
+    "task_timeout_s": (("3600", 3600.0), (90, 90.0), ("0.5", 0.5)),
     "sequential": (("yes", True), ("0", False), (True, True)),
     "inputs": (("copied", "copied"), ("shared", "shared"), ("copied", "copied")),
     "malloc_trim": (("on", True), ("0", False), (True, True)),

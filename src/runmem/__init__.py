@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
-from runmem.errors import RunmemError, TaskKilledError
+from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.graph.directions import (
     COLLECTION_IN,
     COMMUTATIVE,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "task", "profile", "wait_on", "barrier", "wait_on_file", "open_file", "delete_object", "session",
     "IN", "OUT", "INOUT", "IN_DELETE", "CONCURRENT", "COMMUTATIVE", "COLLECTION_IN", "FILE_IN", "FILE_OUT",
-    "FILE_INOUT", "timeMethod", "RunmemError", "TaskKilledError", "__version__",
+    "FILE_INOUT", "timeMethod", "RunmemError", "TaskKilledError", "TaskTimeoutError", "__version__",
 ]  # fmt: skip
 
 try:

@@ -12,6 +12,7 @@ __all__ = [
     "ClusterError",
     "ResultError",
     "TaskKilledError",
+    "TaskTimeoutError",
 ]
 
 
@@ -75,3 +76,24 @@ class TaskKilledError(RunmemError):
         self.name = name
         self.root_task_id = task_id
         self.task_id: int | None = task_id  # None once the message tells what was measured
+
+
+class TaskTimeoutError(RunmemError, TimeoutError):
+    """A task that was ended because its time was up.
+
+    Attributes
+    ----------
+    name : str
+        The task.
+    task_id : int
+        Number of the call.
+    limit_s : float
+        Seconds that it could take.
+    stack : str or None
+        Where it was then, one line a frame, the innermost last; None where that could not be had.
+    """
+
+    name = ""
+    task_id = 0
+    limit_s = 0.0
+    stack: str | None = None

@@ -14,6 +14,7 @@ __all__ = [
     "TaskStarted",
     "TaskEnded",
     "TaskMeasured",
+    "TaskWaitedFor",
     "NodeSampled",
     "ProfileReported",
     "LogLines",
@@ -68,6 +69,8 @@ class TaskRecord:
         other tasks and what came and went of that meanwhile.
     increment_unclear : str or None
         Why the increment may be more than 1 MiB off; None where it is not.
+    stack : str or None
+        For a task that was ended because its time was up: where it was, one line a frame, the innermost last.
     held_bytes : int or None
         How much of the peak was held for other tasks: results, and inputs that are not this call's. Counts what is at
         least 64 KiB, as large as Dask says it is; None where that is not known.
@@ -99,6 +102,7 @@ class TaskRecord:
     increment_bytes: int | None = None
     increment_unclear: str | None = None
     held_bytes: int | None = None
+    stack: str | None = None
 
     @property
     def target(self) -> str:
@@ -124,6 +128,20 @@ class TaskStarted:
     """A worker began a task; `record` has no end yet."""
 
     record: TaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TaskWaitedFor:
+    """A task runs on while all else has ended, or needs it; told once a task, after a minute.
+
+    `running_s`, `node` and `pid` are None where memory is not measured.
+    """
+
+    task_id: int
+    name: str
+    running_s: float | None = None
+    node: str | None = None
+    pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

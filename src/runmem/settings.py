@@ -48,6 +48,13 @@ def _seconds(value: Any) -> float:
     return seconds
 
 
+def _time_limit(value: Any) -> float:
+    seconds = _number(value)
+    if not 0.1 <= seconds <= 10 * 365 * 86400:
+        raise ValueError("expected a number of seconds, 0.1 or more, such as 3600")
+    return seconds
+
+
 def _count(value: Any) -> int:
     count = _number(value)
     if not (count >= 1 and count.is_integer()):
@@ -162,6 +169,8 @@ class Settings:
         Where the `.dat` traces go; None: the folder the program was started from.
     spool_size_bytes : int
         Room that a run takes in the folder for temporary files of a node, beside what the master has not read yet.
+    task_timeout_s : float or None
+        Seconds that a call of a task may take whose ``@task(time_out=)`` does not say.
     sequential : bool
         Whether tasks run one after the other in the program's own process, without a cluster.
     inputs : str or None
@@ -193,6 +202,7 @@ class Settings:
         None, _path, "--worker_profile_path", "RUNMEM_WORKER_PROFILE_PATH", "COMPSS_WORKER_PROFILE_PATH"
     )
     spool_size_bytes: int = _setting(64 * 1024**2, _spool_size, "--spool_size", "RUNMEM_SPOOL_SIZE")
+    task_timeout_s: float | None = _setting(None, _time_limit, "--task_timeout", "RUNMEM_TASK_TIMEOUT")
     sequential: bool = _setting(False, _flag, "--sequential", "RUNMEM_SEQUENTIAL")
     inputs: str | None = _setting(None, _inputs, "--inputs", "RUNMEM_INPUTS")
     malloc_trim: bool = _setting(False, _flag, "--malloc_trim", "RUNMEM_MALLOC_TRIM")

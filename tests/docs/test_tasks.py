@@ -45,7 +45,13 @@ def test_the_warnings_are_those_of_the_page(tmp_path: Path) -> None:
     assert f"{tmp_path / 'app.py'}:10: TaskWarning: task add changes in place the global 'seen'" in done.stderr
 
 
+def test_the_time_limit_is_told_as_the_page_says(tmp_path: Path) -> None:
+    printed = output_of(tmp_path, 3, *RUNMEM).stdout
+    printed = re.sub(r"node \S+, process \d+,", "node laptop, process 4711,", printed)
+    assert printed.replace(f"{tmp_path}{os.sep}", "") == OUTPUTS[1]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 def test_the_stencil_runs_both_ways(tmp_path: Path) -> None:
     for runner in ((), RUNMEM):
-        assert output_of(tmp_path, 3, *runner).stdout == OUTPUTS[1]
+        assert output_of(tmp_path, 4, *runner).stdout == OUTPUTS[2]

@@ -40,8 +40,6 @@ def test_options_that_only_place_a_task_are_taken(submitter: Any) -> None:
     [
         ({"on_failure": "IGNORE"}, "waiting for a call that raised raises"),
         ({"onFailure": "CANCEL_SUCCESSORS"}, "waiting for a call that raised raises"),
-        ({"time_out": 5}, "as long as it takes"),
-        ({"timeOut": 5}, "as long as it takes"),
         ({"defaults": {"x": 1}}, "has no values"),
         ({"isReplicated": True}, "once, on one worker"),
         ({"computing_nodes": "4"}, "one process on one node"),
@@ -88,10 +86,10 @@ def test_a_parameter_may_be_called_as_an_option_is(submitter: Any) -> None:
 def test_what_was_declared_before_the_program_runs_is_said_at_the_first_call(start_program: Any) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        f = declared(time_out=5)
+        f = declared(chunk_size=5)
         assert f(3) == 3
     start_program()
-    with pytest.warns(TaskWarning, match="time_out=5 has no effect"):
+    with pytest.warns(TaskWarning, match="chunk_size=5 has no effect"):
         first = f(3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -102,7 +100,7 @@ def test_an_imported_task_says_it_once_and_filters_silence_it(
     submitter: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "library_of_tasks.py").write_text(
-        "from runmem import task\n\n@task(returns=1, time_out=5)\ndef f(x):\n    return x\n"
+        "from runmem import task\n\n@task(returns=1, chunk_size=5)\ndef f(x):\n    return x\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "library_of_tasks", raising=False)
@@ -175,3 +173,25 @@ def test_a_generator_that_a_task_returns_is_told(submitter: Any) -> None:
     with pytest.raises(TypeError, match=r"gives_generator returned a generator.*`return list\(...\)`"):
         wait_on(task(returns=1)(gives_generator)())
     assert wait_on(task(returns=1)(gives_range)()) == range(3)
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(5, 5.0), ("2.5", 2.5), (0, 0.0), (None, None)])
+def test_the_time_of_a_call_is_read_under_both_spellings(value: Any, seconds: float | None) -> None:
+    assert declared(time_out=value).time_limit_s == seconds
+    assert declared(timeOut=value).time_limit_s == seconds
+
+
+@pytest.mark.parametrize("value", [-1, "soon", True, [5], float("nan"), float("inf"), 1e300])
+def test_a_time_that_is_none_is_refused_where_it_is_declared(value: Any) -> None:
+    with pytest.raises(TaskDeclarationError, match=r"time_out=.* is no number of seconds, such as 60"):
+        declared(time_out=value)
+
+
+def test_a_parameter_may_be_called_time_out(submitter: Any) -> None:
+    @task(time_out=INOUT)
+    def add(time_out, x):
+        time_out.append(x)
+
+    times: list[int] = []
+    add(times, 3)
+    assert (wait_on(times), add.time_limit_s) == ([3], None)

@@ -56,6 +56,8 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 )
 @click.option("--spool_size", metavar="SIZE",
               help="Room in a node's TMPDIR for what the run directory has already.  [default: 64MiB]")  # fmt: skip
+@click.option("--task_timeout", metavar="SECONDS",
+              help="End a task that takes longer, unless its @task(time_out=) says otherwise.")  # fmt: skip
 @click.option("--sequential", is_flag=True, default=None,
               help="Run the tasks one after the other in the program's own process: to debug or compare.")  # fmt: skip
 @click.option("--inputs", type=click.Choice(INPUTS),
@@ -86,7 +88,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     """
     renamed = {
         "memory_interval": "memory_interval_s", "worker_memory": "worker_memory_bytes",
-        "spool_size": "spool_size_bytes",
+        "spool_size": "spool_size_bytes", "task_timeout": "task_timeout_s",
     }  # fmt: skip
     settings = resolve({renamed.get(name, name): value for name, value in options.items()})
     try:

@@ -128,12 +128,12 @@ def _preloads(protocol: str) -> list[str]:
     """Return the modules that a worker imports before it connects: the user's, and ours."""
     import dask
 
-    from runmem.clusters import worker_signals
+    from runmem.clusters import local_worker
     from runmem.clusters.loopback import SCHEME
     from runmem.clusters.loopback import __name__ as module
 
     asked = dask.config.get("distributed.worker.preload", None) or []
-    ours = [worker_signals.__name__, *([module] if protocol == SCHEME else [])]
+    ours = [local_worker.__name__, *([module] if protocol == SCHEME else [])]
     return [*([asked] if isinstance(asked, str) else asked), *ours]
 
 

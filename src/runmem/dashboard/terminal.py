@@ -8,7 +8,7 @@ import threading
 from typing import TextIO
 
 from runmem.dashboard.status_line import StatusLine
-from runmem.events import NodeSampled, TaskEnded, TaskSubmitted
+from runmem.events import NodeSampled, TaskEnded, TaskSubmitted, TaskWaitedFor
 from runmem.execution.observer import Observer
 from runmem.standard_error import say
 from runmem.units import format_bytes
@@ -26,6 +26,17 @@ class PlainView(Observer):
         """Say how many workers there are and where to look at them."""
         where = f"; Dask dashboard: {dashboard}" if dashboard else ""
         say(f"runmem: {workers} worker{'s' * (workers != 1)}{where}", self._stream)
+
+    def task_waited_for(self, event: TaskWaitedFor) -> None:
+        """Name the task that the run waits for, and say what can be done."""
+        what = f"task {event.name} (call {event.task_id})"
+        if event.running_s is None:
+            where, look = "has run for more than a minute", ""
+        else:
+            where = f"has run for {event.running_s:.0f} s on node {event.node}, process {event.pid}"
+            look = f"`py-spy dump --pid {event.pid}` shows where it is; "
+        say(f"runmem: {what} {where}, and all else has ended. {look}--task_timeout=SECONDS ends a task that takes "
+            "longer.", self._stream)  # fmt: skip
 
     def close(self) -> None:
         """Nothing is left on the screen."""

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 import dask
 from distributed.scheduler import KilledWorker
 
-from runmem.errors import ResultError, RunmemError, TaskKilledError
+from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.execution.bundle import Bundle
 from runmem.execution.on_worker import BundleFailed
+from runmem.execution.watchdog import time_is_up
 from runmem.graph.call import Execution
 from runmem.serialization.task_error import set_root_task
 
@@ -70,6 +71,18 @@ def own_error(execution: Execution, error: BaseException) -> BaseException:
     its = place if error.key == execution.state.bundle.key and place in errors else min(errors)
     loaded: BaseException = errors[its].load()
     return loaded
+
+
+def timeout_error(execution: Execution, limit_s: float, stack: str | None, where: str) -> TaskTimeoutError:
+    """Return the error of a call whose time was up."""
+    was = f", and was at\n{stack}\n" if stack else ". "
+    error = TaskTimeoutError(
+        f"task {execution.name} (call {execution.task_id}): {time_is_up(limit_s)}. It ran on {where}{was}"
+        "Give it more time with @task(time_out=SECONDS) or --task_timeout=SECONDS."
+    )
+    error.name, error.task_id, error.limit_s, error.stack = execution.name, execution.task_id, limit_s, stack
+    set_root_task(error, execution.task_id)
+    return error
 
 
 def tell_killed(error: TaskKilledError, reason: str | None) -> None:

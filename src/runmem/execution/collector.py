@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runmem.events import (
     DataLost,
@@ -46,6 +46,14 @@ _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
 ToFree = Callable[[str], dict[str, int]]
 RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str, SpoolNews | str]]]
+
+
+class _Death(NamedTuple):
+    """Why a process died; if because the time of a task was up: which task, and where it was."""
+
+    cause: str
+    task_id: int | None = None
+    stack: str | None = None
 
 
 class Collector:
@@ -94,7 +102,7 @@ class Collector:
         self._tasks = TaskLines(tell_begun=observers.hears("task_started"))
         self._offsets: dict[str, dict[str, int]] = {}
         self._room = SpoolRoom(room_bytes, replicas.synced)
-        self._causes: dict[tuple[str, int], str] = {}
+        self._causes: dict[tuple[str, int], _Death] = {}
         self._dead: dict[tuple[str, int], float] = {}
         self._buried: set[tuple[str, int]] = set()
         self._cut_off: str | None = None
@@ -130,6 +138,11 @@ class Collector:
     def calls_recorded(self) -> int:
         """Number of calls of which there is a record, whatever the number of attempts."""
         return self._tasks.ended + sum(not self._tasks.has_ended(task_id) for task_id in self._kills)
+
+    def running(self, task_id: int) -> TaskRecord | None:
+        """Return what is known of the attempt at a call that runs; None if nothing is."""
+        with self._turn:
+            return self._tasks.running_record(task_id)
 
     def cut_off(self, reason: str) -> None:
         """Record as cancelled, and not as killed, what is unfinished on processes that end from now on."""
@@ -221,7 +234,9 @@ class Collector:
         elif _DEATHS.fullmatch(file):
             for line in data.splitlines():
                 death = json.loads(line)
-                self._causes.setdefault((news.node, death["pid"]), death["cause"])
+                self._causes.setdefault(
+                    (news.node, death["pid"]), _Death(death["cause"], death.get("task_id"), death.get("stack"))
+                )
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
             self._read_trace(news.node, file, data)
@@ -261,15 +276,24 @@ class Collector:
         for (node, pid), since in list(self._dead.items()):
             if (node, pid) in self._buried:
                 continue
-            cause = self._causes.get((node, pid))
-            if cause is None and not last and time.monotonic() - since < 1.0:
+            death = self._causes.get((node, pid))
+            if death is None and not last and time.monotonic() - since < 1.0:
                 continue
             self._buried.add((node, pid))
             unfinished = self._tasks.give_up(node, pid)
+            if death is not None and death.task_id is not None:
+                unfinished = self._end_as_timed_out(unfinished, death)
             if self._cut_off is not None and (node, pid) not in self._died_before:
                 self._end_as_cut_off(unfinished, self._cut_off, "cancelled")
             else:
-                self._end_as_cut_off(unfinished, cause or "the worker process died; nothing says why", "killed")
+                cause = death.cause if death is not None else "the worker process died; nothing says why"
+                self._end_as_cut_off(unfinished, cause, "killed")
+
+    def _end_as_timed_out(self, unfinished: list[TaskRecord], death: _Death) -> list[TaskRecord]:
+        """Record the task whose time was up, and return the others that ran in the process, with whom it was ended."""
+        late = [replace(record, stack=death.stack) for record in unfinished if record.task_id == death.task_id]
+        self._end_as_cut_off(late, death.cause, "killed")
+        return [record for record in unfinished if record.task_id != death.task_id]
 
     def _end_as_cut_off(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
         """Write records of tasks that have begun and not ended, and whose process is gone or is not waited for."""

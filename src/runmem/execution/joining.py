@@ -39,6 +39,9 @@ class Listener(Protocol):
     def told(self, name: str, calls: int, seconds: float, largest_bytes: int) -> None:
         """Take what a worker tells; called in the client's event loop, which must not be held up."""
 
+    def timed_out(self, task_id: int, limit_s: float, stack: str | None, where: str) -> None:
+        """Take that a call is to fail because its time was up; called as `told` is."""
+
     def workers_changed(self, workers: int) -> None:
         """Take the number of workers."""
 
@@ -160,7 +163,12 @@ def join_cluster(
                 cluster.unsure.add((message["node"], message["pid"]))
         elif "logged" in message:
             cluster.has_logged = True
-        elif (listener := submitter()) is not None:
+        elif (listener := submitter()) is None:
+            pass
+        elif "timed_out" in message:
+            where = f"node {message['node']}, process {message['pid']}"
+            listener.timed_out(message["timed_out"], message["limit_s"], message["stack"], where)
+        else:
             listener.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
 
     client.subscribe_topic(stats_topic(run_id), told)  # first: a worker may fail to join, and say so

@@ -7,11 +7,13 @@ import logging
 import os
 import re
 import threading
-from typing import Any
+from typing import Any, NamedTuple
 
 from distributed import NannyPlugin
 
 from runmem.execution.dask_private import tell_of_exits
+from runmem.execution.watchdog import Watchdog
+from runmem.execution.worker_run import stats_topic
 from runmem.memory.limits import oom_kill_count
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool
@@ -86,9 +88,9 @@ class _DeathWatch(logging.Filter):
             self.note(*cause)
         return record.levelno >= self._shown and not getattr(self._logger, "_asked_for", False)
 
-    def note(self, pid: int, cause: str) -> None:
+    def note(self, pid: int, cause: str, **more: Any) -> None:
         """Write why a process died."""
-        self._file.write(json.dumps({"pid": pid, "cause": cause}).encode() + b"\n")
+        self._file.write(json.dumps({"pid": pid, "cause": cause, **more}).encode() + b"\n")
 
     def close(self) -> None:
         self._logger.removeFilter(self)
@@ -110,12 +112,29 @@ class _ExitWatch:
             self._watch.note(pid, exit_cause(code))
 
 
-_watches: dict[str, tuple[int, list[_DeathWatch | _ExitWatch]]] = {}
+class _Watches(NamedTuple):
+    """What watches over the nannies of this process for a run."""
+
+    watchdog: Watchdog
+    exits: _ExitWatch
+    deaths: list[_DeathWatch]
+
+    def close(self) -> None:
+        self.watchdog.close()
+        self.exits.close()
+        for watch in self.deaths:
+            watch.close()
+
+
+_watches: dict[str, tuple[int, _Watches]] = {}
 _lock = threading.Lock()
 
 
 class RunmemNanny(NannyPlugin):  # type: ignore[misc]
-    """Notes why the worker under a Dask nanny died. Nannies that share a process share one watch."""
+    """Notes why the worker under a Dask nanny died, and ends one whose call takes longer than it may.
+
+    Nannies that share a process share what watches.
+    """
 
     def __init__(self, run_id: str) -> None:
         self.name = f"runmem-nanny-{run_id}"
@@ -124,23 +143,33 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
     def setup(self, nanny: Any) -> None:
         """Begin to listen."""
         with _lock:
-            users, watches = _watches.get(self._run_id, (0, []))
-            if not watches:
+            users, watches = _watches.get(self._run_id, (0, None))
+            if watches is None:
                 try:
-                    names = ("distributed.nanny", "distributed.nanny.memory", "distributed.worker.memory")
-                    deaths = [_DeathWatch(self._run_id, logging.getLogger(name)) for name in names]
-                    watches = [_ExitWatch(deaths[0]), *deaths]
+                    watches = self._watches()
                 except Exception:
                     logging.getLogger(__name__).exception("deaths of workers will not be explained")
                     return
+            watches.watchdog.add(nanny)
             _watches[self._run_id] = users + 1, watches
+
+    def _watches(self) -> _Watches:
+        names = ("distributed.nanny", "distributed.nanny.memory", "distributed.worker.memory")
+        deaths = [_DeathWatch(self._run_id, logging.getLogger(name)) for name in names]
+        watchdog = Watchdog(Spool.of_run(self._run_id), deaths[0].note, self._report)
+        return _Watches(watchdog, _ExitWatch(deaths[0]), deaths)
+
+    def _report(self, nanny: Any, message: dict[str, Any]) -> None:
+        """Report to the master; from any thread."""
+        nanny.loop.add_callback(nanny.log_event, stats_topic(self._run_id), message)
 
     def teardown(self, nanny: Any) -> None:
         """Stop listening, with the last nanny of this process."""
         with _lock:
-            users, watches = _watches.pop(self._run_id, (1, []))
+            users, watches = _watches.pop(self._run_id, (1, None))
+            if watches is None:
+                return
             if users > 1:
                 _watches[self._run_id] = users - 1, watches
-                return
-            for watch in watches:
-                watch.close()
+            else:
+                watches.close()

@@ -15,6 +15,7 @@ from runmem.events import (
     TaskMeasured,
     TaskStarted,
     TaskSubmitted,
+    TaskWaitedFor,
 )
 
 __all__ = ["Observer", "Observers"]
@@ -40,6 +41,9 @@ class Observer:
 
     def task_ended(self, event: TaskEnded) -> None:
         """A task finished or failed."""
+
+    def task_waited_for(self, event: TaskWaitedFor) -> None:
+        """A task runs on while all else has ended."""
 
     def tasks_running(self, running: int) -> None:
         """So many tasks have started and not ended, as far as is known (only where memory is measured)."""

@@ -8,7 +8,7 @@ import threading
 import time
 import types
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 from itertools import zip_longest
 from typing import Any, NamedTuple
@@ -59,6 +59,8 @@ class PackedTask(NamedTuple):
         See `runmem.execution.process_state.ProcessState`; empty: the task runs in the process as it is.
     log_levels : LogLevels or None
         How the program logged when it made the calls; None: it has set nothing up.
+    limit_s : float or None
+        Seconds that a call may take.
     """
 
     name: str
@@ -70,6 +72,7 @@ class PackedTask(NamedTuple):
     copied: bool = False
     process: bytes = b""
     log_levels: LogLevels | None = None
+    limit_s: float | None = None
 
 
 class PackedCall(NamedTuple):
@@ -223,7 +226,8 @@ def run_call(
             become(packed_task.process)
             if not in_program:
                 copy = _copy_for(packed_task)
-            return True, _result(run, call, following, packed_task, copy, inputs)
+            with _time_limit(run, call, packed_task):
+                return True, _result(run, call, following, packed_task, copy, inputs)
         except BaseException as error:
             if in_program and _ends_the_program(error):
                 raise
@@ -235,6 +239,11 @@ def run_call(
     finally:
         if not in_program:
             program_copies.end(packed_task.outline, copy)
+
+
+def _time_limit(run: Any, call: PackedCall, task: PackedTask) -> AbstractContextManager[None]:
+    """Return a block in which a call may take as long as its task says."""
+    return nullcontext() if task.limit_s is None or run is None else run.limited(call.task_id, task.limit_s)
 
 
 def _gathered(call: PackedCall, dependencies: Sequence[Any], earlier: Sequence[tuple[bool, Any]]) -> tuple[bool, Any]:

@@ -41,7 +41,7 @@ def new_run(
     """Make the run of a script or a notebook; see `session`."""
     short = {
         "worker_memory": "worker_memory_bytes", "memory_interval": "memory_interval_s",
-        "spool_size": "spool_size_bytes",
+        "spool_size": "spool_size_bytes", "task_timeout": "task_timeout_s",
     }  # fmt: skip
     values = {short.get(name, name): value for name, value in settings.items()}
     name = app or _name_of_program()

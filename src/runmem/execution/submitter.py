@@ -14,17 +14,21 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import distributed
 from distributed.scheduler import KilledWorker
 
 import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
-from runmem.errors import RunmemError, TaskKilledError
+from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.events import TaskEnded, TaskSubmitted
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
-from runmem.execution.call_errors import error_of, not_brought, own_error, own_mistake, tell_killed
+from runmem.execution.call_errors import error_of, not_brought, own_error, own_mistake, tell_killed, timeout_error
 from runmem.execution.call_queue import CallQueue
+from runmem.execution.collector import Collector
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
 from runmem.execution.limited import within
@@ -34,6 +38,7 @@ from runmem.execution.on_worker import BundleFailed, PackedTask
 from runmem.execution.process_state import FollowedProcess
 from runmem.execution.random_numbers import SeedNote
 from runmem.execution.results import Results, made_again
+from runmem.execution.stragglers import Stragglers
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version, inherit_origin
 from runmem.graph.task import TaskFunction
@@ -67,8 +72,8 @@ class DaskSubmitter:
     connect : callable
         Gives the client and the number of workers; called in a thread of ours when the first call comes.
     observers : Observers
-    killed_reason : callable
-        Tells what is known of why a call's worker was killed.
+    collector : Collector
+        Knows which calls run, and why a call's worker was killed.
     copied : bool, optional
         Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
     process : FollowedProcess, optional
@@ -76,6 +81,10 @@ class DaskSubmitter:
     in_order : bool
         Whether calls run in the order of the program where their data allow. On a scheduler that others use too they
         would always come before or after those of the others.
+    limit_s : float, optional
+        Seconds that a call may take whose task does not say.
+    now : callable
+        Gives the time of the run, in seconds since the epoch.
 
     Attributes
     ----------
@@ -88,18 +97,22 @@ class DaskSubmitter:
         run_id: str,
         connect: Callable[[], tuple[distributed.Client, int]],
         observers: Observers,
-        killed_reason: Callable[[int], str | None],
+        collector: Collector,
         copied: bool | None = None,
         process: FollowedProcess | None = None,
         in_order: bool = True,
+        limit_s: float | None = None,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self._run_id = run_id
         self._connect = connect
         self._observers = observers
-        self._killed_reason = killed_reason
+        self._killed_reason = collector.killed_reason
+        self._stragglers = Stragglers(partial(observers.tell, "task_waited_for"), now, collector.running)
         self._copied = copied
         self._process = process
         self._in_order = in_order
+        self._limit_s = limit_s
         run_program(True)
         self._snapshots = Snapshots(program_definitions)
         self._tasks: dict[TaskFunction, tuple[Snapshot | None, PackedTask]] = {}
@@ -121,6 +134,7 @@ class DaskSubmitter:
         self._sending = threading.Lock()
         self._fetching = threading.Lock()  # what is awaited is fetched by a thread of its own
         self._told: deque[tuple[str, int, float, int]] = deque()
+        self._timed_out: deque[tuple[int, float, str | None, str]] = deque()
         self._next_poll_s = 0.0
         self._urgent = False
         self._closing = False
@@ -167,7 +181,10 @@ class DaskSubmitter:
         number = program_definitions.number_of(task)
         reference = pickle.dumps(task) if number is None else None
         outline = snapshot.outline if snapshot is not None else None
-        packed = PackedTask(task.name, reference, number, outline, constants, call.returns, copied, process, levels)
+        limit_s = self._limit_s if task.time_limit_s is None else task.time_limit_s
+        packed = PackedTask(
+            task.name, reference, number, outline, constants, call.returns, copied, process, levels, limit_s or None
+        )
         self._tasks[task] = snapshot, packed
         while len(self._tasks) > _KNOWN_TASKS:
             del self._tasks[next(iter(self._tasks))]
@@ -181,6 +198,7 @@ class DaskSubmitter:
         return Version(execution, 0)
 
     def _enqueue(self, execution: Execution) -> None:
+        self._stragglers.moved(time.monotonic())
         with self._changed:
             self._live[execution] = None
             self._queue.append(execution)
@@ -290,7 +308,8 @@ class DaskSubmitter:
                     self._changed.notify_all()
                     self._changed.wait(0.005 if self._client is not None else 0.05)
                     continue
-            with self._client.as_current():
+            # Cancelled: the time of a call was up, and what needed it is dealt with below.
+            with self._client.as_current(), suppress(CancelledError):
                 distributed.wait([bundle.future for bundle in sent.values()])
             self._poll(list(sent.values()))
 
@@ -320,7 +339,11 @@ class DaskSubmitter:
         """Take note of what has ended and send what can be sent; return whether to go on."""
         try:
             self._poll_now_and_then()
+            while self._timed_out:
+                self._end_timed_out(*self._timed_out.popleft())
             self._flush()
+            if self._live and not self._told:
+                self._stragglers.look(list(self._live), self._workers, time.monotonic())
         except Exception as error:
             if self._closing:
                 return False
@@ -357,6 +380,25 @@ class DaskSubmitter:
         Called in the client's event loop, which must never wait for our lock: who holds it may wait for the loop.
         """
         self._told.append((name, calls, seconds, largest_bytes))
+
+    def timed_out(self, task_id: int, limit_s: float, stack: str | None, where: str) -> None:
+        """Take that the time of a call was up; called as `told` is."""
+        self._timed_out.append((task_id, limit_s, stack, where))
+
+    def _end_timed_out(self, task_id: int, limit_s: float, stack: str | None, where: str) -> None:
+        """Let a call fail whose time was up, and Dask not try it again; the others of its bundle run again."""
+        with self._changed:
+            found = [(b, e) for b in self._sent for e in b.executions if e.task_id == task_id and not e.state.done]
+            for bundle, execution in found:
+                del self._sent[bundle]
+                self._in_flight.subtract(e.name for e in bundle.executions if not e.state.has_value)
+                bundle.executions.remove(execution)
+                self._ended(execution, timeout_error(execution, limit_s, stack, where))
+                self._requeue(bundle)
+                bundle.executions = []
+            self._changed.notify_all()
+        if found and self._client is not None:
+            within(_CANCEL_S, partial(self._client.cancel, [bundle.future for bundle, _ in found], force=True))
 
     def _may_hold(self, name: str) -> bool:
         return time.monotonic() - self._last_moved.setdefault(name, time.monotonic()) < _HOLD_S
@@ -534,6 +576,7 @@ class DaskSubmitter:
             return
         self._count(execution, error is None)
         state.done, state.error = True, error
+        self._stragglers.moved(time.monotonic())
         state.let_go()
         self._live.pop(execution, None)
         if error is not None:
@@ -553,6 +596,8 @@ class DaskSubmitter:
         """Complete the error of a killed task with what was measured meanwhile; not under our lock: it may wait."""
         if isinstance(error, TaskKilledError) and error.task_id is not None:
             tell_killed(error, self._killed_reason(error.task_id))
+        elif isinstance(error, TaskTimeoutError):
+            self._killed_reason(error.task_id)  # its record is waited for a little
         return error
 
 

@@ -6,6 +6,8 @@ import logging
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from runmem.execution.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
 from runmem.execution.task_logging import TaskLogging
+from runmem.execution.time_limit import NoTimeLimits, TimeLimits
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
 from runmem.memory.allocator import use_one_arena
 from runmem.memory.held import held
@@ -47,8 +50,15 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             follow(not is_embedded_worker(), self._run.import_paths)
         limits = [limit for limit in (worker_memory_limit(worker), memory_limit().limit_bytes) if limit]
         topic = stats_topic(self._run.run_id)
+        if worker.nanny is None:
+            time_limits: Callable[[Path, Path], TimeLimits] = NoTimeLimits
+        else:
+            time_limits = partial(TimeLimits, later=worker.loop.add_callback)
         try:
-            run = WorkerRun(self._run, min(limits, default=None), lambda message: worker.log_event(topic, message))
+            run = WorkerRun(
+                self._run, min(limits, default=None), lambda message: worker.log_event(topic, message),
+                limits=time_limits,
+            )  # fmt: skip
         except Exception as error:
             log.warning("this worker cannot measure memory for run %s: %s", self._run.run_id, error)
             place = f"worker process {os.getpid()} on node {node_name()}"

@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,6 +18,7 @@ from runmem.clusters.spawning import MainModule
 from runmem.execution.probe import PeakProbe, Probes
 from runmem.execution.record_fields import fields_are_told, take_record_fields
 from runmem.execution.task_log import SpooledLog, TaskLog
+from runmem.execution.time_limit import TimeLimits
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
@@ -126,6 +128,8 @@ class WorkerRun:
         Whether to see to it that the node is sampled; else somebody else has.
     trace : str, optional
         Name of the trace in which the process is sampled already; default that of the node, which it joins.
+    limits : callable
+        Makes the time limits of its calls, given their files.
 
     Attributes
     ----------
@@ -137,7 +141,7 @@ class WorkerRun:
 
     def __init__(
         self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None], samples: bool = True,
-        trace: str | None = None,
+        trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
     ) -> None:  # fmt: skip
         self.measures = run.measures
         self.node = node_name()
@@ -146,6 +150,8 @@ class WorkerRun:
         self.spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self.spool.make()
         self.now = clock_of(self.spool.root)
+        self._limits_are_lost = False
+        self._limits = limits(self.spool.limits(os.getpid()), self.spool.stacks(os.getpid()))
         self.task_logging: TaskLogging | None = None
         self._probes = Probes([PeakProbe(run.malloc_trim)])
         self._stats: dict[str, list[float]] = {}
@@ -192,6 +198,18 @@ class WorkerRun:
             self._reports.close()
         if self.task_logging is not None:
             self.task_logging.close()
+
+    def limited(self, task_id: int, limit_s: float) -> AbstractContextManager[None]:
+        """Return a block in which a call may take so many seconds; without a limit, if that cannot be written."""
+        try:
+            return self._limits.limited(task_id, limit_s)
+        except OSError as error:
+            if self._limits_are_lost:
+                return nullcontext()
+            self._limits_are_lost = True
+            place = f"worker process {os.getpid()} on node {self.node}"
+            self._tell({"place": place, "lost": f"the time limits of its calls could not be set: {error}"})
+            return nullcontext()
 
     def began(self, task_id: int, name: str = "", levels: LogLevels | None = None) -> None:
         """Note which task this thread runs, for its `@profile` reports and for what it logs."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from runmem.errors import TaskDeclarationError
 from runmem.graph import compiled
 from runmem.graph.directions import Parameter
 
-__all__ = ["in_snake_case", "directions_in", "without_effect"]
+__all__ = ["in_snake_case", "directions_in", "time_limit", "without_effect"]
 
 _CAMEL = {
     "targetDirection": "target_direction", "varargsType": "varargs_type", "isReplicated": "is_replicated",
@@ -34,15 +36,17 @@ class _Ignored(NamedTuple):
     instead: str
 
 
+_LONGEST_S = 10 * 365 * 86400.0
+
+
 def _more_than_one(value: Any) -> bool:
     return str(value).strip() not in ("1", "None", "")
 
 
-# They say in which order, where or how fast tasks run, or what is recorded of it: the result is the same without them.
-_HINTS = {"priority", "is_distributed", "cache_returns", "tracing_hook"}
+# They say in which order, where, how fast or how long tasks run, or what is recorded: without them the result is the same.
+_HINTS = {"time_out", "priority", "is_distributed", "cache_returns", "tracing_hook"}
 _IGNORED = {
     "on_failure": _Ignored(bool, "waiting for a call that raised raises the same exception"),
-    "time_out": _Ignored(bool, "a call takes as long as it takes"),
     "defaults": _Ignored(bool, "a call that raised has no values, and waiting for it raises"),
     "is_replicated": _Ignored(bool, "a call runs once, on one worker, and not on every node"),
     "computing_nodes": _Ignored(_more_than_one, "a call runs in one process on one node"),
@@ -65,6 +69,26 @@ def directions_in(options: dict[str, Any]) -> dict[str, Any]:
         for name, value in options.items()
         if name not in _OTHERS and (isinstance(value, Parameter) or name not in _HINTS and name not in _IGNORED)
     }
+
+
+def time_limit(options: dict[str, Any], where: str) -> float | None:
+    """Return how many seconds a call may take; 0: any time; None: the task does not say.
+
+    Raises
+    ------
+    TaskDeclarationError
+        For a value that is no such number.
+    """
+    value = options.get("time_out")
+    if value is None or isinstance(value, Parameter):
+        return None
+    try:
+        seconds = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        seconds = math.nan
+    if not 0 <= seconds <= _LONGEST_S:
+        raise TaskDeclarationError(f"{where}: time_out={value!r} is no number of seconds, such as 60 (0: no limit).")
+    return seconds
 
 
 def without_effect(options: dict[str, Any]) -> list[str]:

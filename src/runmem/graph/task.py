@@ -15,7 +15,7 @@ from runmem.graph import compiled
 from runmem.graph.current import current_program
 from runmem.graph.global_changes import Change, global_changes
 from runmem.graph.lazy_values import refuse_generators, settled
-from runmem.graph.options import directions_in, in_snake_case, without_effect
+from runmem.graph.options import directions_in, in_snake_case, time_limit, without_effect
 from runmem.graph.returns import Returns, declared_returns
 from runmem.graph.signature import TaskSignature
 
@@ -31,6 +31,8 @@ class TaskFunction:
         What was decorated.
     name, module, file : str
         Qualified name; name of the module (of the program's file for the program itself); source file.
+    time_limit_s : float or None
+        Seconds that a call may take; 0: any time; None: as long as the run allows.
     data_id : str or None
         What the task works on, if it was made for one call; it stands in that call's record.
     """
@@ -64,6 +66,7 @@ class TaskFunction:
         )
         declared = options.get("returns")
         self.returns = Returns(outputs) if outputs and declared is None else declared_returns(function, declared, where)
+        self.time_limit_s = time_limit(options, where)
         self._called = function if self._compilation is None else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -200,6 +203,9 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         What a method does with ``self``; default INOUT.
     varargs_type : direction, optional
         What it does with ``*args``; default IN.
+    time_out : float, optional
+        Seconds that a call may take: then its worker process is ended, and waiting for it raises a `TaskTimeoutError`.
+        Default: what ``--task_timeout`` says. 0: any time. Counted for each call from when it begins.
     numba : bool, str or dict, optional
         Have numba compile the function where it runs, once a worker process: True or ``"jit"``, a dictionary of
         keywords of ``jit``, ``"njit"``, ``"vectorize"``, ``"guvectorize"``, ``"stencil"``, ``"cfunc"``; with
@@ -211,8 +217,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises
     ------
     TaskDeclarationError
-        At decoration, for a name that is no parameter, a direction that is none, a generator function, and what numba
-        cannot do or, not being installed, is missing for.
+        At decoration, for a name that is no parameter, a direction that is none, a time that is none, a generator
+        function, and what numba cannot do or, not being installed, is missing for.
 
     Warns
     -----

@@ -30,6 +30,7 @@ __all__ = [
 Line = tuple[str, str]
 """Text, and its style in rich's words (empty for none)."""
 
+_MOST_FRAMES = 4
 _BOUND = {"exact": "", "sampled": ">=", "shared": "<=", "unclear": "~"}
 _MEANING = {
     "sampled": "  >= sampled: the highest of the readings, a lower bound",
@@ -256,6 +257,7 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
             (f"    last reading {format_bytes(record.last_bytes)}, limit {format_bytes(record.limit_bytes)}{share}", "")
         )
         found.append((f"    {printable(record.reason or 'nothing is known of the cause')}", ""))
+        found += [(f"    {printable(line.strip())}", "") for line in (record.stack or "").splitlines()[-_MOST_FRAMES:]]
     if most is not None and len(records) > most:
         found.append((f"  and {len(records) - most} more killed tasks", "dim"))
     return found

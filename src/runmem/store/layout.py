@@ -188,6 +188,14 @@ class Spool(NamedTuple):
         """Return the file of `@profile` reports of worker process `pid`."""
         return self.root / f"profiles-{pid}.jsonl"
 
+    def limits(self, pid: int) -> Path:
+        """Return the file in which worker process `pid` says which of its calls have a time limit."""
+        return self.root / f"limits-{pid}.bin"
+
+    def stacks(self, pid: int) -> Path:
+        """Return the file to which worker process `pid` writes the stacks of its threads when it is asked to."""
+        return self.root / f"stacks-{pid}.txt"
+
     def logs(self, pid: int) -> Path:
         """Return the file of what tasks have logged in worker process `pid`."""
         return self.root / f"logs-{pid}.jsonl"

@@ -38,7 +38,7 @@ def record_to_line(record: TaskRecord) -> bytes:
 
 _UNSAID = [b', "%s": %s' % pair for pair in (
     (b"exception", b"null"), (b"last_bytes", b"null"), (b"reason", b"null"), (b"data_id", b"null"),
-    (b"increment_unclear", b"null"), (b"shared", b"false"),
+    (b"increment_unclear", b"null"), (b"stack", b"null"), (b"shared", b"false"),
 )]  # fmt: skip
 _ENDED = re.compile(rb'^\{"event": "end", "task_id": (\d+)(?:, "next": \d+)?', re.MULTILINE)
 

@@ -187,6 +187,12 @@ class TaskLines:
         number = b"%d" % task_id
         return any(number in tasks for tasks in self._running.values())
 
+    def running_record(self, task_id: int) -> TaskRecord | None:
+        """Return what is known of the attempt at a task that runs, the last to start; None if there is none."""
+        number = b"%d" % task_id
+        begun = [tasks[number] for tasks in self._running.values() if number in tasks]
+        return max(begun, key=lambda attempt: attempt.attempt).record() if begun else None
+
     def has_begun_again(self, record: TaskRecord) -> bool:
         """Tell whether there is a later attempt at the task of an unfinished record."""
         return record.attempt < self._attempts.get(b"%d" % record.task_id, 0)

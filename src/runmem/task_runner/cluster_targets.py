@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from runmem.dask_logging import import_dask, keep_dask_apart
-from runmem.errors import TaskKilledError
+from runmem.errors import TaskKilledError, TaskTimeoutError
 from runmem.task_runner.dedicated_run import DedicatedRun
 from runmem.task_runner.isolation import Ended, abandon_targets, stop_targets
 from runmem.task_runner.target_task import TargetTask
@@ -124,6 +124,6 @@ def _value_or_error(call: Future) -> Ended | BaseException:
 
 
 def _ended_well(value: Ended | BaseException) -> Ended | BaseException:
-    if isinstance(value, (Ended, TaskKilledError)):
+    if isinstance(value, (Ended, TaskKilledError, TaskTimeoutError)):
         return value
     raise value  # the cluster failed, or the task could not be loaded: not the fault of this target

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from runmem.errors import TaskTimeoutError
 from runmem.task_runner.data_ids import described
 from runmem.task_runner.dedicated_run import DedicatedRun, run_for
 from runmem.task_runner.errors import RunTimeoutError, TargetKilledError, TargetTimeoutError
@@ -102,7 +103,8 @@ def _results(
     for index, (target, end) in enumerate(zip(targets, ended, strict=True)):
         error: BaseException | None = None
         if isinstance(end, BaseException):
-            error = TargetKilledError(f"{described(target)}: {end}")
+            kind = TargetTimeoutError if isinstance(end, TaskTimeoutError) else TargetKilledError
+            error = kind(f"{described(target)}: {end}")
             failures.append(TargetFailure(described(target), str(end)))
         elif end.killed is not None:
             kind = TargetTimeoutError if end.timed_out else TargetKilledError

@@ -1,0 +1,120 @@
+"""Calls whose time is up: what the program is told, what is recorded, and that all else is right."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import psutil
+import pytest
+
+from runmem import TaskTimeoutError, task, wait_on
+from runmem.store.run import read_run
+
+
+def _define() -> SimpleNamespace:
+    @task(returns=1, time_out=1)
+    def sleep(seconds):
+        time.sleep(seconds)
+        return seconds
+
+    @task(returns=1, time_out=1)
+    def hold_the_interpreter():
+        return re.match(r"(a+)+$", "a" * 40 + "b")
+
+    @task(returns=1, time_out=1)
+    def stop_itself():
+        os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(60)
+
+    @task(returns=1, time_out=1)
+    def wait_for_a_child(path):
+        child = subprocess.Popen(["sleep", "300"])
+        Path(path).write_text(str(child.pid))
+        return child.wait()
+
+    @task(returns=1)
+    def double(x):
+        return 2 * x
+
+    @task(returns=1, time_out=0)
+    def unlimited():
+        time.sleep(2.5)
+        return "unlimited"
+
+    return SimpleNamespace(**locals())
+
+
+tasks = _define()
+
+
+def _timed_out(future: Any) -> TaskTimeoutError:
+    with pytest.raises(TaskTimeoutError) as raised:
+        wait_on(future)
+    return raised.value
+
+
+def test_calls_whose_time_is_up_fail_with_their_stack_and_nothing_else_does(
+    session: Callable[..., Any], tmp_path: Path
+) -> None:
+    child = tmp_path / "child"
+    with session() as run:
+        quick = [tasks.double(tasks.sleep(0.001 * number)) for number in range(20)]
+        late = {
+            "sleep": tasks.sleep(60),
+            "hold_the_interpreter": tasks.hold_the_interpreter(),
+            "stop_itself": tasks.stop_itself(),
+            "wait_for_a_child": tasks.wait_for_a_child(child),
+        }
+        dependent = tasks.double(tasks.double(late["sleep"]))
+        for name, future in late.items():
+            error = _timed_out(future)
+            assert f"{name} (call {error.task_id}): its time of 1 s was up. It ran on node" in str(error)
+            assert f'{__file__}", line' in error.stack, name
+            assert f"in {name}" in error.stack
+            assert "runmem/execution" not in error.stack
+            assert error.limit_s == 1
+        assert _timed_out(dependent).task_id == _timed_out(late["sleep"]).task_id
+        assert wait_on(quick) == [2 * 0.001 * number for number in range(20)]
+    records = read_run(run.directory.root).records
+    killed = {record.name.split(".")[-1]: record for record in records if record.stack}
+    assert killed.keys() == late.keys()
+    for name, record in killed.items():
+        assert (record.status, record.reason, record.attempt) == ("killed", "its time of 1 s was up", 1)
+        assert f"in {name}" in record.stack
+    assert {record.status for record in records} == {"finished", "killed"}
+    _assert_ends(int(child.read_text()))
+
+
+def _assert_ends(pid: int) -> None:
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline, f"process {pid} is still there"
+        time.sleep(0.05)
+
+
+def test_the_limit_of_the_run_counts_where_the_task_does_not_say(session: Callable[..., Any]) -> None:
+    @task(returns=1)
+    def sleep(seconds):
+        time.sleep(seconds)
+        return seconds
+
+    with session(python_memory_profile=False, task_timeout=0.7) as run:
+        free, late = tasks.unlimited(), sleep(60)
+        error = _timed_out(late)
+        assert (error.limit_s, error.name) == (0.7, sleep.name)
+        assert wait_on(free) == "unlimited"
+        assert wait_on([sleep(0.01 * number) for number in range(5)]) == [0.01 * number for number in range(5)]
+    assert run.settings.task_timeout_s == 0.7
+
+
+def test_a_time_that_nobody_waited_for_is_told_at_the_end(session: Callable[..., Any]) -> None:
+    with pytest.raises(TaskTimeoutError, match="its time of 1 s was up"), session(python_memory_profile=False):
+        tasks.sleep(60)
