@@ -35,7 +35,7 @@ def folder(tmp_path, monkeypatch):
     before = dict(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
-    shadow_no_more()
+    be_another_process()
     for name in sys.modules.keys() - before.keys():
         del sys.modules[name]
     sys.modules.update(before)
@@ -47,6 +47,11 @@ def write(folder, *names):
         path.parent.mkdir(exist_ok=True)
         path.write_text("mine = __name__\nclass Thing:\n    mine_too = __name__\ndef thing():\n    return Thing()\n")
     importlib.invalidate_caches()
+
+
+def be_another_process():
+    shadow_no_more()
+    shadowed._known.clear()
 
 
 def run(names, source):
@@ -156,7 +161,7 @@ def test_another_process_is_told_what_the_program_has_imported(folder):
     run_in_program(folder, "import queue, calendar")
     told = pickle.loads(pickle.dumps(shadowing()))
     assert told == Shadowing(str(folder), ("queue", "calendar"))
-    shadow_no_more()
+    be_another_process()
     for name in told.imported:
         sys.modules.pop(name, None)
     shadow(told)
@@ -174,9 +179,9 @@ def test_a_pickle_finds_what_the_program_means_whoever_reads_it(folder):
     real = run(LIBRARY, "import calendar")["calendar"]
     library = {"class": real.Calendar, "function": real.isleap}
     data = dumps(own)
-    shadow_no_more()
+    be_another_process()
     sys.modules.pop("calendar", None)
-    shadow(Shadowing(str(folder)))  # the process of a program that has not imported it
+    shadow(Shadowing(str(folder)))
     again = pickle.loads(data)
     assert shadowing() == Shadowing(str(folder), ("calendar",))
     mine = run_in_program(folder, "import calendar")["calendar"]
@@ -195,6 +200,18 @@ def test_what_was_imported_is_put_back(folder):
     shadow_no_more()
     assert sys.modules["queue"] is queue
     assert (builtins.__import__, importlib.import_module) == plain
+
+
+def test_a_worker_that_serves_two_runs_of_a_program_has_its_modules_once(folder):
+    write(folder, "queue")
+    shadow(Shadowing(str(folder), ("queue",)))
+    mine = run_in_program(folder, "import queue")["queue"]
+    shadow_no_more()
+    write(folder, "calendar")  # between the runs
+    shadow(Shadowing(str(folder)))
+    assert sys.modules["queue"] is mine
+    assert not hasattr(run(LIBRARY, "import queue")["queue"], "mine")
+    assert run_in_program(folder, "import calendar")["calendar"].mine == "calendar"
 
 
 def test_another_folder_takes_the_place_of_the_first(folder):

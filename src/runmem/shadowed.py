@@ -69,18 +69,23 @@ class Shadowing(NamedTuple):
 class _Shadowed:
     """The names that modules of a folder and of libraries have, and whose module is whose."""
 
-    def __init__(self, folder: str, names: frozenset[str], import_ahead: Callable[[], object]) -> None:
+    def __init__(self, folder: str, import_ahead: Callable[[], object]) -> None:
         self.folder = folder
-        self.names = names
+        self.names: set[str] = set()
         self._import_ahead = import_ahead
         self.imported: dict[str, bool] = {}  # by the program; whether it is a package
         self.real: dict[str, ModuleType] = {}  # the libraries', of names that the program has imported
+        self._own: dict[str, ModuleType] = {}  # the program's, while another folder is shadowed, or none
         self._plain_import = builtins.__import__
         self._plain_import_module = importlib.import_module
-        self._locks = {name: threading.RLock() for name in names}
+        self._locks: dict[str, threading.RLock] = {}
         self._turns: dict[str, int] = {}  # names under which `sys.modules` has the libraries' now: for which thread
 
-    def begin(self) -> None:
+    def begin(self, names: frozenset[str]) -> None:
+        self.names |= names
+        self._locks |= {name: threading.RLock() for name in names}
+        self.real = {each: module for name in self.imported for each, module in self._take_out(name).items()}
+        sys.modules.update(self._own)
         builtins.__import__ = self._import  # type: ignore[assignment]
         importlib.import_module = self._import_module
         sys.meta_path.insert(0, self)
@@ -89,8 +94,7 @@ class _Shadowed:
         builtins.__import__ = self._plain_import
         importlib.import_module = self._plain_import_module
         sys.meta_path.remove(self)
-        for name in self.imported:
-            self._take_out(name)
+        self._own = {each: module for name in self.imported for each, module in self._take_out(name).items()}
         sys.modules.update(self.real)
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -188,6 +192,8 @@ class _Shadowed:
 
 
 _current: _Shadowed | None = None
+_known: dict[str, _Shadowed] = {}
+"""By folder: a worker that serves several runs of a program has one copy of each of its modules, as of all others."""
 
 
 def shadow(told: Shadowing | None, import_ahead: Callable[[], object] = lambda: None) -> None:
@@ -212,10 +218,11 @@ def shadow(told: Shadowing | None, import_ahead: Callable[[], object] = lambda: 
     if _current is not None and _current.folder != told.folder:  # of another run, on a worker that both use
         shadow_no_more()
     if _current is None:
-        if not (names := _shadowed_in(told.folder)):
+        names = _shadowed_in(told.folder)
+        if not names and told.folder not in _known:
             return
-        _current = _Shadowed(told.folder, names, import_ahead)
-        _current.begin()
+        _current = _known.setdefault(told.folder, _Shadowed(told.folder, import_ahead))
+        _current.begin(names)
     for name in told.imported:
         _current.take(name)
 

@@ -11,6 +11,7 @@ import os
 import pickle
 import sys
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.errors import RunmemError
@@ -165,7 +166,7 @@ class _Follower:
     def become(self, packed: bytes) -> None:
         """Take on a state; also what a task has changed of it is brought back."""
         if packed != self._packed:
-            self._take(pickle.loads(packed))
+            self._take(_state(packed))
             self._packed = packed
         state = self._state
         assert state is not None
@@ -246,5 +247,15 @@ def become(packed: bytes) -> None:
     RunmemError
         If the program's folder cannot be entered here.
     """
-    if _follower is not None and packed:
+    if not packed:
+        return
+    if _follower is not None:
         _follower.become(packed)
+    else:
+        shadow(_state(packed).shadowing)  # which is the same for all threads
+
+
+@lru_cache(maxsize=16)
+def _state(packed: bytes) -> ProcessState:
+    state: ProcessState = pickle.loads(packed)
+    return state
