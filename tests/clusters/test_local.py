@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import dask
+import distributed  # noqa: F401  # before dask.config.set: what that adds goes with its block
 import pytest
 
 from runmem.clusters import local

@@ -43,7 +43,7 @@ def _more_than_one(value: Any) -> bool:
     return str(value).strip() not in ("1", "None", "")
 
 
-# They say in which order, where, how fast or how long tasks run, or what is recorded: without them the result is the same.
+# They say in which order, where, how fast or how long tasks run: without them the result is the same.
 _HINTS = {"time_out", "priority", "is_distributed", "cache_returns", "tracing_hook"}
 _IGNORED = {
     "on_failure": _Ignored(bool, "waiting for a call that raised raises the same exception"),
