@@ -220,6 +220,8 @@ def test_another_folder_takes_the_place_of_the_first(folder):
     shadow(Shadowing(str(folder / "two"), ("wave",)))
     assert shadowing() == Shadowing(str(folder / "two"), ("wave",))
     assert not hasattr(sys.modules["queue"], "mine")
+    shadow(None)
+    assert shadowing() is None
 
 
 @pytest.mark.parametrize("name", ["psutil", "dask", "ssl"])

@@ -199,7 +199,7 @@ _known: dict[str, _Shadowed] = {}
 def shadow(told: Shadowing | None, import_ahead: Callable[[], object] = lambda: None) -> None:
     """Let imports of the program, in this process, find the modules of its folder, and all others those of libraries.
 
-    Nothing changes where none of the modules has the name of a library's, or for None.
+    Everybody finds the libraries' where none of the modules has the name of one, or for None.
 
     Parameters
     ----------
@@ -213,10 +213,10 @@ def shadow(told: Shadowing | None, import_ahead: Callable[[], object] = lambda: 
         If the program has imported a module under a name that runmem cannot do without.
     """
     global _current
+    if _current is not None and (told is None or _current.folder != told.folder):  # of another run, on a worker of both
+        shadow_no_more()
     if told is None:
         return
-    if _current is not None and _current.folder != told.folder:  # of another run, on a worker that both use
-        shadow_no_more()
     if _current is None:
         names = _shadowed_in(told.folder)
         if not names and told.folder not in _known:
