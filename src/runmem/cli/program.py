@@ -17,8 +17,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runmem.cli.tracebacks import print_uncaught
+from runmem.clusters.spawning import keep_from_workers
+from runmem.dask_logging import import_dask
 from runmem.errors import SettingError
 from runmem.reading import read_file, shown
+from runmem.shadowed import Shadowing, TakenNameError, shadow, shadowing
 from runmem.standard_error import say
 
 __all__ = [
@@ -62,6 +65,8 @@ class Script:
         """What Python puts first into ``sys.path``: the program's folder (symbolic links followed), or itself."""
         return os.path.dirname(os.path.realpath(self.file)) if self.spec is None else _from_here(self.argument)
 
+    imported = ()
+
     def begin(self, main: types.ModuleType) -> types.CodeType:
         """Make `main` the module that Python makes of this program, and return what is to run in it."""
         if self.spec is not None:
@@ -96,6 +101,11 @@ class Module:
     def import_folder(self) -> str:
         """What Python puts first into ``sys.path``: the folder that it was started in."""
         return os.getcwd()
+
+    @property
+    def imported(self) -> tuple[str, ...]:
+        """What Python imports to begin it, or looks for."""
+        return (self.argument.partition(".")[0],)
 
     def begin(self, main: types.ModuleType) -> types.CodeType:
         """Make `main` the module that ``python -m`` makes of it, and return what is to run in it.
@@ -247,18 +257,15 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
     sys.modules["__main__"] = main
     _forget_own_folder()
     sys.argv = ["-m" if isinstance(program, Module) else program.argument, *arguments]
-    # `python -P -m runmem`, as in a job, means runmem's own start; the variable means the program's, too.
-    is_folder = isinstance(program, Script) and program.spec is not None
-    if is_folder or not os.environ.get("PYTHONSAFEPATH"):
-        sys.path.insert(0, program.import_folder)
     try:
+        _import_from_its_folder(program)
         code = program.begin(main)
         exec(code, main.__dict__)
     except SystemExit as request:
         exit_code = exit_code_of(request)
         terminated = isinstance(request, Terminated)
         return Ended(exit_code, exit_code == 0 and not terminated, terminated)
-    except NoSuchModuleError as error:
+    except (NoSuchModuleError, TakenNameError) as error:
         say(f"runmem: error: {error}")
         return Ended(error.exit_code, False)
     except BaseException as error:
@@ -267,6 +274,19 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
     finally:
         _flush()
     return Ended(0, True)
+
+
+def _import_from_its_folder(program: Script | Module) -> None:
+    """Put the program's folder first into ``sys.path``; only the program finds what has a library's name there."""
+    # `python -P -m runmem`, as in a job, means runmem's own start; the variable means the program's, too.
+    is_folder = isinstance(program, Script) and program.spec is not None
+    if not is_folder and os.environ.get("PYTHONSAFEPATH"):
+        return
+    folder = program.import_folder
+    shadow(Shadowing(folder, program.imported), import_dask)
+    if shadowing() is not None:
+        keep_from_workers(folder)
+    sys.path.insert(0, folder)
 
 
 def _forget_own_folder() -> None:

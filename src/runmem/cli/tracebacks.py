@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from types import TracebackType
 
 from runmem.errors import RunmemError
+from runmem.shadowed import without_imports
 from runmem.standard_error import say
 
 __all__ = ["print_uncaught", "print_exception", "alike", "shorten"]
@@ -30,7 +31,7 @@ def print_uncaught(error: BaseException, whole: bool) -> None:
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_US):
         trace = trace.tb_next
-    _set(error, "__traceback__", trace or error.__traceback__)
+    _set(error, "__traceback__", without_imports(trace) or error.__traceback__)
     if not whole:
         shorten(error)
     sys.excepthook(type(error), error, error.__traceback__)

@@ -21,6 +21,7 @@ from runmem.execution.remote_nodes import RemoteNodes
 from runmem.execution.worker import RunmemWorker
 from runmem.execution.worker_run import RunOnWorkers, stats_topic, stop_calls
 from runmem.settings import Settings
+from runmem.shadowed import shadowing
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 
@@ -146,6 +147,7 @@ def join_cluster(
         prepare=prepare,
         quiet=quiet,
         main=MainModule.of_this_process(),
+        shadowing=shadowing(import_folder),
     )
     plugins = [RunmemNanny(run_id), RunmemWorker(run)]
     cluster = JoinedCluster(client, run, plugins, submitter)

@@ -181,6 +181,7 @@ def _run_calls(
 
 
 def _prepare(task: PackedTask) -> None:
+    become(task.process)
     if task.outline is not None:
         program_copies.prepare(task.outline)
     if task.reference is not None:

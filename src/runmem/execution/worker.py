@@ -28,6 +28,7 @@ from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
+from runmem.shadowed import shadow, shadow_no_more
 from runmem.store.node_name import node_name
 
 __all__ = ["RunmemWorker"]
@@ -86,6 +87,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             self._run.main.stand_in()
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
+        shadow(self._run.shadowing)
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
                 sys.path.insert(0, path)
@@ -96,6 +98,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
+        shadow_no_more()
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:
             set_report_sink(None)

@@ -25,6 +25,7 @@ from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
+from runmem.shadowed import Shadowing
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import time_text
@@ -72,6 +73,8 @@ class RunOnWorkers(NamedTuple):
         Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
     main : MainModule
         The program, for processes that a task spawns on a worker of the embedded cluster.
+    shadowing : Shadowing or None
+        Modules of the program that have the names of libraries, if it has some.
     """
 
     run_id: str
@@ -86,6 +89,7 @@ class RunOnWorkers(NamedTuple):
     prepare: tuple[str, ...] = ()
     quiet: bool = False
     main: MainModule = MainModule()
+    shadowing: Shadowing | None = None
 
 
 class _Quiet(NamedTuple):
