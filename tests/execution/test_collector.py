@@ -242,9 +242,7 @@ def test_the_reason_of_a_kill_is_that_of_the_last_attempt(
 ) -> None:
     """That the first attempt was killed is known at once, and its last one is waited for, or it would seem lost."""
     task = SimpleNamespace(module="app", name="work", file="a.py", data_id=None)
-    files = {
-        f"tasks-{pid}.jsonl": (0, LineWriter("n", None, pid).start(task, 1, 7, float(pid), 1)) for pid in (11, 12)
-    }
+    files = {f"tasks-{pid}.jsonl": (0, LineWriter("n", None, pid).start(task, 1, 7, float(pid), 1)) for pid in (11, 12)}
     files["deaths-5.jsonl"] = 0, b'{"pid": 11, "cause": "first"}\n'
     first = SpoolNews("n", files, dead=[11])
     death = b'{"pid": 12, "cause": "last"}\n'

@@ -23,6 +23,7 @@ from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
+from runmem.serialization.error_parts import class_name
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import time_text
@@ -216,7 +217,7 @@ class WorkerRun:
             result = body()
         except BaseException as error:
             current.body_s = time.perf_counter() - began
-            self._end(current, task_id, task, last, following, "failed", type(error).__name__)
+            self._end(current, task_id, task, last, following, "failed", class_name(error))
             raise
         current.body_s = time.perf_counter() - began
         if following is None or not self._end_quietly(current, task_id, task, following):

@@ -18,8 +18,8 @@ from runmem.serialization.definitions import current_definitions
 from runmem.serialization.references import ReferencePickler
 
 __all__ = [
-    "NOTES", "ROOT", "Members", "attributes_of", "field_of", "set_field", "members_of", "text_of", "shortened",
-    "pickled", "unpickled",
+    "NOTES", "ROOT", "Members", "attributes_of", "field_of", "set_field", "members_of", "text_of", "class_name",
+    "shortened", "pickled", "unpickled",
 ]  # fmt: skip
 
 NOTES, ROOT = "__notes__", "root_task_id"
@@ -46,12 +46,18 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
 
 def text_of(error: BaseException, limit: int = 65_536) -> str:
     """Return type and message, also where the message cannot be had."""
-    name = type(error).__name__
+    name = class_name(error)
     try:
-        text = str(error)
+        text = str.__str__(str(error))  # not of a class below `str`, which may do anything
     except BaseException as refusal:  # whatever it is: the message is asked for in order to tell of another error
-        return f"{name}: <its message cannot be printed: {type(refusal).__name__}>"
+        return f"{name}: <its message cannot be printed: {class_name(refusal)}>"
     return shortened(f"{name}: {text}", limit)
+
+
+def class_name(value: Any) -> str:
+    """Return the name of the class of a value, whatever its metaclass says."""
+    name: str = vars(type)["__name__"].__get__(type(value))
+    return name
 
 
 def shortened(text: str, limit: int) -> str:
