@@ -717,6 +717,43 @@ def test_what_cannot_be_pickled_is_named_with_what_to_do(carrier: Any) -> None:
         carrier.call(app.f)
 
 
+RAISING = """
+from enum import Enum
+from pathlib import PosixPath
+from runmem.graph.task import task
+class Raising:
+    def __reduce_ex__(self, protocol): raise ERROR
+class Place(PosixPath):
+    __reduce__ = __reduce_ex__ = Raising.__reduce_ex__
+class Colour(Enum):
+    RED = 1
+    __reduce_ex__ = Raising.__reduce_ex__
+class Asked:
+    @property
+    def __class__(self): raise ERROR
+"""
+REFERRING = {
+    "a path": "USED = Place('x')\n@task(returns=1)\ndef f(): return USED\n",
+    "a member of an enumeration": "USED = (1, Colour.RED)\n@task(returns=1)\ndef f(): return USED\n",
+    "a value that can change": "USED = [Raising()]\n@task(returns=1)\ndef f(): return USED\n",
+    "an attribute of a class": "class Box: used = Raising()\n@task(returns=1)\ndef f(): return Box.used\n",
+    "a default": "@task(returns=1)\ndef f(used=Place('x')): return used\n",
+    "a value that answers for its class": "USED = Asked()\n@task(returns=1)\ndef f(): return USED\n",
+    "a value that comes later": "USED = 1\n@task(returns=1)\ndef f(): return USED\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFERRING)
+def test_a_call_is_refused_whatever_a_value_that_its_task_refers_to_raises(name: str, carrier: Any) -> None:
+    for error in ("TypeError", "SystemExit", "KeyboardInterrupt", "GeneratorExit"):
+        app = program(RAISING.replace("ERROR", f"{error}('e')") + REFERRING[name])
+        if name == "a value that comes later":
+            assert carrier.call(app.f) == 1
+            app.USED = app.Place("x")
+        with pytest.raises(ArgumentError, match=rf"f cannot be sent to a worker: .*not be pickled \({error}: e\)"):
+            carrier.call(app.f)
+
+
 def test_definitions_that_nobody_needs_are_let_go(carrier: Any) -> None:
     import gc
 

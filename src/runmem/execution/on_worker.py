@@ -165,7 +165,7 @@ def _run_calls(
 ) -> Any:
     outcomes: list[tuple[bool, Any]] = []
     if len(calls) > 1:
-        with suppress(Exception):  # before the first window: what importing takes is no call's. Its error comes again.
+        with suppress(BaseException):  # before the first window: importing is no call's. Its error comes again.
             for task in tasks:
                 _prepare(task)
     for call, following in zip_longest(calls, calls[1:]):
@@ -254,10 +254,10 @@ def _gathered(call: PackedCall, dependencies: Sequence[Any], earlier: Sequence[t
 def _copy_for(task: PackedTask) -> ProgramCopy | None:
     try:
         return program_copies.begin(task.outline, task.constants)
-    except Exception as error:
+    except BaseException as error:  # also SystemExit: a module that they need has called for it
         raise RunmemError(
-            f"the functions and classes of the program that task {task.name} needs cannot be made on the worker "
-            f"({type(error).__name__}: {error}). What they refer to must be importable there."
+            f"the functions and classes of the program that task {task.name} needs cannot be made on the worker, node "
+            f"{node_name()} ({text_of(error)}). What they refer to must be importable there."
         ) from error
 
 

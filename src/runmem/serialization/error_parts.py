@@ -15,6 +15,7 @@ from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorTyp
 from typing import Any, NamedTuple, TypeGuard
 
 from runmem.serialization.definitions import current_definitions
+from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.references import ReferencePickler
 
 __all__ = [
@@ -111,9 +112,9 @@ def unpickled(data: bytes) -> BaseException | Members | None:
     """Return what `pickled` gave the bytes of; None if it cannot be had here."""
     try:
         made = pickle.loads(data)
-    except KeyboardInterrupt:  # of the program's user
-        raise
-    except BaseException:  # its class is known on the worker only, or refuses
+    except BaseException as refusal:  # its class is known on the worker only, or refuses
+        if is_interrupt(refusal):
+            raise
         return None
     return made if issubclass(type(made), (BaseException, Members)) else None
 
