@@ -78,7 +78,10 @@ def test_an_unreadable_program_is_named_with_the_reason(tmp_path):
     [
         (SystemExit(), 0), (SystemExit(None), 0), (SystemExit(3), 3), (SystemExit(-1), 255), (SystemExit(256), 0),
         (SystemExit(True), 1), (SystemExit("text"), 1), (SystemExit([1]), 1), (KeyboardInterrupt(), 130),
-        (ValueError(), 1),
+        (ValueError(), 1), (type("Below", (KeyboardInterrupt,), {})(), 1), (SystemExit(2**70), 255),
+        (SystemExit(type("Odd", (int,), {"__and__": lambda *_: 1 / 0, "__index__": None})(3)), 3),
+        (SystemExit(type("Odd", (), {"__str__": None, "__class__": property(lambda _: 1 / 0)})()), 1),
+        (type("NoCode", (SystemExit,), {"code": property(lambda _: 1 / 0)})(5), 1),
     ],
 )  # fmt: skip
 def test_the_exit_code_is_that_of_python(error, code):

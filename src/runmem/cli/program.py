@@ -255,18 +255,25 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
         code = program.begin(main)
         exec(code, main.__dict__)
     except SystemExit as request:
-        exit_code = exit_code_of(request)
-        terminated = isinstance(request, Terminated)
-        return Ended(exit_code, exit_code == 0 and not terminated, terminated)
+        return _by_request(request)
     except NoSuchModuleError as error:
         say(f"runmem: error: {error}")
         return Ended(error.exit_code, False)
     except BaseException as error:
-        print_uncaught(error, whole_tracebacks)
-        return Ended(exit_code_of(error), False, isinstance(error, KeyboardInterrupt))
+        try:
+            print_uncaught(error, whole_tracebacks)
+        except SystemExit as request:  # of the hook of the program
+            return _by_request(request)
+        return Ended(exit_code_of(error), False, type(error) is KeyboardInterrupt)
     finally:
         _flush()
     return Ended(0, True)
+
+
+def _by_request(request: SystemExit) -> Ended:
+    exit_code = exit_code_of(request)
+    terminated = issubclass(type(request), Terminated)  # `isinstance` asks the exception, too
+    return Ended(exit_code, exit_code == 0 and not terminated, terminated)
 
 
 def _forget_own_folder() -> None:
@@ -284,23 +291,30 @@ def exit_code_of(error: BaseException) -> int:
 
     The text of a ``sys.exit("text")`` goes to standard error and means 1.
     """
-    if isinstance(error, KeyboardInterrupt):
+    if type(error) is KeyboardInterrupt:  # a class below it is an error like others
         return 128 + signal.SIGINT
-    if not isinstance(error, SystemExit):
+    if not issubclass(type(error), SystemExit):
         return 1
-    if error.code is None:
+    code: Any = error
+    with suppress(BaseException):  # its class may refuse: it is what is printed then
+        code = error.code  # type: ignore[attr-defined]
+    if code is None:
         return 0
-    if isinstance(error.code, int):
-        return error.code & 0xFF
+    if issubclass(type(code), int):
+        number: int = int.__int__(code)
+        return number & 0xFF if -(2**63) <= number < 2**63 else 0xFF
+    text = ""
+    with suppress(BaseException):  # as above
+        text = str(code)
     if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            print(error.code, file=sys.stderr)
+        with suppress(Exception):
+            print(text, file=sys.stderr)
     return 1
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # None: it was closed before the start
+        with suppress(Exception):  # closed, full, or the program's own
             stream.flush()
 
 

@@ -135,7 +135,7 @@ def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
     if run.cut_off is not None and (run.cut_off.cancelled or run.cut_off.not_begun):
         say(f"runmem: {run.cut_off}")
     for unseen_error, more in alike(unseen):
-        misplaced = isinstance(unseen_error, FilePlacementError)
+        misplaced = issubclass(type(unseen_error), FilePlacementError)
         what = "a file is not in its place" if misplaced else "a task failed and the program did not wait for it"
         say(f"runmem: {what}:")
         print_exception(unseen_error, whole)

@@ -464,8 +464,12 @@ class Run:
 
 def _exit_code(error: BaseException | None) -> int:
     """Return 0 where a block ended by itself or by a ``sys.exit`` that means success, else 1."""
-    ended_well = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
-    return 0 if ended_well else 1
+    if error is None:
+        return 0
+    if not issubclass(type(error), SystemExit):  # `isinstance` asks the exception, too
+        return 1
+    code = vars(SystemExit)["code"].__get__(error)
+    return 0 if code is None or (issubclass(type(code), int) and int.__int__(code) == 0) else 1
 
 
 class _LazySubmitter:

@@ -219,5 +219,6 @@ def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:  # its class answers wrongly for what is printed
-        text = "".join(traceback.format_tb(trace)) + text_of(error)
+        notes = [] if unprinted_notes(error) else _notes(error)
+        text = "\n".join(["".join(traceback.format_tb(trace)) + text_of(error), *notes])
     return shortened(text.rstrip(), _LONGEST_NOTE)
