@@ -141,7 +141,9 @@ def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
         print_exception(unseen_error, whole)
         if more:
             say(f"runmem: and {more} more like it")
-    if not no_summary and (run.program.calls or run.settings.python_memory_profile):
+    if no_summary:
+        _say_lost_output(run)
+    elif run.program.calls or run.settings.python_memory_profile:
         summarise(run)
 
 
@@ -176,6 +178,7 @@ def _syntax_error(error: BaseException) -> list[str]:
 def summarise(run: Run) -> None:
     """Print the table of a run; a mistake in it must not cost the program its exit code."""
     if not run.settings.python_memory_profile:
+        _say_lost_output(run)  # which the table has, too
         calls = run.program.calls
         say(
             f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
@@ -197,6 +200,11 @@ def summarise(run: Run) -> None:
     except Exception as error:
         say(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in "
             f"{_shown(run.directory.root)}")  # fmt: skip
+
+
+def _say_lost_output(run: Run) -> None:
+    if (lost := run.lost_output()) is not None:
+        say(f"runmem: {lost}")
 
 
 def _shown(path: Path) -> str:

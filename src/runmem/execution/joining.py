@@ -18,6 +18,7 @@ from runmem.execution.limited import within
 from runmem.execution.nanny import RunmemNanny
 from runmem.execution.process_state import import_paths
 from runmem.execution.remote_nodes import RemoteNodes
+from runmem.execution.task_output import Unwritten
 from runmem.execution.worker import RunmemWorker
 from runmem.execution.worker_run import RunOnWorkers, stats_topic, stop_calls
 from runmem.settings import Settings
@@ -51,6 +52,8 @@ class JoinedCluster(RemoteNodes):
         What workers could not measure or write: place to what is known of it.
     unsure : set
         Workers, as (node, process id), that could not write all lines about their tasks.
+    unwritten : dict
+        What workers, as (node, process id), could not write of what tasks printed.
     several_threads : bool
         Whether a worker runs several tasks at a time, and so cannot follow the state of the program's process.
     has_logged : bool
@@ -69,6 +72,7 @@ class JoinedCluster(RemoteNodes):
         self._submitter = submitter
         self.losses: dict[str, str] = {}
         self.unsure: set[tuple[str, int]] = set()
+        self.unwritten: dict[tuple[str, int], Unwritten] = {}
         self.several_threads = False
         self.has_logged = False
 
@@ -156,6 +160,8 @@ def join_cluster(
             cluster.losses[message["place"]] = message["lost"]
             if "pid" in message:
                 cluster.unsure.add((message["node"], message["pid"]))
+        elif "unwritten" in message:
+            cluster.unwritten[message["node"], message["pid"]] = Unwritten(*message["unwritten"])
         elif "logged" in message:
             cluster.has_logged = True
         elif (listener := submitter()) is not None:

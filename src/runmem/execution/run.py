@@ -249,6 +249,12 @@ class Run:
         """What a worker of this machine may use; None: workers are elsewhere."""
         return self._cluster.worker_memory_bytes if isinstance(self._cluster, EmbeddedCluster) else None
 
+    def lost_output(self) -> str | None:
+        """Say how much of what tasks printed found no room on their workers; None: nothing is known to be lost."""
+        from runmem.execution.task_output import told_of_unwritten
+
+        return None if self._remote is None else told_of_unwritten([*self._remote.unwritten.values()])
+
     def stop_sampling(self) -> None:
         """Let this node's sampler end, as all work is done: `finish`, which waits for that, is the sooner through."""
         from runmem.execution.spool_reader import stop_sampler
@@ -450,6 +456,7 @@ class Run:
             "nodes": self.collector.nodes,
             "trace_files": [str(path) for path in self._replicas.links.values()],
             "lost": lost,
+            "lost_output": self.lost_output(),
             "records_complete": ended is not None and not lost and self.collector.calls_recorded == calls,
         }
         from runmem.store.run import write_provenance

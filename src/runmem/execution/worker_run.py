@@ -17,6 +17,7 @@ from runmem.clusters.spawning import MainModule
 from runmem.execution.probe import PeakProbe, Probes
 from runmem.execution.record_fields import fields_are_told, take_record_fields
 from runmem.execution.task_log import SpooledLog, TaskLog
+from runmem.execution.task_output import unwritten
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
@@ -148,6 +149,7 @@ class WorkerRun:
         self._stats: dict[str, list[float]] = {}
         self._told: dict[str, float] = {}
         self._losses_to_tell = 1
+        self._unwritten_to_tell = unwritten().size_bytes + 1
         self._reports: LineAppender | None = None
         self._lock = threading.Lock()
         self._current = _Current()
@@ -322,11 +324,15 @@ class WorkerRun:
         self._none_follows()
         if self.task_logging is not None:
             self.task_logging.bundle_ended()
+        if unwritten().size_bytes >= self._unwritten_to_tell:
+            lost = unwritten()
+            self._unwritten_to_tell = lost.size_bytes + lost.size_bytes // 4 + 1  # at most so much more is not told
+            self._tell({"unwritten": [*lost], "node": self.node, "pid": os.getpid()})
         if self.measures and self._log.lost_lines >= self._losses_to_tell:
             # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
             self._losses_to_tell = 2 * self._log.lost_lines
-            lost = f"at least {self._log.lost_lines} lines about tasks could not be written (disk full?)"
-            self._tell({"place": self._log.place, "lost": f"{lost}, on node {self.node}", "node": self.node,
+            lines = f"at least {self._log.lost_lines} lines about tasks could not be written (disk full?)"
+            self._tell({"place": self._log.place, "lost": f"{lines}, on node {self.node}", "node": self.node,
                         "pid": os.getpid()})  # fmt: skip
 
     def _look(self, time_s: float) -> None:
