@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runmem.cli.program import exit_code_of, load_script, terminable
+from runmem.cli.program import exit_code_of, load_script
+from runmem.cli.termination import terminable
 from runmem.errors import SettingError
 
 

@@ -8,22 +8,23 @@ import signal
 import stat
 import sys
 import types
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runmem.cli.termination import Terminated
 from runmem.cli.tracebacks import print_uncaught
 from runmem.errors import SettingError
 from runmem.reading import read_file, shown
 from runmem.standard_error import say
 
 __all__ = [
-    "Ended", "Module", "NoSuchModuleError", "Script", "Terminated", "exit_code_of", "load_program", "load_script",
-    "run_program", "terminable",
+    "Ended", "Module", "NoSuchModuleError", "Script", "exit_code_of", "load_program", "load_script",
+    "run_program",
 ]  # fmt: skip
 
 
@@ -228,10 +229,6 @@ class Ended(NamedTuple):
     by_signal: bool = False
 
 
-class Terminated(SystemExit):
-    """A signal asks the program to end."""
-
-
 def run_program(program: Script | Module, arguments: Sequence[str], whole_tracebacks: bool = False) -> Ended:
     """Run a program as ``__main__`` and return how it ended; its traceback is printed as Python does.
 
@@ -316,23 +313,3 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):  # closed, full, or the program's own
             stream.flush()
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what runs inside by Terminated(128 + signal), so that runmem can tidy up.
-
-    A program that has a handler of its own, or that ignores the signal (``nohup``), keeps that.
-    """
-
-    def end(number: int, frame: Any) -> None:
-        raise Terminated(128 + number)
-
-    signals = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    before = {number: signal.signal(number, end) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is end:
-                signal.signal(number, handler)

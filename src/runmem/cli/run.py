@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmem.cli.misplaced import misplaced_options
-from runmem.cli.program import Module, Script, Terminated, exit_code_of, load_program, run_program, terminable
+from runmem.cli.program import Module, Script, exit_code_of, load_program, run_program
+from runmem.cli.termination import Terminated, terminable
 from runmem.cli.tracebacks import alike, print_exception
 from runmem.dask_logging import keep_dask_apart, keep_runmem_apart
 from runmem.errors import FilePlacementError
 from runmem.settings import INPUTS, LOG_LEVELS, resolve
 from runmem.standard_error import say
+from runmem.start_signals import handle_signals_as_python
 
 if TYPE_CHECKING:
     from runmem.execution.run import Run
@@ -111,6 +113,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     view = terminal_view(sys.stderr)
     prepare = ["runmem.pycompss.install:install"]
     run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder)
+    handle_signals_as_python()
     with terminable():
         try:
             run.start()

@@ -153,7 +153,7 @@ class Run:
         self._cluster.close(abandon=True)
         shutil.rmtree(Spool.of_run(self.run_id).root, ignore_errors=True)
         if hasattr(self, "directory"):
-            shutil.rmtree(self.directory.root, ignore_errors=True)
+            self.directory.remove()
 
     def _watch(self) -> None:
         """Make what observes the run and collects its measurements, once."""
