@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # that of `typing`, which takes long to import, is the same to a type checker
 if TYPE_CHECKING:
+    from typing import Any
+
     from runmem.cli.session import session
     from runmem.errors import RunmemError, TaskKilledError
     from runmem.graph.directions import (
@@ -45,7 +46,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'runmem' has no attribute {name!r}")
     if name == "__version__":
-        value: Any = _version()
+        value: object = _version()
     else:
         from importlib import import_module
 

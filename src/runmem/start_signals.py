@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
-from contextlib import suppress
-from typing import Any
+from types import FrameType
 
 __all__ = ["end_at_once_by_signals", "handle_signals_as_python"]
 
@@ -30,7 +29,8 @@ def handle_signals_as_python() -> None:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
-def _end(number: int, frame: Any) -> None:
-    with suppress(OSError):
+def _end(number: int, frame: FrameType | None) -> None:
+    try:
         os.write(2, f"runmem: ended by {signal.Signals(number).name} before the program began\n".encode())
-    os._exit(128 + number)
+    finally:  # also where nobody hears it
+        os._exit(128 + number)

@@ -106,6 +106,17 @@ def test_a_signal_ends_what_is_terminable_by_an_exit(number):
     assert raised.value.code == 128 + number
 
 
+def test_an_interrupt_can_be_made_such_an_exit_too():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as raised, terminable(signal.SIGINT):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert raised.value.code == 130
+
+
 def test_a_signal_that_was_to_be_ignored_is_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -116,7 +116,9 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     handle_signals_as_python()
     with terminable():
         try:
-            run.start()
+            # Of a KeyboardInterrupt in its imports Python would make its own end of the process, even if it is caught.
+            with terminable(Signals.SIGINT):
+                run.start()
         except (Terminated, KeyboardInterrupt) as request:
             ignore_signals()
             view.close()

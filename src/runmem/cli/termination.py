@@ -16,8 +16,10 @@ class Terminated(SystemExit):
 
 
 @contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what runs inside by Terminated(128 + signal), so that runmem can tidy up.
+def terminable(*numbers: signal.Signals) -> Iterator[None]:
+    """Let signals, SIGTERM and SIGHUP if none is given, end what runs inside by Terminated(128 + signal).
+
+    So runmem can tidy up.
 
     A program that has a handler of its own, or that ignores the signal (``nohup``), keeps that. Outside of the main
     thread nothing changes.
@@ -29,7 +31,8 @@ def terminable() -> Iterator[None]:
     def end(number: int, frame: Any) -> None:
         raise Terminated(128 + number)
 
-    signals = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
+    wanted = numbers or (signal.SIGTERM, signal.SIGHUP)
+    signals = [number for number in wanted if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)]
     before = {number: signal.signal(number, end) for number in signals}
     try:
         yield
