@@ -717,6 +717,27 @@ def test_what_cannot_be_pickled_is_named_with_what_to_do(carrier: Any) -> None:
         carrier.call(app.f)
 
 
+def test_a_class_whose_objects_answer_for_their_class_or_name_travels(carrier: Any) -> None:
+    app = program(
+        "from runmem.graph.task import task\n"
+        "class Proxy:\n"
+        "    def __init__(self, value): self.value = value\n"
+        "    @property\n"
+        "    def __class__(self): return kind_of(self)\n"
+        "    @property\n"
+        "    def __name__(self): return f'{__class__.__qualname__} of {self.value!r}'\n"
+        "class Named: __name__ = 'text'\n"
+        "def kind_of(proxy): return type(proxy.value)\n"
+        "@task(returns=3)\n"
+        "def f(value):\n"
+        "    proxy = Proxy(value)\n"
+        "    return isinstance(proxy, int), proxy.__name__, (Named().__name__, Proxy('s').__class__)\n"
+    )
+    for _ in range(2):
+        version = carrier.submit(app.f, 3)
+        assert [carrier.value(version, output) for output in range(3)] == [True, "Proxy of 3", ("text", str)]
+
+
 RAISING = """
 from enum import Enum
 from pathlib import PosixPath
