@@ -77,7 +77,7 @@ class PackedError(NamedTuple):
     def of(cls, error: BaseException) -> PackedError:
         """Pack an exception; its traceback, which a note has as text, is dropped.
 
-        Does not raise: of an exception that cannot be taken apart the type and the message travel, as text.
+        Does not raise: of an exception that cannot be taken apart the type, the message and the notes travel, as text.
 
         Of what it is linked to, 10,000 exceptions at most come along, the nearest first, and of all of them 64 MiB of
         pickles; the others are told as text.
@@ -85,7 +85,7 @@ class PackedError(NamedTuple):
         try:
             return cls._whole(error)
         except BaseException:  # what the code of its class does is no reason to lose it
-            return cls(None, text_of(error), (), root_task(error))
+            return cls(None, text_of(error), tuple(_notes(error)), root_task(error))
 
     @classmethod
     def _whole(cls, error: BaseException) -> PackedError:
