@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmem.cli.misplaced import misplaced_options
-from runmem.cli.program import Module, Script, Terminated, exit_code_of, load_program, run_program, terminable
+from runmem.cli.program import Module, Script, exit_code_of, load_program, run_program
 from runmem.cli.setting_options import setting_options
+from runmem.cli.termination import Terminated, terminable
 from runmem.cli.tracebacks import alike, print_exception
 from runmem.dask_logging import keep_dask_apart, keep_runmem_apart
 from runmem.errors import FilePlacementError
 from runmem.settings import resolve
 from runmem.standard_error import say
+from runmem.start_signals import handle_signals_as_python
 
 if TYPE_CHECKING:
     from runmem.execution.run import Run
@@ -73,9 +75,12 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     view = terminal_view(sys.stderr)
     prepare = ["runmem.pycompss.install:install"]
     run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder)
+    handle_signals_as_python()
     with terminable():
         try:
-            run.start()
+            # Of a KeyboardInterrupt in its imports Python would make its own end of the process, even if it is caught.
+            with terminable(Signals.SIGINT):
+                run.start()
         except (Terminated, KeyboardInterrupt) as request:
             ignore_signals()
             view.close()
@@ -97,13 +102,15 @@ def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
     if run.cut_off is not None and (run.cut_off.cancelled or run.cut_off.not_begun):
         say(f"runmem: {run.cut_off}")
     for unseen_error, more in alike(unseen):
-        misplaced = isinstance(unseen_error, FilePlacementError)
+        misplaced = issubclass(type(unseen_error), FilePlacementError)
         what = "a file is not in its place" if misplaced else "a task failed and the program did not wait for it"
         say(f"runmem: {what}:")
         print_exception(unseen_error, whole)
         if more:
             say(f"runmem: and {more} more like it")
-    if not no_summary and (run.program.calls or run.settings.python_memory_profile):
+    if no_summary:
+        _say_lost_output(run)
+    elif run.program.calls or run.settings.python_memory_profile:
         summarise(run)
 
 
@@ -138,6 +145,7 @@ def _syntax_error(error: BaseException) -> list[str]:
 def summarise(run: Run) -> None:
     """Print the table of a run; a mistake in it must not cost the program its exit code."""
     if not run.settings.python_memory_profile:
+        _say_lost_output(run)  # which the table has, too
         calls = run.program.calls
         say(
             f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
@@ -159,6 +167,11 @@ def summarise(run: Run) -> None:
     except Exception as error:
         say(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in "
             f"{_shown(run.directory.root)}")  # fmt: skip
+
+
+def _say_lost_output(run: Run) -> None:
+    if (lost := run.lost_output()) is not None:
+        say(f"runmem: {lost}")
 
 
 def _shown(path: Path) -> str:

@@ -153,7 +153,7 @@ class Run:
         self._cluster.close(abandon=True)
         shutil.rmtree(Spool.of_run(self.run_id).root, ignore_errors=True)
         if hasattr(self, "directory"):
-            shutil.rmtree(self.directory.root, ignore_errors=True)
+            self.directory.remove()
 
     def _watch(self) -> None:
         """Make what observes the run and collects its measurements, once."""
@@ -248,6 +248,12 @@ class Run:
     def worker_memory_bytes(self) -> int | None:
         """What a worker of this machine may use; None: workers are elsewhere."""
         return self._cluster.worker_memory_bytes if isinstance(self._cluster, EmbeddedCluster) else None
+
+    def lost_output(self) -> str | None:
+        """Say how much of what tasks printed found no room on their workers; None: nothing is known to be lost."""
+        from runmem.execution.task_output import told_of_unwritten
+
+        return None if self._remote is None else told_of_unwritten([*self._remote.unwritten.values()])
 
     def stop_sampling(self) -> None:
         """Let this node's sampler end, as all work is done: `finish`, which waits for that, is the sooner through."""
@@ -448,6 +454,7 @@ class Run:
             "nodes": self.collector.nodes,
             "trace_files": [str(path) for path in self._replicas.links.values()],
             "lost": lost,
+            "lost_output": self.lost_output(),
             "records_complete": ended is not None and not lost and self.collector.calls_recorded == calls,
         }
         from runmem.store.run import write_provenance
@@ -462,8 +469,12 @@ class Run:
 
 def _exit_code(error: BaseException | None) -> int:
     """Return 0 where a block ended by itself or by a ``sys.exit`` that means success, else 1."""
-    ended_well = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
-    return 0 if ended_well else 1
+    if error is None:
+        return 0
+    if not issubclass(type(error), SystemExit):  # `isinstance` asks the exception, too
+        return 1
+    code = vars(SystemExit)["code"].__get__(error)
+    return 0 if code is None or (issubclass(type(code), int) and int.__int__(code) == 0) else 1
 
 
 class _LazySubmitter:

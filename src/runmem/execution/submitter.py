@@ -594,7 +594,7 @@ class DaskSubmitter:
 
     def _explained(self, error: BaseException) -> BaseException:
         """Complete the error of a killed task with what was measured meanwhile; not under our lock: it may wait."""
-        if isinstance(error, TaskKilledError) and error.task_id is not None:
+        if type(error) is TaskKilledError and error.task_id is not None:
             tell_killed(error, self._killed_reason(error.task_id))
         elif isinstance(error, TaskTimeoutError):
             self._killed_reason(error.task_id)  # its record is waited for a little
