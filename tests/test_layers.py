@@ -20,8 +20,8 @@ RANKS = {
     "execution": 5, "serialization": 4,
     "graph": 3, "clusters": 3, "node": 3, "metrics": 3,
     "memory": 2, "store": 2,
-    "formats": 1, "events": 1, "settings": 1, "dask_logging": 1, "slurm": 1,
-    "errors": 0, "units": 0, "dask_configuration": 0, "standard_error": 0, "reading": 0, "table": 0,
+    "formats": 1, "events": 1, "settings": 1, "extensions": 1, "dask_logging": 1, "slurm": 1, "shadowed": 1,
+    "errors": 0, "units": 0, "dask_configuration": 0, "standard_error": 0, "start_signals": 0, "reading": 0, "table": 0,
 }  # fmt: skip
 DASK = {"dask", "distributed", "bokeh", "tornado"}
 

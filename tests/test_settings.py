@@ -37,6 +37,7 @@ VALUES = {
     "task_timeout_s": (("3600", 3600.0), (90, 90.0), ("0.5", 0.5)),
     "sequential": (("yes", True), ("0", False), (True, True)),
     "inputs": (("copied", "copied"), ("shared", "shared"), ("copied", "copied")),
+    "observers": (("a:B", ("a:B",)), ("a:B,c.d:E.F", ("a:B", "c.d:E.F")), (["a:B"], ("a:B",))),
     "malloc_trim": (("on", True), ("0", False), (True, True)),
 }
 FIELDS = {field.name: field for field in fields(Settings)}
@@ -100,7 +101,7 @@ def test_a_value_that_cannot_be_used_is_named_with_its_place(name, value, compla
     key = f"runmem.{option_name(FIELDS[name])}"
     with pytest.raises(SettingError, match=complaint) as typed:
         resolve({name: value}, {})
-    assert str(typed.value).startswith(f"{option}: {value!r} cannot be used: ")
+    assert str(typed.value).startswith(f"--{option}: {value!r} cannot be used: ")
     with pytest.raises(SettingError, match=f"^environment variable {variable}: "):
         resolve({}, {variable: value})
     with dask.config.set({key: value}), pytest.raises(SettingError, match=f"^dask configuration {key}: "):
@@ -126,3 +127,12 @@ def test_the_description_is_json_with_every_setting():
     described = Settings(run_folder=Path("x")).describe()
     assert described.keys() == FIELDS.keys()
     assert json.loads(json.dumps(described))["run_folder"] == "x"
+
+
+def test_a_setting_has_one_name_wherever_it_is_given():
+    for setting in FIELDS.values():
+        option = option_name(setting)
+        assert setting.metadata["environment"][0] == f"RUNMEM_{option.upper()}"
+        assert setting.metadata["help"].endswith(".")
+        (_, _), (_, _), (typed, given) = VALUES[setting.name]
+        assert getattr(resolve({option: typed}, {}), setting.name) == given

@@ -2,54 +2,69 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
-
-from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
-from runmem.graph.directions import (
-    COLLECTION_IN,
-    COMMUTATIVE,
-    CONCURRENT,
-    FILE_IN,
-    FILE_INOUT,
-    FILE_OUT,
-    IN,
-    IN_DELETE,
-    INOUT,
-    OUT,
-)
-from runmem.graph.synchronise import barrier, delete_object, open_file, wait_on, wait_on_file
-from runmem.graph.task import task
-
+TYPE_CHECKING = False  # that of `typing`, which takes long to import, is the same to a type checker
 if TYPE_CHECKING:
+    from typing import Any
+
     from runmem.cli.session import session
+    from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
+    from runmem.execution.observer import Observer
+    from runmem.graph.directions import (
+        COLLECTION_IN,
+        COMMUTATIVE,
+        CONCURRENT,
+        FILE_IN,
+        FILE_INOUT,
+        FILE_OUT,
+        IN,
+        IN_DELETE,
+        INOUT,
+        OUT,
+    )
+    from runmem.graph.synchronise import barrier, delete_object, open_file, wait_on, wait_on_file
+    from runmem.graph.task import task
     from runmem.memory.profile import profile
     from runmem.metrics.time_method import timeMethod
+
+    __version__: str
 
 __all__ = [
     "task", "profile", "wait_on", "barrier", "wait_on_file", "open_file", "delete_object", "session",
     "IN", "OUT", "INOUT", "IN_DELETE", "CONCURRENT", "COMMUTATIVE", "COLLECTION_IN", "FILE_IN", "FILE_OUT",
-    "FILE_INOUT", "timeMethod", "RunmemError", "TaskKilledError", "TaskTimeoutError", "__version__",
+    "FILE_INOUT", "timeMethod", "Observer", "RunmemError", "TaskKilledError", "TaskTimeoutError", "__version__",
 ]  # fmt: skip
 
-try:
-    __version__ = version("runmem")
-except PackageNotFoundError:  # run from a source tree that was never installed
-    __version__ = "0+unknown"
+_SYNCHRONISE = ("barrier", "delete_object", "open_file", "wait_on", "wait_on_file")
+_ELSEWHERE = {
+    "session": "cli.session", "RunmemError": "errors", "TaskKilledError": "errors", "TaskTimeoutError": "errors",
+    "task": "graph.task", "Observer": "execution.observer",
+    "profile": "memory.profile", "timeMethod": "metrics.time_method",
+    **dict.fromkeys(_SYNCHRONISE, "graph.synchronise"),
+}  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is heavier only when it is used."""
-    if name == "profile":
-        from runmem.memory.profile import profile
+    """Import a name when it is used first: the command line handles signals before it imports what is heavier."""
+    if name not in __all__:
+        raise AttributeError(f"module 'runmem' has no attribute {name!r}")
+    if name == "__version__":
+        value: object = _version()
+    else:
+        from importlib import import_module
 
-        return profile
-    if name == "session":
-        from runmem.cli.session import session
+        value = getattr(import_module(f"runmem.{_ELSEWHERE.get(name, 'graph.directions')}"), name)
+    globals()[name] = value
+    return value
 
-        return session
-    if name == "timeMethod":
-        from runmem.metrics.time_method import timeMethod
 
-        return timeMethod
-    raise AttributeError(f"module 'runmem' has no attribute {name!r}")
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("runmem")
+    except PackageNotFoundError:  # run from a source tree that was never installed
+        return "0+unknown"

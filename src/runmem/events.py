@@ -9,17 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 __all__ = [
+    "ClusterStarted",
     "TaskRecord",
     "TaskSubmitted",
     "TaskStarted",
     "TaskEnded",
     "TaskMeasured",
+    "TasksRunning",
     "TaskWaitedFor",
     "NodeSampled",
     "ProfileReported",
     "LogLines",
     "RecordLines",
     "DataLost",
+    "RunEnded",
 ]
 
 
@@ -117,6 +120,14 @@ class TaskRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterStarted:
+    """Workers are ready; `dashboard` is the address of the Dask dashboard, None where there is none."""
+
+    dashboard: str | None
+    workers: int
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSubmitted:
     """The program called a task."""
 
@@ -129,6 +140,13 @@ class TaskStarted:
     """A worker began a task; `record` has no end yet."""
 
     record: TaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TasksRunning:
+    """So many tasks have started and not ended, as far as is known (only where memory is measured)."""
+
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +221,10 @@ class DataLost:
 
     place: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnded:
+    """All is collected, and nothing more will come; `exit_code` is that of the program, None where it is not known."""
+
+    exit_code: int | None

@@ -6,7 +6,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -102,6 +102,14 @@ def _word(value: Any) -> str:
     return str(value)
 
 
+def _classes(value: Any) -> tuple[str, ...]:
+    names = list(value) if isinstance(value, (list, tuple)) else [name.strip() for name in str(value).split(",")]
+    for name in names:
+        if not (isinstance(name, str) and re.fullmatch(r"[\w.]+:[\w.]+", name)):
+            raise ValueError("expected module:Class, with commas between several")
+    return tuple(names)
+
+
 def _log_level(value: Any) -> str:
     if value not in LOG_LEVELS:
         raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
@@ -122,90 +130,133 @@ def _path(value: Any) -> Path:
 
 
 def _setting(
-    default: Any, parse: Callable[[Any], Any], option: str, *environment: str
+    option: str,
+    default: Any,
+    parse: Callable[[Any], Any],
+    help: str,
+    metavar: str | None = None,
+    *,
+    unset: str | None = None,
+    choices: Sequence[str] = (),
+    variables: Sequence[str] = (),
+    in_jobs: bool = False,
 ) -> Any:  # a dataclass field, typed as its value
-    return field(default=default, metadata={"parse": parse, "option": option, "environment": environment})
+    """Return a field of `Settings`.
+
+    Parameters
+    ----------
+    option : str
+        Its name on the command line, in `runmem.session` and in Dask's configuration; ``RUNMEM_`` and the same in
+        capitals is its environment variable.
+    metavar : str, optional
+        What stands for the value in the help; None: it is a flag, or one of `choices`.
+    unset : str, optional
+        What holds where nothing is given, for the help.
+    variables : sequence of str
+        Further environment variables.
+    in_jobs : bool
+        Whether it means the same in a job of `runmem submit`.
+    """
+    environment = (f"RUNMEM_{option.upper()}", *variables)
+    return field(default=default, metadata={
+        "option": option, "parse": parse, "help": help, "metavar": metavar, "unset": unset, "choices": tuple(choices),
+        "environment": environment, "in_jobs": in_jobs,
+    })  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Settings:
     """What a user can set about a run.
 
-    Attributes
-    ----------
-    python_memory_profile : bool
-        Whether memory is measured.
-    memory_interval_s : float
-        Seconds between two readings of the node sampler.
-    workers : int or None
-        Worker processes of the embedded cluster; None: one a core.
-    worker_memory_bytes : int or None
-        Memory limit of a worker; None: its share of what the machine allows.
-    scheduler : str or None
-        Address of a Dask scheduler to use instead of the embedded cluster.
-    scheduler_file : Path or None
-        File that a Dask scheduler wrote, with its address.
-    hosts : str or None
-        Hosts on which to start workers over SSH, with commas between them, or a file with one a line.
-    cluster : str or None
-        Kind of cluster, a name in `runmem.clusters.CLUSTERS`; None: what the other settings ask for.
-    remote_python : str or None
-        Interpreter on the hosts; None: the path of this one.
-    ssh_command : str
-        How hosts are reached: ``ssh`` with options, or something that takes the same.
-    master_address : str or None
-        Name or address, also with a port, under which hosts reach this machine; None: as the route to them has it.
-    tls_ca, tls_cert, tls_key : Path or None
-        PEM files: the authority whose certificates are trusted, and the certificate and key of this program.
-    insecure : bool
-        Whether a run that spans hosts may do without TLS.
-    log_level : str
-        ``off``, ``info`` or ``debug`` (shows the workers' `@profile` reports).
-    env_script : Path or None
-        Shell script sourced before workers start.
-    run_folder : Path
-        Where run directories are made.
-    worker_profile_path : Path or None
-        Where the `.dat` traces go; None: the folder the program was started from.
-    spool_size_bytes : int
-        Room that a run takes in the folder for temporary files of a node, beside what the master has not read yet.
-    task_timeout_s : float or None
-        Seconds that a call of a task may take whose ``@task(time_out=)`` does not say.
-    sequential : bool
-        Whether tasks run one after the other in the program's own process, without a cluster.
-    inputs : str or None
-        ``copied``: a task gets a copy of all that it only reads; ``shared``: large arrays are shared by those that read
-        them, and cannot be written to; None: copied in programs that import pycompss.
-    malloc_trim : bool
-        Whether the C allocator gives free memory back before each task.
+    The one table of them: options of the command line, arguments of `runmem.session`, environment variables, Dask's
+    configuration and the documentation are made from it. What a field means stands in its help. Sizes are in bytes,
+    times in seconds; None: what `unset` says, or nothing.
     """
 
-    python_memory_profile: bool = _setting(False, _flag, "--python_memory_profile", "RUNMEM_PYTHON_MEMORY_PROFILE")
-    memory_interval_s: float = _setting(0.1, _seconds, "--memory_interval", "RUNMEM_MEMORY_INTERVAL")
-    workers: int | None = _setting(None, _count, "--workers", "RUNMEM_WORKERS")
-    worker_memory_bytes: int | None = _setting(None, _memory, "--worker_memory", "RUNMEM_WORKER_MEMORY")
-    scheduler: str | None = _setting(None, _address, "--scheduler", "RUNMEM_SCHEDULER")
-    scheduler_file: Path | None = _setting(None, _path, "--scheduler_file", "RUNMEM_SCHEDULER_FILE")
-    hosts: str | None = _setting(None, _hosts, "--hosts", "RUNMEM_HOSTS")
-    cluster: str | None = _setting(None, _word, "--cluster", "RUNMEM_CLUSTER")
-    remote_python: str | None = _setting(None, _word, "--remote_python", "RUNMEM_REMOTE_PYTHON")
-    ssh_command: str = _setting("ssh", _word, "--ssh_command", "RUNMEM_SSH_COMMAND")
-    master_address: str | None = _setting(None, _host, "--master_address", "RUNMEM_MASTER_ADDRESS")
-    tls_ca: Path | None = _setting(None, _path, "--tls_ca", "RUNMEM_TLS_CA")
-    tls_cert: Path | None = _setting(None, _path, "--tls_cert", "RUNMEM_TLS_CERT")
-    tls_key: Path | None = _setting(None, _path, "--tls_key", "RUNMEM_TLS_KEY")
-    insecure: bool = _setting(False, _flag, "--insecure", "RUNMEM_INSECURE")
-    log_level: str = _setting("off", _log_level, "--log_level", "RUNMEM_LOG_LEVEL")
-    env_script: Path | None = _setting(None, _path, "--env_script", "RUNMEM_ENV_SCRIPT")
-    run_folder: Path = _setting(Path("runmem_runs"), _path, "--run_folder", "RUNMEM_RUN_FOLDER")
-    worker_profile_path: Path | None = _setting(
-        None, _path, "--worker_profile_path", "RUNMEM_WORKER_PROFILE_PATH", "COMPSS_WORKER_PROFILE_PATH"
+    python_memory_profile: bool = _setting(
+        "python_memory_profile", False, _flag,
+        "Measure memory: a record for each task, a .dat trace for the master and each node.", in_jobs=True,
+    )  # fmt: skip
+    memory_interval_s: float = _setting(
+        "memory_interval", 0.1, _seconds, "Time between two readings of a node.", "SECONDS", unset="0.1", in_jobs=True
     )
-    spool_size_bytes: int = _setting(64 * 1024**2, _spool_size, "--spool_size", "RUNMEM_SPOOL_SIZE")
-    task_timeout_s: float | None = _setting(None, _time_limit, "--task_timeout", "RUNMEM_TASK_TIMEOUT")
-    sequential: bool = _setting(False, _flag, "--sequential", "RUNMEM_SEQUENTIAL")
-    inputs: str | None = _setting(None, _inputs, "--inputs", "RUNMEM_INPUTS")
-    malloc_trim: bool = _setting(False, _flag, "--malloc_trim", "RUNMEM_MALLOC_TRIM")
+    workers: int | None = _setting(
+        "workers", None, _count, "Worker processes, one thread each.", "N", unset="one a core"
+    )
+    worker_memory_bytes: int | None = _setting(
+        "worker_memory", None, _memory, "Memory limit of a worker, such as 2GiB.", "SIZE",
+        unset="its share of what is allowed here",
+    )  # fmt: skip
+    scheduler: str | None = _setting(
+        "scheduler", None, _address, "Use the Dask scheduler at ADDRESS, such as tcp://10.0.0.5:8786.", "ADDRESS"
+    )
+    scheduler_file: Path | None = _setting(
+        "scheduler_file", None, _path, "The same, by the file that `dask scheduler` wrote.", "FILE"
+    )
+    hosts: str | None = _setting(
+        "hosts", None, _hosts, "Start workers over SSH on a,b or on the hosts that a file names, one a line.", "HOSTS"
+    )
+    cluster: str | None = _setting("cluster", None, _word, "Kind of cluster by name, such as local or ssh.", "KIND")
+    remote_python: str | None = _setting(
+        "remote_python", None, _word, "Interpreter on the hosts.", "PATH", unset="the path of this one"
+    )
+    ssh_command: str = _setting(
+        "ssh_command", "ssh", _word, "How hosts are reached, such as 'ssh -p 2222'.", "COMMAND", unset="ssh"
+    )
+    master_address: str | None = _setting(
+        "master_address", None, _host, "Where hosts reach this machine.", "HOST[:PORT]",
+        unset="as the route to them has it", in_jobs=True,
+    )  # fmt: skip
+    tls_ca: Path | None = _setting(
+        "tls_ca", None, _path, "Certificate of the authority that is trusted (PEM), for tls://.", "FILE", in_jobs=True
+    )
+    tls_cert: Path | None = _setting(
+        "tls_cert", None, _path, "Certificate of this program (PEM).", "FILE", in_jobs=True
+    )
+    tls_key: Path | None = _setting("tls_key", None, _path, "Key of this program (PEM).", "FILE", in_jobs=True)
+    insecure: bool = _setting(
+        "insecure", False, _flag,
+        "Span hosts without TLS: whoever reaches a port of the run can run code as you.", in_jobs=True,
+    )  # fmt: skip
+    env_script: Path | None = _setting(
+        "env_script", None, _path, "Shell script that is sourced before the program and its workers start.", "FILE"
+    )
+    log_level: str = _setting(
+        "log_level", "off", _log_level, "debug shows the workers' @profile reports.", choices=LOG_LEVELS, in_jobs=True
+    )
+    run_folder: Path = _setting(
+        "run_folder", Path("runmem_runs"), _path, "Where run directories are made.", "DIR", unset="runmem_runs",
+        in_jobs=True,
+    )  # fmt: skip
+    worker_profile_path: Path | None = _setting(
+        "worker_profile_path", None, _path, "Where the .dat traces go.", "DIR", unset="the folder you are in",
+        variables=["COMPSS_WORKER_PROFILE_PATH"], in_jobs=True,
+    )  # fmt: skip
+    spool_size_bytes: int = _setting(
+        "spool_size", 64 * 1024**2, _spool_size,
+        "Room in a node's TMPDIR for what the run directory has already.", "SIZE", unset="64MiB", in_jobs=True,
+    )  # fmt: skip
+    task_timeout_s: float | None = _setting(
+        "task_timeout", None, _time_limit, "End a task that takes longer, unless its @task(time_out=) says otherwise.",
+        "SECONDS", in_jobs=True,
+    )  # fmt: skip
+    sequential: bool = _setting(
+        "sequential", False, _flag,
+        "Run the tasks one after the other in the program's own process: to debug or compare.",
+    )  # fmt: skip
+    inputs: str | None = _setting(
+        "inputs", None, _inputs,
+        "Whether large arrays that tasks only read are shared, and cannot be written to, or copied for each.",
+        choices=INPUTS, unset="shared; copied in programs that import pycompss", in_jobs=True,
+    )  # fmt: skip
+    observers: tuple[str, ...] = _setting(
+        "observers", (), _classes, "Classes that hear what happens in the run, with commas between them.",
+        "MODULE:CLASS", in_jobs=True,
+    )  # fmt: skip
+    malloc_trim: bool = _setting(
+        "malloc_trim", False, _flag, "Give freed memory back before each task, also where little can be left.",
+        in_jobs=True,
+    )  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as JSON values, for the record of the run."""
@@ -219,7 +270,7 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
     Parameters
     ----------
     given : mapping
-        Values from the command line or from `runmem.session`, by field name; None counts as not given.
+        Values from the command line or from `runmem.session`, by option or field name; None counts as not given.
     environment : mapping, optional
         Default `os.environ`.
 
@@ -229,17 +280,18 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
         For a value that cannot be used, with the place it came from.
     """
     environment = os.environ if environment is None else environment
-    known = {f.name: f for f in fields(Settings)}
+    settings = fields(Settings)
+    known = {name: f for f in settings for name in (f.name, option_name(f))}
     if unknown := [name for name in given if name not in known]:
-        raise SettingError(
-            f"unknown setting {unknown[0]!r}; the settings are {', '.join(map(option_name, known.values()))}."
-        )
+        raise SettingError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(map(option_name, settings))}.")
+    given = {known[name].name: value for name, value in given.items()}
     _check_files()
     configured = configuration()
-    _check_configuration(configured, [option_name(f) for f in known.values()])
+    _check_configuration(configured, [option_name(f) for f in settings])
     values = {}
-    for name, setting in known.items():
-        places: list[tuple[str, Any]] = [(setting.metadata["option"], given.get(name))]
+    for setting in settings:
+        name = setting.name
+        places: list[tuple[str, Any]] = [(f"--{option_name(setting)}", given.get(name))]
         places += [(f"environment variable {key}", environment.get(key)) for key in setting.metadata["environment"]]
         option = option_name(setting)
         configured_value = configured.get(option, configured.get(option.replace("_", "-")))
@@ -253,7 +305,7 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
 
 def option_name(setting: Field[Any]) -> str:
     """Return the name of a field of `Settings` on the command line and in Dask's configuration, without dashes."""
-    return str(setting.metadata["option"]).lstrip("-")
+    return str(setting.metadata["option"])
 
 
 def _check_files() -> None:

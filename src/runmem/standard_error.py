@@ -27,10 +27,10 @@ def say(text: str, stream: TextIO | None = None) -> None:
     if stream is None:
         return
     line = text + "\n"
-    with suppress(OSError, ValueError, AttributeError):
+    with suppress(Exception):  # closed, full, or what the program has put in its place
         try:
             number = stream.fileno()
-        except (OSError, ValueError, AttributeError):
+        except Exception:
             number = -1
         if number < 0 or stream.isatty():  # what stands in for a terminal takes its status line away first
             stream.write(line)

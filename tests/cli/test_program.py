@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runmem.cli.program import exit_code_of, load_script, terminable
+from runmem.cli.program import exit_code_of, load_script
+from runmem.cli.termination import terminable
 from runmem.errors import SettingError
 
 
@@ -78,7 +79,10 @@ def test_an_unreadable_program_is_named_with_the_reason(tmp_path):
     [
         (SystemExit(), 0), (SystemExit(None), 0), (SystemExit(3), 3), (SystemExit(-1), 255), (SystemExit(256), 0),
         (SystemExit(True), 1), (SystemExit("text"), 1), (SystemExit([1]), 1), (KeyboardInterrupt(), 130),
-        (ValueError(), 1),
+        (ValueError(), 1), (type("Below", (KeyboardInterrupt,), {})(), 1), (SystemExit(2**70), 255),
+        (SystemExit(type("Odd", (int,), {"__and__": lambda *_: 1 / 0, "__index__": None})(3)), 3),
+        (SystemExit(type("Odd", (), {"__str__": None, "__class__": property(lambda _: 1 / 0)})()), 1),
+        (type("NoCode", (SystemExit,), {"code": property(lambda _: 1 / 0)})(5), 1),
     ],
 )  # fmt: skip
 def test_the_exit_code_is_that_of_python(error, code):
@@ -100,6 +104,17 @@ def test_a_signal_ends_what_is_terminable_by_an_exit(number):
     finally:
         signal.signal(number, before)
     assert raised.value.code == 128 + number
+
+
+def test_an_interrupt_can_be_made_such_an_exit_too():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(SystemExit) as raised, terminable(signal.SIGINT):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert raised.value.code == 130
 
 
 def test_a_signal_that_was_to_be_ignored_is_ignored():

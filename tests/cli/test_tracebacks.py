@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import re
+import sys
 import traceback
+from collections.abc import Callable
 
 import pytest
 
-from runmem.cli.tracebacks import alike, shorten
+from runmem.cli.program import exit_code_of
+from runmem.cli.tracebacks import alike, print_exception, print_uncaught, shorten
 from runmem.errors import ArgumentError, RunmemError
 from runmem.graph.directions import as_parameter
 from runmem.graph.signature import TaskSignature
@@ -103,3 +107,111 @@ def test_errors_are_alike_by_type_and_message():
     ]  # fmt: skip
     assert alike(errors)[0][0] is first
     assert alike([]) == []
+
+
+# --- exceptions whose own code raises, recurses or exits --------------------------------------------------------------
+
+ENDS: dict[str, Callable[..., object]] = {
+    "raises": lambda *_: int("no number"),
+    "exits": lambda *_: sys.exit(7),
+    "recurses": lambda value, *_: str(value) + repr(value) + str(value.__class__),
+}
+ASKED = {
+    "text": lambda act: {"__str__": act},
+    "representation": lambda act: {"__repr__": act, "__str__": act},
+    "attributes": lambda act: {"__getattribute__": act},
+    "class": lambda act: {"__class__": property(act)},
+    "cause": lambda act: {"__cause__": property(act), "__context__": property(act)},
+    "traceback": lambda act: {"__traceback__": property(act)},
+    "notes": lambda act: {"__notes__": property(act)},
+    "truth": lambda act: {"__bool__": act, "__eq__": act, "__hash__": act},
+}
+
+
+def hostile(asked: str, ends: str, base: type = ValueError) -> type:
+    return type("Hostile", (base,), ASKED[asked](ENDS[ends]))
+
+
+def raised(error: BaseException, before: BaseException | None = None) -> BaseException:
+    def program():
+        raise error from before
+
+    return caught(program)
+
+
+def linked(count: int) -> BaseException:
+    error: BaseException = ValueError("first")
+    for number in range(count):
+        later = ValueError(number)
+        later.__cause__, error = error, later
+    return raised(error, error.__cause__)
+
+
+def circle() -> BaseException:
+    first, second = ValueError("1"), KeyError("2")
+    first.__cause__, second.__context__ = second, first
+    return raised(first, second)
+
+
+HOSTILE = {
+    **{f"{asked} {ends}": lambda a=asked, e=ends: raised(hostile(a, e)("m")) for asked in ASKED for ends in ENDS},
+    "cause": lambda: raised(ValueError("m"), hostile("class", "exits")("inner")),
+    "group": lambda: raised(ExceptionGroup("m", [KeyError(1), hostile("text", "exits")("inner")])),
+    "kind of group": lambda: raised(hostile("truth", "exits", ExceptionGroup)("m", [KeyError(1)])),
+    "of runmem": lambda: raised(hostile("truth", "exits", RunmemError)("m"), raised(hostile("class", "raises")("i"))),
+    "class is an exit": lambda: raised(type("Lies", (Exception,), {"__class__": SystemExit, "code": 5})("m")),
+    "class is an interrupt": lambda: raised(type("Lies", (Exception,), {"__class__": KeyboardInterrupt})("m")),
+    "900 causes": lambda: linked(900),
+    "circle": circle,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_ends_a_program_is_printed_as_by_python_whatever_its_class_does(name, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)
+    error = HOSTILE[name]()
+    sys.__excepthook__(type(error), error, vars(BaseException)["__traceback__"].__get__(error))
+    by_python = capfd.readouterr().err
+    print_uncaught(error, whole=False)
+    assert exit_code_of(error) == 1
+    assert _plain(capfd.readouterr().err) == _plain(by_python)
+
+
+def _plain(text: str) -> str:
+    """Leave out addresses and counts of references."""
+    return re.sub(r"0x[0-9a-f]+|refcount : \d+", "", text)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_a_task_raised_is_printed_whatever_its_class_does(name, capfd):
+    error = HOSTILE[name]()
+    vars(BaseException)["__dict__"].__get__(error).update(root_task_id=7, __notes__=["raised in task f"])
+    print_exception(error, whole=False)
+    said = capfd.readouterr().err
+    assert type(error).__name__ in said
+    assert said.count("raised in task f") == 1
+    assert len(alike([error, error])) == 1
+
+
+@pytest.mark.parametrize(
+    ("hook", "said"),
+    [(None, "TypeError: 'NoneType'"), (lambda *_: {}[1], "KeyError: 1"), (lambda: None, "TypeError: ")],
+)
+def test_a_hook_of_the_program_that_fails_is_told_as_by_python(hook, said, monkeypatch, capfd):
+    monkeypatch.setattr(sys, "excepthook", hook)
+    print_uncaught(raised(ValueError("mine")), whole=False)
+    text = capfd.readouterr().err
+    assert text.startswith("Error in sys.excepthook:\n")
+    assert text.index(said) < text.index("Original exception was:\nTraceback") < text.index("ValueError: mine")
+    assert "During handling" not in text
+
+
+def test_a_hook_of_the_program_may_exit_or_be_missing(monkeypatch, capfd):
+    monkeypatch.setattr(sys, "excepthook", lambda *_: sys.exit(11))
+    with pytest.raises(SystemExit, match="11"):
+        print_uncaught(raised(ValueError("mine")), whole=False)
+    monkeypatch.delattr(sys, "excepthook")
+    print_uncaught(raised(ValueError("mine")), whole=False)
+    text = capfd.readouterr().err
+    assert text.startswith("sys.excepthook is missing\nTraceback")
+    assert text.endswith("ValueError: mine\n")

@@ -94,3 +94,39 @@ def test_a_process_that_stands_in_for_another_spawns_what_that_one_would(monkeyp
 def test_this_process_imports_its_main_module_at_no_moment() -> None:
     assert not spawning.is_importing_main()
     assert multiprocessing.current_process().name == "MainProcess"
+
+
+KEPT = """
+    import multiprocessing, sys
+    from multiprocessing import resource_tracker
+    from runmem.clusters.spawning import keep_from_workers
+
+    def where():
+        print(multiprocessing.current_process().name, sys.flags.safe_path, "/not/for/workers" in sys.path, flush=True)
+
+    if __name__ == "__main__":
+        import parts
+        sys.path.insert(0, "/not/for/workers")
+        keep_from_workers("/somewhere/else")
+        keep_from_workers("/not/for/workers")
+        for name in ("Dask Worker process (from Nanny)", "mine"):
+            child = multiprocessing.get_context("spawn").Process(target=parts.where, name=name)
+            child.start()
+            child.join()
+            assert child.exitcode == 0
+        command = open(f"/proc/{resource_tracker._resource_tracker._pid}/cmdline").read().split(chr(0))
+        assert command[1:3] == ["-P", "-c"], command
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks at the command line of a process in /proc")
+def test_a_worker_begins_without_a_folder_that_another_process_has(tmp_path: Path) -> None:
+    """Neither by its import path nor by the folder that it is in, where `python -c` would look first."""
+    source = textwrap.dedent(KEPT)
+    (tmp_path / "main.py").write_text(source)
+    (tmp_path / "parts.py").write_text(source.partition("if __name__")[0])
+    done = subprocess.run(
+        [sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
+        env={"PYTHONPATH": str(Path(spawning.__file__).parents[2])},
+    )  # fmt: skip
+    assert done.stdout == "Dask Worker process (from Nanny) True False\nmine False True\n", done.stderr

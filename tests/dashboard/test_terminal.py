@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from runmem.dashboard.terminal import LiveView, PlainView, terminal_view
-from runmem.events import NodeSampled, TaskEnded, TaskSubmitted
+from runmem.events import ClusterStarted, NodeSampled, TaskEnded, TasksRunning, TaskSubmitted
 from runmem.execution.observer import Observer
 from runmem.units import MIB
 
@@ -85,7 +85,7 @@ def test_every_hook_is_one_that_observers_have():
 )
 def test_workers_and_dashboard_are_told(dashboard, workers, said):
     stream = io.StringIO()
-    PlainView(stream).cluster_started(dashboard, workers)
+    PlainView(stream).cluster_started(ClusterStarted(dashboard, workers))
     assert stream.getvalue() == said
 
 
@@ -94,22 +94,22 @@ def test_the_line_counts_tasks(view):
     view.task_ended(TaskEnded(1, "f", "finished"))
     view.task_ended(TaskEnded(2, "f", "finished"))
     assert view.line() == "runmem: workers are starting, 2 done, 3 to do"
-    view.cluster_started(None, 2)
+    view.cluster_started(ClusterStarted(None, 2))
     assert view.line() == "runmem: 2 done, 3 to do"
     view.task_ended(TaskEnded(3, "f", "failed"))
-    view.tasks_running(2)
+    view.tasks_running(TasksRunning(2))
     assert view.line() == "runmem: 2 done, 2 running, 0 to do, 1 failed"
 
 
 def test_no_more_run_than_are_left(view):
     submit(view, 1)
-    view.tasks_running(4)
+    view.tasks_running(TasksRunning(4))
     assert "1 running, 0 to do" in view.line()
 
 
 def test_what_runs_is_not_to_do_as_well(view):
     submit(view, 23)
-    view.tasks_running(2)
+    view.tasks_running(TasksRunning(2))
     assert "0 done, 2 running, 21 to do" in view.line()
 
 

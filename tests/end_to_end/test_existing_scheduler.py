@@ -221,3 +221,34 @@ def test_another_python_is_named_with_ours(versions, place):
         check_versions(changed)
     assert platform.python_version() in str(raised.value)
     assert raised.value.exit_code == 2
+
+
+TAKING_NAMES = """
+import queue, yaml
+from runmem import task, wait_on
+
+@task(returns=1)
+def made(thing):
+    import calendar
+    assert type(thing) is queue.Thing
+    return calendar.Thing(thing.value + 1)
+
+if __name__ == "__main__":
+    found = wait_on(made(queue.Thing(1)))
+    import calendar
+    print(type(found) is calendar.Thing, found.value, wait_on(yaml.tripled(2)))
+"""
+
+
+def test_each_run_of_a_program_finds_its_modules_that_have_names_of_libraries(
+    tmp_path, scheduler, worker, runmem, write
+):
+    thing = "class Thing:\n    def __init__(self, value):\n        self.value = value\n"
+    write(tmp_path, "program/queue.py", thing)
+    write(tmp_path, "program/calendar.py", thing)
+    write(tmp_path, "program/yaml.py", "import runmem\n@runmem.task(returns=1)\ndef tripled(x):\n    return 3 * x\n")
+    write(tmp_path, "program/app.py", TAKING_NAMES)
+    worker(scheduler)
+    for _ in range(2):
+        ran = runmem(tmp_path, "--scheduler", scheduler, "program/app.py")
+        assert (ran.code, ran.out) == (0, "True 2 6\n"), ran.err

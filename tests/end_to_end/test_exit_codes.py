@@ -50,6 +50,67 @@ def test_the_hook_of_the_program_gets_its_exception(tmp_path, runmem, write):
     assert (ran.code, ran.out) == (1, "hook ZeroDivisionError\n")
 
 
+# Classes whose own code has no answer for whoever prints them or looks at how the program ended.
+ODD_EXCEPTIONS = """
+import sys
+
+def exits(*_):
+    sys.exit(7)
+
+class Exits(Exception):
+    __class__ = property(exits)
+    __str__ = __bool__ = exits
+
+class Recurses(Exception):
+    __class__ = property(lambda self: self.__class__)
+    __str__ = lambda self: str(self)
+
+class SaysExit(Exception):
+    __class__, code = SystemExit, 0
+
+class Group(ExceptionGroup):
+    derive = __bool__ = exits
+
+class NoCode(SystemExit):
+    code = property(exits)
+
+def fail(*_):
+    raise KeyError("in the hook")
+
+print("out")
+"""
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "raise Exits(1)", "raise Recurses(2) from Exits(1)", "raise SaysExit('no')", "raise NoCode('text')",
+        "raise Group('many', [Exits(1), ValueError(2)])", "sys.excepthook = fail; raise ValueError(1)",
+        "sys.excepthook = exits; raise ValueError(1)", "error = ValueError(1); error.__cause__ = error; raise error",
+    ],
+)  # fmt: skip
+def test_an_odd_exception_ends_a_program_as_under_python(tmp_path, runmem, write, environment, end):
+    write(tmp_path, "app.py", ODD_EXCEPTIONS + end)
+    plain = subprocess.run(
+        [sys.executable, "app.py"], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=60
+    )
+    ran = runmem(tmp_path, "app.py")
+    assert (ran.code, ran.out, ran.err) == (plain.returncode, plain.stdout, plain.stderr)
+    assert ran.provenance["exit_code"] == plain.returncode
+
+
+@pytest.mark.parametrize("end", ["raise Exits(1)", "raising()"])
+def test_the_end_of_a_run_is_complete_whatever_the_class_of_the_exception_does(tmp_path, runmem, write, end):
+    task = "\n@task\ndef raising():\n    raise type('Odd', (Exception,), {'__str__': exits, '__bool__': exits})(1)\n"
+    write(tmp_path, "app.py", TASKS + ODD_EXCEPTIONS + task + "print(wait_on(square(3)))\n" + end)
+    ran = runmem(tmp_path, "--workers=1", "--python_memory_profile", "app.py")
+    assert (ran.code, ran.out) == (1, "out\n9\n")
+    assert "square" in {record["name"] for record in ran.records}
+    assert (ran.provenance["exit_code"], ran.provenance["records_complete"]) == (1, True)
+    assert "Exits: <exception str() failed>" in ran.err or "raised in task raising" in ran.err
+    assert "square" in ran.err.partition("Max peak")[2]
+
+
 def test_a_forked_child_that_comes_to_the_end_leaves_the_run_alone(tmp_path, runmem, write):
     write(
         tmp_path,

@@ -141,3 +141,17 @@ def test_a_worker_that_gets_the_signal_of_ctrl_c_alone_goes_on(tmp_path, runmem,
     ran = runmem(tmp_path, f"--workers={workers}", "app.py")
     assert (ran.code, ran.out) == (0, "True -2 7\n"), ran.err
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_program_begins_leaves_nothing(tmp_path, start, environment, processes_with, number):
+    os.mkfifo(tmp_path / "app.py")  # runmem waits for the program to come through it
+    (tmp_path / "spools").mkdir()
+    env = environment(TMPDIR=str(tmp_path / "spools"))
+    process = start(tmp_path, "--python_memory_profile", "app.py", env=env)
+    with open(tmp_path / "app.py", "w"):  # which waits for that
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (128 + number, f"runmem: ended by {number.name} before the program began\n")
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["app.py", "spools"]
+    assert not processes_with(env["RUNMEM_TEST_MARK"])

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from runmem.events import DataLost, TaskSubmitted
+from runmem.events import DataLost, RunEnded, TaskSubmitted
 from runmem.execution.observer import Observer, Observers
 
 
@@ -27,7 +27,7 @@ EVENT = TaskSubmitted(1, "f")
 def test_an_observer_that_raises_is_logged_and_the_others_are_told(caplog: pytest.LogCaptureFixture) -> None:
     listens = Listens()
     with caplog.at_level(logging.ERROR):
-        Observers([Breaks(), listens]).tell("task_submitted", EVENT)
+        Observers([Breaks(), listens]).task_submitted(EVENT)
     assert listens.heard == [EVENT]
     assert "Breaks.task_submitted failed" in caplog.text
     assert "its own fault" in caplog.text
@@ -37,13 +37,13 @@ def test_only_what_somebody_overrides_is_heard() -> None:
     observers = Observers([Listens()])
     assert observers.hears("task_submitted")
     assert not observers.hears("data_lost")
-    observers.tell("data_lost", DataLost("here", "why"))
-    observers.tell("run_ended")
+    observers.data_lost(DataLost("here", "why"))
+    observers.run_ended(RunEnded(0))
 
 
 def test_a_hook_that_does_not_exist_is_a_mistake() -> None:
-    with pytest.raises(KeyError):
-        Observers([]).tell("task_vanished", EVENT)
+    with pytest.raises(AttributeError):
+        Observers([]).task_vanished(EVENT)
 
 
 def test_observers_hear_in_their_order() -> None:
@@ -53,8 +53,8 @@ def test_observers_hear_in_their_order() -> None:
         def __init__(self, number: int) -> None:
             self.number = number
 
-        def run_ended(self) -> None:
+        def run_ended(self, event: RunEnded) -> None:
             order.append(self.number)
 
-    Observers([Notes(1), Notes(2), Notes(3)]).tell("run_ended")
+    Observers([Notes(1), Notes(2), Notes(3)]).run_ended(RunEnded(0))
     assert order == [1, 2, 3]

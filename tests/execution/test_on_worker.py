@@ -277,6 +277,16 @@ def test_definitions_that_cannot_be_made_on_the_worker_are_told_with_the_task() 
     assert "raised in task add (call 7) on node" in error.__notes__[0]
 
 
+def test_a_module_that_exits_where_it_is_imported_ends_no_worker() -> None:
+    exits = b"csys\nexit\n(I3\ntR."  # a pickle that calls sys.exit(3)
+    tasks, calls = _packed(add, [a_call([1]), a_call([2])])
+    for changed in (tasks[0]._replace(reference=exits), tasks[0]._replace(outline=exits)):
+        with pytest.raises(BundleFailed) as raised:
+            run_bundle(UNKNOWN_RUN, "key-1", [changed], calls)
+        assert [good for good, _ in raised.value.outcomes] == [False, False]
+        assert "SystemExit: 3" in str(error_of(raised))
+
+
 class OwnInterrupt(BaseException):
     pass
 

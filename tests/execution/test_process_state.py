@@ -12,6 +12,7 @@ import pytest
 
 from runmem.errors import RunmemError
 from runmem.execution.process_state import FollowedProcess, become, follow, follow_no_more
+from runmem.shadowed import Shadowing, _known, library_module, shadow, shadow_no_more, shadowing
 
 
 @pytest.fixture(autouse=True)
@@ -129,3 +130,23 @@ def test_a_process_that_follows_nothing_stays_as_it_is(tmp_path: Path) -> None:
     os.chdir("/")
     become(packed)
     assert Path.cwd() == Path("/")
+
+
+def test_a_process_that_follows_nothing_finds_the_programs_modules_all_the_same(tmp_path: Path) -> None:
+    """A worker with several threads: which of two modules of a name is meant is the same for all its calls."""
+    (tmp_path / "queue.py").touch()
+    queue = sys.modules["queue"]
+    try:
+        shadow(Shadowing(str(tmp_path), ("queue",)))
+        packed = FollowedProcess().packed()
+        shadow_no_more()
+        _known.clear()  # as in another process
+        shadow(Shadowing(str(tmp_path)))
+        follow_no_more()
+        become(packed)
+        assert shadowing() == Shadowing(str(tmp_path), ("queue",))
+        assert library_module("queue") is queue
+    finally:
+        shadow_no_more()
+        _known.clear()
+    assert sys.modules["queue"] is queue

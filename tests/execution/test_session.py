@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -11,6 +12,8 @@ import pytest
 import runmem
 from runmem import task, wait_on
 from runmem.errors import SettingError
+from runmem.events import ClusterStarted, RunEnded, TaskEnded
+from runmem.execution.observer import Observer
 from runmem.graph.future import Future
 from runmem.store.run import read_run
 
@@ -121,3 +124,30 @@ def test_a_setting_that_there_is_not_is_answered_with_the_names_that_can_be_writ
         runmem.session(worker_memroy="2GiB")
     assert "worker_memory, " in str(refused.value)
     assert "_bytes" not in str(refused.value)
+
+
+def test_observers_of_the_users_own_hear_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Notes(Observer):
+        def __init__(self) -> None:
+            self.heard: list[object] = []
+
+        def cluster_started(self, event: ClusterStarted) -> None:
+            self.heard.append(event.workers)
+
+        def task_ended(self, event: TaskEnded) -> None:
+            self.heard.append((event.task_id, event.status))
+
+        def run_ended(self, event: RunEnded) -> None:
+            self.heard.append(event)
+
+    @task(returns=1)
+    def double(x):
+        return 2 * x
+
+    monkeypatch.chdir(tmp_path)
+    notes = Notes()
+    with runmem.session(workers=1, observers=[notes]):
+        assert wait_on(double(2)) == 4
+    assert notes.heard == [1, (1, "finished"), RunEnded(0)]
+    with pytest.raises(SettingError, match=r"session\(observers=\): 'no.module:A' cannot be used"):
+        runmem.session(observers=["no.module:A"])

@@ -717,6 +717,64 @@ def test_what_cannot_be_pickled_is_named_with_what_to_do(carrier: Any) -> None:
         carrier.call(app.f)
 
 
+def test_a_class_whose_objects_answer_for_their_class_or_name_travels(carrier: Any) -> None:
+    app = program(
+        "from runmem.graph.task import task\n"
+        "class Proxy:\n"
+        "    def __init__(self, value): self.value = value\n"
+        "    @property\n"
+        "    def __class__(self): return kind_of(self)\n"
+        "    @property\n"
+        "    def __name__(self): return f'{__class__.__qualname__} of {self.value!r}'\n"
+        "class Named: __name__ = 'text'\n"
+        "def kind_of(proxy): return type(proxy.value)\n"
+        "@task(returns=3)\n"
+        "def f(value):\n"
+        "    proxy = Proxy(value)\n"
+        "    return isinstance(proxy, int), proxy.__name__, (Named().__name__, Proxy('s').__class__)\n"
+    )
+    for _ in range(2):
+        version = carrier.submit(app.f, 3)
+        assert [carrier.value(version, output) for output in range(3)] == [True, "Proxy of 3", ("text", str)]
+
+
+RAISING = """
+from enum import Enum
+from pathlib import PosixPath
+from runmem.graph.task import task
+class Raising:
+    def __reduce_ex__(self, protocol): raise ERROR
+class Place(PosixPath):
+    __reduce__ = __reduce_ex__ = Raising.__reduce_ex__
+class Colour(Enum):
+    RED = 1
+    __reduce_ex__ = Raising.__reduce_ex__
+class Asked:
+    @property
+    def __class__(self): raise ERROR
+"""
+REFERRING = {
+    "a path": "USED = Place('x')\n@task(returns=1)\ndef f(): return USED\n",
+    "a member of an enumeration": "USED = (1, Colour.RED)\n@task(returns=1)\ndef f(): return USED\n",
+    "a value that can change": "USED = [Raising()]\n@task(returns=1)\ndef f(): return USED\n",
+    "an attribute of a class": "class Box: used = Raising()\n@task(returns=1)\ndef f(): return Box.used\n",
+    "a default": "@task(returns=1)\ndef f(used=Place('x')): return used\n",
+    "a value that answers for its class": "USED = Asked()\n@task(returns=1)\ndef f(): return USED\n",
+    "a value that comes later": "USED = 1\n@task(returns=1)\ndef f(): return USED\n",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFERRING)
+def test_a_call_is_refused_whatever_a_value_that_its_task_refers_to_raises(name: str, carrier: Any) -> None:
+    for error in ("TypeError", "SystemExit", "KeyboardInterrupt", "GeneratorExit"):
+        app = program(RAISING.replace("ERROR", f"{error}('e')") + REFERRING[name])
+        if name == "a value that comes later":
+            assert carrier.call(app.f) == 1
+            app.USED = app.Place("x")
+        with pytest.raises(ArgumentError, match=rf"f cannot be sent to a worker: .*not be pickled \({error}: e\)"):
+            carrier.call(app.f)
+
+
 def test_definitions_that_nobody_needs_are_let_go(carrier: Any) -> None:
     import gc
 

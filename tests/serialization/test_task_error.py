@@ -463,3 +463,16 @@ def test_a_class_that_answers_for_all_that_is_asked_comes_back() -> None:
     assert type(again) is Hostile
     assert root_task(again) == 3
     assert unprinted_notes(again) == ["a note"]
+
+
+def test_an_exception_that_cannot_be_taken_apart_keeps_its_notes_and_its_task() -> None:
+    class Meta(type):
+        def __getattribute__(cls, name: str) -> object:
+            raise SystemExit(7)
+
+    error = Meta("Closed", (Exception,), {})(1)
+    add_note(error, "raised in task f")
+    set_root_task(error, 3)
+    made = PackedError.of(error).load()
+    assert (type(made), str(made), made.__notes__) == (RemoteError, "Closed: 1", ["raised in task f"])
+    assert root_task(made) == 3

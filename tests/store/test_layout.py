@@ -31,6 +31,15 @@ def test_numbers_of_runs_that_were_deleted_are_not_used_again(tmp_path: Path) ->
     assert RunDirectory.create("app", tmp_path).root.name == "app_101"
 
 
+def test_the_folder_of_the_runs_goes_with_the_last_of_them(tmp_path: Path) -> None:
+    first, second = (RunDirectory.create("app", tmp_path / "runs") for _ in range(2))
+    first.remove()
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == ["app_02"]
+    second.remove()
+    assert not (tmp_path / "runs").exists()
+    assert RunDirectory.create("app", tmp_path / "runs").root.name == "app_01"
+
+
 def test_a_run_directory_has_its_folders(tmp_path: Path) -> None:
     run = RunDirectory.create("app", tmp_path)
     assert run.traces.is_dir()

@@ -15,6 +15,7 @@ import click
 
 from runmem.errors import RunmemError
 from runmem.standard_error import open_closed_streams, say
+from runmem.start_signals import handle_signals_as_python
 
 __all__ = ["COMMANDS", "main", "runmem"]
 
@@ -40,6 +41,8 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         command: click.Command = import_module(f"runmem.cli.{name}").command
+        if name != "run":  # which is long at its imports
+            handle_signals_as_python()
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

@@ -8,22 +8,26 @@ import signal
 import stat
 import sys
 import types
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runmem.cli.termination import Terminated
 from runmem.cli.tracebacks import print_uncaught
+from runmem.clusters.spawning import keep_from_workers
+from runmem.dask_logging import import_dask
 from runmem.errors import SettingError
 from runmem.reading import read_file, shown
+from runmem.shadowed import Shadowing, TakenNameError, shadow, shadowing
 from runmem.standard_error import say
 
 __all__ = [
-    "Ended", "Module", "NoSuchModuleError", "Script", "Terminated", "exit_code_of", "load_program", "load_script",
-    "run_program", "terminable",
+    "Ended", "Module", "NoSuchModuleError", "Script", "exit_code_of", "load_program", "load_script",
+    "run_program",
 ]  # fmt: skip
 
 
@@ -62,6 +66,8 @@ class Script:
         """What Python puts first into ``sys.path``: the program's folder (symbolic links followed), or itself."""
         return os.path.dirname(os.path.realpath(self.file)) if self.spec is None else _from_here(self.argument)
 
+    imported = ()
+
     def begin(self, main: types.ModuleType) -> types.CodeType:
         """Make `main` the module that Python makes of this program, and return what is to run in it."""
         if self.spec is not None:
@@ -96,6 +102,11 @@ class Module:
     def import_folder(self) -> str:
         """What Python puts first into ``sys.path``: the folder that it was started in."""
         return os.getcwd()
+
+    @property
+    def imported(self) -> tuple[str, ...]:
+        """What Python imports to begin it, or looks for."""
+        return (self.argument.partition(".")[0],)
 
     def begin(self, main: types.ModuleType) -> types.CodeType:
         """Make `main` the module that ``python -m`` makes of it, and return what is to run in it.
@@ -228,10 +239,6 @@ class Ended(NamedTuple):
     by_signal: bool = False
 
 
-class Terminated(SystemExit):
-    """A signal asks the program to end."""
-
-
 def run_program(program: Script | Module, arguments: Sequence[str], whole_tracebacks: bool = False) -> Ended:
     """Run a program as ``__main__`` and return how it ended; its traceback is printed as Python does.
 
@@ -247,26 +254,43 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
     sys.modules["__main__"] = main
     _forget_own_folder()
     sys.argv = ["-m" if isinstance(program, Module) else program.argument, *arguments]
-    # `python -P -m runmem`, as in a job, means runmem's own start; the variable means the program's, too.
-    is_folder = isinstance(program, Script) and program.spec is not None
-    if is_folder or not os.environ.get("PYTHONSAFEPATH"):
-        sys.path.insert(0, program.import_folder)
     try:
+        _import_from_its_folder(program)
         code = program.begin(main)
         exec(code, main.__dict__)
     except SystemExit as request:
-        exit_code = exit_code_of(request)
-        terminated = isinstance(request, Terminated)
-        return Ended(exit_code, exit_code == 0 and not terminated, terminated)
-    except NoSuchModuleError as error:
+        return _by_request(request)
+    except (NoSuchModuleError, TakenNameError) as error:
         say(f"runmem: error: {error}")
         return Ended(error.exit_code, False)
     except BaseException as error:
-        print_uncaught(error, whole_tracebacks)
-        return Ended(exit_code_of(error), False, isinstance(error, KeyboardInterrupt))
+        try:
+            print_uncaught(error, whole_tracebacks)
+        except SystemExit as request:  # of the hook of the program
+            return _by_request(request)
+        return Ended(exit_code_of(error), False, type(error) is KeyboardInterrupt)
     finally:
         _flush()
     return Ended(0, True)
+
+
+def _import_from_its_folder(program: Script | Module) -> None:
+    """Put the program's folder first into ``sys.path``; only the program finds what has a library's name there."""
+    # `python -P -m runmem`, as in a job, means runmem's own start; the variable means the program's, too.
+    is_folder = isinstance(program, Script) and program.spec is not None
+    if not is_folder and os.environ.get("PYTHONSAFEPATH"):
+        return
+    folder = program.import_folder
+    shadow(Shadowing(folder, program.imported), import_dask)
+    if shadowing() is not None:
+        keep_from_workers(folder)
+    sys.path.insert(0, folder)
+
+
+def _by_request(request: SystemExit) -> Ended:
+    exit_code = exit_code_of(request)
+    terminated = issubclass(type(request), Terminated)  # `isinstance` asks the exception, too
+    return Ended(exit_code, exit_code == 0 and not terminated, terminated)
 
 
 def _forget_own_folder() -> None:
@@ -284,41 +308,28 @@ def exit_code_of(error: BaseException) -> int:
 
     The text of a ``sys.exit("text")`` goes to standard error and means 1.
     """
-    if isinstance(error, KeyboardInterrupt):
+    if type(error) is KeyboardInterrupt:  # a class below it is an error like others
         return 128 + signal.SIGINT
-    if not isinstance(error, SystemExit):
+    if not issubclass(type(error), SystemExit):
         return 1
-    if error.code is None:
+    code: Any = error
+    with suppress(BaseException):  # its class may refuse: it is what is printed then
+        code = error.code  # type: ignore[attr-defined]
+    if code is None:
         return 0
-    if isinstance(error.code, int):
-        return error.code & 0xFF
+    if issubclass(type(code), int):
+        number: int = int.__int__(code)
+        return number & 0xFF if -(2**63) <= number < 2**63 else 0xFF
+    text = ""
+    with suppress(BaseException):  # as above
+        text = str(code)
     if sys.stderr is not None:
-        with suppress(OSError, ValueError):
-            print(error.code, file=sys.stderr)
+        with suppress(Exception):
+            print(text, file=sys.stderr)
     return 1
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError, AttributeError):  # None: it was closed before the start
+        with suppress(Exception):  # closed, full, or the program's own
             stream.flush()
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP end what runs inside by Terminated(128 + signal), so that runmem can tidy up.
-
-    A program that has a handler of its own, or that ignores the signal (``nohup``), keeps that.
-    """
-
-    def end(number: int, frame: Any) -> None:
-        raise Terminated(128 + number)
-
-    signals = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]
-    before = {number: signal.signal(number, end) for number in signals}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if signal.getsignal(number) is end:
-                signal.signal(number, handler)

@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmem.cli.misplaced import misplaced_options
-from runmem.cli.program import Module, Script, Terminated, exit_code_of, load_program, run_program, terminable
+from runmem.cli.program import Module, Script, exit_code_of, load_program, run_program
+from runmem.cli.setting_options import setting_options
+from runmem.cli.termination import Terminated, terminable
 from runmem.cli.tracebacks import alike, print_exception
 from runmem.dask_logging import keep_dask_apart, keep_runmem_apart
 from runmem.errors import FilePlacementError
-from runmem.settings import INPUTS, LOG_LEVELS, resolve
+from runmem.settings import resolve
 from runmem.standard_error import say
+from runmem.start_signals import handle_signals_as_python
 
 if TYPE_CHECKING:
     from runmem.execution.run import Run
@@ -27,44 +30,7 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 
 
 @click.command("run", context_settings=_PASS_ON)
-@click.option("--python_memory_profile", is_flag=True, default=None,
-              help="Measure memory: a record for each task, a .dat trace for the master and each node.")  # fmt: skip
-@click.option("--memory_interval", metavar="SECONDS", help="Time between two readings of a node.  [default: 0.1]")
-@click.option("--workers", metavar="N", help="Worker processes, one thread each.  [default: one a core]")
-@click.option("--worker_memory", metavar="SIZE",
-              help="Memory limit of a worker, such as 2GiB.  [default: its share of what is allowed here]")  # fmt: skip
-@click.option("--scheduler", metavar="ADDRESS", help="Use the Dask scheduler at ADDRESS, such as tcp://10.0.0.5:8786.")
-@click.option("--scheduler_file", metavar="FILE", help="The same, by the file that `dask scheduler` wrote.")
-@click.option("--hosts", metavar="HOSTS",
-              help="Start workers over SSH on a,b or on the hosts that a file names, one a line.")  # fmt: skip
-@click.option("--cluster", metavar="KIND", help="Kind of cluster by name, such as local or ssh.")
-@click.option("--remote_python", metavar="PATH", help="Interpreter on the hosts.  [default: the path of this one]")
-@click.option("--ssh_command", metavar="COMMAND", help="How hosts are reached, such as 'ssh -p 2222'.  [default: ssh]")
-@click.option("--master_address", metavar="HOST[:PORT]",
-              help="Where hosts reach this machine.  [default: as the route to them has it]")  # fmt: skip
-@click.option("--tls_ca", metavar="FILE", help="Certificate of the authority that is trusted (PEM), for tls://.")
-@click.option("--tls_cert", metavar="FILE", help="Certificate of this program (PEM).")
-@click.option("--tls_key", metavar="FILE", help="Key of this program (PEM).")
-@click.option("--insecure", is_flag=True, default=None,
-              help="Span hosts without TLS: whoever reaches a port of the run can run code as you.")  # fmt: skip
-@click.option("--env_script", metavar="FILE",
-              help="Shell script that is sourced before the program and its workers start.")  # fmt: skip
-@click.option("--log_level", type=click.Choice(LOG_LEVELS), help="debug shows the workers' @profile reports.")
-@click.option("--run_folder", metavar="DIR", help="Where run directories are made.  [default: runmem_runs]")
-@click.option(
-    "--worker_profile_path", metavar="DIR", help="Where the .dat traces go.  [default: the folder you are in]"
-)
-@click.option("--spool_size", metavar="SIZE",
-              help="Room in a node's TMPDIR for what the run directory has already.  [default: 64MiB]")  # fmt: skip
-@click.option("--task_timeout", metavar="SECONDS",
-              help="End a task that takes longer, unless its @task(time_out=) says otherwise.")  # fmt: skip
-@click.option("--sequential", is_flag=True, default=None,
-              help="Run the tasks one after the other in the program's own process: to debug or compare.")  # fmt: skip
-@click.option("--inputs", type=click.Choice(INPUTS),
-              help="Whether large arrays that tasks only read are shared, and cannot be written to, or copied for "
-              "each.  [default: shared; copied in programs that import pycompss]")  # fmt: skip
-@click.option("--malloc_trim", is_flag=True, default=None,
-              help="Give freed memory back before each task, also where little can be left.")  # fmt: skip
+@setting_options()
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
 @click.option("-m", "as_module", is_flag=True, help="PROGRAM is a module or a package by its name, as for `python -m`.")
 @click.argument("program", type=click.Path())
@@ -86,11 +52,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
     The traces go to the folder you are in, or to COMPSS_WORKER_PROFILE_PATH, which PyCOMPSs has too.
     """
-    renamed = {
-        "memory_interval": "memory_interval_s", "worker_memory": "worker_memory_bytes",
-        "spool_size": "spool_size_bytes", "task_timeout": "task_timeout_s",
-    }  # fmt: skip
-    settings = resolve({renamed.get(name, name): value for name, value in options.items()})
+    settings = resolve(options)
     try:
         script = load_program(program, as_module)
     except (SyntaxError, MemoryError, RecursionError) as error:  # as Python says it
@@ -113,9 +75,12 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     view = terminal_view(sys.stderr)
     prepare = ["runmem.pycompss.install:install"]
     run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder)
+    handle_signals_as_python()
     with terminable():
         try:
-            run.start()
+            # Of a KeyboardInterrupt in its imports Python would make its own end of the process, even if it is caught.
+            with terminable(Signals.SIGINT):
+                run.start()
         except (Terminated, KeyboardInterrupt) as request:
             ignore_signals()
             view.close()
@@ -137,13 +102,15 @@ def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
     if run.cut_off is not None and (run.cut_off.cancelled or run.cut_off.not_begun):
         say(f"runmem: {run.cut_off}")
     for unseen_error, more in alike(unseen):
-        misplaced = isinstance(unseen_error, FilePlacementError)
+        misplaced = issubclass(type(unseen_error), FilePlacementError)
         what = "a file is not in its place" if misplaced else "a task failed and the program did not wait for it"
         say(f"runmem: {what}:")
         print_exception(unseen_error, whole)
         if more:
             say(f"runmem: and {more} more like it")
-    if not no_summary and (run.program.calls or run.settings.python_memory_profile):
+    if no_summary:
+        _say_lost_output(run)
+    elif run.program.calls or run.settings.python_memory_profile:
         summarise(run)
 
 
@@ -178,6 +145,7 @@ def _syntax_error(error: BaseException) -> list[str]:
 def summarise(run: Run) -> None:
     """Print the table of a run; a mistake in it must not cost the program its exit code."""
     if not run.settings.python_memory_profile:
+        _say_lost_output(run)  # which the table has, too
         calls = run.program.calls
         say(
             f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
@@ -199,6 +167,11 @@ def summarise(run: Run) -> None:
     except Exception as error:
         say(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in "
             f"{_shown(run.directory.root)}")  # fmt: skip
+
+
+def _say_lost_output(run: Run) -> None:
+    if (lost := run.lost_output()) is not None:
+        say(f"runmem: {lost}")
 
 
 def _shown(path: Path) -> str:

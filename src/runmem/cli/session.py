@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 from runmem.cli.run import summarise
 from runmem.dashboard.terminal import PlainView
+from runmem.execution.observer import Observer
 from runmem.execution.run import Run
 from runmem.execution.session import new_run
 
@@ -24,7 +26,9 @@ class _PrintingRun(Run):
                 summarise(self)
 
 
-def session(app: str | None = None, *, summary: bool = True, **settings: Any) -> Run:
+def session(
+    app: str | None = None, *, summary: bool = True, observers: Sequence[Observer | str] = (), **settings: Any
+) -> Run:
     """Return a run to be used as a context manager: inside it, calls of tasks go to the cluster.
 
     Parameters
@@ -33,6 +37,8 @@ def session(app: str | None = None, *, summary: bool = True, **settings: Any) ->
         Name of the run directory; default the name of the script or the notebook.
     summary : bool
         Whether to print workers and dashboard when the cluster starts, and the summary at the end, on standard error.
+    observers : sequence of Observer or str
+        Hear what happens in the run, see `runmem.execution.observer`; a text is ``module:Class``.
     **settings
         As on the command line: ``workers=4``, ``python_memory_profile=True``, ``worker_memory="2GiB"``,
         ``memory_interval=0.1``, ``scheduler="tcp://..."``.
@@ -55,5 +61,5 @@ def session(app: str | None = None, *, summary: bool = True, **settings: Any) ->
     The exception of a task that nobody waited for is raised at the end of the block.
     """
     if not summary:
-        return new_run(app, settings)
-    return new_run(app, settings, _PrintingRun, [PlainView(sys.stderr)])
+        return new_run(app, settings, observers=observers)
+    return new_run(app, settings, _PrintingRun, [PlainView(sys.stderr), *observers])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,9 @@ import click
 from runmem.cli.misplaced import misplaced_options
 from runmem.cli.program import Module, Script, load_program
 from runmem.cli.run import command as run_command
+from runmem.cli.setting_options import setting_options
 from runmem.errors import SettingError
-from runmem.settings import resolve
+from runmem.settings import Settings, option_name, resolve
 from runmem.units import MIB, parse_bytes
 
 if TYPE_CHECKING:
@@ -24,13 +26,8 @@ __all__ = ["command", "seconds_of"]
 
 _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-# Options of `runmem run` that mean the same in a job.
-_PASSED = (
-    "python_memory_profile", "memory_interval", "log_level", "run_folder", "worker_profile_path", "malloc_trim",
-    "no_summary", "as_module", "master_address", "tls_ca", "tls_cert", "tls_key", "insecure",
-)  # fmt: skip
-_NO_SETTINGS = ("no_summary", "as_module")
-_RENAMED = {"memory_interval": "memory_interval_s"}
+_SETTINGS = [option_name(setting) for setting in fields(Settings) if setting.metadata["in_jobs"]]
+_ALSO_PASSED = ("no_summary", "as_module")
 
 
 def seconds_of(text: str) -> int:
@@ -65,10 +62,10 @@ def _memory(option: str, text: str | None) -> int | None:
     return size
 
 
-def _shared_options(function: Any) -> Any:
-    """Add the options of `runmem run` that are passed on, with their help."""
-    shared = [p for p in run_command.params if isinstance(p, click.Option) and p.name in _PASSED]
-    function.__click_params__ = [*reversed(shared), *getattr(function, "__click_params__", [])]
+def _same_options(function: Any) -> Any:
+    """Add the options of `runmem run` that are passed on and are no settings, with their help."""
+    same = [p for p in run_command.params if isinstance(p, click.Option) and p.name in _ALSO_PASSED]
+    function.__click_params__ = [*reversed(same), *getattr(function, "__click_params__", [])]
     return function
 
 
@@ -97,7 +94,8 @@ def _shared_options(function: Any) -> Any:
               help="Memory of each node, such as 64GiB or 64000 (MiB).  [default: what workers need]")  # fmt: skip
 @click.option("--wait", is_flag=True, help="Follow the job: why it waits, its output; exit with its exit code.")
 @click.option("--dry_run", is_flag=True, help="Print the job script and submit nothing.")
-@_shared_options
+@setting_options(lambda setting: setting.metadata["in_jobs"])
+@_same_options
 @click.argument("program", type=click.Path())
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(program: str, arguments: tuple[str, ...], wait: bool, dry_run: bool, **options: Any) -> None:
@@ -117,8 +115,8 @@ def command(program: str, arguments: tuple[str, ...], wait: bool, dry_run: bool,
     """
     from runmem.submission import BATCH_SYSTEMS
 
-    passed = {name: options[name] for name in _PASSED if options.get(name) not in (None, False)}
-    resolve({_RENAMED.get(name, name): value for name, value in passed.items() if name not in _NO_SETTINGS})
+    passed = {name: options[name] for name in (*_SETTINGS, *_ALSO_PASSED) if options.get(name) not in (None, False)}
+    resolve({name: value for name, value in passed.items() if name in _SETTINGS})
     try:
         script = load_program(program, options["as_module"])
     except SyntaxError as error:

@@ -1,15 +1,19 @@
-"""Tracebacks for the user of a program: from the program's first line on, without what lies between its own lines."""
+"""Tracebacks for the user of a program: from the program's first line on, without what lies between its own lines.
+
+Nothing here runs code of an exception's class: its fields are read as Python itself reads them where it prints one.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from importlib.util import find_spec
 from types import TracebackType
+from typing import Any
 
 from runmem.errors import RunmemError
+from runmem.shadowed import without_imports
 from runmem.standard_error import say
 
 __all__ = ["print_uncaught", "print_exception", "alike", "shorten"]
@@ -26,22 +30,54 @@ def print_uncaught(error: BaseException, whole: bool) -> None:
     ----------
     whole : bool
         Whether the frames inside runmem and Dask are printed; those above the program's first line never are.
+
+    Raises
+    ------
+    SystemExit
+        If the program's hook does. Whatever else it raises is printed, as Python does it.
     """
-    trace = error.__traceback__
+    before: TracebackType | None = _get(error, "__traceback__")
+    trace = before
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_US):
         trace = trace.tb_next
-    _set(error, "__traceback__", trace or error.__traceback__)
+    _set(error, "__traceback__", without_imports(trace) or before)
     if not whole:
         shorten(error)
-    sys.excepthook(type(error), error, error.__traceback__)
+    _call_hook(error)
     _print_other_notes(error)
+
+
+def _call_hook(error: BaseException) -> None:
+    if not hasattr(sys, "excepthook"):
+        say("sys.excepthook is missing")
+        _print_as_python(error)
+        return
+    try:
+        sys.excepthook(type(error), error, _get(error, "__traceback__"))
+    except SystemExit:
+        raise
+    except BaseException as failure:
+        trace: TracebackType = _get(failure, "__traceback__")
+        _set(failure, "__traceback__", trace.tb_next)  # from the hook on
+        if _get(failure, "__context__") is error:
+            _set(failure, "__context__", None)
+        say("Error in sys.excepthook:")
+        _print_as_python(failure)
+        say("\nOriginal exception was:")
+        _print_as_python(error)
+
+
+def _print_as_python(error: BaseException) -> None:
+    sys.__excepthook__(type(error), error, _get(error, "__traceback__"))
 
 
 def print_exception(error: BaseException, whole: bool) -> None:
     """Print an exception with its traceback on standard error."""
+    from runmem.serialization.task_error import traceback_text  # as in `shorten`
+
     if not whole:
         shorten(error)
-    say("".join(traceback.format_exception(error)).removesuffix("\n"))
+    say(traceback_text(error, _get(error, "__traceback__")))
     _print_other_notes(error)
 
 
@@ -53,6 +89,11 @@ def _print_other_notes(error: BaseException) -> None:
         say(note)
 
 
+def _get(error: BaseException, name: str) -> Any:
+    """Return a field that every exception has, whatever its class says."""
+    return vars(BaseException)[name].__get__(error)
+
+
 def _set(error: BaseException, name: str, value: object) -> None:
     """Set a field that every exception has, also of one whose class refuses that."""
     vars(BaseException)[name].__set__(error, value)
@@ -62,9 +103,9 @@ def alike(errors: Sequence[BaseException]) -> list[tuple[BaseException, int]]:
     """Return the first of the errors of each type and message, and how many more there are of it."""
     from runmem.serialization.error_parts import text_of  # as in `shorten`
 
-    groups: dict[tuple[type, str], list[BaseException]] = {}
+    groups: dict[tuple[int, str], list[BaseException]] = {}
     for error in errors:
-        groups.setdefault((type(error), text_of(error)), []).append(error)
+        groups.setdefault((id(type(error)), text_of(error)), []).append(error)
     return [(group[0], len(group) - 1) for group in groups.values()]
 
 
@@ -78,19 +119,29 @@ def shorten(error: BaseException) -> None:
         root_task,
     )  # it brings cloudpickle, which only a program with tasks needs
 
-    if not isinstance(error, (RunmemError, KeyboardInterrupt)) and root_task(error) is None:
+    if not issubclass(type(error), (RunmemError, KeyboardInterrupt)) and root_task(error) is None:
         return
     folders = _folders()
-    _set(error, "__traceback__", _without(error.__traceback__, folders))
     link, seen = error, {id(error)}
-    while (before := link.__cause__ or (None if link.__suppress_context__ else link.__context__)) is not None:
-        _set(before, "__traceback__", _without(before.__traceback__, folders))
-        if before.__traceback__ is None or id(before) in seen:  # all ours: the message tells what it says
+    _set(error, "__traceback__", _without(_get(error, "__traceback__"), folders))
+    while (before := _shown_before(link)) is not None:
+        trace = _without(_get(before, "__traceback__"), folders)
+        _set(before, "__traceback__", trace)
+        if trace is None or id(before) in seen:  # all ours: the message tells what it says
             _set(link, "__cause__", None)
             _set(link, "__suppress_context__", True)
             return
         seen.add(id(before))
         link = before
+
+
+def _shown_before(error: BaseException) -> BaseException | None:
+    """Return the exception that Python prints before this one: what it was raised from, or while that was handled."""
+    cause: BaseException | None = _get(error, "__cause__")
+    if cause is not None or _get(error, "__suppress_context__"):
+        return cause
+    context: BaseException | None = _get(error, "__context__")
+    return context
 
 
 def _folders() -> tuple[str, ...]:

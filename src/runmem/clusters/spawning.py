@@ -8,7 +8,9 @@ value. They are told to import nothing, so the program keeps the ``__main__`` th
 Of the standard library beyond its documentation this uses that `multiprocessing` calls
 ``multiprocessing.spawn.get_preparation_data(name)`` in the parent for each process that it spawns (also from a fork
 server), by that name in that module, and that what it returns is a dictionary with the keys ``init_main_from_name``,
-``init_main_from_path`` (what to import) and ``sys_path``; and that it flushes the streams of the program before, by
+``init_main_from_path`` (what to import) and ``sys_path``; that it asks
+``multiprocessing.util._args_from_interpreter_flags()`` for options of the interpreter next, in the same thread, as
+``multiprocessing.resource_tracker`` does for its process; and that it flushes the streams of the program before, by
 ``multiprocessing.util._flush_std_streams()``.
 """
 
@@ -22,13 +24,16 @@ from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
 __all__ = [
-    "WORKER_NAME", "MainModule", "control_spawning", "is_embedded_worker", "is_importing_main", "let_children_import",
+    "WORKER_NAME", "MainModule", "control_spawning", "is_embedded_worker", "is_importing_main", "keep_from_workers",
+    "let_children_import",
 ]  # fmt: skip
 
 WORKER_NAME = "Dask Worker process"  # Dask names the processes of its workers so, and adds more words
 
 _BY_NAME, _BY_PATH = "init_main_from_name", "init_main_from_path"
 _folders: list[str] = []
+_kept_from_workers: str | None = None
+_spawns = threading.local()
 _stand_in: MainModule | None = None
 _original: Any = None
 
@@ -100,9 +105,27 @@ def let_children_import(folder: str) -> None:
         _folders.append(folder)
 
 
+def keep_from_workers(folder: str) -> None:
+    """Let workers begin without the modules of a folder, which have names of those that they need."""
+    global _kept_from_workers
+    control_spawning()
+    if _kept_from_workers is None:
+        flags_of_python = util._args_from_interpreter_flags  # type: ignore[attr-defined]
+
+        def flags() -> list[str]:
+            is_tracker = sys._getframe(1).f_globals.get("__name__") == "multiprocessing.resource_tracker"
+            # They begin in the folder that this process is in, and would import from there.
+            return [*flags_of_python(), *(["-P"] if is_tracker or getattr(_spawns, "worker", False) else [])]
+
+        util._args_from_interpreter_flags = flags  # type: ignore[attr-defined]
+    _kept_from_workers = folder
+
+
 def _preparation_data(name: str) -> dict[str, Any]:
     data: dict[str, Any] = _original(name)
-    is_worker = name.startswith(WORKER_NAME)
+    is_worker = _spawns.worker = name.startswith(WORKER_NAME)
+    if is_worker and _kept_from_workers is not None:
+        data["sys_path"] = [path for path in data.get("sys_path", sys.path) if path != _kept_from_workers]
     if is_worker or _stand_in is not None:
         data.pop(_BY_NAME, None)
         data.pop(_BY_PATH, None)

@@ -8,7 +8,7 @@ import threading
 from typing import TextIO
 
 from runmem.dashboard.status_line import StatusLine
-from runmem.events import NodeSampled, TaskEnded, TaskSubmitted, TaskWaitedFor
+from runmem.events import ClusterStarted, NodeSampled, TaskEnded, TasksRunning, TaskSubmitted, TaskWaitedFor
 from runmem.execution.observer import Observer
 from runmem.standard_error import say
 from runmem.units import format_bytes
@@ -22,10 +22,10 @@ class PlainView(Observer):
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
-    def cluster_started(self, dashboard: str | None, workers: int) -> None:
+    def cluster_started(self, event: ClusterStarted) -> None:
         """Say how many workers there are and where to look at them."""
-        where = f"; Dask dashboard: {dashboard}" if dashboard else ""
-        say(f"runmem: {workers} worker{'s' * (workers != 1)}{where}", self._stream)
+        where = f"; Dask dashboard: {event.dashboard}" if event.dashboard else ""
+        say(f"runmem: {event.workers} worker{'s' * (event.workers != 1)}{where}", self._stream)
 
     def task_waited_for(self, event: TaskWaitedFor) -> None:
         """Name the task that the run waits for, and say what can be done."""
@@ -64,10 +64,10 @@ class LiveView(PlainView):
         self._stand_ins = tuple(self._line.above(s) if s is not None and s.isatty() else s for s in self._streams)
         sys.stdout, sys.stderr = self._stand_ins
 
-    def cluster_started(self, dashboard: str | None, workers: int) -> None:
+    def cluster_started(self, event: ClusterStarted) -> None:
         """Say how many workers there are and where to look at them; from now on calls can run."""
         self._has_workers = True
-        super().cluster_started(dashboard, workers)
+        super().cluster_started(event)
 
     def task_submitted(self, event: TaskSubmitted) -> None:
         """Count; the line appears with the first task."""
@@ -76,9 +76,9 @@ class LiveView(PlainView):
             self._thread = threading.Thread(target=self._follow, name="runmem-view", daemon=True)
             self._thread.start()
 
-    def tasks_running(self, running: int) -> None:
+    def tasks_running(self, event: TasksRunning) -> None:
         """Count."""
-        self._running = running
+        self._running = event.count
 
     def task_ended(self, event: TaskEnded) -> None:
         """Count."""

@@ -19,6 +19,7 @@ from runmem.events import (
     RecordLines,
     TaskMeasured,
     TaskRecord,
+    TasksRunning,
     TaskStarted,
 )
 from runmem.execution.observer import Observers
@@ -184,14 +185,14 @@ class Collector:
         try:
             yield read_spool(self._run_id, self._offsets.get(local, {}), self._interval_s, self._to_free(local))
         except Exception as error:
-            self._observers.tell("data_lost", DataLost(local, f"the spool could not be read: {error}"))
+            self._observers.data_lost(DataLost(local, f"the spool could not be read: {error}"))
         if self._remote is not None:
             for host, news in self._remote(self._offsets, self._to_free):
                 if isinstance(news, SpoolNews):
                     if news.node != local:
                         yield news
                 else:
-                    self._observers.tell("data_lost", DataLost(host, f"the spool could not be read: {news}"))
+                    self._observers.data_lost(DataLost(host, f"the spool could not be read: {news}"))
 
     def _to_free(self, node: str) -> dict[str, int]:
         return self._room.to_free(node, self._offsets.get(node, {}))
@@ -214,7 +215,7 @@ class Collector:
                 self._read(news, file, data)
             except (ValueError, KeyError, TypeError) as error:  # damaged; the copy has it, and the next lines come
                 reason = f"lines that cannot be read ({type(error).__name__}: {error})"
-                self._observers.tell("data_lost", DataLost(f"{news.node}/{file}", reason))
+                self._observers.data_lost(DataLost(f"{news.node}/{file}", reason))
         if tasks:
             self._note_node(news)
             self._read_tasks(news.node, tasks)
@@ -223,14 +224,14 @@ class Collector:
         if news.gone and news.node not in self._gone:
             self._gone.add(news.node)
             gone = f"{news.gone} was removed or cut while the run went on: what was measured there after that is lost"
-            self._observers.tell("data_lost", DataLost(news.node, gone))
+            self._observers.data_lost(DataLost(news.node, gone))
 
     def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
         if _PROFILES.fullmatch(file):
             for line in data.splitlines():
-                self._observers.tell("profile_reported", ProfileReported(**json.loads(line)))
+                self._observers.profile_reported(ProfileReported(**json.loads(line)))
         elif _LOGS.fullmatch(file):
-            self._observers.tell("records_logged", LogLines(news.node, data))
+            self._observers.records_logged(LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):
             for line in data.splitlines():
                 death = json.loads(line)
@@ -243,25 +244,25 @@ class Collector:
 
     def _read_tasks(self, node: str, chunks: dict[int, bytes]) -> None:
         fed = self._tasks.feed(node, chunks)
-        self._observers.tell("tasks_running", self._tasks.running)
+        self._observers.tasks_running(TasksRunning(self._tasks.running))
         records = b"".join(fed.records)
         if records:
-            self._observers.tell("records_written", RecordLines(records, fed.count))
+            self._observers.records_written(RecordLines(records, fed.count))
         for begun in fed.begun:
             if (record := begun.record()) is not None:
-                self._observers.tell("task_started", TaskStarted(record))
+                self._observers.task_started(TaskStarted(record))
         if self._observers.hears("task_measured"):
             for line in records.splitlines():
                 if (record := record_from_line(line)) is not None:
-                    self._observers.tell("task_measured", TaskMeasured(record))
+                    self._observers.task_measured(TaskMeasured(record))
 
     def _read_trace(self, node: str, file: str, data: bytes) -> None:
         lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]
         for _, size, time_s in [line for line in lines if line[0] == b"MEM"][-1:]:
-            self._observers.tell("node_sampled", NodeSampled(node, float(time_s), int(float(size) * MIB)))
+            self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
         for _, number, *_ in [line for line in lines if line[0] == b"LOST"]:
             reason = f"the node could not write {int(number)} lines (disk full?)"
-            self._observers.tell("data_lost", DataLost(f"{node}/{file}", reason))
+            self._observers.data_lost(DataLost(f"{node}/{file}", reason))
 
     def _note_node(self, news: SpoolNews) -> None:
         if news.node in self.nodes:
@@ -309,8 +310,8 @@ class Collector:
             done = killed(record, readings_of(traces, record.pid), reason, at_least, status)
             self._kills[record.task_id] = _describe(done)
             self.cancelled += status == "cancelled"
-            self._observers.tell("records_written", RecordLines(record_to_line(done), 1))
-            self._observers.tell("task_measured", TaskMeasured(done))
+            self._observers.records_written(RecordLines(record_to_line(done), 1))
+            self._observers.task_measured(TaskMeasured(done))
 
     def _traces(self) -> list[Path]:
         return list(self._run.traces.glob("*.dat"))
@@ -323,7 +324,7 @@ class Collector:
         for record in unfinished:
             self._kills[record.task_id] = LOST_END
             line = record_to_line(replace(record, reason=LOST_END))
-            self._observers.tell("records_written", RecordLines(line, 1))
+            self._observers.records_written(RecordLines(line, 1))
 
     def finish(self, all_ended: bool) -> None:
         """Collect for the last time and complete the replicas.
@@ -348,10 +349,10 @@ class Collector:
         else:
             self._end_as_cut_off(unfinished, self._cut_off or "the program ended before the task did", "cancelled")
         for lost in self._replicas.finish():
-            self._observers.tell("data_lost", lost)
+            self._observers.data_lost(lost)
         if self._tasks.skipped:
             reason = f"{self._tasks.skipped} torn or foreign lines were skipped"
-            self._observers.tell("data_lost", DataLost("task lines", reason))
+            self._observers.data_lost(DataLost("task lines", reason))
 
 
 def _describe(record: TaskRecord) -> str:

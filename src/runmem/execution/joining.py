@@ -18,9 +18,11 @@ from runmem.execution.limited import within
 from runmem.execution.nanny import RunmemNanny
 from runmem.execution.process_state import import_paths
 from runmem.execution.remote_nodes import RemoteNodes
+from runmem.execution.task_output import Unwritten
 from runmem.execution.worker import RunmemWorker
 from runmem.execution.worker_run import RunOnWorkers, stats_topic, stop_calls
 from runmem.settings import Settings
+from runmem.shadowed import shadowing
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 
@@ -54,6 +56,8 @@ class JoinedCluster(RemoteNodes):
         What workers could not measure or write: place to what is known of it.
     unsure : set
         Workers, as (node, process id), that could not write all lines about their tasks.
+    unwritten : dict
+        What workers, as (node, process id), could not write of what tasks printed.
     several_threads : bool
         Whether a worker runs several tasks at a time, and so cannot follow the state of the program's process.
     has_logged : bool
@@ -72,6 +76,7 @@ class JoinedCluster(RemoteNodes):
         self._submitter = submitter
         self.losses: dict[str, str] = {}
         self.unsure: set[tuple[str, int]] = set()
+        self.unwritten: dict[tuple[str, int], Unwritten] = {}
         self.several_threads = False
         self.has_logged = False
 
@@ -90,6 +95,26 @@ class JoinedCluster(RemoteNodes):
                 self.losses[address] = (
                     "this worker did not answer when the run began: what runs there may not be measured"
                 )
+
+    def take(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Take what a worker or a nanny reports; called in the client's event loop."""
+        message = event[1]
+        if "left" in message:
+            self.left(message["left"], message["files"], message["more"])
+        elif "lost" in message:
+            self.losses[message["place"]] = message["lost"]
+            if "pid" in message:
+                self.unsure.add((message["node"], message["pid"]))
+        elif "unwritten" in message:
+            self.unwritten[message["node"], message["pid"]] = Unwritten(*message["unwritten"])
+        elif "logged" in message:
+            self.has_logged = True
+        elif (submitter := self._submitter()) is not None:
+            if "timed_out" in message:
+                where = f"node {message['node']}, process {message['pid']}"
+                submitter.timed_out(message["timed_out"], message["limit_s"], message["stack"], where)
+            else:
+                submitter.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
 
     def stop_calls(self) -> None:
         """Let the workers begin no other call of the run; those that do not answer are named among the losses."""
@@ -146,30 +171,13 @@ def join_cluster(
         prepare=prepare,
         quiet=quiet,
         main=MainModule.of_this_process(),
+        shadowing=shadowing(import_folder),
     )
     plugins = [RunmemNanny(run_id), RunmemWorker(run)]
     cluster = JoinedCluster(client, run, plugins, submitter)
     cluster.several_threads = any(worker["nthreads"] > 1 for worker in workers)
 
-    def told(event: tuple[float, dict[str, Any]]) -> None:
-        message = event[1]
-        if "left" in message:
-            cluster.left(message["left"], message["files"], message["more"])
-        elif "lost" in message:
-            cluster.losses[message["place"]] = message["lost"]
-            if "pid" in message:
-                cluster.unsure.add((message["node"], message["pid"]))
-        elif "logged" in message:
-            cluster.has_logged = True
-        elif (listener := submitter()) is None:
-            pass
-        elif "timed_out" in message:
-            where = f"node {message['node']}, process {message['pid']}"
-            listener.timed_out(message["timed_out"], message["limit_s"], message["stack"], where)
-        else:
-            listener.told(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
-
-    client.subscribe_topic(stats_topic(run_id), told)  # first: a worker may fail to join, and say so
+    client.subscribe_topic(stats_topic(run_id), cluster.take)  # first: a worker may fail to join, and say so
     for plugin in plugins:
         cluster.join(plugin)
     try:

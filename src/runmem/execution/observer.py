@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from runmem.events import (
+    ClusterStarted,
     DataLost,
     LogLines,
     NodeSampled,
     ProfileReported,
     RecordLines,
+    RunEnded,
     TaskEnded,
     TaskMeasured,
+    TasksRunning,
     TaskStarted,
     TaskSubmitted,
     TaskWaitedFor,
@@ -30,8 +35,8 @@ class Observer:
     raises is logged with its class and method, and the run goes on.
     """
 
-    def cluster_started(self, dashboard: str | None, workers: int) -> None:
-        """Workers are ready; `dashboard` is the address of the Dask dashboard."""
+    def cluster_started(self, event: ClusterStarted) -> None:
+        """Workers are ready."""
 
     def task_submitted(self, event: TaskSubmitted) -> None:
         """The program called a task."""
@@ -45,8 +50,8 @@ class Observer:
     def task_waited_for(self, event: TaskWaitedFor) -> None:
         """A task runs on while all else has ended."""
 
-    def tasks_running(self, running: int) -> None:
-        """So many tasks have started and not ended, as far as is known (only where memory is measured)."""
+    def tasks_running(self, event: TasksRunning) -> None:
+        """The number of tasks that run came in; about twice a second (only where memory is measured)."""
 
     def records_written(self, event: RecordLines) -> None:
         """Records of tasks came in, as lines; many at a time."""
@@ -66,28 +71,33 @@ class Observer:
     def data_lost(self, event: DataLost) -> None:
         """Measurements were lost."""
 
-    def run_ended(self) -> None:
+    def run_ended(self, event: RunEnded) -> None:
         """All is collected; nothing more will come."""
 
 
-class Observers:
-    """Passes events on to observers; it is called like one."""
+class Observers(Observer):
+    """Passes each event on to the observers that override its method."""
 
-    def __init__(self, observers: list[Observer]) -> None:
-        self._listeners: dict[str, list[Any]] = {}
-        for hook in (name for name in vars(Observer) if not name.startswith("_")):
-            self._listeners[hook] = [
-                getattr(o, hook) for o in observers if getattr(type(o), hook) is not getattr(Observer, hook)
-            ]
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._heard = set()
+        for hook in _HOOKS:
+            plain = getattr(Observer, hook)
+            listeners = [getattr(each, hook) for each in observers if getattr(type(each), hook) is not plain]
+            if listeners:
+                self._heard.add(hook)
+            setattr(self, hook, partial(_notify, listeners))
 
     def hears(self, hook: str) -> bool:
-        """Tell whether any observer overrides `hook`."""
-        return bool(self._listeners[hook])
+        """Tell whether any observer overrides a method."""
+        return hook in self._heard
 
-    def tell(self, hook: str, *event: Any) -> None:
-        """Call `hook` of every observer that overrides it."""
-        for listener in self._listeners[hook]:
-            try:
-                listener(*event)
-            except Exception:
-                log.exception("%s.%s failed", type(listener.__self__).__name__, hook)
+
+_HOOKS = [name for name in vars(Observer) if not name.startswith("_")]
+
+
+def _notify(listeners: Sequence[Callable[[Any], None]], event: Any) -> None:
+    for listener in listeners:
+        try:
+            listener(event)
+        except Exception:
+            log.exception("%s failed", getattr(listener, "__qualname__", listener))

@@ -24,6 +24,7 @@ from runmem.memory.held import held
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.error_parts import field_of, text_of
 from runmem.serialization.inputs import Arguments, Inputs, unpack
+from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.packed import Buffer, Carried, Packed, holdings, packed
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
@@ -167,7 +168,7 @@ def _run_calls(
 ) -> Any:
     outcomes: list[tuple[bool, Any]] = []
     if len(calls) > 1:
-        with suppress(Exception):  # before the first window: what importing takes is no call's. Its error comes again.
+        with suppress(BaseException):  # before the first window: importing is no call's. Its error comes again.
             for task in tasks:
                 _prepare(task)
     for call, following in zip_longest(calls, calls[1:]):
@@ -181,6 +182,7 @@ def _run_calls(
 
 
 def _prepare(task: PackedTask) -> None:
+    become(task.process)
     if task.outline is not None:
         program_copies.prepare(task.outline)
     if task.reference is not None:
@@ -232,7 +234,7 @@ def run_call(
                 raise
             failure = error
         try:  # not while it is handled: an exception made here would keep its frames, and their memory
-            return False, _explained(failure, call, packed_task, inputs)
+            return False, _told(failure, call, packed_task, inputs)
         finally:
             failure = None  # a circle through its traceback would keep the memory of the task
     finally:
@@ -262,10 +264,10 @@ def _gathered(call: PackedCall, dependencies: Sequence[Any], earlier: Sequence[t
 def _copy_for(task: PackedTask) -> ProgramCopy | None:
     try:
         return program_copies.begin(task.outline, task.constants)
-    except Exception as error:
+    except BaseException as error:  # also SystemExit: a module that they need has called for it
         raise RunmemError(
-            f"the functions and classes of the program that task {task.name} needs cannot be made on the worker "
-            f"({type(error).__name__}: {error}). What they refer to must be importable there."
+            f"the functions and classes of the program that task {task.name} needs cannot be made on the worker, node "
+            f"{node_name()} ({text_of(error)}). What they refer to must be importable there."
         ) from error
 
 
@@ -380,12 +382,14 @@ def _once_more(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | No
 def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:
     try:
         return unpack(call, inputs)
-    except (ResultError, KeyboardInterrupt):
+    except ResultError:
         raise
-    except BaseException as error:
+    except BaseException as error:  # also SystemExit: the class of a value in it has raised this
+        if is_interrupt(error):
+            raise
         raise ArgumentError(
-            f"what task {task.name} (call {call.task_id}) is given cannot be made again on the worker "
-            f"({type(error).__name__}: {error}). See that its classes can be unpickled: `copy.copy` of such an object "
+            f"what task {task.name} (call {call.task_id}) is given cannot be made again on the worker, node "
+            f"{node_name()} ({text_of(error)}). See that its classes can be unpickled: `copy.copy` of such an object "
             "in the program shows the same."
         ) from error
 
@@ -402,6 +406,22 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
         return value
     got = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"one {type(value).__name__}"
     raise TypeError(f"{task.name} is declared to return {count} values and returned {got}: correct returns= in @task")
+
+
+def _told(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
+    """Pack an error, whatever its class does: what is raised here would end the worker, or leave the call open."""
+    try:
+        return _explained(error, call, task, inputs)
+    except BaseException as refusal:  # of the code of the error's class, or of what it holds
+        what = text_of(refusal)
+    told = RemoteError(text_of(error))
+    add_note(
+        told,
+        f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}; no more can "
+        f"be told of it ({what})",
+    )
+    set_root_task(told, call.task_id)
+    return PackedError.of(told)
 
 
 def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
@@ -433,7 +453,7 @@ def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs:
 
 def _no_order(error: BaseException) -> BaseException:
     """Return `error`, or what is told in place of one that is an order to the process: to this one, or the program."""
-    if isinstance(error, (SystemExit, KeyboardInterrupt)):
+    if issubclass(type(error), (SystemExit, KeyboardInterrupt)):  # `isinstance` asks the exception, too
         return RemoteError(f"the task called for an exit: {text_of(error)}")
     return error
 

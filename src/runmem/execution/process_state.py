@@ -11,9 +11,11 @@ import os
 import pickle
 import sys
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.errors import RunmemError
+from runmem.shadowed import Shadowing, library_module, shadow, shadowing
 from runmem.standard_error import say
 from runmem.store.node_name import node_name
 
@@ -49,6 +51,8 @@ class ProcessState(NamedTuple):
     recursion_limit, umask : int
     decimal_context : decimal.Context or None
         None: the program does not use decimals.
+    shadowing : Shadowing or None
+        Modules of the program that have the names of libraries, if it has some.
     """
 
     folder: str
@@ -59,6 +63,7 @@ class ProcessState(NamedTuple):
     recursion_limit: int
     umask: int
     decimal_context: decimal.Context | None
+    shadowing: Shadowing | None
 
 
 def import_paths() -> list[str]:
@@ -82,19 +87,19 @@ class FollowedProcess:
         self._first_folder = _folder()
         self._first_environment = dict(_ENCODED)
         self._changed: set[bytes] = set()
-        self._seen: tuple[Any, ...] = (None, None, None, {}, [], [])
+        self._seen: tuple[Any, ...] = (None, None, None, None, {}, [], [])
         self._packed = b""
 
     def packed(self) -> bytes:
         """Return the packed state now; the same object while it is the same."""
         umask = os.umask(0o077)  # the way to read it; a file that another thread makes meanwhile is private, not public
         os.umask(umask)
-        now = _folder(), (sys.getrecursionlimit(), umask), _decimal_context()
+        now = _folder(), (sys.getrecursionlimit(), umask), _decimal_context(), shadowing()
         *before, environment, paths, arguments = self._seen
         # Compared where they are: this is asked at each call.
         if now != tuple(before) or environment != _ENCODED or paths != sys.path or arguments != sys.argv:
             self._seen = (*now, dict(_ENCODED), list(sys.path), list(sys.argv))
-            self._packed = pickle.dumps(self._state(*now), pickle.HIGHEST_PROTOCOL)
+            self._packed = pickle.dumps(self._state(*now[:3]), pickle.HIGHEST_PROTOCOL)
         return self._packed
 
     def _state(self, folder: str, limits: tuple[int, int], context: Any) -> ProcessState:
@@ -105,7 +110,7 @@ class FollowedProcess:
         changed = {name: environment.get(name) for name in self._changed}
         given = None
         if context is not None:
-            given = sys.modules["decimal"].getcontext().copy()
+            given = library_module("decimal").getcontext().copy()
             given.clear_flags()
         moved = folder != self._first_folder
         if self._says_so and (moved or changed):
@@ -115,7 +120,7 @@ class FollowedProcess:
                 "workers have several threads, and a folder belongs to the process. Start workers with one thread each "
                 "(`dask worker --nthreads 1`), or pass paths and values to the tasks."
             )
-        return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given)
+        return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given, shadowing())
 
 
 def _folder() -> str:
@@ -134,7 +139,7 @@ def _folder() -> str:
 
 def _decimal_context() -> Any:
     """Return what can be set of the context of decimals, to compare; None if it is as Python has it."""
-    decimal = sys.modules.get("decimal")
+    decimal = library_module("decimal")
     if decimal is None:
         return None
     context, default = decimal.getcontext(), decimal.DefaultContext
@@ -161,7 +166,7 @@ class _Follower:
     def become(self, packed: bytes) -> None:
         """Take on a state; also what a task has changed of it is brought back."""
         if packed != self._packed:
-            self._take(pickle.loads(packed))
+            self._take(_state(packed))
             self._packed = packed
         state = self._state
         assert state is not None
@@ -175,12 +180,14 @@ class _Follower:
             sys.setrecursionlimit(state.recursion_limit)
         os.umask(state.umask)
         if state.decimal_context is not None:
-            sys.modules["decimal"].setcontext(state.decimal_context.copy())
+            library_module("decimal").setcontext(state.decimal_context.copy())
         elif _decimal_context() is not None:
-            sys.modules["decimal"].setcontext(sys.modules["decimal"].DefaultContext.copy())
+            decimal = library_module("decimal")
+            decimal.setcontext(decimal.DefaultContext.copy())
 
     def _take(self, state: ProcessState) -> None:
         self._state, self._folder = state, None
+        shadow(state.shadowing)
         self._environment = {
             name: value for name, value in {**self._own_environment, **state.environment}.items() if value is not None
         }
@@ -240,5 +247,15 @@ def become(packed: bytes) -> None:
     RunmemError
         If the program's folder cannot be entered here.
     """
-    if _follower is not None and packed:
+    if not packed:
+        return
+    if _follower is not None:
         _follower.become(packed)
+    else:
+        shadow(_state(packed).shadowing)  # which is the same for all threads
+
+
+@lru_cache(maxsize=16)
+def _state(packed: bytes) -> ProcessState:
+    state: ProcessState = pickle.loads(packed)
+    return state

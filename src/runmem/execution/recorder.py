@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
-from runmem.events import DataLost, ProfileReported, RecordLines
+from runmem.events import DataLost, ProfileReported, RecordLines, RunEnded
 from runmem.execution.observer import Observer
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, safe_name
@@ -41,7 +41,7 @@ class Recorder(Observer):
         if line not in self.lost:
             self.lost.append(line)
 
-    def run_ended(self) -> None:
+    def run_ended(self, event: RunEnded) -> None:
         """Close the file."""
         if self._file.was_removed:
             self.lost.append(f"{self._file.path}: it was removed while the run went on, with the records in it")
@@ -79,7 +79,7 @@ class ProfileWriter(Observer):
                 return None
         return self._files[name]
 
-    def run_ended(self) -> None:
+    def run_ended(self, event: RunEnded) -> None:
         """Close the files."""
         for file in self._files.values():
             file.close()

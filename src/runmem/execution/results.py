@@ -11,7 +11,10 @@ import distributed
 from runmem.errors import ResultError
 from runmem.execution.bundle import Bundle
 from runmem.graph.call import Execution, Version
+from runmem.serialization.error_parts import text_of
+from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.packed import Carried, taken, unpacked
+from runmem.store.node_name import node_name
 
 __all__ = ["Results", "made_again"]
 
@@ -78,11 +81,11 @@ def made_again(version: Version, result: Any, own: bool = True) -> Any:
         return taken(kept) if own else unpacked(kept)
     except ResultError:
         raise
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a class may raise anything while it is unpickled, and an exit is no order here
+    except BaseException as error:  # also SystemExit: the class of a value in it has raised this
+        if is_interrupt(error):
+            raise
         raise ResultError(
-            f"the result of task {execution.name} (call {execution.task_id}) cannot be made again in the program "
-            f"({type(error).__name__}: {error}). See that its class can be unpickled: `copy.copy` of such an object in "
-            "the task shows the same."
+            f"the result of task {execution.name} (call {execution.task_id}) cannot be made again in the program, on "
+            f"node {node_name()} ({text_of(error)}). See that its class can be unpickled: `copy.copy` of such an "
+            "object in the task shows the same."
         ) from error

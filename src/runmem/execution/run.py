@@ -16,17 +16,20 @@ from dataclasses import fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import EmbeddedCluster
 from runmem.clusters.spawning import is_embedded_worker, is_importing_main
 from runmem.dask_logging import import_dask, keep_dask_apart, set_dask_level
 from runmem.errors import SettingError
+from runmem.events import ClusterStarted, DataLost, RunEnded
 from runmem.execution.ending import CutOff, Steps, ended_by
+from runmem.execution.observer import Observer
 from runmem.execution.process_state import FollowedProcess
 from runmem.execution.undisturbed import undisturbed
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun
+from runmem.extensions import made
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.limits import memory_limit
 from runmem.node.clock import clock_of
@@ -37,9 +40,6 @@ from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
 from runmem.store.output import check_folder
-
-if TYPE_CHECKING:
-    from runmem.execution.observer import Observer
 
 __all__ = ["Run"]
 
@@ -99,7 +99,7 @@ class Run:
         self._trace_name = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
         if settings.sequential:
             _check_sequential(settings)
-        self._extra = list(observers)
+        self._extra = [*observers, *made(settings.observers, Observer, "--observers", import_folder)]
         self._cluster: Cluster = cluster_for(settings)
         self._connected: Any = None
         self._connecting = threading.Lock()
@@ -153,7 +153,7 @@ class Run:
         self._cluster.close(abandon=True)
         shutil.rmtree(Spool.of_run(self.run_id).root, ignore_errors=True)
         if hasattr(self, "directory"):
-            shutil.rmtree(self.directory.root, ignore_errors=True)
+            self.directory.remove()
 
     def _watch(self) -> None:
         """Make what observes the run and collects its measurements, once."""
@@ -249,6 +249,12 @@ class Run:
         """What a worker of this machine may use; None: workers are elsewhere."""
         return self._cluster.worker_memory_bytes if isinstance(self._cluster, EmbeddedCluster) else None
 
+    def lost_output(self) -> str | None:
+        """Say how much of what tasks printed found no room on their workers; None: nothing is known to be lost."""
+        from runmem.execution.task_output import told_of_unwritten
+
+        return None if self._remote is None else told_of_unwritten([*self._remote.unwritten.values()])
+
     def stop_sampling(self) -> None:
         """Let this node's sampler end, as all work is done: `finish`, which waits for that, is the sooner through."""
         from runmem.execution.spool_reader import stop_sampler
@@ -258,10 +264,8 @@ class Run:
 
     def tell_lost(self, place: str, what: str) -> None:
         """Note that something was not measured."""
-        from runmem.events import DataLost
-
         self._watch()  # it may not have come to `start`
-        self.observers.tell("data_lost", DataLost(place, what))
+        self.observers.data_lost(DataLost(place, what))
 
     def tell_death(self, pid: int, cause: str) -> None:
         """Note why a process of this node died: it stands in the record of the call that it ran."""
@@ -305,7 +309,7 @@ class Run:
             self._connected = client, max(1, self._remote.workers())
             self.collector.add_remote(self._remote.read, self._remote.unsure)
             self._write_provenance()
-            self.observers.tell("cluster_started", self._cluster.dashboard(client), self._connected[1])
+            self.observers.cluster_started(ClusterStarted(self._cluster.dashboard(client), self._connected[1]))
         connected: tuple[Any, int] = self._connected
         return connected
 
@@ -350,7 +354,7 @@ class Run:
             if not hasattr(self, "program") or self.program.all_files_in_place:  # an interrupt may end its start
                 shutil.rmtree(self._files_folder(), ignore_errors=True)
             step("the spool", end_spool, self.run_id, True)
-            self.observers.tell("run_ended")
+            self.observers.run_ended(RunEnded(exit_code))
             self.ended_s = self._now()
             is_written = step("run.json", self._write_provenance, exit_code if exit_code or not unseen else 1)
             if is_written and not self.recorder.lost:
@@ -402,7 +406,7 @@ class Run:
         step("the count of records", self._check_records, all_ended)
         if remote is not None:
             for place, reason in {**remote.losses, **remote.silent, **remote.unreached()}.items():
-                self.observers.tell("data_lost", DataLost(place, reason))
+                self.observers.data_lost(DataLost(place, reason))
             if self.cut_off is None or not self._cluster.ours:
                 step("the workers", remote.leave)
             step("the spools of other nodes", remote.end, True)
@@ -450,6 +454,7 @@ class Run:
             "nodes": self.collector.nodes,
             "trace_files": [str(path) for path in self._replicas.links.values()],
             "lost": lost,
+            "lost_output": self.lost_output(),
             "records_complete": ended is not None and not lost and self.collector.calls_recorded == calls,
         }
         from runmem.store.run import write_provenance
@@ -464,8 +469,12 @@ class Run:
 
 def _exit_code(error: BaseException | None) -> int:
     """Return 0 where a block ended by itself or by a ``sys.exit`` that means success, else 1."""
-    ended_well = error is None or (isinstance(error, SystemExit) and error.code in (None, 0))
-    return 0 if ended_well else 1
+    if error is None:
+        return 0
+    if not issubclass(type(error), SystemExit):  # `isinstance` asks the exception, too
+        return 1
+    code = vars(SystemExit)["code"].__get__(error)
+    return 0 if code is None or (issubclass(type(code), int) and int.__int__(code) == 0) else 1
 
 
 class _LazySubmitter:

@@ -70,7 +70,7 @@ class SequentialSubmitter:
             self._run, self._joined = self._join(), True
         body = pack(call, resolve, self._large, None, _no_classes)
         execution = call.execution
-        self._observers.tell("task_submitted", TaskSubmitted(execution.task_id, execution.name))
+        self._observers.task_submitted(TaskSubmitted(execution.task_id, execution.name))
         needed = [*(version.execution for version in body.inputs), *call.after]
         error = next((e.state.error for e in needed if e.state.error is not None), None)
         if error is None:
@@ -93,7 +93,7 @@ class SequentialSubmitter:
         if error is not None:
             self._unseen.add(execution, error)
         status = "finished" if error is None else "failed"
-        self._observers.tell("task_ended", TaskEnded(execution.task_id, execution.name, status))
+        self._observers.task_ended(TaskEnded(execution.task_id, execution.name, status))
 
     @contextmanager
     def _as_on_a_worker(self) -> Iterator[None]:

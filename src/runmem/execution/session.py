@@ -10,6 +10,7 @@ from typing import Any
 
 from runmem.execution.observer import Observer
 from runmem.execution.run import Run
+from runmem.extensions import made
 from runmem.settings import resolve
 
 __all__ = ["new_run", "session"]
@@ -17,13 +18,15 @@ __all__ = ["new_run", "session"]
 _KERNELS = ("ipykernel_launcher", "colab_kernel_launcher", "spyder_kernels")
 
 
-def session(app: str | None = None, **settings: Any) -> Run:
+def session(app: str | None = None, *, observers: Sequence[Observer | str] = (), **settings: Any) -> Run:
     """Return a run to be used as a context manager, which prints nothing; see `runmem.session`.
 
     Parameters
     ----------
     app : str, optional
         Name of the run directory; default the name of the script or the notebook.
+    observers : sequence of Observer or str
+        Hear what happens in the run; a text is ``module:Class``.
     **settings
         As on the command line, by the names of its options.
 
@@ -32,20 +35,16 @@ def session(app: str | None = None, **settings: Any) -> Run:
     SettingError
         For a setting that there is not, or that cannot be used.
     """
-    return new_run(app, settings)
+    return new_run(app, settings, observers=observers)
 
 
 def new_run(
-    app: str | None, settings: Mapping[str, Any], run_class: type[Run] = Run, observers: Sequence[Observer] = ()
+    app: str | None, settings: Mapping[str, Any], run_class: type[Run] = Run, observers: Sequence[Observer | str] = ()
 ) -> Run:
     """Make the run of a script or a notebook; see `session`."""
-    short = {
-        "worker_memory": "worker_memory_bytes", "memory_interval": "memory_interval_s",
-        "spool_size": "spool_size_bytes", "task_timeout": "task_timeout_s",
-    }  # fmt: skip
-    values = {short.get(name, name): value for name, value in settings.items()}
     name = app or _name_of_program()
-    return run_class(resolve(values), name, sys.argv or [name], observers)
+    own = made(observers, Observer, "session(observers=)")
+    return run_class(resolve(settings), name, sys.argv or [name], own)
 
 
 def _name_of_program() -> str:

@@ -108,7 +108,7 @@ class DaskSubmitter:
         self._connect = connect
         self._observers = observers
         self._killed_reason = collector.killed_reason
-        self._stragglers = Stragglers(partial(observers.tell, "task_waited_for"), now, collector.running)
+        self._stragglers = Stragglers(observers.task_waited_for, now, collector.running)
         self._copied = copied
         self._process = process
         self._in_order = in_order
@@ -162,7 +162,7 @@ class DaskSubmitter:
         )
         self._enqueue(call.execution)
         if self._tells_submitted:
-            self._observers.tell("task_submitted", TaskSubmitted(call.execution.task_id, call.execution.name))
+            self._observers.task_submitted(TaskSubmitted(call.execution.task_id, call.execution.name))
 
     def _packed_task(self, call: TaskCall, snapshot: Snapshot | None) -> PackedTask:
         """Return what the call has in common with others; the very same as at the last call, if it is the same."""
@@ -583,7 +583,7 @@ class DaskSubmitter:
             self._unseen.add(execution, error)
         if self._tells_ended and execution.task_id:
             status = "finished" if error is None else "failed"
-            self._observers.tell("task_ended", TaskEnded(execution.task_id, execution.name, status))
+            self._observers.task_ended(TaskEnded(execution.task_id, execution.name, status))
 
     def _count(self, execution: Execution, runs_well: bool) -> None:
         """Count an execution as one that has ended well, or take that back."""
@@ -594,7 +594,7 @@ class DaskSubmitter:
 
     def _explained(self, error: BaseException) -> BaseException:
         """Complete the error of a killed task with what was measured meanwhile; not under our lock: it may wait."""
-        if isinstance(error, TaskKilledError) and error.task_id is not None:
+        if type(error) is TaskKilledError and error.task_id is not None:
             tell_killed(error, self._killed_reason(error.task_id))
         elif isinstance(error, TaskTimeoutError):
             self._killed_reason(error.task_id)  # its record is waited for a little

@@ -20,14 +20,17 @@ from runmem.execution.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.execution.process_state import follow, follow_no_more
 from runmem.execution.spool_reader import read_last
 from runmem.execution.task_logging import TaskLogging
+from runmem.execution.task_output import keep_printing
 from runmem.execution.time_limit import NoTimeLimits, TimeLimits
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun, stats_topic, worker_runs
+from runmem.graph.current import current_program
 from runmem.memory.allocator import use_one_arena
 from runmem.memory.held import held
 from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
+from runmem.shadowed import shadow, shadow_no_more
 from runmem.store.node_name import node_name
 
 __all__ = ["RunmemWorker"]
@@ -75,9 +78,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
 
     def _prepare(self, worker: Any) -> None:
         """Make this process what the program's tasks expect to run in."""
-        for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):  # what a task prints is seen when it prints it, also in a pipe
-                stream.reconfigure(line_buffering=True)
+        if current_program() is None:  # not in the program's own process
+            keep_printing()
         if self._run.quiet:
             for name in ("distributed.worker", "distributed.protocol.pickle", "distributed.protocol.core"):
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -86,6 +88,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             self._run.main.stand_in()
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
+        shadow(self._run.shadowing)
         for path in reversed(self._run.import_paths):
             if path not in sys.path and Path(path).is_dir():
                 sys.path.insert(0, path)
@@ -96,6 +99,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
+        shadow_no_more()
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:
             set_report_sink(None)

@@ -18,6 +18,7 @@ from runmem.clusters.spawning import MainModule
 from runmem.execution.probe import PeakProbe, Probes
 from runmem.execution.record_fields import fields_are_told, take_record_fields
 from runmem.execution.task_log import SpooledLog, TaskLog
+from runmem.execution.task_output import unwritten
 from runmem.execution.time_limit import TimeLimits
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
@@ -25,6 +26,8 @@ from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
+from runmem.serialization.error_parts import class_name
+from runmem.shadowed import Shadowing
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import time_text
@@ -72,6 +75,8 @@ class RunOnWorkers(NamedTuple):
         Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
     main : MainModule
         The program, for processes that a task spawns on a worker of the embedded cluster.
+    shadowing : Shadowing or None
+        Modules of the program that have the names of libraries, if it has some.
     """
 
     run_id: str
@@ -86,6 +91,7 @@ class RunOnWorkers(NamedTuple):
     prepare: tuple[str, ...] = ()
     quiet: bool = False
     main: MainModule = MainModule()
+    shadowing: Shadowing | None = None
 
 
 class _Quiet(NamedTuple):
@@ -153,6 +159,7 @@ class WorkerRun:
         self._stats: dict[str, list[float]] = {}
         self._told: dict[str, float] = {}
         self._losses_to_tell = 1
+        self._unwritten_to_tell = unwritten().size_bytes + 1
         self._reports: LineAppender | None = None
         self._lock = threading.Lock()
         self._current = _Current()
@@ -234,7 +241,7 @@ class WorkerRun:
             result = body()
         except BaseException as error:
             current.body_s = time.perf_counter() - began
-            self._end(current, task_id, task, last, following, "failed", type(error).__name__)
+            self._end(current, task_id, task, last, following, "failed", class_name(error))
             raise
         current.body_s = time.perf_counter() - began
         if following is None or not self._end_quietly(current, task_id, task, following):
@@ -339,11 +346,15 @@ class WorkerRun:
         self._none_follows()
         if self.task_logging is not None:
             self.task_logging.bundle_ended()
+        if unwritten().size_bytes >= self._unwritten_to_tell:
+            lost = unwritten()
+            self._unwritten_to_tell = lost.size_bytes + lost.size_bytes // 4 + 1  # at most so much more is not told
+            self._tell({"unwritten": [*lost], "node": self.node, "pid": os.getpid()})
         if self.measures and self._log.lost_lines >= self._losses_to_tell:
             # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
             self._losses_to_tell = 2 * self._log.lost_lines
-            lost = f"at least {self._log.lost_lines} lines about tasks could not be written (disk full?)"
-            self._tell({"place": self._log.place, "lost": f"{lost}, on node {self.node}", "node": self.node,
+            lines = f"at least {self._log.lost_lines} lines about tasks could not be written (disk full?)"
+            self._tell({"place": self._log.place, "lost": f"{lines}, on node {self.node}", "node": self.node,
                         "pid": os.getpid()})  # fmt: skip
 
     def _look(self, time_s: float) -> None:

@@ -137,7 +137,7 @@ class RunSummary:
             killed=[record for record in records if record.status == "killed"],
             cancelled=[record for record in records if record.status == "cancelled"],
             calls_not_begun=count if isinstance(count := known.get("calls_not_begun"), int) else 0,
-            lost=[*_lost(traces, known.get("lost")), *lost],
+            lost=[*_lost(traces, known.get("lost")), *_texts(known.get("lost_output")), *lost],
             skipped={**(skipped or {}), **{file: trace.skipped for file, trace in traces.items() if trace.skipped}},
             missing_reasons=[reason for reason, _ in reasons.most_common(3)],
             unclear_reasons=[reason for reason, _ in unclear.most_common(3)],
@@ -235,6 +235,10 @@ def _lost(traces: Mapping[str, Trace], stated: object) -> list[str]:
         f"{file}: {t.lost_lines} lines could not be written on the node" for file, t in traces.items() if t.lost_lines
     ]
     return [*(map(str, stated) if isinstance(stated, list) else ()), *lines]
+
+
+def _texts(stated: object) -> list[str]:
+    return [stated] if isinstance(stated, str) else []
 
 
 def _trace_files(run: RunData) -> list[Path]:

@@ -15,7 +15,9 @@ from runmem.errors import ArgumentError
 from runmem.graph.call import TaskCall, Version
 from runmem.graph.future import Future
 from runmem.serialization.definitions import program_definitions
+from runmem.serialization.error_parts import class_name, text_of
 from runmem.serialization.inputs import input_of_call
+from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.large_values import LargeValues, Part
 from runmem.serialization.packed import LARGE_BYTES, OutOfBand, beside
 from runmem.serialization.references import ATOMS, ReferencePickler
@@ -190,9 +192,9 @@ class _Packing:
             self._send_large(part, parts[part], parts, used, snapshot)
         try:
             data, buffers, counts = self._joint(parts, used, snapshot)
-        except KeyboardInterrupt:
-            raise
-        except BaseException:  # a class may raise anything while it is pickled, and an exit is no order here
+        except BaseException as error:  # also SystemExit: the class of a value in it has raised this
+            if is_interrupt(error):
+                raise
             for part, value in parts.items():
                 self._alone(part, value, used, snapshot)  # raises for the one that is to blame
             raise
@@ -236,9 +238,9 @@ class _Packing:
         pickler = self._pickler(file, buffers)
         try:
             pickler.dump(value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
+        except BaseException as error:  # as above
+            if is_interrupt(error):
+                raise
             raise ArgumentError(self._refusal(part, value, error, snapshot)) from error
         used |= pickler.numbers
         return file.getvalue(), buffers, frozenset(pickler.numbers)
@@ -273,12 +275,12 @@ class _Packing:
         if type(part) is tuple and snapshot is not None:
             return (
                 f"task {name} cannot be sent to a worker: {snapshot.describe(part[1])}, a value of type "
-                f"{type(value).__name__}, could not be pickled ({type(error).__name__}: {error}). {remedy(error)}."
+                f"{class_name(value)}, could not be pickled ({text_of(error)}). {remedy(error)}."
             )
         parameter = self._call.parameter_of(part)  # type: ignore[arg-type]
         return (
-            f"{name}: parameter {parameter!r} cannot be sent to a worker: a value of type {type(value).__name__} could "
-            f"not be pickled ({type(error).__name__}: {error}). {remedy(error)}."
+            f"{name}: parameter {parameter!r} cannot be sent to a worker: a value of type {class_name(value)} could "
+            f"not be pickled ({text_of(error)}). {remedy(error)}."
         )
 
 

@@ -16,6 +16,9 @@ PICKLE_S_OWN = "__slotnames__"
 """What `pickle` notes in a class when it pickles an object of it for the first time."""
 
 _MADE_ANEW = (PICKLE_S_OWN, "__dict__", "__weakref__", "__slots__", "__annotate_func__", "__annotations_cache__")
+_SET_AT_CREATION = ("__class__", "__name__")
+"""What is another thing where it is set in a class that exists: its metaclass, its name."""
+
 _ENUM_OWN = ("_generate_next_value_", "_member_names_", "_member_map_", "_member_type_", "_value2member_map_",
              "_unhashable_values_", "_hashable_values_", "_unhashable_values_map_", "_use_args_", "_new_member_",
              "_value_repr_", "_flag_mask_", "_singles_mask_", "_all_bits_", "_boundary_", "_inverted_")  # fmt: skip
@@ -32,6 +35,7 @@ def created_class(cls: type, number: int) -> tuple[Any, ...]:
     given: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     if "__slots__" in vars(cls):
         given["__slots__"] = _slots(cls)
+    given |= {name: vars(cls)[name] for name in _SET_AT_CREATION if name in vars(cls)}
     return make_class, (number, type(cls), cls.__name__, bases, given)
 
 
@@ -46,7 +50,7 @@ def class_contents(cls: type, is_code: Callable[[Any], bool]) -> tuple[dict[str,
     Names with two underscores on both sides are what Python and its libraries keep in a class: they go with the code.
     """
     own = dict(vars(cls))
-    for name in _MADE_ANEW:
+    for name in (*_MADE_ANEW, *_SET_AT_CREATION):
         own.pop(name, None)
     if "__slots__" in vars(cls):
         for name in [name for name, value in own.items() if isinstance(value, types.MemberDescriptorType)]:

@@ -15,11 +15,12 @@ from types import BuiltinFunctionType, GetSetDescriptorType, MemberDescriptorTyp
 from typing import Any, NamedTuple, TypeGuard
 
 from runmem.serialization.definitions import current_definitions
+from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.references import ReferencePickler
 
 __all__ = [
-    "NOTES", "ROOT", "Members", "attributes_of", "field_of", "set_field", "members_of", "text_of", "shortened",
-    "pickled", "unpickled",
+    "NOTES", "ROOT", "Members", "attributes_of", "field_of", "set_field", "members_of", "text_of", "class_name",
+    "shortened", "pickled", "unpickled",
 ]  # fmt: skip
 
 NOTES, ROOT = "__notes__", "root_task_id"
@@ -46,12 +47,18 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
 
 def text_of(error: BaseException, limit: int = 65_536) -> str:
     """Return type and message, also where the message cannot be had."""
-    name = type(error).__name__
+    name = class_name(error)
     try:
-        text = str(error)
+        text = str.__str__(str(error))  # not of a class below `str`, which may do anything
     except BaseException as refusal:  # whatever it is: the message is asked for in order to tell of another error
-        return f"{name}: <its message cannot be printed: {type(refusal).__name__}>"
+        return f"{name}: <its message cannot be printed: {class_name(refusal)}>"
     return shortened(f"{name}: {text}", limit)
+
+
+def class_name(value: Any) -> str:
+    """Return the name of the class of a value, whatever its metaclass says."""
+    name: str = vars(type)["__name__"].__get__(type(value))
+    return name
 
 
 def shortened(text: str, limit: int) -> str:
@@ -105,9 +112,9 @@ def unpickled(data: bytes) -> BaseException | Members | None:
     """Return what `pickled` gave the bytes of; None if it cannot be had here."""
     try:
         made = pickle.loads(data)
-    except KeyboardInterrupt:  # of the program's user
-        raise
-    except BaseException:  # its class is known on the worker only, or refuses
+    except BaseException as refusal:  # its class is known on the worker only, or refuses
+        if is_interrupt(refusal):
+            raise
         return None
     return made if issubclass(type(made), (BaseException, Members)) else None
 

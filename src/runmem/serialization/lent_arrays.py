@@ -7,8 +7,9 @@ such an array is part of its result, the pickle must not say that nobody can wri
 from __future__ import annotations
 
 import pickle
-import sys
 from typing import Any
+
+from runmem.shadowed import library_module
 
 __all__ = ["reduced_array"]
 
@@ -18,7 +19,7 @@ def reduced_array(obj: Any) -> tuple[Any, ...] | None:
 
     None for all else, also for an array of which the program itself has said that it cannot be written to.
     """
-    numpy = sys.modules.get("numpy")
+    numpy = library_module("numpy")
     if numpy is None or type(obj) is not numpy.ndarray or obj.flags.writeable:
         return None
     owner = obj

@@ -13,8 +13,11 @@ from typing import Any
 
 from runmem.errors import ResultError
 from runmem.memory.held import Holding, held
+from runmem.serialization.error_parts import class_name, text_of
+from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.references import ATOMS, dumps, loads
 from runmem.serialization.standard_types import remedy
+from runmem.store.node_name import node_name
 
 __all__ = [
     "LARGE_BYTES",
@@ -192,12 +195,12 @@ def packed(value: Any, what: str) -> Any:
         buffers: list[pickle.PickleBuffer] = []
         data = dumps(value, beside(buffers))
         return Packed(data, [buffer.raw() for buffer in buffers])
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # a class may raise anything while it is pickled, and an exit is no order here
+    except BaseException as error:  # also SystemExit: the class of a value in it has raised this
+        if is_interrupt(error):
+            raise
         return Unsendable(
-            f"{what}, of type {type(value).__name__}, cannot be sent to another process: it could not be pickled "
-            f"({type(error).__name__}: {error}). A task must return what can be pickled: return the data that the "
+            f"{what}, of type {class_name(value)}, cannot be sent to another process: on node {node_name()} it could "
+            f"not be pickled ({text_of(error)}). A task must return what can be pickled: return the data that the "
             f"value is made from, or use the value in the same task. {remedy(error)}."
         )
 

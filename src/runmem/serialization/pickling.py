@@ -14,6 +14,8 @@ from weakref import WeakSet
 
 import cloudpickle
 
+from runmem.shadowed import reduced_definition
+
 __all__ = ["Pickler", "dumps", "dumps_data", "global_names", "imported_submodules", "names_of_values"]
 
 _CLASSES = cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID  # private: tests/serialization/test_pickling.py watches
@@ -34,6 +36,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, CodeType):
             make, arguments = self.dispatch_table[CodeType](obj)[:2]
             return _code_of_file, (make, arguments, obj.co_filename)
+        if (definition := reduced_definition(obj)) is not None:
+            return definition
         found = super().reducer_override(obj)
         if isinstance(obj, type) and isinstance(found, tuple) and len(found) == 6:
             make, arguments, state, *_, fill = found

@@ -29,6 +29,8 @@ from runmem.errors import ArgumentError
 from runmem.graph.task import TaskFunction
 from runmem.serialization.class_parts import PICKLE_S_OWN, class_contents, created_class
 from runmem.serialization.definitions import CachedFunction, NamespaceKey, ProgramDefinitions, by_value
+from runmem.serialization.error_parts import text_of
+from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.outline import (
     Place,
     make_cell,
@@ -392,7 +394,9 @@ class Snapshots:
             made = Snapshot(numbers, self._definitions, number)
             while more := made.constant_numbers - made.travelling:
                 made = Snapshot(made.given | more, self._definitions, number)
-        except Exception as error:
+        except BaseException as error:  # also SystemExit: the class of a value has raised this
+            if is_interrupt(error):
+                raise
             raise self._refusal(task, error) from error
         self._known[task] = made
         self._known.move_to_end(task)
@@ -403,12 +407,14 @@ class Snapshots:
     def _holds(self, known: Snapshot, task: TaskFunction) -> bool:
         try:
             return known.is_current()
-        except Exception as error:
+        except BaseException as error:  # also SystemExit: the class of a value has raised this
+            if is_interrupt(error):
+                raise
             raise self._refusal(task, error) from error
 
     @staticmethod
-    def _refusal(task: TaskFunction, error: Exception) -> ArgumentError:
+    def _refusal(task: TaskFunction, error: BaseException) -> ArgumentError:
         return ArgumentError(
             f"task {task.name} cannot be sent to a worker: something it refers to could not be pickled "
-            f"({type(error).__name__}: {error}). {remedy(error)}."
+            f"({text_of(error)}). {remedy(error)}."
         )

@@ -81,6 +81,9 @@ _REMEDIES = {
 
 def remedy(error: BaseException) -> str:
     """Return what to do about an object that cannot be pickled, given what `pickle` says of it."""
-    text = str(error)
+    try:
+        text = str(error)
+    except BaseException:  # the class of what it tells of has a say in this
+        text = ""
     found = next((advice for word, advice in _REMEDIES.items() if word in text), None)
     return found or "Make that value inside the task from what can be sent, such as a path instead of an open file"

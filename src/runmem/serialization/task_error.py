@@ -27,6 +27,7 @@ from runmem.serialization.error_parts import (
     text_of,
     unpickled,
 )
+from runmem.shadowed import without_imports
 
 __all__ = [
     "RemoteError", "PackedError", "root_task", "set_root_task", "add_note", "unprinted_notes", "traceback_text",
@@ -75,11 +76,20 @@ class PackedError(NamedTuple):
 
     @classmethod
     def of(cls, error: BaseException) -> PackedError:
-        """Pack an exception; its traceback, which a note has as text, is dropped. Does not raise.
+        """Pack an exception; its traceback, which a note has as text, is dropped.
+
+        Does not raise: of an exception that cannot be taken apart the type, the message and the notes travel, as text.
 
         Of what it is linked to, 10,000 exceptions at most come along, the nearest first, and of all of them 64 MiB of
         pickles; the others are told as text.
         """
+        try:
+            return cls._whole(error)
+        except BaseException:  # what the code of its class does is no reason to lose it
+            return cls(None, text_of(error), tuple(_notes(error)), root_task(error))
+
+    @classmethod
+    def _whole(cls, error: BaseException) -> PackedError:
         set_field(error, "__traceback__", None)
         errors = _linked(error)
         places = {id(linked): place for place, linked in enumerate(errors)}
@@ -190,22 +200,27 @@ def add_note(error: BaseException, text: str) -> None:
 def unprinted_notes(error: BaseException) -> list[str]:
     """Return the notes of an exception that Python does not print, since its class answers for `__notes__`."""
     try:
-        shown = error.__notes__
+        shown = type(error.__notes__)
     except BaseException:  # whatever the class does
         shown = None
-    return [] if isinstance(shown, list) else _notes(error)
+    return [] if shown is not None and issubclass(shown, list) else _notes(error)
 
 
 def _notes(error: BaseException) -> list[str]:
     found = attributes_of(error).get(NOTES, ())
-    notes = found if isinstance(found, (list, tuple)) else (found,)
-    return [shortened(note, _LONGEST_NOTE) for note in notes if isinstance(note, str)]
+    if issubclass(type(found), (list, tuple)):  # `isinstance` asks the value, too
+        notes = (list if issubclass(type(found), list) else tuple).__getitem__(found, slice(None))
+    else:
+        notes = (found,)
+    return [shortened(str.__str__(note), _LONGEST_NOTE) for note in notes if issubclass(type(note), str)]
 
 
 def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
     """Return what Python would print of an exception, with `trace` as its traceback; of a very long one the ends."""
+    trace = without_imports(trace)
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:  # its class answers wrongly for what is printed
-        text = "".join(traceback.format_tb(trace)) + text_of(error)
+        notes = [] if unprinted_notes(error) else _notes(error)
+        text = "\n".join(["".join(traceback.format_tb(trace)) + text_of(error), *notes])
     return shortened(text.rstrip(), _LONGEST_NOTE)

@@ -9,6 +9,7 @@ import shutil
 import stat
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -57,24 +58,43 @@ class RunDirectory(NamedTuple):
             If the folder cannot be made.
         """
         try:
-            base.mkdir(parents=True, exist_ok=True)
-            taken = [int(m.group(1)) for p in base.iterdir() if (m := re.fullmatch(re.escape(app) + r"_(\d+)", p.name))]
-            number = max(taken, default=0) + 1
-            while True:
-                run = cls(base / f"{app}_{number:02d}")
-                try:
-                    run.root.mkdir()
-                    break
-                except FileExistsError:  # another run took the number between the look and the making
-                    number += 1
-            for folder in (run.traces, run.profiles, run.replicas):
-                folder.mkdir()
+            while (run := cls._numbered(app, base)) is None:
+                pass
+            try:
+                for folder in (run.traces, run.profiles, run.replicas):
+                    folder.mkdir()
+            except BaseException:  # also a signal
+                run.remove()
+                raise
         except OSError as error:
             raise SettingError(
                 f"the run directory cannot be made in {base}: {error.strerror or error}. "
                 "Start runmem in a folder that you may write to, or name one with --run_folder."
             ) from error
         return run
+
+    @classmethod
+    def _numbered(cls, app: str, base: Path) -> RunDirectory | None:
+        """Make the directory with the next number; None: another run has come or gone between the look and that."""
+        base.mkdir(parents=True, exist_ok=True)
+        name = re.compile(re.escape(app) + r"_(\d+)")
+        try:
+            taken = [int(found[1]) for path in base.iterdir() if (found := name.fullmatch(path.name))]
+            run = cls(base / f"{app}_{max(taken, default=0) + 1:02d}")
+            run.root.mkdir()
+        except FileExistsError:
+            return None
+        except FileNotFoundError:
+            if base.is_dir():  # it is no race
+                raise
+            return None
+        return run
+
+    def remove(self) -> None:
+        """Remove it with all that is in it, and the folder of the runs if that is empty then."""
+        shutil.rmtree(self.root, ignore_errors=True)
+        with suppress(OSError):
+            self.root.parent.rmdir()
 
     @property
     def run_json(self) -> Path:

@@ -137,5 +137,6 @@ _CHECKS: dict[str, Check] = {
     "nodes": _nodes,
     "trace_files": _texts,
     "lost": _texts,
+    "lost_output": _text,
     "records_complete": _flag,
 }

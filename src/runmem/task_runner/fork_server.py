@@ -33,6 +33,7 @@ from runmem.memory.peak import PeakReading, process_meter
 from runmem.serialization import pickling
 from runmem.serialization.error_parts import field_of
 from runmem.serialization.task_error import PackedError, add_note, traceback_text
+from runmem.shadowed import Shadowing, shadow
 from runmem.store.node_name import node_name
 from runmem.task_runner import messages
 from runmem.task_runner.data_ids import described
@@ -76,12 +77,15 @@ class ServerSetup(NamedTuple):
     classes : bytes
         Pickle of the program's own classes by name, where the runner's pickle looks for them in ``__main__``: that of
         a configuration of LSST is a text that does. Empty: there is no such.
+    shadowing : Shadowing or None
+        Modules of the program that have the names of libraries, if it has some.
     """
 
     runner: bytes
     import_paths: list[str]
     log_levels: dict[str, int]
     classes: bytes = b""
+    shadowing: Shadowing | None = None
 
     def load_runner(self) -> Any:
         """Return the runner."""
@@ -171,6 +175,7 @@ def main(descriptor: int) -> None:
     disableImplicitThreading()  # before the task's modules load their libraries
     try:
         setup: ServerSetup = pickle.loads(connection.recv_bytes())
+        shadow(setup.shadowing)
         sys.path[:] = setup.import_paths
         correct_lsst_timer()
         try:

@@ -157,7 +157,7 @@ class _Server:
         ours, its = socket.socketpair()
         with its:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _START_SERVER, str(its.fileno())],
+                [sys.executable, "-P", "-c", _START_SERVER, str(its.fileno())],
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
             )
