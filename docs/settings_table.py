@@ -1,4 +1,4 @@
-"""The directive ``settings``: a table of all settings of a run, from `Settings` and the options of `runmem run`."""
+"""The directive ``settings``: a table of all settings of a run, made from `Settings`."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from runmem.cli.run import command
 from runmem.settings import Settings, option_name
 
 HEAD = ("Setting", "Environment variable", "What it does")
 
 
 def rows() -> Iterator[tuple[str, str, str]]:
-    """Yield the option of each setting with its value, its environment variables, and the help of the option."""
-    options = {name: parameter for parameter in command.params for name in parameter.opts}
+    """Yield each setting with what stands for its value, its environment variables, and what it does."""
     for setting in fields(Settings):
-        option = options[f"--{option_name(setting)}"]
-        value = f" {option.make_metavar(command.make_context('run', ['app.py']))}" if not option.is_flag else ""
-        yield f"{option_name(setting)}{value}", ", ".join(setting.metadata["environment"]), option.help
+        told = setting.metadata
+        value = told["metavar"] or "|".join(told["choices"])
+        unset = f" Default: {told['unset']}." if told["unset"] else ""
+        yield f"{option_name(setting)} {value}".strip(), ", ".join(told["environment"]), told["help"] + unset
 
 
 class SettingsTable(SphinxDirective):

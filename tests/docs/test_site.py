@@ -55,7 +55,7 @@ def test_who_reads_the_pages_asks_no_other_host(site: Path) -> None:
 
 
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
-    page = (site / "reference" / "python.html").read_text("utf-8")
+    page = "".join((site / "reference" / f"{name}.html").read_text("utf-8") for name in ("python", "events"))
     assert [name for name in runmem.__all__ if f'id="runmem.{name}"' not in page] == []
 
 
