@@ -55,13 +55,13 @@ class FolderButler:
     A dataset without a data id is the file ``<type><suffix>``, one with a data id
     ``<type>/<dimension>=<value>,...<suffix>``, the dimensions in alphabetical order. The suffix tells what it holds:
 
-    ==================== =========================================================================
-    ``.metadata.json``   `TaskMetadata`, in the JSON of ``lsst.pipe.base``
+    ===================== =========================================================================
+    ``.metadata.json``    `TaskMetadata`, in the JSON of ``lsst.pipe.base``
     ``.measurement.json`` `Measurement`, as a Job of ``lsst.verify`` that holds just this one
-    ``.job.json``        `Job`
-    ``.txt``             `str`: configurations
-    ``.json``            dictionaries with text keys, lists, numbers, booleans, None
-    ==================== =========================================================================
+    ``.job.json``         `Job`
+    ``.txt``              `str`: configurations
+    ``.json``             dictionaries with text keys, lists, numbers, booleans, None
+    ===================== =========================================================================
 
     Parameters
     ----------
