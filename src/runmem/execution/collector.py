@@ -282,19 +282,16 @@ class Collector:
                 continue
             self._buried.add((node, pid))
             unfinished = self._tasks.give_up(node, pid)
+            cause = death.cause if death is not None else "the worker process died; nothing says why"
             if death is not None and death.task_id is not None:
-                unfinished = self._end_as_timed_out(unfinished, death)
+                late = [replace(record, stack=death.stack) for record in unfinished if record.task_id == death.task_id]
+                self._end_as_cut_off(late, cause, "killed")
+                unfinished = [record for record in unfinished if record.task_id != death.task_id]
+                cause = f"the time of call {death.task_id}, which ran in the same process, was up"
             if self._cut_off is not None and (node, pid) not in self._died_before:
                 self._end_as_cut_off(unfinished, self._cut_off, "cancelled")
             else:
-                cause = death.cause if death is not None else "the worker process died; nothing says why"
                 self._end_as_cut_off(unfinished, cause, "killed")
-
-    def _end_as_timed_out(self, unfinished: list[TaskRecord], death: _Death) -> list[TaskRecord]:
-        """Record the task whose time was up, and return the others that ran in the process, with whom it was ended."""
-        late = [replace(record, stack=death.stack) for record in unfinished if record.task_id == death.task_id]
-        self._end_as_cut_off(late, death.cause, "killed")
-        return [record for record in unfinished if record.task_id != death.task_id]
 
     def _end_as_cut_off(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
         """Write records of tasks that have begun and not ended, and whose process is gone or is not waited for."""
