@@ -5,6 +5,7 @@ Nothing is fetched from other hosts, neither while the pages are made nor by who
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -44,5 +45,11 @@ def link_within(app: Sphinx, name: str, source: list[str]) -> None:
         source[0] = source[0].replace(f"](../{file}.md", f"]({file.lower()}.md")
 
 
+def close_brackets(app: Sphinx, context: object, lines: list[str]) -> None:
+    """Give values such as HOST[:PORT] the bracket back that sphinx-click strips."""
+    lines[:] = [re.sub(r"<([^<>\]]*\[[^<>\]]*)>", r"<\1]>", line) for line in lines]
+
+
 def setup(app: Sphinx) -> None:
+    app.connect("sphinx-click-process-options", close_brackets)
     app.connect("source-read", link_within)
