@@ -507,7 +507,7 @@ def test_a_session_brings_what_its_tasks_log(tmp_path, write, environment):
 
 
 SET_UP_LATE = """
-import logging, logging.config, os, signal
+import logging, logging.config, os, signal, time
 from runmem import TaskKilledError, task, wait_on
 
 @task(returns=1)
@@ -518,6 +518,7 @@ def step(x):
 @task(returns=1)
 def dies(x):
     os.kill(os.getpid(), signal.SIGSEGV)
+    time.sleep(60)  # another thread may be the one that is interrupted
 
 wait_on(step(1))
 logging.config.dictConfig({

@@ -161,6 +161,8 @@ class Collector:
                     break
             self.collect()
             self._stop.wait(0.05)
+        if task_id not in self._kills and self._tasks.has_ended(task_id):
+            return "it had ended, as its record says, and its worker process died before its result had been sent"
         return self._kills.get(task_id)
 
     def _loop(self) -> None:

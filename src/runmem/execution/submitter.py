@@ -24,11 +24,10 @@ from distributed.scheduler import KilledWorker
 
 import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
 from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
-from runmem.events import TaskEnded, TaskSubmitted
+from runmem.events import TaskEnded, TaskRecord, TaskSubmitted
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
 from runmem.execution.call_errors import error_of, not_brought, own_error, own_mistake, tell_killed, timeout_error
 from runmem.execution.call_queue import CallQueue
-from runmem.execution.collector import Collector
 from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
 from runmem.execution.limited import within
@@ -72,8 +71,8 @@ class DaskSubmitter:
     connect : callable
         Gives the client and the number of workers; called in a thread of ours when the first call comes.
     observers : Observers
-    collector : Collector
-        Knows which calls run, and why a call's worker was killed.
+    killed_reason : callable
+        Tells what is known of why a call's worker was killed.
     copied : bool, optional
         Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
     process : FollowedProcess, optional
@@ -85,6 +84,8 @@ class DaskSubmitter:
         Seconds that a call may take whose task does not say.
     now : callable
         Gives the time of the run, in seconds since the epoch.
+    running : callable
+        Tells what is known of the attempt at a call that runs, where memory is measured.
 
     Attributes
     ----------
@@ -97,18 +98,19 @@ class DaskSubmitter:
         run_id: str,
         connect: Callable[[], tuple[distributed.Client, int]],
         observers: Observers,
-        collector: Collector,
+        killed_reason: Callable[[int], str | None],
         copied: bool | None = None,
         process: FollowedProcess | None = None,
         in_order: bool = True,
         limit_s: float | None = None,
         now: Callable[[], float] = time.time,
+        running: Callable[[int], TaskRecord | None] = lambda task_id: None,
     ) -> None:
         self._run_id = run_id
         self._connect = connect
         self._observers = observers
-        self._killed_reason = collector.killed_reason
-        self._stragglers = Stragglers(observers.task_waited_for, now, collector.running)
+        self._killed_reason = killed_reason
+        self._stragglers = Stragglers(observers.task_waited_for, now, running)
         self._copied = copied
         self._process = process
         self._in_order = in_order
@@ -596,7 +598,7 @@ class DaskSubmitter:
         """Complete the error of a killed task with what was measured meanwhile; not under our lock: it may wait."""
         if type(error) is TaskKilledError and error.task_id is not None:
             tell_killed(error, self._killed_reason(error.task_id))
-        elif isinstance(error, TaskTimeoutError):
+        elif type(error) is TaskTimeoutError:
             self._killed_reason(error.task_id)  # its record is waited for a little
         return error
 
