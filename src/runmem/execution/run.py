@@ -497,7 +497,8 @@ class _LazySubmitter:
 
                 run._submitter = DaskSubmitter(
                     run.run_id, run._connect, run.observers, run.collector.killed_reason, copied, run._process,
-                    in_order=run._cluster.ours, limit_s=run.settings.task_timeout_s, now=run._now, running=run.collector.running,
+                    in_order=run._cluster.ours, limit_s=run.settings.task_timeout_s, now=run._now,
+                    running=run.collector.running,
                 )  # fmt: skip
         return run._submitter
 
