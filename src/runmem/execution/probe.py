@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from runmem.memory.held import held
@@ -31,13 +31,6 @@ class Probe:
         Override it where one reading can serve for both, because short calls come one after the other.
         """
         return self.stop(started), self.start()
-
-    def stillness(self, started: Any) -> Callable[[], bool] | None:
-        """Return what tells, more quickly than `next`, that `next` would return just what it last did; None if nothing.
-
-        Override it where most short calls change nothing of what is measured: `next` is then left out for these.
-        """
-        return None
 
 
 class PeakProbe(Probe):
@@ -73,10 +66,6 @@ class PeakProbe(Probe):
             window = self.start()
         return fields, window
 
-    def stillness(self, started: Window) -> Callable[[], bool] | None:
-        """Tell whether the memory of the process stood still."""
-        return None if self._trim else self._meter.stillness(started)
-
 
 class Probes:
     """All probes of a worker as one; one that raises is logged and left out, and the task goes on."""
@@ -101,9 +90,6 @@ class Probes:
 
     def next(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         """End for one task and begin for the next."""
-        if len(started) == 1:
-            fields, state = self._next(self._probes[0], started[0])
-            return fields, [state]
         all_fields: dict[str, Any] = {}
         states = []
         for probe, state in zip(self._probes, started, strict=True):
@@ -119,17 +105,6 @@ class Probes:
             return probe.next(state)
         except Exception as error:
             return _failed(probe, "next", error), self._start(probe)
-
-    def stillness(self, started: list[Any]) -> Callable[[], bool] | None:
-        """Return what tells that `next` would return the same for all; None if that is not to be had."""
-        try:
-            found = [probe.stillness(state) for probe, state in zip(self._probes, started, strict=True)]
-        except Exception:  # `next` tells of it
-            return None
-        known = [still for still in found if still is not None]
-        if not known or len(known) < len(found):
-            return None
-        return known[0] if len(known) == 1 else lambda: all(still() for still in known)
 
     @staticmethod
     def _start(probe: Probe) -> Any:
