@@ -38,7 +38,7 @@ def test_a_line_leaves_out_what_there_is_nothing_to_say_of_and_is_the_same_recor
     assert record_from_line(line) == record
     whole = json.dumps(asdict(record)).encode()
     assert record_from_line(whole) == record
-    unsaid = {"exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "shared"}
+    unsaid = {"exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra", "shared"}
     assert json.loads(whole).keys() - json.loads(line).keys() == {n for n in unsaid if not getattr(record, n)}
 
 
@@ -161,3 +161,21 @@ def test_a_time_is_a_float_also_where_it_is_written_without_a_point() -> None:
     record = record_from_line(record_to_line(replace(RECORD, start_s=100)))
     assert record is not None
     assert repr(record.start_s) == "100.0"
+
+
+@pytest.mark.parametrize(
+    ("extra", "is_read"),
+    [
+        ({"gpu_peak_bytes": 5, "load": -0.5, "name": "\u00e4", "is_on": True, "none": None}, True),
+        ({}, True),
+        ({"nested": {"a": 1}}, False),
+        ({"list": [1]}, False),
+        ([1], False),
+    ],
+)
+def test_what_probes_have_measured_is_read_if_it_is_plain(extra: Any, is_read: bool) -> None:
+    line = json.dumps({**asdict(RECORD), "extra": extra}).encode()
+    for each in (line, line.replace(b'"peak_bytes"', b'"later_version": -1, "peak_bytes"')):
+        record = record_from_line(each)
+        assert (record is not None) == is_read
+        assert record is None or record.extra == extra

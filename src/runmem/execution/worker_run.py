@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -15,10 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.clusters.spawning import MainModule
-from runmem.execution.probe import PeakProbe, Probes
+from runmem.execution.probe import PeakProbe, Probe, Probes
 from runmem.execution.record_fields import take_record_fields
 from runmem.execution.task_output import unwritten
 from runmem.execution.time_limit import TimeLimits
+from runmem.extensions import made
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
@@ -72,6 +74,8 @@ class RunOnWorkers(NamedTuple):
         Functions without arguments, as ``module:function``, that a worker calls first (import aliases).
     quiet : bool
         Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
+    probes : bytes
+        Pickle of those of the user: classes, objects, or names as ``module:Class``; empty: none.
     main : MainModule
         The program, for processes that a task spawns on a worker of the embedded cluster.
     shadowing : Shadowing or None
@@ -90,6 +94,7 @@ class RunOnWorkers(NamedTuple):
     prepare: tuple[str, ...] = ()
     quiet: bool = False
     main: MainModule = MainModule()
+    probes: bytes = b""
     shadowing: Shadowing | None = None
 
 
@@ -143,7 +148,7 @@ class WorkerRun:
         self._limits_are_lost = False
         self._limits = limits(self.spool.limits(os.getpid()), self.spool.stacks(os.getpid()))
         self.task_logging: TaskLogging | None = None
-        self._probes = Probes([PeakProbe(run.malloc_trim)])
+        self._probes = Probes(PeakProbe(run.malloc_trim), self._probes_of_the_user())
         self._stats: dict[str, list[float]] = {}
         self._told: dict[str, float] = {}
         self._losses_to_tell = 1
@@ -168,6 +173,15 @@ class WorkerRun:
                 from runmem.node.launch import ensure_sampler
 
                 ensure_sampler(self.spool.root, run.interval_s)
+
+    def _probes_of_the_user(self) -> list[Probe]:
+        if not (self._run.probes and self.measures):
+            return []
+        try:
+            return made(pickle.loads(self._run.probes), Probe, "--probes")
+        except Exception as error:
+            self._tell({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
+            return []
 
     def stop(self) -> None:
         """Begin no other call, and write nothing about the one that runs: the run has ended."""

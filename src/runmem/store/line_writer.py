@@ -10,7 +10,8 @@ __all__ = ["LineWriter", "line_of"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _UNSAID = {
-    **dict.fromkeys(("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack")), "shared": False,
+    **dict.fromkeys(("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra")),
+    "shared": False,
 }  # fmt: skip
 _MEASURED = dict.fromkeys(
     ("method", "reason", "base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes",

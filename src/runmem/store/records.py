@@ -25,9 +25,11 @@ _TYPES = {
     field.name: {
         "int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "int | None": (int, type(None)),
         "float | None": (float, int, type(None)), "str | None": (str, type(None)),
-    }[str(field.type)]
+    }.get(str(field.type), (dict, type(None)))
     for field in fields(TaskRecord)
 }  # fmt: skip
+
+_PLAIN = (int, float, str, bool, type(None))  # what probes of the user measure
 
 _REQUIRED = {field.name for field in fields(TaskRecord) if field.default is MISSING}
 
@@ -93,6 +95,8 @@ def _record(values: dict[str, Any]) -> TaskRecord | None:
     for name in names:
         value, types = values[name], _TYPES[name]
         if type(value) not in types or (type(value) in (int, float) and not 0 <= value < _INFINITY):
+            return None
+        if type(value) is dict and not all(type(each) in _PLAIN for each in value.values()):
             return None
         if type(value) is int and float in types:
             try:
