@@ -38,6 +38,7 @@ VALUES = {
     "sequential": (("yes", True), ("0", False), (True, True)),
     "inputs": (("copied", "copied"), ("shared", "shared"), ("copied", "copied")),
     "observers": (("a:B", ("a:B",)), ("a:B,c.d:E.F", ("a:B", "c.d:E.F")), (["a:B"], ("a:B",))),
+    "probes": (("a:B", ("a:B",)), ("a:B,c.d:E.F", ("a:B", "c.d:E.F")), (["a:B"], ("a:B",))),
     "malloc_trim": (("on", True), ("0", False), (True, True)),
 }
 FIELDS = {field.name: field for field in fields(Settings)}

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from runmem.cli.session import session
     from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
     from runmem.execution.observer import Observer
+    from runmem.execution.probe import Probe
     from runmem.graph.directions import (
         COLLECTION_IN,
         COMMUTATIVE,
@@ -31,13 +32,14 @@ if TYPE_CHECKING:
 __all__ = [
     "task", "profile", "wait_on", "barrier", "wait_on_file", "open_file", "delete_object", "session",
     "IN", "OUT", "INOUT", "IN_DELETE", "CONCURRENT", "COMMUTATIVE", "COLLECTION_IN", "FILE_IN", "FILE_OUT",
-    "FILE_INOUT", "timeMethod", "Observer", "RunmemError", "TaskKilledError", "TaskTimeoutError", "__version__",
+    "FILE_INOUT", "timeMethod", "Observer", "Probe", "RunmemError", "TaskKilledError", "TaskTimeoutError",
+    "__version__",
 ]  # fmt: skip
 
 _SYNCHRONISE = ("barrier", "delete_object", "open_file", "wait_on", "wait_on_file")
 _ELSEWHERE = {
     "session": "cli.session", "RunmemError": "errors", "TaskKilledError": "errors", "TaskTimeoutError": "errors",
-    "task": "graph.task", "Observer": "execution.observer",
+    "task": "graph.task", "Observer": "execution.observer", "Probe": "execution.probe",
     "profile": "memory.profile", "timeMethod": "metrics.time_method",
     **dict.fromkeys(_SYNCHRONISE, "graph.synchronise"),
 }  # fmt: skip

@@ -6,7 +6,7 @@ had is None, and `reason` says why.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = [
     "ClusterStarted",
@@ -73,6 +73,8 @@ class TaskRecord:
         other tasks and what came and went of that meanwhile.
     increment_unclear : str or None
         Why the increment may be more than 1 MiB off; None where it is not.
+    extra : dict or None
+        What probes of the user have measured: name to number, text, True, False or None. None where there are no such.
     stack : str or None
         For a task that was ended because its time was up: where it was, one line a frame, the innermost last.
     held_bytes : int or None
@@ -107,6 +109,7 @@ class TaskRecord:
     increment_unclear: str | None = None
     held_bytes: int | None = None
     stack: str | None = None
+    extra: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
 
     @property
     def target(self) -> str:

@@ -13,7 +13,7 @@ from runmem.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["made"]
+__all__ = ["check", "made"]
 
 Kind = TypeVar("Kind")
 
@@ -38,18 +38,38 @@ def made(given: Sequence[Any], kind: type[Kind], option: str, folder: str | None
     return [_one(value, kind, option, folder) for value in given]
 
 
+def check(given: Sequence[Any], kind: type[Any], option: str, folder: str | None = None) -> None:
+    """Raise what `made` does for a class that there is not or that is not of the kind, without making an object."""
+    for value in given:
+        found = _found(value, option, folder)
+        if not (isinstance(found, type) and issubclass(found, kind)) and not isinstance(found, kind):
+            raise _not_of_the_kind(value, kind, option)
+
+
 def _one(value: Any, kind: type[Kind], option: str, folder: str | None) -> Kind:
-    found = value
+    found = _found(value, option, folder)
     try:
-        if isinstance(value, str):
-            found = _imported(value, folder)
-        if isinstance(found, type):
-            found = found()
+        one = found() if isinstance(found, type) else found
     except Exception as error:
-        raise SettingError(f"{option}: {value!r} cannot be used: {type(error).__name__}: {error}.") from error
-    if not isinstance(found, kind):
-        raise SettingError(f"{option}: {value!r} cannot be used: it is no {kind.__module__}.{kind.__qualname__}.")
-    return found
+        raise _unusable(value, error, option) from error
+    if not isinstance(one, kind):
+        raise _not_of_the_kind(value, kind, option)
+    return one
+
+
+def _found(value: Any, option: str, folder: str | None) -> Any:
+    try:
+        return _imported(value, folder) if isinstance(value, str) else value
+    except Exception as error:
+        raise _unusable(value, error, option) from error
+
+
+def _unusable(value: Any, error: Exception, option: str) -> SettingError:
+    return SettingError(f"{option}: {value!r} cannot be used: {type(error).__name__}: {error}.")
+
+
+def _not_of_the_kind(value: Any, kind: type[Any], option: str) -> SettingError:
+    return SettingError(f"{option}: {value!r} cannot be used: it is no {kind.__module__}.{kind.__qualname__}.")
 
 
 def _imported(name: str, folder: str | None) -> Any:

@@ -253,6 +253,10 @@ class Settings:
         "observers", (), _classes, "Classes that hear what happens in the run, with commas between them.",
         "MODULE:CLASS", in_jobs=True,
     )  # fmt: skip
+    probes: tuple[str, ...] = _setting(
+        "probes", (), _classes, "Classes that measure each task on its worker too, with commas between them.",
+        "MODULE:CLASS", in_jobs=True,
+    )  # fmt: skip
     malloc_trim: bool = _setting(
         "malloc_trim", False, _flag, "Give freed memory back before each task, also where little can be left.",
         in_jobs=True,

@@ -106,7 +106,7 @@ def test_a_time_years_away_does_not_stretch_the_figure(tmp_path):
         trace.write(b"MEM 100.0 1.5\nCHLD worker-10 80.0 200000000000.0\n")
     with (run / "tasks.jsonl").open("ab") as records:
         line = (run / "tasks.jsonl").read_bytes().splitlines()[0]
-        records.write(line.replace(b'"end_s": 1790000001.8', b'"end_s": 200000000000.0') + b"\n")
+        records.write(line.replace(b'"end_s":1790000001.8', b'"end_s":200000000000.0') + b"\n")
     for panel in panels_of_run(read_run(run)):
         times = [*panel.trace.times_s, *(bar.start_s for bar in panel.bars), *(bar.end_s for bar in panel.bars)]
         times += [time for series, _ in panel.trace.children.values() for time in series]

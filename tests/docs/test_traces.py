@@ -37,16 +37,17 @@ def listed(title: str) -> set[str]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Run a program with the observer of the page; return the folder and what was printed."""
+    """Run a program with the observer and the probe of the page; return the folder and what was printed."""
     folder = tmp_path_factory.mktemp("files")
     events = (ROOT / "docs" / "reference" / "events.rst").read_text("utf-8")
-    (observer,) = re.findall(r"\.\. code-block:: python\n\n((?:(?:   .*)?\n)+)", events)
-    (command,) = re.findall(r"``(runmem --python_memory_profile .* app\.py)``", events)
-    name, *options = command.split()
-    assert name == "runmem"
+    observer, probe = re.findall(r"\.\. code-block:: python\n\n((?:(?:   .*)?\n)+)", events)
+    commands = re.findall(r"``runmem --python_memory_profile (--\w+ [\w:]+) app\.py``", events)
+    assert len(commands) == 2
+    options = ["--python_memory_profile", *" ".join(commands).split(), "app.py"]
     limit = "2 * 1024**3"
     assert limit in observer
     (folder / "alarm.py").write_text(textwrap.dedent(observer).replace(limit, "1"))
+    (folder / "disk.py").write_text(textwrap.dedent(probe))
     (folder / "app.py").write_text(PROGRAM)
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder)}
     done = subprocess.run(
@@ -68,3 +69,9 @@ def test_a_record_holds_what_the_page_lists(run: tuple[Path, str]) -> None:
 
 def test_the_observer_hears_of_the_task(run: tuple[Path, str]) -> None:
     assert re.search(r"^app\.fill, call 1: \d{8,} bytes on \S+$", run[1], re.MULTILINE), run[1]
+
+
+def test_the_probe_of_the_page_measures(run: tuple[Path, str]) -> None:
+    (record,) = (json.loads(line) for line in (run[0] / "tasks.jsonl").read_text().splitlines())
+    assert record["extra"].keys() == {"read_bytes"}
+    assert record["extra"]["read_bytes"] >= 0

@@ -227,7 +227,7 @@ def test_a_run_that_ended_well_keeps_each_record_once(tmp_path, runmem, write):
     fixed = len(str(tmp_path / "app.py")) + len(read_run(run).records[0].node)
     assert size / 5001 < 430 + fixed
     assert len(read_run(run).records) == 5001
-    assert b'"name": "square"' in (run / "tasks.jsonl").read_bytes().splitlines()[17]
+    assert b'"name":"square"' in (run / "tasks.jsonl").read_bytes().splitlines()[17]
 
 
 def until(condition, patience_s: float = 60) -> None:

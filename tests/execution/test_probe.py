@@ -58,10 +58,21 @@ def test_a_probe_that_fails_is_told_in_the_record_and_costs_the_others_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     counting = Counting()
-    probes = Probes([counting, Failing(), NeverBegins()])
+    probes = Probes(PeakProbe(), [counting, Failing(), NeverBegins()])
     with caplog.at_level(logging.WARNING):
         fields, states = probes.next(probes.start())
-        assert fields == {"begun_at_call": 1, "reason": "Failing failed: no counter"}
-        assert probes.stop(states)["begun_at_call"] == 3
-    assert "Failing.next failed" in caplog.text
+        assert fields["extra"] == {
+            "begun_at_call": 1, "Failing": "Failing failed: no counter", "NeverBegins": "NeverBegins failed: no device",
+        }  # fmt: skip
+        assert probes.stop(states)["extra"]["begun_at_call"] == 3
+    assert fields["peak_bytes"] > 0
+    assert "Failing.stop failed" in caplog.text
     assert "NeverBegins.start failed" in caplog.text
+
+
+@pytest.mark.parametrize("own", [Failing(), NeverBegins()])
+def test_where_the_peak_cannot_be_had_the_record_says_why(own: Probe) -> None:
+    probes = Probes(own)
+    fields, states = probes.next(probes.start())
+    assert fields["reason"] in ("Failing failed: no counter", "NeverBegins failed: no device")
+    assert probes.stop(states) == {"reason": fields["reason"]}

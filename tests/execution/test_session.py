@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from runmem import task, wait_on
 from runmem.errors import SettingError
 from runmem.events import ClusterStarted, RunEnded, TaskEnded
 from runmem.execution.observer import Observer
+from runmem.execution.probe import Probe
 from runmem.graph.future import Future
 from runmem.store.run import read_run
 
@@ -151,3 +153,48 @@ def test_observers_of_the_users_own_hear_of_a_run(tmp_path: Path, monkeypatch: p
     assert notes.heard == [1, (1, "finished"), RunEnded(0)]
     with pytest.raises(SettingError, match=r"session\(observers=\): 'no.module:A' cannot be used"):
         runmem.session(observers=["no.module:A"])
+
+
+class Counts(Probe):
+    def __init__(self, first: int = 0) -> None:
+        self.number = first
+
+    def start(self) -> None:
+        self.number += 1
+
+    def stop(self, started: None) -> dict[str, Any]:
+        return {"number": self.number, "below": -1.5, "what": {1}, "text": "\u00e4"}
+
+
+class Breaks(Probe):
+    def stop(self, started: Any) -> dict[str, Any]:
+        raise LookupError("no such counter")
+
+
+def test_what_probes_of_the_users_own_measure_stands_in_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with runmem.session(
+        workers=1, python_memory_profile=True, probes=[Counts(10), f"{__name__}:Breaks", "runmem.execution.probe:Probe"]
+    ) as run:
+        assert wait_on([double(number) for number in range(3)]) == [0, 2, 4]
+    records = read_run(run.directory.root).records
+    assert sorted(record.extra["number"] for record in records) == [11, 12, 13]
+    for record in records:
+        assert record.extra["below"] == -1.5
+        assert record.extra["what"] == "not kept: set"
+        assert record.extra["text"] == "\u00e4"
+        assert record.extra["Breaks"] == "Breaks failed: no such counter"
+        assert record.method == "hwm"
+
+
+def test_probes_that_cannot_be_used_are_refused_before_the_run() -> None:
+    with pytest.raises(SettingError, match="it is no runmem.execution.probe.Probe"):
+        runmem.session(python_memory_profile=True, probes=[int])
+    with pytest.raises(SettingError, match="need --python_memory_profile"):
+        runmem.session(probes=[Counts])
+    probe = Counts()
+    probe.lock = threading.Lock()
+    with pytest.raises(SettingError, match="cannot be sent to a worker"):
+        runmem.session(python_memory_profile=True, probes=[probe])

@@ -366,54 +366,6 @@ def test_memory_given_back_without_a_page_fault_is_seen_by_the_window_that_follo
     assert below >= 49
 
 
-@linux
-@pytest.mark.parametrize(
-    "change",
-    [
-        "block = mmap.mmap(-1, 5 << 20); block[0] = 1",
-        "kept.close()",
-        "meter.stop(meter.start())",
-        "thread = threading.Thread(target=lambda: meter.stop(meter.start())); thread.start(); thread.join()",
-        "meter.next(window)",
-        "meter.stop(window)",
-        "meter.so_far()",
-        "os.fork() == 0 and (print(still(), flush=True), os._exit(0)); os.wait()",
-    ],
-)
-def test_what_tells_stillness_notices_every_change(change):
-    out = run_python(
-        "import mmap, os, threading\n"
-        "from runmem.memory.peak import process_meter\n"
-        "kept = mmap.mmap(-1, 1 << 20); kept[0] = 1\n"
-        "meter = process_meter(); window = meter.start(); still = None\n"
-        "while still is None or not all([still() for _ in range(5)]):  # asking may be what touches a page first\n"
-        "    _, window = meter.next(window)\n"
-        "    still = meter.stillness(window)\n"
-        "print(still(), flush=True)\n"
-        f"{change}\n"
-        "if 'fork' not in " + repr(change) + ": print(still())"
-    )
-    assert out.split() == ["True", "False"]
-
-
-def test_nothing_tells_stillness_of_a_window_that_is_not_alone_or_not_as_at_its_start():
-    meter = process_meter()
-    outer = meter.start()
-    inner = meter.start()
-    assert meter.stillness(inner) is None
-    meter.stop(inner)
-    block = mmap.mmap(-1, 1 << 20)
-    block[0] = 1  # a page that the process did not have, whatever it has in stock
-    assert meter.stillness(outer) is None
-    block.close()
-    meter.stop(outer)
-    assert meter.stillness(outer) is None
-    sampled = PeakMeter(PsutilReadings())
-    window = sampled.start()
-    assert sampled.stillness(window) is None
-    sampled.stop(window)
-
-
 def test_a_window_that_follows_is_shared_with_those_that_are_open():
     meter = process_meter()
     opened, close = threading.Event(), threading.Event()

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runmem.store.append import LineAppender
+from runmem.store.append import LineAppender, read_lines
 
 _PAGE = 4096
+_MUCH = 1 << 22
+_LINES = [b"%05d " % number + b"x" * 300 + b"\n" for number in range(1000)]
 
 
 @pytest.fixture
@@ -87,3 +91,41 @@ def test_after_closing_lines_are_lost_and_counted(tmp_path: Path) -> None:
     appender.close()
     assert not appender.write(b"one\ntwo\n")
     assert appender.lost_lines == 2
+
+
+def test_what_was_written_survives_sigkill_of_the_writer(tmp_path: Path) -> None:
+    code = (
+        "import os, signal, sys; from pathlib import Path; from runmem.store.append import LineAppender\n"
+        "lines = LineAppender(Path(sys.argv[1]))\n"
+        "for number in range(1000): lines.write(b'%05d ' % number + b'x' * 300 + b'\\n')\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a")], timeout=60, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert read_lines(str(tmp_path / "a"), 0, _MUCH) == b"".join(_LINES)
+
+
+def test_a_reader_beside_the_writer_sees_whole_lines_in_their_order(tmp_path: Path) -> None:
+    lines = LineAppender(tmp_path / "a")
+
+    def write() -> None:
+        for line in _LINES * 5:
+            lines.write(line)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    read = b""
+    while writer.is_alive() or len(read) < 5 * sum(map(len, _LINES)):
+        read += read_lines(str(tmp_path / "a"), len(read), _MUCH)
+    writer.join()
+    assert read == b"".join(_LINES * 5)
+    lines.close()
+
+
+def test_portions_are_of_whole_lines_and_together_all_of_them(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"".join(_LINES) + b"y" * 50_000 + b"\n" + b"half a line")
+    read = b""
+    while portion := read_lines(str(tmp_path / "a"), len(read), 10_000):  # also less than the long line
+        assert portion.endswith(b"\n")
+        read += portion
+    assert read == b"".join(_LINES) + b"y" * 50_000 + b"\n"

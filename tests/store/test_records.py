@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
 
 from runmem.events import TaskRecord
-from runmem.store.records import _record_from_unusual, killed, record_from_line, record_to_line, shortened
+from runmem.store.records import _record_from_unusual, killed, record_from_line, record_to_line
 
 RECORD = TaskRecord(
     7, "app", "work", "/a/app.py", "node1", 123, 9876543210, 1, 100.5, 101.25, 0.5, 1000, 5000, 2000, "hwm", False,
@@ -32,19 +32,18 @@ def test_a_record_comes_back_from_its_line() -> None:
         {"file": "/a, \"shared\": false\n", "node": "null"}, {"held_bytes": None, "increment_bytes": None},
     ],
 )  # fmt: skip
-def test_a_shortened_line_is_the_same_record(changes: dict[str, Any]) -> None:
+def test_a_line_leaves_out_what_there_is_nothing_to_say_of_and_is_the_same_record(changes: dict[str, Any]) -> None:
     record = replace(RECORD, **changes)
     line = record_to_line(record)
-    short = shortened(line)
-    assert record_from_line(short) == record
-    assert len(short) < len(line)
-    of_a_worker = b'{"event": "end", "task_id": 7, "next": 8, ' + line[len(b'{"task_id": 7, ') :]
-    assert shortened(of_a_worker + of_a_worker) == 2 * short
-    assert shortened(short) == short
+    assert record_from_line(line) == record
+    whole = json.dumps(asdict(record)).encode()
+    assert record_from_line(whole) == record
+    unsaid = {"exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra", "shared"}
+    assert json.loads(whole).keys() - json.loads(line).keys() == {n for n in unsaid if not getattr(record, n)}
 
 
 def test_a_value_that_was_to_be_had_and_was_not_stays_in_the_line() -> None:
-    line = shortened(record_to_line(replace(RECORD, peak_bytes=None, base_bytes=None, held_bytes=None)))
+    line = record_to_line(replace(RECORD, peak_bytes=None, base_bytes=None, held_bytes=None))
     assert line.count(b"null") == 3
 
 
@@ -58,7 +57,8 @@ def test_what_is_missing_stays_none() -> None:
 
 def test_a_record_of_an_earlier_version_is_read_without_what_it_did_not_know() -> None:
     values = json.loads(record_to_line(RECORD))
-    del values["held_bytes"], values["increment_unclear"]
+    del values["held_bytes"]
+    assert "increment_unclear" not in values
     found = record_from_line(json.dumps(values).encode())
     assert found == replace(RECORD, held_bytes=None)
 
@@ -161,3 +161,21 @@ def test_a_time_is_a_float_also_where_it_is_written_without_a_point() -> None:
     record = record_from_line(record_to_line(replace(RECORD, start_s=100)))
     assert record is not None
     assert repr(record.start_s) == "100.0"
+
+
+@pytest.mark.parametrize(
+    ("extra", "is_read"),
+    [
+        ({"gpu_peak_bytes": 5, "load": -0.5, "name": "\u00e4", "is_on": True, "none": None}, True),
+        ({}, True),
+        ({"nested": {"a": 1}}, False),
+        ({"list": [1]}, False),
+        ([1], False),
+    ],
+)
+def test_what_probes_have_measured_is_read_if_it_is_plain(extra: Any, is_read: bool) -> None:
+    line = json.dumps({**asdict(RECORD), "extra": extra}).encode()
+    for each in (line, line.replace(b'"peak_bytes"', b'"later_version": -1, "peak_bytes"')):
+        record = record_from_line(each)
+        assert (record is not None) == is_read
+        assert record is None or record.extra == extra

@@ -20,19 +20,9 @@ def end(task_id: int, start_s: float, end_s: float, **values: object) -> bytes:
     return LineWriter(NODE, 1000, PID).end(TASK, task_id, 77, (start_s, end_s, 0.25), "finished", None, found)
 
 
-def chain(*task_ids: int, last_follows: int | None = None) -> bytes:
-    """The end lines of calls that follow each other at once, each a second long; call n starts at second n."""
-    writer = LineWriter(NODE, 1000, PID)
-    values = {"base_bytes": 10, "peak_bytes": 30, "end_bytes": 10, "method": "hwm"}
-    after = [*task_ids[1:], last_follows]
-    return b"".join(
-        writer.end(TASK, number, 77, (number, number + 1, 0.25), "finished", None, values, following)
-        for number, following in zip(task_ids, after, strict=True)
-    )
-
-
-def unbegun(task_id: int) -> bytes:
-    return LineWriter(NODE, 1000, PID).unbegun(task_id)
+def calls(*task_ids: int) -> bytes:
+    """The lines of calls that follow each other at once, each a second long; call n starts at second n."""
+    return b"".join(start(number, number) + end(number, number, number + 1) for number in task_ids)
 
 
 def records(fed: Fed) -> list[dict[str, object]]:
@@ -43,10 +33,10 @@ def attempts(fed: Fed) -> list[object]:
     return [record["attempt"] for record in records(fed)]
 
 
-def test_a_call_that_follows_at_once_runs_from_the_end_of_the_one_before() -> None:
+def test_a_call_that_has_begun_is_known_as_its_line_says() -> None:
     lines = TaskLines()
-    fed = lines.feed(NODE, {PID: start(1, 1.0) + chain(1, 2, 3, last_follows=4)})
-    assert ([record["task_id"] for record in records(fed)], fed.count, attempts(fed)) == ([1, 2, 3], 3, [1, 1, 1])
+    fed = lines.feed(NODE, {PID: calls(1, 2, 3) + start(4, 4.0)})
+    assert ([record["task_id"] for record in records(fed)], attempts(fed)) == ([1, 2, 3], [1, 1, 1])
     assert lines.running == 1
     (running,) = lines.give_up(NODE, PID)
     assert (running.task_id, running.attempt, running.status) == (4, 1, "running")
@@ -55,25 +45,17 @@ def test_a_call_that_follows_at_once_runs_from_the_end_of_the_one_before() -> No
     assert lines.running == 0
 
 
-def test_a_call_that_was_announced_and_could_not_begin_has_no_attempt() -> None:
+def test_calls_that_run_again_have_second_attempts() -> None:
     lines = TaskLines()
-    lines.feed(NODE, {PID: start(1, 1.0) + chain(1, 2, last_follows=3) + unbegun(3)})
-    assert lines.running == 0
-    assert attempts(lines.feed(NODE, {PID + 1: start(3, 9.0) + end(3, 9.0, 10.0)})) == [1]
-    assert lines.skipped == 0
-
-
-def test_a_chain_of_calls_that_runs_again_has_second_attempts() -> None:
-    lines = TaskLines()
-    lines.feed(NODE, {PID: start(1, 1.0) + chain(1, 2, last_follows=3)})
-    fed = lines.feed(NODE, {PID + 1: start(2, 20.0) + chain(2, 3, 4)})
+    lines.feed(NODE, {PID: calls(1, 2) + start(3, 3.0)})
+    fed = lines.feed(NODE, {PID + 1: calls(2, 3, 4)})
     assert attempts(fed) == [2, 2, 1]
     assert [record.attempt for record in lines.give_up(NODE, PID)] == [1]
     assert lines.running == 0
 
 
-def test_chains_that_are_read_at_the_same_time_are_numbered_as_they_happened() -> None:
-    first, second = start(1, 1.0) + chain(1, 2, last_follows=3), start(3, 20.0) + end(3, 20.0, 21.0)
+def test_calls_that_run_again_and_are_read_at_the_same_time_are_numbered_as_they_happened() -> None:
+    first, second = calls(1, 2) + start(3, 3.0), start(3, 20.0) + end(3, 20.0, 21.0)
     for chunks in ({1: first, 2: second}, {2: second, 1: first}):
         lines = TaskLines()
         assert sorted((record["task_id"], record["attempt"]) for record in records(lines.feed(NODE, chunks))) == [
@@ -82,27 +64,52 @@ def test_chains_that_are_read_at_the_same_time_are_numbered_as_they_happened() -
         assert [(record.task_id, record.attempt) for record in lines.give_up()] == [(3, 1)]
 
 
-def test_an_end_line_that_was_lost_in_a_chain_leaves_its_task_unfinished() -> None:
+def test_a_call_that_goes_on_while_another_worker_runs_it_again_keeps_its_attempt() -> None:
+    left = start(1, 1.0) + end(1, 1.0, 9.0) + start(2, 9.0)
+    again = start(1, 3.0) + end(1, 3.0, 4.0) + calls(7)
+    for chunks in ({1: left, 2: again}, {2: again, 1: left}):
+        lines = TaskLines()
+        found = [(entry["task_id"], entry["start_s"], entry["attempt"]) for entry in records(lines.feed(NODE, chunks))]
+        assert sorted(found) == [(1, 1.0, 1), (1, 3.0, 2), (7, 7.0, 1)]
+        assert [record.task_id for record in lines.give_up()] == [2]
+
+
+def test_an_end_line_that_was_lost_leaves_its_task_unfinished() -> None:
     lines = TaskLines()
-    fed = lines.feed(NODE, {PID: start(1, 1.0) + chain(1, last_follows=2) + chain(3, 4)})
+    fed = lines.feed(NODE, {PID: calls(1) + start(2, 2.0) + calls(3, 4)})
     assert [record["task_id"] for record in records(fed)] == [1, 3, 4]
     assert [record.task_id for record in lines.give_up()] == [2]
 
 
+def test_a_start_line_that_was_lost_leaves_the_record_as_it_is() -> None:
+    lines = TaskLines()
+    fed = lines.feed(NODE, {PID: end(1, 1.0, 2.0)})
+    assert (attempts(fed), lines.running, lines.ended, lines.skipped) == ([1], 0, 1, 0)
+
+
 def test_lines_of_several_threads_may_take_turns() -> None:
     lines = TaskLines()
-    written = [start(1, 1.0), start(11, 1.0), chain(1, last_follows=2), chain(11, last_follows=12), chain(2), chain(12)]
+    written = [start(1, 1.0), start(11, 1.0), end(1, 1.0, 2.0), end(11, 1.0, 2.0), calls(2), calls(12)]
     fed = lines.feed(NODE, {PID: b"".join(written)})
     assert ([record["task_id"] for record in records(fed)], lines.running) == ([1, 11, 2, 12], 0)
 
 
-def test_what_has_begun_is_told_on_request() -> None:
-    lines = TaskLines(tell_begun=True)
-    fed = lines.feed(NODE, {PID: start(1, 1.0) + chain(1, 2, last_follows=3)})
+def test_what_has_begun_is_told() -> None:
+    fed = TaskLines().feed(NODE, {PID: calls(1, 2) + start(3, 3.0)})
     found = [begun.record() for begun in fed.begun]
     assert [(record.task_id, record.start_s, record.base_bytes) for record in found] == [
         (1, 1.0, 10), (2, 2.0, 10), (3, 3.0, 10),
     ]  # fmt: skip
+
+
+def test_lines_with_spaces_as_an_earlier_version_wrote_them_are_read_too() -> None:
+    written = [json.dumps(json.loads(line)) for line in (calls(1) + start(2, 2.0)).splitlines()]
+    written[1] = written[1].replace("{", '{"event": "end", ', 1)
+    lines = TaskLines()
+    fed = lines.feed(NODE, {PID: "\n".join([*written, ""]).encode()})
+    again = lines.feed(NODE, {PID + 1: written[0].encode() + b"\n" + written[1].encode() + b"\n"})
+    assert (attempts(fed), attempts(again), lines.skipped) == ([1], [2], 0)
+    assert [record.task_id for record in lines.give_up()] == [2]
 
 
 def test_the_lines_of_a_worker_are_records() -> None:
@@ -124,18 +131,18 @@ def test_what_a_probe_adds_stands_in_the_line() -> None:
 
 
 def test_tasks_are_told_as_they_start_and_end() -> None:
-    lines = TaskLines(tell_begun=True)
+    lines = TaskLines()
     fed = lines.feed(NODE, {PID: start(1, 1.0) + start(2, 1.0)})
-    assert (len(fed.begun), fed.count, lines.running) == (2, 0, 2)
+    assert (len(fed.begun), len(fed.records), lines.running) == (2, 0, 2)
     fed = lines.feed(NODE, {PID: end(2, 1.0, 2.0)})
-    assert (len(fed.begun), fed.count) == (0, 1)
+    assert (len(fed.begun), len(fed.records)) == (0, 1)
     assert lines.running == 1
     assert [record.task_id for record in lines.give_up(NODE, PID)] == [1]
     assert lines.running == 0
 
 
 def test_each_task_counts_its_own_attempts() -> None:
-    lines = TaskLines(tell_begun=True)
+    lines = TaskLines()
     for task_id in (1, 2, 12):
         fed = lines.feed(NODE, {PID: start(task_id, 1.0) + end(task_id, 1.0, 2.0)})
         assert [begun.attempt for begun in fed.begun] == attempts(fed) == [1]
@@ -173,8 +180,7 @@ def test_lines_may_come_in_any_portions_of_whole_lines() -> None:
         start(2, 10.5),
         end(2, 10.5, 11.0),
         end(1, 10.0, 12.0),
-        start(3, 3.0),
-        *split(chain(3, 4, 5)),
+        *split(calls(3, 4, 5)),
     ]
     whole, portions = TaskLines(), TaskLines()
     at_once = records(whole.feed(NODE, {PID: b"".join(written)}))

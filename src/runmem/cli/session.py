@@ -9,6 +9,7 @@ from typing import Any
 from runmem.cli.run import summarise
 from runmem.dashboard.terminal import PlainView
 from runmem.execution.observer import Observer
+from runmem.execution.probe import Probe
 from runmem.execution.run import Run
 from runmem.execution.session import new_run
 
@@ -27,7 +28,12 @@ class _PrintingRun(Run):
 
 
 def session(
-    app: str | None = None, *, summary: bool = True, observers: Sequence[Observer | str] = (), **settings: Any
+    app: str | None = None,
+    *,
+    summary: bool = True,
+    observers: Sequence[Observer | str] = (),
+    probes: Sequence[Probe | type[Probe] | str] = (),
+    **settings: Any,
 ) -> Run:
     """Return a run to be used as a context manager: inside it, calls of tasks go to the cluster.
 
@@ -38,7 +44,10 @@ def session(
     summary : bool
         Whether to print workers and dashboard when the cluster starts, and the summary at the end, on standard error.
     observers : sequence of Observer or str
-        Hear what happens in the run, see `runmem.execution.observer`; a text is ``module:Class``.
+        Hear what happens in the run, see `runmem.Observer`; a text is ``module:Class``.
+    probes : sequence of Probe, type or str
+        Measure each task on its worker, beside its peak, see `runmem.Probe`; a class, or one named as
+        ``module:Class``, is made there. Needs ``python_memory_profile=True``.
     **settings
         As on the command line: ``workers=4``, ``python_memory_profile=True``, ``worker_memory="2GiB"``,
         ``memory_interval=0.1``, ``scheduler="tcp://..."``.
@@ -61,5 +70,5 @@ def session(
     The exception of a task that nobody waited for is raised at the end of the block.
     """
     if not summary:
-        return new_run(app, settings, observers=observers)
-    return new_run(app, settings, _PrintingRun, [PlainView(sys.stderr), *observers])
+        return new_run(app, settings, observers=observers, probes=probes)
+    return new_run(app, settings, _PrintingRun, [PlainView(sys.stderr), *observers], probes)

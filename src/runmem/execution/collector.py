@@ -100,7 +100,7 @@ class Collector:
         self._interval_s = interval_s
         self._node_found = node_found
         self._deliver = deliver
-        self._tasks = TaskLines(tell_begun=observers.hears("task_started"))
+        self._tasks = TaskLines()
         self._offsets: dict[str, dict[str, int]] = {}
         self._room = SpoolRoom(room_bytes, replicas.synced)
         self._causes: dict[tuple[str, int], _Death] = {}
@@ -249,10 +249,11 @@ class Collector:
         self._observers.tasks_running(TasksRunning(self._tasks.running))
         records = b"".join(fed.records)
         if records:
-            self._observers.records_written(RecordLines(records, fed.count))
-        for begun in fed.begun:
-            if (record := begun.record()) is not None:
-                self._observers.task_started(TaskStarted(record))
+            self._observers.records_written(RecordLines(records, len(fed.records)))
+        if self._observers.hears("task_started"):
+            for begun in fed.begun:
+                if (record := begun.record()) is not None:
+                    self._observers.task_started(TaskStarted(record))
         if self._observers.hears("task_measured"):
             for line in records.splitlines():
                 if (record := record_from_line(line)) is not None:

@@ -144,6 +144,7 @@ def join_cluster(
     prepare: tuple[str, ...] = (),
     quiet: bool = False,
     import_folder: str | None = None,
+    probes: bytes = b"",
 ) -> JoinedCluster:
     """Register a run with all workers that the cluster has and will have.
 
@@ -151,7 +152,7 @@ def join_cluster(
     ----------
     submitter : callable
         Gives who sends calls, once there is one.
-    prepare, quiet
+    prepare, quiet, probes
         See `RunOnWorkers`.
     import_folder : str, optional
         Folder of the program, if it is not in `sys.path` yet.
@@ -171,6 +172,7 @@ def join_cluster(
         prepare=prepare,
         quiet=quiet,
         main=MainModule.of_this_process(),
+        probes=probes,
         shadowing=shadowing(import_folder),
     )
     plugins = [RunmemNanny(run_id), RunmemWorker(run)]

@@ -10,7 +10,6 @@ import types
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
-from itertools import zip_longest
 from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, ResultError, RunmemError
@@ -171,10 +170,10 @@ def _run_calls(
         with suppress(BaseException):  # before the first window: importing is no call's. Its error comes again.
             for task in tasks:
                 _prepare(task)
-    for call, following in zip_longest(calls, calls[1:]):
+    for number, call in enumerate(calls, 1):
         if run is not None and run.stopped:
             raise RunmemError("the run has ended, and its workers begin no other call")
-        outcomes.append(run_call(run, call, following, tasks[call.task], dependencies, outcomes))
+        outcomes.append(run_call(run, call, tasks[call.task], dependencies, outcomes, number == len(calls)))
     if not all(good for good, _ in outcomes):
         raise BundleFailed(key, outcomes) from None
     result = tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
@@ -199,10 +198,10 @@ def load_task(reference: bytes) -> TaskFunction:
 def run_call(
     run: Any,
     call: PackedCall,
-    following: PackedCall | None,
     packed_task: PackedTask,
     dependencies: Sequence[Any],
     earlier: Sequence[tuple[bool, Any]],
+    last: bool = True,
     in_program: bool = False,
 ) -> tuple[bool, Any]:
     """Run a call; return whether it ended well, and its result or its `PackedError`.
@@ -211,6 +210,8 @@ def run_call(
     ----------
     earlier : sequence
         What became of the calls before it in the bundle.
+    last : bool
+        Whether it is the last call of the bundle.
     in_program : bool
         Whether this is the program's own process, and the call runs with the program's own definitions.
     """
@@ -228,7 +229,7 @@ def run_call(
             if not in_program:
                 copy = _copy_for(packed_task)
             with _time_limit(run, call, packed_task):
-                return True, _result(run, call, following, packed_task, copy, inputs)
+                return True, _result(run, call, packed_task, copy, inputs, last)
         except BaseException as error:
             if in_program and _ends_the_program(error):
                 raise
@@ -282,27 +283,19 @@ def _written_inputs(call: PackedCall) -> frozenset[int]:
 def _result(
     run: Any,
     call: PackedCall,
-    following: PackedCall | None,
     packed_task: PackedTask,
     copy: ProgramCopy | None,
     inputs: Inputs,
+    last: bool,
 ) -> Any:
-    declared = _declared(packed_task, copy)
-    task = declared.made_for(call.data)
+    task = _declared(packed_task, copy).made_for(call.data)
     if run is not None:
         run.began(call.task_id, task.name, packed_task.log_levels)
     started = time.perf_counter()
     if run is None or not run.measures:
         outputs = _invoke(call, packed_task.returns, task, copy, inputs)
     else:
-        announced = _same_task(call, following) if task is declared else None  # else it is made for this call
-        outputs = run.measured(
-            call.task_id,
-            task,
-            following is None,
-            lambda: _invoke(call, packed_task.returns, task, copy, inputs),
-            announced,
-        )
+        outputs = run.measured(call.task_id, task, last, lambda: _invoke(call, packed_task.returns, task, copy, inputs))
     elapsed_s = time.perf_counter() - started
     what = f"the result of task {task.name} (call {call.task_id})"
     kept = tuple([packed(value, what) for value in outputs])
@@ -326,11 +319,6 @@ def _ends_the_program(error: BaseException) -> bool:
     if issubclass(kind, (SystemExit, KeyboardInterrupt)):
         return kind is not SystemExit and threading.current_thread() is threading.main_thread()
     return kind.__name__ == "BdbQuit"
-
-
-def _same_task(call: PackedCall, following: PackedCall | None) -> int | None:
-    """Return the number of the call that follows in the bundle if it is of the same task."""
-    return following.task_id if following is not None and following.task == call.task else None
 
 
 def _kept(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from runmem.memory.held import held
 from runmem.memory.peak import PeakMeter, PeakReading, Window, process_meter
@@ -16,13 +17,21 @@ log = logging.getLogger(__name__)
 
 
 class Probe:
-    """A measurement around every task. Subclass it and override both methods; a probe that raises is left out."""
+    """A measurement around every task, in the worker that runs it. Subclass it and override `start` and `stop`.
+
+    A probe of your own is made on each worker, without arguments unless you give an object. Its methods run in the
+    thread of the task, and cost each task what they take.
+    """
 
     def start(self) -> Any:
         """Begin; what this returns is given to `stop`."""
 
     def stop(self, started: Any) -> dict[str, Any]:
-        """End, also when the task raised; return fields of the task's record by name."""
+        """End, also when the task raised; return what was measured by name, as numbers, texts, True, False or None.
+
+        Of a probe of your own it stands in the task's record under ``extra``. Let a name end with its unit, such as
+        ``gpu_peak_bytes``.
+        """
         return {}
 
     def next(self, started: Any) -> tuple[dict[str, Any], Any]:
@@ -31,13 +40,6 @@ class Probe:
         Override it where one reading can serve for both, because short calls come one after the other.
         """
         return self.stop(started), self.start()
-
-    def stillness(self, started: Any) -> Callable[[], bool] | None:
-        """Return what tells, more quickly than `next`, that `next` would return just what it last did; None if nothing.
-
-        Override it where most short calls change nothing of what is measured: `next` is then left out for these.
-        """
-        return None
 
 
 class PeakProbe(Probe):
@@ -73,76 +75,89 @@ class PeakProbe(Probe):
             window = self.start()
         return fields, window
 
-    def stillness(self, started: Window) -> Callable[[], bool] | None:
-        """Tell whether the memory of the process stood still."""
-        return None if self._trim else self._meter.stillness(started)
+
+class _Failed(NamedTuple):
+    """The state of a probe that could not begin."""
+
+    reason: str
 
 
 class Probes:
-    """All probes of a worker as one; one that raises is logged and left out, and the task goes on."""
+    """All probes of a worker as one; one that raises is logged and left out, and the task goes on.
 
-    def __init__(self, probes: Sequence[Probe]) -> None:
-        self._probes = list(probes)
+    Parameters
+    ----------
+    own : Probe
+        Its values are fields of the record. It begins last and ends first: what the others take is not the task's.
+    others : sequence of Probe
+        Those of the user; what they measure stands in the field ``extra``.
+    """
+
+    def __init__(self, own: Probe, others: Sequence[Probe] = ()) -> None:
+        self._own = own
+        self._others = list(others)
 
     def start(self) -> list[Any]:
-        """Begin; return the state of each, None for one that raised."""
-        return [self._start(probe) for probe in self._probes]
+        """Begin; return the state of each."""
+        others = [_start(probe) for probe in self._others]
+        return [_start(self._own), *others]
 
     def stop(self, started: list[Any]) -> dict[str, Any]:
-        """End; return the fields of all."""
-        fields: dict[str, Any] = {}
-        for probe, state in zip(self._probes, started, strict=True):
-            if state is not None:
-                try:
-                    fields |= probe.stop(state)
-                except Exception as error:
-                    fields |= _failed(probe, "stop", error)
+        """End; return the fields of the record."""
+        own, *others = started
+        fields, reason = _stop(self._own, own)
+        if reason is not None:
+            fields["reason"] = reason
+        if others:
+            extra: dict[str, Any] = {}
+            fields["extra"] = extra
+            for probe, state in zip(self._others, others, strict=True):
+                values, reason = _stop(probe, state)
+                extra |= _plain(values) if reason is None else {type(probe).__name__: reason}
         return fields
 
     def next(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         """End for one task and begin for the next."""
-        if len(started) == 1:
-            fields, state = self._next(self._probes[0], started[0])
-            return fields, [state]
-        all_fields: dict[str, Any] = {}
-        states = []
-        for probe, state in zip(self._probes, started, strict=True):
-            fields, state = self._next(probe, state)
-            all_fields |= fields
-            states.append(state)
-        return all_fields, states
-
-    def _next(self, probe: Probe, state: Any) -> tuple[dict[str, Any], Any]:
-        if state is None:
-            return {}, self._start(probe)
+        if self._others or isinstance(started[0], _Failed):
+            return self.stop(started), self.start()
         try:
-            return probe.next(state)
+            fields, state = self._own.next(started[0])
         except Exception as error:
-            return _failed(probe, "next", error), self._start(probe)
-
-    def stillness(self, started: list[Any]) -> Callable[[], bool] | None:
-        """Return what tells that `next` would return the same for all; None if that is not to be had."""
-        try:
-            found = [probe.stillness(state) for probe, state in zip(self._probes, started, strict=True)]
-        except Exception:  # `next` tells of it
-            return None
-        known = [still for still in found if still is not None]
-        if not known or len(known) < len(found):
-            return None
-        return known[0] if len(known) == 1 else lambda: all(still() for still in known)
-
-    @staticmethod
-    def _start(probe: Probe) -> Any:
-        try:
-            return probe.start()
-        except Exception as error:
-            _failed(probe, "start", error)
-            return None
+            return {"reason": _failed(self._own, "next", error)}, self.start()
+        return fields, [state]
 
 
-def _failed(probe: Probe, method: str, error: Exception) -> dict[str, Any]:
+def _start(probe: Probe) -> Any:
+    try:
+        return probe.start()
+    except Exception as error:
+        return _Failed(_failed(probe, "start", error))
+
+
+def _stop(probe: Probe, state: Any) -> tuple[dict[str, Any], str | None]:
+    """Return what a probe has measured, or why it has not."""
+    if isinstance(state, _Failed):
+        return {}, state.reason
+    try:
+        return dict(probe.stop(state)), None
+    except Exception as error:
+        return {}, _failed(probe, "stop", error)
+
+
+def _failed(probe: Probe, method: str, error: Exception) -> str:
     log.warning("%s.%s failed", type(probe).__name__, method, exc_info=error)
-    return {"reason": f"{type(probe).__name__} failed: {error}"}
+    return f"{type(probe).__name__} failed: {error}"
+
+
+def _plain(values: dict[Any, Any]) -> dict[str, Any]:
+    """Return values as a record holds them; what is no number, text, True, False or None, as a text that says so."""
+    return {
+        str(name): value if _is_plain(value) else f"not kept: {type(value).__name__}" for name, value in values.items()
+    }
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or type(value) in (bool, int, str) or (type(value) is float and math.isfinite(value))
 
 
 def peak_fields(reading: PeakReading) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-__all__ = ["fields_are_told", "set_record_fields", "take_record_fields"]
+__all__ = ["set_record_fields", "take_record_fields"]
 
 _told = threading.local()
 
@@ -17,11 +17,6 @@ def set_record_fields(**fields: Any) -> None:
     beside them, and must be what JSON can hold. Without a run that measures nothing happens.
     """
     _told.__dict__.update(fields)
-
-
-def fields_are_told() -> bool:
-    """Tell whether any were set in this thread since they were taken last."""
-    return bool(_told.__dict__)
 
 
 def take_record_fields() -> dict[str, Any]:

@@ -9,7 +9,6 @@ from runmem.events import DataLost, ProfileReported, RecordLines, RunEnded
 from runmem.execution.observer import Observer
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, safe_name
-from runmem.store.records import shortened
 
 __all__ = ["Recorder", "ProfileWriter"]
 
@@ -32,7 +31,7 @@ class Recorder(Observer):
 
     def records_written(self, event: RecordLines) -> None:
         """Write records."""
-        self._file.write(shortened(event.lines))
+        self._file.write(event.lines)
         self.records += event.count
 
     def data_lost(self, event: DataLost) -> None:

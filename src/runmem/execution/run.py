@@ -26,10 +26,11 @@ from runmem.errors import SettingError
 from runmem.events import ClusterStarted, DataLost, RunEnded
 from runmem.execution.ending import CutOff, Steps, ended_by
 from runmem.execution.observer import Observer
+from runmem.execution.probe import Probe
 from runmem.execution.process_state import FollowedProcess
 from runmem.execution.undisturbed import undisturbed
 from runmem.execution.worker_run import RunOnWorkers, WorkerRun
-from runmem.extensions import made
+from runmem.extensions import check, made
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.limits import memory_limit
 from runmem.node.clock import clock_of
@@ -65,6 +66,9 @@ class Run:
     import_folder : str, optional
         Folder of the program, from which workers import too; beside those in `sys.path` when the cluster is reached.
 
+    probes : sequence of Probe, type or str
+        Measure each task on its worker, beside its peak. A class, or one named as ``module:Class``, is made there.
+
     Attributes
     ----------
     own_processes : int
@@ -88,6 +92,7 @@ class Run:
         observers: Sequence[Observer] = (),
         prepare_workers: Sequence[str] = (),
         import_folder: str | None = None,
+        probes: Sequence[Any] = (),
     ) -> None:
         self._import_folder = import_folder
         self.prepare_workers = tuple(prepare_workers)
@@ -99,6 +104,7 @@ class Run:
         self._trace_name = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
         if settings.sequential:
             _check_sequential(settings)
+        self._probes = _packed_probes([*probes, *settings.probes], settings, import_folder)
         self._extra = [*observers, *made(settings.observers, Observer, "--observers", import_folder)]
         self._cluster: Cluster = cluster_for(settings)
         self._connected: Any = None
@@ -232,6 +238,7 @@ class Run:
             interval_s=self.settings.memory_interval_s,
             malloc_trim=self.settings.malloc_trim,
             workers_a_node=processes,
+            probes=self._probes,
         )
 
     def _join_itself(self) -> WorkerRun | None:
@@ -304,6 +311,7 @@ class Run:
                 self.prepare_workers,
                 quiet,
                 self._import_folder,
+                self._probes,
             )
             self._remote.check_names()
             self._connected = client, max(1, self._remote.workers())
@@ -533,6 +541,23 @@ def _check_writable(folder: Path, settings: Settings) -> None:
             f"the traces cannot be written to {folder}: {error.strerror or error}. Start the program in a folder that "
             "you may write to, or set COMPSS_WORKER_PROFILE_PATH to one."
         ) from error
+
+
+def _packed_probes(probes: Sequence[Any], settings: Settings, import_folder: str | None) -> bytes:
+    """Return probes as they travel to the workers."""
+    if not probes:
+        return b""
+    if not settings.python_memory_profile:
+        raise SettingError("--probes: what they measure stands in the records of tasks, which need "
+                           "--python_memory_profile.")  # fmt: skip
+    check(probes, Probe, "--probes", import_folder)
+    import cloudpickle
+
+    try:
+        packed: bytes = cloudpickle.dumps(list(probes))
+    except Exception as error:
+        raise SettingError(f"--probes: they cannot be sent to a worker ({type(error).__name__}: {error}).") from error
+    return packed
 
 
 def _check_sequential(settings: Settings) -> None:

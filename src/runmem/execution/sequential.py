@@ -86,7 +86,7 @@ class SequentialSubmitter:
                 body.own, body.changing,
             )  # fmt: skip
             with self._as_on_a_worker():
-                good, outcome = run_call(self._run, packed_call, None, task, kept, [], in_program=True)
+                good, outcome = run_call(self._run, packed_call, task, kept, [], in_program=True)
             error = None if good else outcome.load()
             outcome = _apart(outcome)
         execution.state = _Done(outcome if error is None else None, error)

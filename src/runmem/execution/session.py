@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runmem.execution.observer import Observer
+from runmem.execution.probe import Probe
 from runmem.execution.run import Run
 from runmem.extensions import made
 from runmem.settings import resolve
@@ -18,7 +19,13 @@ __all__ = ["new_run", "session"]
 _KERNELS = ("ipykernel_launcher", "colab_kernel_launcher", "spyder_kernels")
 
 
-def session(app: str | None = None, *, observers: Sequence[Observer | str] = (), **settings: Any) -> Run:
+def session(
+    app: str | None = None,
+    *,
+    observers: Sequence[Observer | str] = (),
+    probes: Sequence[Probe | type[Probe] | str] = (),
+    **settings: Any,
+) -> Run:
     """Return a run to be used as a context manager, which prints nothing; see `runmem.session`.
 
     Parameters
@@ -27,6 +34,8 @@ def session(app: str | None = None, *, observers: Sequence[Observer | str] = (),
         Name of the run directory; default the name of the script or the notebook.
     observers : sequence of Observer or str
         Hear what happens in the run; a text is ``module:Class``.
+    probes : sequence of Probe, type or str
+        Measure each task on its worker, beside its peak; a class, or one named as ``module:Class``, is made there.
     **settings
         As on the command line, by the names of its options.
 
@@ -35,16 +44,20 @@ def session(app: str | None = None, *, observers: Sequence[Observer | str] = (),
     SettingError
         For a setting that there is not, or that cannot be used.
     """
-    return new_run(app, settings, observers=observers)
+    return new_run(app, settings, observers=observers, probes=probes)
 
 
 def new_run(
-    app: str | None, settings: Mapping[str, Any], run_class: type[Run] = Run, observers: Sequence[Observer | str] = ()
+    app: str | None,
+    settings: Mapping[str, Any],
+    run_class: type[Run] = Run,
+    observers: Sequence[Observer | str] = (),
+    probes: Sequence[Probe | type[Probe] | str] = (),
 ) -> Run:
     """Make the run of a script or a notebook; see `session`."""
     name = app or _name_of_program()
     own = made(observers, Observer, "session(observers=)")
-    return run_class(resolve(settings), name, sys.argv or [name], own)
+    return run_class(resolve(settings), name, sys.argv or [name], own, probes=probes)
 
 
 def _name_of_program() -> str:

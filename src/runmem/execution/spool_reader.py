@@ -17,9 +17,9 @@ from runmem.formats.totals import KEPT_BEGINNING, first_kept
 from runmem.memory.limits import MemoryLimit, memory_limit, node_memory_bytes
 from runmem.node.launch import ensure_sampler, sampler_pid
 from runmem.node.members import read_members, start_ticks
+from runmem.store.append import read_lines
 from runmem.store.freeing import free_beginning
 from runmem.store.layout import Spool
-from runmem.store.mapped_lines import read_lines
 from runmem.store.node_name import node_name
 
 __all__ = ["SpoolNews", "read_spool", "read_spool_on", "read_last", "end_spool", "stop_sampler"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import threading
 import time
 from collections.abc import Callable
@@ -15,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.clusters.spawning import MainModule
-from runmem.execution.probe import PeakProbe, Probes
-from runmem.execution.record_fields import fields_are_told, take_record_fields
-from runmem.execution.task_log import SpooledLog, TaskLog
+from runmem.execution.probe import PeakProbe, Probe, Probes
+from runmem.execution.record_fields import take_record_fields
 from runmem.execution.task_output import unwritten
 from runmem.execution.time_limit import TimeLimits
+from runmem.extensions import made
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
@@ -30,7 +31,7 @@ from runmem.serialization.error_parts import class_name
 from runmem.shadowed import Shadowing
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
-from runmem.store.line_writer import time_text
+from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
 
 if TYPE_CHECKING:  # a process without Dask has no such thing
@@ -73,6 +74,8 @@ class RunOnWorkers(NamedTuple):
         Functions without arguments, as ``module:function``, that a worker calls first (import aliases).
     quiet : bool
         Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
+    probes : bytes
+        Pickle of those of the user: classes, objects, or names as ``module:Class``; empty: none.
     main : MainModule
         The program, for processes that a task spawns on a worker of the embedded cluster.
     shadowing : Shadowing or None
@@ -91,15 +94,8 @@ class RunOnWorkers(NamedTuple):
     prepare: tuple[str, ...] = ()
     quiet: bool = False
     main: MainModule = MainModule()
+    probes: bytes = b""
     shadowing: Shadowing | None = None
-
-
-class _Quiet(NamedTuple):
-    """Calls of one task, one after the other, that leave what is measured as it is."""
-
-    task: Any
-    still: Callable[[], bool]  # whether the call that ends has done so
-    tell: Callable[..., object]  # says that such a call ends and the next one begins
 
 
 class _Current(threading.local):
@@ -110,9 +106,6 @@ class _Current(threading.local):
         self.task_id: int | None = None
         self.states: list[Any] | None = None
         self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
-        self.since_text = b""  # the former, as it stands in lines
-        self.announced: tuple[int, Any] | None = None  # the call, and its task, that begins where the last one ended
-        self.quiet: _Quiet | None = None
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
 
 
@@ -155,7 +148,7 @@ class WorkerRun:
         self._limits_are_lost = False
         self._limits = limits(self.spool.limits(os.getpid()), self.spool.stacks(os.getpid()))
         self.task_logging: TaskLogging | None = None
-        self._probes = Probes([PeakProbe(run.malloc_trim)])
+        self._probes = Probes(PeakProbe(run.malloc_trim), self._probes_of_the_user())
         self._stats: dict[str, list[float]] = {}
         self._told: dict[str, float] = {}
         self._losses_to_tell = 1
@@ -170,8 +163,8 @@ class WorkerRun:
         if run.measures:
             self._joined = trace is None
             trace = trace or safe_name(self.node) + ".dat"
-            self._log: TaskLog = SpooledLog(self.spool.tasks(os.getpid()), self.node, limit_bytes)
-            self._kept_log = self._log
+            self._writer = LineWriter(self.node, limit_bytes, os.getpid())
+            self._lines = LineAppender(self.spool.tasks(os.getpid()))
             self._trace = LineAppender(self.spool.trace(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             if self._joined:
@@ -181,11 +174,18 @@ class WorkerRun:
 
                 ensure_sampler(self.spool.root, run.interval_s)
 
+    def _probes_of_the_user(self) -> list[Probe]:
+        if not (self._run.probes and self.measures):
+            return []
+        try:
+            return made(pickle.loads(self._run.probes), Probe, "--probes")
+        except Exception as error:
+            self._tell({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
+            return []
+
     def stop(self) -> None:
         """Begin no other call, and write nothing about the one that runs: the run has ended."""
         self.stopped = True
-        if self.measures:
-            self._log = _Silence()  # the other is closed at the end
 
     def close(self) -> None:
         """Leave the run: the process is sampled no longer and its files are closed.
@@ -195,7 +195,7 @@ class WorkerRun:
         if self.measures and not (self._busy and not self.stopped):
             if self._joined:
                 leave(self.spool.root, os.getpid())
-            self._kept_log.close()
+            self._lines.close()
             self._trace.close()
         if self._reports is not None:
             self._reports.close()
@@ -221,67 +221,54 @@ class WorkerRun:
         if self.task_logging is not None:
             self.task_logging.began(task_id, name, levels)
 
-    def measured(
-        self, task_id: int, task: Any, last: bool, body: Callable[[], Any], following: int | None = None
-    ) -> Any:
+    def measured(self, task_id: int, task: Any, last: bool, body: Callable[[], Any]) -> Any:
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
         ----------
         last : bool
             Whether the call is the last of its bundle. Else the probes go on with the one that follows.
-        following : int, optional
-            That one, if it is of the same task: the line with which this one ends is then the one with which it starts.
         """
         current = self._current
-        if current.announced != (task_id, task):
-            self._begin(current, task_id, task)
+        self._begin(current, task_id, task)
         began = time.perf_counter()
         try:
             result = body()
         except BaseException as error:
             current.body_s = time.perf_counter() - began
-            self._end(current, task_id, task, last, following, "failed", class_name(error))
+            self._end(current, task_id, task, last, "failed", class_name(error))
             raise
         current.body_s = time.perf_counter() - began
-        if following is None or not self._end_quietly(current, task_id, task, following):
-            self._end(current, task_id, task, last, following)
+        self._end(current, task_id, task, last)
         return result
 
     def _begin(self, current: _Current, task_id: int, task: Any) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
-        current.quiet = None
-        self._none_follows()
         self._busy.add(current.thread)
         if current.states is None:
             current.states, current.since = self._probes.start(), (self.now(), time.thread_time())
         start_s = current.since[0]
         if start_s - self._looked_s > _LOOK_S:
-            self._look(start_s)
+            # The node's total now: when the task has ended, the trace here may go back less far.
+            self._looked_s, self._height = start_s, total_at(self._trace.path, start_s)
         base = getattr(current.states[0], "base_bytes", None)
-        self._log.begins(task, task_id, current.thread, start_s, base)
+        self._write(self._writer.start(task, task_id, current.thread, start_s, base))
 
     def _end(
-        self, current: _Current, task_id: int, task: Any, last: bool, following: int | None,
-        status: str = "finished", exception: str | None = None,
+        self, current: _Current, task_id: int, task: Any, last: bool, status: str = "finished",
+        exception: str | None = None,
     ) -> None:  # fmt: skip
         """Measure a call that has ended, and write its line."""
         start_s, start_cpu_s = current.since
         end_s, end_cpu_s = current.since = self.now(), time.thread_time()
         cpu_s = end_cpu_s - start_cpu_s
-        told = take_record_fields()
-        states, current.states, current.quiet = current.states, None, None
+        states, current.states = current.states, None
         assert states is not None
         if last:
             values = self._probes.stop(states)
         else:
             values, current.states = self._probes.next(states)
-            if told or values.get("end_bytes") != getattr(current.states[0], "base_bytes", None):
-                following = None  # it starts with other bytes than those that the line will say
-        if following is not None and status == "finished":
-            self._expect_quiet(current, task, values)
-        current.announced = None if following is None else (following, task)
-        if told:
+        if told := take_record_fields():
             if "base_bytes" in told or "peak_bytes" in told:  # of another process: nothing of it is held for others
                 values = {name: value for name, value in values.items() if name not in _OWN}
             values = {**values, **told}
@@ -289,53 +276,13 @@ class WorkerRun:
             cpu_s = values.pop("cpu_s", cpu_s)
         if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
             self._bracket(task, start_s, end_s, self._height)
-        if not last and end_s - self._looked_s > _LOOK_S:
-            self._look(end_s)
         times = start_s, end_s, cpu_s
-        self._log.ends(task, task_id, current.thread, times, status, exception, values, following)
+        self._write(self._writer.end(task, task_id, current.thread, times, status, exception, values))
 
-    def _expect_quiet(self, current: _Current, task: Any, values: dict[str, Any]) -> None:
-        """Prepare for more calls like the one that has ended, if it left the process as it was."""
-        base = values.get("base_bytes")
-        if base is None or values.get("shared") or values.get("increment_unclear") or values.get("increment_bytes"):
-            return
-        if not base == values.get("peak_bytes") == values.get("end_bytes"):
-            return
-        assert current.states is not None
-        still = self._probes.stillness(current.states)
-        if still is not None and (tell := self._log.like(task, current.thread, values)) is not None:
-            current.quiet = _Quiet(task, still, tell)
-            current.since_text = time_text(current.since[0])
-
-    def _end_quietly(self, current: _Current, task_id: int, task: Any, following: int) -> bool:
-        """Write the line of a call that changed nothing, which is soon said; False, and nothing is done, if it did.
-
-        There are a thousand such calls in the time of one that is worth measuring, so here is no more than they need:
-        neither a bracket, as they are too short for one, nor a look at the trace.
-        """
-        quiet = current.quiet
-        if quiet is None or quiet.task is not task or fields_are_told():
-            return False
-        start_s, start_cpu_s = current.since
-        end_s = self.now()
-        if end_s - start_s >= self._run.interval_s or end_s - self._looked_s > _LOOK_S:
-            return False
-        try:
-            if not quiet.still():
-                return False
-        except OSError:
-            return False
-        end_cpu_s = time.thread_time()
-        end_text = time_text(end_s)
-        quiet.tell(task_id, following, current.since_text, end_text, end_cpu_s - start_cpu_s)
-        current.since, current.since_text, current.announced = (end_s, end_cpu_s), end_text, (following, task)
-        return True
-
-    def _none_follows(self) -> None:
-        """Take back that a call begins: it could not, because what it needs has failed."""
-        if self._current.announced is not None:
-            self._log.unbegun(self._current.announced[0])
-            self._current.announced = None
+    def _write(self, line: bytes) -> None:
+        """Write a line about a call, unless the run has ended."""
+        if not self.stopped:
+            self._lines.write(line)
 
     def bundle_ended(self) -> None:
         """Leave nothing open: a bundle has ended on this thread."""
@@ -343,23 +290,18 @@ class WorkerRun:
         self._busy.discard(self._current.thread)
         if states is not None:
             self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
-        self._none_follows()
         if self.task_logging is not None:
             self.task_logging.bundle_ended()
         if unwritten().size_bytes >= self._unwritten_to_tell:
             lost = unwritten()
             self._unwritten_to_tell = lost.size_bytes + lost.size_bytes // 4 + 1  # at most so much more is not told
             self._tell({"unwritten": [*lost], "node": self.node, "pid": os.getpid()})
-        if self.measures and self._log.lost_lines >= self._losses_to_tell:
+        if self.measures and (count := self._lines.lost_lines) >= self._losses_to_tell:
             # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
-            self._losses_to_tell = 2 * self._log.lost_lines
-            lines = f"at least {self._log.lost_lines} lines about tasks could not be written (disk full?)"
-            self._tell({"place": self._log.place, "lost": f"{lines}, on node {self.node}", "node": self.node,
+            self._losses_to_tell = 2 * count
+            lines = f"at least {count} lines about tasks could not be written (disk full?)"
+            self._tell({"place": str(self._lines.path), "lost": f"{lines}, on node {self.node}", "node": self.node,
                         "pid": os.getpid()})  # fmt: skip
-
-    def _look(self, time_s: float) -> None:
-        """Note the node's total now: when a task that begins has ended, the trace here may go back less far."""
-        self._looked_s, self._height = time_s, total_at(self._trace.path, time_s)
 
     def _bracket(self, task: Any, start_s: float, end_s: float, height: int | None) -> None:
         """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve.
@@ -402,23 +344,6 @@ class WorkerRun:
             if self._reports is None:
                 self._reports = LineAppender(self.spool.profiles(os.getpid()))
             self._reports.write(json.dumps(line).encode() + b"\n")
-
-
-class _Silence:
-    """Stands for a `TaskLog` of a run that has ended."""
-
-    place, lost_lines = "", 0
-
-    def begins(self, *told: Any) -> None:
-        """Take what is said and do nothing; the others too."""
-
-    ends = unbegun = begins
-
-    def like(self, *told: Any) -> None:
-        """Return None: nothing is to be said."""
-
-    def close(self) -> None:
-        """Do nothing."""
 
 
 stopped_runs: set[str] = set()

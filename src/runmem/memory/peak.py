@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable
 
 from runmem.memory.allocator import trim_free_memory
 from runmem.memory.high_water import UNREADABLE
@@ -111,28 +110,6 @@ class PeakMeter(Traffic):
                         self._account_for_given_up()
                         return self._measured(window, resident, window._reason), follower
         return self.stop(window), self.start(within=window._within)
-
-    def stillness(self, window: Window) -> Callable[[], bool] | None:
-        """Return what tells whether `window`, the only one that is open, is still as good as new; None if it is not.
-
-        While it says so, a reading would say of the window that its base, its peak and its end are the same, and the
-        next one can begin in its place without a reading. It is to be asked by the window's own thread, and may raise
-        OSError where `stop` would have a reason.
-        """
-        with self._lock:
-            if self._readings is None or self._open != [window] or window._thread != threading.get_ident():
-                return None
-            if not window._exact or window._shared or window._reason is not None or self._reason is not None:
-                return None
-            still = self._readings.stillness()
-            turn = self._turn
-            # What was read when the window was opened still holds now, hence from then on:
-            base, faults = self._readings.resident_bytes(), self._readings.page_faults()
-            if still is None or faults != self._faults or not base == window.base_bytes == window._peak == self._mark:
-                return None
-            if window._level != base or window._slack:
-                return None
-        return lambda: still() and self._turn is turn
 
     def _open_at(self, window: Window, mark: int | None, resident: int) -> None:
         """Let `window` begin at a reading; a mark above it is reset, so that a lower peak is seen too."""

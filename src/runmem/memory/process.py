@@ -8,7 +8,6 @@ import errno
 import os
 import resource
 import sys
-from collections.abc import Callable
 from typing import Protocol
 
 __all__ = ["Readings", "ProcReadings", "PsutilReadings", "own_process", "resident_bytes_of"]
@@ -33,12 +32,6 @@ class Readings(Protocol):
 
     def thread_page_faults(self) -> int | None:
         """Page faults of the calling thread so far; None where they are not counted."""
-
-    def stillness(self) -> Callable[[], bool] | None:
-        """Return what tells whether the size has neither changed since now nor been higher; None where nothing does.
-
-        It raises OSError if the process cannot be read, as this method does, and is no longer of use after `reopen`.
-        """
 
     def reset_high_water_mark(self) -> None:
         """Lower the mark to the present size. Raises OSError where that is not possible."""
@@ -118,20 +111,6 @@ class ProcReadings:
         usage = resource.getrusage(resource.RUSAGE_THREAD)
         return usage[6] + usage[7]
 
-    def stillness(self) -> Callable[[], bool] | None:
-        """Return what tells whether the size stood still (2 microseconds): the faults and the file are as they were."""
-        faults = self.page_faults()
-        if faults is None:
-            return None
-        statm, text = self._statm, os.pread(self._statm, 64, 0)
-        getrusage, process, pread = resource.getrusage, resource.RUSAGE_SELF, os.pread
-
-        def still() -> bool:
-            usage = getrusage(process)
-            return usage[6] + usage[7] == faults and pread(statm, 64, 0) == text
-
-        return still
-
     def reset_high_water_mark(self) -> None:
         """Lower the high-water mark to the present resident set size (0.5 microseconds).
 
@@ -190,10 +169,6 @@ class PsutilReadings:
 
     def thread_page_faults(self) -> int | None:
         """None, as those of the process."""
-        return None
-
-    def stillness(self) -> Callable[[], bool] | None:
-        """None, as there are no page faults to go by."""
         return None
 
     def reset_high_water_mark(self) -> None:

@@ -6,7 +6,7 @@ import os
 import threading
 from pathlib import Path
 
-__all__ = ["LineAppender"]
+__all__ = ["LineAppender", "read_lines"]
 
 
 class LineAppender:
@@ -64,3 +64,22 @@ class LineAppender:
             if self._fd >= 0:
                 os.close(self._fd)
             self._fd = -1
+
+
+def read_lines(path: str, offset: int, most_bytes: int) -> bytes:
+    """Return the whole lines of a file from `offset` on: about `most_bytes` of them, but one at least.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    with open(path, "rb") as file:
+        file.seek(offset)
+        data = file.read(most_bytes)
+        while data and b"\n" not in data:  # one line longer than a portion
+            rest = file.read(most_bytes)
+            if not rest:
+                return b""
+            data += rest
+    return data[: data.rfind(b"\n") + 1]

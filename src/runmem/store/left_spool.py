@@ -8,8 +8,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
+from runmem.store.append import read_lines
 from runmem.store.layout import safe_name
-from runmem.store.mapped_lines import read_lines
 from runmem.store.node_name import node_name
 
 __all__ = ["LeftSpool"]

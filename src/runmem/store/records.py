@@ -13,8 +13,9 @@ import msgspec
 
 from runmem.events import TaskRecord
 from runmem.reading import MOST_SIZE, MOST_TIME_S
+from runmem.store.line_writer import line_of
 
-__all__ = ["LOST_END", "record_to_line", "record_from_line", "killed", "shortened"]
+__all__ = ["LOST_END", "record_to_line", "record_from_line", "killed"]
 
 LOST_END = "how the task ended is not known: the line that says it was lost"
 
@@ -24,35 +25,18 @@ _TYPES = {
     field.name: {
         "int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "int | None": (int, type(None)),
         "float | None": (float, int, type(None)), "str | None": (str, type(None)),
-    }[str(field.type)]
+    }.get(str(field.type), (dict, type(None)))
     for field in fields(TaskRecord)
 }  # fmt: skip
+
+_PLAIN = (int, float, str, bool, type(None))  # what probes of the user measure
 
 _REQUIRED = {field.name for field in fields(TaskRecord) if field.default is MISSING}
 
 
 def record_to_line(record: TaskRecord) -> bytes:
     """Return `record` as a line of ``tasks.jsonl``."""
-    return json.dumps(asdict(record)).encode() + b"\n"
-
-
-_UNSAID = [b', "%s": %s' % pair for pair in (
-    (b"exception", b"null"), (b"last_bytes", b"null"), (b"reason", b"null"), (b"data_id", b"null"),
-    (b"increment_unclear", b"null"), (b"stack", b"null"), (b"shared", b"false"),
-)]  # fmt: skip
-_ENDED = re.compile(rb'^\{"event": "end", "task_id": (\d+)(?:, "next": \d+)?', re.MULTILINE)
-
-
-def shortened(lines: bytes) -> bytes:
-    """Return lines of records as they stand in ``tasks.jsonl``: without what only the way there needs.
-
-    What a record has nothing to say of, such as the exception of a task that raised none, is left out; reading gives
-    it back. A value that was to be had and was not stays, as ``null``.
-    """
-    lines = _ENDED.sub(rb'{"task_id": \1', lines)
-    for nothing in _UNSAID:  # a text cannot look like this: its quotation marks are escaped
-        lines = lines.replace(nothing, b"")
-    return lines
+    return line_of(asdict(record))
 
 
 _decoded = msgspec.json.Decoder(TaskRecord).decode
@@ -111,6 +95,8 @@ def _record(values: dict[str, Any]) -> TaskRecord | None:
     for name in names:
         value, types = values[name], _TYPES[name]
         if type(value) not in types or (type(value) in (int, float) and not 0 <= value < _INFINITY):
+            return None
+        if type(value) is dict and not all(type(each) in _PLAIN for each in value.values()):
             return None
         if type(value) is int and float in types:
             try:
