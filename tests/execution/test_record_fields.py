@@ -38,4 +38,4 @@ def test_a_task_sets_status_peak_and_fields_of_its_own_record_only(tmp_path, mon
     assert records[2].exception == "ValueError"
     assert records[2].peak_bytes == 12345
     assert records[1].peak_bytes > 10**6 < records[3].peak_bytes
-    assert run.directory.tasks_jsonl.read_text().count('"dataId": {"visit": 2}') == 1
+    assert run.directory.tasks_jsonl.read_text().count('"dataId":{"visit":2}') == 1
