@@ -18,9 +18,8 @@ import time
 from pathlib import Path
 
 from runmem.events import TaskRecord
-from runmem.metrics.memory_metric import MemoryMetricTask
-from runmem.metrics.metadata import TaskMetadata
-from runmem.metrics.time_method import timeMethod
+from runmem.metrics import MemoryMetricTask
+from runmem.pipe_base import TaskMetadata, timeMethod
 from runmem.store.layout import RunDirectory
 from runmem.store.records import record_to_line
 from runmem.store.run import write_provenance

@@ -13,8 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from runmem.metrics.metadata import TaskMetadata
-from runmem.metrics.time_method import timeMethod
+from runmem.pipe_base import TaskMetadata, timeMethod
 
 CALLS = 2000
 

@@ -20,12 +20,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from runmem.trials import control
+from runmem.trials import Outcome, Site, Truth, control
 from runmem.trials.methods import METHODS, Reading
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.report.verdict import signed
 from runmem.trials.starts.local import Local
-from runmem.trials.truth import Truth
-from runmem.trials.verdict import signed
 from runmem.units import MIB, format_bytes
 
 COMPUTE = "x = 0\nfor i in range(9_000_000): x += i"

@@ -13,8 +13,8 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from runmem.trials.recorded import read_trial
-from runmem.trials.results import Results, results_of
+from runmem.trials.report.recorded import read_trial
+from runmem.trials.report.results import Results, results_of
 from runmem.units import MIB
 
 PLOTS = Path(__file__).resolve().parent

@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 
 from runmem.errors import RunmemError
-from runmem.trials.files import draw_all
-from runmem.trials.recorded import read_trial
-from runmem.trials.results import results_of
+from runmem.trials.report.files import draw_all
+from runmem.trials.report.recorded import read_trial
+from runmem.trials.report.results import results_of
 
 PLOTS = Path(__file__).resolve().parent
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from runmem.collection.observer import Observer
 from runmem.errors import SettingError
 from runmem.events import TaskSubmitted
-from runmem.execution.observer import Observer
 from runmem.extensions import made
 
 
@@ -24,7 +24,7 @@ def test_a_name_a_class_and_an_object_each_give_an_object() -> None:
 
 def test_a_module_may_lie_beside_the_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "beside_it.py").write_text(
-        "from runmem.execution.observer import Observer\nclass A:\n    class Inner(Observer): pass\n"
+        "from runmem.collection.observer import Observer\nclass A:\n    class Inner(Observer): pass\n"
     )
     with pytest.raises(SettingError, match="No module named 'beside_it'"):
         made(["beside_it:A.Inner"], Observer, "--observers")
@@ -37,8 +37,8 @@ def test_a_module_may_lie_beside_the_program(tmp_path: Path, monkeypatch: pytest
     [
         ("no_such_module_here:A", "ModuleNotFoundError: No module named 'no_such_module_here'"),
         ("json:Nothing", "has no attribute 'Nothing'"),
-        ("json:JSONDecoder", "it is no runmem.execution.observer.Observer"),
-        ("pathlib:Path.home", "it is no runmem.execution.observer.Observer"),
+        ("json:JSONDecoder", "it is no runmem.collection.observer.Observer"),
+        ("pathlib:Path.home", "it is no runmem.collection.observer.Observer"),
         ("json:JSONDecodeError", "TypeError: "),
     ],
 )

@@ -7,9 +7,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from runmem.cli.session import session
+    from runmem.collection.observer import Observer
     from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
-    from runmem.execution.observer import Observer
-    from runmem.execution.probe import Probe
     from runmem.graph.directions import (
         COLLECTION_IN,
         COMMUTATIVE,
@@ -25,7 +24,8 @@ if TYPE_CHECKING:
     from runmem.graph.synchronise import barrier, delete_object, open_file, wait_on, wait_on_file
     from runmem.graph.task import task
     from runmem.memory.profile import profile
-    from runmem.metrics.time_method import timeMethod
+    from runmem.pipe_base.time_method import timeMethod
+    from runmem.worker.probe import Probe
 
     __version__: str
 
@@ -39,8 +39,8 @@ __all__ = [
 _SYNCHRONISE = ("barrier", "delete_object", "open_file", "wait_on", "wait_on_file")
 _ELSEWHERE = {
     "session": "cli.session", "RunmemError": "errors", "TaskKilledError": "errors", "TaskTimeoutError": "errors",
-    "task": "graph.task", "Observer": "execution.observer", "Probe": "execution.probe",
-    "profile": "memory.profile", "timeMethod": "metrics.time_method",
+    "task": "graph.task", "Observer": "collection.observer", "Probe": "worker.probe",
+    "profile": "memory.profile", "timeMethod": "pipe_base.time_method",
     **dict.fromkeys(_SYNCHRONISE, "graph.synchronise"),
 }  # fmt: skip
 

@@ -28,14 +28,14 @@ from runmem.cli import metric, report
 from runmem.errors import RunmemError
 from runmem.events import TaskRecord
 from runmem.formats.mprof_lines import child_line, cmdline_line, func_line, mem_line
-from runmem.metrics.butler import FolderButler
-from runmem.metrics.job import Job
-from runmem.metrics.metadata import TaskMetadata
-from runmem.metrics.spec_set import SpecificationSet
+from runmem.pipe_base.butler import FolderButler
+from runmem.pipe_base.metadata import TaskMetadata
 from runmem.store.layout import RunDirectory
 from runmem.store.records import killed, record_to_line
 from runmem.store.run import write_provenance
 from runmem.units import GIB, MIB
+from runmem.verify.job import Job
+from runmem.verify.spec_set import SpecificationSet
 
 START = 1_790_000_000.0
 LONGEST_S = 20.0

@@ -12,14 +12,14 @@ from runmem.cli.metric import command
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof_lines import child_line, mem_line
-from runmem.metrics.errors import NoWorkFound
-from runmem.metrics.job import Job
+from runmem.pipe_base.errors import NoWorkFound
 from runmem.reports.summary import RunSummary
 from runmem.reports.trace_summary import TraceSummary
 from runmem.store.layout import RunDirectory
 from runmem.store.records import record_to_line
 from runmem.store.run import read_run, write_provenance
 from runmem.units import MIB
+from runmem.verify.job import Job
 
 START = 1_790_000_000.0
 

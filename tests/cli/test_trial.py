@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from runmem.cli import main
 from runmem.cli.trial import command
 from runmem.errors import SettingError
-from runmem.trials.recorded import read_trial
-from runmem.trials.results import results_of
+from runmem.trials.report.recorded import read_trial
+from runmem.trials.report.results import results_of
 
 GROW = "import sys; x = bytearray(int(sys.argv[1]) << 20); import time; time.sleep(0.3)"
 

@@ -11,13 +11,13 @@ from damage import make_run
 from rich.console import Console
 
 from runmem.cli import metric, report
-from runmem.metrics.report import judge
-from runmem.metrics.spec import ThresholdSpecification
 from runmem.reports.record_lines import record_lines
 from runmem.reports.summary import RunSummary
 from runmem.reports.trace_summary import TraceSummary
 from runmem.store.run import read_run
-from runmem.trials.grid import Grid
+from runmem.trials.report.grid import Grid
+from runmem.verify.report import judge
+from runmem.verify.spec import ThresholdSpecification
 
 WIDTHS = (60, 80, 100, 200)
 

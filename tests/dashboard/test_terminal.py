@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
+from runmem.collection.observer import Observer
 from runmem.dashboard.terminal import LiveView, PlainView, terminal_view
 from runmem.events import ClusterStarted, NodeSampled, TaskEnded, TasksRunning, TaskSubmitted
-from runmem.execution.observer import Observer
 from runmem.units import MIB
 
 

@@ -22,13 +22,14 @@ from distributed.client import _current_client
 from distributed.protocol import pickle as dask_pickle
 from distributed.scheduler import KilledWorker
 
-from runmem.execution import on_worker, submitter
-from runmem.execution.observer import Observers
-from runmem.execution.on_worker import run_bundle
+from runmem.collection.observer import Observers
+from runmem.execution import submitter
 from runmem.execution.submitter import DaskSubmitter
 from runmem.graph.call import TaskCall
 from runmem.graph.current import current_program, set_current_program
 from runmem.serialization.program_copy import ProgramCopies
+from runmem.worker import bundle_runner as on_worker
+from runmem.worker.bundle_runner import run_bundle
 
 __all__ = ["Schedule", "SteppedSubmitter", "stepped"]
 

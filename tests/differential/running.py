@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from runmem.execution.observer import Observers
+from runmem.collection.observer import Observers
 from runmem.execution.sequential import SequentialSubmitter
 from runmem.graph.current import set_current_program
 from runmem.graph.program import Program

@@ -18,7 +18,7 @@ import repository  # noqa: E402
 from lsst.daf.butler import Butler  # noqa: E402
 from lsst.pipe.base import Pipeline  # noqa: E402
 
-from runmem.metrics.butler import FolderButler  # noqa: E402
+from runmem.pipe_base.butler import FolderButler  # noqa: E402
 
 pytestmark = pytest.mark.slow
 

@@ -13,8 +13,8 @@ import pytest
 from runmem.cli.trial import command as trial
 from runmem.trials.control import PATTERNS
 from runmem.trials.methods import METHODS
-from runmem.trials.recorded import read_trial
-from runmem.trials.results import Results, results_of
+from runmem.trials.report.recorded import read_trial
+from runmem.trials.report.results import Results, results_of
 from runmem.units import KIB
 
 ROOT = Path(__file__).parents[2]

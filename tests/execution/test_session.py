@@ -12,12 +12,12 @@ import pytest
 
 import runmem
 from runmem import task, wait_on
+from runmem.collection.observer import Observer
 from runmem.errors import SettingError
 from runmem.events import ClusterStarted, RunEnded, TaskEnded
-from runmem.execution.observer import Observer
-from runmem.execution.probe import Probe
 from runmem.graph.future import Future
 from runmem.store.run import read_run
+from runmem.worker.probe import Probe
 
 
 def _tasks() -> tuple[Any, Any]:
@@ -176,7 +176,7 @@ def test_what_probes_of_the_users_own_measure_stands_in_the_records(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with runmem.session(
-        workers=1, python_memory_profile=True, probes=[Counts(10), f"{__name__}:Breaks", "runmem.execution.probe:Probe"]
+        workers=1, python_memory_profile=True, probes=[Counts(10), f"{__name__}:Breaks", "runmem.worker.probe:Probe"]
     ) as run:
         assert wait_on([double(number) for number in range(3)]) == [0, 2, 4]
     records = read_run(run.directory.root).records
@@ -190,7 +190,7 @@ def test_what_probes_of_the_users_own_measure_stands_in_the_records(
 
 
 def test_probes_that_cannot_be_used_are_refused_before_the_run() -> None:
-    with pytest.raises(SettingError, match="it is no runmem.execution.probe.Probe"):
+    with pytest.raises(SettingError, match="it is no runmem.worker.probe.Probe"):
         runmem.session(python_memory_profile=True, probes=[int])
     with pytest.raises(SettingError, match="need --python_memory_profile"):
         runmem.session(probes=[Counts])

@@ -14,14 +14,14 @@ import repository  # noqa: E402
 from lsst.daf.butler import Butler, DatasetType  # noqa: E402
 
 from runmem.lsst import LsstButler  # noqa: E402
-from runmem.metrics.butler import Butler as ButlerProtocol  # noqa: E402
-from runmem.metrics.butler import ButlerError, FolderButler  # noqa: E402
-from runmem.metrics.errors import NoWorkFound  # noqa: E402
 from runmem.metrics.from_butler import runFromButler  # noqa: E402
-from runmem.metrics.job import Job  # noqa: E402
-from runmem.metrics.measurement import Measurement  # noqa: E402
 from runmem.metrics.memory_metric import MemoryMetricConfig, MemoryMetricTask  # noqa: E402
-from runmem.metrics.metadata import TaskMetadata  # noqa: E402
+from runmem.pipe_base.butler import Butler as ButlerProtocol  # noqa: E402
+from runmem.pipe_base.butler import ButlerError, FolderButler  # noqa: E402
+from runmem.pipe_base.errors import NoWorkFound  # noqa: E402
+from runmem.pipe_base.metadata import TaskMetadata  # noqa: E402
+from runmem.verify.job import Job  # noqa: E402
+from runmem.verify.measurement import Measurement  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from runmem.metrics.memory_metric import MemoryMetricTask
-from runmem.metrics.metadata import TaskMetadata
-from runmem.metrics.time_method import timeMethod
+from runmem.pipe_base.metadata import TaskMetadata
+from runmem.pipe_base.time_method import timeMethod
 
 Real = pytest.importorskip("lsst.pipe.base", reason="lsst-pipe-base is not installed").TaskMetadata
 KINDS = [TaskMetadata, Real]

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="gl
 # freed to let glibc keep blocks of that size from then on.
 PROGRAM = """
 import sys, threading
-from runmem.execution.probe import PeakProbe
+from runmem.worker.probe import PeakProbe
 from runmem.memory.allocator import use_one_arena
 use_one_arena()
 probe = PeakProbe()

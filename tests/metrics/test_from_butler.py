@@ -7,13 +7,13 @@ import logging
 import pytest
 
 from runmem.errors import SettingError
-from runmem.metrics.butler import ButlerError, DatasetNotFoundError, FolderButler
-from runmem.metrics.errors import MetricComputationError, NoWorkFound
 from runmem.metrics.from_butler import runFromButler
-from runmem.metrics.job import Job
-from runmem.metrics.measurement import Measurement
 from runmem.metrics.memory_metric import MemoryMetricConfig, MemoryMetricTask
-from runmem.metrics.metadata import TaskMetadata
+from runmem.pipe_base.butler import ButlerError, DatasetNotFoundError, FolderButler
+from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
+from runmem.pipe_base.metadata import TaskMetadata
+from runmem.verify.job import Job
+from runmem.verify.measurement import Measurement
 
 
 @pytest.fixture

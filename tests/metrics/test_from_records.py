@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from runmem.events import TaskRecord
 from runmem.metrics.from_records import metadata_from_records
-from runmem.metrics.metadata import TaskMetadata
+from runmem.pipe_base.metadata import TaskMetadata
 
 START = 1_790_000_000.25
 

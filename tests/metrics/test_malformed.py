@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from runmem.metrics.errors import MetricComputationError, NoWorkFound
 from runmem.metrics.memory_metric import MemoryMetricTask
 from runmem.metrics.metric_task import MetadataMetricTask
 from runmem.metrics.timing_metric import CpuTimingMetricTask, TimingMetricTask
+from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
 
 GOOD: dict[str, Any] = {
     "runEndMaxResidentSetSize": [5], "runStartUtc": ["2026-01-01T00:00:00"], "runEndUtc": ["2026-01-01T00:00:01"],

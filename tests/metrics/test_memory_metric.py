@@ -6,9 +6,9 @@ import resource
 import pytest
 
 from runmem.errors import RunmemError
-from runmem.metrics.errors import MetricComputationError, NoWorkFound
 from runmem.metrics.memory_metric import MemoryMetricConfig, MemoryMetricTask
-from runmem.metrics.metadata import TaskMetadata
+from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
+from runmem.pipe_base.metadata import TaskMetadata
 
 KEY = "demo:sub.runEndMaxResidentSetSize"
 

@@ -4,12 +4,12 @@ import pytest
 
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
-from runmem.metrics.errors import MetricComputationError, NoWorkFound
-from runmem.metrics.measurement import Measurement
 from runmem.metrics.memory_metric import MemoryMetricTask
 from runmem.metrics.metric_task import MetadataMetricTask
+from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
 from runmem.store.layout import RunDirectory
 from runmem.store.records import record_to_line
+from runmem.verify.measurement import Measurement
 
 
 class CountMetricTask(MetadataMetricTask):

@@ -5,10 +5,10 @@ import time
 
 import pytest
 
-from runmem.metrics.errors import MetricComputationError, NoWorkFound
-from runmem.metrics.metadata import TaskMetadata
-from runmem.metrics.time_method import timeMethod
 from runmem.metrics.timing_metric import CpuTimingMetricTask, TimingMetricTask
+from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
+from runmem.pipe_base.metadata import TaskMetadata
+from runmem.pipe_base.time_method import timeMethod
 
 START, END = "2026-01-31T12:00:00.000000+00:00", "2026-01-31T12:00:02.500000+00:00"
 

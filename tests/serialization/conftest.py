@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from runmem.execution.on_worker import BundleFailed, PackedCall, PackedTask, run_bundle
 from runmem.execution.results import made_again
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
@@ -16,6 +15,7 @@ from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Packed
 from runmem.serialization.snapshot import Snapshots
+from runmem.worker.bundle_runner import BundleFailed, PackedCall, PackedTask, run_bundle
 
 
 class State:

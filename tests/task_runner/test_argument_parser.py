@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runmem.errors import SettingError
-from runmem.metrics.butler import FolderButler
+from runmem.pipe_base.butler import FolderButler
 from runmem.task_runner import (
     ArgumentParser,
     ButlerInitializedTaskRunner,

@@ -7,7 +7,7 @@ import logging
 import numpy
 import pytest
 
-from runmem.metrics.butler import FolderButler
+from runmem.pipe_base.butler import FolderButler
 from runmem.task_runner import CmdLineTask, Config, ConfigError, ConfigField, Field, TaskError, TaskRunner
 from runmem.task_runner.data_ids import parse_data_ids
 

@@ -64,7 +64,7 @@ def test_the_peak_is_what_the_target_touched_whatever_ran_before(either):
 
 def test_a_timed_method_of_a_target_has_its_own_peak(program):
     program.write("""
-        from runmem.metrics.time_method import timeMethod
+        from runmem.pipe_base.time_method import timeMethod
         class Timed(CmdLineTask):
             _DefaultName = "timed"
             def runDataRef(self, ref):

@@ -8,8 +8,8 @@ import pytest
 
 from runmem.trials.methods import METHODS
 from runmem.trials.outcome import Outcome
-from runmem.trials.overhead import overheads_of, wall_grid
-from runmem.trials.results import results_of
+from runmem.trials.report.overhead import overheads_of, wall_grid
+from runmem.trials.report.results import results_of
 from runmem.trials.starts import STARTS
 from runmem.trials.trial import Execution, Plan, Trial
 from runmem.trials.variants import Variant

@@ -97,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code: Any = runmem.main(args=arguments, prog_name="runmem", standalone_mode=False)
     except click.exceptions.Abort:  # before a program began: from then on its run sees to it
-        from runmem.execution.undisturbed import ignore_signals
+        from runmem.execution.signals import ignore_signals
 
         ignore_signals()
         say("runmem: ended by SIGINT")

@@ -13,11 +13,11 @@ from runmem.errors import SettingError
 
 if TYPE_CHECKING:
     from runmem.metrics.from_run import MetricChoice
-    from runmem.metrics.job import Job
     from runmem.metrics.measured_run import MeasuredRun
-    from runmem.metrics.measurement import Measurement
-    from runmem.metrics.spec_set import SpecificationSet
     from runmem.reports.task_rows import TaskRow
+    from runmem.verify.job import Job
+    from runmem.verify.measurement import Measurement
+    from runmem.verify.spec_set import SpecificationSet
 
 __all__ = ["command"]
 
@@ -106,8 +106,8 @@ def command(
 
 def _specifications(specs: Sequence[str], package: str | None) -> SpecificationSet:
     """Return what must hold; of several limits on one metric by one operator the later ones are numbered."""
-    from runmem.metrics.spec import ThresholdSpecification, is_specification_text
-    from runmem.metrics.spec_set import SpecificationSet
+    from runmem.verify.spec import ThresholdSpecification, is_specification_text
+    from runmem.verify.spec_set import SpecificationSet
 
     found = SpecificationSet()
     for text in specs:
@@ -198,8 +198,8 @@ def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
 
 def _table(job: Job) -> list[str]:
     """Return a line a metric, those without a measurement last, with the reason."""
-    from runmem.metrics.job import NOT_MEASURED_KEY
     from runmem.table import Column, lay_out, printable, width_of
+    from runmem.verify.job import NOT_MEASURED_KEY
 
     columns = [
         Column("Metric", flexible=True),

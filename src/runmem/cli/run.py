@@ -66,7 +66,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
         put_in_force(settings.env_script)
     from runmem.dashboard.terminal import terminal_view
     from runmem.execution.run import Run
-    from runmem.execution.undisturbed import ignore_signals
+    from runmem.execution.signals import ignore_signals
     from runmem.pycompss.install import install
 
     install()

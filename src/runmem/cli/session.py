@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from runmem.cli.run import summarise
+from runmem.collection.observer import Observer
 from runmem.dashboard.terminal import PlainView
-from runmem.execution.observer import Observer
-from runmem.execution.probe import Probe
 from runmem.execution.run import Run
 from runmem.execution.session import new_run
+from runmem.worker.probe import Probe
 
 __all__ = ["session"]
 

@@ -127,8 +127,8 @@ def command(
 
     The exit code is the command's: that of its first failure, 128 + the signal if one ended it.
     """  # noqa: D301
-    from runmem.trials.files import claim_folder
     from runmem.trials.provenance import provenance
+    from runmem.trials.report.files import claim_folder
 
     job = _job(queue, flags, job_wait, starts)
     plan = _plan(
@@ -292,8 +292,8 @@ def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: boo
     from rich.console import Console
     from rich.text import Text
 
-    from runmem.trials.files import document, write_folder
-    from runmem.trials.results import results_of
+    from runmem.trials.report.files import document, write_folder
+    from runmem.trials.report.results import results_of
 
     results = results_of(trial)
     if sys.stderr.isatty():

@@ -7,9 +7,9 @@ import sys
 import threading
 from typing import TextIO
 
+from runmem.collection.observer import Observer
 from runmem.dashboard.status_line import StatusLine
 from runmem.events import ClusterStarted, NodeSampled, TaskEnded, TasksRunning, TaskSubmitted, TaskWaitedFor
-from runmem.execution.observer import Observer
 from runmem.standard_error import say
 from runmem.units import format_bytes
 

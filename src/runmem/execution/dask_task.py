@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from runmem.execution.bundle import Bundle, Pending
-from runmem.execution.on_worker import PackedCall, PackedTask, keep_value, run_bundle
 from runmem.graph.call import Version
 from runmem.serialization.packed import LARGE_BYTES, Buffer
+from runmem.worker.bundle_runner import PackedCall, PackedTask, keep_value, run_bundle
 
 __all__ = ["dask_task"]
 

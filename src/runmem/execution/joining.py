@@ -11,20 +11,20 @@ from typing import Any, Protocol
 import distributed
 
 from runmem.clusters.spawning import MainModule
+from runmem.collection.remote_nodes import RemoteNodes
+from runmem.dask_private import shorten_intervals
+from runmem.deadlines import within
 from runmem.execution.bundle import KEY_MARK
-from runmem.execution.dask_private import shorten_intervals
 from runmem.execution.forgiving import Forgiving
-from runmem.execution.limited import within
-from runmem.execution.nanny import RunmemNanny
-from runmem.execution.process_state import import_paths
-from runmem.execution.remote_nodes import RemoteNodes
-from runmem.execution.task_output import Unwritten
-from runmem.execution.worker import RunmemWorker
-from runmem.execution.worker_run import RunOnWorkers, stats_topic, stop_calls
 from runmem.settings import Settings
 from runmem.shadowed import shadowing
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
+from runmem.worker.call_recorder import RunOnWorkers, stats_topic, stop_calls
+from runmem.worker.dask_plugin import RunmemWorker
+from runmem.worker.nanny import RunmemNanny
+from runmem.worker.process_state import import_paths
+from runmem.worker.task_output import Unwritten
 
 __all__ = ["JoinedCluster", "join_cluster"]
 

@@ -21,15 +21,12 @@ from typing import Any
 from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import EmbeddedCluster
 from runmem.clusters.spawning import is_embedded_worker, is_importing_main
+from runmem.collection.observer import Observer
 from runmem.dask_logging import import_dask, keep_dask_apart, set_dask_level
 from runmem.errors import SettingError
 from runmem.events import ClusterStarted, DataLost, RunEnded
 from runmem.execution.ending import CutOff, Steps, ended_by
-from runmem.execution.observer import Observer
-from runmem.execution.probe import Probe
-from runmem.execution.process_state import FollowedProcess
-from runmem.execution.undisturbed import undisturbed
-from runmem.execution.worker_run import RunOnWorkers, WorkerRun
+from runmem.execution.signals import undisturbed
 from runmem.extensions import check, made
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.limits import memory_limit
@@ -41,6 +38,9 @@ from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
 from runmem.store.output import check_folder
+from runmem.worker.call_recorder import RunOnWorkers, WorkerRun
+from runmem.worker.probe import Probe
+from runmem.worker.process_state import FollowedProcess
 
 __all__ = ["Run"]
 
@@ -165,11 +165,11 @@ class Run:
         """Make what observes the run and collects its measurements, once."""
         if self._watched:
             return
-        from runmem.execution.collector import Collector
-        from runmem.execution.logged import LoggedRecords
-        from runmem.execution.observer import Observers
-        from runmem.execution.recorder import ProfileWriter, Recorder
-        from runmem.execution.replicas import Replicas
+        from runmem.collection.collector import Collector
+        from runmem.collection.logged_records import LoggedRecords
+        from runmem.collection.observer import Observers
+        from runmem.collection.recorder import ProfileWriter, Recorder
+        from runmem.collection.replicas import Replicas
 
         self.recorder = Recorder(self.directory)
         self._logged = LoggedRecords()
@@ -258,13 +258,13 @@ class Run:
 
     def lost_output(self) -> str | None:
         """Say how much of what tasks printed found no room on their workers; None: nothing is known to be lost."""
-        from runmem.execution.task_output import told_of_unwritten
+        from runmem.worker.task_output import told_of_unwritten
 
         return None if self._remote is None else told_of_unwritten([*self._remote.unwritten.values()])
 
     def stop_sampling(self) -> None:
         """Let this node's sampler end, as all work is done: `finish`, which waits for that, is the sooner through."""
-        from runmem.execution.spool_reader import stop_sampler
+        from runmem.collection.spool_reader import stop_sampler
 
         with suppress(OSError):  # `finish` tries again
             stop_sampler(self.run_id)
@@ -336,8 +336,8 @@ class Run:
             for any more; `final`: for good.
         """
         complete = not exit_code if complete is None else complete
-        from runmem.execution.replicas import remove_replicas
-        from runmem.execution.spool_reader import end_spool
+        from runmem.collection.replicas import remove_replicas
+        from runmem.collection.spool_reader import end_spool
 
         set_current_program(None)
         self._watch()  # it may not have come to `start`
@@ -403,8 +403,8 @@ class Run:
         self.cut_off = self.cut_off._replace(cancelled=self.collector.cancelled, not_begun=not_begun)
 
     def _end_measurement(self, step: Steps, all_ended: bool) -> None:
+        from runmem.collection.spool_reader import end_spool
         from runmem.events import DataLost
-        from runmem.execution.spool_reader import end_spool
 
         remote = self._remote
         if remote is not None:

@@ -12,12 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from runmem.collection.observer import Observers
 from runmem.events import TaskEnded, TaskSubmitted
-from runmem.execution.observer import Observers
-from runmem.execution.on_worker import PackedCall, PackedTask, run_call
 from runmem.execution.results import made_again
 from runmem.execution.unseen_errors import UnseenErrors
-from runmem.execution.worker_run import WorkerRun
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.profile_report import set_job_name, set_report_sink
@@ -26,6 +24,8 @@ from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.error_parts import set_field
 from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Packed
+from runmem.worker.bundle_runner import PackedCall, PackedTask, run_call
+from runmem.worker.call_recorder import WorkerRun
 
 __all__ = ["SequentialSubmitter"]
 

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from runmem.execution.observer import Observer
-from runmem.execution.probe import Probe
+from runmem.collection.observer import Observer
 from runmem.execution.run import Run
 from runmem.extensions import made
 from runmem.settings import resolve
+from runmem.worker.probe import Probe
 
 __all__ = ["new_run", "session"]
 

@@ -22,19 +22,16 @@ from typing import Any
 import distributed
 from distributed.scheduler import KilledWorker
 
-import runmem.execution.dask_serialization  # noqa: F401  # Dask is told
+import runmem.serialization.dask_serialization  # noqa: F401  # Dask is told
+from runmem.collection.observer import Observers
+from runmem.dask_private import send_graph
+from runmem.deadlines import within
 from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.events import TaskEnded, TaskRecord, TaskSubmitted
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
 from runmem.execution.call_errors import error_of, not_brought, own_error, own_mistake, tell_killed, timeout_error
 from runmem.execution.call_queue import CallQueue
-from runmem.execution.dask_private import send_graph
 from runmem.execution.dask_task import dask_task
-from runmem.execution.limited import within
-from runmem.execution.log_levels import program_levels
-from runmem.execution.observer import Observers
-from runmem.execution.on_worker import BundleFailed, PackedTask
-from runmem.execution.process_state import FollowedProcess
 from runmem.execution.random_numbers import SeedNote
 from runmem.execution.results import Results, made_again
 from runmem.execution.stragglers import Stragglers
@@ -47,6 +44,9 @@ from runmem.serialization.error_parts import set_field
 from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Carried, Packed
 from runmem.serialization.snapshot import Snapshot, Snapshots
+from runmem.worker.bundle_runner import BundleFailed, PackedTask
+from runmem.worker.log_levels import program_levels
+from runmem.worker.process_state import FollowedProcess
 
 __all__ = ["DaskSubmitter"]
 

@@ -9,10 +9,10 @@ import lsst.pipe.base
 from lsst.daf.butler import Butler, DatasetType, MissingDatasetTypeError
 
 from runmem.errors import SettingError
-from runmem.metrics.butler import ButlerError, job_of_one
-from runmem.metrics.job import Job
-from runmem.metrics.measurement import Measurement
-from runmem.metrics.metadata import TaskMetadata
+from runmem.pipe_base.butler import ButlerError, job_of_one
+from runmem.pipe_base.metadata import TaskMetadata
+from runmem.verify.job import Job
+from runmem.verify.measurement import Measurement
 
 __all__ = ["LsstButler"]
 
@@ -21,7 +21,7 @@ _JOB_KEYS = frozenset({"measurements", "blobs", "metrics", "specs", "meta"})
 
 
 class LsstButler:
-    """Lets runmem read and write a repository of ``lsst.daf.butler``; implements `runmem.metrics.butler.Butler`.
+    """Lets runmem read and write a repository of ``lsst.daf.butler``; implements `runmem.pipe_base.butler.Butler`.
 
     Parameters
     ----------

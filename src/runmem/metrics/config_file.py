@@ -9,7 +9,7 @@ from typing import Any
 from runmem.errors import SettingError
 from runmem.metrics.memory_metric import MemoryMetricTask
 from runmem.metrics.timing_metric import CpuTimingMetricTask, TimingMetricTask
-from runmem.metrics.yaml_file import read_documents
+from runmem.verify.yaml_file import read_documents
 
 __all__ = ["TASKS", "read_metric_tasks"]
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from runmem.errors import SettingError
-from runmem.metrics.butler import Butler, ButlerError
-from runmem.metrics.errors import MetricComputationError, NoWorkFound
-from runmem.metrics.struct import Struct
+from runmem.pipe_base.butler import Butler, ButlerError
+from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
+from runmem.pipe_base.struct import Struct
 
 __all__ = ["runFromButler"]
 

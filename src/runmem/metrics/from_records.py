@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from runmem.events import TaskRecord
-from runmem.metrics.metadata import METADATA_VERSION, Primitive, TaskMetadata
+from runmem.pipe_base.metadata import METADATA_VERSION, Primitive, TaskMetadata
 
 __all__ = ["metadata_from_records"]
 
@@ -26,8 +26,7 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
     ``count_wordsStartMaxResidentSetSize``, ``count_wordsEndMaxResidentSetSize``
         Bytes. The high-water mark is reset when the task starts, so the first is the resident set size at the start and
         the second the peak of this task alone, not that of the process's life.
-    ``count_wordsExecutions``, ``...PeaksMissing``, ``...PeaksSampled``, ``...PeaksShared``, ``...Failed``,
-    ``...Killed``
+    ``count_wordsExecutions``, ``...PeaksMissing``, ``...PeaksSampled``, ``...PeaksShared``, ``...Failed``, ``...Killed``
         Scalars: how many records there were, how many had no peak, a sampled one (a lower bound), one shared with an
         overlapping task (an upper bound), and how many ended in an exception or by the death of the process.
     ``count_wordsPeakMethod``

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from runmem.errors import SettingError
-from runmem.metrics.errors import MetricComputationError, NoWorkFound
 from runmem.metrics.from_records import metadata_from_records
 from runmem.metrics.from_traces import TracePeak
-from runmem.metrics.job import Job
 from runmem.metrics.measured_run import MeasuredRun
-from runmem.metrics.measurement import Measurement
 from runmem.metrics.memory_metric import MemoryMetricTask
-from runmem.metrics.metric import Metric
-from runmem.metrics.name import Name, checked_part
+from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
+from runmem.verify.job import Job
+from runmem.verify.measurement import Measurement
+from runmem.verify.metric import Metric
+from runmem.verify.name import Name, checked_part
 
 __all__ = [
     "NODE",

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from runmem.metrics.errors import MetricComputationError
-from runmem.metrics.measurement import Measurement
-from runmem.metrics.metadata import TaskMetadata
 from runmem.metrics.metric_config import MetricConnections, TimeMethodMetricConfig
 from runmem.metrics.metric_task import MetadataMetricTask, metadata_from
-from runmem.metrics.struct import Struct
+from runmem.pipe_base.errors import MetricComputationError
+from runmem.pipe_base.metadata import TaskMetadata
+from runmem.pipe_base.struct import Struct
+from runmem.verify.measurement import Measurement
 
 __all__ = ["MemoryMetricConfig", "MemoryMetricConnections", "MemoryMetricTask"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from runmem.errors import SettingError
-from runmem.metrics.name import checked_part
+from runmem.verify.name import checked_part
 
 __all__ = ["MetricConnections", "TimeMethodMetricConfig"]
 

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from runmem.errors import SettingError
-from runmem.metrics.butler import Butler
-from runmem.metrics.errors import MetricComputationError, NoWorkFound
 from runmem.metrics.from_butler import runFromButler
 from runmem.metrics.from_records import metadata_from_records
-from runmem.metrics.measurement import Measurement
-from runmem.metrics.metadata import TaskMetadata
 from runmem.metrics.metric_config import TimeMethodMetricConfig
-from runmem.metrics.struct import Struct
+from runmem.pipe_base.butler import Butler
+from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
+from runmem.pipe_base.metadata import TaskMetadata
+from runmem.pipe_base.struct import Struct
+from runmem.verify.measurement import Measurement
 
 __all__ = ["MetadataMetricTask", "metadata_from"]
 

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
-from runmem.metrics.datum import Datum
-from runmem.metrics.errors import MetricComputationError
-from runmem.metrics.measurement import Measurement
-from runmem.metrics.metadata import TaskMetadata
 from runmem.metrics.metric_task import MetadataMetricTask, metadata_from
-from runmem.metrics.struct import Struct
+from runmem.pipe_base.errors import MetricComputationError
+from runmem.pipe_base.metadata import TaskMetadata
+from runmem.pipe_base.struct import Struct
+from runmem.verify.datum import Datum
+from runmem.verify.measurement import Measurement
 
 __all__ = ["CpuTimingMetricTask", "TimingMetricTask"]
 

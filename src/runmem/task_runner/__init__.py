@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runmem.metrics.struct import Struct
+from runmem.pipe_base.struct import Struct
 from runmem.task_runner.argument_parser import ArgumentParser
 from runmem.task_runner.cmd_line_task import CmdLineTask
 from runmem.task_runner.config import Config, ConfigField, Field

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError, SettingError
-from runmem.metrics.butler import FolderButler
+from runmem.pipe_base.butler import FolderButler
 from runmem.task_runner.config import Config, override, override_from_file
 from runmem.task_runner.data_ids import DataIdContainer, parse_data_ids
 from runmem.task_runner.dataset_types import DynamicDatasetType

@@ -82,7 +82,7 @@ def _tell_workers(client: Any, function: Callable[[bytes], None], setup: bytes) 
     """Call a function in all workers; one that does not answer is not waited for."""
     import concurrent.futures
 
-    from runmem.execution.dask_private import start_on_worker
+    from runmem.dask_private import start_on_worker
 
     workers = list(client.scheduler_info(n_workers=-1)["workers"])
     asked = [start_on_worker(client, function, setup, worker=worker, nanny=False) for worker in workers]

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from importlib.metadata import packages_distributions, version
 from typing import Any, ClassVar
 
-from runmem.metrics.butler import Butler
-from runmem.metrics.struct import Struct
+from runmem.pipe_base.butler import Butler
+from runmem.pipe_base.struct import Struct
 from runmem.task_runner.argument_parser import ArgumentParser
 from runmem.task_runner.config import compare, restored, text_of
 from runmem.task_runner.errors import TaskError

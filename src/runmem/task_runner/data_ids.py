@@ -25,7 +25,7 @@ class DataRef:
     ----------
     dataId : dict
     butler : Butler
-        See `runmem.metrics.butler`; it travels to the process that runs the target.
+        See `runmem.pipe_base.butler`; it travels to the process that runs the target.
     """
 
     butler: Any = field(repr=False)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from runmem.metrics.struct import Struct
+from runmem.pipe_base.struct import Struct
 
 __all__ = ["TargetFailure", "exit_code", "failed_result"]
 

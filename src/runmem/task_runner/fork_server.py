@@ -27,7 +27,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runmem.execution.probe import peak_fields
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import PeakReading, process_meter
 from runmem.serialization import pickling
@@ -40,6 +39,7 @@ from runmem.task_runner.data_ids import described
 from runmem.task_runner.errors import exit_error
 from runmem.task_runner.failures import TargetFailure
 from runmem.task_runner.implicit_threading import disableImplicitThreading
+from runmem.worker.probe import peak_fields
 
 if TYPE_CHECKING:  # and imported where it is made: processes of the local pool need none
     from multiprocessing.connection import Connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from runmem.metrics.butler import Butler
+from runmem.pipe_base.butler import Butler
 
 __all__ = ["InputAndOutput", "output_of"]
 

@@ -17,11 +17,11 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from runmem.errors import RunmemError
-from runmem.execution.record_fields import set_record_fields
-from runmem.execution.worker_run import worker_runs
 from runmem.store.node_name import node_name
 from runmem.task_runner.fork_server import Outcome, ServerSetup, call_runner
 from runmem.task_runner.implicit_threading import disableImplicitThreading
+from runmem.worker.call_recorder import worker_runs
+from runmem.worker.record_fields import set_record_fields
 
 __all__ = [
     "GIVEN_UP", "Ended", "abandon_targets", "copier", "ended_as", "prepare", "run_limited", "run_target",

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from runmem.clusters.spawning import is_embedded_worker
 from runmem.errors import ArgumentError, SettingError
-from runmem.metrics.struct import Struct
+from runmem.pipe_base.struct import Struct
 from runmem.task_runner.data_ids import described
 from runmem.task_runner.errors import TaskError, exit_error
 from runmem.task_runner.failures import TargetFailure, failed_result

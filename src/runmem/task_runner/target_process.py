@@ -12,7 +12,6 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from runmem.errors import RunmemError
-from runmem.execution.worker_run import RunOnWorkers, WorkerRun, worker_runs
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.profile_report import set_report_sink
 from runmem.store.node_name import node_name
@@ -28,6 +27,7 @@ from runmem.task_runner.fork_server import (
 from runmem.task_runner.forking import exit_at_once
 from runmem.task_runner.isolation import Ended, copier, run_limited
 from runmem.task_runner.target_task import TargetTask
+from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, worker_runs
 
 __all__ = ["INDEX", "PoolWork", "TargetProcess", "TargetReport"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
-from runmem.metrics.metadata import TaskMetadata
+from runmem.pipe_base.metadata import TaskMetadata
 from runmem.task_runner.config import Config
 from runmem.task_runner.errors import ConfigError, TaskError
 
@@ -29,7 +29,7 @@ class Task:
     Attributes
     ----------
     log, config, metadata
-        Logger, configuration, and `runmem.metrics.metadata.TaskMetadata` of this task alone.
+        Logger, configuration, and `runmem.pipe_base.metadata.TaskMetadata` of this task alone.
     ConfigClass, _DefaultName
         Set by subclasses.
     """

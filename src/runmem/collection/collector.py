@@ -1,0 +1,363 @@
+"""Brings what the nodes spool to the master while the program runs, and tells the observers what it says."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from runmem.collection.observer import Observers
+from runmem.collection.replicas import Replicas
+from runmem.collection.spool_reader import SpoolNews, read_spool
+from runmem.collection.spool_room import SpoolRoom
+from runmem.events import (
+    DataLost,
+    LogLines,
+    NodeSampled,
+    ProfileReported,
+    RecordLines,
+    TaskMeasured,
+    TaskRecord,
+    TasksRunning,
+    TaskStarted,
+)
+from runmem.formats.mprof import read_trace
+from runmem.formats.totals import offset_before
+from runmem.settings import Settings
+from runmem.store.layout import RunDirectory
+from runmem.store.node_name import node_name
+from runmem.store.records import LOST_END, killed, record_from_line, record_to_line
+from runmem.store.run import readings_of
+from runmem.store.task_lines import TaskLines
+from runmem.units import MIB, format_bytes
+
+__all__ = ["Collector"]
+
+INTERVAL_S = 0.4
+_TASKS = re.compile(r"tasks-(\d+)\.jsonl")
+_PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
+_LOGS = re.compile(r"logs-(\d+)\.jsonl")
+_BUDGET = re.compile(r"used more than (\d+) % of its memory limit")  # as `nanny.cause_of` says it
+_DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
+
+ToFree = Callable[[str], dict[str, int]]
+RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str, SpoolNews | str]]]
+
+
+class _Death(NamedTuple):
+    """Why a process died; if because the time of a task was up: which task, and where it was."""
+
+    cause: str
+    task_id: int | None = None
+    stack: str | None = None
+
+
+class Collector:
+    """Reads the spools about twice a second and keeps the run directory less than a second behind them.
+
+    Parameters
+    ----------
+    run_id : str
+    replicas : Replicas
+    observers : Observers
+    interval_s : float or None
+        Interval of the sampler; None where memory is not measured.
+    node_found : callable
+        Called when a node is heard of for the first time, once `nodes` knows it.
+    room_bytes : int
+        What the spool of a node may take, beside what is not here yet.
+    deliver : callable
+        Called after each portion, outside of all locks: for what may take the time of the program's own code.
+
+    Attributes
+    ----------
+    nodes : dict
+        Host name to what is known of its memory.
+    cancelled : int
+        Number of tasks that ran when the run was cut off.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        run: RunDirectory,
+        replicas: Replicas,
+        observers: Observers,
+        interval_s: float | None,
+        node_found: Callable[[], object],
+        room_bytes: int = Settings.spool_size_bytes,
+        deliver: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._run_id = run_id
+        self._run = run
+        self._replicas = replicas
+        self._observers = observers
+        self._interval_s = interval_s
+        self._node_found = node_found
+        self._deliver = deliver
+        self._tasks = TaskLines()
+        self._offsets: dict[str, dict[str, int]] = {}
+        self._room = SpoolRoom(room_bytes, replicas.synced)
+        self._causes: dict[tuple[str, int], _Death] = {}
+        self._dead: dict[tuple[str, int], float] = {}
+        self._buried: set[tuple[str, int]] = set()
+        self._cut_off: str | None = None
+        self._died_before: set[tuple[str, int]] = set()  # before the calls were cut off
+        self._gone: set[str] = set()
+        self._kills: dict[int, str] = {}
+        self._unsure: set[tuple[str, int]] = set()
+        self._remote: RemoteReader | None = None
+        self._stop = threading.Event()
+        self._turn = threading.Lock()
+        self._thread = threading.Thread(target=self._loop, name="runmem-collector", daemon=True)
+        self.nodes: dict[str, dict[str, Any]] = {}
+        self.cancelled = 0
+
+    def start(self) -> None:
+        """Begin to collect from this node."""
+        self._thread.start()
+
+    def add_remote(self, reader: RemoteReader, unsure: set[tuple[str, int]]) -> None:
+        """Collect from other nodes too.
+
+        `reader` takes offsets by node and what tells what a node may free, and yields (host, news or error text).
+        `unsure` has, as (node, process id), the workers that could not write all lines about their tasks.
+        """
+        self._remote = reader
+        self._unsure = unsure
+
+    def has_record(self, task_id: int) -> bool:
+        """Tell whether there is a record of a call."""
+        return task_id in self._kills or self._tasks.has_ended(task_id)
+
+    @property
+    def calls_recorded(self) -> int:
+        """Number of calls of which there is a record, whatever the number of attempts."""
+        return self._tasks.ended + sum(not self._tasks.has_ended(task_id) for task_id in self._kills)
+
+    def running(self, task_id: int) -> TaskRecord | None:
+        """Return what is known of the attempt at a call that runs; None if nothing is."""
+        with self._turn:
+            return self._tasks.running_record(task_id)
+
+    def cut_off(self, reason: str) -> None:
+        """Record as cancelled, and not as killed, what is unfinished on processes that end from now on."""
+        self.collect()
+        with self._turn:
+            self._died_before = {key for key in self._dead if key in self._causes}
+            self._cut_off = reason
+
+    def killed_reason(self, task_id: int, patience_s: float = 3.0) -> str | None:
+        """Return what is known of why the last attempt at a task was killed; wait for it a little."""
+        deadline = time.monotonic() + patience_s
+        while time.monotonic() < deadline and self._interval_s is not None:
+            with self._turn:
+                if task_id in self._kills and not self._tasks.is_running(task_id):
+                    break
+            self.collect()
+            self._stop.wait(0.05)
+        if task_id not in self._kills and self._tasks.has_ended(task_id):
+            return "it had ended, as its record says, and its worker process died before its result had been sent"
+        return self._kills.get(task_id)
+
+    def _loop(self) -> None:
+        while not self._stop.wait(INTERVAL_S):
+            self.collect()
+
+    def collect(self, last: bool = False) -> None:
+        """Read all that is new, now."""
+        more = True
+        while more:
+            with self._turn:
+                more = False
+                for news in self._news():
+                    self._take(news)
+                    more = more or news.more
+                if not more:
+                    self._bury(last)
+            self._deliver()  # what waits for the program's own handlers is no more than one portion
+
+    def _news(self) -> Iterator[SpoolNews]:
+        local = node_name()
+        try:
+            yield read_spool(self._run_id, self._offsets.get(local, {}), self._interval_s, self._to_free(local))
+        except Exception as error:
+            self._observers.data_lost(DataLost(local, f"the spool could not be read: {error}"))
+        if self._remote is not None:
+            for host, news in self._remote(self._offsets, self._to_free):
+                if isinstance(news, SpoolNews):
+                    if news.node != local:
+                        yield news
+                else:
+                    self._observers.data_lost(DataLost(host, f"the spool could not be read: {news}"))
+
+    def _to_free(self, node: str) -> dict[str, int]:
+        return self._room.to_free(node, self._offsets.get(node, {}))
+
+    def _take(self, news: SpoolNews) -> None:
+        self._room.freed(news.node, news.freed)
+        offsets = self._offsets.setdefault(news.node, {})
+        tasks: dict[int, bytes] = {}
+        for file, (begin, read) in news.files.items():
+            offset = offsets.get(file, 0)
+            data = read[offset - begin :] if begin <= offset else b""  # of what came twice, the rest
+            if not data:
+                continue
+            self._replicas.write(news.node, file, offset, data)
+            offsets[file] = offset + len(data)
+            if match := _TASKS.fullmatch(file):
+                tasks[int(match[1])] = data
+                continue
+            try:
+                self._read(news, file, data)
+            except (ValueError, KeyError, TypeError) as error:  # damaged; the copy has it, and the next lines come
+                reason = f"lines that cannot be read ({type(error).__name__}: {error})"
+                self._observers.data_lost(DataLost(f"{news.node}/{file}", reason))
+        if tasks:
+            self._note_node(news)
+            self._read_tasks(news.node, tasks)
+        for pid in news.dead:
+            self._dead.setdefault((news.node, pid), time.monotonic())
+        if news.gone and news.node not in self._gone:
+            self._gone.add(news.node)
+            gone = f"{news.gone} was removed or cut while the run went on: what was measured there after that is lost"
+            self._observers.data_lost(DataLost(news.node, gone))
+
+    def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
+        if _PROFILES.fullmatch(file):
+            for line in data.splitlines():
+                self._observers.profile_reported(ProfileReported(**json.loads(line)))
+        elif _LOGS.fullmatch(file):
+            self._observers.records_logged(LogLines(news.node, data))
+        elif _DEATHS.fullmatch(file):
+            for line in data.splitlines():
+                death = json.loads(line)
+                self._causes.setdefault(
+                    (news.node, death["pid"]), _Death(death["cause"], death.get("task_id"), death.get("stack"))
+                )
+        elif file.endswith(".dat") and not file.startswith("mprofile_"):
+            self._note_node(news)
+            self._read_trace(news.node, file, data)
+
+    def _read_tasks(self, node: str, chunks: dict[int, bytes]) -> None:
+        fed = self._tasks.feed(node, chunks)
+        self._observers.tasks_running(TasksRunning(self._tasks.running))
+        records = b"".join(fed.records)
+        if records:
+            self._observers.records_written(RecordLines(records, len(fed.records)))
+        if self._observers.hears("task_started"):
+            for begun in fed.begun:
+                if (record := begun.record()) is not None:
+                    self._observers.task_started(TaskStarted(record))
+        if self._observers.hears("task_measured"):
+            for line in records.splitlines():
+                if (record := record_from_line(line)) is not None:
+                    self._observers.task_measured(TaskMeasured(record))
+
+    def _read_trace(self, node: str, file: str, data: bytes) -> None:
+        lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]
+        for _, size, time_s in [line for line in lines if line[0] == b"MEM"][-1:]:
+            self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
+        for _, number, *_ in [line for line in lines if line[0] == b"LOST"]:
+            reason = f"the node could not write {int(number)} lines (disk full?)"
+            self._observers.data_lost(DataLost(f"{node}/{file}", reason))
+
+    def _note_node(self, news: SpoolNews) -> None:
+        if news.node in self.nodes:
+            return
+        self.nodes[news.node] = {
+            "memory_bytes": news.memory_bytes, "limit_bytes": news.limit_bytes, "limit_source": news.limit_source,
+        }  # fmt: skip
+        self._node_found()
+
+    def _bury(self, last: bool) -> None:
+        """Turn the unfinished tasks of dead processes into records of killed tasks, once the cause had time to come."""
+        for (node, pid), since in list(self._dead.items()):
+            if (node, pid) in self._buried:
+                continue
+            death = self._causes.get((node, pid))
+            if death is None and not last and time.monotonic() - since < 1.0:
+                continue
+            self._buried.add((node, pid))
+            unfinished = self._tasks.give_up(node, pid)
+            cause = death.cause if death is not None else "the worker process died; nothing says why"
+            if death is not None and death.task_id is not None:
+                late = [replace(record, stack=death.stack) for record in unfinished if record.task_id == death.task_id]
+                self._end_as_cut_off(late, cause, "killed")
+                unfinished = [record for record in unfinished if record.task_id != death.task_id]
+                cause = f"the time of call {death.task_id}, which ran in the same process, was up"
+            if self._cut_off is not None and (node, pid) not in self._died_before:
+                self._end_as_cut_off(unfinished, self._cut_off, "cancelled")
+            else:
+                self._end_as_cut_off(unfinished, cause, "killed")
+
+    def _end_as_cut_off(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
+        """Write records of tasks that have begun and not ended, and whose process is gone or is not waited for."""
+        sure = [record for record in unfinished if not self._is_unsure(record)]
+        self._end_as_lost([record for record in unfinished if self._is_unsure(record)])
+        if not sure:
+            return
+        began_s = min(record.start_s for record in sure)  # a trace of days is not read from its beginning
+        traces = [read_trace(path, offset_before(path, began_s)) for path in self._traces()]
+        for record in sure:
+            budget = _BUDGET.search(reason)
+            at_least = int(record.limit_bytes * int(budget[1]) / 100) if budget and record.limit_bytes else None
+            done = killed(record, readings_of(traces, record.pid), reason, at_least, status)
+            self._kills[record.task_id] = _describe(done)
+            self.cancelled += status == "cancelled"
+            self._observers.records_written(RecordLines(record_to_line(done), 1))
+            self._observers.task_measured(TaskMeasured(done))
+
+    def _traces(self) -> list[Path]:
+        return list(self._run.traces.glob("*.dat"))
+
+    def _is_unsure(self, record: TaskRecord) -> bool:
+        """Tell whether lines of the process may be missing: the task may have ended, and was not killed."""
+        return record.node in self._gone or (record.node, record.pid) in self._unsure
+
+    def _end_as_lost(self, unfinished: list[TaskRecord]) -> None:
+        for record in unfinished:
+            self._kills[record.task_id] = LOST_END
+            line = record_to_line(replace(record, reason=LOST_END))
+            self._observers.records_written(RecordLines(line, 1))
+
+    def finish(self, all_ended: bool) -> None:
+        """Collect for the last time and complete the replicas.
+
+        Parameters
+        ----------
+        all_ended : bool
+            Whether every task has ended: one without an end line then is one whose line was lost, and not a killed one.
+        """
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self.collect(last=True)
+        given_up = self._tasks.give_up(also_repeated=False)
+        left = [record for record in given_up if self._tasks.has_begun_again(record)]
+        unfinished = [record for record in given_up if record not in left]
+        self._end_as_cut_off(
+            left, "its worker left the cluster before the task had ended, which then ran again", "killed"
+        )
+        if all_ended:
+            self._end_as_lost(unfinished)
+        else:
+            self._end_as_cut_off(unfinished, self._cut_off or "the program ended before the task did", "cancelled")
+        for lost in self._replicas.finish():
+            self._observers.data_lost(lost)
+        if self._tasks.skipped:
+            reason = f"{self._tasks.skipped} torn or foreign lines were skipped"
+            self._observers.data_lost(DataLost("task lines", reason))
+
+
+def _describe(record: TaskRecord) -> str:
+    limit = f" of the worker's limit of {format_bytes(record.limit_bytes)}" if record.limit_bytes else ""
+    return (
+        f"{record.reason}. Its last reading, on node {record.node}, process {record.pid}, was "
+        f"{format_bytes(record.last_bytes)}{limit}; it started at {format_bytes(record.base_bytes)}"
+    )

@@ -1,0 +1,222 @@
+"""Reaches the spools of nodes other than the master's, over the connections that Dask has."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import distributed
+
+from runmem.collection.spool_reader import SpoolNews, end_spool, read_spool_on
+from runmem.dask_private import start_on_worker
+from runmem.deadlines import Limited
+from runmem.errors import ClusterError
+from runmem.store.node_name import machine_id, node_name
+
+__all__ = ["RemoteNodes"]
+
+_TURN_S = 1.0  # a node that does not answer holds the others up no longer
+_END_S = 5.0
+_SCHEDULER_S = 10.0
+_SLOW_TURNS = 3  # after so many without an answer another process of the node is asked
+
+
+@dataclass
+class _Node:
+    """What is known of a node: who is asked there, what was asked and not answered, and how the last answer was.
+
+    `complete` once the last process there has left and sent what was not read yet. `slow_turns`: how often it was
+    waited for in vain.
+    """
+
+    address: str
+    nanny: bool
+    asked: Future[Any] | None = None
+    answered_s: float = 0.0
+    trouble: str | None = None
+    present: bool = True
+    complete: bool = False
+    slow_turns: int = 0
+
+
+class RemoteNodes:
+    """The other hosts that have workers of a run.
+
+    One process a host is asked: a nanny where there is one, because it outlives its worker, else a worker. All are
+    asked at the same time, and one that does not answer, because its network is cut, is waited for beside the others.
+    When it is back, with the same workers or with new ones, it is read from where it was read last.
+
+    Attributes
+    ----------
+    silent : dict
+        Address of a process that was asked and did not answer, to what is told of it.
+    """
+
+    def __init__(self, client: distributed.Client, run_id: str, interval_s: float | None) -> None:
+        self._client = client
+        self._info = Limited(lambda: client.scheduler_info(n_workers=-1))
+        self._run_id = run_id
+        self._interval_s = interval_s
+        self._workers = 0
+        self._names: dict[str, str] = {}  # worker address to node name
+        self._machines: dict[str, str] = {node_name(): machine_id()}  # node name to machine
+        self._nodes: dict[str, _Node] = {}
+        self._parting: deque[tuple[SpoolNews, bool]] = deque()
+        self._trouble: str | None = None
+        self._patience_s = _TURN_S
+        self.silent: dict[str, str] = {}
+
+    def workers(self) -> int:
+        """Return the number of workers that the cluster has now."""
+        return len(self._scheduler_workers())
+
+    def workers_changed(self, workers: int) -> None:
+        """The number of workers is another than it was; subclasses act on it."""
+
+    def check_names(self) -> None:
+        """Refuse two machines of one name: their tasks and traces could not be told apart.
+
+        Raises
+        ------
+        ClusterError
+            With the name and the remedy.
+        """
+        self._learn(self._scheduler_workers())
+
+    def left(self, name: str, files: dict[str, tuple[int, bytes]], more: bool) -> None:
+        """Take what the last process of the run on a node sent when it left; may be called in any thread."""
+        self._parting.append((SpoolNews(name, {file: (begin, data) for file, (begin, data) in files.items()}), more))
+
+    def unreached(self) -> dict[str, str]:
+        """Return the nodes of which the end is not known: node name to since when and why."""
+        found = {}
+        for name, node in self._nodes.items():
+            if node.complete and not node.present:
+                continue
+            if node.trouble is not None or not node.present:
+                since = time.strftime("%H:%M:%S", time.localtime(node.answered_s)) if node.answered_s else "the start"
+                why = node.trouble or "its workers left the cluster"
+                found[name] = f"not read since {since} ({why}): what it measured after that is not here"
+        if self._trouble is not None:
+            found["the cluster"] = self._trouble
+        return found
+
+    def _scheduler_workers(self) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = self._info(_SCHEDULER_S)["workers"]
+        if len(found) != self._workers:
+            self._workers = len(found)
+            self.workers_changed(self._workers)
+        return found
+
+    def _look_for_nodes(self) -> None:
+        """Note which nodes have workers now, and which process of each is asked."""
+        workers = self._scheduler_workers()
+        with suppress(ClusterError):  # said when the run began; of one that came later its traces tell
+            self._learn(workers)
+        for node in self._nodes.values():
+            node.present = False
+        for address, worker in workers.items():
+            name = self._names.get(address)
+            if name is None or name == node_name():
+                continue
+            nanny = bool(worker.get("nanny"))
+            node = self._nodes.setdefault(name, _Node(address, nanny))
+            if node.address not in workers or (node.slow_turns >= _SLOW_TURNS and address != node.address):
+                if node.address in workers:
+                    self.silent[node.address] = f"the process at {node.address} on node {name} does not answer"
+                node.address, node.nanny, node.slow_turns = address, nanny, 0
+                if node.asked is not None:  # the process that was asked is gone, or is stopped
+                    node.asked.cancel()
+                    node.asked = None
+            node.present, node.complete = True, False
+
+    def _learn(self, workers: dict[str, dict[str, Any]]) -> None:
+        """Ask the workers that came since the last time for the name of their node, and which machine it is."""
+        new = [address for address in workers if address not in self._names]
+        asked = {address: self._ask(_who, address, bool(workers[address].get("nanny"))) for address in new}
+        wait(asked.values(), _TURN_S if self._nodes else _END_S)
+        for address, answer in asked.items():  # who does not answer is asked again the next time
+            if not answer.done():
+                answer.cancel()
+                continue
+            if answer.exception() is None:
+                name, machine = _only(answer)
+                self._names[address] = name
+                if self._machines.setdefault(name, machine) != machine:
+                    raise ClusterError(
+                        f"two machines are called {name} (one is at {address}): their tasks and traces could not be "
+                        "told apart. Give one another name: RUNMEM_NODE_NAME=... in the environment of its workers."
+                    )
+
+    def _ask(self, function: Callable[..., Any], address: str, nanny: bool, *arguments: Any) -> Future[Any]:
+        return start_on_worker(self._client, function, *arguments, worker=address, nanny=nanny)
+
+    def read(
+        self, offsets: dict[str, dict[str, int]], to_free: Callable[[str], dict[str, int]]
+    ) -> Iterator[tuple[str, SpoolNews | str]]:
+        """Yield what is new on each node that answers soon, given the offsets by node and what each may free."""
+        try:
+            self._look_for_nodes()
+            self._trouble = None
+        except Exception as error:
+            self._trouble = f"{type(error).__name__}: {error}"
+            return
+        yield from self._parting_news()
+        for name, node in self._nodes.items():
+            if node.asked is None and node.present:
+                asking = self._run_id, offsets.get(name, {}), self._interval_s, to_free(name)
+                node.asked = self._ask(read_spool_on, node.address, node.nanny, *asking)
+        asked = [node.asked for node in self._nodes.values() if node.asked is not None]
+        slow = wait(asked, self._patience_s).not_done
+        for name, node in list(self._nodes.items()):
+            if node.asked is None:
+                continue
+            if node.asked in slow:
+                node.trouble = node.trouble or "it does not answer"
+                node.slow_turns += 1
+                continue
+            answer, node.asked, node.slow_turns = node.asked, None, 0
+            try:
+                news = _only(answer)
+            except Exception as error:
+                node.trouble = f"{type(error).__name__}: {error}"
+                continue
+            if isinstance(news, SpoolNews):
+                node.answered_s, node.trouble = time.time(), None
+                yield name, news
+            else:
+                node.trouble = str(news)
+
+    def _parting_news(self) -> Iterator[tuple[str, SpoolNews]]:
+        while self._parting:
+            news, more = self._parting.popleft()
+            if (node := self._nodes.get(news.node)) is not None:
+                node.complete = not more
+            yield news.node, news
+
+    def unanswered(self, function: Callable[..., Any], *arguments: Any, seconds: float = _END_S) -> list[str]:
+        """Call a function on all workers at the same time; return the addresses of those that have not ended it."""
+        asked = {address: self._ask(function, address, False, *arguments) for address in self._scheduler_workers()}
+        wait(asked.values(), seconds)
+        return [address for address, answer in asked.items() if not answer.done()]
+
+    def end(self, remove: bool) -> None:
+        """Tell the samplers of the other nodes to end, or remove their spools; nodes that do not answer keep theirs."""
+        self._patience_s = _END_S  # the next time they are read is the last one
+        with suppress(Exception):
+            self._look_for_nodes()
+        wait([self._ask(end_spool, node.address, node.nanny, self._run_id, remove)
+              for node in self._nodes.values() if node.present], _END_S)  # fmt: skip
+
+
+def _who() -> tuple[str, str]:
+    return node_name(), machine_id()
+
+
+def _only(answer: Future[Any]) -> Any:
+    return next(iter(answer.result().values()), "no answer")

@@ -1,0 +1,300 @@
+"""Datasets by the name of their type and a data id: what a Butler does, and one that keeps a folder of files."""
+
+from __future__ import annotations
+
+import json
+import numbers
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+from urllib.parse import quote, unquote
+
+from runmem.errors import RunmemError
+from runmem.pipe_base.metadata import TaskMetadata
+from runmem.reading import read_file
+from runmem.store.output import place_file, write_file
+from runmem.verify.job import Job
+from runmem.verify.measurement import Measurement
+
+__all__ = ["Butler", "ButlerError", "DatasetNotFoundError", "FolderButler", "job_of_one"]
+
+_LONGEST_NAME_BYTES = 200  # most file systems take 255; a suffix and a backup's number come on top
+
+
+class ButlerError(RunmemError):
+    """A dataset that cannot be read or written, or a data id that cannot name one."""
+
+
+class DatasetNotFoundError(ButlerError, LookupError):
+    """A dataset that is not there."""
+
+
+@runtime_checkable
+class Butler(Protocol):
+    """What runmem asks of a Butler; ``lsst.daf.butler.Butler`` fits as it is.
+
+    A dataset is named by its type, such as ``isr_metadata``, and by a data id: a mapping of dimensions to values, or
+    keywords, or both (keywords win).
+    """
+
+    def get(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+        """Return a dataset; raises `LookupError` if it is not there."""
+
+    def put(self, obj: Any, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+        """Store `obj`."""
+
+    def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+        """Tell whether the dataset is there (a `bool`, or what is as true or false)."""
+
+
+class FolderButler:
+    """Keep datasets in a folder of files that people and other programs can read.
+
+    A dataset without a data id is the file ``<type><suffix>``, one with a data id
+    ``<type>/<dimension>=<value>,...<suffix>``, the dimensions in alphabetical order. The suffix tells what it holds:
+
+    ===================== =========================================================================
+    ``.metadata.json``    `TaskMetadata`, in the JSON of ``lsst.pipe.base``
+    ``.measurement.json`` `Measurement`, as a Job of ``lsst.verify`` that holds just this one
+    ``.job.json``         `Job`
+    ``.txt``              `str`: configurations
+    ``.json``             dictionaries with text keys, lists, numbers, booleans, None
+    ===================== =========================================================================
+
+    Parameters
+    ----------
+    root : path
+        The folder; made by the first `put`.
+
+    Notes
+    -----
+    A file is written whole or not at all, so a reader sees the old dataset or the new one; a symbolic link stays, and
+    owner and mode too. Characters that could leave
+    the folder, or that are used to write the name (``/ . , = ~ %`` and what is not a plain letter, digit, ``_``, ``-``
+    or ``+``), stand in names as ``%`` and two hexadecimal digits. Limitation: on a file system that does not tell small
+    letters from capitals, neither do data ids.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def __repr__(self) -> str:
+        return f"FolderButler({str(self.root)!r})"
+
+    def get(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+        """Return a dataset, as the kind of object that was put.
+
+        Raises
+        ------
+        DatasetNotFoundError
+            If it is not there; the message says where it would be.
+        ButlerError
+            If the file cannot be read.
+        """
+        stem = self._stem(datasetType, dataId, kwargs)
+        found = self._stored(stem)
+        if found is None:
+            raise DatasetNotFoundError(
+                f"no dataset {datasetType} for {_described(dataId, kwargs)}: there is no {stem}{_SUFFIXES_TEXT}"
+            )
+        path, read = found
+        try:
+            return read(read_file(path).decode())
+        except FileNotFoundError as error:
+            raise DatasetNotFoundError(f"{path} was removed while it was read") from error
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise ButlerError(f"{path} cannot be read: {error}") from error
+
+    def put(self, obj: Any, datasetType: str, /, dataId: Any = None, *, doBackup: bool = False, **kwargs: Any) -> Path:
+        """Store `obj`, in place of what is stored under this name, and return its file.
+
+        Parameters
+        ----------
+        obj : TaskMetadata, Measurement, Job, str, or what JSON can hold
+            Metadata of ``lsst.pipe.base`` are taken too, and come back as ours.
+        datasetType : str
+        dataId : mapping, optional
+            Dimensions and their values, each an `int` or a `str`.
+        doBackup : bool
+            Keep what was stored under this name as ``<file>~1``; what was ``~1`` becomes ``~2``, and so on.
+
+        Raises
+        ------
+        ButlerError
+            If `obj` is of no such kind, the data id cannot be one, or the file cannot be written.
+        """
+        stem = self._stem(datasetType, dataId, kwargs)
+        suffix, content = _serialized(obj, datasetType)
+        path = stem.with_name(stem.name + suffix)
+        try:
+            stem.parent.mkdir(parents=True, exist_ok=True)
+            if doBackup and (stored := self._stored(stem)) is not None:
+                _back_up(stored[0])
+            write_file(path, content)
+            for other in _READERS:
+                old = stem.with_name(stem.name + other)
+                if other != suffix and old.is_file():  # the dataset was of another kind before
+                    old.unlink(missing_ok=True)
+        except OSError as error:
+            raise ButlerError(f"{datasetType} cannot be written to {path}: {error.strerror or error}") from error
+        return path
+
+    def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> bool:
+        """Tell whether the dataset is there. Raises `ButlerError` for a data id that cannot be one."""
+        return self._stored(self._stem(datasetType, dataId, kwargs)) is not None
+
+    def dataIds(self, datasetType: str) -> list[dict[str, int | str]]:
+        """Return the data ids for which there is a dataset of this type, in the order of their values."""
+        found: list[dict[str, int | str]] = []
+        name = _quoted(datasetType, "the name of the dataset type")
+        if any((self.root / (name + suffix)).is_file() for suffix in _READERS):
+            found.append({})
+        folder = self.root / name
+        for path in folder.iterdir() if folder.is_dir() else ():
+            stem, dot, suffix = path.name.partition(".")
+            items = stem.split(",")
+            if dot + suffix in _READERS and all("=" in item for item in items):
+                found.append(dict(_parsed(item) for item in items))
+        return sorted(found, key=lambda data_id: [(key, isinstance(v, str), v) for key, v in data_id.items()])
+
+    def _stem(self, dataset_type: str, data_id: Any, more: Mapping[str, Any]) -> Path:
+        """Return the path of the dataset without its suffix."""
+        name = _quoted(dataset_type, "the name of the dataset type")
+        values = {**_mapping(data_id), **more}
+        items = [f"{_quoted(key, 'a dimension')}={_value(key, values[key])}" for key in sorted(values, key=str)]
+        last = ",".join(items) or name
+        if len(last) > _LONGEST_NAME_BYTES:
+            raise ButlerError(f"{dataset_type} for {values!r}: the name of the file would have {len(last)} characters")
+        return self.root / name / last if items else self.root / last
+
+    def _stored(self, stem: Path) -> tuple[Path, Callable[[str], Any]] | None:
+        for suffix, read in _READERS.items():
+            path = stem.with_name(stem.name + suffix)
+            if path.is_file():
+                return path, read
+        return None
+
+
+def _mapping(data_id: Any) -> Mapping[str, Any]:
+    values = {} if data_id is None else getattr(data_id, "mapping", data_id)  # a DataCoordinate has a mapping
+    if not isinstance(values, Mapping):
+        raise ButlerError(f"{data_id!r} is no data id: give a mapping such as {{'visit': 42, 'detector': 3}}")
+    return values
+
+
+def _described(data_id: Any, more: Mapping[str, Any]) -> str:
+    values = {**_mapping(data_id), **more}
+    return ", ".join(f"{key}={values[key]!r}" for key in sorted(values)) or "the empty data id"
+
+
+def _quoted(text: object, what: str) -> str:
+    if not isinstance(text, str) or not text:
+        raise ButlerError(f"{what} is {text!r}: it must be a text that is not empty")
+    return _escaped(text)
+
+
+def _escaped(text: str) -> str:
+    try:
+        return quote(text, safe="+").replace(".", "%2E").replace("~", "%7E")
+    except UnicodeEncodeError as error:
+        raise ButlerError(f"{text!r} cannot be part of a file's name: {error}") from error
+
+
+def _value(key: str, value: object) -> str:
+    """Return `value` as it stands in a file's name; a text that looks like a number begins with an escape."""
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return str(int(value))
+    if not isinstance(value, str):
+        raise ButlerError(f"data id: {key} = {value!r} is a {type(value).__name__}; a value is an int or a str")
+    escaped = _escaped(value)
+    return f"%{ord(escaped[0]):02X}{escaped[1:]}" if _NUMBER.fullmatch(escaped) else escaped
+
+
+def _parsed(item: str) -> tuple[str, int | str]:
+    key, _, value = item.partition("=")
+    return unquote(key), int(value) if _NUMBER.fullmatch(value) else unquote(value)
+
+
+def _back_up(path: Path) -> None:
+    """Copy `path` to ``path~1`` after moving each older backup one number up; `path` itself stays until replaced."""
+    last = 1
+    while os.path.lexists(path.with_name(f"{path.name}~{last}")):
+        last += 1
+    for number in range(last, 1, -1):
+        path.with_name(f"{path.name}~{number - 1}").replace(path.with_name(f"{path.name}~{number}"))
+    place_file(path, path.with_name(f"{path.name}~1"), share=False)
+
+
+def _serialized(obj: Any, dataset_type: str) -> tuple[str, bytes]:
+    """Return the suffix for `obj` and the content of its file. Raises `ButlerError` if it cannot be stored."""
+    try:
+        suffix, text = _text(obj)
+        return suffix, text.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ButlerError(f"{dataset_type} cannot be stored: {error}") from error
+
+
+def _text(obj: Any) -> tuple[str, str]:
+    if isinstance(obj, Job):
+        return ".job.json", obj.to_json()
+    if isinstance(obj, Measurement):
+        return ".measurement.json", job_of_one(obj).to_json()
+    if isinstance(obj, str):
+        return ".txt", obj
+    if not isinstance(obj, TaskMetadata) and hasattr(obj, "paramNames") and hasattr(obj, "getArray"):
+        obj = TaskMetadata.from_metadata(obj)
+    if isinstance(obj, TaskMetadata):
+        return ".metadata.json", obj.to_json()
+    _check_json(obj)
+    return ".json", _json(obj)
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, indent=1) + "\n"
+
+
+def _check_json(obj: Any) -> None:
+    """Raise `TypeError` unless `obj` comes back from JSON as it is."""
+    if isinstance(obj, dict):
+        for key, value in obj.items():
+            if type(key) is not str:
+                raise TypeError(f"the key {key!r} is a {type(key).__name__}; in JSON a key is a str")
+            _check_json(value)
+    elif isinstance(obj, list):
+        for value in obj:
+            _check_json(value)
+    elif obj is not None and type(obj) not in (str, int, float, bool):
+        raise TypeError(
+            f"{obj!r} is a {type(obj).__name__}; what can be stored is TaskMetadata, Measurement, Job, str, and what "
+            "JSON can hold"
+        )
+
+
+def job_of_one(measurement: Measurement) -> Job:
+    """Return the Job that a measurement is stored as; raises `ButlerError` if it has no value."""
+    if measurement.value is None:
+        reason = measurement.notes.get("reason") or "no reason is recorded"
+        raise ButlerError(f"{measurement.metric_name} has no value ({reason}): there is nothing to store")
+    return Job([measurement])
+
+
+def _one_measurement(text: str) -> Measurement:
+    (measurement,) = _job(text).measurements
+    return measurement
+
+
+def _job(text: str) -> Job:
+    return Job.deserialize(**json.loads(text))
+
+
+_NUMBER = re.compile(r"-?(0|[1-9][0-9]*)")
+_READERS: dict[str, Callable[[str], Any]] = {
+    ".metadata.json": TaskMetadata.from_json,
+    ".measurement.json": _one_measurement,
+    ".job.json": _job,
+    ".txt": str,
+    ".json": json.loads,
+}
+_SUFFIXES_TEXT = " (.txt, .json, ...)"

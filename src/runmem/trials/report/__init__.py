@@ -1,0 +1,1 @@
+"""What is made of a trial: its results, tables and figures."""

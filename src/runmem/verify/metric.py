@@ -1,0 +1,104 @@
+"""What is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runmem.errors import SettingError
+from runmem.verify import quantity as quantities
+from runmem.verify.name import Name
+
+__all__ = ["Metric"]
+
+
+class Metric:
+    """The definition of a metric.
+
+    Parameters
+    ----------
+    name : str
+        ``package.metric``.
+    description : str
+    unit : str or unit of astropy
+        Measurements of the metric are in a unit that converts into it. Empty for a plain number.
+    tags : iterable of str, or str
+        What metrics are grouped by.
+    reference_doc, reference_url, reference_page : str, str, int or str, optional
+        Where the metric is defined.
+
+    Raises
+    ------
+    SettingError
+        (a `ValueError`) For a name that is not ``package.metric``, or a unit that astropy does not have.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        description: str = "",
+        unit: Any = "byte",
+        tags: Iterable[str] | str | None = None,
+        reference_doc: str | None = None,
+        reference_url: str | None = None,
+        reference_page: int | str | None = None,
+    ) -> None:
+        self.name = Name(metric=name)
+        if not self.name.is_metric:
+            raise SettingError(f"{name!r} is the name of a specification: a metric is called package.metric")
+        self.description = str(description).rstrip("\n")
+        self.unit = quantities.check_unit(unit)
+        self.tags = {tags} if isinstance(tags, str) else set(tags or ())
+        self.reference_doc = reference_doc
+        self.reference_url = reference_url
+        self.reference_page = reference_page
+
+    @property
+    def reference(self) -> str:
+        """Where the metric is defined, as a text."""
+        page = f"p. {self.reference_page}" if self.reference_doc and self.reference_page else None
+        return ", ".join(str(part) for part in (self.reference_doc, page, self.reference_url) if part)
+
+    def check_unit(self, quantity: Any) -> bool:
+        """Tell whether a quantity can be given in the unit of the metric."""
+        return quantities.same_kind(quantities.parts_of(quantity)[1], self.unit)
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The metric as it stands below its name in a YAML file."""
+        reference = {"doc": self.reference_doc, "page": self.reference_page, "url": self.reference_url}
+        return {
+            "description": self.description,
+            "unit": self.unit,
+            "tags": sorted(self.tags),
+            "reference": reference,
+        }
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The metric as an entry of ``metrics`` in a Job."""
+        return {"name": str(self.name), **self.definition}
+
+    @classmethod
+    def deserialize(
+        cls,
+        name: str,
+        description: str | None = None,
+        unit: str | None = None,
+        tags: Iterable[str] | str | None = None,
+        reference: Mapping[str, Any] | None = None,
+    ) -> Metric:
+        """Return the metric of what `json` gave, or of its definition in a YAML file."""
+        where = reference or {}
+        return cls(name, description or "", unit or "", tags, where.get("doc"), where.get("url"), where.get("page"))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Metric) and self.json == other.json
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.unit or 'dimensionless_unscaled'}): {self.description}"
+
+    def __repr__(self) -> str:
+        return f"Metric({str(self.name)!r}, {self.description!r}, {self.unit!r}, {sorted(self.tags)!r})"

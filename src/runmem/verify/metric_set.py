@@ -1,0 +1,176 @@
+"""Definitions of metrics, as they stand in the YAML files of a package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from runmem.errors import SettingError
+from runmem.store.output import write_file
+from runmem.verify.metric import Metric
+from runmem.verify.name import Name
+from runmem.verify.yaml_file import package_folder, read_documents
+
+__all__ = ["MetricSet"]
+
+
+class MetricSet(MutableMapping[str, Metric]):
+    """Metrics by their names, ``package.metric``.
+
+    Parameters
+    ----------
+    metrics : iterable of Metric
+    """
+
+    def __init__(self, metrics: Iterable[Metric] | None = None) -> None:
+        self._metrics: dict[str, Metric] = {}
+        for metric in metrics or ():
+            self.insert(metric)
+
+    # -- reading --
+
+    @classmethod
+    def load_metrics_package(
+        cls, package_name_or_path: Path | str = "verify_metrics", subset: str | None = None
+    ) -> MetricSet:
+        """Return the metrics of the YAML files in the folder ``metrics`` of a package.
+
+        Parameters
+        ----------
+        package_name_or_path : path
+            A folder, an EUPS package that is set up, or a Python package.
+        subset : str, optional
+            Take the metrics of this package only, those in ``metrics/<subset>.yaml``.
+
+        Raises
+        ------
+        SettingError
+            If there is no such folder or file, or a definition is not valid.
+        """
+        folder = package_folder(package_name_or_path, "metrics")
+        files = sorted(folder.glob("*.yaml")) if subset is None else [folder / f"{subset}.yaml"]
+        return cls(metric for file in files for metric in cls.load_single_package(file).values())
+
+    @classmethod
+    def load_single_package(cls, metrics_yaml_path: Path | str) -> MetricSet:
+        """Return the metrics of one YAML file, whose name without ``.yaml`` is the name of their package.
+
+        Raises
+        ------
+        SettingError
+            If the file cannot be read, or a definition in it is not valid.
+        """
+        path = Path(metrics_yaml_path)
+        found = cls()
+        for document in read_documents(path):
+            try:
+                found.update(cls.parse(document, path.stem))
+            except SettingError as error:
+                raise SettingError(f"{path}: {error}") from error
+        return found
+
+    @classmethod
+    def parse(cls, definitions: Mapping[str, Any] | str, package: str) -> MetricSet:
+        """Return the metrics of a YAML text, or of what a YAML reader made of it.
+
+        Parameters
+        ----------
+        definitions : str or mapping
+            Name of the metric (without its package) to ``description``, ``unit``, ``tags``, ``reference``.
+        package : str
+
+        Raises
+        ------
+        SettingError
+            For a definition that is not valid; the message names it.
+        """
+        content = yaml.safe_load(definitions) if isinstance(definitions, str) else definitions
+        if not isinstance(content, Mapping):
+            raise SettingError(f"expected names of metrics, each with description and unit, not {content!r}")
+        found = cls()
+        for name, definition in content.items():
+            if not isinstance(definition, Mapping):
+                raise SettingError(f"metric {name!r} is {definition!r}: give it a description and a unit")
+            fields = {key: value for key, value in definition.items() if key != "name"}
+            missing = [key for key in ("description", "unit") if fields.get(key) is None]
+            if missing:
+                raise SettingError(f"metric {name!r} has no {' and no '.join(missing)}")
+            try:
+                found.insert(Metric.deserialize(Name(package, str(name)), **fields))
+            except TypeError as error:
+                raise SettingError(f"metric {name!r}: {error}") from error
+        return found
+
+    @classmethod
+    def deserialize(cls, metrics: Iterable[Mapping[str, Any]] | None = None) -> MetricSet:
+        """Return the metrics of what `json` gave."""
+        return cls(Metric.deserialize(**document) for document in metrics or ())
+
+    # -- writing --
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        """The metrics as ``metrics`` of a Job."""
+        return [metric.json for metric in self.values()]
+
+    def write(self, folder: Path | str) -> list[Path]:
+        """Write ``metrics/<package>.yaml`` below `folder`, a file a package, and return the files.
+
+        Raises
+        ------
+        SettingError
+            If they cannot be written.
+        """
+        place, written = Path(folder) / "metrics", []
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            for package in sorted({metric.name.package for metric in self.values()}):
+                own = {str(m.name.metric): m.definition for m in self.subset(package).values()}
+                path = place / f"{package}.yaml"
+                write_file(path, yaml.safe_dump(own, sort_keys=False, allow_unicode=True, width=120))
+                written.append(path)
+        except OSError as error:
+            raise SettingError(f"metrics cannot be written to {place}: {error.strerror or error}") from error
+        return written
+
+    # -- content --
+
+    def insert(self, metric: Metric) -> None:
+        """Add a metric, in place of one of the same name."""
+        self[getattr(metric, "name", "?")] = metric
+
+    def subset(self, package: str | None = None, tags: Iterable[str] | None = None) -> MetricSet:
+        """Return the metrics of a package that have all the tags; without an argument all of them."""
+        wanted = set(tags or ())
+        return MetricSet(
+            metric
+            for metric in self.values()
+            if (package is None or metric.name.package == package) and wanted <= metric.tags
+        )
+
+    def __getitem__(self, key: str) -> Metric:
+        return self._metrics[key]
+
+    def __setitem__(self, key: str, metric: Metric) -> None:
+        if not isinstance(metric, Metric) or metric.name != key:
+            raise SettingError(f"{key!r} cannot stand for {metric!r}: give a Metric; the key is its name")
+        self._metrics[str(key)] = metric
+
+    def __delitem__(self, key: str) -> None:
+        del self._metrics[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._metrics)
+
+    def __len__(self) -> int:
+        return len(self._metrics)
+
+    def __iadd__(self, other: MetricSet) -> MetricSet:
+        self.update(other)
+        return self
+
+    def __str__(self) -> str:
+        return f"<MetricSet: {len(self)} Metric{'' if len(self) == 1 else 's'}>" if self else "<MetricSet: empty>"

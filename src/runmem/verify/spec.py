@@ -1,0 +1,200 @@
+"""Specifications: what a measurement must be to pass."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from runmem.errors import SettingError
+from runmem.verify import quantity as quantities
+from runmem.verify.datum import Datum
+from runmem.verify.name import Name
+
+__all__ = ["ThresholdSpecification", "is_specification_text"]
+
+_OPERATORS = {
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge, "==": operator.eq, "!=": operator.ne,
+}  # fmt: skip
+_CALLED = {
+    "<": "less_than", "<=": "at_most", ">": "more_than", ">=": "at_least", "==": "equal_to", "!=": "not_equal_to",
+}  # fmt: skip
+_TEXT = re.compile(r"\s*(?P<name>[^\s<>=!]+)\s*(?P<operator><=|>=|==|!=|<|>)(?P<threshold>.*)", re.DOTALL)
+_BITS = re.compile(r"([kMGTPEm]|[KMGTPE]i)b")  # astropy's megabit, mebibit and millibit: hardly ever what is meant
+_THRESHOLD = re.compile(r"\s*(?P<value>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*", re.DOTALL)
+
+
+def is_specification_text(text: str) -> bool:
+    """Tell whether a text has an operator and so is a specification, not the name of a file."""
+    return bool(re.search(r"[<>=!]", text))
+
+
+class ThresholdSpecification:
+    """A limit for the measurements of a metric.
+
+    Parameters
+    ----------
+    name : str
+        ``package.metric.specification``.
+    threshold : quantity
+        A finite number with its unit, astropy's or ours.
+    operator_str : str
+        One of ``<``, ``<=``, ``>``, ``>=``, ``==``, ``!=``; the measurement stands to its left.
+    tags : iterable of str, or str
+    metadata_query : mapping
+        Entries of a Job's ``meta`` for the specification to apply to it; every Job without any.
+
+    Raises
+    ------
+    SettingError
+        (a `ValueError`) For a name of another form, an unknown operator, or a threshold that is no finite number.
+    """
+
+    type = "threshold"
+
+    def __init__(
+        self,
+        name: str,
+        threshold: Any,
+        operator_str: str,
+        tags: Iterable[str] | str = (),
+        metadata_query: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.name = Name(spec=name)
+        if operator_str not in _OPERATORS:
+            raise SettingError(f"{self.name}: {operator_str!r} is no operator; there are {', '.join(_OPERATORS)}")
+        value, unit = quantities.parts_of(threshold)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise SettingError(f"{self.name}: the threshold {value!r} is not a finite number")
+        self.value = value
+        self.unit = quantities.check_unit(unit)
+        self.operator_str = operator_str
+        self.tags = {tags} if isinstance(tags, str) else set(tags)
+        self.metadata_query = dict(metadata_query or {})
+
+    @classmethod
+    def parse(cls, text: str, package: str | None = None) -> ThresholdSpecification:
+        """Return the specification of a text such as ``demo.CountWordsMemory<500 MiB``.
+
+        Parameters
+        ----------
+        text : str
+            ``package.metric`` or ``package.metric.specification``, an operator, a number, and a unit as astropy has it.
+            ``MiB`` is 2**20 byte and ``MB`` 10**6. Without a name of its own the specification is called after the
+            operator: ``less_than``, ``at_most``, ``more_than``, ``at_least``, ``equal_to``, ``not_equal_to``.
+        package : str, optional
+            Package of a metric that is named without one.
+
+        Raises
+        ------
+        SettingError
+            If the text is not of this form, or the unit does not exist or is one of bits (``Mb``).
+        """
+        match = _TEXT.fullmatch(text)
+        number = _THRESHOLD.fullmatch(match["threshold"]) if match else None
+        if match is None or number is None:
+            raise SettingError(
+                f"{text!r} is not a specification: write package.metric, one of {', '.join(_OPERATORS)}, a number and "
+                'a unit, for example "demo.CountWordsMemory<500 MiB"'
+            )
+        if _BITS.fullmatch(number["unit"]):
+            raise SettingError(
+                f"specification {text!r}: in {number['unit']!r} the b is a bit: write "
+                f"{number['unit'][:-1].replace('m', 'M')}B (B is a byte), or Mbit where bits are meant"
+            )
+        parts = match["name"].split(".")
+        if len(parts) == 1 and package is not None:
+            parts.insert(0, package)
+        if len(parts) == 2:
+            parts.append(_CALLED[match["operator"]])
+        try:
+            return cls(".".join(parts), quantities.Quantity(float(number["value"]), number["unit"]), match["operator"])
+        except SettingError as error:
+            raise SettingError(f"specification {text!r}: {error}") from error
+
+    @property
+    def metric_name(self) -> Name:
+        """``package.metric``."""
+        return self.name.metric_name
+
+    @property
+    def threshold(self) -> Any:
+        """The limit as an astropy quantity (a `Quantity` where astropy is not installed)."""
+        return quantities.quantity(self.value, self.unit)
+
+    @property
+    def datum(self) -> Datum:
+        """The limit as a datum."""
+        return Datum(quantities.Quantity(self.value, self.unit), label=str(self.name))
+
+    @property
+    def test(self) -> str:
+        """The comparison as a text, such as ``< 500 MiB``."""
+        return f"{self.operator_str} {self.value:.15g} {self.unit}".rstrip()
+
+    def check(self, quantity: Any) -> bool:
+        """Tell whether a quantity passes.
+
+        Raises
+        ------
+        UnitError
+            If its unit does not convert into that of the threshold.
+        """
+        value, unit = quantities.parts_of(quantity)
+        # In the smaller of both units the numbers of memory are whole, and `==` is exact.
+        try:
+            in_given = quantities.converted(self.value, self.unit, unit)
+        except quantities.UnitError as error:
+            raise quantities.UnitError(f"{self.name} {self.test}: {error}") from error
+        return bool(_OPERATORS[self.operator_str](value, in_given))
+
+    def query_metadata(self, meta: Mapping[str, Any]) -> bool:
+        """Tell whether the specification applies to a Job with these entries in ``meta``."""
+        return all(key in meta and meta[key] == value for key, value in self.metadata_query.items())
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The specification as an entry of ``specs`` in a Job."""
+        return {
+            "name": str(self.name),
+            "type": self.type,
+            self.type: {"value": self.value, "unit": self.unit, "operator": self.operator_str},
+            "metadata_query": dict(self.metadata_query),
+            "tags": sorted(self.tags),
+        }
+
+    @classmethod
+    def deserialize(
+        cls,
+        name: str,
+        threshold: Mapping[str, Any],
+        tags: Iterable[str] | str = (),
+        metadata_query: Mapping[str, Any] | None = None,
+        **_: Any,
+    ) -> ThresholdSpecification:
+        """Return the specification of what `json` gave, or of its definition in a YAML file.
+
+        Raises
+        ------
+        SettingError
+            If the threshold has no value, unit or operator.
+        """
+        missing = [key for key in ("value", "unit", "operator") if not isinstance(threshold, Mapping)
+                   or threshold.get(key) is None]  # fmt: skip
+        if missing:
+            raise SettingError(f"specification {name!r}: the threshold has no {', no '.join(missing)}")
+        limit = quantities.Quantity(threshold["value"], threshold["unit"])
+        return cls(name, limit, threshold["operator"], tags or (), metadata_query)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ThresholdSpecification) and self.json == other.json
+
+    __hash__ = None  # type: ignore[assignment]  # mutable
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.test}"
+
+    def __repr__(self) -> str:
+        return f"ThresholdSpecification({str(self.name)!r}, {self.value!r} {self.unit}, {self.operator_str!r})"

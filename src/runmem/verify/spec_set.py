@@ -1,0 +1,208 @@
+"""Specifications, as they stand in the YAML files of a package."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from pathlib import Path
+from typing import Any
+
+from runmem.errors import SettingError
+from runmem.reading import shown
+from runmem.verify.name import Name
+from runmem.verify.spec import ThresholdSpecification
+from runmem.verify.yaml_file import package_folder, read_documents
+
+__all__ = ["SpecificationSet"]
+
+
+class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
+    """Specifications by their names, ``package.metric.specification``.
+
+    Parameters
+    ----------
+    specifications : iterable of ThresholdSpecification
+    """
+
+    def __init__(self, specifications: Iterable[ThresholdSpecification] | None = None) -> None:
+        self._specs: dict[str, ThresholdSpecification] = {}
+        for spec in specifications or ():
+            self.insert(spec)
+
+    @classmethod
+    def load_metrics_package(
+        cls, package_name_or_path: Path | str = "verify_metrics", subset: str | None = None
+    ) -> SpecificationSet:
+        """Return the specifications in the folder ``specs`` of a package, which has a folder a package in it.
+
+        Raises
+        ------
+        SettingError
+            If there is no such folder, or a specification is not valid.
+        """
+        folder = package_folder(package_name_or_path, "specs")
+        places = sorted(path for path in folder.iterdir() if path.is_dir() and subset in (None, path.name))
+        return cls(spec for place in places for spec in cls.load_single_package(place).values())
+
+    @classmethod
+    def load_single_package(cls, package_specs_dirname: Path | str) -> SpecificationSet:
+        """Return the specifications of all YAML files below a folder, whose name is the name of their package.
+
+        Raises
+        ------
+        SettingError
+            If a file cannot be read, or a specification is not valid.
+        """
+        folder = Path(package_specs_dirname)
+        files = sorted(path for path in folder.rglob("*") if path.suffix in (".yaml", ".yml"))
+        return cls._of_files(files, folder, folder.resolve().name)
+
+    @classmethod
+    def load_file(cls, path: Path | str, package: str | None = None) -> SpecificationSet:
+        """Return the specifications of one YAML file.
+
+        Parameters
+        ----------
+        package : str, optional
+            Package of metrics that the file names without one.
+
+        Raises
+        ------
+        SettingError
+            If the file cannot be read, or a specification is not valid.
+        """
+        return cls._of_files([Path(path)], Path(path).parent, package)
+
+    @classmethod
+    def _of_files(cls, files: Iterable[Path], folder: Path, package: str | None) -> SpecificationSet:
+        """Return the specifications of files, whose definitions may inherit from each other."""
+        bases: dict[str, dict[str, Any]] = {}
+        named: list[tuple[Path, str]] = []
+        for path in files:
+            place = path.relative_to(folder).with_suffix("").as_posix()
+            for document in read_documents(path):
+                for definition in document if isinstance(document, list) else [document]:
+                    key, filled = _named(path, place, definition, package)
+                    bases[key] = filled
+                    if "#" not in key:
+                        named.append((path, key))
+        found = cls()
+        for path, key in named:
+            try:
+                definition = _resolved(key, bases, ())
+                found.insert(ThresholdSpecification.deserialize(**{**definition, "name": _full_name(definition)}))
+            except (SettingError, TypeError) as error:
+                raise SettingError(f"{path}: {error}") from error
+        return found
+
+    @classmethod
+    def deserialize(cls, specs: Iterable[Mapping[str, Any]] | None = None) -> SpecificationSet:
+        """Return the specifications of what `json` gave."""
+        return cls(ThresholdSpecification.deserialize(**document) for document in specs or ())
+
+    @property
+    def json(self) -> list[dict[str, Any]]:
+        """The specifications as ``specs`` of a Job."""
+        return [spec.json for spec in self.values()]
+
+    def insert(self, spec: ThresholdSpecification) -> None:
+        """Add a specification, in place of one of the same name."""
+        self[getattr(spec, "name", "?")] = spec
+
+    def subset(
+        self, name: str | None = None, meta: Mapping[str, Any] | None = None, spec_tags: Iterable[str] | None = None
+    ) -> SpecificationSet:
+        """Return the specifications of a package or metric that apply to a Job's `meta` and have all the tags."""
+        wanted = set(spec_tags or ())
+        return SpecificationSet(
+            spec
+            for spec in self.values()
+            if (name is None or spec.name == name or spec.name.belongs_to(name))
+            and (meta is None or spec.query_metadata(meta))
+            and wanted <= spec.tags
+        )
+
+    def __getitem__(self, key: str) -> ThresholdSpecification:
+        return self._specs[key]
+
+    def __setitem__(self, key: str, spec: ThresholdSpecification) -> None:
+        if not isinstance(spec, ThresholdSpecification) or spec.name != key:
+            raise SettingError(
+                f"{key!r} cannot stand for {spec!r}: give a specification, such as ThresholdSpecification.parse makes "
+                "of a text; the key is its name"
+            )
+        self._specs[str(key)] = spec
+
+    def __delitem__(self, key: str) -> None:
+        del self._specs[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._specs)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __str__(self) -> str:
+        return f"<SpecificationSet: {len(self)} Specification{'' if len(self) == 1 else 's'}>"
+
+
+def _named(path: Path, place: str, definition: Any, package: str | None) -> tuple[str, dict[str, Any]]:
+    """Return the key of a definition (``place#id`` of one that is only inherited from) and the definition."""
+    if not isinstance(definition, Mapping) or not ("name" in definition or "id" in definition):
+        raise SettingError(f"{path}: expected a specification with name and threshold, not {definition!r}")
+    filled = {"package": package, **definition}
+    bases = filled.pop("base", [])
+    bases = [bases] if isinstance(bases, str) else list(bases)
+    filled["base"] = [f"{place}{base}" if str(base).startswith("#") else str(base) for base in bases]
+    if "id" in filled:
+        return f"{place}#{filled['id']}", filled
+    return _key(filled), filled
+
+
+def _key(definition: Mapping[str, Any]) -> str:
+    """Return the name of a specification as far as it is known before it inherits."""
+    if "name" not in definition:
+        raise SettingError(f"a specification has no name: {shown(dict(definition))}")
+    parts = str(definition["name"]).split(".")
+    if len(parts) == 1 and definition.get("metric"):
+        parts.insert(0, str(definition["metric"]))
+    if len(parts) < 3 and definition.get("package") and parts[0] != definition["package"]:
+        parts.insert(0, str(definition["package"]))
+    # Two `minimum` of two metrics that both come to know their metric by inheritance.
+    return ".".join([*parts, *definition["base"]] if len(parts) < 3 else parts)
+
+
+def _full_name(definition: Mapping[str, Any]) -> Name:
+    parts = _key({**definition, "base": []})
+    return Name(spec=parts)
+
+
+def _resolved(key: str, known: Mapping[str, dict[str, Any]], above: tuple[str, ...]) -> dict[str, Any]:
+    """Return a definition with what it inherits: later bases over earlier ones, its own content over all."""
+    if key in above:
+        raise SettingError(f"{key!r} inherits from itself by way of {', '.join(above)}")
+    own = known[key]
+    built: dict[str, Any] = {}
+    for base in own["base"]:
+        matches = [name for name in known if name == base or ("#" not in base and name.endswith(f".{base}"))]
+        matches = matches or [f for f in known if "#" in base and f == base.rpartition(":")[2]]
+        if not matches:
+            raise SettingError(f"{key!r} inherits from {base!r}, which is not there")
+        inherited = _resolved(matches[0], known, (*above, key))
+        built = _merged(built, {name: value for name, value in inherited.items() if name not in ("id", "base")})
+        if "#" not in matches[0]:
+            full = _full_name(inherited)
+            built.update(package=full.package, metric=full.metric)
+    return _merged(built, {name: value for name, value in own.items() if name != "base" and value is not None})
+
+
+def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for name, value in over.items():
+        before = merged.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            merged[name] = _merged(before, value)
+        elif isinstance(before, list) and isinstance(value, list):
+            merged[name] = before + [item for item in value if item not in before]
+        else:
+            merged[name] = value
+    return merged

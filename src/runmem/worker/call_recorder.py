@@ -1,0 +1,369 @@
+"""One run in a process that runs its calls: where task lines and profile reports go, and who measures.
+
+Knows no Dask, so that a process without it can run calls too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runmem.clusters.spawning import MainModule
+from runmem.extensions import made
+from runmem.formats.brackets import BracketBudget
+from runmem.formats.mprof_lines import func_line
+from runmem.formats.totals import total_at
+from runmem.memory.profile_report import ProfileReport, set_job_name
+from runmem.node.clock import clock_of
+from runmem.node.members import join, leave
+from runmem.serialization.error_parts import class_name
+from runmem.shadowed import Shadowing
+from runmem.store.append import LineAppender
+from runmem.store.layout import Spool, safe_name, worker_series
+from runmem.store.line_writer import LineWriter
+from runmem.store.node_name import node_name
+from runmem.worker.probe import PeakProbe, Probe, Probes
+from runmem.worker.record_fields import take_record_fields
+from runmem.worker.task_output import unwritten
+from runmem.worker.time_limit import TimeLimits
+
+if TYPE_CHECKING:  # a process without Dask has no such thing
+    from runmem.worker.log_levels import LogLevels
+    from runmem.worker.task_logging import TaskLogging
+
+__all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_runs", "worker_runs"]
+
+_BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
+_REPORT_EVERY_S = 5.0
+_LOOK_S = 1.0
+_OWN = ("increment_bytes", "increment_unclear", "held_bytes")
+
+
+def stats_topic(run_id: str) -> str:
+    """Return the Dask topic on which workers tell how long calls lasted."""
+    return f"runmem-{run_id}"
+
+
+class RunOnWorkers(NamedTuple):
+    """What the workers must know of a run.
+
+    Attributes
+    ----------
+    run_id : str
+    app : str
+        Name of the program, for the traces.
+    host, spool : str
+        Host name and spool folder of the master. Workers on its host share its spool, whatever their TMPDIR is.
+    measures : bool
+        Whether memory is measured.
+    interval_s : float
+        Seconds between two readings of the sampler.
+    malloc_trim : bool
+    import_paths : tuple of str
+        Folders from which the program imports.
+    workers_a_node : int
+        Roughly; shares out the brackets of a node's trace.
+    prepare : tuple of str
+        Functions without arguments, as ``module:function``, that a worker calls first (import aliases).
+    quiet : bool
+        Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
+    probes : bytes
+        Pickle of those of the user: classes, objects, or names as ``module:Class``; empty: none.
+    main : MainModule
+        The program, for processes that a task spawns on a worker of the embedded cluster.
+    shadowing : Shadowing or None
+        Modules of the program that have the names of libraries, if it has some.
+    """
+
+    run_id: str
+    app: str
+    host: str
+    spool: str
+    measures: bool
+    interval_s: float
+    malloc_trim: bool = False
+    import_paths: tuple[str, ...] = ()
+    workers_a_node: int = 1
+    prepare: tuple[str, ...] = ()
+    quiet: bool = False
+    main: MainModule = MainModule()
+    probes: bytes = b""
+    shadowing: Shadowing | None = None
+
+
+class _Current(threading.local):
+    """What a thread is at: its task, and the probes that go on with the next call of its bundle."""
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.task_id: int | None = None
+        self.states: list[Any] | None = None
+        self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
+        self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
+
+
+class WorkerRun:
+    """One run in this process.
+
+    Parameters
+    ----------
+    run : RunOnWorkers
+    limit_bytes : int or None
+        What the process may use; stands in the records.
+    tell : callable
+        Takes what the master is to be told: how long calls last, what was lost.
+    samples : bool
+        Whether to see to it that the node is sampled; else somebody else has.
+    trace : str, optional
+        Name of the trace in which the process is sampled already; default that of the node, which it joins.
+    limits : callable
+        Makes the time limits of its calls, given their files.
+
+    Attributes
+    ----------
+    now : callable
+        Tells the time of the run on this node, in seconds since the epoch.
+    stopped : bool
+        Whether the run has ended, and no other call is to begin.
+    """
+
+    def __init__(
+        self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None], samples: bool = True,
+        trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
+    ) -> None:  # fmt: skip
+        self.measures = run.measures
+        self.node = node_name()
+        self._run = run
+        self._tell = tell
+        self.spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
+        self.spool.make()
+        self.now = clock_of(self.spool.root)
+        self._limits_are_lost = False
+        self._limits = limits(self.spool.limits(os.getpid()), self.spool.stacks(os.getpid()))
+        self.task_logging: TaskLogging | None = None
+        self._probes = Probes(PeakProbe(run.malloc_trim), self._probes_of_the_user())
+        self._stats: dict[str, list[float]] = {}
+        self._told: dict[str, float] = {}
+        self._losses_to_tell = 1
+        self._unwritten_to_tell = unwritten().size_bytes + 1
+        self._reports: LineAppender | None = None
+        self._lock = threading.Lock()
+        self._current = _Current()
+        self._looked_s = 0.0
+        self._height: int | None = None
+        self._busy: set[int] = set()  # threads that are at a bundle
+        self.stopped = False
+        if run.measures:
+            self._joined = trace is None
+            trace = trace or safe_name(self.node) + ".dat"
+            self._writer = LineWriter(self.node, limit_bytes, os.getpid())
+            self._lines = LineAppender(self.spool.tasks(os.getpid()))
+            self._trace = LineAppender(self.spool.trace(trace))
+            self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
+            if self._joined:
+                join(self.spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
+            if samples:
+                from runmem.node.launch import ensure_sampler
+
+                ensure_sampler(self.spool.root, run.interval_s)
+
+    def _probes_of_the_user(self) -> list[Probe]:
+        if not (self._run.probes and self.measures):
+            return []
+        try:
+            return made(pickle.loads(self._run.probes), Probe, "--probes")
+        except Exception as error:
+            self._tell({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
+            return []
+
+    def stop(self) -> None:
+        """Begin no other call, and write nothing about the one that runs: the run has ended."""
+        self.stopped = True
+
+    def close(self) -> None:
+        """Leave the run: the process is sampled no longer and its files are closed.
+
+        Not while a call is under way that the end of the process will cut off: it then counts as one that died.
+        """
+        if self.measures and not (self._busy and not self.stopped):
+            if self._joined:
+                leave(self.spool.root, os.getpid())
+            self._lines.close()
+            self._trace.close()
+        if self._reports is not None:
+            self._reports.close()
+        if self.task_logging is not None:
+            self.task_logging.close()
+
+    def limited(self, task_id: int, limit_s: float) -> AbstractContextManager[None]:
+        """Return a block in which a call may take so many seconds; without a limit, if that cannot be written."""
+        try:
+            return self._limits.limited(task_id, limit_s)
+        except OSError as error:
+            if self._limits_are_lost:
+                return nullcontext()
+            self._limits_are_lost = True
+            place = f"worker process {os.getpid()} on node {self.node}"
+            self._tell({"place": place, "lost": f"the time limits of its calls could not be set: {error}"})
+            return nullcontext()
+
+    def began(self, task_id: int, name: str = "", levels: LogLevels | None = None) -> None:
+        """Note which task this thread runs, for its `@profile` reports and for what it logs."""
+        self._current.task_id = task_id
+        set_job_name(f"task {task_id}")
+        if self.task_logging is not None:
+            self.task_logging.began(task_id, name, levels)
+
+    def measured(self, task_id: int, task: Any, last: bool, body: Callable[[], Any]) -> Any:
+        """Run `body`, the call of a task, with the probes around it and a line before and after.
+
+        Parameters
+        ----------
+        last : bool
+            Whether the call is the last of its bundle. Else the probes go on with the one that follows.
+        """
+        current = self._current
+        self._begin(current, task_id, task)
+        began = time.perf_counter()
+        try:
+            result = body()
+        except BaseException as error:
+            current.body_s = time.perf_counter() - began
+            self._end(current, task_id, task, last, "failed", class_name(error))
+            raise
+        current.body_s = time.perf_counter() - began
+        self._end(current, task_id, task, last)
+        return result
+
+    def _begin(self, current: _Current, task_id: int, task: Any) -> None:
+        """Write that a call begins; if no other ended just now, begin to measure too."""
+        self._busy.add(current.thread)
+        if current.states is None:
+            current.states, current.since = self._probes.start(), (self.now(), time.thread_time())
+        start_s = current.since[0]
+        if start_s - self._looked_s > _LOOK_S:
+            # The node's total now: when the task has ended, the trace here may go back less far.
+            self._looked_s, self._height = start_s, total_at(self._trace.path, start_s)
+        base = getattr(current.states[0], "base_bytes", None)
+        self._write(self._writer.start(task, task_id, current.thread, start_s, base))
+
+    def _end(
+        self, current: _Current, task_id: int, task: Any, last: bool, status: str = "finished",
+        exception: str | None = None,
+    ) -> None:  # fmt: skip
+        """Measure a call that has ended, and write its line."""
+        start_s, start_cpu_s = current.since
+        end_s, end_cpu_s = current.since = self.now(), time.thread_time()
+        cpu_s = end_cpu_s - start_cpu_s
+        states, current.states = current.states, None
+        assert states is not None
+        if last:
+            values = self._probes.stop(states)
+        else:
+            values, current.states = self._probes.next(states)
+        if told := take_record_fields():
+            if "base_bytes" in told or "peak_bytes" in told:  # of another process: nothing of it is held for others
+                values = {name: value for name, value in values.items() if name not in _OWN}
+            values = {**values, **told}
+            status, exception = values.pop("status", status), values.pop("exception", exception)
+            cpu_s = values.pop("cpu_s", cpu_s)
+        if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
+            self._bracket(task, start_s, end_s, self._height)
+        times = start_s, end_s, cpu_s
+        self._write(self._writer.end(task, task_id, current.thread, times, status, exception, values))
+
+    def _write(self, line: bytes) -> None:
+        """Write a line about a call, unless the run has ended."""
+        if not self.stopped:
+            self._lines.write(line)
+
+    def bundle_ended(self) -> None:
+        """Leave nothing open: a bundle has ended on this thread."""
+        states, self._current.states = self._current.states, None
+        self._busy.discard(self._current.thread)
+        if states is not None:
+            self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
+        if self.task_logging is not None:
+            self.task_logging.bundle_ended()
+        if unwritten().size_bytes >= self._unwritten_to_tell:
+            lost = unwritten()
+            self._unwritten_to_tell = lost.size_bytes + lost.size_bytes // 4 + 1  # at most so much more is not told
+            self._tell({"unwritten": [*lost], "node": self.node, "pid": os.getpid()})
+        if self.measures and (count := self._lines.lost_lines) >= self._losses_to_tell:
+            # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
+            self._losses_to_tell = 2 * count
+            lines = f"at least {count} lines about tasks could not be written (disk full?)"
+            self._tell({"place": str(self._lines.path), "lost": f"{lines}, on node {self.node}", "node": self.node,
+                        "pid": os.getpid()})  # fmt: skip
+
+    def _bracket(self, task: Any, start_s: float, end_s: float, height: int | None) -> None:
+        """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve.
+
+        `height` is that total at most a second before the start.
+        """
+        start, end = total_at(self._trace.path, start_s), total_at(self._trace.path, end_s)
+        start = height if start is None else start
+        if start is not None and end is not None:
+            self._trace.write(func_line(f"{task.module}.{task.name}", start, start_s, end, end_s))
+
+    def ended(self, name: str, elapsed_s: float, result: Any) -> None:
+        """Note a call that finished; tell the master now and then how long calls of this name last.
+
+        That is without measuring: as many calls travel together as where nothing is measured.
+        """
+        body_s, self._current.body_s = self._current.body_s, None
+        elapsed_s = elapsed_s if body_s is None else body_s
+        with self._lock:
+            stats = self._stats.setdefault(name, [0, 0.0, 0, 1])
+            stats[0] += 1
+            stats[1] += elapsed_s
+            if result is not None and stats[0] in (1, 2, 4, 8, 64, 512, 4096):
+                stats[2] = max(stats[2], _size(result))
+            now = time.monotonic()
+            # The first call at once, then at twice as many or after some seconds: the scheduler keeps what is told.
+            if stats[0] >= stats[3] or now - self._told.get(name, 0.0) > _REPORT_EVERY_S:
+                calls, seconds, size, most = stats
+                self._stats[name] = [0, 0.0, 0, min(most * 2, 4096)]
+                self._told[name] = now
+                self._tell({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
+
+    def report(self, report: ProfileReport) -> None:
+        """Take a `@profile` report, for the master to ship."""
+        line = {
+            "task_id": self._current.task_id, "node": self.node, "pid": os.getpid(),
+            "name": report.name, "text": report.text,
+        }  # fmt: skip
+        with self._lock:
+            if self._reports is None:
+                self._reports = LineAppender(self.spool.profiles(os.getpid()))
+            self._reports.write(json.dumps(line).encode() + b"\n")
+
+
+stopped_runs: set[str] = set()
+"""The runs that this process worked for and that begin no other call, by their id."""
+
+worker_runs: dict[str, WorkerRun] = {}
+"""The runs that this process works for, by their id."""
+
+
+def stop_calls(run_id: str) -> None:
+    """Let this process begin no other call of a run, which has ended, and write nothing more about it."""
+    stopped_runs.add(run_id)
+    if (run := worker_runs.get(run_id)) is not None:
+        run.stop()
+
+
+def _size(result: Any) -> int:
+    from dask.sizeof import sizeof  # here: a process that knows no Dask tells no sizes
+
+    try:
+        return int(sizeof(result))
+    except Exception:
+        return 0

@@ -1,0 +1,118 @@
+"""What joins a Dask worker process to a run."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from distributed import WorkerPlugin
+
+import runmem.serialization.dask_serialization  # noqa: F401  # Dask is told
+from runmem.clusters.spawning import is_embedded_worker
+from runmem.collection.spool_reader import read_last
+from runmem.dask_private import tell_of_receiving, worker_memory_limit
+from runmem.graph.current import current_program
+from runmem.memory.allocator import use_one_arena
+from runmem.memory.held import held
+from runmem.memory.limits import memory_limit
+from runmem.memory.lsst_timer import correct_lsst_timer
+from runmem.memory.peak import process_meter
+from runmem.memory.profile import set_report_sink
+from runmem.shadowed import shadow, shadow_no_more
+from runmem.store.node_name import node_name
+from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, worker_runs
+from runmem.worker.process_state import follow, follow_no_more
+from runmem.worker.task_logging import TaskLogging
+from runmem.worker.task_output import keep_printing
+from runmem.worker.time_limit import NoTimeLimits, TimeLimits
+
+__all__ = ["RunmemWorker"]
+
+log = logging.getLogger(__name__)
+
+
+class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
+    """Joins a Dask worker to a run; Dask also gives it to workers that come later."""
+
+    def __init__(self, run: RunOnWorkers) -> None:
+        self.name = f"runmem-{run.run_id}"
+        self._run = run
+
+    def setup(self, worker: Any) -> None:
+        """Join. A worker that cannot measure runs tasks all the same."""
+        self._prepare(worker)
+        if worker.state.nthreads == 1:
+            follow(not is_embedded_worker(), self._run.import_paths)
+        limits = [limit for limit in (worker_memory_limit(worker), memory_limit().limit_bytes) if limit]
+        topic = stats_topic(self._run.run_id)
+        if worker.nanny is None:
+            time_limits: Callable[[Path, Path], TimeLimits] = NoTimeLimits
+        else:
+            time_limits = partial(TimeLimits, later=worker.loop.add_callback)
+        try:
+            run = WorkerRun(
+                self._run, min(limits, default=None), lambda message: worker.log_event(topic, message),
+                limits=time_limits,
+            )  # fmt: skip
+        except Exception as error:
+            log.warning("this worker cannot measure memory for run %s: %s", self._run.run_id, error)
+            place = f"worker process {os.getpid()} on node {node_name()}"
+            worker.log_event(topic, {"place": place, "lost": f"the memory of its tasks was not measured: {error}"})
+            return
+        if run.measures:
+            correct_lsst_timer()
+            use_one_arena()
+            process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
+            tell_of_receiving(held())
+        logs = run.spool.logs(os.getpid())
+        run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
+        worker_runs[self._run.run_id] = run
+        set_report_sink(run.report)
+
+    def _prepare(self, worker: Any) -> None:
+        """Make this process what the program's tasks expect to run in."""
+        if current_program() is None:  # not in the program's own process
+            keep_printing()
+        if self._run.quiet:
+            for name in ("distributed.worker", "distributed.protocol.pickle", "distributed.protocol.core"):
+                logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
+            multiprocessing.set_start_method(None, force=True)
+            self._run.main.stand_in()
+        if self._run.quiet and worker.local_directory in sys.path:
+            sys.path.remove(worker.local_directory)
+        shadow(self._run.shadowing)
+        for path in reversed(self._run.import_paths):
+            if path not in sys.path and Path(path).is_dir():
+                sys.path.insert(0, path)
+        for place in self._run.prepare:
+            module, _, function = place.partition(":")
+            getattr(import_module(module), function)()
+
+    def teardown(self, worker: Any) -> None:
+        """Leave: the run has ended, or the worker ends."""
+        follow_no_more()
+        shadow_no_more()
+        run = worker_runs.pop(self._run.run_id, None)
+        if run is not None:
+            set_report_sink(None)
+            run.close()
+            self._say_goodbye(run, worker)
+
+    def _say_goodbye(self, run: WorkerRun, worker: Any) -> None:
+        """Send what the master has not read yet of a node that nobody is left on whom it could ask."""
+        if run.node == self._run.host:
+            return  # it reads the spool itself
+        try:
+            if (news := read_last(self._run.run_id)) is not None:
+                files = {name: list(piece) for name, piece in news.files.items()}
+                worker.log_event(stats_topic(self._run.run_id), {"left": news.node, "files": files, "more": news.more})
+        except Exception as error:  # the master tells from when on it has nothing
+            log.warning("the last measurements of node %s stay there: %s", run.node, error)
