@@ -39,8 +39,11 @@ class LineWriter:
 
     def start(self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None) -> bytes:
         """Return the line of a task that starts."""
-        head = f'{{"event":"start","task_id":{task_id},"attempt":1,"thread":{thread},"start_s":{start_s:.6f},'
-        return self._line(head, {"base_bytes": base_bytes, "data_id": task.data_id}, task)
+        line = (
+            f'{{"event":"start","task_id":{task_id},"attempt":1,"thread":{thread},"start_s":{start_s:.6f},'
+            f'"base_bytes":{"null" if base_bytes is None else base_bytes}'
+        )
+        return line.encode() + self._same_of(task)
 
     def end(
         self, task: Any, task_id: int, thread: int, times: tuple[float, float, float], status: str,
@@ -60,18 +63,23 @@ class LineWriter:
             f'{{"task_id":{task_id},"attempt":1,"thread":{thread},"start_s":{start_s:.6f},"end_s":{end_s:.6f},'
             f'"cpu_s":{cpu_s:.6f},'
         )
-        values = {"status": status, "exception": exception, **_MEASURED, "data_id": task.data_id, **measured}
+        values = {"status": status, "exception": exception, **_MEASURED, **measured}
         base, peak = values["base_bytes"], values["peak_bytes"]
         if "increment_bytes" not in measured and base is not None and peak is not None:
             values["increment_bytes"] = max(0, peak - base)  # of another process, all its own
-        return self._line(head, values, task)
+        return head.encode() + line_of(values, self._same_of(task))[1:]
 
-    def _line(self, head: str, values: dict[str, Any], task: Any) -> bytes:
-        return head.encode() + line_of(values, _same_of(task.module, task.name, task.file, *self._process))[1:]
+    def _same_of(self, task: Any) -> bytes:
+        return _end_of_lines(task.module, task.name, task.file, *self._process, task.data_id)
 
 
 @lru_cache(maxsize=256)
-def _same_of(module: str, name: str, file: str, node: str, pid: int, limit_bytes: int | None) -> bytes:
+def _end_of_lines(
+    module: str, name: str, file: str, node: str, pid: int, limit_bytes: int | None, data_id: str | None
+) -> bytes:
     """Return how all lines of a task end here; to make that anew each time takes as long as to measure a call."""
-    values = {"module": module, "name": name, "file": file, "node": node, "pid": pid, "limit_bytes": limit_bytes}
-    return b"," + _encode(values)[1:].encode() + b"\n"
+    values = {
+        "module": module, "name": name, "file": file, "node": node, "pid": pid, "limit_bytes": limit_bytes,
+        "data_id": data_id,
+    }  # fmt: skip
+    return b"," + line_of(values)[1:]
