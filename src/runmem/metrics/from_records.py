@@ -26,9 +26,10 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
     ``count_wordsStartMaxResidentSetSize``, ``count_wordsEndMaxResidentSetSize``
         Bytes. The high-water mark is reset when the task starts, so the first is the resident set size at the start and
         the second the peak of this task alone, not that of the process's life.
-    ``count_wordsExecutions``, ``...PeaksMissing``, ``...PeaksSampled``, ``...PeaksShared``, ``...Failed``, ``...Killed``
-        Scalars: how many records there were, how many had no peak, a sampled one (a lower bound), one shared with an
-        overlapping task (an upper bound), and how many ended in an exception or by the death of the process.
+    ``count_wordsExecutions``, ``...Failed``, ``...Killed``
+        Scalars: how many records there were, how many ended in an exception, how many by the death of the process.
+    ``count_wordsPeaksMissing``, ``...PeaksSampled``, ``...PeaksShared``
+        Scalars: how many had no peak, a sampled one (a lower bound), one shared with an overlapping task (an upper bound).
     ``count_wordsPeakMethod``
         How the highest peak was obtained: ``hwm`` or ``sampled``, with ``, shared`` where that applies.
     ``__version__``, ``nodeName``
