@@ -29,7 +29,7 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
     ``count_wordsExecutions``, ``...Failed``, ``...Killed``
         Scalars: how many records there were, how many ended in an exception, how many by the death of the process.
     ``count_wordsPeaksMissing``, ``...PeaksSampled``, ``...PeaksShared``
-        Scalars: how many had no peak, a sampled one (a lower bound), one shared with an overlapping task (an upper bound).
+        Scalars: how many had no peak, a sampled one (a lower bound), one shared with another task (an upper bound).
     ``count_wordsPeakMethod``
         How the highest peak was obtained: ``hwm`` or ``sampled``, with ``, shared`` where that applies.
     ``__version__``, ``nodeName``
