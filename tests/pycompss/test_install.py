@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 import pytest
@@ -16,6 +17,8 @@ def fresh(monkeypatch):
     kept = {name: sys.modules.pop(name) for name in [name for name in sys.modules if theirs(name)]}
     ours = [finder for finder in sys.meta_path if type(finder).__module__ == install.__module__]
     monkeypatch.setattr(sys, "meta_path", [finder for finder in sys.meta_path if finder not in ours])
+    alias = os.path.join("runmem", "pycompss", "alias")
+    monkeypatch.setattr(sys, "path", [folder for folder in sys.path if not folder.endswith(alias)])
     yield
     for name in [name for name in sys.modules if theirs(name)]:
         del sys.modules[name]

@@ -287,7 +287,7 @@ def test_an_exception_that_takes_no_attributes_goes_up_as_itself(either):
 
 def test_the_time_of_the_whole_run_ends_it(either):
     either.write(FAILING + "Fails.parseAndRun()\n")
-    done = either.run("--id", "kind=good^hangs", "-j", "2", "--timeout", "25")  # the cluster starts in it too
+    done = either.run("--id", "kind=good^hangs", "-j", "2", "--timeout", "15")  # the cluster starts in it too
     assert done.returncode == 1
     assert "before 1 of 2 targets had ended: dataId={'kind': 'hangs'}" in done.stderr
 

@@ -26,7 +26,6 @@ __all__ = ["SpoolNews", "read_spool", "read_spool_on", "read_last", "end_spool",
 
 log = logging.getLogger(__name__)
 
-_HAD = "master-had"
 _STILL_USED_S = 3600.0
 CHUNK_BYTES = 4 * 1024**2
 
@@ -112,7 +111,7 @@ def _gone(spool: Spool, offsets: dict[str, int], found: set[str]) -> str:
         return str(spool.root) if offsets else ""
     for file in offsets:
         if offsets[file] and file not in found:
-            return str(spool.root / file)
+            return str(spool.file(file))
     return ""
 
 
@@ -124,10 +123,10 @@ def _memory_for(run_id: str) -> tuple[int, MemoryLimit]:
 
 def _note_had(spool: Spool, offsets: dict[str, int]) -> None:
     """Note what the master has, for the process that leaves last."""
-    partial = spool.root / f"{_HAD}.{os.getpid()}"
+    partial = spool.taken.with_suffix(f".{os.getpid()}")
     with suppress(OSError):
         partial.write_text(json.dumps(offsets))
-        partial.replace(spool.root / _HAD)
+        partial.replace(spool.taken)
 
 
 def _is_freed(path: str, offset: int) -> bool:
@@ -143,9 +142,9 @@ def _free(spool: Spool, ends: dict[str, int]) -> None:
     """Give back the room of what the master has."""
     for file, end in ends.items():
         try:
-            free_beginning(spool.root / file, end, KEPT_BEGINNING if file.endswith(".dat") else 0)
+            free_beginning(spool.file(file), end, KEPT_BEGINNING if file.endswith(".dat") else 0)
         except OSError as error:
-            log.warning("%s grows as long as the run: it cannot be freed (%s)", spool.root / file, error)
+            log.warning("%s grows as long as the run: it cannot be freed (%s)", spool.file(file), error)
 
 
 def read_spool_on(
@@ -169,7 +168,7 @@ def read_last(run_id: str) -> SpoolNews | None:
         return None
     offsets = {}
     with suppress(OSError, ValueError):  # never read, or this moment: then all of it
-        offsets = json.loads((spool.root / _HAD).read_bytes())
+        offsets = json.loads(spool.taken.read_bytes())
     return read_spool(run_id, offsets, None)
 
 

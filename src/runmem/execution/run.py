@@ -287,7 +287,7 @@ class Run:
             self.collector.collect()
 
     def _files_folder(self) -> Path:
-        return self.directory.root / "files"
+        return self.directory.files
 
     def _connect(self) -> tuple[Any, int]:
         """Start or reach the cluster and join its workers to this run."""

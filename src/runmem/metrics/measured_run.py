@@ -10,6 +10,7 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.metrics.from_traces import MASTER, TracePeak, bracket_peaks, node_peak, run_peak, trace_owner, with_children
+from runmem.store.layout import RunDirectory
 from runmem.store.run import read_run
 
 __all__ = ["MeasuredRun", "read_measured_runs"]
@@ -144,7 +145,7 @@ def read_measured_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
                 f"{path} does not exist: give a run directory such as runmem_runs/wordcount_01, or .dat files"
             )
         dats = sorted(path.glob("*.dat")) if path.is_dir() else []
-        is_run = not path.is_dir() or (path / "run.json").is_file() or (path / "tasks.jsonl").is_file()
+        is_run = not path.is_dir() or RunDirectory(path).is_one
         if not is_run and not dats:
             raise SettingError(
                 f"{path} holds nothing to measure: it is not a run directory (it has no run.json), and it has no .dat "

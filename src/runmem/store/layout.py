@@ -107,6 +107,16 @@ class RunDirectory(NamedTuple):
         return self.root / "tasks.jsonl"
 
     @property
+    def is_one(self) -> bool:
+        """Whether the folder is that of a run, as far as what lies in it tells."""
+        return self.run_json.is_file() or self.tasks_jsonl.is_file()
+
+    @property
+    def files(self) -> Path:
+        """Folder of the versions of files that do not lie in place, while the run goes on."""
+        return self.root / "files"
+
+    @property
     def traces(self) -> Path:
         """Folder of the `.dat` traces."""
         return self.root / "traces"
@@ -188,12 +198,21 @@ class Spool(NamedTuple):
         return self.root / "sampler.lock"
 
     @property
+    def taken(self) -> Path:
+        """File with what the master has of this spool, for the process that leaves last."""
+        return self.root / "master-had"
+
+    @property
     def stop(self) -> Path:
         """File whose existence tells the sampler to end."""
         return self.root / "stop"
 
     def trace(self, name: str) -> Path:
         """Return the trace file called `name`."""
+        return self.file(name)
+
+    def file(self, name: str) -> Path:
+        """Return any file of the spool by its name."""
         return self.root / name
 
     def tasks(self, pid: int) -> Path:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from runmem.node.members import start_ticks
 from runmem.store.node_name import machine_id
 
 __all__ = ["make_scratch", "remove_abandoned_scratch"]
@@ -38,7 +39,7 @@ def make_scratch(owner: int | None = None) -> Path:
         If it cannot be made.
     """
     pid = owner or os.getpid()
-    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_machine()}-{pid}-{_start_ticks(pid) or 0}-"))
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_machine()}-{pid}-{start_ticks(pid) or 0}-"))
 
 
 def remove_abandoned_scratch() -> None:
@@ -56,7 +57,7 @@ def remove_abandoned_scratch() -> None:
         match = _NAME.fullmatch(folder.name)
         if match is None or match[1] != ours or not Path("/proc/self/stat").exists():
             continue
-        if match[3] == "0" or _start_ticks(int(match[2])) == int(match[3]):
+        if match[3] == "0" or start_ticks(int(match[2])) == int(match[3]):
             continue
         try:
             found = folder.stat(follow_symlinks=False)
@@ -69,14 +70,6 @@ def remove_abandoned_scratch() -> None:
 def _machine() -> str:
     """Return what tells this machine, since its start, and this space of process numbers from others."""
     return hashlib.sha256(machine_id().encode()).hexdigest()[:12]
-
-
-def _start_ticks(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if it is gone or there is no ``/proc``."""
-    try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
-    except (OSError, IndexError, ValueError):
-        return None
 
 
 if __name__ == "__main__":
