@@ -38,9 +38,9 @@ class TaskRecord:
         Where the function is defined (the program's file name without its suffix for the program itself) and its
         qualified name; `target` joins them.
     file : str
-        Source file of the function.
+        Source file of the function; from the program's folder on, which ``run.json`` names, if it lies there.
     node, pid, thread : str, int, int
-        Host name, process id of the worker, identifier of the thread that ran the task.
+        Host name, process id of the worker, the system's number of the thread that ran the task.
     attempt : int
         1 for the first execution; higher when the task was run again.
     start_s, end_s, cpu_s : float or None
@@ -89,8 +89,8 @@ class TaskRecord:
     node: str
     pid: int
     thread: int
-    attempt: int
     start_s: float
+    attempt: int = 1
     end_s: float | None = None
     cpu_s: float | None = None
     base_bytes: int | None = None

@@ -22,7 +22,7 @@ START = 1_790_000_000.0
 
 def write_run(base: Path, app: str = "wordcount", more_lines: bytes = b"") -> RunDirectory:
     run = RunDirectory.create(app, base)
-    record = TaskRecord(1, app, "count_words", f"{app}.py", "n1", 10, 1, 1, START, START + 1, 0.5, 50 * MIB, 100 * MIB,
+    record = TaskRecord(1, app, "count_words", f"{app}.py", "n1", 10, 1, START, 1, START + 1, 0.5, 50 * MIB, 100 * MIB,
                         60 * MIB, "hwm", False, "finished")  # fmt: skip
     run.tasks_jsonl.write_bytes(record_to_line(record) + more_lines)
     (run.traces / "n1.dat").write_bytes(mem_line(100 * MIB, START) + mem_line(170 * MIB, START + 1) + more_lines)

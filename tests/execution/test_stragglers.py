@@ -14,7 +14,7 @@ def call(task_id: int, *needs: Any, done: bool = False) -> Any:
 
 
 def record(task_id: int, start_s: float) -> TaskRecord:
-    return TaskRecord(task_id, "m", f"f{task_id}", "m.py", "n1", 100 + task_id, 1, 1, start_s)
+    return TaskRecord(task_id, "m", f"f{task_id}", "m.py", "n1", 100 + task_id, 1, start_s)
 
 
 @pytest.fixture

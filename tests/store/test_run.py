@@ -18,7 +18,7 @@ from runmem.store.records import record_to_line
 from runmem.store.run import each_record, newest_run, read_run, write_provenance
 from runmem.units import MIB
 
-ENDED = TaskRecord(1, "app", "work", "a.py", "n", 5, 1, 1, 10.0, 11.0, 0.1, 100, 300, 200, "hwm", status="finished")
+ENDED = TaskRecord(1, "app", "work", "a.py", "n", 5, 1, 10.0, 1, 11.0, 0.1, 100, 300, 200, "hwm", status="finished")
 
 
 def _ended_process() -> int:
@@ -126,7 +126,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
 
 def test_records_one_after_another_are_those_of_the_run_read_at_once(tmp_path: Path) -> None:
     directory = RunDirectory.create("app", tmp_path)
-    record = TaskRecord(1, "app", "f", "app.py", "n1", 7, 7, 1, 1.0, 2.0, status="finished")
+    record = TaskRecord(1, "app", "f", "app.py", "n1", 7, 7, 1.0, 1, 2.0, status="finished")
     directory.tasks_jsonl.write_bytes(record_to_line(record) + b"torn\n" + record_to_line(replace(record, task_id=2)))
     for complete in (False, True):
         write_provenance(directory, {"records_complete": complete})

@@ -26,7 +26,7 @@ def calls(*task_ids: int) -> bytes:
 
 
 def records(fed: Fed) -> list[dict[str, object]]:
-    return [json.loads(line) for line in b"".join(fed.records).splitlines()]
+    return [{"attempt": 1, **json.loads(line)} for line in b"".join(fed.records).splitlines()]
 
 
 def attempts(fed: Fed) -> list[object]:
@@ -238,3 +238,11 @@ def test_the_same_values_again_are_those_of_the_task_and_of_the_call_that_ended(
         (4, "other", "finished", None, None),
     ]
     assert set(values) == {"base_bytes", "peak_bytes", "end_bytes", "method"}
+
+
+def test_files_of_the_program_are_named_from_its_folder_on() -> None:
+    for folder in ("/home/me/study", "/home/me/study/"):
+        writer = LineWriter(NODE, None, PID, folder)
+        for file, named in (("/home/me/study/src/a.py", "src/a.py"), ("/home/me/study2/a.py", "/home/me/study2/a.py")):
+            task = SimpleNamespace(module="a", name="f", file=file, data_id=None)
+            assert json.loads(writer.start(task, 1, 7, 1.0, 1))["file"] == named

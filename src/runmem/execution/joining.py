@@ -145,6 +145,7 @@ def join_cluster(
     quiet: bool = False,
     import_folder: str | None = None,
     probes: bytes = b"",
+    folder: str = "",
 ) -> JoinedCluster:
     """Register a run with all workers that the cluster has and will have.
 
@@ -152,7 +153,7 @@ def join_cluster(
     ----------
     submitter : callable
         Gives who sends calls, once there is one.
-    prepare, quiet, probes
+    prepare, quiet, probes, folder
         See `RunOnWorkers`.
     import_folder : str, optional
         Folder of the program, if it is not in `sys.path` yet.
@@ -173,6 +174,7 @@ def join_cluster(
         quiet=quiet,
         main=MainModule.of_this_process(),
         probes=probes,
+        folder=folder,
         shadowing=shadowing(import_folder),
     )
     plugins = [RunmemNanny(run_id), RunmemWorker(run)]

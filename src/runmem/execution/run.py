@@ -95,6 +95,7 @@ class Run:
         probes: Sequence[Any] = (),
     ) -> None:
         self._import_folder = import_folder
+        self._folder = import_folder or os.getcwd()
         self.prepare_workers = tuple(prepare_workers)
         self.settings = settings
         self.app = safe_name(app)
@@ -239,6 +240,7 @@ class Run:
             malloc_trim=self.settings.malloc_trim,
             workers_a_node=processes,
             probes=self._probes,
+            folder=self._folder,
         )
 
     def _join_itself(self) -> WorkerRun | None:
@@ -312,6 +314,7 @@ class Run:
                 quiet,
                 self._import_folder,
                 self._probes,
+                self._folder,
             )
             self._remote.check_names()
             self._connected = client, max(1, self._remote.workers())
@@ -446,6 +449,7 @@ class Run:
             "app": self.app,
             "run_id": self.run_id,
             "command": self.command,
+            "folder": self._folder,
             "host": node_name(),
             "pid": os.getpid(),
             "spool": str(Spool.of_run(self.run_id).root),

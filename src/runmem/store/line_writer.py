@@ -11,7 +11,7 @@ __all__ = ["LineWriter", "line_of"]
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _UNSAID = {
     **dict.fromkeys(("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra")),
-    "shared": False,
+    "shared": False, "attempt": 1,
 }  # fmt: skip
 _MEASURED = dict.fromkeys(
     ("method", "reason", "base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes",
@@ -32,15 +32,19 @@ def line_of(values: dict[str, Any], same: bytes = b"}\n") -> bytes:
 
 
 class LineWriter:
-    """Makes the lines of the worker process `pid`, which may use `limit_bytes`."""
+    """Makes the lines of the worker process `pid`, which may use `limit_bytes`.
 
-    def __init__(self, node: str, limit_bytes: int | None, pid: int) -> None:
+    Files below `folder`, the program's, are named from there on.
+    """
+
+    def __init__(self, node: str, limit_bytes: int | None, pid: int, folder: str = "") -> None:
         self._process = node, pid, limit_bytes
+        self._folder = folder.rstrip("/") + "/" if folder else ""
 
     def start(self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None) -> bytes:
         """Return the line of a task that starts."""
         line = (
-            f'{{"event":"start","task_id":{task_id},"attempt":1,"thread":{thread},"start_s":{start_s:.6f},'
+            f'{{"event":"start","task_id":{task_id},"thread":{thread},"start_s":{start_s:.6f},'
             f'"base_bytes":{"null" if base_bytes is None else base_bytes}'
         )
         return line.encode() + self._same_of(task)
@@ -60,8 +64,7 @@ class LineWriter:
         """
         start_s, end_s, cpu_s = times
         head = (
-            f'{{"task_id":{task_id},"attempt":1,"thread":{thread},"start_s":{start_s:.6f},"end_s":{end_s:.6f},'
-            f'"cpu_s":{cpu_s:.6f},'
+            f'{{"task_id":{task_id},"thread":{thread},"start_s":{start_s:.6f},"end_s":{end_s:.6f},"cpu_s":{cpu_s:.6f},'
         )
         values = {"status": status, "exception": exception, **_MEASURED, **measured}
         base, peak = values["base_bytes"], values["peak_bytes"]
@@ -70,7 +73,8 @@ class LineWriter:
         return head.encode() + line_of(values, self._same_of(task))[1:]
 
     def _same_of(self, task: Any) -> bytes:
-        return _end_of_lines(task.module, task.name, task.file, *self._process, task.data_id)
+        file = task.file.removeprefix(self._folder)
+        return _end_of_lines(task.module, task.name, file, *self._process, task.data_id)
 
 
 @lru_cache(maxsize=256)

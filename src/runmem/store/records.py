@@ -89,9 +89,9 @@ def _record_from_unusual(line: bytes) -> TaskRecord | None:
 def _record(values: dict[str, Any]) -> TaskRecord | None:
     """Return a record, or None if a value has not the type or the range of its field: the line is not ours."""
     names = [name for name in values if name in _TYPES]  # others are derived, or of a later version
-    if not {*names, "attempt"} >= _REQUIRED:
+    if not set(names) >= _REQUIRED:
         return None
-    known: dict[str, Any] = {"attempt": 1}
+    known: dict[str, Any] = {}
     for name in names:
         value, types = values[name], _TYPES[name]
         if type(value) not in types or (type(value) in (int, float) and not 0 <= value < _INFINITY):

@@ -3,8 +3,8 @@
 A task has a line when it starts and one when it ends, each written when it happens, so that a task whose process was
 killed has at least its first::
 
-    {"event":"start","task_id":17,"attempt":1,"start_s":...,"base_bytes":...,"module":...,"name":...,...}
-    {"task_id":17,"attempt":1,"start_s":...,"end_s":...,"peak_bytes":...,...}
+    {"event":"start","task_id":17,"start_s":...,"base_bytes":...,"module":...,"name":...,...}
+    {"task_id":17,"start_s":...,"end_s":...,"peak_bytes":...,...}
 
 The line of a task that ended is its whole record, so the master copies it to ``tasks.jsonl`` as it is: what it must
 know meanwhile is which tasks run, and whether a task was tried before.
@@ -149,7 +149,12 @@ class TaskLines:
 
 
 def _numbered(line: bytes, attempt: int) -> bytes:
-    return line if attempt == 1 else _ATTEMPT.sub(b'"attempt":%d' % attempt, line, count=1)
+    """Return the line of an attempt; that of the first does not say so."""
+    if attempt == 1:
+        return line
+    said = b'"attempt":%d' % attempt
+    numbered, found = _ATTEMPT.subn(said, line, count=1)  # of an earlier version
+    return numbered if found else _LINE.sub(lambda match: match[0] + b"," + said, line, count=1)
 
 
 def _starts_twice(lines: list[tuple[int, bytes]]) -> bool:

@@ -74,6 +74,8 @@ class RunOnWorkers(NamedTuple):
         Functions without arguments, as ``module:function``, that a worker calls first (import aliases).
     quiet : bool
         Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
+    folder : str
+        The program's, from which records name its files.
     probes : bytes
         Pickle of those of the user: classes, objects, or names as ``module:Class``; empty: none.
     main : MainModule
@@ -95,6 +97,7 @@ class RunOnWorkers(NamedTuple):
     quiet: bool = False
     main: MainModule = MainModule()
     probes: bytes = b""
+    folder: str = ""
     shadowing: Shadowing | None = None
 
 
@@ -102,7 +105,7 @@ class _Current(threading.local):
     """What a thread is at: its task, and the probes that go on with the next call of its bundle."""
 
     def __init__(self) -> None:
-        self.thread = threading.get_ident()
+        self.thread = threading.get_native_id()
         self.task_id: int | None = None
         self.states: list[Any] | None = None
         self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
@@ -163,7 +166,7 @@ class WorkerRun:
         if run.measures:
             self._joined = trace is None
             trace = trace or safe_name(self.node) + ".dat"
-            self._writer = LineWriter(self.node, limit_bytes, os.getpid())
+            self._writer = LineWriter(self.node, limit_bytes, os.getpid(), run.folder)
             self._lines = LineAppender(self.spool.tasks(os.getpid()))
             self._trace = LineAppender(self.spool.trace(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
