@@ -82,8 +82,8 @@ def make_run(base: Path) -> Path:
     records = []
     for number in range(1, 9):
         record = TaskRecord(
-            number, "app", "work" if number % 2 else "rest", "app.py", "n1", 10 + number % 2, 1, 1,
-            START + number, START + number + 0.8, 0.5, 50 * MIB, 100 * MIB, 60 * MIB, "hwm", False, "finished",
+            number, "app", "work" if number % 2 else "rest", "app.py", "n1", 10 + number % 2, 1,
+            START + number, 1, START + number + 0.8, 0.5, 50 * MIB, 100 * MIB, 60 * MIB, "hwm", False, "finished",
             limit_bytes=GIB, increment_bytes=50 * MIB,
         )  # fmt: skip
         records.append(record_to_line(record))

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import subprocess
 import sys
 
 import pytest
@@ -86,8 +87,9 @@ def test_a_missing_module_is_named_with_those_that_exist(missing):
 
 def test_without_install_there_is_none():
     assert not installed()
-    with pytest.raises(ModuleNotFoundError):
-        importlib.import_module("pycompss")
+    alone = subprocess.run([sys.executable, "-I", "-c", "import pycompss"], capture_output=True, text=True, check=False)
+    assert alone.returncode == 1
+    assert "No module named 'pycompss'" in alone.stderr
 
 
 def test_installing_twice_is_installing_once():
