@@ -25,8 +25,8 @@ def on_the_cluster(source: str, schedule: Schedule) -> Outcome:
         return run_with(submitter, source)
 
 
-@pytest.mark.timeout(900)  # one minute, where nothing else runs
-@settings(max_examples=600, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.timeout(900)  # half a minute, where nothing else runs
+@settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
 @given(programs(), st.lists(SCHEDULES, min_size=1, max_size=2))
 def test_a_program_gives_the_same_on_a_cluster(source: str, schedules: list[Schedule]) -> None:
     note(source)
