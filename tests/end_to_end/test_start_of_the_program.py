@@ -253,3 +253,10 @@ def test_the_environment_script_reaches_the_program_its_tasks_and_its_processes(
     env = environment(UNWANTED="1")
     ran = runmem(tmp_path, "--workers=1", "--env_script=env.sh", *start, env=env)
     assert (ran.code, ran.out) == (0, "greetings 7\nTrue ('a b', False, 1)\n"), ran.err
+
+
+def test_a_time_limit_that_sequential_tasks_cannot_have_is_told(tmp_path, runmem, write):
+    write(tmp_path, "app.py", "from runmem import task\n\n@task(returns=1)\ndef f(x):\n    return x\n\nprint(f(1))\n")
+    ran = runmem(tmp_path, "--sequential", "--task_timeout=60", "app.py")
+    assert ran.code == 0
+    assert "note: with --sequential" in ran.err

@@ -53,6 +53,8 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     The traces go to the folder you are in, or to COMPSS_WORKER_PROFILE_PATH, which PyCOMPSs has too.
     """
     settings = resolve(options)
+    if settings.sequential and settings.task_timeout_s is not None:
+        say("runmem: note: with --sequential tasks run in the program's own process, and --task_timeout ends none.")
     try:
         script = load_program(program, as_module)
     except (SyntaxError, MemoryError, RecursionError) as error:  # as Python says it

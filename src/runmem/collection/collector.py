@@ -157,7 +157,7 @@ class Collector:
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and self._interval_s is not None:
             with self._turn:
-                if task_id in self._kills and not self._tasks.is_running(task_id):
+                if task_id in self._kills and self._tasks.running_record(task_id) is None:
                     break
             self.collect()
             self._stop.wait(0.05)

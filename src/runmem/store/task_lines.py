@@ -111,11 +111,6 @@ class TaskLines:
         """Tell whether a task ended at least once."""
         return b"%d" % task_id in self._ended
 
-    def is_running(self, task_id: int) -> bool:
-        """Tell whether an attempt at a task started of whose end nothing is known."""
-        number = b"%d" % task_id
-        return any(number in tasks for tasks in self._running.values())
-
     def running_record(self, task_id: int) -> TaskRecord | None:
         """Return what is known of the attempt at a task that runs, the last to start; None if there is none."""
         number = b"%d" % task_id
