@@ -14,6 +14,7 @@ import pytest
 
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import set_current_program
+from runmem.graph.elements import value_at
 from runmem.graph.file_attempt import FileAttempt
 from runmem.graph.future import Future
 from runmem.graph.program import Program
@@ -142,9 +143,9 @@ class InMemorySubmitter:
         args, kwargs = _Unpickler(state.data, values).load()
         args = list(args)
         files.give_paths(args, kwargs)
-        written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
         result = call.task.run(*args, **kwargs)
         files.ended()
+        written = [value_at(slot, args, kwargs, call.task.name) for slot in call.writes]
         returned = () if call.returns == 0 else (result,) if call.returns == 1 else tuple(result)
         assert len(returned) + len(written) == call.execution.outputs
         return (*returned, *written)

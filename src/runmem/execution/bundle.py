@@ -16,7 +16,7 @@ from math import ceil, inf
 from typing import Any
 
 from runmem.execution.call_queue import CallQueue
-from runmem.graph.call import Execution, FileUse
+from runmem.graph.call import Execution, FileUse, Slot
 from runmem.serialization.arguments import NO_BODY, Body
 from runmem.store.layout import safe_name
 
@@ -70,7 +70,7 @@ class Pending:
     task: Any = None
     body: Body = NO_BODY
     after: tuple[Execution, ...] = ()
-    writes: tuple[int | str, ...] = ()
+    writes: tuple[Slot, ...] = ()
     files: tuple[FileUse, ...] = ()
     alone: bool = False
     value: Any = None

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from runmem.graph.task import TaskFunction
 
-__all__ = ["Execution", "Origin", "Version", "FileUse", "TaskCall", "Submitter", "inherit_origin"]
+__all__ = ["Slot", "Execution", "Origin", "Version", "FileUse", "TaskCall", "Submitter", "inherit_origin"]
+
+Slot = int | str | tuple[object, ...]
+"""Where a datum is in a call: a position, a name, or for an element of a collection one of these, indexes and keys."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -85,14 +88,14 @@ class FileUse(NamedTuple):
         Where the version in place, which is read, copied or made, goes to when another one comes there; None: it does
         not lie in place.
     places : dict
-        The arguments that name the file, and what each of them says; by position or name.
+        The arguments, or elements of collections, that name the file, and what each of them says.
     """
 
     path: str
     writes: bool = False
     copy_from: str | None = None
     kept: str | None = None
-    places: Mapping[int | str, str] = {}
+    places: Mapping[Slot, str] = {}
 
     @property
     def is_made_in_place(self) -> bool:
@@ -113,8 +116,9 @@ class TaskCall:
         themselves and are resolved when the arguments are packed.
     returns : int
         Number of values that the function returns.
-    writes : tuple of int or str
-        Positions or names of the object parameters whose new version is an output, after the returned ones.
+    writes : tuple of Slot
+        The objects whose new version is an output, after the returned ones: positions or names of arguments, and places
+        of elements of collections.
     after : tuple of Execution
         What must be done first, without its value being needed (files).
     files : tuple of FileUse
@@ -125,7 +129,7 @@ class TaskCall:
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     returns: int
-    writes: tuple[int | str, ...] = ()
+    writes: tuple[Slot, ...] = ()
     after: tuple[Execution, ...] = ()
     files: tuple[FileUse, ...] = field(default=())
 

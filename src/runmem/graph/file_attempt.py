@@ -14,10 +14,10 @@ import os
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import PurePath
 from typing import Any
 
-from runmem.graph.call import FileUse
+from runmem.graph.call import FileUse, Slot
+from runmem.graph.elements import as_type_of, root, with_elements
 
 __all__ = ["FileAttempt"]
 
@@ -38,12 +38,8 @@ class FileAttempt:
         for use, path in self._paths:
             if path == use.path:
                 continue
-            for place, named in use.places.items():
-                given = _called(path, os.path.basename(named))
-                if isinstance(place, str):
-                    kwargs[place] = _as_type_of(kwargs[place], given)
-                else:
-                    args[place] = _as_type_of(args[place], given)
+            for slot, named in use.places.items():
+                _give(slot, _called(path, os.path.basename(named)), args, kwargs)
 
     def was_overtaken(self) -> bool:
         """Tell whether a file that the task read in place was replaced while it ran: then it has to run once more."""
@@ -122,8 +118,14 @@ def _called(path: str, name: str) -> str:
     return shown
 
 
-def _as_type_of(argument: Any, path: str) -> Any:
-    return type(argument)(path) if isinstance(argument, PurePath) else path
+def _give(slot: Slot, path: str, args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Put the path of a file into its slot of the arguments."""
+    argument = root(slot)
+    arguments: Any = kwargs if isinstance(argument, str) else args
+    if isinstance(slot, tuple):
+        arguments[argument] = with_elements(arguments[argument], {slot[1:]: path})
+    else:
+        arguments[argument] = as_type_of(arguments[argument], path)
 
 
 def _bring_up(made: str, version: str) -> None:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from collections.abc import Callable
-from pathlib import Path, PurePath
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, FilePlacementError
-from runmem.graph.call import Execution, FileUse, Origin, Submitter, TaskCall, Version
-from runmem.graph.directions import Direction, Kind
+from runmem.graph.call import Execution, Origin, Slot, Submitter, TaskCall, Version
+from runmem.graph.elements import as_type_of, elements, root, with_elements
+from runmem.graph.file_arguments import FilesOfCall, file_arguments, use_files
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
 from runmem.graph.task import TaskFunction
-from runmem.graph.versions import ObjectVersions
-from runmem.store.output import Place, look
+from runmem.graph.versions import ObjectVersions, can_change
 
 __all__ = ["Program"]
 
@@ -54,10 +55,10 @@ class Program:
         task.signature.check(args, kwargs)
         with self._lock:
             execution = Execution(self._calls + 1, task.name, task.returns.count)
-            call, written = self._submitted(task, args, kwargs, execution)
+            written = self._submitted(task, args, kwargs, execution)
             self._calls += 1
             for output, datum in enumerate(written, task.returns.count):
-                self._objects.write(datum, Version(execution, output))
+                self._write(datum, Version(execution, output))
         count, cls = task.returns
         if count == 0:
             return None
@@ -66,102 +67,71 @@ class Program:
 
     def _submitted(
         self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any], execution: Execution
-    ) -> tuple[TaskCall, list[Any]]:
-        """Submit a call; return it and the data that it writes. A call that cannot be sent leaves no trace."""
+    ) -> list[_Written]:
+        """Submit a call; return the data that it writes. A call that cannot be sent leaves no trace."""
         if task.signature.only_reads:
-            call, written = self._describe(task, args, kwargs, execution, {})
-            self._submitter.submit(call, self._objects.current if self._objects else None)
-            return call, written
+            self._send(task, args, kwargs, execution, FilesOfCall({}, [], []), [])
+            return []
         kwargs = task.signature.with_declared_defaults(args, kwargs)
-        paths = self._file_arguments(task, args, kwargs)
+        paths = file_arguments(task.name, task.signature, args, kwargs)
+        written = _written(task, args, kwargs)
         if paths:
             execution.origin = Origin()
-        restore = self._files.saved((place.real for place, _ in paths.values()), execution)
+        restore = self._files.saved((argument.place.real for argument in paths.values()), execution)
         try:
-            call, written = self._describe(task, args, kwargs, execution, paths)
-            self._submitter.submit(call, self._objects.current if self._objects else None)
+            self._send(task, args, kwargs, execution, use_files(paths, self._files, execution), written)
         except BaseException:
             restore()
             raise
-        return call, written
+        for argument, use in task.signature.uses(args, kwargs):
+            if use.is_deleted:
+                self._objects.forget(args[argument] if isinstance(argument, int) else kwargs[argument])
+        return written
 
-    def _describe(
+    def _send(
         self,
         task: TaskFunction,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         execution: Execution,
-        paths: dict[int | str, tuple[Place, Direction]],
-    ) -> tuple[TaskCall, list[Any]]:
-        """Return the call and the data that it writes, in the order of its outputs after the returned ones."""
+        files: FilesOfCall,
+        written: list[_Written],
+    ) -> None:
+        """Submit a call with the current versions of its data."""
         values: dict[int | str, Any] = dict(enumerate(args))
         values.update(kwargs)
-        writes: list[int | str] = []
-        written: list[Any] = []
-        if not task.signature.only_reads:
-            for place, use in task.signature.uses(args, kwargs):
-                if use.kind is not Kind.FILE:
-                    writes.append(place)
-                    written.append(values[place])
-        versions, files, after = self._use_files(paths, execution)
-        for place, path in versions.items():
-            values[place] = type(values[place])(path) if isinstance(values[place], PurePath) else path
-        current = self._objects.current
-        for place, value in values.items():
-            if (version := current(value)) is not None:
-                values[place] = version
-        execution.outputs += len(writes)
-        sent = tuple(values[position] for position in range(len(args))), {name: values[name] for name in kwargs}
-        call = TaskCall(
-            execution, task, *sent, returns=task.returns.count, writes=tuple(writes), after=tuple(after),
-            files=tuple(files),
-        )  # fmt: skip
-        return call, written
-
-    def _file_arguments(
-        self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> dict[int | str, tuple[Place, Direction]]:
-        """Return what each argument that is declared a file leads to, and its direction, by its place."""
-        found: dict[int | str, tuple[Place, Direction]] = {}
-        for place, use in task.signature.uses(args, kwargs):
-            if use.kind is Kind.FILE:
-                path = args[place] if isinstance(place, int) else kwargs[place]
-                where = f"{task.name}: parameter {task.signature.parameter_at(place)!r} is declared {use!r}"
-                if not isinstance(path, (str, os.PathLike)):
-                    raise ArgumentError(
-                        f"{where}, so it takes a path; it was given {path!r} of type {type(path).__name__}."
-                    )
-                found[place] = _looked_at(path, use.direction, where), use.direction
-        return found
-
-    def _use_files(
-        self, paths: dict[int | str, tuple[Place, Direction]], execution: Execution
-    ) -> tuple[dict[int | str, str], list[FileUse], list[Execution]]:
-        """Return the path of each file argument's version, what to prepare, and which executions must come before.
-
-        A call that names one file twice uses one version of it: it writes what it reads, as the plain call would.
-        """
-        by_name: dict[str, dict[int | str, tuple[Place, Direction]]] = {}
-        for argument, (place, direction) in paths.items():
-            by_name.setdefault(place.real, {})[argument] = place, direction
-        shown: dict[int | str, str] = {}
-        files: list[FileUse] = []
-        after: list[Execution] = []
-        for uses in by_name.values():
-            places = [place for place, _ in uses.values()]
-            written = [place for place, direction in uses.values() if direction.writes]
-            if not written:
-                file, writer = self._files.read(places[0], execution)
+        in_collections: dict[int | str, dict[tuple[object, ...], object]] = {}
+        for slot, path in files.paths.items():
+            if isinstance(slot, tuple):
+                in_collections.setdefault(root(slot), {})[slot[1:]] = path
             else:
-                reads = any(direction is not Direction.OUT for _, direction in uses.values())
-                file, writer = self._files.write(written[0], execution, reads)
-            if writer is not None:
-                after.append(writer)
-            names = {argument: self._files.path_for(place) for argument, (place, _) in uses.items()}
-            shown.update(names)
-            if file is not None:
-                files.append(file._replace(places=names))
-        return shown, files, after
+                values[slot] = as_type_of(values[slot], path)
+        for argument, changed in in_collections.items():
+            values[argument] = with_elements(values[argument], changed)
+        current = self._objects.current
+        for argument, value in values.items():
+            if (version := current(value)) is not None:
+                values[argument] = version
+        execution.outputs += len(written)
+        call = TaskCall(
+            execution,
+            task,
+            tuple(values[position] for position in range(len(args))),
+            {name: values[name] for name in kwargs},
+            returns=task.returns.count,
+            writes=tuple(datum.slot for datum in written),
+            after=tuple(files.after),
+            files=tuple(files.uses),
+        )
+        self._submitter.submit(call, self._objects.current if self._objects else None)
+
+    def _write(self, datum: _Written, version: Version) -> None:
+        """Make `version` the current one of an object, or of an element of a collection."""
+        value, container = datum.value, datum.container
+        if self._objects.write(value, version) and not datum.is_repeated:
+            return
+        if isinstance(container, (list, dict)):  # what cannot be known by its identity: the slot becomes the datum
+            container[datum.slot[-1]] = Future(version)  # type: ignore[index]
 
     def wait_on(self, objects: tuple[Any, ...]) -> Any:
         """Return the values of futures and of objects that tasks have written, in the same containers."""
@@ -244,16 +214,44 @@ class Program:
             return self._objects.forget(datum)
 
 
-def _looked_at(path: str | os.PathLike[str], direction: Direction, where: str) -> Place:
-    """Return what a path leads to; ArgumentError if a task cannot write a file there."""
-    try:
-        place = look(path)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ArgumentError(f"{where}, and {os.fspath(path)!r} cannot be used: {reason}. Give another path.") from error
-    if direction.writes and place.obstacle is not None:
-        raise ArgumentError(
-            f"{where}, so the task writes a file, and {os.fspath(path)!r} is {place.obstacle}: give the path of a "
-            "file, of a device to write to, or of a pipe."
-        )
-    return place
+class _Written(NamedTuple):
+    """A datum that a call writes: where it is among the arguments, and in which collection, if it is an element.
+
+    Attributes
+    ----------
+    is_repeated : bool
+        Whether it is in several slots of the call: then each of these is a datum of its own.
+    """
+
+    slot: Slot
+    value: object
+    container: object = None
+    is_repeated: bool = False
+
+
+def _written(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[_Written]:
+    """Return the objects that a call writes, in the order of its outputs after the returned ones.
+
+    Raises
+    ------
+    ArgumentError
+        For what a task cannot change, such as a number, and for a collection that is nested less than declared.
+    """
+    found: list[_Written] = []
+    for argument, use in task.signature.uses(args, kwargs):
+        if use.is_path or not use.direction.writes:
+            continue
+        value = args[argument] if isinstance(argument, int) else kwargs[argument]
+        where = f"{task.name}: parameter {task.signature.parameter_at(argument)!r} is declared {use!r}"
+        if not use.depth or type(value) is Future:
+            if value is not None and not can_change(value):
+                raise ArgumentError(
+                    f"{where}, and {value!r} of type {type(value).__name__} cannot be changed by a task: return the "
+                    "new value, or pass an object that holds it, such as a list."
+                )
+            found.append(_Written(argument, value))
+            continue
+        its = list(elements(value, use.depth, argument, where))
+        times = Counter(id(element.value) for element in its)
+        found += [_Written(*element, is_repeated=times[id(element.value)] > 1) for element in its]
+    return found

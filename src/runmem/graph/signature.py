@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from runmem.errors import TaskDeclarationError
-from runmem.graph.directions import IN, INOUT, Kind, Parameter, as_parameter
+from runmem.graph.directions import IN, INOUT, Parameter, as_parameter
 
 __all__ = ["TaskSignature"]
 
@@ -63,11 +63,11 @@ class TaskSignature:
             self._uses.setdefault("self", as_parameter(target_direction or INOUT, f"{self._name}, target_direction"))
         if self.varargs is not None:
             self._uses.setdefault(self.varargs, as_parameter(varargs_type or IN, f"{self._name}, varargs_type"))
-        self.only_reads = all(_only_read(use) for use in self._uses.values())
+        self.only_reads = all(use.is_plain_input and not use.is_deleted for use in self._uses.values())
         self._declared_defaults = {
             p.name: p.default
             for p in parameters.values()
-            if p.default is not p.empty and p.kind is not p.POSITIONAL_ONLY and not _only_read(self.use_of(p.name))
+            if p.default is not p.empty and p.kind is not p.POSITIONAL_ONLY and not self.use_of(p.name).is_plain_input
         }
 
     def _declared(self, directions: dict[str, Any]) -> dict[str, Parameter]:
@@ -118,13 +118,9 @@ class TaskSignature:
         for position in range(len(args)):
             name = self.positional[position] if position < len(self.positional) else self.varargs
             use = self._uses.get(name or "", IN)
-            if not _only_read(use):
+            if not use.is_plain_input or use.is_deleted:
                 yield position, use
         for name in kwargs:
             use = self.use_of(name)
-            if not _only_read(use):
+            if not use.is_plain_input or use.is_deleted:
                 yield name, use
-
-
-def _only_read(use: Parameter) -> bool:
-    return not use.direction.writes and use.kind is not Kind.FILE

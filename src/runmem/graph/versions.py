@@ -8,7 +8,7 @@ from typing import Any
 from runmem.graph.call import Version
 from runmem.graph.future import Future
 
-__all__ = ["ObjectVersions"]
+__all__ = ["ObjectVersions", "can_change"]
 
 # One such object may be many data of the program at once: there is one 5, one "" and one () in the process.
 _UNCHANGEABLE = frozenset(
@@ -16,9 +16,10 @@ _UNCHANGEABLE = frozenset(
 )
 
 
-def _can_change(datum: Any) -> bool:
+def can_change(datum: object) -> bool:
+    """Return True if a function can change an object of its caller's, and not only make another one."""
     if type(datum) is tuple:
-        return any(_can_change(item) for item in datum)
+        return any(can_change(item) for item in datum)
     return type(datum) not in _UNCHANGEABLE and not isinstance(datum, type)
 
 
@@ -40,12 +41,15 @@ class ObjectVersions:
         found = self._written.get(id(datum))
         return found[1] if found is not None else None
 
-    def write(self, datum: Any, version: Version) -> None:
-        """Make `version` the current one of `datum`."""
+    def write(self, datum: object, version: Version) -> bool:
+        """Make `version` the current one of `datum`; return False for an object that cannot be tracked."""
         if type(datum) is Future:
             datum.version = version
-        elif _can_change(datum):
+        elif can_change(datum):
             self._written[id(datum)] = (datum, version)
+        else:
+            return False
+        return True
 
     def forget(self, datum: Any) -> bool:
         """Stop tracking an object; return whether it was known. A future is, and needs no tracking."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError
 from runmem.graph.call import TaskCall, Version
+from runmem.graph.elements import root
 from runmem.graph.future import Future
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.error_parts import class_name, text_of
@@ -213,7 +214,7 @@ class _Packing:
         """
         file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
         pickler = self._pickler(file, buffers)
-        written = {place: parts[place] for place in self._call.writes if place in parts}
+        written = {place: parts[place] for place in map(root, self._call.writes) if place in parts}
         own = None
         if written:
             pickler.dump(written)

@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, ResultError, RunmemError
-from runmem.graph.call import FileUse
+from runmem.graph.call import FileUse, Slot
+from runmem.graph.elements import root, value_at
 from runmem.graph.file_attempt import FileAttempt
 from runmem.graph.task import TaskFunction
 from runmem.memory.held import held
@@ -95,7 +96,7 @@ class PackedCall(NamedTuple):
     task_id: int
     task: int
     data: bytes
-    writes: tuple[int | str, ...] = ()
+    writes: tuple[Slot, ...] = ()
     files: tuple[FileUse, ...] = ()
     sources: Sequence[tuple[int, int | None, int | None]] = ()
     places: Mapping[int | str, int] = {}
@@ -274,7 +275,7 @@ def _copy_for(task: PackedTask) -> ProgramCopy | None:
 
 def _written_inputs(call: PackedCall) -> frozenset[int]:
     """Return the inputs that the task may write to, wholly or as part of an argument that it writes."""
-    written = {call.places[place] for place in call.writes if place in call.places}
+    written = {call.places[place] for place in map(root, call.writes) if place in call.places}
     if call.own is not None:
         written |= set(range(len(call.sources))) - {*call.places.values(), *call.values.values(), *call.buffers}
     return frozenset(written)
@@ -346,7 +347,6 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
         files.give_paths(args, kwargs)
     if copy is not None:
         copy.set_changing(values)
-    written = [kwargs[place] if isinstance(place, str) else args[place] for place in call.writes]
     try:
         returned = _returned(task.run(*args, **kwargs), returns, task)
     except BaseException:
@@ -358,6 +358,7 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
         if files.was_overtaken():
             return _once_more(call, returns, task, copy, inputs)
         files.ended()
+    written = [value_at(slot, args, kwargs, task.name) for slot in call.writes]
     return (*returned, *written) if written else returned
 
 

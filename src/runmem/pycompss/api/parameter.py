@@ -1,23 +1,8 @@
-"""`pycompss.api.parameter`."""
+"""`pycompss.api.parameter`: every direction, and the keys of the dictionary form."""
 
-from runmem.graph.directions import (
-    COLLECTION,
-    COLLECTION_IN,
-    COMMUTATIVE,
-    CONCURRENT,
-    FILE,
-    FILE_IN,
-    FILE_INOUT,
-    FILE_OUT,
-    IN,
-    IN_DELETE,
-    INOUT,
-    OUT,
-    Type,
-)
-from runmem.graph.directions import Direction_key as Direction
+from runmem.graph.directions import BY_NAME, KEYS
 
-__all__ = [
-    "IN", "OUT", "INOUT", "IN_DELETE", "CONCURRENT", "COMMUTATIVE", "FILE", "FILE_IN", "FILE_OUT", "FILE_INOUT",
-    "COLLECTION", "COLLECTION_IN", "Type", "Direction",
-]  # fmt: skip
+STDIN, STDOUT, STDERR = "stdin", "stdout", "stderr"
+globals().update({**BY_NAME, **KEYS})
+
+__all__ = [*BY_NAME, *KEYS, "STDIN", "STDOUT", "STDERR"]
