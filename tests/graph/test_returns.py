@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional, Unpack
 
 import pytest
 
-from runmem.errors import TaskDeclarationError
+from runmem.errors import ArgumentError, TaskDeclarationError
+from runmem.graph.directions import FILE_OUT, IN
 from runmem.graph.returns import Returns, declared_returns
+from runmem.graph.synchronise import wait_on
 from runmem.graph.task import task
 from runmem.memory.profile import profile
 
@@ -31,9 +33,9 @@ def f(x):
     [
         (0, Returns(0)), (1, Returns(1)), (3, Returns(3)), ("2", Returns(2)), (" 2 ", Returns(2)),
         ("THREE", Returns(3)), (int, Returns(1)), ("list", Returns(1)),
-        (Thing, Returns(1, Thing)), ("Thing", Returns(1, Thing)),
+        (Thing, Returns(1, (Thing,))), ("Thing", Returns(1, (Thing,))),
         (list[int], Returns(1)), ((int, str), Returns(2)), ([int, str, list], Returns(3)),
-        ((Thing, int), Returns(2, Thing)),
+        ((Thing, int), Returns(2, (Thing,))),
     ],
 )  # fmt: skip
 def test_the_number_of_values_is_read_from_every_form(declared: Any, expected: Returns) -> None:
@@ -74,8 +76,8 @@ def hint_list() -> list[int]: ...
     ("function", "expected"),
     [
         (hint_pair, Returns(2)), (hint_many, Returns(1)), (hint_none, Returns(0)), (hint_int, Returns(1)),
-        (hint_thing, Returns(1, Thing)), (hint_unknown, Returns(1)), (hint_written_pair, Returns(2)),
-        (hint_written_list, Returns(3, Thing)), (hint_written_one, Returns(1)), (hint_text_in_text, Returns(2)),
+        (hint_thing, Returns(1, (Thing,))), (hint_unknown, Returns(1)), (hint_written_pair, Returns(2)),
+        (hint_written_list, Returns(3, (Thing,))), (hint_written_one, Returns(1)), (hint_text_in_text, Returns(2)),
         (hint_typing, Returns(3)), (hint_empty_tuple, Returns(1)), (hint_optional, Returns(1)),
         (hint_or_none, Returns(1)), (hint_annotated, Returns(2)), (hint_unpacked, Returns(1)),
         (hint_unpack, Returns(1)), (hint_unknown_pair, Returns(2)), (hint_unknown_many, Returns(1)),
@@ -117,7 +119,7 @@ async def awaited_thing() -> Thing: ...
 
 @pytest.mark.parametrize(
     ("function", "expected"),
-    [(awaited_pair, Returns(1)), (awaited_none, Returns(1)), (awaited_thing, Returns(1, Thing))],
+    [(awaited_pair, Returns(1)), (awaited_none, Returns(1)), (awaited_thing, Returns(1, (Thing,)))],
 )
 def test_an_async_function_gives_one_thing_to_await(function: Any, expected: Returns) -> None:
     assert declared_returns(function, None, "f") == expected
@@ -193,3 +195,62 @@ def test_what_a_wrapper_returns_is_not_taken_from_what_it_wraps() -> None:
 def test_profile_returns_what_it_wraps() -> None:
     assert task()(profile(returns_pair)).returns.count == 2
     assert task()(profile(full_report=False)(returns_nothing)).returns.count == 0
+
+
+class Table:
+    def __init__(self, rows):
+        self.rows = rows
+
+    @task(returns="value_of(self.rows)", target_direction=IN)
+    def split(self):
+        return [row for row in range(self.rows)]
+
+
+@task(returns="{{count + 1}}")
+def spread(count, more=0):
+    return list(range(more, more + count + 1))
+
+
+@task(returns=FILE_OUT)
+def one_path():
+    return "path"
+
+
+def test_an_expression_over_the_arguments_says_how_many_values(submitter: Any) -> None:
+    assert wait_on(Table(3).split()) == [0, 1, 2]
+    assert wait_on(spread(1)) == [0, 1]
+    assert wait_on(spread(count=2, more=5)) == [5, 6, 7]
+    assert wait_on(one_path()) == "path"
+
+
+def test_a_call_may_say_how_many_values_it_returns(submitter: Any) -> None:
+    @task()
+    def numbers(n):
+        return list(range(n))
+
+    assert wait_on(numbers(3, returns=3)) == [0, 1, 2]
+    assert wait_on(numbers(3, returns="3")) == [0, 1, 2]
+    assert wait_on(numbers(3)) == [0, 1, 2]
+    with pytest.raises(TaskDeclarationError, match="call of task .*numbers: returns=-1 is negative"):
+        numbers(3, returns=-1)
+
+
+def test_what_a_call_says_is_left_out_without_a_program() -> None:
+    assert spread(1, returns=2) == [0, 1]
+
+
+def test_an_expression_that_gives_no_number_is_refused_at_the_call(submitter: Any) -> None:
+    with pytest.raises(ArgumentError, match=r"call of task spread: returns='count \+ 1' cannot be used .*no future"):
+        spread(spread(0))
+    with pytest.raises(TaskDeclarationError, match="is no expression"):
+        task(returns="value_of(n +)")(lambda n: n)
+
+
+def test_each_declared_class_gives_its_task_methods(submitter: Any) -> None:
+    @task(returns=(int, Table))
+    def both(n):
+        return n, Table(n)
+
+    number, table = both(2)
+    assert wait_on(table.split(returns=2)) == [0, 1]
+    assert wait_on(number) == 2

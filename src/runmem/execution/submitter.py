@@ -177,7 +177,7 @@ class DaskSubmitter:
         if known is not None and known[0] is snapshot:
             packed = known[1]
             same = packed.constants is constants and packed.process is process and packed.log_levels is levels
-            if same and packed.copied == copied:
+            if same and packed.copied == copied and packed.returns == call.returns:
                 return packed
         self._seed_note.look_at(task)
         number = program_definitions.number_of(task)

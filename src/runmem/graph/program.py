@@ -15,6 +15,7 @@ from runmem.graph.elements import as_type_of, elements, root, with_elements
 from runmem.graph.file_arguments import FilesOfCall, file_arguments, use_files
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
+from runmem.graph.returns import Returns
 from runmem.graph.task import TaskFunction
 from runmem.graph.versions import ObjectVersions, can_change
 
@@ -50,20 +51,20 @@ class Program:
         """Number of task calls so far."""
         return self._calls
 
-    def call(self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def call(self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any], returns: Returns) -> Any:
         """Submit a call; return a future, a list of futures for more than one value, or None for none."""
         task.signature.check(args, kwargs)
         with self._lock:
-            execution = Execution(self._calls + 1, task.name, task.returns.count)
+            execution = Execution(self._calls + 1, task.name, returns.count)
             written = self._submitted(task, args, kwargs, execution)
             self._calls += 1
-            for output, datum in enumerate(written, task.returns.count):
+            for output, datum in enumerate(written, returns.count):
                 self._write(datum, Version(execution, output))
-        count, cls = task.returns
-        if count == 0:
+        if returns.count == 0:
             return None
-        futures = [Future(Version(execution, output), cls if output == 0 else None) for output in range(count)]
-        return futures[0] if count == 1 else futures
+        classes = [*returns.classes, *[None] * returns.count]
+        futures = [Future(Version(execution, output), classes[output]) for output in range(returns.count)]
+        return futures[0] if returns.count == 1 else futures
 
     def _submitted(
         self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any], execution: Execution
@@ -112,13 +113,14 @@ class Program:
         for argument, value in values.items():
             if (version := current(value)) is not None:
                 values[argument] = version
+        count = execution.outputs
         execution.outputs += len(written)
         call = TaskCall(
             execution,
             task,
             tuple(values[position] for position in range(len(args))),
             {name: values[name] for name in kwargs},
-            returns=task.returns.count,
+            returns=count,
             writes=tuple(datum.slot for datum in written),
             after=tuple(files.after),
             files=tuple(files.uses),

@@ -5,25 +5,37 @@ from __future__ import annotations
 import ast
 import builtins
 import inspect
+import re
 import textwrap
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from runmem.errors import TaskDeclarationError
+from runmem.errors import ArgumentError, TaskDeclarationError
+from runmem.graph.directions import KEYS, Parameter
 
-__all__ = ["Returns", "declared_returns"]
+__all__ = ["Returns", "declared_returns", "returns_of_call"]
 
 
 _MOST_LAYERS = 10  # text within text, aliases of aliases
+_EXPRESSION = re.compile(r"value_of\((.+)\)|\{\{(.+)\}\}", re.DOTALL)
 
 
 class Returns(typing.NamedTuple):
-    """Number of returned values and, where a class was declared, the class of the first."""
+    """Number of returned values.
+
+    Attributes
+    ----------
+    classes : tuple
+        Of the first values, where classes of the user's were declared: the class of each, or None.
+    expression : str
+        Gives what is returned, from the arguments of a call; else empty.
+    """
 
     count: int  # type: ignore[assignment]  # tuple.count is of no use here
-    cls: type | None = None
+    classes: tuple[type | None, ...] = ()
+    expression: str = ""
 
 
 def declared_returns(function: Callable[..., Any], declared: Any, where: str) -> Returns:
@@ -32,8 +44,9 @@ def declared_returns(function: Callable[..., Any], declared: Any, where: str) ->
     Parameters
     ----------
     declared
-        An int, a type, a tuple or list of types, a string (a number, the name of a global, or a type's name), or None
-        when `returns=` is absent.
+        An int, a type, a tuple or list of types, a string (a number, the name of a global, a type's name, or an
+        expression over the parameters: ``"value_of(self.n)"``, ``"{{n}}"``), a direction (one value), or None when
+        `returns=` is absent.
 
     Raises
     ------
@@ -43,6 +56,9 @@ def declared_returns(function: Callable[..., Any], declared: Any, where: str) ->
     if declared is None:
         return _inferred(function)
     if isinstance(declared, str):
+        expression = _EXPRESSION.fullmatch(declared.strip())
+        if expression is not None:
+            return Returns(1, expression=_checked(expression[1] or expression[2], where))
         declared = _from_text(function, declared, where)
     if isinstance(declared, bool) or declared is None:
         raise TaskDeclarationError(f"{where}: returns={declared!r} is neither a number nor a type.")
@@ -51,12 +67,51 @@ def declared_returns(function: Callable[..., Any], declared: Any, where: str) ->
             raise TaskDeclarationError(f"{where}: returns={declared} is negative.")
         return Returns(declared)
     if isinstance(declared, (tuple, list)):
-        return Returns(len(declared), _class_of(declared[0]) if declared else None)
+        return _each(declared)
+    if isinstance(declared, Parameter) or isinstance(declared, dict) and set(declared) <= set(KEYS.values()):
+        return Returns(1)
     if isinstance(declared, type) or typing.get_origin(declared) is not None or callable(declared):
-        return Returns(1, _class_of(declared))
+        return _one(declared)
     raise TaskDeclarationError(
         f"{where}: returns={declared!r} is neither a number nor a type, a list of types or a name."
     )
+
+
+def returns_of_call(
+    function: Callable[..., Any], declared: Returns, signature: inspect.Signature, args: Any, kwargs: Any, where: str
+) -> Returns:
+    """Return what one call returns, where an expression over its arguments says how many values.
+
+    Raises
+    ------
+    ArgumentError
+        If the expression cannot be evaluated, or gives neither a number nor a type.
+    """
+    if not declared.expression:
+        return declared
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    try:
+        value = eval(declared.expression, getattr(function, "__globals__", {}), dict(bound.arguments))
+        if value is None:
+            raise ValueError("it is None")
+        return declared_returns(function, value, where)
+    except Exception as error:
+        raise ArgumentError(
+            f"{where}: returns={declared.expression!r} cannot be used for this call ({type(error).__name__}: {error}). "
+            "It is evaluated with the arguments, and gives a number or a type; an argument in it must be a value, and "
+            "no future."
+        ) from error
+
+
+def _checked(expression: str, where: str) -> str:
+    try:
+        compile(expression, "returns=", "eval")
+    except SyntaxError as error:
+        raise TaskDeclarationError(
+            f"{where}: returns= holds {expression!r}, which is no expression: {error}."
+        ) from None
+    return expression.strip()
 
 
 def _from_text(function: Callable[..., Any], text: str, where: str) -> Any:
@@ -71,7 +126,19 @@ def _from_text(function: Callable[..., Any], text: str, where: str) -> Any:
     return value
 
 
-def _class_of(declared: Any) -> type | None:
+def _one(declared: object) -> Returns:
+    return _each((declared,))
+
+
+def _each(declared: Sequence[object]) -> Returns:
+    """Return as many values as there are types, with the classes of the user's among them."""
+    classes = [_class_of(each) for each in declared]
+    while classes and classes[-1] is None:
+        classes.pop()
+    return Returns(len(declared), tuple(classes))
+
+
+def _class_of(declared: object) -> type | None:
     """Return a class of the user's, whose task methods can be called on the future; built-in types have none."""
     return declared if isinstance(declared, type) and declared.__module__ != "builtins" else None
 
@@ -91,7 +158,7 @@ def _inferred(function: Callable[..., Any]) -> Returns:
 def _one_awaited(function: Callable[..., Any]) -> Returns:
     """Return what a call of an ``async`` function gives under plain Python: one thing that can be awaited."""
     hint = _return_hint(function)
-    return Returns(1, None if isinstance(hint, str) or hint is inspect.Parameter.empty else _class_of(hint))
+    return Returns(1) if isinstance(hint, str) or hint is inspect.Parameter.empty else _one(hint)
 
 
 def _in_hint(hint: Any) -> Returns:
@@ -99,10 +166,10 @@ def _in_hint(hint: Any) -> Returns:
     if isinstance(hint, str):
         return Returns(_count_in_text(hint))
     if isinstance(hint, (tuple, list)):
-        return Returns(len(hint), _class_of(hint[0]) if hint else None)
+        return _each(hint)
     parts = typing.get_args(hint)
     known = typing.get_origin(hint) is tuple and parts and not any(_is_open(part) for part in parts)
-    return Returns(len(parts), _class_of(parts[0])) if known else Returns(1, _class_of(hint))
+    return _each(parts) if known else _one(hint)
 
 
 def _is_open(part: Any) -> bool:

@@ -16,7 +16,7 @@ from runmem.graph.current import current_program
 from runmem.graph.global_changes import Change, global_changes
 from runmem.graph.lazy_values import refuse_generators, settled
 from runmem.graph.options import directions_in, in_snake_case, time_limit, without_effect
-from runmem.graph.returns import Returns, declared_returns
+from runmem.graph.returns import Returns, declared_returns, returns_of_call
 from runmem.graph.signature import TaskSignature
 
 __all__ = ["task", "TaskFunction"]
@@ -66,16 +66,30 @@ class TaskFunction:
         )
         declared = options.get("returns")
         self.returns = Returns(outputs) if outputs and declared is None else declared_returns(function, declared, where)
+        self._takes_returns = "returns" not in self.signature.signature.parameters and self.signature.varkwargs is None
         self.time_limit_s = time_limit(options, where)
         self._called = function if self._compilation is None else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         program = current_program()
+        if self._takes_returns and "returns" in kwargs:
+            kwargs, returns = {name: value for name, value in kwargs.items() if name != "returns"}, kwargs["returns"]
+        else:
+            returns = None
         if program is None:
             return (self._called or self._compiled())(*args, **kwargs)
         if self._remarks is not None:
             self.say()
-        return program.call(self, args, kwargs)
+        return program.call(self, args, kwargs, self._returns_of(args, kwargs, returns))
+
+    def _returns_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], declared: object) -> Returns:
+        """Return what one call returns; `declared`: as the call itself says."""
+        if declared is None and not self.returns.expression:
+            return self.returns
+        where = f"call of task {self.name}"
+        self.signature.check(args, kwargs)
+        returns = self.returns if declared is None else declared_returns(self.function, declared, where)
+        return returns_of_call(self.function, returns, self.signature.signature, args, kwargs, where)
 
     def run(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the function here, to its end: compiled if that was asked for; what a coroutine function returns."""
@@ -198,7 +212,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     ----------
     returns : int, type, list of types, or str, optional
         What it returns; more than one value gives a list of futures. Absent: taken from the type hint or from the
-        ``return`` statements.
+        ``return`` statements. ``"value_of(n)"`` is evaluated with the arguments of each call. A call may say it too:
+        ``f(x, returns=4)``.
     target_direction : direction, optional
         What a method does with ``self``; default INOUT.
     varargs_type : direction, optional
