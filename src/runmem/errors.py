@@ -13,6 +13,8 @@ __all__ = [
     "ResultError",
     "TaskKilledError",
     "TaskTimeoutError",
+    "TaskCancelledError",
+    "COMPSsException",
 ]
 
 
@@ -44,6 +46,17 @@ class TaskWarning(UserWarning):
 
 class ArgumentError(RunmemError, TypeError):
     """An argument of a task call that cannot be sent to a worker. Raised at the call."""
+
+
+class COMPSsException(Exception):
+    """Raised by a task to end its group: the group's other tasks are cancelled, and the end of the group raises it.
+
+    The name is that of PyCOMPSs, whose programs catch it.
+    """
+
+
+class TaskCancelledError(RunmemError):
+    """A call that was cancelled before it began, or that needs what another call did not give."""
 
 
 class FilePlacementError(RunmemError):

@@ -38,9 +38,6 @@ def test_options_that_only_place_a_task_are_taken(submitter: Any) -> None:
 @pytest.mark.parametrize(
     ("option", "instead"),
     [
-        ({"on_failure": "IGNORE"}, "waiting for a call that raised raises"),
-        ({"onFailure": "CANCEL_SUCCESSORS"}, "waiting for a call that raised raises"),
-        ({"defaults": {"x": 1}}, "has no values"),
         ({"isReplicated": True}, "once, on one worker"),
         ({"computing_nodes": "4"}, "one process on one node"),
         ({"processes_per_node": 2}, "one process on one node"),

@@ -108,6 +108,18 @@ def test_delete_object_tells_whether_all_were_known(submitter: Any) -> None:
     assert not delete_object(values, never)
     assert not delete_object(values)
     assert wait_on(values) == [1]
+    only_read = [3]
+    double(only_read)
+    assert delete_object(only_read)
+    assert not delete_object(only_read)
+
+
+def test_delete_object_searches_containers(submitter: Any) -> None:
+    values, others = [1], [2]
+    append(values, 2)
+    append(others, 3)
+    assert delete_object([values, {"others": (others,)}])
+    assert wait_on([values, others]) == [[1], [2]]
 
 
 def test_without_a_program_everything_is_plain(tmp_path: Path) -> None:

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:
     from runmem.graph.task import TaskFunction
 
-__all__ = ["Slot", "Execution", "Origin", "Version", "FileUse", "TaskCall", "Submitter", "inherit_origin"]
+__all__ = [
+    "Slot",
+    "Execution",
+    "FailingGroup",
+    "Origin",
+    "Version",
+    "FileUse",
+    "TaskCall",
+    "Submitter",
+    "inherit_origin",
+]
 
 Slot = int | str | tuple[object, ...]
 """Where a datum is in a call: a position, a name, or for an element of a collection one of these, indexes and keys."""
@@ -47,6 +57,8 @@ class Execution:
         The submitter's own.
     origin : Origin or None
         Of the files that it was made from, if any.
+    group : Group or None
+        The innermost group of tasks that it belongs to.
     """
 
     task_id: int
@@ -54,6 +66,14 @@ class Execution:
     outputs: int
     state: Any = None
     origin: Origin | None = None
+    group: FailingGroup | None = None
+
+
+class FailingGroup(Protocol):
+    """What a submitter needs of a group of tasks; see `runmem.graph.groups.Group`."""
+
+    def fail(self, execution: Execution, error: BaseException) -> list[Execution]:
+        """Note an error of an execution; return the executions that it cancels."""
 
 
 def inherit_origin(execution: Execution, needs: Iterable[Execution]) -> None:
@@ -87,6 +107,8 @@ class FileUse(NamedTuple):
     kept : str or None
         Where the version in place, which is read, copied or made, goes to when another one comes there; None: it does
         not lie in place.
+    is_folder : bool
+        Whether it is a directory, with all that is in it.
     places : dict
         The arguments, or elements of collections, that name the file, and what each of them says.
     """
@@ -96,6 +118,7 @@ class FileUse(NamedTuple):
     copy_from: str | None = None
     kept: str | None = None
     places: Mapping[Slot, str] = {}
+    is_folder: bool = False
 
     @property
     def is_made_in_place(self) -> bool:
@@ -155,6 +178,9 @@ class Submitter(Protocol):
 
         With `raises`, raise the exception of the first of them that failed; with None, of one that nobody has seen.
         """
+
+    def cancel(self, executions: Sequence[Execution] | None = None) -> None:
+        """Cancel executions (None: all) that have not ended, and with them what needs them; return at once."""
 
     def has_ended(self, execution: Execution) -> bool:
         """Tell whether an execution has ended, well or badly, without waiting; also true if it cannot end any more."""

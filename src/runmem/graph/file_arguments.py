@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from runmem.errors import ArgumentError
 from runmem.graph.call import Execution, FileUse, Slot
-from runmem.graph.directions import Direction, Parameter
+from runmem.graph.directions import Direction, Kind, Parameter
 from runmem.graph.elements import elements
 from runmem.graph.files import FileVersions
 from runmem.graph.signature import TaskSignature
@@ -80,7 +80,10 @@ def _place_of(path: object, use: Parameter, where: str) -> Place:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArgumentError(f"{where}, and {os.fspath(path)!r} cannot be used: {reason}. Give another path.") from error
-    if use.direction.writes and place.obstacle is not None:
+    if use.kind is Kind.DIRECTORY:
+        if place.status is not None and not place.is_folder:
+            raise ArgumentError(f"{where}, and {os.fspath(path)!r} is no directory: give the path of one.")
+    elif use.direction.writes and place.obstacle is not None:
         raise ArgumentError(
             f"{where}, so the task writes a file, and {os.fspath(path)!r} is {place.obstacle}: give the path of a "
             "file, of a device to write to, or of a pipe."
@@ -99,12 +102,13 @@ def use_files(arguments: dict[Slot, FileArgument], files: FileVersions, executio
     found = FilesOfCall({}, [], [])
     for same in by_name.values():
         places = [argument.place for argument in same.values()]
+        is_folder = any(argument.use.kind is Kind.DIRECTORY for argument in same.values())
         written = [argument.place for argument in same.values() if argument.use.direction.writes]
         if not written:
-            file, writer = files.read(places[0], execution)
+            file, writer = files.read(places[0], execution, is_folder)
         else:
             reads = any(argument.use.direction is not Direction.OUT for argument in same.values())
-            file, writer = files.write(written[0], execution, reads)
+            file, writer = files.write(written[0], execution, reads, is_folder)
         if writer is not None:
             found.after.append(writer)
         names = {slot: files.path_for(argument.place) for slot, argument in same.items()}

@@ -62,8 +62,9 @@ def _prepared(use: FileUse) -> str:
     if use.is_made_in_place:
         is_made = _kept(use) is not None or os.path.lexists(_mark(use))
         target = os.path.join(_new_folder(use.kept), os.path.basename(use.path)) if is_made else use.path
-        if not is_made and (os.path.islink(target) or os.path.isfile(target)):
-            os.unlink(target)  # of an attempt that did not come to its end
+        is_left = os.path.lexists(target) if use.is_folder else os.path.islink(target) or os.path.isfile(target)
+        if not is_made and is_left:
+            _remove(target)  # of an attempt that did not come to its end
     else:
         is_made = os.path.lexists(use.path)
         target = os.path.join(_new_folder(use.path), os.path.basename(use.path)) if is_made else use.path
@@ -72,6 +73,10 @@ def _prepared(use: FileUse) -> str:
         _copy(_kept(use) or use.copy_from, target)
         if (kept := _kept(use)) is not None:  # it may have come while that was copied
             _copy(kept, target)
+    elif use.is_folder and not use.is_made_in_place:
+        if os.path.lexists(target):
+            _remove(target)
+        os.mkdir(target)  # the program has made the folder that the task fills
     return target
 
 
@@ -98,9 +103,12 @@ def _new_folder(path: str | None) -> str:
 
 def _copy(source: str, target: str) -> None:
     if os.path.lexists(target):
-        os.unlink(target)
-    shutil.copyfile(source, target)
-    shutil.copymode(source, target)
+        _remove(target)
+    if os.path.isdir(source):
+        shutil.copytree(source, target, symlinks=True)
+    else:
+        shutil.copyfile(source, target)
+        shutil.copymode(source, target)
 
 
 def _called(path: str, name: str) -> str:

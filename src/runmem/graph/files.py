@@ -13,7 +13,7 @@ from typing import Any
 
 from runmem.errors import FilePlacementError
 from runmem.graph.call import Execution, FileUse, Origin, Submitter
-from runmem.store.output import Place, look, place_file
+from runmem.store.output import Place, look, place_file, place_folder
 
 __all__ = ["FileVersions"]
 
@@ -92,18 +92,21 @@ class FileVersions:
 
         return restore
 
-    def read(self, place: Place, reader: Execution) -> tuple[FileUse | None, Execution | None]:
+    def read(self, place: Place, reader: Execution, is_folder: bool = False) -> tuple[FileUse | None, Execution | None]:
         """Note a reader; return where it finds the file, and the execution that writes its version, if one does."""
-        if place.is_stream or place.obstacle is not None:
+        if place.is_stream or place.obstacle is not None and not is_folder:
             return None, None
         file = self._files.setdefault(place.real, _File())
         if file.version is None:
-            return FileUse(place.path, kept=self._used_in_place(file, place, reader)), file.writer
+            kept = self._used_in_place(file, place, reader)
+            return FileUse(place.path, kept=kept, is_folder=is_folder), file.writer
         if reader.origin is not None:
             file.needed.add(reader.origin)
-        return FileUse(file.version), file.writer
+        return FileUse(file.version, is_folder=is_folder), file.writer
 
-    def write(self, place: Place, writer: Execution, reads: bool) -> tuple[FileUse | None, Execution | None]:
+    def write(
+        self, place: Place, writer: Execution, reads: bool, is_folder: bool = False
+    ) -> tuple[FileUse | None, Execution | None]:
         """Make a new version.
 
         Parameters
@@ -127,12 +130,14 @@ class FileVersions:
         if last is None and not file.users_in_place and place.status is None:
             kept = self._used_in_place(file, place, writer)
             file.writer, file.own_mode = writer, True
-            return FileUse(place.real if os.path.islink(place.path) else place.path, writes=True, kept=kept), None
+            path = place.real if os.path.islink(place.path) else place.path
+            return FileUse(path, writes=True, kept=kept, is_folder=is_folder), None
         if reads and file.version is None:
             kept = self._used_in_place(file, place, writer)  # it copies from the file in place
         file.version, file.needed = self._new_path(place), weakref.WeakSet()
         file.writer = writer
-        return FileUse(file.version, True, before if reads else None, kept), last if reads else None
+        use = FileUse(file.version, True, before if reads else None, kept, is_folder=is_folder)
+        return use, last if reads else None
 
     def _used_in_place(self, file: _File, place: Place, user: Execution) -> str:
         """Note a call that uses the version in place; return where that goes to when another one comes there."""
@@ -165,6 +170,10 @@ class FileVersions:
     def known(self) -> list[str]:
         """Return the names of all files that tasks used."""
         return list(self._files)
+
+    def forget(self, path: str) -> None:
+        """Know nothing of a file any more: the program deletes it."""
+        self._files.pop(look(path).real, None)
 
     def settle(
         self,
@@ -223,9 +232,14 @@ def _keep(file: _File, name: str, part: bool) -> None:
 
     `part`: what stays in place is a copy, which may be changed.
     """
-    if file.kept is None or not file.needed_in_place or not os.path.isfile(name):
+    if file.kept is None or not file.needed_in_place or not os.path.exists(name):
         return
     try:
+        if os.path.isdir(name):
+            if not os.path.lexists(file.kept):
+                os.makedirs(os.path.dirname(file.kept), exist_ok=True)
+                place_folder(name, file.kept, share=False)
+            return
         if not os.path.lexists(file.kept):
             os.makedirs(os.path.dirname(file.kept), exist_ok=True)
             _link_or_copy(name, file.kept)
@@ -250,7 +264,10 @@ def _put_in_place(version: str, name: str, shared: bool, own_mode: bool) -> None
     """Let a version appear under the file's own name, all at once; `shared`: the bytes on the disk may be the same."""
     try:
         os.makedirs(os.path.dirname(name), exist_ok=True)
-        place_file(version, name, shared, own_mode)
+        if os.path.isdir(version):
+            place_folder(version, name, shared)
+        else:
+            place_file(version, name, shared, own_mode)
     except OSError as error:
         if not os.path.exists(version):
             raise FileNotFoundError(errno.ENOENT, f"the task left no file for {name}", version) from error

@@ -43,11 +43,10 @@ def _more_than_one(value: Any) -> bool:
     return str(value).strip() not in ("1", "None", "")
 
 
-# They say in which order, where, how fast or how long tasks run: without them the result is the same.
-_HINTS = {"time_out", "priority", "is_distributed", "cache_returns", "tracing_hook"}
+# Options whose names parameters may have too. The last ones say in which order, where or how fast tasks run: without
+# them the result is the same.
+_HINTS = {"time_out", "on_failure", "defaults", "priority", "is_distributed", "cache_returns", "tracing_hook"}
 _IGNORED = {
-    "on_failure": _Ignored(bool, "waiting for a call that raised raises the same exception"),
-    "defaults": _Ignored(bool, "a call that raised has no values, and waiting for it raises"),
     "is_replicated": _Ignored(bool, "a call runs once, on one worker, and not on every node"),
     "computing_nodes": _Ignored(_more_than_one, "a call runs in one process on one node"),
     "processes_per_node": _Ignored(_more_than_one, "a call runs in one process on one node"),

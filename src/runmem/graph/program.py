@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,6 +17,7 @@ from runmem.graph.elements import as_type_of, elements, root, with_elements
 from runmem.graph.file_arguments import FilesOfCall, file_arguments, use_files
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
+from runmem.graph.groups import Group
 from runmem.graph.returns import Returns
 from runmem.graph.task import TaskFunction
 from runmem.graph.versions import ObjectVersions, can_change
@@ -43,6 +46,8 @@ class Program:
         self._files = FileVersions(files_folder)
         self._calls = 0
         self._told: set[str] = set()
+        self._groups: dict[str, Group] = {}
+        self._open_groups: list[Group] = []
         self.all_files_in_place = False
         self._lock = threading.RLock()
 
@@ -56,6 +61,9 @@ class Program:
         task.signature.check(args, kwargs)
         with self._lock:
             execution = Execution(self._calls + 1, task.name, returns.count)
+            if self._open_groups:
+                execution.group = self._open_groups[-1]
+                self._open_groups[-1].add(execution)
             written = self._submitted(task, args, kwargs, execution)
             self._calls += 1
             for output, datum in enumerate(written, returns.count):
@@ -86,7 +94,7 @@ class Program:
             raise
         for argument, use in task.signature.uses(args, kwargs):
             if use.is_deleted:
-                self._objects.forget(args[argument] if isinstance(argument, int) else kwargs[argument])
+                self._forget(args[argument] if isinstance(argument, int) else kwargs[argument], set())
         return written
 
     def _send(
@@ -126,6 +134,7 @@ class Program:
             files=tuple(files.uses),
         )
         self._submitter.submit(call, self._objects.current if self._objects else None)
+        self._objects.read([*args, *kwargs.values()])
 
     def _write(self, datum: _Written, version: Version) -> None:
         """Make `version` the current one of an object, or of an element of a collection."""
@@ -185,6 +194,52 @@ class Program:
         """Wait for all tasks; raise the exception of one that failed and that nobody has seen."""
         self._submitter.wait(None)
 
+    def open_group(self, name: str) -> None:
+        """Begin a group of tasks: the calls that follow belong to it. It replaces one of the same name."""
+        with self._lock:
+            group = Group(name, self._open_groups[-1] if self._open_groups else None)
+            self._groups[name] = group
+            self._open_groups.append(group)
+
+    def close_group(self, name: str) -> None:
+        """End the innermost open group of this name: calls that follow belong to the one around it."""
+        with self._lock:
+            for place in reversed(range(len(self._open_groups))):
+                if self._open_groups[place].name == name:
+                    del self._open_groups[place]
+                    return
+
+    def _group(self, name: str) -> Group:
+        try:
+            return self._groups[name]
+        except KeyError:
+            known = ", ".join(map(repr, self._groups)) or "none"
+            raise ArgumentError(f"there is no group of tasks named {name!r}; groups so far: {known}.") from None
+
+    def barrier_group(self, name: str) -> None:
+        """Wait for the calls of a group; raise what one of them raised."""
+        group = self._group(name)
+        members = group.members()
+        self._submitter.wait(members, raises=False)
+        self._submitter.wait(members if group.failed is None else [group.failed])
+
+    def cancel_group(self, name: str) -> None:
+        """Cancel the calls of a group that have not ended."""
+        self._submitter.cancel(self._group(name).members())
+
+    def delete_file(self, path: str | os.PathLike[str]) -> bool:
+        """Delete a file when the tasks that use it have ended; return whether there was one."""
+        name = os.fspath(path)
+        with suppress(Exception):  # an error of its writer is reported where the program waits for that
+            self.settle_file(name, for_writing=True)
+        with self._lock:
+            self._files.forget(name)
+        try:
+            shutil.rmtree(name) if os.path.isdir(name) and not os.path.islink(name) else os.unlink(name)
+        except FileNotFoundError:
+            return False
+        return True
+
     def settle_file(self, path: str | os.PathLike[str], for_writing: bool = False) -> None:
         """Wait for the last writer of a file and bring its version into place."""
         try:
@@ -210,10 +265,21 @@ class Program:
                 continue
         return misplaced
 
-    def delete_object(self, datum: Any) -> bool:
-        """Stop tracking an object, so that its versions can be freed; return whether it was tracked."""
+    def delete_object(self, datum: object) -> bool:
+        """Stop tracking an object and the objects in it, so that their versions can be freed.
+
+        Return True if a task has used it, or one of them.
+        """
         with self._lock:
-            return self._objects.forget(datum)
+            return self._forget(datum, set())
+
+    def _forget(self, datum: object, seen: set[int]) -> bool:
+        was_used = self._objects.forget(datum)
+        if isinstance(datum, (list, tuple, dict)) and id(datum) not in seen:
+            seen.add(id(datum))
+            for item in list(datum.values()) if isinstance(datum, dict) else datum:
+                was_used = self._forget(item, seen) or was_used
+        return was_used
 
 
 class _Written(NamedTuple):

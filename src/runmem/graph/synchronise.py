@@ -6,12 +6,16 @@ But for coroutines: without a running program the call of an ``async`` task is o
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import IO, Any
 
 from runmem.graph.current import current_program
 from runmem.graph.lazy_values import values_of
 
-__all__ = ["wait_on", "barrier", "open_file", "wait_on_file", "delete_object"]
+__all__ = [
+    "wait_on", "barrier", "barrier_group", "cancel_group", "open_file", "wait_on_file", "delete_object", "delete_file",
+    "file_exists",
+]  # fmt: skip
 
 
 def wait_on(*objects: Any, mode: str = "rw") -> Any:
@@ -47,6 +51,51 @@ def barrier(no_more_tasks: bool = False) -> None:
         program.barrier()
 
 
+def barrier_group(group_name: str) -> None:
+    """Wait until the tasks of a group have ended; raise what one of them raised.
+
+    Raises
+    ------
+    ArgumentError
+        If no group of that name was opened.
+    """
+    program = current_program()
+    if program is not None:
+        program.barrier_group(group_name)
+
+
+def cancel_group(group_name: str) -> None:
+    """Cancel the tasks of a group that have not ended, and those that need their results."""
+    program = current_program()
+    if program is not None:
+        program.cancel_group(group_name)
+
+
+def file_exists(*paths: str | os.PathLike[str]) -> bool | list[bool]:
+    """Return True for a file that is there, or that a task has written; several paths give a list."""
+    program = current_program()
+    found = []
+    for path in paths:
+        if program is not None:
+            with suppress(Exception):  # an error of its writer is reported where the program waits for that
+                program.settle_file(path)
+        found.append(os.path.exists(path))
+    return found[0] if len(found) == 1 else found
+
+
+def delete_file(*paths: Any) -> bool | list[bool]:
+    """Delete files, also in lists, when the tasks that use them have ended; return whether there was one, of each."""
+    program = current_program()
+    deleted: list[bool] = []
+    for path in paths:
+        if isinstance(path, (list, tuple)):
+            each = [delete_file(one) for one in path]
+            deleted.append(all(each))
+        else:
+            deleted.append(program.delete_file(path) if program is not None else True)
+    return deleted[0] if len(deleted) == 1 else deleted
+
+
 def wait_on_file(*paths: str | os.PathLike[str]) -> Any:
     """Wait until the last task that writes each file has ended; the file is then in its place. Return the path(s)."""
     program = current_program()
@@ -64,8 +113,11 @@ def open_file(path: str | os.PathLike[str], mode: str = "r") -> IO[Any]:
     return open(path, mode)
 
 
-def delete_object(*objects: Any) -> bool:
-    """Tell that the program needs no version of these objects any more; return whether all were known."""
+def delete_object(*objects: object) -> bool:
+    """Free the versions of objects that the program does not need any more.
+
+    Lists, tuples and dictionaries are searched. Return True if tasks have used each of them.
+    """
     program = current_program()
     if program is None:
         return True

@@ -13,6 +13,7 @@ from typing import Any
 from runmem.errors import TaskDeclarationError, TaskWarning
 from runmem.graph import compiled
 from runmem.graph.current import current_program
+from runmem.graph.failure import failure_policy
 from runmem.graph.global_changes import Change, global_changes
 from runmem.graph.lazy_values import refuse_generators, settled
 from runmem.graph.options import directions_in, in_snake_case, time_limit, without_effect
@@ -33,6 +34,8 @@ class TaskFunction:
         Qualified name; name of the module (of the program's file for the program itself); source file.
     time_limit_s : float or None
         Seconds that a call may take; 0: any time; None: as long as the run allows.
+    on_failure : OnFailure or None
+        What is done about a call that raised; None: waiting for it raises.
     data_id : str or None
         What the task works on, if it was made for one call; it stands in that call's record.
     """
@@ -68,6 +71,7 @@ class TaskFunction:
         self.returns = Returns(outputs) if outputs and declared is None else declared_returns(function, declared, where)
         self._takes_returns = "returns" not in self.signature.signature.parameters and self.signature.varkwargs is None
         self.time_limit_s = time_limit(options, where)
+        self.on_failure = failure_policy(options, where)
         self._called = function if self._compilation is None else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -135,6 +139,11 @@ class TaskFunction:
                 text, TaskWarning, self.file or "<task>", line, self.__module__,
                 names.setdefault("__warningregistry__", {}),
             )  # fmt: skip
+
+    def with_options(self, **options: Any) -> TaskFunction:
+        """Change options after the decoration, as decorators above `@task` do; return this task."""
+        self._set(self.function, {**self.options, **options})
+        return self
 
     def made_for(self, data: bytes) -> TaskFunction:
         """Return the task as the record of one call names it, given that call's packed arguments; this one."""
@@ -221,6 +230,12 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     time_out : float, optional
         Seconds that a call may take: then its worker process is ended, and waiting for it raises a `TaskTimeoutError`.
         Default: what ``--task_timeout`` says. 0: any time. Counted for each call from when it begins.
+    on_failure : str or dict, optional
+        What is done about a call that raised, or whose worker died: ``"RETRY"`` tries it up to four times, ``"IGNORE"``
+        goes on with None (or what `defaults` says) for its values, ``"CANCEL_SUCCESSORS"`` cancels the calls that need
+        it, and waiting for it or them gives None. ``"FAIL"``, and the default: waiting for it raises.
+    defaults : dict, optional
+        For ``"IGNORE"``: by ``"returns"`` or the name of a parameter that the task writes, what stands for the value.
     numba : bool, str or dict, optional
         Have numba compile the function where it runs, once a worker process: True or ``"jit"``, a dictionary of
         keywords of ``jit``, ``"njit"``, ``"vectorize"``, ``"guvectorize"``, ``"stencil"``, ``"cfunc"``; with

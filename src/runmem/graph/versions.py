@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -14,6 +15,9 @@ __all__ = ["ObjectVersions", "can_change"]
 _UNCHANGEABLE = frozenset(
     (int, float, complex, str, bytes, bool, type(None), range, frozenset, FunctionType, ModuleType)
 )
+
+_MOST_READ = 10_000
+_NEVER = object()
 
 
 def can_change(datum: object) -> bool:
@@ -33,6 +37,7 @@ class ObjectVersions:
 
     def __init__(self) -> None:
         self._written: dict[int, tuple[Any, Version]] = {}
+        self._read: dict[int, None] = {}  # identities only: a hint for `forget`
 
     def current(self, datum: Any) -> Version | None:
         """Return the version that a reader gets now; None: the object itself, no task has written it."""
@@ -51,9 +56,19 @@ class ObjectVersions:
             return False
         return True
 
-    def forget(self, datum: Any) -> bool:
-        """Stop tracking an object; return whether it was known. A future is, and needs no tracking."""
-        return type(datum) is Future or self._written.pop(id(datum), None) is not None
+    def read(self, data: Iterable[object]) -> None:
+        """Note objects that a task reads, the newest of them."""
+        for datum in data:
+            if type(datum) not in _UNCHANGEABLE:
+                self._read[id(datum)] = None
+        while len(self._read) > _MOST_READ:
+            del self._read[next(iter(self._read))]
+
+    def forget(self, datum: object) -> bool:
+        """Stop tracking an object; return whether a task has used it, as far as that is known."""
+        was_written = self._written.pop(id(datum), _NEVER) is not _NEVER
+        was_read = self._read.pop(id(datum), _NEVER) is not _NEVER
+        return type(datum) is Future or was_written or was_read
 
     def __bool__(self) -> bool:
         """Whether any object is tracked."""

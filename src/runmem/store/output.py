@@ -28,7 +28,7 @@ from typing import BinaryIO, NamedTuple
 
 from runmem.errors import SettingError
 
-__all__ = ["Place", "look", "write_file", "place_file", "link_file", "check_output", "check_folder"]
+__all__ = ["Place", "look", "write_file", "place_file", "place_folder", "link_file", "check_output", "check_folder"]
 
 _OPEN_ALREADY = re.compile(r"(?:/proc/(\d+)(?:/task/\d+)?/fd|/dev/fd)/(\d+)")
 _MOST_LINKS = 40  # as Linux has it
@@ -70,6 +70,11 @@ class Place(NamedTuple):
     def is_stream(self) -> bool:
         """Whether it is written through and has no content of its own: a device, a pipe, what a process has open."""
         return self.is_pipe or self.is_open_already or (self.status is not None and stat.S_ISCHR(self.status.st_mode))
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a folder."""
+        return self.status is not None and stat.S_ISDIR(self.status.st_mode)
 
     @property
     def obstacle(self) -> str | None:
@@ -190,6 +195,33 @@ def place_file(
     if not place.is_stream:
         with suppress(OSError):  # of a file of somebody else, that was written over
             os.utime(place.real, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+
+def place_folder(source: str, path: str, share: bool) -> None:
+    """Let the folder `source` appear at `path` with all that is in it, in place of what is there.
+
+    Parameters
+    ----------
+    share : bool
+        Whether `source` is not needed any more.
+
+    Raises
+    ------
+    OSError
+        If it cannot be copied or moved; what was there is as it was then.
+    """
+    place = look(path)
+    partial, old = _partial_name(place), _partial_name(place)
+    try:
+        if not share:
+            raise OSError(errno.EXDEV, "it is needed where it is", source)
+        os.rename(source, partial)
+    except OSError:  # another file system
+        shutil.copytree(source, partial, symlinks=True)
+    if place.status is not None:
+        os.rename(place.real, old)
+    os.rename(partial, place.real)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def link_file(source: str | os.PathLike[str], path: str | os.PathLike[str], own_mode: bool = False) -> None:

@@ -26,6 +26,7 @@ from runmem.serialization.packed import Buffer, Carried, Packed, holdings, packe
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
 from runmem.store.node_name import node_name
+from runmem.worker.after_failure import is_ignored, keep_files, keeps_output, outputs_after_failure, report_ignored
 from runmem.worker.call_recorder import stopped_runs, worker_runs
 from runmem.worker.log_levels import LogLevels
 from runmem.worker.process_state import become
@@ -349,11 +350,18 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
         copy.set_changing(values)
     try:
         returned = _returned(task.run(*args, **kwargs), returns, task)
-    except BaseException:
+    except BaseException as error:
         if files is not None and files.was_overtaken():
             return _once_more(call, returns, task, copy, inputs)
         inputs.types = _argument_types(task, args, kwargs)
-        raise
+        if keeps_output(task, error):
+            keep_files(task, args, kwargs)
+            if files is not None:
+                files.ended()
+        if not is_ignored(task, error):
+            raise
+        report_ignored(task, call.task_id, error)
+        return outputs_after_failure(task, returns, call.writes, args, kwargs)
     if files is not None:
         if files.was_overtaken():
             return _once_more(call, returns, task, copy, inputs)

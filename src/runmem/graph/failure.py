@@ -1,0 +1,76 @@
+"""What happens when a task raises: `on_failure=` in `@task`, or `@on_failure` above it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from runmem.errors import TaskDeclarationError
+from runmem.graph.directions import Parameter
+
+__all__ = ["MOST_TRIES", "Management", "OnFailure", "failure_policy"]
+
+MOST_TRIES = 4  # of a call that is tried again, the first one counted
+
+
+class Management(Enum):
+    """What is done about a call that raised, or whose worker died for good."""
+
+    FAIL = "FAIL"
+    RETRY = "RETRY"
+    IGNORE = "IGNORE"
+    CANCEL_SUCCESSORS = "CANCEL_SUCCESSORS"
+
+
+@dataclass(frozen=True, slots=True)
+class OnFailure:
+    """What a task declares about its failures.
+
+    Attributes
+    ----------
+    management : Management
+    values : dict
+        By the name of a written parameter, or ``returns``: what stands for the value of a call that failed.
+    """
+
+    management: Management
+    values: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def keeps_output(self) -> bool:
+        """Whether files stay as a call that failed has left them."""
+        return self.management in (Management.IGNORE, Management.CANCEL_SUCCESSORS)
+
+    def returned(self, count: int) -> tuple[object, ...]:
+        """Return what stands for the returned values of a call that failed."""
+        value = self.values.get("returns")
+        if count > 1 and isinstance(value, (list, tuple)) and len(value) == count:
+            return tuple(value)
+        return (value,) * count
+
+
+def failure_policy(options: Mapping[str, object], where: str) -> OnFailure | None:
+    """Return the failure policy in the options of `@task`; None: waiting for the call raises what the task raised.
+
+    Raises
+    ------
+    TaskDeclarationError
+        For a value that is no policy.
+    """
+    declared, values = options.get("on_failure"), options.get("defaults")
+    if isinstance(declared, Parameter):  # a parameter of that name
+        return None
+    if isinstance(declared, Mapping):
+        values = {**(values if isinstance(values, Mapping) else {}), **declared}
+        declared = values.pop("management", None)
+    if values is None or isinstance(values, Parameter):
+        values = {}
+    if not isinstance(values, Mapping):
+        raise TaskDeclarationError(f"{where}: defaults={values!r} is not a dictionary of parameter names and values.")
+    if declared is None:
+        return OnFailure(Management.FAIL, dict(values)) if values else None
+    if not isinstance(declared, str) or declared.upper() not in Management.__members__:
+        names = ", ".join(Management.__members__)
+        raise TaskDeclarationError(f"{where}: on_failure={declared!r} is not one of {names}.")
+    return OnFailure(Management[declared.upper()], dict(values))

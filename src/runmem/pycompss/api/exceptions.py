@@ -1,0 +1,5 @@
+"""`pycompss.api.exceptions`."""
+
+from runmem.errors import COMPSsException
+
+__all__ = ["COMPSsException"]
