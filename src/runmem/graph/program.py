@@ -265,6 +265,10 @@ class Program:
                 continue
         return misplaced
 
+    def is_written(self, datum: object) -> bool:
+        """Return True if a task has written this object itself: the program's own is then an older version."""
+        return self._objects.current(datum) is not None
+
     def delete_object(self, datum: object) -> bool:
         """Stop tracking an object and the objects in it, so that their versions can be freed.
 

@@ -1,0 +1,57 @@
+"""`pycompss.functions.data`: chunks of a list, and random data made by tasks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from runmem.graph.synchronise import wait_on
+from runmem.graph.task import task
+
+__all__ = ["chunks", "generator"]
+
+
+def chunks(l: Sequence[Any], n: int, balanced: bool = False) -> Iterator[Sequence[Any]]:  # noqa: E741
+    """Yield slices of `n` items; balanced: some of ``n + 1``, so that none is shorter than the others by more."""
+    longer = len(l) % n if balanced else 0
+    start = 0
+    while start < len(l):
+        end = start + n + (longer > 0)
+        yield l[start:end]
+        start, longer = end, max(longer - 1, 0)
+
+
+_DRAWS = {
+    "random": lambda source: source.random(),
+    "normal": lambda source: source.gauss(0.0, 1.0),
+    "uniform": lambda source: source.uniform(-1.0, 1.0),
+}
+
+
+@task(returns=1)  # type: ignore[untyped-decorator]
+def random_fragment(rows: int, columns: int, seed: object, distribution: str) -> list[list[float]]:
+    """Return a list of rows of random numbers."""
+    source, draw = random.Random(seed), _DRAWS[distribution]  # type: ignore[arg-type]
+    return [[draw(source) for _ in range(columns)] for _ in range(rows)]
+
+
+def generator(
+    size: tuple[int, int], num_frag: int, seed: object = 0, distribution: str = "random", wait: bool = False
+) -> Any:
+    """Return `num_frag` futures of lists of random rows, ``size[0]`` rows of ``size[1]`` numbers in all.
+
+    Parameters
+    ----------
+    seed
+        Each fragment begins with it, as in PyCOMPSs, so that all are equal; None: all are different.
+    distribution : str
+        ``random`` (from 0 to 1), ``normal``, or ``uniform`` (from -1 to 1).
+    wait : bool
+        Whether to return lists in place of futures.
+    """
+    if distribution not in _DRAWS:
+        raise ValueError(f"generator: distribution={distribution!r} is not one of {', '.join(_DRAWS)}")
+    rows = int(size[0] / num_frag)
+    data = [random_fragment(rows, size[1], seed, distribution) for _ in range(num_frag)]  # type: ignore[no-untyped-call]
+    return wait_on(data) if wait else data
