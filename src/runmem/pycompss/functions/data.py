@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from runmem.graph.synchronise import wait_on
@@ -22,7 +22,7 @@ def chunks(l: Sequence[Any], n: int, balanced: bool = False) -> Iterator[Sequenc
         start, longer = end, max(longer - 1, 0)
 
 
-_DRAWS = {
+_DRAWS: dict[str, Callable[[random.Random], float]] = {
     "random": lambda source: source.random(),
     "normal": lambda source: source.gauss(0.0, 1.0),
     "uniform": lambda source: source.uniform(-1.0, 1.0),
@@ -53,5 +53,5 @@ def generator(
     if distribution not in _DRAWS:
         raise ValueError(f"generator: distribution={distribution!r} is not one of {', '.join(_DRAWS)}")
     rows = int(size[0] / num_frag)
-    data = [random_fragment(rows, size[1], seed, distribution) for _ in range(num_frag)]  # type: ignore[no-untyped-call]
+    data = [random_fragment(rows, size[1], seed, distribution) for _ in range(num_frag)]
     return wait_on(data) if wait else data
