@@ -110,6 +110,13 @@ def _classes(value: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _folders(value: Any) -> tuple[str, ...]:
+    folders = list(value) if isinstance(value, (list, tuple)) else str(value).split(os.pathsep)
+    if not all(isinstance(folder, str) for folder in folders):
+        raise ValueError("expected folders with colons between them")
+    return tuple(folder for folder in folders if folder)
+
+
 def _log_level(value: Any) -> str:
     if value not in LOG_LEVELS:
         raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
@@ -261,6 +268,20 @@ class Settings:
         "malloc_trim", False, _flag, "Give freed memory back before each task, also where little can be left.",
         in_jobs=True,
     )  # fmt: skip
+    graph: bool = _setting(
+        "graph", False, _flag,
+        "Write the graph of the run, complete_graph.dot; an SVG too where graphviz is installed.", in_jobs=True,
+    )  # fmt: skip
+    implicit_sync: bool = _setting(
+        "implicit_sync", False, _flag,
+        "Wait for a future that the program uses as its value: in arithmetic, len, loops or conditions.", in_jobs=True,
+    )  # fmt: skip
+    pythonpath: tuple[str, ...] = _setting(
+        "pythonpath", (), _folders, "Folders to import from, with colons between them.", "FOLDERS", in_jobs=True
+    )
+    wall_clock_limit_s: float | None = _setting(
+        "wall_clock_limit", None, _time_limit, "End the run when it takes longer.", "SECONDS", in_jobs=True
+    )
 
     def describe(self) -> dict[str, Any]:
         """Return the settings as JSON values, for the record of the run."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runmem.cli.compss_options import compss_options, link_run, translated_options
 from runmem.cli.misplaced import misplaced_options
 from runmem.cli.program import Module, Script, exit_code_of, load_program, run_program
 from runmem.cli.setting_options import setting_options
@@ -31,6 +32,7 @@ _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--hel
 
 @click.command("run", context_settings=_PASS_ON)
 @setting_options()
+@compss_options
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
 @click.option("-m", "as_module", is_flag=True, help="PROGRAM is a module or a package by its name, as for `python -m`.")
 @click.argument("program", type=click.Path())
@@ -52,7 +54,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
     The traces go to the folder you are in, or to COMPSS_WORKER_PROFILE_PATH, which PyCOMPSs has too.
     """
-    settings = resolve(options)
+    settings = resolve(translated_options(options))
     if settings.sequential and settings.task_timeout_s is not None:
         say("runmem: note: with --sequential tasks run in the program's own process, and --task_timeout ends none.")
     try:
@@ -83,6 +85,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
             # Of a KeyboardInterrupt in its imports Python would make its own end of the process, even if it is caught.
             with terminable(Signals.SIGINT):
                 run.start()
+            link_run(options["compss_folder"], program, run.directory.root)
         except (Terminated, KeyboardInterrupt) as request:
             ignore_signals()
             view.close()

@@ -26,7 +26,9 @@ from runmem.dask_logging import import_dask, keep_dask_apart, set_dask_level
 from runmem.errors import SettingError
 from runmem.events import ClusterStarted, DataLost, RunEnded
 from runmem.execution.ending import CutOff, Steps, ended_by
+from runmem.execution.import_path import import_from
 from runmem.execution.signals import undisturbed
+from runmem.execution.wall_clock import WallClock
 from runmem.extensions import check, made
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.limits import memory_limit
@@ -114,6 +116,7 @@ class Run:
         self.own_processes = self.own_calls = 0
         self._submitter: Any = None
         self._remote: Any = None
+        self._wall_clock: WallClock | None = None
         self.cut_off: CutOff | None = None
 
     def prepare(self) -> None:
@@ -140,6 +143,7 @@ class Run:
         self._prepared = True
 
     def _make_folders(self) -> None:
+        import_from(self.settings.pythonpath)
         if not self._cluster.lazy:
             import_dask()
             self._cluster.connect()  # before anything is made: it may refuse
@@ -176,6 +180,10 @@ class Run:
         self._logged = LoggedRecords()
         shown = self.settings.log_level == "debug"
         own = [self.recorder, ProfileWriter(self.directory, shown, self.recorder.data_lost), self._logged]
+        if self.settings.graph:
+            from runmem.collection.task_graph import GraphWriter
+
+            own.append(GraphWriter(self.directory.root))
         self.observers = Observers([*own, *self._extra])
         self._replicas = Replicas(self.directory, self._trace_folder)
         interval = self.settings.memory_interval_s if self.settings.python_memory_profile else None
@@ -204,6 +212,8 @@ class Run:
         from runmem.graph.program import Program
 
         self._watch()
+        if self.settings.wall_clock_limit_s is not None:
+            self._wall_clock = WallClock(self.settings.wall_clock_limit_s)
         if self.settings.python_memory_profile:
             with suppress(OSError):  # as above
                 ensure_sampler(Spool.of_run(self.run_id).root, self.settings.memory_interval_s)
@@ -345,6 +355,8 @@ class Run:
         set_current_program(None)
         self._watch()  # it may not have come to `start`
         submitter, step = self._submitter, Steps(self.tell_lost)
+        if self._wall_clock is not None:
+            self._wall_clock.cancel()
         unseen: list[BaseException] = []
         all_ended = submitter is None or not submitter.has_open_calls
         if complete and submitter is not None:

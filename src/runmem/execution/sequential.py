@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from runmem.collection.observer import Observers
-from runmem.events import TaskEnded, TaskSubmitted
+from runmem.events import TaskEnded
 from runmem.execution.results import made_again
+from runmem.execution.submitted import submitted
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import current_program, set_current_program
@@ -70,7 +71,7 @@ class SequentialSubmitter:
             self._run, self._joined = self._join(), True
         body = pack(call, resolve, self._large, None, _no_classes)
         execution = call.execution
-        self._observers.task_submitted(TaskSubmitted(execution.task_id, execution.name))
+        self._observers.task_submitted(submitted(call, body.inputs))
         needed = [*(version.execution for version in body.inputs), *call.after]
         error = next((e.state.error for e in needed if e.state.error is not None), None)
         if error is None:

@@ -27,7 +27,7 @@ from runmem.collection.observer import Observers
 from runmem.dask_private import send_graph
 from runmem.deadlines import within
 from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
-from runmem.events import TaskEnded, TaskRecord, TaskSubmitted
+from runmem.events import TaskEnded, TaskRecord
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
 from runmem.execution.call_errors import error_of, not_brought, own_error, own_mistake, tell_killed, timeout_error
 from runmem.execution.call_queue import CallQueue
@@ -35,6 +35,7 @@ from runmem.execution.dask_task import dask_task
 from runmem.execution.random_numbers import SeedNote
 from runmem.execution.results import Results, made_again
 from runmem.execution.stragglers import Stragglers
+from runmem.execution.submitted import submitted
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version, inherit_origin
 from runmem.graph.task import TaskFunction
@@ -164,7 +165,7 @@ class DaskSubmitter:
         )
         self._enqueue(call.execution)
         if self._tells_submitted:
-            self._observers.task_submitted(TaskSubmitted(call.execution.task_id, call.execution.name))
+            self._observers.task_submitted(submitted(call, body.inputs))
 
     def _packed_task(self, call: TaskCall, snapshot: Snapshot | None) -> PackedTask:
         """Return what the call has in common with others; the very same as at the last call, if it is the same."""
