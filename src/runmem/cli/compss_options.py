@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from runmem.cli.compss_resources import settings_from_xml
 from runmem.cli.setting_options import Decorated
+from runmem.clusters.compss_xml import settings_from_xml
 from runmem.standard_error import say
 from runmem.store.layout import safe_name
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from runmem.cli.compss_resources import settings_from_xml
+from runmem.clusters.compss_xml import settings_from_xml
 from runmem.errors import SettingError
 from runmem.units import GIB
 
