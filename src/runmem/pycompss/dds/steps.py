@@ -1,0 +1,163 @@
+"""The steps of data sets: functions of a module, so that only the user's own functions travel to the tasks."""
+
+from __future__ import annotations
+
+import bisect
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+__all__ = [
+    "appended",
+    "combined",
+    "extended",
+    "first",
+    "flat_map",
+    "flat_value",
+    "in_list",
+    "keep",
+    "key",
+    "length",
+    "map_each",
+    "map_value",
+    "nothing",
+    "products",
+    "range_of",
+    "reduced",
+    "same",
+    "sorted_pairs",
+    "summed",
+    "tagged",
+    "value",
+    "with_key",
+    "with_none",
+]
+
+Pair = tuple[Any, Any]
+
+
+def map_each(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], elements: Iterable[Any]
+) -> list[Any]:
+    """Call a function for each element."""
+    return [func(element, *args, **kwargs) for element in elements]
+
+
+def flat_map(
+    func: Callable[..., Any], args: Sequence[Any], kwargs: dict[str, Any], elements: Iterable[Any]
+) -> list[Any]:
+    """Join the iterables that a function returns for the elements."""
+    return [item for element in elements for item in func(element, *args, **kwargs)]
+
+
+def keep(func: Callable[[Any], object], elements: Iterable[Any]) -> list[Any]:
+    """Keep the elements for which a function returns a true value."""
+    return [element for element in elements if func(element)]
+
+
+def nothing(elements: Iterable[Any]) -> list[Any]:
+    """Drop all elements."""
+    return []
+
+
+def reduced(func: Callable[[Any, Any], Any], elements: Iterable[Any]) -> list[Any]:
+    """Reduce the elements to a list of at most one."""
+    items = list(elements)
+    return [functools.reduce(func, items)] if items else []
+
+
+def summed(elements: Iterable[Any]) -> list[Any]:
+    """Add up the elements."""
+    return [sum(elements)]
+
+
+def length(elements: Iterable[Any]) -> list[int]:
+    """Count the elements."""
+    return [sum(1 for _ in elements)]
+
+
+def combined(create: Callable[[Any], Any], combine: Callable[[Any, Any], Any], pairs: Iterable[Pair]) -> list[Pair]:
+    """Combine the values of each key."""
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        found[key] = combine(found[key], value) if key in found else create(value)
+    return list(found.items())
+
+
+def sorted_pairs(key: Callable[[Any], Any], ascending: bool, pairs: Iterable[Pair]) -> list[Pair]:
+    """Sort pairs by what a function makes of their keys."""
+    return sorted(pairs, key=lambda pair: key(pair[0]), reverse=not ascending)
+
+
+def range_of(bounds: list[Any], key: Callable[[Any], Any], ascending: bool, value: Any) -> int:
+    """Return the number of the range that a key falls into."""
+    number = bisect.bisect_left(bounds, key(value))
+    return number if ascending else len(bounds) - number
+
+
+def same(value: Any) -> Any:
+    """Return the value itself."""
+    return value
+
+
+def first(value: Any, other: Any) -> Any:
+    """Return the first value."""
+    return value
+
+
+def key(pair: Pair) -> Any:
+    """Return the key of a pair."""
+    return pair[0]
+
+
+def value(pair: Pair) -> Any:
+    """Return the value of a pair."""
+    return pair[1]
+
+
+def with_none(element: Any) -> Pair:
+    """Return an element as a key without a value."""
+    return element, None
+
+
+def with_key(func: Callable[[Any], Any], element: Any) -> Pair:
+    """Return an element with the key that a function gives it."""
+    return func(element), element
+
+
+def map_value(func: Callable[[Any], Any], pair: Pair) -> Pair:
+    """Apply a function to the value of a pair."""
+    return pair[0], func(pair[1])
+
+
+def flat_value(func: Callable[[Any], Iterable[Any]], pair: Pair) -> list[Pair]:
+    """Return a pair for each item of what a function returns for the value."""
+    return [(pair[0], item) for item in func(pair[1])]
+
+
+def tagged(tag: int, value: Any) -> tuple[int, Any]:
+    """Return a value with a tag."""
+    return tag, value
+
+
+def products(tagged: Iterable[tuple[int, Any]]) -> list[Pair]:
+    """Return all pairs of a value with tag 1 and one with tag 2."""
+    pairs = list(tagged)
+    return [(first, second) for tag, first in pairs if tag == 1 for other, second in pairs if other == 2]
+
+
+def in_list(value: Any) -> list[Any]:
+    """Return a list of the value."""
+    return [value]
+
+
+def appended(values: list[Any], value: Any) -> list[Any]:
+    """Append a value to a list."""
+    values.append(value)
+    return values
+
+
+def extended(values: list[Any], more: list[Any]) -> list[Any]:
+    """Append a list to another."""
+    values.extend(more)
+    return values
