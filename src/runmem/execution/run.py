@@ -221,6 +221,7 @@ class Run:
             self._connect()
         self._process = FollowedProcess(is_followed=self._remote is None or not self._remote.several_threads)
         self.program = Program(_LazySubmitter(self), self._files_folder)
+        self.program.implicit_sync = self.settings.implicit_sync
         self.collector.start()
         set_current_program(self.program)
 

@@ -36,6 +36,8 @@ class Program:
 
     Attributes
     ----------
+    implicit_sync : bool
+        Whether a future that the program uses as its value is waited for.
     all_files_in_place : bool
         Whether `settle_all_files` has left no version that was to come into place and did not.
     """
@@ -49,6 +51,7 @@ class Program:
         self._groups: dict[str, Group] = {}
         self._open_groups: list[Group] = []
         self.all_files_in_place = False
+        self.implicit_sync = False
         self._lock = threading.RLock()
 
     @property
