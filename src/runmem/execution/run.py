@@ -25,6 +25,7 @@ from runmem.collection.observer import Observer
 from runmem.dask_logging import import_dask, keep_dask_apart, set_dask_level
 from runmem.errors import SettingError
 from runmem.events import ClusterStarted, DataLost, RunEnded
+from runmem.execution import streams
 from runmem.execution.ending import CutOff, Steps, ended_by
 from runmem.execution.import_path import import_from
 from runmem.execution.signals import undisturbed
@@ -222,6 +223,7 @@ class Run:
         self._process = FollowedProcess(is_followed=self._remote is None or not self._remote.several_threads)
         self.program = Program(_LazySubmitter(self), self._files_folder)
         self.program.implicit_sync = self.settings.implicit_sync
+        streams.attach(self.run_id, None if self.settings.sequential else lambda: self._connect()[0])
         self.collector.start()
         set_current_program(self.program)
 
@@ -374,6 +376,7 @@ class Run:
             self._end_measurement(step, all_ended)
             if self.cut_off is not None:
                 self._count_cut_off(submitter)
+            step("the streams", streams.detach)
             step("the cluster", self._cluster.close, not complete)
             if not hasattr(self, "program") or self.program.all_files_in_place:  # an interrupt may end its start
                 shutil.rmtree(self._files_folder(), ignore_errors=True)

@@ -79,6 +79,9 @@ class TaskFunction:
         self.on_failure = failure_policy(options, where)
         self._chunk_size = chunk_size_in(options, where)
         self._reduces = collection_of(self.signature) if self._chunk_size is not None else None
+        self._streams_out = [
+            name for name in self.signature.signature.parameters if self.signature.use_of(name).name == "STREAM_OUT"
+        ]
         self._called = function if self._compilation is None else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -92,9 +95,20 @@ class TaskFunction:
         if self._remarks is not None:
             self.say()
         returned = self._returns_of(args, kwargs, returns)
+        if self._streams_out:
+            self._add_writers(args, kwargs)
         if self._reduces is not None and returned.count == 1:
             return self._reduced(program, args, kwargs, returned)
         return program.call(self, args, kwargs, returned)
+
+    def _add_writers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Let the streams that a call writes to expect its end."""
+        self.signature.check(args, kwargs)
+        arguments = self.signature.signature.bind(*args, **kwargs).arguments
+        for name in self._streams_out:
+            stream: Any = arguments.get(name)
+            if hasattr(stream, "add_writer"):
+                stream.add_writer()
 
     def _reduced(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], returns: Returns) -> Any:
         """Submit a tree of calls over the collection that the task reduces; return the future of the last one."""
