@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from types import GeneratorType
 from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, FilePlacementError
@@ -18,6 +19,7 @@ from runmem.graph.file_arguments import FilesOfCall, file_arguments, use_files
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
 from runmem.graph.groups import Group
+from runmem.graph.lazy_values import Items
 from runmem.graph.returns import Returns
 from runmem.graph.task import TaskFunction
 from runmem.graph.versions import ObjectVersions, can_change
@@ -121,6 +123,8 @@ class Program:
         for argument, value in values.items():
             if (version := current(value)) is not None:
                 values[argument] = version
+            elif type(value) is GeneratorType:
+                values[argument] = Items(list(value))
         count = execution.outputs
         execution.outputs += len(written)
         call = TaskCall(

@@ -16,6 +16,7 @@ from runmem.errors import ArgumentError, ResultError, RunmemError
 from runmem.graph.call import FileUse, Slot
 from runmem.graph.elements import root, value_at
 from runmem.graph.file_attempt import FileAttempt
+from runmem.graph.lazy_values import Items
 from runmem.graph.task import TaskFunction
 from runmem.memory.held import held
 from runmem.serialization.definitions import program_definitions
@@ -399,9 +400,9 @@ def _returned(value: Any, count: int, task: Any) -> Sequence[Any]:
 
 def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
     """Return the values of a task that declared more than one; TypeError if it returned another number."""
-    if isinstance(value, (tuple, list)) and len(value) == count:
-        return value
-    got = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"one {type(value).__name__}"
+    if isinstance(value, (tuple, list, Items)) and len(value) == count:
+        return tuple(value)
+    got = f"{len(value)} values" if isinstance(value, (tuple, list, Items)) else f"one {type(value).__name__}"
     raise TypeError(f"{task.name} is declared to return {count} values and returned {got}: correct returns= in @task")
 
 
