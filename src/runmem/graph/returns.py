@@ -59,6 +59,8 @@ def declared_returns(function: Callable[..., Any], declared: Any, where: str) ->
         expression = _EXPRESSION.fullmatch(declared.strip())
         if expression is not None:
             return Returns(1, expression=_checked(expression[1] or expression[2], where))
+        if declared.strip().isidentifier() and not _is_known(function, declared.strip()):
+            return Returns(1, expression=declared.strip())  # a global that is defined below the task
         declared = _from_text(function, declared, where)
     if isinstance(declared, bool) or declared is None:
         raise TaskDeclarationError(f"{where}: returns={declared!r} is neither a number nor a type.")
@@ -118,12 +120,13 @@ def _from_text(function: Callable[..., Any], text: str, where: str) -> Any:
     text = text.strip()
     if text.isdecimal():
         return int(text)
-    value = getattr(function, "__globals__", {}).get(text, getattr(builtins, text, None))
-    if value is None:
-        raise TaskDeclarationError(
-            f"{where}: returns={text!r} is neither a number nor the name of a global that is defined above the task."
-        )
-    return value
+    if not _is_known(function, text):
+        raise TaskDeclarationError(f"{where}: returns={text!r} is neither a number nor the name of a global.")
+    return getattr(function, "__globals__", {}).get(text, getattr(builtins, text, None))
+
+
+def _is_known(function: Callable[..., Any], name: str) -> bool:
+    return name in getattr(function, "__globals__", {}) or hasattr(builtins, name)
 
 
 def _one(declared: object) -> Returns:
