@@ -208,6 +208,7 @@ class _Writer:
             self.add(f"fill({name}, {by})")
         else:
             self.add(f"{name} = list(wait_on(steps({by})))")
+            self.parts[name] = set()
             self.values.append(name)
             return
         for each in used:
