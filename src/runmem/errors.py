@@ -12,6 +12,7 @@ __all__ = [
     "ClusterError",
     "ResultError",
     "TaskKilledError",
+    "TaskCancelledError",
     "TaskTimeoutError",
 ]
 
@@ -76,6 +77,26 @@ class TaskKilledError(RunmemError):
         self.name = name
         self.root_task_id = task_id
         self.task_id: int | None = task_id  # None once the message tells what was measured
+
+
+class TaskCancelledError(RunmemError):
+    """A task call that was cancelled before it began, or that needs the result of one.
+
+    Parameters
+    ----------
+    name : str
+        The task that was cancelled.
+    task_id : int
+        Number of the call that was cancelled.
+    """
+
+    def __init__(self, name: str, task_id: int) -> None:
+        super().__init__(
+            f"task {name} (call {task_id}) was cancelled before it began, and with it the calls that need its results"
+        )
+        self.name = name
+        self.root_task_id = task_id
+        self.task_id = task_id
 
 
 class TaskTimeoutError(RunmemError, TimeoutError):
