@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import GeneratorType
@@ -193,6 +193,14 @@ class Program:
     def has_ended(self, future: Future) -> bool:
         """Tell whether the task of a future has ended, well or badly, without waiting."""
         return self._submitter.has_ended(future.version.execution)
+
+    def wait(self, futures: Sequence[Future], deadline: float | None = None) -> None:
+        """Wait until the tasks of futures have ended, well or badly; raise TimeoutError at `deadline`."""
+        self._submitter.wait([future.version.execution for future in futures], deadline, raises=False)
+
+    def cancel(self, futures: Sequence[Future]) -> None:
+        """Cancel the tasks of futures that have not begun."""
+        self._submitter.cancel([future.version.execution for future in futures])
 
     def barrier(self) -> None:
         """Wait for all tasks; raise the exception of one that failed and that nobody has seen."""
