@@ -315,12 +315,18 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     return functools.partial(_decorate, options=in_snake_case(options))
 
 
+def _ignores_unknown_options() -> bool:
+    """Return True in a program that imports pycompss, and on a worker: what it imports the program has accepted."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return "pycompss" in sys.modules or multiprocessing is not None and multiprocessing.parent_process() is not None
+
+
 def _decorate(function: Any, options: dict[str, Any]) -> Any:
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(_decorate(function.__func__, options))
     if not callable(function):
         raise TaskDeclarationError(f"@task: {function!r} is not a function; name directions as @task(parameter=INOUT).")
-    unknown = unknown_options(options, function) if "pycompss" in sys.modules else {}
+    unknown = unknown_options(options, function) if _ignores_unknown_options() else {}
     made = TaskFunction(function, {name: value for name, value in options.items() if name not in unknown})
     made._unknown = tuple(unknown.values())
     made.declare(f"@task on {made.name}")
