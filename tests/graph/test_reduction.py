@@ -100,5 +100,5 @@ def test_a_chunk_size_that_is_none_is_refused(chunk_size: Any) -> None:
 
 
 def test_a_reduction_of_no_task_is_refused() -> None:
-    with pytest.raises(TaskDeclarationError, match="it is not a task; put @task below it"):
+    with pytest.raises(TaskDeclarationError, match="it is not a task; put @task below @reduction"):
         reduction(chunk_size=2)(joined)

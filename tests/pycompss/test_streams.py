@@ -63,6 +63,34 @@ def test_tasks_hand_objects_over_while_they_run(cluster: Any) -> None:
     assert stream.is_closed()
 
 
+@task(returns=1, ods=STREAM_IN)
+def names(ods: ObjectDistroStream) -> list[str]:
+    found: list[str] = []
+    while not ods.is_closed():
+        found += [type(message).__name__ for message in ods.poll()]
+    return found + [type(message).__name__ for message in ods.poll(0)]
+
+
+@task(returns=1, ods=STREAM_IN)
+def known(ods: ObjectDistroStream) -> list[bool]:
+    found: list[bool] = []
+    while not ods.is_closed():
+        found += [isinstance(message, Message) for message in ods.poll()]
+    return found + [isinstance(message, Message) for message in ods.poll(0)]
+
+
+@pytest.mark.parametrize(("reader", "expected"), [(names, "Message"), (known, True)])
+def test_messages_are_of_the_consumer_s_own_class_if_it_has_one(cluster: Any, reader: Any, expected: Any) -> None:
+    stream = ObjectDistroStream()
+    found = reader(stream)
+    write(stream, 0, 3)
+    assert wait_on(found) == [expected] * 3
+    write(stream, 0, 1)
+    while not (messages := stream.poll()):
+        pass
+    assert isinstance(messages[0], Message)
+
+
 def test_a_stream_is_closed_when_all_writers_have_closed_it(cluster: Any) -> None:
     stream = ObjectDistroStream()
     write(stream, 0, 3)

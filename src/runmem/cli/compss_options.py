@@ -1,4 +1,4 @@
-"""Options of `runcompss` that `runmem` takes too: other names of settings, and the XML files of COMPSs."""
+"""Options of `runcompss` that `runmem run` accepts: other names of settings, and the XML files of COMPSs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runmem.store.layout import safe_name
 
 __all__ = ["compss_options", "link_run", "translated_options"]
 
-_OPTIONS = (
+_COMPSS_OPTIONS = (
     click.option("-d", "--debug", is_flag=True, help="The same as --log_level debug."),
     click.option("-g", "short_graph", is_flag=True, help="The same as --graph."),
     click.option("--summary", is_flag=True, help="Print the table at the end, as without it."),
@@ -31,9 +31,18 @@ _OPTIONS = (
         help="Make links to the run in DIR/<program>_<NN>, as runcompss does in ~/.COMPSs.",
     ),
 )
-_NAMES = ("debug", "short_graph", "summary", "log_dir", "python_interpreter", "project", "resources", "compss_folder")
-# option here -> setting, value; a setting that is given by its own name outranks it
-_SAME = {"log_dir": "run_folder", "python_interpreter": "remote_python"}
+_COMPSS_NAMES = (
+    "debug",
+    "short_graph",
+    "summary",
+    "log_dir",
+    "python_interpreter",
+    "project",
+    "resources",
+    "compss_folder",
+)
+# a setting that is given by its own name has precedence
+_SETTING_BY_OPTION = {"log_dir": "run_folder", "python_interpreter": "remote_python"}
 
 
 def _path(value: str | None) -> Path | None:
@@ -42,35 +51,35 @@ def _path(value: str | None) -> Path | None:
 
 def compss_options(function: Decorated) -> Decorated:
     """Add the options to a command."""
-    for option in reversed(_OPTIONS):
+    for option in reversed(_COMPSS_OPTIONS):
         function = option(function)
     return function
 
 
 def translated_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options of the command line with settings in the places of those that `compss_options` adds.
+    """Replace the options that `compss_options` adds by settings.
 
     Raises
     ------
     SettingError
         If an XML file cannot be used.
     """
-    theirs = {name: options.get(name) for name in _NAMES}
-    implied: dict[str, Any] = {setting: theirs[name] for name, setting in _SAME.items()}
+    theirs = {name: options.get(name) for name in _COMPSS_NAMES}
+    implied: dict[str, Any] = {setting: theirs[name] for name, setting in _SETTING_BY_OPTION.items()}
     if theirs["debug"]:
         implied["log_level"] = "debug"
     if theirs["short_graph"]:
         implied["graph"] = True
     implied.update(settings_from_xml(_path(theirs["project"]), _path(theirs["resources"])))
-    given = {name: value for name, value in options.items() if name not in _NAMES}
+    given = {name: value for name, value in options.items() if name not in _COMPSS_NAMES}
     return {**given, **{name: value for name, value in implied.items() if given.get(name) is None}}
 
 
 def link_run(folder: str | None, program: str, run: Path) -> None:
-    """Make ``<folder>/<program>_<NN>`` with links into a run directory, where users of COMPSs look for output.
+    """Make ``<folder>/<program>_<NN>``, where users of COMPSs look for output, with links into a run directory.
 
-    ``jobs`` leads to the reports of the tasks, ``monitor`` to the graph, ``run`` to all there is. Nothing is made for a
-    folder of None.
+    ``jobs`` links to the `@profile` reports, ``monitor`` to the folder of the graph, ``run`` to the run directory.
+    Nothing is made if `folder` is None.
     """
     if folder is None:
         return

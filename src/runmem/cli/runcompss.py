@@ -36,7 +36,7 @@ _USAGE = """Usage: runcompss [OPTIONS] PROGRAM [ARGUMENTS]...
   follow, with their dashes, are accepted and have no effect:
 """
 
-_IGNORED_TEXT = """
+_WITHOUT_EFFECT_TEXT = """
     PyObject_serialize agent_config appdir checkpoint checkpoint_folder checkpoint_params classpath comm conn coverage
     cpu_affinity custom_threads delete_trace_packages ear enable_external_adaptation extrae_config_file
     extrae_config_file_python fpga_affinity fpga_reprogram generate_trace gpu_affinity input_profile io_executors
@@ -45,14 +45,16 @@ _IGNORED_TEXT = """
     python_worker_cache reuse_resources_on_block scheduler_config_file shutdown_in_node_failure specific_log_dir
     storage_conf storage_impl streaming streaming_master_name streaming_master_port task_count task_execution
     trace_label tracing_task_dependencies uuid"""
-_IGNORED_FLAGS_TEXT = """
+_FLAGS_WITHOUT_EFFECT_TEXT = """
     data_provenance external_debugger gen_coredump keep_workingdir monitoring provenance tracing"""
-_IGNORED = frozenset(_IGNORED_TEXT.split())
-_IGNORED_FLAGS = frozenset(_IGNORED_FLAGS_TEXT.split())  # a value of theirs follows an equals sign, if there is one
-_IGNORED_SHORT = {"t": "tracing", "m": "monitoring", "p": "provenance"}
+_WITHOUT_EFFECT = frozenset(_WITHOUT_EFFECT_TEXT.split())
+_FLAGS_WITHOUT_EFFECT = frozenset(
+    _FLAGS_WITHOUT_EFFECT_TEXT.split()
+)  # a value of theirs follows an equals sign, if there is one
+_SHORT_WITHOUT_EFFECT = {"t": "tracing", "m": "monitoring", "p": "provenance"}
 _FLAGS = {"debug", "summary", "python_memory_profile", "no_summary", "graph"}
 _WITH_VALUE = {"scheduler", "log_dir", "base_log_dir"}
-_SAME = {"pythonpath", "env_script", "python_interpreter", "project", "resources"}
+_PASSED_ON = {"pythonpath", "env_script", "python_interpreter", "project", "resources"}
 _LOG_LEVELS = {"api": "info", "trace": "debug", **{level: level for level in LOG_LEVELS}}
 
 
@@ -90,9 +92,9 @@ def translated(words: Sequence[str]) -> CommandLine:
                 _add_short(letter, word, options, ignored)
             continue
         name, has_value, value = word[2:].partition("=")
-        if not has_value and (name in _IGNORED or name in _WITH_VALUE):
+        if not has_value and (name in _WITHOUT_EFFECT or name in _WITH_VALUE):
             value = _value(name, rest)
-        if name in _IGNORED or name in _IGNORED_FLAGS or name == "scheduler" and ":" not in value:
+        if name in _WITHOUT_EFFECT or name in _FLAGS_WITHOUT_EFFECT or name == "scheduler" and ":" not in value:
             ignored.append(f"--{name}")
         elif name == "scheduler":
             options.append(f"--scheduler={value}")
@@ -107,7 +109,7 @@ def translated(words: Sequence[str]) -> CommandLine:
 
 
 def _add_short(letter: str, word: str, options: list[str], ignored: list[str]) -> None:
-    if letter in _IGNORED_SHORT:
+    if letter in _SHORT_WITHOUT_EFFECT:
         ignored.append(f"-{letter}")
     elif letter in ("d", "g"):
         options.append(f"-{letter}")
@@ -130,10 +132,19 @@ def _meant(name: str, value: str | None, rest: list[str]) -> Iterator[str]:
         seconds = _value(name, rest) if value is None else value
         if seconds.strip() != "0":  # no limit
             yield f"--{name}={seconds}"
-    elif name in _SAME or name in settings:
+    elif name in _PASSED_ON or name in settings:
         yield f"--{name}={_value(name, rest) if value is None else value}"
     else:
-        known = [*_FLAGS, *_SAME, *settings, *_IGNORED, *_IGNORED_FLAGS, "log_level", "log_dir", "base_log_dir"]
+        known = [
+            *_FLAGS,
+            *_PASSED_ON,
+            *settings,
+            *_WITHOUT_EFFECT,
+            *_FLAGS_WITHOUT_EFFECT,
+            "log_level",
+            "log_dir",
+            "base_log_dir",
+        ]
         near = get_close_matches(name, known, 1)
         hint = f"did you mean --{near[0]}?" if near else "runcompss -h lists the options"
         raise click.UsageError(f"no such option: --{name}; {hint}")
@@ -163,7 +174,7 @@ def main() -> None:
     words = sys.argv[1:]
     first = words[0] if words else "-h"
     if first in ("-h", "--help", "--opts"):
-        print(f"{_USAGE}{_IGNORED_TEXT}{_IGNORED_FLAGS_TEXT}")
+        print(f"{_USAGE}{_WITHOUT_EFFECT_TEXT}{_FLAGS_WITHOUT_EFFECT_TEXT}")
         return
     if first in ("-v", "--version"):
         run_main(["--version"])

@@ -13,18 +13,18 @@ from runmem.reading import read_file
 __all__ = ["settings_from_xml"]
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
-_BYTES_PER_SIZE = 1024**3  # a size in the files is in GB, of which COMPSs means the binary ones
+_BYTES_PER_SIZE = 1024**3  # sizes in the files are in GB, by which COMPSs means GiB
 
 
-class _Node(NamedTuple):
-    """A node of a file; None stands for what the file does not say."""
+class _ComputeNode(NamedTuple):
+    """A node of a file; None: not in the file."""
 
     cores: int | None
     memory_bytes: int | None
 
 
 def settings_from_xml(project: Path | None, resources: Path | None) -> dict[str, object]:
-    """Return the settings ``workers``, ``worker_memory`` and ``hosts`` that the files of a run ask for.
+    """Return the settings ``workers``, ``worker_memory`` and ``hosts`` for these files.
 
     Nodes are those of the project, or of the resources without a project. A node has the cores and the memory of the
     resources, and at most as many workers as the project's ``LimitOfTasks``.
@@ -53,12 +53,12 @@ def settings_from_xml(project: Path | None, resources: Path | None) -> dict[str,
     return {name: value for name, value in settings.items() if value is not None}
 
 
-def _merged(limit: _Node | None, size: _Node | None) -> _Node:
+def _merged(limit: _ComputeNode | None, size: _ComputeNode | None) -> _ComputeNode:
     counts = [node.cores for node in (limit, size) if node is not None and node.cores is not None]
-    return _Node(min(counts, default=None), size.memory_bytes if size is not None else None)
+    return _ComputeNode(min(counts, default=None), size.memory_bytes if size is not None else None)
 
 
-def _nodes(path: Path, option: str) -> dict[str, _Node]:
+def _nodes(path: Path, option: str) -> dict[str, _ComputeNode]:
     """Return the compute nodes of a file by their names."""
     try:
         root = ElementTree.fromstring(read_file(path))
@@ -75,7 +75,7 @@ def _nodes(path: Path, option: str) -> dict[str, _Node]:
     return nodes
 
 
-def _node(element: ElementTree.Element, where: str) -> _Node:
+def _node(element: ElementTree.Element, where: str) -> _ComputeNode:
     units: list[int] = []
     memory: int | None = None
     limit: int | None = None
@@ -86,7 +86,7 @@ def _node(element: ElementTree.Element, where: str) -> _Node:
             memory = int(_number(size, f"{where}, Memory") * _BYTES_PER_SIZE)
         elif _tag(child) == "LimitOfTasks" and (child.text or "").strip():
             limit = _count(child.text or "", f"{where}, LimitOfTasks")
-    return _Node(sum(units) if units else limit, memory)
+    return _ComputeNode(sum(units) if units else limit, memory)
 
 
 def _tag(element: ElementTree.Element) -> str:

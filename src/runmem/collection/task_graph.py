@@ -23,12 +23,12 @@ _COLOURS = (
 
 
 class GraphWriter(Observer):
-    """Keeps the calls of a run with what they need, and writes them when the run ends.
+    """Collects the calls of a run and their dependencies; writes the graph when the run ends.
 
     Parameters
     ----------
     folder : Path
-        Where the files go.
+        Folder of the files.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,11 +37,11 @@ class GraphWriter(Observer):
         self._peaks: dict[int, int] = {}
 
     def task_submitted(self, event: TaskSubmitted) -> None:
-        """Keep a call."""
+        """Add a call."""
         self._calls[event.task_id] = event
 
     def task_measured(self, event: TaskMeasured) -> None:
-        """Keep the peak of a call; the highest one of a call that ran several times."""
+        """Add the peak of a call; the highest peak of a call that ran several times."""
         task_id, peak = event.record.task_id, event.record.peak_bytes
         if peak is not None:
             self._peaks[task_id] = max(peak, self._peaks.get(task_id, 0))
@@ -68,7 +68,7 @@ class GraphWriter(Observer):
         return nodes
 
     def _edges_to(self, call: TaskSubmitted) -> list[str]:
-        """Return an edge for each datum that a call gets from another, and for each call that a file comes from."""
+        """Return an edge for each input from another call, and for each call that writes a file of this one."""
         edges = [
             f"  {task_id} -> {call.task_id} [label={_quoted(f'd{task_id}.{output}')}];"
             for task_id, output in call.inputs
@@ -94,7 +94,7 @@ class GraphWriter(Observer):
         return {name: _COLOURS[number % len(_COLOURS)] for number, name in enumerate(names)}
 
     def _draw(self, edges: int) -> None:
-        """Make an SVG of the file, if that can be done."""
+        """Draw the graph as an SVG, if graphviz is installed."""
         dot = shutil.which("dot")
         if dot is None or not self._calls:
             return

@@ -1,4 +1,4 @@
-"""Folders that a program imports from, besides its own."""
+"""Adds folders to the import path of a program."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["import_from"]
 
 
 def import_from(folders: Sequence[str]) -> None:
-    """Put folders after the first entry of ``sys.path``, and first into ``PYTHONPATH`` for programs that this starts.
+    """Add folders after the first entry of ``sys.path``, and to ``PYTHONPATH`` for child processes.
 
-    Workers get them with ``sys.path`` when the cluster starts.
+    Workers receive ``sys.path`` when the cluster starts.
     """
     paths = [os.path.abspath(os.path.expanduser(folder)) for folder in folders]
     new = [path for path in dict.fromkeys(paths) if path not in sys.path]

@@ -1,6 +1,6 @@
-"""Streams between tasks that run at the same time and the program: what is published waits in the scheduler's process.
+"""Streams between running tasks and the program, stored in the process of Dask's scheduler.
 
-A run without a cluster, and a program without a run, keep it in their own process.
+A sequential run, and a program without a run, store them in the program's process.
 """
 
 from __future__ import annotations
@@ -19,37 +19,37 @@ _LEAVE_S = 5.0
 
 
 class _Stream:
-    """A stream: its messages, who writes to it, and the files that were polled."""
+    """A stream: its messages, the number of its writers, and the files that were polled."""
 
     def __init__(self) -> None:
-        self.messages: deque[bytes] = deque()
+        self.messages: deque[tuple[bytes, bytes]] = deque()
         self.writers = self.closes = 0
         self.files: set[str] = set()
 
 
 class _Store:
-    """The streams of a run, by their names. Each operation is done as a whole."""
+    """The streams of a run, by name. Operations are atomic."""
 
     def __init__(self) -> None:
         self._streams: defaultdict[str, _Stream] = defaultdict(_Stream)
         self._lock = threading.Lock()
 
     def operate(self, operation: str, name: str, value: Any) -> Any:
-        """Do one of the operations below with a stream."""
+        """Do an operation, which is a method below, on a stream."""
         with self._lock:
             return getattr(self, f"_{operation}")(self._streams[name], value)
 
-    def _publish(self, stream: _Stream, messages: list[bytes]) -> None:
+    def _publish(self, stream: _Stream, messages: list[tuple[bytes, bytes]]) -> None:
         stream.messages.extend(messages)
 
-    def _poll(self, stream: _Stream, _: None) -> list[bytes]:
-        """Return the messages that nobody has polled."""
-        taken = list(stream.messages)
+    def _poll(self, stream: _Stream, _: None) -> list[tuple[bytes, bytes]]:
+        """Return the unread messages."""
+        messages = list(stream.messages)
         stream.messages.clear()
-        return taken
+        return messages
 
     def _poll_files(self, stream: _Stream, files: list[str]) -> list[str]:
-        """Return those of the files that nobody has polled."""
+        """Return the unread files among these."""
         new = [file for file in files if file not in stream.files]
         stream.files.update(new)
         return new
@@ -61,12 +61,12 @@ class _Store:
         stream.closes += 1
 
     def _is_closed(self, stream: _Stream, _: None) -> bool:
-        """Return True if every writer has closed the stream, or the program has if there is none."""
+        """Return True if every writer has closed the stream; without writers, if anyone has."""
         return stream.closes >= max(1, stream.writers)
 
 
 class _Run(NamedTuple):
-    """The run of this process; `connect` returns its client, None: it has no cluster."""
+    """The run of this process; `connect` returns its Dask client; None: no cluster."""
 
     run_id: str
     connect: Callable[[], Any] | None
@@ -78,13 +78,13 @@ _is_used = False
 
 
 def attach(run_id: str, connect: Callable[[], Any] | None) -> None:
-    """Let streams of this process belong to a run."""
+    """Create the streams of this process in a run from now on."""
     global _run, _is_used
     _run, _is_used = _Run(run_id, connect), False
 
 
 def detach() -> None:
-    """Forget the run and its streams, also in the scheduler's process."""
+    """Delete the streams of the run, also in the scheduler's process."""
     global _run
     run, _run = _run, _Run("", None)
     _stores.pop(run.run_id, None)
@@ -93,12 +93,12 @@ def detach() -> None:
 
 
 def run_of_streams() -> str:
-    """Return the run that a new stream belongs to; empty without a run."""
+    """Return the id of the current run; empty without a run."""
     return _run.run_id
 
 
 def operate(run_id: str, operation: str, name: str, value: object = None) -> Any:
-    """Do an operation with a stream, wherever it is kept; from the program or from a task.
+    """Do an operation on a stream, from the program or from a task.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The event of a call that the program made."""
+"""Makes the event of a submitted call."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ __all__ = ["submitted"]
 
 
 def submitted(call: TaskCall, inputs: list[Version]) -> TaskSubmitted:
-    """Return the event of a call with the data and the calls that it needs.
+    """Return the event of a call, with the data and the calls that it depends on.
 
     Parameters
     ----------
     inputs : list of Version
-        All that its arguments hold.
+        The versions in its arguments.
     """
     data = dict.fromkeys((v.execution.task_id, v.output) for v in inputs if v.execution.task_id)
     after = dict.fromkeys(execution.task_id for execution in call.after)

@@ -1,4 +1,4 @@
-"""A limit of the time that a whole run may take."""
+"""Limits the wall time of a run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["WallClock"]
 
 
 class WallClock:
-    """Ends the program when its time is up: by SIGTERM where that is handled, else by SIGINT, as Ctrl-C does.
+    """Ends the program at the limit: by SIGTERM if a handler is set, else by SIGINT, as Ctrl-C does.
 
     Parameters
     ----------
@@ -33,5 +33,5 @@ class WallClock:
         os.kill(self._process, signal.SIGTERM if is_handled else signal.SIGINT)
 
     def cancel(self) -> None:
-        """Let the program go on without a limit."""
+        """Remove the limit."""
         self._timer.cancel()

@@ -16,7 +16,7 @@ DEFAULT_CHUNK_SIZE = 2
 
 
 def chunk_size_in(options: Mapping[str, object], where: str) -> int | None:
-    """Return the chunk size of a reduction; None for a task that is none.
+    """Return the chunk size of a reduction; None for another task.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def chunk_size_in(options: Mapping[str, object], where: str) -> int | None:
 
 
 def collection_of(signature: TaskSignature) -> str | None:
-    """Return the name of the parameter that a reduction reduces: the first collection of objects that it reads."""
+    """Return the name of the parameter to reduce: the first collection of objects that the task reads."""
     for name in signature.signature.parameters:
         use = signature.use_of(name)
         if use.depth == 1 and not use.is_path and not use.direction.writes:
@@ -53,7 +53,7 @@ def collection_of(signature: TaskSignature) -> str | None:
 def reduce_in_chunks(call: Callable[[list[object]], object], values: list[object], chunk_size: int) -> object:
     """Return the result of a tree of calls, each over `chunk_size` values or results of other calls.
 
-    The values keep their order, so that an associative function gives the result of one call over all of them.
+    Values keep their order, so that an associative function gives the result of one call over all of them.
     """
     while len(values) > chunk_size:
         chunks = [values[start : start + chunk_size] for start in range(0, len(values), chunk_size)]

@@ -29,7 +29,7 @@ def start(
     ----------
     **options
         Those of PyCOMPSs, such as ``app_name``, ``project_xml`` and ``wcl``, and the settings of `runmem.session`, such
-        as ``workers=4``. Those without a meaning here are named in one line.
+        as ``workers=4``. Options without effect are listed in a note.
 
     Raises
     ------
@@ -50,17 +50,17 @@ def start(
 
 
 def stop(sync: bool = False) -> None:
-    """End the run: wait for all its tasks, then for nothing more.
+    """Wait for all tasks and end the run.
 
     Parameters
     ----------
     sync : bool
-        Whether variables of the notebook, or of the script, that are futures get their values.
+        Whether to replace futures in the variables of the notebook, or of the script, by their values.
 
     Raises
     ------
     Exception
-        That of a task that nobody has waited for.
+        The error of a task that the program did not wait for.
     """
     global _run
     run, _run = _run, None

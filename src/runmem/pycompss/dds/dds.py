@@ -1,4 +1,4 @@
-"""A data set in partitions, each the work of a task: functions are applied when the elements are asked for."""
+"""Data sets in partitions, one task each; functions are applied when elements are requested."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class DDS:
         return dict(self.collect())
 
     def take(self, num: int) -> list[Any]:
-        """Return the first elements; partitions after them are not waited for."""
+        """Return the first elements, without waiting for later partitions."""
         taken: list[Any] = []
         for future in self.collect(future_objects=True):
             if len(taken) >= num:
@@ -141,7 +141,7 @@ class DDS:
         return self.map_partitions(functools.partial(steps.map_each, func, args, kwargs))
 
     def map_partitions(self, func: Callable[[Any], Iterable[Any]]) -> DDS:
-        """Return the data set of what a function makes of each partition, which is given to it as an iterable."""
+        """Return the data set of the results of a function of each partition, an iterable."""
         return self._of([part.with_step(func) for part in self._parts])
 
     def flat_map(self, func: Callable[..., Iterable[Any]], *args: Any, **kwargs: Any) -> DDS:
@@ -227,7 +227,7 @@ class DDS:
     def partition_by(
         self, partitioner_func: Callable[[Any], int] = tasks.portable_hash, num_of_partitions: int = -1
     ) -> DDS:
-        """Return the data set with its pairs in other partitions: that of the number that a function gives a key."""
+        """Return the data set in other partitions; a function returns the number of the partition of a key."""
         count = num_of_partitions if num_of_partitions > 0 else max(len(self._parts), 1)
         rows = [tasks.distributed(*part, partitioner_func, count, returns=count) for part in self._parts]
         rows = rows if count > 1 else [[row] for row in rows]
@@ -240,7 +240,7 @@ class DDS:
         merger_function: Callable[[Any, Any], Any],
         total_parts: int = -1,
     ) -> DDS:
-        """Return a pair for each key: what functions make of its values.
+        """Return a pair for each key: the key and a combination of its values.
 
         Parameters
         ----------
@@ -280,9 +280,9 @@ class DDS:
     def sort_by_key(
         self, ascending: bool = True, num_of_parts: int | None = None, key_func: Callable[[Any], Any] | None = None
     ) -> DDS:
-        """Return the data set in the order of its keys, or of what a function makes of them.
+        """Return the data set sorted by its keys, or by a function of the keys.
 
-        Samples of the keys are waited for: they say where the partitions are cut.
+        Waits for samples of the keys, which determine the bounds of the partitions.
         """
         key = key_func or steps.same
         futures = self.collect(future_objects=True)
@@ -302,7 +302,7 @@ class DDS:
 
 
 def _bounds(total: int, count: int) -> list[tuple[int, int]]:
-    """Return where to cut `total` items into `count` parts, the first ones longer by one where that is needed."""
+    """Return the bounds of `count` parts of `total` items; the first parts get the remainder."""
     size, longer = divmod(total, count) if count else (0, 0)
     starts = [number * size + min(number, longer) for number in range(count + 1)]
     return list(zip(starts[:-1], starts[1:], strict=True))

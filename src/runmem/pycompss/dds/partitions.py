@@ -1,4 +1,4 @@
-"""Partitions of a data set: where their elements come from, the steps that change them, and the tasks that do it."""
+"""Partitions of a data set: the sources of their elements, the steps applied to them, and the tasks that do so."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def _task(function: Callable[..., Any]) -> Any:
 
 
 class Partition(NamedTuple):
-    """A part of a data set, which a task makes when it is needed.
+    """A part of a data set, computed by a task when its elements are needed.
 
     Attributes
     ----------
     source : object
-        Elements, their future, or one of the classes below, whose `read` gives them.
+        The elements, their future, or an object of a class below, whose `read` returns them.
     steps : tuple of callable
-        Functions that are applied to the elements, one after the other.
+        Functions applied to the elements, in order.
     """
 
     source: Any
@@ -42,7 +42,7 @@ class Partition(NamedTuple):
 
     @property
     def is_to_be_made(self) -> bool:
-        """Whether the elements are not those of `source`, or of its future."""
+        """Whether a task has to compute the elements from `source`."""
         return bool(self.steps) or isinstance(self.source, SOURCES)
 
     def with_step(self, step: Step) -> Partition:
@@ -51,7 +51,7 @@ class Partition(NamedTuple):
 
 
 class Slice(NamedTuple):
-    """Some elements of an iterable of the program's; of a dictionary pairs, in the order of its keys."""
+    """Some elements of an iterable; of a dictionary, the pairs in the order of its keys."""
 
     iterable: Iterable[Any]
     start: int
@@ -59,7 +59,7 @@ class Slice(NamedTuple):
 
     @classmethod
     def of(cls, iterable: Iterable[Any], start: int, stop: int) -> Slice:
-        """Take the elements out of the iterable, so that no others travel to the task; a range stays as it is."""
+        """Copy the elements, so that the task receives no others; a range is not copied."""
         if isinstance(iterable, Mapping):
             items = [(key, iterable[key]) for key in sorted(iterable)[start:stop]]
         elif isinstance(iterable, range):
@@ -74,7 +74,7 @@ class Slice(NamedTuple):
 
 
 class Text(NamedTuple):
-    """A chunk of a text file, as one element."""
+    """A chunk of a text file, which is one element."""
 
     path: str
     start: int
@@ -109,7 +109,7 @@ class PickledFile(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """Parts of the elements that several tasks have made."""
+    """Parts of a partition that several tasks have computed."""
 
     parts: list[Any]
 
@@ -189,7 +189,7 @@ def counted(elements: Iterable[Any]) -> Counter[Any]:
 
 
 def portable_hash(value: Any) -> int:
-    """Return a hash that is the same in all processes; whole numbers have themselves."""
+    """Return a hash that is the same in all processes; of an integer, its value."""
     if isinstance(value, (int, float, complex)):
         return hash(value)
     if isinstance(value, tuple):

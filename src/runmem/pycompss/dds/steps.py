@@ -1,4 +1,4 @@
-"""The steps of data sets: functions of a module, so that only the user's own functions travel to the tasks."""
+"""Steps of data sets: module functions, so that only the user's own functions are pickled by value."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def combined(create: Callable[[Any], Any], combine: Callable[[Any, Any], Any], p
 
 
 def sorted_pairs(key: Callable[[Any], Any], ascending: bool, pairs: Iterable[Pair]) -> list[Pair]:
-    """Sort pairs by what a function makes of their keys."""
+    """Sort pairs by a function of their keys."""
     return sorted(pairs, key=lambda pair: key(pair[0]), reverse=not ascending)
 
 
 def range_of(bounds: list[Any], key: Callable[[Any], Any], ascending: bool, value: Any) -> int:
-    """Return the number of the range that a key falls into."""
+    """Return the number of the range of a key."""
     number = bisect.bisect_left(bounds, key(value))
     return number if ascending else len(bounds) - number
 
@@ -131,7 +131,7 @@ def map_value(func: Callable[[Any], Any], pair: Pair) -> Pair:
 
 
 def flat_value(func: Callable[[Any], Iterable[Any]], pair: Pair) -> list[Pair]:
-    """Return a pair for each item of what a function returns for the value."""
+    """Return a pair for each item that a function returns for the value."""
     return [(pair[0], item) for item in func(pair[1])]
 
 

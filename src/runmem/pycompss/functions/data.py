@@ -1,4 +1,4 @@
-"""`pycompss.functions.data`: chunks of a list, and random data made by tasks."""
+"""`pycompss.functions.data`: splits a list into chunks; generates random data in tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["chunks", "generator"]
 
 
 def chunks(l: Sequence[Any], n: int, balanced: bool = False) -> Iterator[Sequence[Any]]:  # noqa: E741
-    """Yield slices of `n` items; balanced: some of ``n + 1``, so that none is shorter than the others by more."""
+    """Yield slices of `n` items; if `balanced`, spread the remainder, one item a slice."""
     longer = len(l) % n if balanced else 0
     start = 0
     while start < len(l):
@@ -44,7 +44,7 @@ def generator(
     Parameters
     ----------
     seed
-        Each fragment begins with it, as in PyCOMPSs, so that all are equal; None: all are different.
+        Seed of every fragment, as in PyCOMPSs, so that all fragments are equal; None: all are different.
     distribution : str
         ``random`` (from 0 to 1), ``normal``, or ``uniform`` (from -1 to 1).
     wait : bool

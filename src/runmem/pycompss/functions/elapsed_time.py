@@ -13,7 +13,7 @@ __all__ = ["TIMEIT", "TimeIT", "TimeIt", "timeit"]
 def timeit(*_: object, **__: object) -> Callable[[Callable[..., Any]], Callable[..., list[Any]]]:
     """Return a decorator: calls of the function return ``[result, seconds]``.
 
-    Above `@task` these are the seconds of the submission; below it those of the task on its worker.
+    Above `@task` the time is that of the submission; below `@task`, that of the task on its worker.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., list[Any]]:

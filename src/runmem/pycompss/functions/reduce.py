@@ -1,6 +1,6 @@
-"""`pycompss.functions.reduce`: a list of values or futures becomes one, by a function of the user's, mostly a task.
+"""`pycompss.functions.reduce`: reduces values or futures by a function of the user, usually a task.
 
-Unlike PyCOMPSs, values meet in the order of the list, and the list stays as it is.
+Unlike PyCOMPSs, the functions keep the order of the list and do not change the list.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def simple_reduce(function: Callable[[Any, Any], Any], data: Iterable[Any]) -> A
 
 
 def mergeNReduce(function: Callable[..., Any], data: Sequence[Any]) -> list[Any]:
-    """Reduce values by calls with as many arguments as the function has; return the values that are left over."""
+    """Reduce values by calls with as many arguments as the function has; return the remaining values."""
     arity = len(inspect.signature(function).parameters)
     if arity < 2:
-        raise ValueError(f"mergeNReduce: {function!r} takes {arity} arguments; 2 or more are needed")
+        raise ValueError(f"mergeNReduce: {function!r} has {arity} parameters, and at least 2 are needed")
     values = list(data)
     while len(values) >= arity:
         values = [*values[arity:], function(*values[:arity])]

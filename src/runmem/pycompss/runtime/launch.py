@@ -1,4 +1,4 @@
-"""`pycompss.runtime.launch`: runs a function of another program, from a script or from a program that runs already."""
+"""`pycompss.runtime.launch`: calls a function of another program, in a run of its own or in the current run."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ __all__ = ["launch_pycompss_application"]
 
 
 def launch_pycompss_application(app: str, func: str | None, *args: Any, **options: Any) -> Any:
-    """Call a function of a program and return what it returns; its calls of tasks go to a cluster.
+    """Call a function of a program and return its result; its tasks run on a cluster.
 
-    In a program that runs under runmem already, and in a task, it is a call in that run.
+    Inside a run, and in a task, the call belongs to that run.
 
     Parameters
     ----------
     app : str
         Path of the program.
     func : str or None
-        Name of the function; None or ``"__main__"``: the program is run from its beginning.
+        Name of the function; None or ``"__main__"`` runs the whole program.
     *args
-        A list of the function's arguments and a dictionary of its keywords, as older PyCOMPSs has them, or a log level.
+        A list of the function's arguments and a dictionary of its keywords, as in older PyCOMPSs, or a log level.
     **options
-        Those of PyCOMPSs, such as ``debug`` and ``app_name``, and the settings of `runmem.session`; all others are
+        Options of PyCOMPSs, such as ``debug`` and ``app_name``, and settings of `runmem.session`; all others are
         keywords of the function.
 
     Raises
@@ -63,7 +63,7 @@ def launch_pycompss_application(app: str, func: str | None, *args: Any, **option
 
 @contextmanager
 def _running(app: str, name: object, options: dict[str, object]) -> Iterator[None]:
-    """Be in a run: the one that is under way, or one of its own."""
+    """Enter the current run, or a new one."""
     if current_program() is not None or is_embedded_worker():
         yield
         return
@@ -75,7 +75,7 @@ def _running(app: str, name: object, options: dict[str, object]) -> Iterator[Non
 
 @contextmanager
 def _imported_from(app: str, arguments: Sequence[Any]) -> Iterator[None]:
-    """Give the program its folder to import from, and its arguments in ``sys.argv``."""
+    """Add the program's folder to ``sys.path`` and its arguments to ``sys.argv``."""
     folder, argv = os.path.dirname(os.path.abspath(app)), sys.argv
     sys.path.insert(0, folder)
     sys.argv = [app, *map(str, arguments)]

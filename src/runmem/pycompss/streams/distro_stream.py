@@ -1,11 +1,12 @@
-"""`pycompss.streams.distro_stream`: objects and files that tasks hand over while they run; without Kafka.
+"""`pycompss.streams.distro_stream`: streams of objects and files between running tasks, without Kafka.
 
-What is published waits in the process of Dask's scheduler until a task or the program polls it, and each message and
-file goes to one of those. A task that publishes and is run again, because its worker died, publishes again.
+Messages wait in the process of Dask's scheduler until a task or the program polls them; each message goes to one
+consumer. A task that is run again, because its worker died, publishes its messages again.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import time
@@ -13,8 +14,11 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from runmem.errors import ResultError
 from runmem.execution.streams import operate, run_of_streams
+from runmem.serialization.definitions import current_definitions
 from runmem.serialization.pickling import dumps_data
+from runmem.serialization.references import ReferencePickler
 
 __all__ = [
     "AT_LEAST_ONCE", "AT_MOST_ONCE", "EXACTLY_ONCE", "FILE", "OBJECT", "PSCO", "DistroStream", "FileDistroStream",
@@ -28,17 +32,17 @@ _POLL_AGAIN_S = 0.02
 
 
 class DistroStream:
-    """A stream, known by its name in the program and in all tasks that are given it.
+    """A stream, which the program and its tasks identify by name.
 
-    It is closed when each task with the direction STREAM_OUT that it was passed to has called `close`; if there is
-    none, when anybody has.
+    It is closed once every task that received it with the direction STREAM_OUT has called `close`; without such a task,
+    after the first `close`.
 
     Parameters
     ----------
     alias : str, optional
-        Streams with one alias are one stream.
+        Streams with the same alias are the same stream.
     access_mode : str
-        Accepted for PyCOMPSs: each message goes to one consumer.
+        Ignored: each message goes to one consumer.
     """
 
     stream_type = ""
@@ -50,11 +54,11 @@ class DistroStream:
         self._run_id = run_of_streams()
 
     def get_stream_id(self) -> str:
-        """Return the name that it is known by."""
+        """Return the name of the stream."""
         return self.id
 
     def get_stream_alias(self) -> str | None:
-        """Return the alias that the program gave it."""
+        """Return the alias, if the program has given one."""
         return self.alias
 
     def get_stream_type(self) -> str:
@@ -62,15 +66,15 @@ class DistroStream:
         return self.stream_type
 
     def add_writer(self) -> None:
-        """Expect one more call of `close`: a task is going to write to the stream."""
+        """Add a task that writes to the stream and will call `close`."""
         self._operate("add_writer")
 
     def close(self) -> None:
-        """Say that this writer publishes nothing more."""
+        """Report that this writer has finished."""
         self._operate("close")
 
     def is_closed(self) -> bool:
-        """Return True if nothing more is published; what was published may have to be polled yet."""
+        """Return True if all writers have finished; messages may remain to be polled."""
         return bool(self._operate("is_closed"))
 
     def _operate(self, operation: str, value: object = None) -> Any:
@@ -88,20 +92,20 @@ class ObjectDistroStream(DistroStream):
 
     def publish_list(self, messages: Iterable[object]) -> None:
         """Append objects."""
-        self._operate("publish", [dumps_data(message) for message in messages])
+        self._operate("publish", [_pickled(message) for message in messages])
 
     def poll(self, timeout: float | None = 200) -> list[Any]:
-        """Return the objects that nobody has polled; wait for one, at most so many milliseconds."""
-        return [pickle.loads(data) for data in _polled(lambda: self._operate("poll"), timeout)]
+        """Return the unread objects; wait up to `timeout` milliseconds for the first."""
+        return [_message(*pickles) for pickles in _polled(lambda: self._operate("poll"), timeout)]
 
 
 class FileDistroStream(DistroStream):
-    """A stream of the files that appear in a folder, which the workers and the program share.
+    """A stream of the files in a folder that the workers and the program share.
 
     Parameters
     ----------
     base_dir : str
-        The folder; files that lie there already belong to the stream.
+        The folder; files that are there already belong to the stream.
     """
 
     stream_type = FILE
@@ -114,29 +118,45 @@ class FileDistroStream(DistroStream):
         self._folder = os.path.abspath(base_dir)
 
     def publish(self, message: object) -> None:
-        """Do nothing: a file is published by lying in the folder."""
+        """Do nothing: the files in the folder are the messages."""
 
     publish_list = publish
 
     def poll(self, timeout: float | None = None) -> list[str]:
-        """Return the paths of the files that nobody has polled; wait for one, at most so many milliseconds."""
+        """Return the paths of the unread files; wait up to `timeout` milliseconds for the first."""
         return _polled(lambda: self._operate("poll_files", self._files()), timeout)
 
     def _files(self) -> list[str]:
-        """Return the files of the folder, the oldest first."""
+        """Return the files of the folder, oldest first."""
         with os.scandir(self._folder) as entries:
             files = [(entry.stat().st_mtime_ns, entry.name) for entry in entries if entry.is_file()]
         return [os.path.join(self.base_dir, name) for _, name in sorted(files)]
 
 
 class PscoDistroStream(DistroStream):
-    """A stream of persistent objects, which need a storage of COMPSs; there is none here."""
+    """A stream of persistent objects; not supported."""
 
     def __init__(self, alias: str | None = None, access_mode: str = AT_MOST_ONCE) -> None:
         raise NotImplementedError(
             "PscoDistroStream: persistent objects need a storage of COMPSs (dataClay, Hecuba, Redis), which runmem "
             "does not work with; use an ObjectDistroStream."
         )
+
+
+def _pickled(message: object) -> tuple[bytes, bytes]:
+    """Return a pickle with references to the program's classes and, if there are any, another pickle by value."""
+    file = io.BytesIO()
+    pickler = ReferencePickler(file, current_definitions())
+    pickler.dump(message)
+    return file.getvalue(), dumps_data(message) if pickler.numbers else b""
+
+
+def _message(with_references: bytes, by_value: bytes) -> Any:
+    """Return a message, with the consumer's own classes if the consumer has them."""
+    try:
+        return pickle.loads(with_references)
+    except ResultError:
+        return pickle.loads(by_value)
 
 
 def _polled(poll: Callable[[], list[Any]], timeout_ms: float | None) -> list[Any]:

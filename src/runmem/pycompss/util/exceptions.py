@@ -4,8 +4,8 @@ __all__ = ["PyCOMPSsException", "SerializerException"]
 
 
 class PyCOMPSsException(Exception):
-    """Base of the errors of these modules."""
+    """Base class of the errors of `pycompss.util`."""
 
 
 class SerializerException(PyCOMPSsException):
-    """An object that cannot be serialized, or data that hold none."""
+    """An object cannot be serialized, or the data are not those of an object."""

@@ -1,6 +1,7 @@
-"""`pycompss.util.serialization.serializer`: objects in files and in bytes.
+"""`pycompss.util.serialization.serializer`: writes objects to files and bytes, and reads them.
 
-Functions and classes of the program may be among them. The data are those of Python's pickle, not those of PyCOMPSs.
+Functions and classes of the program can be written, too. The format is Python's pickle; files of PyCOMPSs cannot
+be read.
 """
 
 from __future__ import annotations
@@ -37,42 +38,42 @@ def serialize_to_handler(obj: object, handler: BinaryIO, logger: object = None) 
 
 
 def deserialize_from_handler(handler: BinaryIO, show_exception: bool = True, logger: object = None) -> tuple[Any, bool]:
-    """Return the object at the position of an open file, and True, as the file may be closed then.
+    """Return the object at the position of an open file, and True: the file may be closed now.
 
     Raises
     ------
     SerializerException
-        If there is none.
+        If there is no object.
     """
     try:
         return pickle.load(handler), True
-    except Exception as error:  # whatever damaged data lead to
+    except Exception as error:  # damaged data can raise any error
         name = getattr(handler, "name", "the data")
         raise SerializerException(f"{name}: no object can be read ({type(error).__name__}: {error})") from error
 
 
 def serialize_to_file(obj: object, file_name: str, logger: object = None) -> None:
-    """Write an object to a file; raises what `serialize_to_handler` does, and leaves no file then."""
+    """Write an object to a file; raise the error of `serialize_to_handler`, and leave no file."""
     data = serialize_to_bytes(obj)
     with open(file_name, "wb") as file:
         file.write(data)
 
 
 def deserialize_from_file(file_name: str, logger: object = None) -> Any:
-    """Return the object in a file; raises what `deserialize_from_handler` does."""
+    """Return the object in a file; raise the error of `deserialize_from_handler`."""
     with open(file_name, "rb") as file:
         return deserialize_from_handler(file)[0]
 
 
 def serialize_to_bytes(obj: object, logger: object = None) -> bytes:
-    """Return an object as bytes; raises what `serialize_to_handler` does."""
+    """Return an object as bytes; raise the error of `serialize_to_handler`."""
     handler = io.BytesIO()
     serialize_to_handler(obj, handler)
     return handler.getvalue()
 
 
 def deserialize_from_bytes(serialized_content_bytes: bytes, show_exception: bool = True, logger: object = None) -> Any:
-    """Return the object in bytes; raises what `deserialize_from_handler` does."""
+    """Return the object in bytes; raise the error of `deserialize_from_handler`."""
     return deserialize_from_handler(io.BytesIO(serialized_content_bytes))[0]
 
 
