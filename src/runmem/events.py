@@ -143,7 +143,7 @@ class TaskSubmitted:
     after : tuple of int
         Calls that must have ended first, because of files.
     files : tuple of str
-        Paths that it reads or writes, as the program names them.
+        Files that it reads or writes: paths of the program, or of versions with the same base names.
     """
 
     task_id: int

@@ -20,7 +20,7 @@ import sys
 from helper import offset
 
 from pycompss.api.api import compss_wait_on
-from pycompss.api.parameter import FILE_IN, FILE_OUT
+from pycompss.api.parameter import FILE_IN, FILE_INOUT, FILE_OUT
 from pycompss.api.task import task
 
 
@@ -35,6 +35,12 @@ def store(x, path):
         file.write(str(x))
 
 
+@task(path=FILE_INOUT)
+def append(path):
+    with open(path, "a") as file:
+        file.write("0")
+
+
 @task(returns=1, path=FILE_IN)
 def load(path):
     with open(path) as file:
@@ -43,6 +49,7 @@ def load(path):
 
 value = double(double(offset()))
 store(value, "stored.txt")
+append("stored.txt")
 print(sys.argv[1:], compss_wait_on(load("stored.txt")))
 """
 
@@ -162,7 +169,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_the_program_runs_with_its_arguments(run: Any) -> None:
     _, done = run
-    assert done.stdout == "['one', '--two'] 20\n"
+    assert done.stdout == "['one', '--two'] 200\n"
     notes = [line for line in done.stderr.splitlines() if "without effect" in line]
     assert notes == ["runcompss: note: without effect here: --tracing, --comm"]
 
@@ -180,11 +187,11 @@ def test_the_graph_has_the_calls_and_what_they_need(run: Any) -> None:
     folder, _ = run
     text = (folder / ".COMPSs" / "app.py_01" / "monitor" / "complete_graph.dot").read_text()
     labels = dict(re.findall(r'^  (\d+) \[label="([^"]+)"', text, re.M))
-    names = {"1": "double 1", "2": "double 2", "3": "store 3", "4": "load 4"}
+    names = {"1": "double 1", "2": "double 2", "3": "store 3", "4": "append 4", "5": "load 5"}
     assert {number: label.partition("\\n")[0] for number, label in labels.items()} == names
     assert all(re.search(r"\\n\d+\.\d MiB$", label) for label in labels.values())
     edges = re.findall(r'^  (\d+) -> (\d+) \[label="([^"]*)"', text, re.M)
-    assert edges == [("1", "2", "d1.0"), ("2", "3", "d2.0"), ("3", "4", "stored.txt")]
+    assert edges == [("1", "2", "d1.0"), ("2", "3", "d2.0"), ("3", "4", "stored.txt"), ("4", "5", "stored.txt")]
     assert '"double (2)"' in text
 
 

@@ -76,8 +76,9 @@ class GraphWriter(Observer):
         ]
         for task_id in call.after:
             if (before := self._calls.get(task_id)) is not None:
-                shared = [Path(file).name for file in call.files if file in before.files]
-                edges.append(f"  {task_id} -> {call.task_id} [label={_quoted(', '.join(shared))} style=dashed];")
+                shared = {Path(file).name for file in call.files} & {Path(file).name for file in before.files}
+                label = _quoted(", ".join(sorted(shared)))
+                edges.append(f"  {task_id} -> {call.task_id} [label={label} style=dashed];")
         return edges
 
     def _legend(self) -> list[str]:
