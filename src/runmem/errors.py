@@ -96,15 +96,24 @@ class TaskCancelledError(RunmemError):
         The task that was cancelled.
     task_id : int
         Number of the call that was cancelled.
+    what : str
+        What happened to it.
+
+    Attributes
+    ----------
+    has_run : bool
+        Whether it ran and failed, and only the calls that need it were cancelled.
+    values : tuple
+        What stands for its returned values; empty: None for each.
     """
 
-    def __init__(self, name: str, task_id: int) -> None:
-        super().__init__(
-            f"task {name} (call {task_id}) was cancelled before it began, and with it the calls that need its results"
-        )
+    def __init__(self, name: str, task_id: int, what: str = "was cancelled before it began") -> None:
+        super().__init__(f"task {name} (call {task_id}) {what}, and the calls that need its results were cancelled")
         self.name = name
         self.root_task_id = task_id
         self.task_id = task_id
+        self.has_run = False
+        self.values: tuple[object, ...] = ()
 
 
 class TaskTimeoutError(RunmemError, TimeoutError):

@@ -25,6 +25,18 @@ class ExecutionState(Protocol):
     def error(self) -> BaseException | None:
         """The exception with which the execution ended; None: it runs, waits, or ended without one."""
 
+    @property
+    def done(self) -> bool:
+        """Whether the execution has ended."""
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether the execution failed and its files are as it has left them."""
+
+    @property
+    def never_ran(self) -> bool:
+        """Whether the execution was cancelled, or another one on which it depends has failed."""
+
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
 class Origin:
@@ -72,6 +84,10 @@ class Execution:
 
 class FailingGroup(Protocol):
     """What a submitter needs of a group of tasks; see `runmem.graph.groups.Group`."""
+
+    @property
+    def failed(self) -> Execution | None:
+        """The first call that raised a `COMPSsException`."""
 
     def fail(self, execution: Execution, error: BaseException) -> list[Execution]:
         """Note an error of an execution; return the executions that it cancels."""
