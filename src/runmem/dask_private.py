@@ -6,6 +6,7 @@
   most of the time of a short task.
 - `read_bytes_rw` of its TCP: when memory is taken for what comes from other processes, and when it has come.
 - `WorkerProcess.mark_stopped` of its nanny: with which code a worker has ended; the log tells only of others than 0.
+- `Worker.scheduler`: calls an operation of the scheduler.
 - `Client._run`, `Client._run_on_scheduler`: `Client.run` waits for every answer, for half a minute when a network is
   cut, and for ever where a worker is stopped.
 """
@@ -25,6 +26,7 @@ from distributed.comm import tcp
 from distributed.nanny import WorkerProcess
 
 __all__ = [
+    "ask_scheduler",
     "send_graph",
     "shorten_intervals",
     "start_on_worker",
@@ -34,6 +36,7 @@ __all__ = [
 ]
 
 _INTERVAL_S = 0.0005
+_ANSWER_S = 10.0
 
 
 class Receiver(Protocol):
@@ -105,6 +108,22 @@ def start_on_worker(
     run = client._run(function, *arguments, workers=[worker], nanny=nanny)
     begun: Future[Any] = asyncio.run_coroutine_threadsafe(run, client.loop.asyncio_loop)
     return begun
+
+
+def ask_scheduler(operation: str, **arguments: object) -> Any:
+    """Return the answer of the scheduler to an operation that a plugin of ours has added; called inside a task.
+
+    Raises
+    ------
+    TimeoutError
+        If it does not answer, as when it has no such plugin.
+    """
+    worker = distributed.get_worker()
+
+    async def ask() -> Any:
+        return await getattr(worker.scheduler, operation)(**arguments)
+
+    return asyncio.run_coroutine_threadsafe(ask(), worker.loop.asyncio_loop).result(_ANSWER_S)
 
 
 _exit_listeners: list[Callable[[int, int], None]] = []

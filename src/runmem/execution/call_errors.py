@@ -14,7 +14,7 @@ from runmem.execution.bundle import Bundle
 from runmem.graph.call import Execution
 from runmem.serialization.task_error import set_root_task
 from runmem.worker.bundle_runner import BundleFailed
-from runmem.worker.watchdog import time_is_up
+from runmem.worker.isolation.time_limit import time_is_up
 
 __all__ = ["attempts", "error_of", "not_brought", "own_error", "own_mistake", "tell_killed"]
 

@@ -22,6 +22,7 @@ from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import RunOnWorkers, stats_topic, stop_calls
 from runmem.worker.dask_plugin import RunmemWorker
+from runmem.worker.isolation.attempts import Attempts
 from runmem.worker.nanny import RunmemNanny
 from runmem.worker.process_state import import_paths
 from runmem.worker.task_output import Unwritten
@@ -125,8 +126,9 @@ class JoinedCluster(RemoteNodes):
         """Let the workers go; they may serve other runs."""
         with suppress(Exception):
             within(_LEAVE_S, self._client.unsubscribe_topic, stats_topic(self._run_id))
-        with suppress(Exception):
-            within(_LEAVE_S, self._client.unregister_scheduler_plugin, Forgiving(self._run_id, "").name)
+        for plugin in (Forgiving(self._run_id, ""), Attempts(self._run_id)):
+            with suppress(Exception):
+                within(_LEAVE_S, self._client.unregister_scheduler_plugin, plugin.name)
         for plugin in self._plugins:
             unregister = partial(self._client.unregister_worker_plugin, nanny=isinstance(plugin, RunmemNanny))
             try:
@@ -186,6 +188,7 @@ def join_cluster(
         cluster.join(plugin)
     try:
         within(_JOIN_S, client.register_plugin, Forgiving(run_id, KEY_MARK))
+        within(_JOIN_S, client.register_plugin, Attempts(run_id))
     except Exception as error:  # a scheduler without runmem, say: there Dask counts as it does
         log.info("the scheduler cannot be told to forgive: %s", error)
     return cluster

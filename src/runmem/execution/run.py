@@ -324,6 +324,11 @@ class Run:
         connected: tuple[Any, int] = self._connected
         return connected
 
+    @property
+    def has_cluster(self) -> bool:
+        """Whether the cluster has started."""
+        return self._connected is not None
+
     def finish(self, exit_code: int | None, complete: bool | None = None, final: bool = False) -> list[BaseException]:
         """Wait for all tasks, collect, end what was started; return the errors of tasks that nobody has seen.
 
@@ -523,12 +528,15 @@ class _LazySubmitter:
         finally:
             self._run.bring_log()
 
-    def wait(self, executions: Sequence[Any] | None, raises: bool = True) -> None:
+    def wait(self, executions: Sequence[Any] | None, deadline: float | None = None, raises: bool = True) -> None:
         if self._run._submitter is not None:
             try:
-                self._run._submitter.wait(executions, raises)
+                self._run._submitter.wait(executions, deadline, raises)
             finally:
                 self._run.bring_log()
+
+    def cancel(self, executions: Sequence[Any] | None = None) -> None:
+        self._real().cancel(executions)
 
     def has_ended(self, execution: Any) -> bool:
         return bool(self._real().has_ended(execution))

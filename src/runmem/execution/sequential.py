@@ -116,7 +116,9 @@ class SequentialSubmitter:
         self.wait([version.execution for version in versions])
         return [made_again(version, version.execution.state.outputs, own=False) for version in versions]
 
-    def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
+    def wait(
+        self, executions: Sequence[Execution] | None, deadline: float | None = None, raises: bool = True
+    ) -> None:
         """Raise the error of the first that failed, if asked to; see `Submitter`."""
         if executions is None:
             if self._unseen:
@@ -138,7 +140,7 @@ class SequentialSubmitter:
         """Return no call: each ends at once."""
         return []
 
-    def cancel(self) -> None:
+    def cancel(self, executions: Sequence[Execution] | None = None) -> None:
         """Do nothing: no call is left."""
 
     def unseen_errors(self) -> list[BaseException]:

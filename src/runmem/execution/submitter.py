@@ -16,6 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ import runmem.serialization.dask_serialization  # noqa: F401  # Dask is told
 from runmem.collection.observer import Observers
 from runmem.dask_private import send_graph
 from runmem.deadlines import within
-from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
+from runmem.errors import RunmemError, TaskCancelledError, TaskKilledError, TaskTimeoutError
 from runmem.events import TaskEnded, TaskRecord, TaskSubmitted
 from runmem.execution.bundle import Bundle, Durations, Pending, plan
 from runmem.execution.call_errors import error_of, not_brought, own_error, own_mistake, tell_killed, timeout_error
@@ -45,6 +46,7 @@ from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Carried, Packed
 from runmem.serialization.snapshot import Snapshot, Snapshots
 from runmem.worker.bundle_runner import BundleFailed, PackedTask
+from runmem.worker.cancellation import cancel_calls
 from runmem.worker.log_levels import program_levels
 from runmem.worker.process_state import FollowedProcess
 
@@ -161,6 +163,7 @@ class DaskSubmitter:
             files=call.files,
             classes=snapshot.travelling if snapshot is not None else frozenset(),
             definitions=snapshot,
+            alone=call.isolation.attempts is not None,
         )
         self._enqueue(call.execution)
         if self._tells_submitted:
@@ -183,9 +186,11 @@ class DaskSubmitter:
         number = program_definitions.number_of(task)
         reference = pickle.dumps(task) if number is None else None
         outline = snapshot.outline if snapshot is not None else None
-        limit_s = self._limit_s if task.time_limit_s is None else task.time_limit_s
+        isolation = call.isolation
+        limit_s = self._limit_s if isolation.limit_s is None else isolation.limit_s
+        isolation = replace(isolation, limit_s=limit_s or None)
         packed = PackedTask(
-            task.name, reference, number, outline, constants, call.returns, copied, process, levels, limit_s or None
+            task.name, reference, number, outline, constants, call.returns, copied, process, levels, isolation
         )
         self._tasks[task] = snapshot, packed
         while len(self._tasks) > _KNOWN_TASKS:
@@ -228,8 +233,14 @@ class DaskSubmitter:
             break
         return [made_again(version, values[version.execution]) for version in versions]
 
-    def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
+    def wait(
+        self, executions: Sequence[Execution] | None, deadline: float | None = None, raises: bool = True
+    ) -> None:
         """Wait until executions have ended; see `Submitter`."""
+        while deadline is not None and executions is not None and not all(map(self.has_ended, executions)):
+            if time.monotonic() >= deadline:
+                raise TimeoutError
+            time.sleep(_POLL_S)
         if executions is not None:
             self._settle(executions)
             if raises:
@@ -267,12 +278,27 @@ class DaskSubmitter:
         """Return the errors of tasks that nobody has seen, for the end of the run."""
         return [self._explained(error) for error in self._unseen]
 
-    def cancel(self) -> None:
-        """Let the cluster begin no call that was sent and has not begun; nothing is waited for for long."""
+    def cancel(self, executions: Sequence[Execution] | None = None) -> None:
+        """Cancel those of these calls (None: all) that have not begun; nothing is waited for for long."""
+        if executions is not None:
+            self._cancel(executions)
+            return
         with self._changed:
             futures = [bundle.future for bundle in self._sent if bundle.future is not None]
         if self._client is not None and futures:
             within(_CANCEL_S, self._client.cancel, futures)
+
+    def _cancel(self, executions: Sequence[Execution]) -> None:
+        with self._changed:
+            unsent = self._queue.clear()
+            self._queue.put_back(execution for execution in unsent if execution not in executions)
+            for execution in unsent:
+                if execution in executions:
+                    self._ended(execution, TaskCancelledError(execution.name, execution.task_id))
+            self._changed.notify_all()
+        if self._client is not None:
+            ids = [execution.task_id for execution in executions if not execution.state.done]
+            within(_CANCEL_S, self._client.run, cancel_calls, self._run_id, ids)
 
     def close(self) -> None:
         """Stop sending; what was not sent is dropped."""

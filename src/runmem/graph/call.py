@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from runmem.graph.isolation import Isolation
+
 if TYPE_CHECKING:
     from runmem.graph.task import TaskFunction
 
@@ -118,6 +120,7 @@ class TaskCall:
     after : tuple of Execution
         What must be done first, without its value being needed (files).
     files : tuple of FileUse
+    isolation : Isolation
     """
 
     execution: Execution
@@ -128,6 +131,7 @@ class TaskCall:
     writes: tuple[int | str, ...] = ()
     after: tuple[Execution, ...] = ()
     files: tuple[FileUse, ...] = field(default=())
+    isolation: Isolation = Isolation()
 
     def parameter_of(self, place: int | str) -> str:
         """Return the name of the parameter at a position or keyword, for messages."""
@@ -146,11 +150,16 @@ class Submitter(Protocol):
     def fetch(self, versions: Sequence[Version]) -> list[Any]:
         """Return the values, waiting for them; raise the exception of the first task that failed."""
 
-    def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
-        """Wait until these (or None: all) have ended.
+    def wait(
+        self, executions: Sequence[Execution] | None, deadline: float | None = None, raises: bool = True
+    ) -> None:
+        """Wait until these (or None: all) have ended, or raise TimeoutError at a moment of `time.monotonic()`.
 
         With `raises`, raise the exception of the first of them that failed; with None, of one that nobody has seen.
         """
+
+    def cancel(self, executions: Sequence[Execution] | None = None) -> None:
+        """Cancel those of these calls (None: all) that have not begun; they end with `TaskCancelledError`."""
 
     def has_ended(self, execution: Execution) -> bool:
         """Tell whether an execution has ended, well or badly, without waiting; also true if it cannot end any more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -114,7 +114,7 @@ class Program:
         sent = tuple(values[position] for position in range(len(args))), {name: values[name] for name in kwargs}
         call = TaskCall(
             execution, task, *sent, returns=task.returns.count, writes=tuple(writes), after=tuple(after),
-            files=tuple(files),
+            files=tuple(files), isolation=task.isolation,
         )  # fmt: skip
         return call, written
 
@@ -208,6 +208,14 @@ class Program:
     def has_ended(self, future: Future) -> bool:
         """Tell whether the task of a future has ended, well or badly, without waiting."""
         return self._submitter.has_ended(future.version.execution)
+
+    def wait(self, futures: Sequence[Future], deadline: float | None = None) -> None:
+        """Wait until the tasks of futures have ended, well or badly; raise TimeoutError at `deadline`."""
+        self._submitter.wait([future.version.execution for future in futures], deadline, raises=False)
+
+    def cancel(self, futures: Sequence[Future]) -> None:
+        """Cancel the tasks of futures that have not begun, and end those that run in a process of their own."""
+        self._submitter.cancel([future.version.execution for future in futures])
 
     def barrier(self) -> None:
         """Wait for all tasks; raise the exception of one that failed and that nobody has seen."""

@@ -14,6 +14,7 @@ from runmem.errors import TaskDeclarationError, TaskWarning
 from runmem.graph import compiled
 from runmem.graph.current import current_program
 from runmem.graph.global_changes import Change, global_changes
+from runmem.graph.isolation import Isolation
 from runmem.graph.lazy_values import refuse_generators, settled
 from runmem.graph.options import directions_in, in_snake_case, time_limit, without_effect
 from runmem.graph.returns import Returns, declared_returns
@@ -31,8 +32,8 @@ class TaskFunction:
         What was decorated.
     name, module, file : str
         Qualified name; name of the module (of the program's file for the program itself); source file.
-    time_limit_s : float or None
-        Seconds that a call may take; 0: any time; None: as long as the run allows.
+    isolation : Isolation
+        How its calls are kept apart from others.
     data_id : str or None
         What the task works on, if it was made for one call; it stands in that call's record.
     """
@@ -66,7 +67,7 @@ class TaskFunction:
         )
         declared = options.get("returns")
         self.returns = Returns(outputs) if outputs and declared is None else declared_returns(function, declared, where)
-        self.time_limit_s = time_limit(options, where)
+        self.isolation = Isolation(limit_s=time_limit(options, where))
         self._called = function if self._compilation is None else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -121,6 +122,9 @@ class TaskFunction:
                 text, TaskWarning, self.file or "<task>", line, self.__module__,
                 names.setdefault("__warningregistry__", {}),
             )  # fmt: skip
+
+    def prepare(self) -> None:
+        """Load what calls need, in a process that is about to run the first of them; here nothing."""
 
     def made_for(self, data: bytes) -> TaskFunction:
         """Return the task as the record of one call names it, given that call's packed arguments; this one."""

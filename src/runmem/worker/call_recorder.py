@@ -29,10 +29,10 @@ from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
+from runmem.worker.isolation.time_limit import TimeLimits
 from runmem.worker.probe import PeakProbe, Probe, Probes
 from runmem.worker.record_fields import take_record_fields
 from runmem.worker.task_output import unwritten
-from runmem.worker.time_limit import TimeLimits
 
 if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.worker.log_levels import LogLevels

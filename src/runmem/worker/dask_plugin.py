@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +23,16 @@ from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
-from runmem.shadowed import shadow, shadow_no_more
+from runmem.shadowed import shadow_no_more
 from runmem.store.node_name import node_name
+from runmem.worker.bundle_runner import isolated_calls
 from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, worker_runs
+from runmem.worker.fresh_calls import CallPreparation, prepare_process
+from runmem.worker.isolation.isolated_calls import IsolatedCalls
+from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits
 from runmem.worker.process_state import follow, follow_no_more
 from runmem.worker.task_logging import TaskLogging
 from runmem.worker.task_output import keep_printing
-from runmem.worker.time_limit import NoTimeLimits, TimeLimits
 
 __all__ = ["RunmemWorker"]
 
@@ -48,6 +49,12 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def setup(self, worker: Any) -> None:
         """Join. A worker that cannot measure runs tasks all the same."""
         self._prepare(worker)
+        run = self._join(worker)
+        logs = os.devnull if run is None else str(run.spool.logs(os.getpid()))
+        preparation = CallPreparation(self._run, logs, is_embedded_worker(), worker.state.nthreads == 1)
+        isolated_calls[self._run.run_id] = IsolatedCalls(self._run.run_id, preparation, run)
+
+    def _join(self, worker: Any) -> WorkerRun | None:
         if worker.state.nthreads == 1:
             follow(not is_embedded_worker(), self._run.import_paths)
         limits = [limit for limit in (worker_memory_limit(worker), memory_limit().limit_bytes) if limit]
@@ -65,7 +72,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             log.warning("this worker cannot measure memory for run %s: %s", self._run.run_id, error)
             place = f"worker process {os.getpid()} on node {node_name()}"
             worker.log_event(topic, {"place": place, "lost": f"the memory of its tasks was not measured: {error}"})
-            return
+            return None
         if run.measures:
             correct_lsst_timer()
             use_one_arena()
@@ -75,6 +82,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
+        return run
 
     def _prepare(self, worker: Any) -> None:
         """Make this process what the program's tasks expect to run in."""
@@ -83,23 +91,16 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         if self._run.quiet:
             for name in ("distributed.worker", "distributed.protocol.pickle", "distributed.protocol.core"):
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
-            multiprocessing.set_start_method(None, force=True)
-            self._run.main.stand_in()
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
-        shadow(self._run.shadowing)
-        for path in reversed(self._run.import_paths):
-            if path not in sys.path and Path(path).is_dir():
-                sys.path.insert(0, path)
-        for place in self._run.prepare:
-            module, _, function = place.partition(":")
-            getattr(import_module(module), function)()
+        prepare_process(self._run, is_embedded_worker())
 
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
         shadow_no_more()
+        if (isolated := isolated_calls.pop(self._run.run_id, None)) is not None:
+            isolated.close()
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:
             set_report_sink(None)

@@ -16,7 +16,7 @@ from runmem.memory.limits import oom_kill_count
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool
 from runmem.worker.call_recorder import stats_topic
-from runmem.worker.watchdog import Watchdog
+from runmem.worker.isolation.watchdog import Watchdog
 
 __all__ = ["RunmemNanny"]
 

@@ -38,6 +38,11 @@ class TaskLogging(logging.Handler):
         Name of this node, for the records.
     tell : callable
         Called without arguments at the end of a bundle of calls in which something was logged.
+
+    Attributes
+    ----------
+    has_news : bool
+        Whether something was logged since then.
     """
 
     def __init__(self, path: Path, node: str, tell: Callable[[], None]) -> None:
@@ -52,7 +57,7 @@ class TaskLogging(logging.Handler):
         self._before: dict[str, int] = {}
         self._disabled_before = logging.root.manager.disable
         self._strangers = list(logging.getLogger().handlers)  # they belong to whoever started this process
-        self._has_news = self._is_in_force = False
+        self.has_news = self._is_in_force = False
         self._formatter_of_errors = logging.Formatter()
 
     def began(self, task_id: int, name: str, levels: LogLevels | None) -> None:
@@ -68,8 +73,8 @@ class TaskLogging(logging.Handler):
         thread = threading.get_ident()
         self._running.pop(thread, None)
         _owners.pop(thread, None)
-        if self._has_news:
-            self._has_news = False
+        if self.has_news:
+            self.has_news = False
             self._tell()
 
     def close(self) -> None:
@@ -123,7 +128,7 @@ class TaskLogging(logging.Handler):
             if self._file is None:
                 self._file = LineAppender(self._path)
             self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
-            self._has_news = True
+            self.has_news = True
         except Exception:
             self.handleError(record)
 

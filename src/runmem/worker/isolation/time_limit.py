@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["STACK_SIGNAL", "LimitedCall", "NoTimeLimits", "TimeLimits", "give_up", "limited_calls"]
+__all__ = ["STACK_SIGNAL", "LimitedCall", "NoTimeLimits", "TimeLimits", "give_up", "limited_calls", "time_is_up"]
 
 STACK_SIGNAL: int = signal.SIGRTMAX - 5 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
 """With it a process that runs a limited call writes the stacks of its threads."""
@@ -156,3 +156,8 @@ def limited_calls(path: Path) -> list[LimitedCall]:
         return []
     whole = len(data) - len(data) % _SLOT.size
     return [LimitedCall(*values) for values in _SLOT.iter_unpack(data[:whole]) if values[0] > 0]
+
+
+def time_is_up(limit_s: float) -> str:
+    """Return the reason for which a call was ended that has taken too long."""
+    return f"its time of {limit_s:g} s was up"

@@ -19,18 +19,18 @@ import psutil
 
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
-from runmem.worker.time_limit import STACK_SIGNAL, LimitedCall, give_up, limited_calls
+from runmem.worker.isolation.time_limit import STACK_SIGNAL, LimitedCall, give_up, limited_calls, time_is_up
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Watched", "Watchdog", "stack_of_thread", "time_is_up"]
+__all__ = ["Watched", "Watchdog", "stack_of_thread"]
 
 _INTERVAL_S = 0.25
 _STACK_S = 1.0  # for a process to write its stacks
 _NOTICE_S = 0.3  # for the master to cancel the call: Dask would give it to another worker
 _HEADING = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+).*$", re.MULTILINE)
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 
 
 class Watched(Protocol):
@@ -114,11 +114,6 @@ class Watchdog:
         with suppress(OSError):
             return path.read_bytes()[before:].decode(errors="replace")
         return ""
-
-
-def time_is_up(limit_s: float) -> str:
-    """Return what is said of a call that has taken too long."""
-    return f"its time of {limit_s:g} s was up"
 
 
 def _end_with_descendants(pid: int) -> None:

@@ -1,0 +1,193 @@
+"""Calls that each run in a fresh process, forked from this one.
+
+Nothing of an earlier call is in that process, and its high-water mark begins at the size of this one. The caller may
+die at any time: its end of the connection is then closed, and the call, with all processes in its group, is killed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+from runmem.memory.peak import process_meter
+from runmem.worker.isolation import messages
+from runmem.worker.isolation.forked_process import ForkedProcess, describe_exit
+from runmem.worker.isolation.time_limit import time_is_up
+from runmem.worker.probe import peak_fields
+
+__all__ = ["Ended", "FreshProcesses", "measured"]
+
+_SHORT_S = 0.1
+_EXIT_CHECK_S = 0.2  # a process that died may have left its connection to one that it had started
+_EXIT_POLL_S = 0.005  # after the connection was closed
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+Result = TypeVar("Result")
+
+
+class Ended(NamedTuple):
+    """The end of a call in a fresh process.
+
+    Attributes
+    ----------
+    pid : int
+        The process; 0 if there was none.
+    result : bytes or None
+        Pickle of the function's result; None if the process died.
+    cause : str or None
+        Why the process died; None if it did not.
+    timed_out : bool
+        Whether that was because the time of the call was up.
+    fields : dict
+        Fields of the call's record, if its process died: the peak and processor time at its death.
+    """
+
+    pid: int
+    result: bytes | None = None
+    cause: str | None = None
+    timed_out: bool = False
+    fields: dict[str, object] = {}
+
+
+class FreshProcesses:
+    """Runs one call at a time, each in a process of its own.
+
+    Parameters
+    ----------
+    caller : socket
+        Connection to the process that wants the calls. A call is ended when this has something to be read, or has lost
+        its other side.
+    function : callable
+        Takes a call, as bytes, in the fresh process, and returns what can be pickled.
+
+    Assumption: this process has one thread only.
+    """
+
+    def __init__(self, caller: socket.socket, function: Callable[[bytes], object]) -> None:
+        self._caller = caller
+        self._function = function
+        self._next: ForkedProcess | None = None
+        self._ended: ForkedProcess | None = None  # it has reported its result and is not reaped yet
+        self._is_short = False
+
+    def run(self, call: bytes, limit_s: float | None) -> Ended:
+        """Run a call for at most `limit_s` seconds. Raises EOFError if the caller wants it no more.
+
+        After a short call, the process of the next one is forked while a call runs.
+        """
+        began = time.monotonic()
+        try:
+            return self._run(call, None if limit_s is None else began + limit_s, limit_s)
+        finally:
+            self._is_short = time.monotonic() - began < _SHORT_S
+
+    def _run(self, call: bytes, deadline: float | None, limit_s: float | None) -> Ended:
+        process, self._next = self._next or self._forked(), None
+        report: bytes | None = None
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it was killed meanwhile: found below
+                process.send(call)
+            if self._is_short:
+                self._reap_ended()
+                self._next = self._forked(process.connection)
+            report, timed_out = self._wait(process, deadline)
+        finally:
+            self._reap_ended()
+            process.kill_group()
+            if report is not None:
+                self._ended = process
+            else:
+                code, usage = process.reap()
+        if report is not None:
+            return Ended(process.pid, report)
+        cause = time_is_up(limit_s) if timed_out and limit_s is not None else describe_exit(code)
+        return Ended(process.pid, None, cause, timed_out, _fields_at_death(usage, cause))
+
+    def _wait(self, process: ForkedProcess, deadline: float | None) -> tuple[bytes | None, bool]:
+        """Wait until a process has reported its result or has exited; return the report, and True if time was up."""
+        while True:
+            left_s = float("inf") if deadline is None else deadline - time.monotonic()
+            if left_s <= 0:
+                return None, True
+            talking = [process.connection] if process.is_connected else []
+            ready = messages.readable([self._caller, *talking], min(left_s, _EXIT_CHECK_S if talking else _EXIT_POLL_S))
+            if self._caller in ready:
+                raise EOFError  # the caller sends nothing while a call runs
+            has_exited = not (ready and process.is_connected) and process.has_exited()
+            if reports := process.received():
+                return reports[0], False
+            if has_exited:
+                return None, False
+
+    def _forked(self, *others: socket.socket) -> ForkedProcess:
+        return ForkedProcess(self._serve, [self._caller, *others], dies_with_parent=True)
+
+    def _serve(self, connection: socket.socket) -> None:
+        """Run one call, in the fresh process."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        call = messages.receive(connection)
+        identity = messages.identity(connection)
+        result = self._function(call)
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join()
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError):
+                stream.flush()
+        if messages.identity(connection) != identity:
+            raise OSError("the call has closed all files of its process, which cannot report its result")
+        messages.send(connection, pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+
+    def drop_next(self) -> None:
+        """End the process that was forked for the next call, if there is one."""
+        if self._next is not None:
+            self._next.kill_group()
+            self._next.reap()
+            self._next = None
+
+    def close(self) -> None:
+        """End all processes."""
+        self._reap_ended()
+        self.drop_next()
+
+    def _reap_ended(self) -> None:
+        process, self._ended = self._ended, None
+        if process is not None:
+            process.reap()
+
+
+def measured(body: Callable[[], Result]) -> tuple[Result, dict[str, object]]:
+    """Run `body`, in a fresh process; return its result and the fields of its record that were measured.
+
+    The processor time is with that of the processes that it has waited for.
+    """
+    meter = process_meter()
+    window = meter.start()
+    result = body()
+    reading = meter.stop(window)
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    fields: dict[str, object] = {
+        **peak_fields(reading),
+        "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+    }
+    if children.ru_maxrss:
+        fields["children_peak_bytes"] = children.ru_maxrss * _MAXRSS_UNIT
+    return result, fields
+
+
+def _fields_at_death(usage: resource.struct_rusage, cause: str) -> dict[str, object]:
+    """Return the fields of the record of a call whose process died."""
+    peak = usage.ru_maxrss * _MAXRSS_UNIT  # the kernel's mark: complete unless the call itself has reset it
+    return {
+        "status": "killed", "reason": cause, "base_bytes": None, "peak_bytes": peak, "end_bytes": None,
+        "method": "sampled", "shared": False, "lifetime_peak_bytes": peak, "last_bytes": None,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+    }  # fmt: skip
