@@ -42,37 +42,34 @@ def run_targets(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any], 
     deadline = time.monotonic() + float(runner.timeout or 0) if is_limited else None
     task = task_of(runner)
     packed = [packed_arguments(target) for target in targets]
-    known: dict[int, Any] = {}
     with run_for(runner, len(targets)) as dedicated:
         if dedicated is not None and dedicated.run.is_local and runner.localPool and may_fork():
             run, processes = dedicated.run, min(runner.numProcesses, len(targets))
             work = PoolWork(
                 task, packed, processes, run.on_this_node(processes), run.worker_memory_bytes, run.tell_death
             )
-            outcomes, known = _outcomes_in_pool(work, dedicated, deadline)
+            outcomes = _outcomes_in_pool(work, dedicated, deadline)
         else:
             from runmem.task_runner.cluster_targets import outcomes_on_cluster  # Dask, which the pool does not need
 
             outcomes = outcomes_on_cluster(runner, task, packed, dedicated, deadline)
         if late := [index for index in range(len(targets)) if index not in outcomes]:
             raise _time_was_up(runner, targets, late)
-        results, failures = _results(runner, targets, [outcomes[i] for i in range(len(targets))], known)
+        results, failures = _results(runner, targets, [outcomes[i] for i in range(len(targets))])
         if dedicated is not None:
             dedicated.exit_code = exit_code(results)
         return results, failures
 
 
-def _outcomes_in_pool(
-    work: PoolWork, dedicated: DedicatedRun, deadline: float | None
-) -> tuple[dict[int, TargetOutcome], dict[int, Any]]:
-    """Run all targets in a pool until `deadline`; return the outcomes of those that have ended, and their results."""
+def _outcomes_in_pool(work: PoolWork, dedicated: DedicatedRun, deadline: float | None) -> dict[int, TargetOutcome]:
+    """Run all targets in a pool until `deadline`; return the outcomes of those that have ended."""
     run = dedicated.run
     pool = LocalPool(work)
     try:
         run.start()  # its threads must not be there when the program is forked
         pool.wait(deadline)
         run.stop_sampling()
-        return dict(pool.outcomes), pool.results
+        return dict(pool.outcomes)
     finally:
         pool.close()
         run.own_calls = len(pool.outcomes)
@@ -90,13 +87,13 @@ def _time_was_up(runner: TaskRunner, targets: Sequence[Any], late: Sequence[int]
 
 
 def _results(
-    runner: TaskRunner, targets: Sequence[Any], outcomes: Sequence[TargetOutcome], known: dict[int, Any]
+    runner: TaskRunner, targets: Sequence[Any], outcomes: Sequence[TargetOutcome]
 ) -> tuple[list[Any], list[TargetFailure]]:
-    """Return the results, of which some are known, in the order of the targets, and the failures."""
+    """Return the results, in the order of the targets, and the failures."""
     results: list[Any] = []
     failures: list[TargetFailure] = []
     raised: BaseException | None = None
-    for index, (target, end) in enumerate(zip(targets, outcomes, strict=True)):
+    for target, end in zip(targets, outcomes, strict=True):
         name = described(target)
         if end.killed is not None:
             failures.append(TargetFailure(name, end.killed, end.node or None, end.pid))
@@ -108,7 +105,7 @@ def _results(
             failures.append(TargetFailure(name, end.raised.text, end.node, end.pid))
         failures += [TargetFailure(noted, error, end.node, end.pid) for noted, error in end.failures]
         if end.value is not None:
-            results.append(known[index] if index in known else pickle.loads(end.value))
+            results.append(pickle.loads(end.value))
         else:
             results.append(failed_result(target, runner.doReturnResults))
     if raised is not None:

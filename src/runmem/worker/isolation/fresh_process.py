@@ -17,18 +17,24 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
+from runmem.memory.limits import oom_kill_count
 from runmem.memory.peak import process_meter
+from runmem.memory.process import resident_bytes_of
 from runmem.worker.isolation import messages
 from runmem.worker.isolation.forked_process import ForkedProcess, describe_exit
 from runmem.worker.isolation.time_limit import time_is_up
 from runmem.worker.probe import peak_fields
 
-__all__ = ["Ended", "FreshProcesses", "measured"]
+__all__ = ["GIVEN_UP", "Ended", "FreshProcesses", "measured"]
 
 _SHORT_S = 0.1
-_EXIT_CHECK_S = 0.2  # a process that died may have left its connection to one that it had started
+_CHECK_S = 0.2  # of memory, and of exits: a process that died may have left its connection to one that it had started
 _EXIT_POLL_S = 0.005  # after the connection was closed
+_MEMORY_SHARE = 0.95  # of its limit; a process that uses more is ended, as Dask ends a worker
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+GIVEN_UP = "the program has given up this call"
+"""Why a call was ended that nobody wants any more."""
 
 Result = TypeVar("Result")
 
@@ -66,88 +72,112 @@ class FreshProcesses:
         Connection to the process that wants the calls. A call is ended when this has something to be read, or has lost
         its other side.
     function : callable
-        Takes a call, as bytes, in the fresh process, and returns what can be pickled.
+        Takes a call, as bytes, in the forked process, and returns what can be pickled.
+    reuses : bool
+        Whether a process runs all calls until it dies, in place of one.
+    memory_limit_bytes : int, optional
+        Memory that a process may use; checked now and then.
 
     Assumption: this process has one thread only.
     """
 
-    def __init__(self, caller: socket.socket, function: Callable[[bytes], object]) -> None:
+    def __init__(
+        self, caller: socket.socket, function: Callable[[bytes], object], reuses: bool = False,
+        memory_limit_bytes: int | None = None,
+    ) -> None:  # fmt: skip
         self._caller = caller
         self._function = function
+        self._reuses = reuses
+        self._limit_bytes = memory_limit_bytes
         self._next: ForkedProcess | None = None
         self._ended: ForkedProcess | None = None  # it has reported its result and is not reaped yet
         self._is_short = False
+        self._oom_kills = oom_kill_count()
 
-    def run(self, call: bytes, limit_s: float | None) -> Ended:
-        """Run a call for at most `limit_s` seconds. Raises EOFError if the caller wants it no more.
+    def run(self, call: bytes, limit_s: float | None = None) -> Ended:
+        """Run a call for at most `limit_s` seconds, and as long as the caller wants it.
 
         After a short call, the process of the next one is forked while a call runs.
         """
         began = time.monotonic()
-        try:
-            return self._run(call, None if limit_s is None else began + limit_s, limit_s)
-        finally:
-            self._is_short = time.monotonic() - began < _SHORT_S
-
-    def _run(self, call: bytes, deadline: float | None, limit_s: float | None) -> Ended:
         process, self._next = self._next or self._forked(), None
+        base_bytes = resident_bytes_of(process.pid)
         report: bytes | None = None
+        cause: str | None = None
         try:
             with suppress(BrokenPipeError, ConnectionResetError):  # it was killed meanwhile: found below
                 process.send(call)
-            if self._is_short:
+            if self._is_short and not self._reuses:
                 self._reap_ended()
                 self._next = self._forked(process.connection)
-            report, timed_out = self._wait(process, deadline)
+            report, cause = self._wait(process, None if limit_s is None else began + limit_s, limit_s or 0.0)
         finally:
             self._reap_ended()
-            process.kill_group()
-            if report is not None:
-                self._ended = process
+            if report is not None and self._reuses:
+                self._next = process
             else:
-                code, usage = process.reap()
+                process.kill_group()
+                if report is not None:
+                    self._ended = process
+                else:
+                    code, usage = process.reap()
+        self._is_short = time.monotonic() - began < _SHORT_S
         if report is not None:
             return Ended(process.pid, report)
-        cause = time_is_up(limit_s) if timed_out and limit_s is not None else describe_exit(code)
-        return Ended(process.pid, None, cause, timed_out, _fields_at_death(usage, cause))
+        timed_out = limit_s is not None and cause == time_is_up(limit_s)
+        cause = cause or self._cause(code)
+        return Ended(process.pid, None, cause, timed_out, _fields_at_death(usage, cause, base_bytes))
 
-    def _wait(self, process: ForkedProcess, deadline: float | None) -> tuple[bytes | None, bool]:
-        """Wait until a process has reported its result or has exited; return the report, and True if time was up."""
+    def _wait(self, process: ForkedProcess, deadline: float | None, limit_s: float) -> tuple[bytes | None, str | None]:
+        """Wait until a process has reported its result, or is to be ended, or has exited.
+
+        Return the report, and the reason to end the process; (None, None): it has exited.
+        """
         while True:
             left_s = float("inf") if deadline is None else deadline - time.monotonic()
             if left_s <= 0:
-                return None, True
+                return None, time_is_up(limit_s)
             talking = [process.connection] if process.is_connected else []
-            ready = messages.readable([self._caller, *talking], min(left_s, _EXIT_CHECK_S if talking else _EXIT_POLL_S))
+            ready = messages.readable([self._caller, *talking], min(left_s, _CHECK_S if talking else _EXIT_POLL_S))
             if self._caller in ready:
-                raise EOFError  # the caller sends nothing while a call runs
+                return None, GIVEN_UP  # the caller sends nothing while a call runs
             has_exited = not (ready and process.is_connected) and process.has_exited()
             if reports := process.received():
-                return reports[0], False
+                return reports[0], None
             if has_exited:
-                return None, False
+                return None, None
+            if self._limit_bytes and (resident_bytes_of(process.pid) or 0) > _MEMORY_SHARE * self._limit_bytes:
+                return None, f"its process used more than {_MEMORY_SHARE * 100:.0f} % of its memory limit"
+
+    def _cause(self, code: int) -> str:
+        before, self._oom_kills = self._oom_kills, oom_kill_count()
+        if code == -signal.SIGKILL and None not in (before, self._oom_kills) and before != self._oom_kills:
+            return "the kernel's out-of-memory killer ended its process (signal 9)"
+        return describe_exit(code)
 
     def _forked(self, *others: socket.socket) -> ForkedProcess:
         return ForkedProcess(self._serve, [self._caller, *others], dies_with_parent=True)
 
     def _serve(self, connection: socket.socket) -> None:
-        """Run one call, in the fresh process."""
+        """Run calls, in the forked process."""
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        call = messages.receive(connection)
         identity = messages.identity(connection)
-        result = self._function(call)
-        for thread in threading.enumerate():
-            if thread is not threading.current_thread() and not thread.daemon:
-                thread.join()
-        for stream in (sys.stdout, sys.stderr):
-            with suppress(OSError, ValueError):
-                stream.flush()
-        if messages.identity(connection) != identity:
-            raise OSError("the call has closed all files of its process, which cannot report its result")
-        messages.send(connection, pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+        while True:
+            result = self._function(messages.receive(connection))
+            if not self._reuses:
+                for thread in threading.enumerate():
+                    if thread is not threading.current_thread() and not thread.daemon:
+                        thread.join()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            if messages.identity(connection) != identity:
+                raise OSError("the call has closed all files of its process, which cannot report its result")
+            messages.send(connection, pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+            del result
 
     def drop_next(self) -> None:
-        """End the process that was forked for the next call, if there is one."""
+        """End the process that waits for the next call, if there is one."""
         if self._next is not None:
             self._next.kill_group()
             self._next.reap()
@@ -165,7 +195,7 @@ class FreshProcesses:
 
 
 def measured(body: Callable[[], Result]) -> tuple[Result, dict[str, object]]:
-    """Run `body`, in a fresh process; return its result and the fields of its record that were measured.
+    """Run `body`; return its result and the fields of its record that were measured.
 
     The processor time is with that of the processes that it has waited for.
     """
@@ -183,11 +213,11 @@ def measured(body: Callable[[], Result]) -> tuple[Result, dict[str, object]]:
     return result, fields
 
 
-def _fields_at_death(usage: resource.struct_rusage, cause: str) -> dict[str, object]:
+def _fields_at_death(usage: resource.struct_rusage, cause: str, base_bytes: int | None) -> dict[str, object]:
     """Return the fields of the record of a call whose process died."""
     peak = usage.ru_maxrss * _MAXRSS_UNIT  # the kernel's mark: complete unless the call itself has reset it
     return {
-        "status": "killed", "reason": cause, "base_bytes": None, "peak_bytes": peak, "end_bytes": None,
+        "status": "killed", "reason": cause, "base_bytes": base_bytes, "peak_bytes": peak, "end_bytes": None,
         "method": "sampled", "shared": False, "lifetime_peak_bytes": peak, "last_bytes": None,
         "cpu_s": usage.ru_utime + usage.ru_stime,
     }  # fmt: skip

@@ -19,7 +19,7 @@ from typing import Protocol
 from runmem.errors import RunmemError
 from runmem.store.node_name import node_name
 from runmem.worker.isolation import messages
-from runmem.worker.isolation.fresh_process import Ended, FreshProcesses
+from runmem.worker.isolation.fresh_process import GIVEN_UP, Ended, FreshProcesses
 
 __all__ = ["Preparation", "PreparedProcesses", "main"]
 
@@ -70,18 +70,12 @@ class PreparedProcesses:
         try:
             ended = process.run(task, call, limit_s, is_wanted)
         except (EOFError, OSError):
+            ended = _no_process("the process that starts calls died")
+        if ended.pid:
+            with self._lock:
+                self._idle.append(process)
+        else:
             process.close()
-            cause = "the process that starts calls died"
-            return Ended(0, None, cause, fields={"status": "killed", "reason": cause})
-        except BaseException:
-            process.close()
-            raise
-        if ended is None:
-            process.close()
-            cause = "the program has given it up"
-            return Ended(0, None, cause, fields={"status": "killed", "reason": cause})
-        with self._lock:
-            self._idle.append(process)
         return ended
 
     def close(self) -> None:
@@ -118,15 +112,15 @@ class _PreparedProcess:
         """Return True if the process can be given a call."""
         return self._process.poll() is None
 
-    def run(self, task: bytes, call: bytes, limit_s: float | None, is_wanted: Callable[[], bool]) -> Ended | None:
-        """Run a call; return None when it is not wanted any more. Raises EOFError or OSError if the process dies."""
+    def run(self, task: bytes, call: bytes, limit_s: float | None, is_wanted: Callable[[], bool]) -> Ended:
+        """Run a call. Raises EOFError or OSError if this process, which starts it, dies."""
         is_new = task not in self._loaded
         self._loaded.add(task)
         messages.send(self._connection, pickle.dumps((limit_s, task if is_new else None)))
         messages.send(self._connection, call)
         while not messages.readable([self._connection], _WANTED_CHECK_S):
             if not is_wanted():
-                return None
+                return _no_process(GIVEN_UP)
         ended: Ended = pickle.loads(messages.receive(self._connection))
         return ended
 
@@ -134,6 +128,10 @@ class _PreparedProcess:
         """End the process, and the call that it runs."""
         self._connection.close()
         self._process.wait()
+
+
+def _no_process(cause: str) -> Ended:
+    return Ended(0, None, cause, fields={"status": "killed", "reason": cause})
 
 
 def main(descriptor: int) -> None:
