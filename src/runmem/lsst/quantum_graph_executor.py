@@ -179,7 +179,7 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
 
 
 def _order(node: Any) -> str:
-    """Return what sorts quanta that do not depend on each other: as LSST's executor, by label and data id."""
+    """Return the sort key of quanta that do not depend on each other: label and data id, as in LSST's executor."""
     return f"{node['task_label']} {[str(value).zfill(20) for value in node['data_id'].required_values]}"
 
 

@@ -23,6 +23,7 @@ from runmem.task_runner.target_task import TargetTask, copies_of
 from runmem.worker.call_recorder import RunOnWorkers, WorkerRun
 from runmem.worker.isolation import messages
 from runmem.worker.isolation.fresh_process import FreshProcesses, measured
+from runmem.worker.probe import Probe
 from runmem.worker.record_fields import set_record_fields, take_record_fields
 
 __all__ = ["INDEX", "PoolWork", "TargetProcess", "TargetReport"]
@@ -48,7 +49,7 @@ class PoolWork(NamedTuple):
     run : RunOnWorkers
         The run that records the targets.
     memory_limit_bytes : int or None
-        Memory that a target process may use. Stands in the records; holds for targets that are not isolated.
+        Memory that a target process may use. Written to the records; enforced for targets that are not isolated.
     report_death : callable
         Takes a process id and why that process died, for the record of its target.
     """
@@ -112,7 +113,7 @@ class TargetProcess:
 
         work = self._work
         try:
-            run = WorkerRun(work.run, work.memory_limit_bytes, note_loss, samples=False)
+            run = WorkerRun(work.run, work.memory_limit_bytes, note_loss, samples=False, probe=Probe())
         except Exception as error:
             place = f"process {os.getpid()} on node {node_name()}"
             self._losses.append((place, f"the memory of its targets was not measured: {error}"))

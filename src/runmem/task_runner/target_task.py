@@ -150,7 +150,7 @@ class TargetTask(TaskFunction):
 
 
 def _call(data_id: str | None, target: bytes) -> None:
-    """Stand for the calls of a `TargetTask`: has their signature."""
+    """Give calls of a `TargetTask` their signature."""
 
 
 @functools.lru_cache(maxsize=1)

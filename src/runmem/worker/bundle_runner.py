@@ -43,7 +43,7 @@ isolated_calls: dict[str, IsolatedCalls] = {}
 
 
 def keep_value(value: Packed) -> Packed:
-    """Return a large value of the program's; the Dask task that stands for it on the cluster."""
+    """Return a large value of the program; this is its Dask task on the cluster."""
     return value
 
 
@@ -335,7 +335,7 @@ def _kept(
 
 
 def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
-    """Return what a call returns, and then the new versions of what it writes."""
+    """Run a call; return its results, then the new versions of the parameters that it writes."""
     files = FileAttempt(call.files) if call.files else None
     args, kwargs, values = _unpacked(call, task, inputs)
     if files is not None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from distributed import WorkerPlugin
 
-import runmem.serialization.dask_serialization  # noqa: F401  # Dask is told
+import runmem.serialization.dask_serialization  # noqa: F401  # registers with Dask
 from runmem.clusters.spawning import is_embedded_worker
 from runmem.collection.spool_reader import read_last
 from runmem.dask_private import tell_of_receiving, worker_memory_limit
@@ -85,7 +85,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         return run
 
     def _prepare(self, worker: Any) -> None:
-        """Make this process what the program's tasks expect to run in."""
+        """Make this process one in which the program's tasks find what they expect."""
         if current_program() is None:  # not in the program's own process
             keep_printing()
         if self._run.quiet:
@@ -105,9 +105,9 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         if run is not None:
             set_report_sink(None)
             run.close()
-            self._say_goodbye(run, worker)
+            self._send_last_news(run, worker)
 
-    def _say_goodbye(self, run: WorkerRun, worker: Any) -> None:
+    def _send_last_news(self, run: WorkerRun, worker: Any) -> None:
         """Send what the master has not read yet of a node that nobody is left on whom it could ask."""
         if run.node == self._run.host:
             return  # it reads the spool itself
@@ -115,5 +115,5 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             if (news := read_last(self._run.run_id)) is not None:
                 files = {name: list(piece) for name, piece in news.files.items()}
                 worker.log_event(stats_topic(self._run.run_id), {"left": news.node, "files": files, "more": news.more})
-        except Exception as error:  # the master tells from when on it has nothing
+        except Exception as error:  # the master reports from when on it has nothing
             log.warning("the last measurements of node %s stay there: %s", run.node, error)

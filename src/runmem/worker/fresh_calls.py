@@ -1,4 +1,4 @@
-"""What a process does that is made ready for the calls of a run, and each process that is forked from it for a call."""
+"""Prepares a process for the calls of a run, and runs each in a process forked from that."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 def prepare_process(run: RunOnWorkers, is_embedded: bool) -> None:
     """Make this process one in which the program's tasks find what they expect."""
-    if is_embedded:  # a spawned process would spawn; the program's own choice is the platform's default
+    if is_embedded:  # else it would be that of the worker, not the platform's
         multiprocessing.set_start_method(None, force=True)
         run.main.stand_in()
     shadow(run.shadowing)

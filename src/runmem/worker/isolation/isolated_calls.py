@@ -11,7 +11,7 @@ from runmem.serialization.task_error import PackedError, set_root_task
 from runmem.store.node_name import node_name
 from runmem.worker.cancellation import cancelled_calls
 from runmem.worker.isolation.fresh_process import Ended
-from runmem.worker.isolation.prepared_process import Preparation, PreparedProcesses
+from runmem.worker.isolation.prepared_process import Preparation, PreparedProcess
 from runmem.worker.record_fields import set_record_fields
 
 if TYPE_CHECKING:
@@ -57,7 +57,8 @@ class IsolatedCalls:
     def __init__(self, run_id: str, preparation: Preparation, run: WorkerRun | None) -> None:
         self._run = run
         self._cancelled = cancelled_calls[run_id]
-        self._processes = PreparedProcesses(preparation)
+        self._preparation = pickle.dumps(preparation)
+        self._idle: list[PreparedProcess] = []
 
     def run(self, name: str, task_id: int, task: bytes, call: bytes, limit_s: float | None) -> tuple[bool, object]:
         """Run a call and set the fields of its record; return True and its result, or False and its `PackedError`.
@@ -77,7 +78,9 @@ class IsolatedCalls:
         def is_wanted() -> bool:
             return task_id not in self._cancelled and not (run is not None and run.stopped)
 
-        ended = self._processes.run(task, call, limit_s, is_wanted)
+        process = self._ready_process()
+        ended = process.run(task, call, limit_s, is_wanted)
+        self._idle.append(process)
         own = {"target_pid": ended.pid} if ended.pid else {}
         if ended.result is None:
             set_record_fields(**ended.fields, **own)
@@ -91,9 +94,20 @@ class IsolatedCalls:
                 run.task_logging.has_news = True
         return report.good, report.result
 
+    def _ready_process(self) -> PreparedProcess:
+        """Remove an idle process from the list, or start one. Called by several threads."""
+        while True:
+            try:
+                process = self._idle.pop()
+            except IndexError:
+                return PreparedProcess(self._preparation)
+            if process.is_running:
+                return process
+
     def close(self) -> None:
         """End the processes that run no call."""
-        self._processes.close()
+        while self._idle:
+            self._idle.pop().close()
 
 
 def _error(ended: Ended, name: str, task_id: int, limit_s: float | None) -> RunmemError:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 __all__ = ["identity", "packed", "read_available", "readable", "receive", "send", "split_whole"]
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 16  # more would be mapped memory, which costs a page fault each time
 _LENGTH = struct.Struct("<Q")
 _LONGEST_POLL_S = 86_400.0  # `poll` takes a C int of milliseconds
 
