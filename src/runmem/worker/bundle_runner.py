@@ -19,7 +19,7 @@ from runmem.serialization.definitions import program_definitions
 from runmem.serialization.error_parts import text_of
 from runmem.serialization.inputs import Arguments, Inputs, unpack
 from runmem.serialization.interrupts import is_interrupt
-from runmem.serialization.packed import Buffer, Carried, Packed, holdings, packed
+from runmem.serialization.packed import Buffer, Packed, Wrapped, holdings, pack_value
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.task_error import PackedError
 from runmem.store.node_name import node_name
@@ -53,8 +53,8 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
     Returns
     -------
     object
-        For a single call its result; else a `Carried` with the result of each. The result of a call with one output is
-        the value itself, with more a `Carried` or tuple of them.
+        For a single call its result; else a `Wrapped` with the result of each. The result of a call with one output is
+        the value itself, with more a `Wrapped` or tuple of them.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _run_calls(
     if not all(good for good, _ in outcomes):
         raise BundleFailed(key, outcomes) from None
     result = tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
-    return Carried(result) if type(result) is tuple else result
+    return Wrapped(result) if type(result) is tuple else result
 
 
 def prepare_task(task: PackedTask) -> None:
@@ -190,7 +190,7 @@ def run_call(
             become(packed_task.process)
             if not in_program:
                 copy = _copy_for(packed_task)
-            task = _declared(packed_task, copy, prepared=not is_isolated).made_for(call.data)
+            task = _declared(packed_task, copy, prepared=not is_isolated).made_for(call.arguments.data)
             if isolated is not None and is_isolated:
                 body = partial(_run_isolated, isolated, call, packed_task, kept)
                 return _result_apart(run, call, packed_task, task, last, body)
@@ -241,9 +241,10 @@ def _copy_for(task: PackedTask) -> ProgramCopy | None:
 
 def _written_inputs(call: PackedCall) -> frozenset[int]:
     """Return the inputs that the task may write to, wholly or as part of an argument that it writes."""
-    written = {call.places[place] for place in call.writes if place in call.places}
-    if call.own is not None:
-        written |= set(range(len(call.sources))) - {*call.places.values(), *call.values.values(), *call.buffers}
+    given = call.arguments
+    written = {given.places[place] for place in call.writes if place in given.places}
+    if given.own is not None:
+        written |= set(range(len(call.sources))) - {*given.places.values(), *given.values.values(), *given.buffers}
     return frozenset(written)
 
 
@@ -260,7 +261,7 @@ def _result(
     body = partial(_invoke, call, packed_task.returns, task, copy, inputs)
     outputs, elapsed_s = _recorded(run, call, packed_task, task, last, body)
     what = f"the result of task {task.name} (call {call.task_id})"
-    kept = tuple([packed(value, what) for value in outputs])
+    kept = tuple([pack_value(value, what) for value in outputs])
     result = None if not kept else kept[0] if len(kept) == 1 else kept
     if run is not None:
         run.ended(task.name, elapsed_s, result)
@@ -331,7 +332,7 @@ def _kept(
         value = dependencies[slot] if position is None else dependencies[slot].values[position]
     if output is None:
         return True, value
-    return True, (value.values if type(value) is Carried else value)[output]
+    return True, (value.values if type(value) is Wrapped else value)[output]
 
 
 def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
@@ -359,13 +360,13 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
 
 def _once_more(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
     """Run a call that runs again, and that may have read a file of which another version came into place meanwhile."""
-    inputs.make_anew()
+    inputs.reset()
     return _invoke(call, returns, task, copy, inputs)
 
 
 def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:
     try:
-        return unpack(call, inputs)
+        return unpack(call.arguments, inputs)
     except ResultError:
         raise
     except BaseException as error:  # also SystemExit: the class of a value in it has raised this

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from runmem.errors import RunmemError
 from runmem.graph.call import FileUse
 from runmem.graph.isolation import Isolation
+from runmem.serialization.inputs import PackedArguments
 from runmem.worker.log_levels import LogLevels
 
 __all__ = ["BundleFailed", "Outcome", "PackedCall", "PackedTask"]
@@ -60,8 +61,7 @@ class PackedCall(NamedTuple):
     ----------
     task : int
         Index of the packed task in the bundle.
-    data, places, values, buffers, own, changing
-        See `runmem.serialization.arguments.Body`.
+    arguments : PackedArguments
     sources : list of (slot, position, output)
         Where each input comes from. `slot` is the index of a dependency of the Dask task, or -1 for this bundle;
         `position` the place of the producer in its bundle, or None where it was alone; `output` the number of the
@@ -72,15 +72,10 @@ class PackedCall(NamedTuple):
 
     task_id: int
     task: int
-    data: bytes
+    arguments: PackedArguments
     writes: tuple[int | str, ...] = ()
     files: tuple[FileUse, ...] = ()
     sources: Sequence[tuple[int, int | None, int | None]] = ()
-    places: Mapping[int | str, int] = {}
-    values: Mapping[int, int] = {}
-    buffers: Sequence[int] = ()
-    own: int | None = None
-    changing: bool = False
     after: Sequence[int] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
