@@ -32,11 +32,6 @@ class DedicatedRun:
         self._has_ended = threading.Event()
         self._abandoning: threading.Thread | None = None
 
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether its targets are wanted no more."""
-        return self._abandoning is not None
-
     def abandon(self) -> None:
         """Make a cluster that is still starting fail: kill each of its workers until the run has ended."""
         if self._abandoning is None:

@@ -24,7 +24,7 @@ from runmem.worker.call_recorder import RunOnWorkers, WorkerRun
 from runmem.worker.isolation import messages
 from runmem.worker.isolation.fresh_process import FreshProcesses, measured
 from runmem.worker.probe import Probe
-from runmem.worker.record_fields import set_record_fields, take_record_fields
+from runmem.worker.record_fields import set_record_fields
 
 __all__ = ["INDEX", "PoolWork", "TargetProcess", "TargetReport"]
 
@@ -131,11 +131,7 @@ class TargetProcess:
         runner = packed.load()
         runner_of_next = (lambda: runner) if self._work.is_isolated else copies_of(runner)
 
-        def run_measured(target: bytes) -> tuple[TargetOutcome, dict[str, object]]:
-            outcome, fields = measured(lambda: run_target(runner_of_next(), target))
-            return outcome, fields | take_record_fields()
-
-        return run_measured
+        return lambda target: measured(lambda: run_target(runner_of_next(), target))
 
     def _recorded(self, run: WorkerRun | None, index: int, processes: FreshProcesses) -> TargetOutcome:
         """Run a target, and write its record."""

@@ -25,7 +25,6 @@ from runmem.worker.isolation.isolated_calls import CallReport
 from runmem.worker.log_levels import LogLevels
 from runmem.worker.packed_call import PackedCall, PackedTask
 from runmem.worker.process_state import follow
-from runmem.worker.record_fields import take_record_fields
 from runmem.worker.task_logging import TaskLogging
 
 __all__ = ["CallPreparation", "prepare_process"]
@@ -126,7 +125,6 @@ class _FreshCallRecorder:
                 return None
 
         result, self.fields = measured(run_body)
-        self.fields |= take_record_fields()
         if raised:
             self.fields |= {"status": "failed", "exception": class_name(raised[0])}
             raise raised.pop()

@@ -24,6 +24,7 @@ from runmem.worker.isolation import messages
 from runmem.worker.isolation.forked_process import ForkedProcess, describe_exit
 from runmem.worker.isolation.time_limit import time_is_up
 from runmem.worker.probe import peak_fields
+from runmem.worker.record_fields import take_record_fields
 
 __all__ = ["GIVEN_UP", "Ended", "FreshProcesses", "measured"]
 
@@ -195,7 +196,7 @@ class FreshProcesses:
 
 
 def measured(body: Callable[[], Result]) -> tuple[Result, dict[str, object]]:
-    """Run `body`; return its result and the fields of its record that were measured.
+    """Run `body`; return its result and the fields of its record: measured ones, and those that it has set.
 
     The processor time is with that of the processes that it has waited for.
     """
@@ -210,7 +211,7 @@ def measured(body: Callable[[], Result]) -> tuple[Result, dict[str, object]]:
     }
     if children.ru_maxrss:
         fields["children_peak_bytes"] = children.ru_maxrss * _MAXRSS_UNIT
-    return result, fields
+    return result, fields | take_record_fields()
 
 
 def _fields_at_death(usage: resource.struct_rusage, cause: str, base_bytes: int | None) -> dict[str, object]:
