@@ -6,6 +6,7 @@
   up most of the time of a short task. And their `recent_message_log`, which keeps the packed calls of long ago.
 - `read_bytes_rw` of its TCP: when memory is allocated for data from other processes, and when the data are complete.
 - `WorkerProcess.mark_stopped` of its nanny: the exit code of a worker; Dask logs only codes other than 0.
+- `Worker.scheduler`: calls an operation of the scheduler.
 - `Client._run`, `Client._run_on_scheduler`: `Client.run` waits for every answer, for half a minute when a network is
   cut, and for ever if a worker is stopped.
 - `Worker.state.tasks`: the tasks that a worker has begun.
@@ -29,6 +30,7 @@ from distributed.nanny import WorkerProcess
 from runmem.deadlines import within
 
 __all__ = [
+    "ask_scheduler",
     "has_begun",
     "run_on_workers",
     "send_graph",
@@ -41,6 +43,7 @@ __all__ = [
 
 _INTERVAL_S = 0.0005
 _LOGGED_MESSAGES = 10
+_ANSWER_S = 10.0
 
 
 class Receiver(Protocol):
@@ -116,6 +119,22 @@ def start_on_worker(
     run = client._run(function, *arguments, workers=[worker], nanny=nanny)
     begun: Future[Any] = asyncio.run_coroutine_threadsafe(run, client.loop.asyncio_loop)
     return begun
+
+
+def ask_scheduler(operation: str, **arguments: object) -> Any:
+    """Return the answer of the scheduler to an operation that a plugin of ours has added; called inside a task.
+
+    Raises
+    ------
+    TimeoutError
+        If it does not answer, as when it has no such plugin.
+    """
+    worker = distributed.get_worker()
+
+    async def ask() -> Any:
+        return await getattr(worker.scheduler, operation)(**arguments)
+
+    return asyncio.run_coroutine_threadsafe(ask(), worker.loop.asyncio_loop).result(_ANSWER_S)
 
 
 def run_on_workers(

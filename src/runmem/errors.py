@@ -78,7 +78,16 @@ class TaskKilledError(RunmemError):
         The task.
     task_id : int
         Number of the call.
+
+    Attributes
+    ----------
+    cause, node, pid
+        Why its process died, where that ran, and its number, as far as they are known.
     """
+
+    cause: str | None = None
+    node: str | None = None
+    pid: int | None = None
 
     def __init__(self, name: str, task_id: int) -> None:
         super().__init__(f"task {name} (call {task_id}): its worker process died each time it was tried")
@@ -129,9 +138,14 @@ class TaskTimeoutError(RunmemError, TimeoutError):
         Seconds that it could take.
     stack : str or None
         Where it was then, one line a frame, the innermost last; None where that could not be had.
+    cause, node, pid
+        Why it was ended, where it ran, and the number of its process, as far as they are known.
     """
 
     name = ""
     task_id = 0
     limit_s = 0.0
     stack: str | None = None
+    cause: str | None = None
+    node: str | None = None
+    pid: int | None = None

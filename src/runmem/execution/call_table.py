@@ -14,10 +14,10 @@ from runmem.events import TaskEnded
 from runmem.execution.call_errors import error_of, error_of_call, internal_error
 from runmem.execution.call_queue import CallQueue
 from runmem.execution.call_state import Bundle, state_of
+from runmem.execution.failure_policy import final_error, is_own_error, keeps_files, never_ran, outputs_of_ignored
 from runmem.execution.run_services import RunServices
 from runmem.execution.stragglers import Stragglers
 from runmem.execution.unseen_errors import UnseenErrors
-from runmem.execution.failure_policy import final_error, is_own_error, keeps_files, never_ran, outputs_of_ignored
 from runmem.graph.call import Execution
 from runmem.graph.failure import Management
 from runmem.serialization.packed import Wrapped

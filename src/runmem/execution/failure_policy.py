@@ -64,10 +64,10 @@ def keeps_files(execution: Execution, error: BaseException | None) -> bool:
 
 
 def never_ran(execution: Execution, error: BaseException | None) -> bool:
-    """Return True if a call was cancelled, or one that it needs has failed."""
-    if error is None:
-        return False
-    return not is_own_error(execution, error) or isinstance(error, TaskCancelledError) and not error.has_run
+    """Return True if a call was cancelled, by the program or because one that it needs has failed."""
+    if isinstance(error, TaskCancelledError):
+        return not error.has_run or not is_own_error(execution, error)
+    return error is not None and issubclass(type(error), COMPSsException) and not is_own_error(execution, error)
 
 
 def stand_in(version: Version, error: BaseException) -> object:

@@ -87,6 +87,7 @@ class DaskSubmitter:
             writes=call.writes,
             files=call.files,
             classes=snapshot.travelling if snapshot is not None else frozenset(),
+            alone=call.isolation.attempts is not None,
             definitions=snapshot,
             on_failure=call.task.on_failure,
             returns=call.returns,

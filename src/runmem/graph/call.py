@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from runmem.graph.isolation import Isolation
+
 if TYPE_CHECKING:
     from runmem.graph.task import TaskFunction
 
@@ -35,7 +37,7 @@ class ExecutionState(Protocol):
 
     @property
     def never_ran(self) -> bool:
-        """Whether the execution was cancelled, or another one on which it depends has failed."""
+        """Whether the execution was cancelled, by the program or by the failure of another one."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -162,6 +164,7 @@ class TaskCall:
     after : tuple of Execution
         What must be done first, without its value being needed (files).
     files : tuple of FileUse
+    isolation : Isolation
     """
 
     execution: Execution
@@ -172,6 +175,7 @@ class TaskCall:
     writes: tuple[Slot, ...] = ()
     after: tuple[Execution, ...] = ()
     files: tuple[FileUse, ...] = field(default=())
+    isolation: Isolation = Isolation()
 
     def parameter_of(self, place: int | str) -> str:
         """Return the name of the parameter at a position or keyword, for messages."""
@@ -202,7 +206,8 @@ class Submitter(Protocol):
     def cancel(self, executions: Iterable[Execution] | None = None) -> None:
         """Cancel those of these calls (None: all) that have not begun.
 
-        They end with `TaskCancelledError`, and so do the calls that need their results. Calls that run go on.
+        They end with `TaskCancelledError`, and so do the calls that need their results. Of calls that run those
+        in fresh processes are ended, with `TaskKilledError`; the others go on.
         """
 
     def has_ended(self, execution: Execution) -> bool:
