@@ -121,8 +121,8 @@ def test_loggers_that_a_program_may_not_know_are_not_made_before_dask_comes():
     """One that exists is disabled by `logging.config.dictConfig`."""
     told = said("""
         import logging
-        from runmem.dask_logging import keep_dask_apart
-        keep_dask_apart()
+        from runmem.dask_logging import isolate_dask_log
+        isolate_dask_log()
         print(sorted(logging.getLogger().manager.loggerDict))
     """)
     assert told == ["['dask', 'distributed']"]

@@ -18,7 +18,14 @@ from typing import NamedTuple
 from runmem.errors import SettingError
 from runmem.standard_error import say
 
-__all__ = ["handlers_hidden", "import_dask", "is_of_dask", "keep_dask_apart", "keep_runmem_apart", "set_dask_level"]
+__all__ = [
+    "hide_handlers",
+    "import_dask",
+    "called_by_dask",
+    "isolate_dask_log",
+    "isolate_runmem_log",
+    "set_dask_log_level",
+]
 
 _OF_DASK = ("distributed", "dask")
 _SHARED = ("asyncio", "tornado", "bokeh")  # the program may use these itself, and then their records are its own
@@ -83,10 +90,10 @@ class _OwnWarnings(logging.Filter):
 
 def _is_the_programs(record: logging.LogRecord) -> bool:
     """Tell whether a record that is being handled in this thread is the program's; what a task has logged is, too."""
-    return hasattr(record, "task") or not is_of_dask()
+    return hasattr(record, "task") or not called_by_dask()
 
 
-def is_of_dask(frame: FrameType | None = None) -> bool:
+def called_by_dask(frame: FrameType | None = None) -> bool:
     """Tell whether it is Dask or runmem, rather than the program, that the code which runs now belongs to.
 
     Of the frames above, those of the standard library and of other libraries say nothing: they may serve either.
@@ -110,7 +117,7 @@ def is_of_dask(frame: FrameType | None = None) -> bool:
     return False
 
 
-def keep_dask_apart() -> None:
+def isolate_dask_log() -> None:
     """Keep what Dask logs from the handlers of the program, from now on; once is enough.
 
     A program that asks for it does so after this.
@@ -139,7 +146,7 @@ def _keep_libraries_apart() -> None:
     logging.getLogger("py.warnings").addFilter(_OwnWarnings())
 
 
-def keep_runmem_apart() -> None:
+def isolate_runmem_log() -> None:
     """Let runmem's own warnings go to standard error, whatever the program does with its log."""
     logger = logging.getLogger("runmem")
     if logger.propagate:
@@ -155,7 +162,7 @@ def import_dask() -> None:
     It sets up some loggers, and in another way where the program has handlers already. A configuration of Dask's own
     (``logging`` in its files) is obeyed as it stands.
     """
-    keep_dask_apart()
+    isolate_dask_log()
     _keep_libraries_apart()
     if "distributed" in sys.modules:
         _give_handler()
@@ -199,7 +206,7 @@ def _give_handler() -> None:
     logger.addHandler(_stderr)
 
 
-def set_dask_level(level: int) -> None:
+def set_dask_log_level(level: int) -> None:
     """Let only records of Dask from this level on go to standard error; the program's handlers get what they did."""
     global _level
     _level = level
@@ -220,7 +227,7 @@ class _Stand(logging.Handler):
 
 
 @contextmanager
-def handlers_hidden() -> Iterator[None]:
+def hide_handlers() -> Iterator[None]:
     """Leave the program's handlers at Dask's loggers as they are: ``silence_logs`` takes those for Dask's own."""
     loggers = [logging.getLogger("distributed"), logging.getLogger("bokeh")]
     hidden = [(logger, handler, _Stand(handler)) for logger in loggers for handler in logger.handlers]

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-__all__ = ["Limited", "within"]
+__all__ = ["TimedFunction", "within"]
 
 Value = TypeVar("Value")
 
@@ -49,7 +49,7 @@ def _outcome(call: _ThreadCall, seconds: float, function: Callable[..., Value]) 
     return value
 
 
-class Limited:
+class TimedFunction:
     """The same for a function that is called again and again: while one call has not come back, no other begins."""
 
     def __init__(self, function: Callable[..., Any]) -> None:

@@ -13,12 +13,12 @@ from runmem.errors import SettingError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["check", "made"]
+__all__ = ["check_extensions", "make_extensions"]
 
 Kind = TypeVar("Kind")
 
 
-def made(given: Sequence[Any], kind: type[Kind], option: str, folder: str | None = None) -> list[Kind]:
+def make_extensions(given: Sequence[Any], kind: type[Kind], option: str, folder: str | None = None) -> list[Kind]:
     """Return objects of `kind`: of a name or a class, one that is made without arguments.
 
     Parameters
@@ -38,7 +38,7 @@ def made(given: Sequence[Any], kind: type[Kind], option: str, folder: str | None
     return [_one(value, kind, option, folder) for value in given]
 
 
-def check(given: Sequence[Any], kind: type[Any], option: str, folder: str | None = None) -> None:
+def check_extensions(given: Sequence[Any], kind: type[Any], option: str, folder: str | None = None) -> None:
     """Raise what `made` does for a class that there is not or that is not of the kind, without making an object."""
     for value in given:
         found = _found(value, option, folder)

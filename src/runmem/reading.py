@@ -17,18 +17,18 @@ from pathlib import Path
 from reprlib import Repr
 from typing import Any
 
-__all__ = ["MOST_LINE_BYTES", "MOST_SIZE", "MOST_TIME_S", "open_file", "read_file", "read_json", "read_yaml",
-           "lines_of", "shown"]  # fmt: skip
+__all__ = ["MAX_LINE_BYTES", "MAX_SIZE", "MAX_TIME_S", "open_file", "read_file", "read_json", "read_yaml",
+           "read_lines", "short_repr"]  # fmt: skip
 
-MOST_TIME_S = 253_402_300_800.0
+MAX_TIME_S = 253_402_300_800.0
 """Seconds since the epoch of the year 10,000: no time in a file is later."""
 
-MOST_SIZE = 2**63
+MAX_SIZE = 2**63
 """Bytes; no size, count or number in a file is as large."""
 
 _MIB = 1024**2
 
-MOST_LINE_BYTES = 4 * _MIB
+MAX_LINE_BYTES = 4 * _MIB
 """A longer line is of no file of ours; a command of 2 MiB, the most that Linux takes, fits."""
 
 _MOST_DOCUMENT_BYTES = 256 * _MIB
@@ -46,7 +46,7 @@ _short.maxstring = _short.maxother = _short.maxlong = 60
 _short.maxlevel, _short.maxdict, _short.maxlist, _short.maxtuple = 2, 3, 3, 3
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a value for a message: as Python writes it, in one line, and the middle of a long one left out."""
     try:
         text = _short.repr(value)
@@ -149,10 +149,10 @@ def _whole_size(node: Any, known: dict[int, int]) -> int:
     return size
 
 
-def lines_of(path: Path | str, begin: int = 0) -> Iterator[bytes]:
+def read_lines(path: Path | str, begin: int = 0) -> Iterator[bytes]:
     """Yield the lines of a file with their line breaks, from the first line after the offset `begin` on.
 
-    Of a line longer than `MOST_LINE_BYTES` the beginning is yielded, without a line break: as one that is torn.
+    Of a line longer than `MAX_LINE_BYTES` the beginning is yielded, without a line break: as one that is torn.
 
     Raises
     ------
@@ -166,16 +166,16 @@ def lines_of(path: Path | str, begin: int = 0) -> Iterator[bytes]:
     file = open_file(path)
     if begin:
         file.seek(begin)
-        file.readline(MOST_LINE_BYTES)
+        file.readline(MAX_LINE_BYTES)
     return _lines(file)
 
 
 def _lines(file: BufferedReader) -> Iterator[bytes]:
-    portion = partial(file.readline, MOST_LINE_BYTES)
+    portion = partial(file.readline, MAX_LINE_BYTES)
     with closing(file):
         try:
             for line in iter(portion, b""):
-                if len(line) < MOST_LINE_BYTES or line.endswith(b"\n"):
+                if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
                     yield line
                     continue
                 yield line[:_TORN]
@@ -187,7 +187,7 @@ def _lines(file: BufferedReader) -> Iterator[bytes]:
 
 def _skip_line(file: BufferedReader) -> None:
     """Go to the end of the line; a hole, which has no line break, is jumped over."""
-    while (rest := file.readline(MOST_LINE_BYTES)) and not rest.endswith(b"\n"):
+    while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
         if not rest.strip(b"\0"):
             try:
                 file.seek(os.lseek(file.fileno(), file.tell(), os.SEEK_DATA))

@@ -13,7 +13,7 @@ from typing import Any
 
 from runmem.dask_configuration import configuration, configuration_files
 from runmem.errors import SettingError
-from runmem.reading import read_yaml, shown
+from runmem.reading import read_yaml, short_repr
 from runmem.units import parse_bytes
 
 __all__ = ["INPUTS", "LOG_LEVELS", "Settings", "resolve", "option_name"]
@@ -325,13 +325,13 @@ def _check_files() -> None:
             what = error.strerror if isinstance(error, OSError) else error
             raise SettingError(f"dask configuration {file}: {what or error}: correct it or remove it.") from error
         if len(documents) > 1 or not all(isinstance(document, dict) for document in documents):
-            what = shown(documents[0]) if len(documents) == 1 else f"{len(documents)} documents"
+            what = short_repr(documents[0]) if len(documents) == 1 else f"{len(documents)} documents"
             raise SettingError(f"dask configuration {file}: it holds {what}, not a mapping of names to values.")
 
 
 def _check_configuration(section: Any, names: list[str]) -> None:
     if not isinstance(section, Mapping):
-        raise SettingError(f"dask configuration runmem: {shown(section)} is not a mapping of settings to values.")
+        raise SettingError(f"dask configuration runmem: {short_repr(section)} is not a mapping of settings to values.")
     for key in section:
         if str(key).replace("-", "_") not in names:
             raise SettingError(
@@ -343,4 +343,4 @@ def _parsed(parse: Callable[[Any], Any], value: Any, place: str) -> Any:
     try:
         return parse(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise SettingError(f"{place}: {shown(value)} cannot be used: {error}.") from None
+        raise SettingError(f"{place}: {short_repr(value)} cannot be used: {error}.") from None

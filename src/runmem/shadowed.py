@@ -38,16 +38,22 @@ from typing import Any, NamedTuple
 from runmem.errors import SettingError
 
 __all__ = [
-    "Shadowing", "TakenNameError", "library_module", "reduced_definition", "shadow", "shadow_no_more", "shadowing",
-    "without_imports",
-]  # fmt: skip
+    "ReservedNameError",
+    "Shadowing",
+    "current_shadowing",
+    "drop_import_frames",
+    "library_module",
+    "reduce_shadowed",
+    "shadow",
+    "stop_shadowing",
+]
 
 _NEVER = frozenset(("cloudpickle", "dask", "distributed", "psutil", "runmem", "ssl", "typing"))
 """They, or others for them, look in `sys.modules` under these names; or pickles of Dask tell what is in them."""
 _WAIT_S = 2.0  # for another thread's import of the same name; if it takes longer each may wait for the other
 
 
-class TakenNameError(SettingError):
+class ReservedNameError(SettingError):
     """The program imports a module of its own under a name that runmem needs for another."""
 
 
@@ -115,7 +121,7 @@ class _Shadowed:
             return
         spec = PathFinder.find_spec(name, [self.folder])
         if name in _NEVER:
-            raise TakenNameError(
+            raise ReservedNameError(
                 f"the program imports {spec.origin if spec else name}, and runmem needs the library {name} under this "
                 "name: rename the program's module."
             )
@@ -209,12 +215,12 @@ def shadow(told: Shadowing | None, import_ahead: Callable[[], object] = lambda: 
 
     Raises
     ------
-    TakenNameError
+    ReservedNameError
         If the program has imported a module under a name that runmem cannot do without.
     """
     global _current
     if _current is not None and (told is None or _current.folder != told.folder):  # of another run, on a worker of both
-        shadow_no_more()
+        stop_shadowing()
     if told is None:
         return
     if _current is None:
@@ -227,7 +233,7 @@ def shadow(told: Shadowing | None, import_ahead: Callable[[], object] = lambda: 
         _current.take(name)
 
 
-def shadow_no_more() -> None:
+def stop_shadowing() -> None:
     """Let everybody find the modules of the libraries again."""
     global _current
     if _current is not None:
@@ -235,7 +241,7 @@ def shadow_no_more() -> None:
         _current = None
 
 
-def shadowing(folder: str | None = None) -> Shadowing | None:
+def current_shadowing(folder: str | None = None) -> Shadowing | None:
     """Return what another process must know to run tasks of the program in this one; None: there is nothing.
 
     Parameters
@@ -255,7 +261,7 @@ def library_module(name: str) -> Any:
     return sys.modules.get(name)
 
 
-def reduced_definition(datum: Any) -> tuple[Any, ...] | None:
+def reduce_shadowed(datum: Any) -> tuple[Any, ...] | None:
     """Return how a process that has not imported such a module of the program finds it, or a class or function in it.
 
     For a pickle; None for all else.
@@ -283,7 +289,7 @@ def _found(module: str, name: str) -> Any:
     return found
 
 
-def without_imports(trace: TracebackType | None) -> TracebackType | None:
+def drop_import_frames(trace: TracebackType | None) -> TracebackType | None:
     """Return a traceback without the frames of this module, which Python would not have."""
     frames = []
     while trace is not None:

@@ -9,21 +9,21 @@ import os
 import signal
 from types import FrameType
 
-__all__ = ["end_at_once_by_signals", "handle_signals_as_python"]
+__all__ = ["exit_on_signals", "restore_python_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 
-def end_at_once_by_signals() -> None:
+def exit_on_signals() -> None:
     """Let signals end this process with 128 + the signal, but for those that are to be ignored, as with ``nohup``."""
     for number in _SIGNALS:
         if signal.getsignal(number) in _DEFAULTS:
             signal.signal(number, _end)
 
 
-def handle_signals_as_python() -> None:
-    """Take back what `end_at_once_by_signals` has done."""
+def restore_python_signals() -> None:
+    """Take back what `exit_on_signals` has done."""
     for number in _SIGNALS:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TextIO
 
-__all__ = ["Column", "fits", "lay_out", "numbered_lines", "printable", "width_of"]
+__all__ = ["TableColumn", "fits", "lay_out", "numbered_lines", "printable", "terminal_width"]
 
 _GAP = "  "
 _LEAST_NAME = 12
@@ -17,7 +17,7 @@ _LEAST_TEXT = 24
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A column.
 
     Attributes
@@ -42,14 +42,14 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
-def width_of(stream: TextIO | None = None) -> int | None:
+def terminal_width(stream: TextIO | None = None) -> int | None:
     """Return the characters that a line of `stream` (default standard output) has; None where it is no terminal."""
     stream = sys.stdout if stream is None else stream
     return shutil.get_terminal_size().columns if stream is not None and stream.isatty() else None
 
 
 def lay_out(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None, keys: int = 1
+    columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int | None = None, keys: int = 1
 ) -> list[str]:
     """Return the lines of a table, the titles first.
 
@@ -66,7 +66,7 @@ def lay_out(
 
 
 def numbered_lines(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None, keys: int = 1
+    columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int | None = None, keys: int = 1
 ) -> list[tuple[int | None, str]]:
     """Return the lines of `lay_out`, each with the number of the row that it is of; None for titles."""
     cells = [[column.title for column in columns], *([printable(cell) for cell in row] for row in rows)]
@@ -80,13 +80,13 @@ def numbered_lines(
     return found
 
 
-def fits(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> bool:
+def fits(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int | None) -> bool:
     """Tell whether a table has room in `width` without being taken apart."""
     natural = [max(map(len, (column.title, *cells))) for column, *cells in zip(columns, *rows, strict=True)]
     return width is None or len(_parts(columns, natural, width, 1)) == 1
 
 
-def _parts(columns: Sequence[Column], natural: Sequence[int], width: int, keys: int) -> list[list[int]]:
+def _parts(columns: Sequence[TableColumn], natural: Sequence[int], width: int, keys: int) -> list[list[int]]:
     """Return the numbers of the columns that stand beside each other, for each part of the table."""
     least = [_least(column, size) for column, size in zip(columns, natural, strict=True)]
     key = list(range(keys))
@@ -102,13 +102,13 @@ def _parts(columns: Sequence[Column], natural: Sequence[int], width: int, keys: 
     return parts
 
 
-def _least(column: Column, natural: int) -> int:
+def _least(column: TableColumn, natural: int) -> int:
     if column.text:
         return min(natural, max(_LEAST_TEXT, len(column.title)))
     return min(natural, max(_LEAST_NAME, len(column.title))) if column.flexible else natural
 
 
-def _narrowed(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
+def _narrowed(columns: Sequence[TableColumn], natural: Sequence[int], width: int) -> list[int]:
     """Take from the widest column that can give until the line fits, or none can give more."""
     sizes = list(natural)
     while sum(sizes) + len(_GAP) * (len(sizes) - 1) > width:
@@ -120,7 +120,7 @@ def _narrowed(columns: Sequence[Column], natural: Sequence[int], width: int) -> 
 
 
 def _part(
-    columns: Sequence[Column], cells: Sequence[Sequence[str]], sizes: Sequence[int]
+    columns: Sequence[TableColumn], cells: Sequence[Sequence[str]], sizes: Sequence[int]
 ) -> list[tuple[int | None, str]]:
     found: list[tuple[int | None, str]] = []
     for number, line in enumerate(cells):

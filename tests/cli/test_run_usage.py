@@ -7,7 +7,7 @@ import os
 import pytest
 
 from runmem.cli import COMMANDS, main
-from runmem.cli.misplaced import misplaced_options
+from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import load_script
 from runmem.cli.run import command
 
@@ -134,7 +134,7 @@ def test_the_version_is_that_of_the_package(capsys):
 
 def noted(folder, source: str, *arguments: str) -> list[str]:
     (folder / "app.py").write_text(source)
-    return list(misplaced_options(command, load_script(folder / "app.py"), arguments))
+    return list(options_after_program(command, load_script(folder / "app.py"), arguments))
 
 
 def test_an_option_after_the_program_is_noticed(folder):

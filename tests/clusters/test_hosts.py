@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runmem.clusters.hosts import Host, read_hosts, share_workers
+from runmem.clusters.hosts import Host, distribute_workers, read_hosts
 from runmem.errors import SettingError
 
 
@@ -53,12 +53,12 @@ def test_a_file_that_is_not_there_is_told() -> None:
 
 def test_workers_are_shared_out_evenly() -> None:
     hosts = [Host("a"), Host("b"), Host("c")]
-    assert share_workers(hosts, None) == hosts
-    assert [host.workers for host in share_workers(hosts, 8)] == [3, 3, 2]
+    assert distribute_workers(hosts, None) == hosts
+    assert [host.workers for host in distribute_workers(hosts, 8)] == [3, 3, 2]
 
 
 def test_fewer_workers_than_hosts_and_two_numbers_are_refused() -> None:
     with pytest.raises(SettingError, match="--workers=1 is fewer than the 2 hosts"):
-        share_workers([Host("a"), Host("b")], 1)
+        distribute_workers([Host("a"), Host("b")], 1)
     with pytest.raises(SettingError, match=r"the hosts file says how many there are \(b\)"):
-        share_workers([Host("a"), Host("b", 2)], 4)
+        distribute_workers([Host("a"), Host("b", 2)], 4)

@@ -19,10 +19,10 @@ import pytest
 
 from runmem.clusters import loopback
 from runmem.clusters.local import EmbeddedCluster
-from runmem.clusters.loopback import owner_of_listener, owner_of_peer, tells_owners
+from runmem.clusters.loopback import can_look_up_owners, listener_owner, peer_owner
 from runmem.settings import resolve
 
-pytestmark = pytest.mark.skipif(not tells_owners(), reason="the kernel does not tell here whose a connection is")
+pytestmark = pytest.mark.skipif(not can_look_up_owners(), reason="the kernel does not tell here whose a connection is")
 
 
 @pytest.fixture
@@ -36,15 +36,15 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_a_process_of_ours_is_known_at_either_end(ends: tuple[socket.socket, socket.socket]) -> None:
     asking, accepted = ends
-    assert owner_of_peer(accepted) == os.geteuid()
-    assert owner_of_listener(asking) == os.geteuid()
+    assert peer_owner(accepted) == os.geteuid()
+    assert listener_owner(asking) == os.geteuid()
 
 
 def test_who_sends_and_closes_at_once_is_nobody_of_ours(ends: tuple[socket.socket, socket.socket]) -> None:
     asking, accepted = ends
     asking.sendall(b"something to unpickle")
     asking.close()  # the kernel has no owner for it any more, and gives root's number
-    assert owner_of_peer(accepted) is None
+    assert peer_owner(accepted) is None
 
 
 def test_who_sends_and_resets_is_nobody_of_ours(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -53,7 +53,7 @@ def test_who_sends_and_resets_is_nobody_of_ours(ends: tuple[socket.socket, socke
     asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     asking.close()
     with pytest.raises(OSError, match="not connected"):
-        owner_of_peer(accepted)
+        peer_owner(accepted)
 
 
 STRANGER = """
@@ -85,9 +85,9 @@ def test_a_process_of_another_user_is_known_at_either_end() -> None:
         server.settimeout(30)
         accepted, _ = server.accept()
         with accepted:
-            assert owner_of_peer(accepted) == 12345
+            assert peer_owner(accepted) == 12345
     with stranger("listens") as port, socket.create_connection(("127.0.0.1", int(port))) as asking:
-        assert owner_of_listener(asking) == 12345
+        assert listener_owner(asking) == 12345
 
 
 def test_where_only_a_listener_is_left_the_peer_is_nobody(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -135,7 +135,7 @@ def test_whoever_is_not_ours_is_closed_before_a_byte_is_read(
     cluster: EmbeddedCluster, owner: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = cluster.connect().scheduler.address
-    monkeypatch.setattr(loopback, "owner_of_peer", lambda connection: owner)
+    monkeypatch.setattr(loopback, "peer_owner", lambda connection: owner)
     host, port = address.rpartition("/")[2].split(":")
     with caplog.at_level(logging.WARNING, loopback.log.name), socket.create_connection((host, int(port))) as raw:
         raw.settimeout(30)
@@ -147,7 +147,7 @@ def test_nothing_is_said_to_a_listener_of_somebody_else(
     cluster: EmbeddedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = cluster.connect().scheduler.address.rpartition("/")[2]
-    monkeypatch.setattr(loopback, "owner_of_listener", lambda connection: os.geteuid() + 1)
+    monkeypatch.setattr(loopback, "listener_owner", lambda connection: os.geteuid() + 1)
     with pytest.raises(ConnectionRefusedError, match="is not a process of this user"):
         asyncio.run(loopback.LoopbackBackend().get_connector().connect(place))
 
@@ -161,7 +161,7 @@ def test_a_worker_that_is_started_again_speaks_it_too(cluster: EmbeddedCluster) 
 
 def test_where_the_kernel_does_not_tell_it_is_tls(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loopback, "_BY_FAMILY", 9999)  # a request that this kernel does not know
-    assert not tells_owners()
+    assert not can_look_up_owners()
     cluster = EmbeddedCluster(resolve({"workers": 1}))
     try:
         assert cluster.connect().scheduler.address.startswith("tls://127.0.0.1:")

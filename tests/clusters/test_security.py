@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from runmem.clusters.certificate import make_certificate
-from runmem.clusters.security import TlsSecurity, given_security, is_loopback, refuse_or_warn, run_security
+from runmem.clusters.security import TlsSecurity, is_loopback, require_insecure, run_security, security_from_files
 from runmem.errors import SettingError
 from runmem.settings import resolve
 
@@ -111,9 +111,9 @@ def options(security: TlsSecurity, folder: Path) -> dict[str, Any]:
 
 
 def test_files_that_are_given_are_used(security: TlsSecurity, tmp_path: Path) -> None:
-    assert given_security(resolve(options(security, tmp_path))) == security
+    assert security_from_files(resolve(options(security, tmp_path))) == security
     assert run_security(resolve(options(security, tmp_path / "2")), "the ports") == security
-    assert given_security(resolve({})) is None
+    assert security_from_files(resolve({})) is None
 
 
 @pytest.mark.parametrize("missing", ["tls_ca", "tls_cert", "tls_key"])
@@ -121,7 +121,7 @@ def test_one_file_too_few_is_told(security: TlsSecurity, tmp_path: Path, missing
     given = options(security, tmp_path)
     del given[missing]
     with pytest.raises(SettingError, match=f"--{missing} must be given too"):
-        given_security(resolve(given))
+        security_from_files(resolve(given))
 
 
 @pytest.mark.parametrize("option", ["tls_ca", "tls_cert", "tls_key"])
@@ -136,19 +136,19 @@ def test_a_file_that_cannot_be_used_is_named(security: TlsSecurity, tmp_path: Pa
     else:
         path.write_text("-----BEGIN NOTHING-----\n")
     with pytest.raises(SettingError, match=f"--{option}.* {path}"):
-        given_security(resolve(given))
+        security_from_files(resolve(given))
 
 
 def test_a_key_of_another_certificate_is_told(security: TlsSecurity, tmp_path: Path) -> None:
     given = options(security, tmp_path)
     given["tls_key"].write_text(make_certificate()[2])
     with pytest.raises(SettingError, match="are no certificate and its key"):
-        given_security(resolve(given))
+        security_from_files(resolve(given))
 
 
 def test_without_tls_a_run_that_spans_hosts_is_refused() -> None:
     with pytest.raises(SettingError, match="the ports: without TLS anybody .* run code as you.*--insecure"):
-        refuse_or_warn(resolve({}), "the ports")
+        require_insecure(resolve({}), "the ports")
 
 
 def test_insecure_warns_of_what_anybody_could_do(caplog: pytest.LogCaptureFixture) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from runmem.clusters.in_process_scheduler import InProcessScheduler
 from runmem.clusters.local import EmbeddedCluster
-from runmem.clusters.own_scheduler import OwnScheduler
 from runmem.clusters.security import TlsSecurity
 from runmem.errors import SettingError
 from runmem.settings import resolve
@@ -68,7 +68,7 @@ def test_no_part_of_the_embedded_cluster_takes_a_folder_of_somebody_else(shared:
 def test_nor_does_a_scheduler_for_workers_elsewhere(shared: Path, security: str | None) -> None:
     from runmem.clusters.certificate import make_certificate
 
-    scheduler = OwnScheduler("127.0.0.1", 0, TlsSecurity(*make_certificate()) if security else None)
+    scheduler = InProcessScheduler("127.0.0.1", 0, TlsSecurity(*make_certificate()) if security else None)
     try:
         place = scheduler.start().run_on_scheduler(lambda dask_scheduler: dask_scheduler.local_directory)
         assert Path(place).relative_to(shared).parts[0].startswith("runmem-dask-")

@@ -15,7 +15,7 @@ import click
 
 from runmem.errors import RunmemError
 from runmem.standard_error import open_closed_streams, say
-from runmem.start_signals import handle_signals_as_python
+from runmem.start_signals import restore_python_signals
 
 __all__ = ["COMMANDS", "main", "runmem"]
 
@@ -42,7 +42,7 @@ class _Commands(click.Group):
             return None
         command: click.Command = import_module(f"runmem.cli.{name}").command
         if name != "run":  # which is long at its imports
-            handle_signals_as_python()
+            restore_python_signals()
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

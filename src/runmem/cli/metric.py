@@ -180,7 +180,7 @@ def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
     """Return what a person reads of a Job: one measurement of a task in full, several as a table."""
     from runmem.reports.sections import lines_skipped
     from runmem.reports.task_rows import task_rows
-    from runmem.table import printable, width_of
+    from runmem.table import printable, terminal_width
 
     found = job.measurements
     if is_named and len(job.metrics) == 1 and found and run.has_records and found[0].notes["target"] in run.targets:
@@ -192,27 +192,27 @@ def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
         lines += [f"{file}: {lines_skipped(count)}" for file, count in run.skipped.items()]
     lines += map(printable, run.refused)
     if job.specs:
-        lines += ["", *job.report().lines(width_of())]
+        lines += ["", *job.report().lines(terminal_width())]
     return lines
 
 
 def _table(job: Job) -> list[str]:
     """Return a line a metric, those without a measurement last, with the reason."""
-    from runmem.table import Column, lay_out, printable, width_of
+    from runmem.table import TableColumn, lay_out, printable, terminal_width
     from runmem.verify.job import NOT_MEASURED_KEY
 
     columns = [
-        Column("Metric", flexible=True),
-        Column("Value", right=True),
-        Column("Method", text=True),
-        Column("Target", flexible=True),
+        TableColumn("Metric", flexible=True),
+        TableColumn("Value", right=True),
+        TableColumn("Method", text=True),
+        TableColumn("Target", flexible=True),
     ]
     rows = [
         [m.metric_name, _value(m), str(m.notes.get("method", "-")), str(m.notes["target"])] for m in job.measurements
     ]
     reasons = {name: job.meta.get(f"{name}.{NOT_MEASURED_KEY}") for name in job.metrics if name not in job}
     rows += [[name, "-", "-", "-"] for name in reasons]
-    lines = lay_out(columns, rows, width_of()) + [
+    lines = lay_out(columns, rows, terminal_width()) + [
         f"  {name}: {printable(str(reason))}" for name, reason in reasons.items()
     ]
     explained = False

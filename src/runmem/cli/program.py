@@ -18,15 +18,15 @@ from typing import Any, NamedTuple
 
 from runmem.cli.termination import Terminated
 from runmem.cli.tracebacks import print_uncaught
-from runmem.clusters.spawning import keep_from_workers
+from runmem.clusters.child_imports import exclude_from_workers
 from runmem.dask_logging import import_dask
 from runmem.errors import SettingError
-from runmem.reading import read_file, shown
-from runmem.shadowed import Shadowing, TakenNameError, shadow, shadowing
+from runmem.reading import read_file, short_repr
+from runmem.shadowed import ReservedNameError, Shadowing, current_shadowing, shadow
 from runmem.standard_error import say
 
 __all__ = [
-    "Ended", "Module", "NoSuchModuleError", "Script", "exit_code_of", "load_program", "load_script",
+    "ProgramEnd", "Module", "NoSuchModuleError", "Script", "exit_code_of", "load_program", "load_script",
     "run_program",
 ]  # fmt: skip
 
@@ -195,7 +195,7 @@ def load_script(path: str | Path) -> Script:
     try:
         is_folder = path.is_dir()
     except OSError as error:  # a name that is too long, or that goes through a file
-        raise SettingError(f"the program {shown(argument)} cannot be read: {error.strerror or error}.") from error
+        raise SettingError(f"the program {short_repr(argument)} cannot be read: {error.strerror or error}.") from error
     if is_folder:
         spec = PathFinder.find_spec("__main__", [file])
         if spec is None or not spec.has_location or spec.origin is None:
@@ -205,10 +205,10 @@ def load_script(path: str | Path) -> Script:
         source = _content(file)
     except FileNotFoundError:
         raise SettingError(
-            f"there is no program {shown(argument)} here ({Path.cwd()}). Give the path of a Python file."
+            f"there is no program {short_repr(argument)} here ({Path.cwd()}). Give the path of a Python file."
         ) from None
     except OSError as error:
-        raise SettingError(f"the program {shown(argument)} cannot be read: {error.strerror or error}.") from error
+        raise SettingError(f"the program {short_repr(argument)} cannot be read: {error.strerror or error}.") from error
     if b"\0" in source:
         raise SettingError(f"{argument!r} is not a Python program: it is a binary file.")
     try:
@@ -228,7 +228,7 @@ def _content(file: str) -> bytes:
     return read_file(file)
 
 
-class Ended(NamedTuple):
+class ProgramEnd(NamedTuple):
     """How a program ended: its exit code, and whether in order: not by an error, an exit code of one, or a signal.
 
     `by_signal`: whether a signal ended it.
@@ -239,7 +239,7 @@ class Ended(NamedTuple):
     by_signal: bool = False
 
 
-def run_program(program: Script | Module, arguments: Sequence[str], whole_tracebacks: bool = False) -> Ended:
+def run_program(program: Script | Module, arguments: Sequence[str], whole_tracebacks: bool = False) -> ProgramEnd:
     """Run a program as ``__main__`` and return how it ended; its traceback is printed as Python does.
 
     Parameters
@@ -260,18 +260,18 @@ def run_program(program: Script | Module, arguments: Sequence[str], whole_traceb
         exec(code, main.__dict__)
     except SystemExit as request:
         return _by_request(request)
-    except (NoSuchModuleError, TakenNameError) as error:
+    except (NoSuchModuleError, ReservedNameError) as error:
         say(f"runmem: error: {error}")
-        return Ended(error.exit_code, False)
+        return ProgramEnd(error.exit_code, False)
     except BaseException as error:
         try:
             print_uncaught(error, whole_tracebacks)
         except SystemExit as request:  # of the hook of the program
             return _by_request(request)
-        return Ended(exit_code_of(error), False, type(error) is KeyboardInterrupt)
+        return ProgramEnd(exit_code_of(error), False, type(error) is KeyboardInterrupt)
     finally:
         _flush()
-    return Ended(0, True)
+    return ProgramEnd(0, True)
 
 
 def _import_from_its_folder(program: Script | Module) -> None:
@@ -282,15 +282,15 @@ def _import_from_its_folder(program: Script | Module) -> None:
         return
     folder = program.import_folder
     shadow(Shadowing(folder, program.imported), import_dask)
-    if shadowing() is not None:
-        keep_from_workers(folder)
+    if current_shadowing() is not None:
+        exclude_from_workers(folder)
     sys.path.insert(0, folder)
 
 
-def _by_request(request: SystemExit) -> Ended:
+def _by_request(request: SystemExit) -> ProgramEnd:
     exit_code = exit_code_of(request)
     terminated = issubclass(type(request), Terminated)  # `isinstance` asks the exception, too
-    return Ended(exit_code, exit_code == 0 and not terminated, terminated)
+    return ProgramEnd(exit_code, exit_code == 0 and not terminated, terminated)
 
 
 def _forget_own_folder() -> None:

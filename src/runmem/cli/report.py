@@ -66,9 +66,9 @@ def _report_run(data: RunData, figure: Path | None, as_json: bool, tasks: bool) 
     if tasks:
         from runmem.reports.record_lines import record_lines
         from runmem.reports.sections import lines_skipped
-        from runmem.table import printable, width_of
+        from runmem.table import printable, terminal_width
 
-        lines = record_lines(data.records, data.provenance.get("started_s"), width_of())
+        lines = record_lines(data.records, data.provenance.get("started_s"), terminal_width())
         click.echo("\n".join(lines))
         for file, count in data.skipped.items():
             click.echo(f"{file}: {lines_skipped(count)}", err=True)

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runmem.cli.misplaced import misplaced_options
+from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import Module, Script, exit_code_of, load_program, run_program
 from runmem.cli.setting_options import setting_options
-from runmem.cli.termination import Terminated, terminable
+from runmem.cli.termination import Terminated, raise_on_signals
 from runmem.cli.tracebacks import alike, print_exception
-from runmem.dask_logging import keep_dask_apart, keep_runmem_apart
+from runmem.dask_logging import isolate_dask_log, isolate_runmem_log
 from runmem.errors import FilePlacementError
 from runmem.settings import resolve
 from runmem.standard_error import say
-from runmem.start_signals import handle_signals_as_python
+from runmem.start_signals import restore_python_signals
 
 if TYPE_CHECKING:
     from runmem.execution.run import Run
@@ -60,28 +60,28 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     except (SyntaxError, MemoryError, RecursionError) as error:  # as Python says it
         say("".join(_syntax_error(error)).rstrip("\n"))
         sys.exit(1)
-    for line in misplaced_options(command, script, arguments):
+    for line in options_after_program(command, script, arguments):
         say(f"runmem: note: {line}")
     if settings.env_script is not None:
-        from runmem.clusters.local import put_in_force
+        from runmem.clusters.local import apply_environment
 
-        put_in_force(settings.env_script)
+        apply_environment(settings.env_script)
     from runmem.dashboard.terminal import terminal_view
     from runmem.execution.run import Run
     from runmem.execution.signals import ignore_signals
     from runmem.pycompss.install import install
 
     install()
-    keep_dask_apart()
-    keep_runmem_apart()
+    isolate_dask_log()
+    isolate_runmem_log()
     view = terminal_view(sys.stderr)
     prepare = ["runmem.pycompss.install:install"]
     run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder)
-    handle_signals_as_python()
-    with terminable():
+    restore_python_signals()
+    with raise_on_signals():
         try:
             # Of a KeyboardInterrupt in its imports Python would make its own end of the process, even if it is caught.
-            with terminable(Signals.SIGINT):
+            with raise_on_signals(Signals.SIGINT):
                 run.start()
         except (Terminated, KeyboardInterrupt) as request:
             ignore_signals()

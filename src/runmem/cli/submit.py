@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from runmem.cli.misplaced import misplaced_options
+from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import Module, Script, load_program
 from runmem.cli.run import command as run_command
 from runmem.cli.setting_options import setting_options
@@ -20,9 +20,9 @@ from runmem.settings import Settings, option_name, resolve
 from runmem.units import MIB, parse_bytes
 
 if TYPE_CHECKING:
-    from runmem.submission import BatchSystem, Job
+    from runmem.submission import BatchSystem, JobRequest
 
-__all__ = ["command", "seconds_of"]
+__all__ = ["command", "parse_exec_time"]
 
 _PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -30,7 +30,7 @@ _SETTINGS = [option_name(setting) for setting in fields(Settings) if setting.met
 _ALSO_PASSED = ("no_summary", "as_module")
 
 
-def seconds_of(text: str) -> int:
+def parse_exec_time(text: str) -> int:
     """Return a job's time in seconds: minutes as a whole number, or ``[D-]HH:MM:SS``.
 
     Raises
@@ -121,7 +121,7 @@ def command(program: str, arguments: tuple[str, ...], wait: bool, dry_run: bool,
         script = load_program(program, options["as_module"])
     except SyntaxError as error:
         raise SettingError(f"{program}: {error.msg} (line {error.lineno}); nothing was submitted.") from None
-    for line in misplaced_options(command, script, arguments):
+    for line in options_after_program(command, script, arguments):
         print(f"runmem: note: {line}", file=sys.stderr)
     job = _job(script, arguments, passed, options)
     system: BatchSystem = BATCH_SYSTEMS["slurm"]()
@@ -139,8 +139,10 @@ def command(program: str, arguments: tuple[str, ...], wait: bool, dry_run: bool,
     print(f"runmem: {hints['look']} tells its state, {hints['cancel']} cancels it", file=sys.stderr)
 
 
-def _job(program: Script | Module, arguments: tuple[str, ...], passed: dict[str, Any], options: dict[str, Any]) -> Job:
-    from runmem.submission import Job
+def _job(
+    program: Script | Module, arguments: tuple[str, ...], passed: dict[str, Any], options: dict[str, Any]
+) -> JobRequest:
+    from runmem.submission import JobRequest
 
     here = Path.cwd()
     folder = Path(options["job_execution_dir"] or here).absolute()
@@ -152,7 +154,7 @@ def _job(program: Script | Module, arguments: tuple[str, ...], passed: dict[str,
     elsewhere = isinstance(program, Script) and folder != here
     named_there = str(Path(program.argument).absolute()) if elsewhere else program.argument
     worker_memory = _memory("--worker_memory", options["worker_memory"])
-    return Job(
+    return JobRequest(
         command=(named_there, *arguments),
         runmem_options=tuple(_as_option(name, value) for name, value in passed.items()),
         python=os.path.abspath(sys.executable),
@@ -160,7 +162,7 @@ def _job(program: Script | Module, arguments: tuple[str, ...], passed: dict[str,
         name=options["job_name"] or re.sub(r"[^\w.+@:-]", "_", program.name),
         worker_memory_bytes=worker_memory,
         node_memory_bytes=_memory("--node_memory", options["node_memory"]),
-        exec_time_s=None if options["exec_time"] is None else seconds_of(options["exec_time"]),
+        exec_time_s=None if options["exec_time"] is None else parse_exec_time(options["exec_time"]),
         # PyCOMPSs writes a space inside such a flag as #, which can mean nothing else in a job script.
         extra_submit_flags=tuple(flag.replace("#", " ") for flag in options["extra_submit_flag"]),
         pre_env_script=_script_file("pre_env_script", options["pre_env_script"]),

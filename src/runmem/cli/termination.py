@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Terminated", "terminable"]
+__all__ = ["Terminated", "raise_on_signals"]
 
 
 class Terminated(SystemExit):
@@ -16,7 +16,7 @@ class Terminated(SystemExit):
 
 
 @contextmanager
-def terminable(*numbers: signal.Signals) -> Iterator[None]:
+def raise_on_signals(*numbers: signal.Signals) -> Iterator[None]:
     """Let signals, SIGTERM and SIGHUP if none is given, end what runs inside by Terminated(128 + signal).
 
     So runmem can tidy up.

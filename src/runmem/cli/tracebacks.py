@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from runmem.errors import RunmemError
-from runmem.shadowed import without_imports
+from runmem.shadowed import drop_import_frames
 from runmem.standard_error import say
 
 __all__ = ["print_uncaught", "print_exception", "alike", "shorten"]
@@ -40,7 +40,7 @@ def print_uncaught(error: BaseException, whole: bool) -> None:
     trace = before
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_US):
         trace = trace.tb_next
-    _set(error, "__traceback__", without_imports(trace) or before)
+    _set(error, "__traceback__", drop_import_frames(trace) or before)
     if not whole:
         shorten(error)
     _call_hook(error)

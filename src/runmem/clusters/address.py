@@ -13,12 +13,12 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from runmem.clusters.contract import Cluster
-from runmem.clusters.security import given_security, is_loopback, refuse_or_warn
+from runmem.clusters.security import is_loopback, require_insecure, security_from_files
 from runmem.errors import ClusterError, RunmemError, SettingError
 from runmem.reading import read_json
 from runmem.settings import Settings
 
-__all__ = ["AddressCluster", "address_in", "check_answers", "check_versions"]
+__all__ = ["AddressCluster", "read_scheduler_file", "check_reachable", "check_versions"]
 
 _TIMEOUT_S = 10
 _REFUSED_S = 3  # a scheduler that was started a moment ago may need as long before it listens
@@ -65,7 +65,7 @@ def _installed_version() -> str | None:
         return None
 
 
-def check_answers(address: str, tls: Any = None) -> None:
+def check_reachable(address: str, tls: Any = None) -> None:
     """Return when somebody listens at the address of a scheduler; Dask itself would try for its whole timeout.
 
     Parameters
@@ -103,7 +103,7 @@ def _shake_hands(connection: socket.socket, tls: ssl.SSLContext) -> None:
             talking.recv(1)
 
 
-def address_in(file: Path) -> str:
+def read_scheduler_file(file: Path) -> str:
     """Return the address in a file that `dask scheduler --scheduler-file` wrote.
 
     Raises
@@ -141,16 +141,16 @@ class AddressCluster(Cluster):
                 "a cluster that runs already is named by --scheduler or --scheduler_file: give one of them."
             )
         self._option = "--scheduler" if settings.scheduler is not None else "--scheduler_file"
-        self._tls = given_security(settings)
+        self._tls = security_from_files(settings)
 
     def connect(self) -> Any:
         """Reach the scheduler and check that its workers can run this program."""
         if self._client is not None:
             return self._client
         file = self.settings.scheduler_file
-        address = address_in(file) if file is not None else str(self.settings.scheduler)
+        address = read_scheduler_file(file) if file is not None else str(self.settings.scheduler)
         if not _is_encrypted(address) and not is_loopback(address):
-            refuse_or_warn(self.settings, f"{self._option}: the scheduler at {address} and its workers")
+            require_insecure(self.settings, f"{self._option}: the scheduler at {address} and its workers")
         self._client = self._reach(address)
         try:
             self._check_workers(address)
@@ -170,7 +170,7 @@ class AddressCluster(Cluster):
                 "distributed.comm.tls in Dask's configuration."
             )
         try:
-            check_answers(address, tls)
+            check_reachable(address, tls)
             return distributed.Client(address, security=security, timeout=_TIMEOUT_S, set_as_default=False)
         except ssl.SSLError as error:
             raise ClusterError(
@@ -194,7 +194,7 @@ class AddressCluster(Cluster):
         plain = [one for one in self._client.scheduler_info(n_workers=-1)["workers"]
                  if not _is_encrypted(one) and not is_loopback(one)]  # fmt: skip
         if plain and is_loopback(address):  # for another address it was said above
-            refuse_or_warn(self.settings, f"{self._option}: the workers of {address}, such as {plain[0]}")
+            require_insecure(self.settings, f"{self._option}: the workers of {address}, such as {plain[0]}")
         check_versions(self._client.get_versions(packages=["runmem"]))
 
     def close(self, abandon: bool = False) -> None:

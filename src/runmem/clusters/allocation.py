@@ -14,13 +14,13 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from runmem.clusters.contract import Cluster
+from runmem.clusters.in_process_scheduler import InProcessScheduler, local_address_to, worker_configuration
 from runmem.clusters.invitation import Invitation
-from runmem.clusters.own_scheduler import OwnScheduler, address_towards, worker_configuration
 from runmem.clusters.security import TlsSecurity, run_security
 from runmem.errors import ClusterError, SettingError
 from runmem.settings import Settings
 
-__all__ = ["AllocationCluster", "srun_command", "address_of_job"]
+__all__ = ["AllocationCluster", "srun_command", "job_network_address"]
 
 _FIRST_WORKER_S = 300.0  # Python starts slowly from a file system that a thousand nodes read at once
 _POLL_S = 0.02
@@ -69,7 +69,7 @@ def _split_address(given: str | None) -> tuple[str, int] | None:
     return str(parts.hostname), parts.port or 0
 
 
-def address_of_job(environment: Mapping[str, str]) -> str:
+def job_network_address(environment: Mapping[str, str]) -> str:
     """Return this node's address on the network that leads to the other nodes of the job.
 
     Raises
@@ -83,7 +83,7 @@ def address_of_job(environment: Mapping[str, str]) -> str:
     own = environment.get("SLURMD_NODENAME", "")
     try:
         other = next((name for name in host_names(nodes) if name != own), own)
-        return address_towards(address := node_address(other))
+        return local_address_to(address := node_address(other))
     except ClusterError as error:
         raise ClusterError(f"--cluster allocation: {error}") from error
     except OSError as error:
@@ -108,7 +108,7 @@ class AllocationCluster(Cluster):
                 f"--workers={settings.workers} is fewer than the {nodes} nodes of the job: each has one."
             )
         self._srun: subprocess.Popen[str] | None = None
-        self._scheduler: OwnScheduler | None = None
+        self._scheduler: InProcessScheduler | None = None
         self._client: Any = None
 
     def connect(self) -> Any:
@@ -119,9 +119,9 @@ class AllocationCluster(Cluster):
             self._srun = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, text=True, start_new_session=True, bufsize=1
             )
-            host, port = _split_address(self.settings.master_address) or (address_of_job(os.environ), 0)
+            host, port = _split_address(self.settings.master_address) or (job_network_address(os.environ), 0)
             security = run_security(self.settings, f"the ports of this run on node {host} and the others of the job")
-            self._scheduler = OwnScheduler(host, port, security)
+            self._scheduler = InProcessScheduler(host, port, security)
             self._client = self._scheduler.start()
             self.dashboard_token = self._scheduler.dashboard_token
             self._invite(self._scheduler.address(host), security)

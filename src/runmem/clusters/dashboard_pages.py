@@ -8,16 +8,16 @@ from typing import Any
 
 from tornado.web import Application, RequestHandler
 
-from runmem.clusters.dashboard_token import ask_for_token, relative
+from runmem.clusters.dashboard_token import relative, require_token
 
-__all__ = ["NO_ROUTES_YET", "PAGES_LATER", "offer_pages"]
+__all__ = ["WITHOUT_ROUTES", "WITHOUT_PAGES", "serve_pages"]
 
-PAGES_LATER = {"dashboard": False}
+WITHOUT_PAGES = {"dashboard": False}
 """What a `distributed.Scheduler` is given so that it imports no pages."""
 
 _ROUTES = "distributed.scheduler.http.routes"
 _HEALTH = "distributed.http.health"
-NO_ROUTES_YET = {_ROUTES: [_HEALTH]}
+WITHOUT_ROUTES = {_ROUTES: [_HEALTH]}
 """Dask's configuration while the scheduler starts: its HTTP server listens before it can ask for a token."""
 
 
@@ -37,8 +37,8 @@ class _FirstVisit(RequestHandler):  # type: ignore[misc]  # mypy skips tornado
         self.redirect(relative(self.request.path, self.request.query))
 
 
-def offer_pages(scheduler: Any) -> str:
-    """Have a scheduler that was started with `PAGES_LATER` and `NO_ROUTES_YET` serve its numbers and Dask's dashboard.
+def serve_pages(scheduler: Any) -> str:
+    """Serve metrics and Dask's dashboard from a scheduler started with `WITHOUT_PAGES` and `WITHOUT_ROUTES`.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def offer_pages(scheduler: Any) -> str:
     from dask import config
     from distributed.http.utils import get_handlers
 
-    token = ask_for_token(scheduler.http_server)
+    token = require_token(scheduler.http_server)
     routes = [route for route in config.get(_ROUTES) if route != _HEALTH]
     scheduler.http_application.add_handlers(".*$", get_handlers(scheduler, routes, prefix=None))
     scheduler.http_application.add_application(Application([(r"/.*", _FirstVisit, {"scheduler": scheduler})]))

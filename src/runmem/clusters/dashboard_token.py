@@ -17,7 +17,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.routing import Router
 from tornado.web import Application, RequestHandler
 
-__all__ = ["ask_for_token", "relative"]
+__all__ = ["require_token", "relative"]
 
 _PARAMETER = "token"
 _OPEN_TO_ALL = ("/health",)  # says "ok"
@@ -96,7 +96,7 @@ class _TokenRouter(Router):  # type: ignore[misc]
         return self._answers.get_handler_delegate(request, _Refused, {"line": line})
 
 
-def ask_for_token(server: HTTPServer) -> str:
+def require_token(server: HTTPServer) -> str:
     """Have an HTTP server of tornado's that listens serve nothing without a token; return that.
 
     The token comes as ``?token=``, which leaves a cookie, as that cookie, or as ``Authorization: token ...``.

@@ -9,7 +9,7 @@ from pathlib import Path
 from runmem.errors import SettingError
 from runmem.reading import read_file
 
-__all__ = ["Host", "read_hosts", "share_workers"]
+__all__ = ["Host", "read_hosts", "distribute_workers"]
 
 _NAME = re.compile(r"(?:[\w.-]+@)?\w[\w.:%-]*")  # never a dash first: ssh would take it for an option
 
@@ -83,7 +83,7 @@ def _checked(name: str, place: str) -> str:
     return name
 
 
-def share_workers(hosts: list[Host], workers: int | None) -> list[Host]:
+def distribute_workers(hosts: list[Host], workers: int | None) -> list[Host]:
     """Return the hosts with the number of workers of each, given what `--workers` asks for in all (None: nothing).
 
     Raises

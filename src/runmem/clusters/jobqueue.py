@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from runmem.clusters.address import check_versions
 from runmem.clusters.contract import Cluster
-from runmem.clusters.own_scheduler import worker_configuration
+from runmem.clusters.in_process_scheduler import worker_configuration
 from runmem.clusters.security import TlsSecurity, run_security
 from runmem.errors import ClusterError, SettingError
 from runmem.settings import Settings
@@ -81,7 +81,7 @@ class JobQueueCluster(Cluster):
         import dask
         import distributed
 
-        from runmem.clusters.dashboard_pages import NO_ROUTES_YET, offer_pages
+        from runmem.clusters.dashboard_pages import WITHOUT_ROUTES, serve_pages
 
         if self._client is not None:
             return self._client
@@ -89,9 +89,9 @@ class JobQueueCluster(Cluster):
         try:
             remove_abandoned_scratch()
             self._scratch = make_scratch()
-            with dask.config.set({"temporary-directory": str(self._scratch), **NO_ROUTES_YET}):
+            with dask.config.set({"temporary-directory": str(self._scratch), **WITHOUT_ROUTES}):
                 self._cluster = self._class(**self._options())
-            self.dashboard_token = offer_pages(self._cluster.scheduler)
+            self.dashboard_token = serve_pages(self._cluster.scheduler)
             sys.path[:] = path  # Dask adds the folder, and the program would import from there
             self._client = distributed.Client(self._cluster, set_as_default=False)
             self._submit(self.settings.workers or 1)
@@ -132,7 +132,7 @@ class JobQueueCluster(Cluster):
         """Return the arguments of dask-jobqueue's class; what they leave out comes from its configuration."""
         from dask import config
 
-        from runmem.clusters.dashboard_pages import PAGES_LATER
+        from runmem.clusters.dashboard_pages import WITHOUT_PAGES
 
         section = f"jobqueue.{self._section()}"
         memory = self.settings.worker_memory_bytes or config.get(f"{section}.memory", None) or _MEMORY_BYTES
@@ -143,7 +143,7 @@ class JobQueueCluster(Cluster):
             variable = "DASK_" + name.upper().replace(".", "__")
             prologue.append(f"export {variable}={value}")
         prologue += self._scratch_of_job(section)
-        scheduler: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", **PAGES_LATER}
+        scheduler: dict[str, Any] = {"dashboard_address": "127.0.0.1:0", **WITHOUT_PAGES}
         if self.settings.master_address is not None:
             parts = urlsplit(f"//{self.settings.master_address}")
             scheduler |= {"host": parts.hostname, "port": parts.port or 0}

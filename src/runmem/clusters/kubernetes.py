@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from runmem.clusters.address import check_versions
 from runmem.clusters.contract import Cluster
-from runmem.clusters.own_scheduler import worker_configuration
-from runmem.clusters.security import refuse_or_warn
+from runmem.clusters.in_process_scheduler import worker_configuration
+from runmem.clusters.security import require_insecure
 from runmem.errors import ClusterError, SettingError
 from runmem.settings import Settings
 from runmem.units import GIB
@@ -89,7 +89,7 @@ class KubernetesCluster(Cluster):
                 "--env_script: pods begin with the environment of their image: set it there, or by kubernetes.env in "
                 "Dask's configuration."
             )
-        refuse_or_warn(
+        require_insecure(
             settings, "--cluster kubernetes: dask-kubernetes has no TLS; the scheduler and the workers in its pods"
         )
         self._image = image

@@ -15,10 +15,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from runmem.clusters.child_imports import WORKER_NAME, patch_spawn
 from runmem.clusters.contract import Cluster
-from runmem.clusters.security import TlsSecurity, given_security, refuse_or_warn, run_security
-from runmem.clusters.spawning import WORKER_NAME, control_spawning
-from runmem.dask_logging import handlers_hidden, set_dask_level
+from runmem.clusters.security import TlsSecurity, require_insecure, run_security, security_from_files
+from runmem.dask_logging import hide_handlers, set_dask_log_level
 from runmem.errors import ClusterError, SettingError
 from runmem.memory.limits import memory_limit, share
 from runmem.settings import Settings
@@ -26,7 +26,7 @@ from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 from runmem.units import format_bytes
 
 __all__ = [
-    "EmbeddedCluster", "environment_of", "kill_embedded_workers", "put_in_force", "worker_count",
+    "EmbeddedCluster", "script_environment", "kill_embedded_workers", "apply_environment", "worker_count",
 ]  # fmt: skip
 
 _DEAD_S = 5.0
@@ -63,7 +63,7 @@ def check_open_files(workers: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def environment_of(script: Path) -> dict[str, str]:
+def script_environment(script: Path) -> dict[str, str]:
     """Return the environment variables that sourcing a shell script sets or changes; none if they are in force here.
 
     Raises
@@ -76,7 +76,7 @@ def environment_of(script: Path) -> dict[str, str]:
     return {name: value for name, value in _sourced(script).items() if os.environ.get(name) != value}
 
 
-def put_in_force(script: Path) -> None:
+def apply_environment(script: Path) -> None:
     """Give this process the environment that sourcing a shell script leads to, as if it had been started in it.
 
     The folders of a new ``PYTHONPATH`` are imported from, after the first of `sys.path`. What is read when a process
@@ -85,7 +85,7 @@ def put_in_force(script: Path) -> None:
     Raises
     ------
     SettingError
-        As `environment_of`.
+        As `script_environment`.
     """
     after = _sourced(script)
     for name in [name for name in os.environ if name not in after and name not in _OF_THE_SHELL]:
@@ -173,14 +173,16 @@ class EmbeddedCluster(Cluster):
                 "runmem: warning: %s of %s may use more than the %s that %s allows",
                 of_them, format_bytes(self.worker_memory_bytes), format_bytes(limit.limit_bytes), limit.source,
             )  # fmt: skip
-        self._given_security = given_security(settings)  # now: what cannot be used is told before the program starts
-        self._environment = environment_of(settings.env_script) if settings.env_script is not None else {}
+        self._given_security = security_from_files(
+            settings
+        )  # now: what cannot be used is told before the program starts
+        self._environment = script_environment(settings.env_script) if settings.env_script is not None else {}
 
     def connect(self) -> Any:
         """Start scheduler and workers; what was started is returned again."""
         if self._client is not None:
             return self._client
-        control_spawning()
+        patch_spawn()
         protocol, security = self._protection()
         for attempt in range(1, _STARTS + 1):
             try:
@@ -209,7 +211,7 @@ class EmbeddedCluster(Cluster):
         import dask
         import distributed
 
-        from runmem.clusters.dashboard_pages import NO_ROUTES_YET, PAGES_LATER, offer_pages
+        from runmem.clusters.dashboard_pages import WITHOUT_PAGES, WITHOUT_ROUTES, serve_pages
 
         # Dask's own profiler holds on to the frames of running tasks, and so to memory that a task has given up.
         # A daemonic process may have no children, and a task may want some; workers end with us in any case.
@@ -223,10 +225,10 @@ class EmbeddedCluster(Cluster):
         remove_abandoned_scratch()
         self._folder = str(make_scratch())
         path = list(sys.path)
-        set_dask_level(logging.CRITICAL)
+        set_dask_log_level(logging.CRITICAL)
         # The scheduler's folder too: its default is a name that anybody can take first, and is written to.
-        own |= {"temporary-directory": self._folder, **NO_ROUTES_YET}
-        with dask.config.set(own), handlers_hidden():
+        own |= {"temporary-directory": self._folder, **WITHOUT_ROUTES}
+        with dask.config.set(own), hide_handlers():
             self._cluster = distributed.LocalCluster(
                 n_workers=self.workers,
                 threads_per_worker=1,
@@ -235,14 +237,14 @@ class EmbeddedCluster(Cluster):
                 protocol=protocol,
                 security=security.dask() if security is not None else None,
                 dashboard_address="127.0.0.1:0",
-                scheduler_kwargs=PAGES_LATER,
+                scheduler_kwargs=WITHOUT_PAGES,
                 memory_limit=self.worker_memory_bytes,
                 preload=_preloads(protocol),
                 env=self._environment,
                 local_directory=self._folder,
                 silence_logs=logging.CRITICAL,
             )
-        self.dashboard_token = offer_pages(self._cluster.scheduler)
+        self.dashboard_token = serve_pages(self._cluster.scheduler)
         if self.settings.log_level == "off":  # a result that cannot be unpickled is an error of the program's
             logging.getLogger("distributed.protocol.core").setLevel(logging.CRITICAL + 1)
         sys.path[:] = path  # Dask adds the folder, and the program would import from there
@@ -256,11 +258,11 @@ class EmbeddedCluster(Cluster):
         from runmem.clusters import loopback
 
         if self.settings.insecure:
-            refuse_or_warn(self.settings, "the ports of this run, which every user of this machine reaches")
+            require_insecure(self.settings, "the ports of this run, which every user of this machine reaches")
             return "tcp", None
         if self._given_security is not None:
             return "tls", self._given_security
-        if loopback.tells_owners():
+        if loopback.can_look_up_owners():
             return loopback.SCHEME, None
         return "tls", run_security(self.settings, "")
 

@@ -19,7 +19,7 @@ from typing import Any
 from distributed.comm.registry import backends
 from distributed.comm.tcp import TCPBackend, TCPConnector, TCPListener
 
-__all__ = ["SCHEME", "LoopbackBackend", "owner_of_peer", "owner_of_listener", "tells_owners"]
+__all__ = ["SCHEME", "LoopbackBackend", "peer_owner", "listener_owner", "can_look_up_owners"]
 
 SCHEME = "loopback"
 
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 _Place = tuple[str, int]
 
 
-def tells_owners() -> bool:
+def can_look_up_owners() -> bool:
     """Tell whether the kernel says here whose a connection is: Linux with sock_diag(7), tried out on one of ours."""
     if sys.platform != "linux":
         return False
@@ -47,12 +47,12 @@ def tells_owners() -> bool:
         with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as asking:
             accepted, _ = server.accept()
             with accepted:
-                return owner_of_peer(accepted) == owner_of_listener(asking) == os.geteuid()
+                return peer_owner(accepted) == listener_owner(asking) == os.geteuid()
     except OSError:
         return False
 
 
-def owner_of_peer(connection: socket.socket) -> int | None:
+def peer_owner(connection: socket.socket) -> int | None:
     """Return the user id of the process at the other end of a connection that was accepted; None: nobody is there now.
 
     It is what the kernel has of an established connection with a process behind it. Whoever sends and closes at once
@@ -71,13 +71,13 @@ def owner_of_peer(connection: socket.socket) -> int | None:
     return owner if state == _ESTABLISHED else None
 
 
-def owner_of_listener(connection: socket.socket) -> int | None:
+def listener_owner(connection: socket.socket) -> int | None:
     """Return the user id of the process that listens where a connection of ours leads; None: there is none now.
 
     Raises
     ------
     OSError
-        As `owner_of_peer`.
+        As `peer_owner`.
     """
     return _owner(connection.getpeername(), ("0.0.0.0", 0), _LISTENING)
 
@@ -111,7 +111,7 @@ class _Listener(TCPListener):  # type: ignore[misc]
 
         async def look_first(stream: Any, address: Any) -> None:
             try:
-                owner = owner_of_peer(stream.socket)
+                owner = peer_owner(stream.socket)
             except OSError:  # gone again, or no answer: nobody is let in unseen
                 owner = None
             if owner == os.geteuid():  # root is shown out too: a forwarder of root's would let anybody in
@@ -130,7 +130,7 @@ class _Connector(TCPConnector):  # type: ignore[misc]
     async def connect(self, address: str, deserialize: bool = True, **arguments: Any) -> Any:
         """Connect, and go on only if the listener is ours: what it says would be unpickled."""
         comm = await super().connect(address, deserialize=deserialize, **arguments)
-        if owner_of_listener(comm.stream.socket) != os.geteuid():
+        if listener_owner(comm.stream.socket) != os.geteuid():
             comm.abort()
             raise ConnectionRefusedError(errno.ECONNREFUSED, f"who listens at {address} is not a process of this user")
         return comm

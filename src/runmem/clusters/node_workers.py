@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
-from runmem.clusters.address import check_answers
+from runmem.clusters.address import check_reachable
 from runmem.clusters.invitation import Invitation
 from runmem.clusters.security import TlsSecurity
 from runmem.memory.limits import memory_limit
@@ -30,13 +30,13 @@ from runmem.store.node_name import node_name
 from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 from runmem.units import GIB
 
-__all__ = ["main", "cores_of", "workers_of", "worker_memory_bytes"]
+__all__ = ["main", "available_cores", "number_of_workers", "worker_memory_bytes"]
 
 _CLOSE_S = 10
 _LOG_LEVEL = logging.ERROR  # Dask warns of every connection that ends
 
 
-def cores_of(environment: Mapping[str, str]) -> int:
+def available_cores(environment: Mapping[str, str]) -> int:
     """Return the cores that this process may use: what Slurm gives the step on this node, else its affinity."""
     given = environment.get("SLURM_CPUS_ON_NODE", "")
     if given.isdecimal() and int(given):
@@ -44,10 +44,10 @@ def cores_of(environment: Mapping[str, str]) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def workers_of(invitation: Invitation, environment: Mapping[str, str]) -> int:
+def number_of_workers(invitation: Invitation, environment: Mapping[str, str]) -> int:
     """Return how many workers this node starts."""
     if invitation.all_workers is None:
-        return invitation.workers or cores_of(environment)
+        return invitation.workers or available_cores(environment)
     nodes, number = int(environment["SLURM_STEP_NUM_NODES"]), int(environment["SLURM_NODEID"])
     return invitation.all_workers // nodes + (number < invitation.all_workers % nodes)
 
@@ -70,7 +70,7 @@ def own_address(scheduler: str) -> str:
         return str(probe.getsockname()[0])
 
 
-def ignore_termination(*_: object) -> None:
+def ignore_sigterm(*_: object) -> None:
     """Install a handler that lets SIGTERM pass, in this process and not in its children.
 
     A batch system sends SIGTERM to every process of a job that is cancelled or out of time, and SIGKILL after a while
@@ -81,7 +81,7 @@ def ignore_termination(*_: object) -> None:
     os.register_at_fork(after_in_child=_default_termination)
 
 
-dask_setup = ignore_termination
+dask_setup = ignore_sigterm
 
 
 def _default_termination() -> None:
@@ -95,7 +95,7 @@ async def _serve(invitation: Invitation, workers: int, limit_bytes: int, ended: 
     from distributed import Nanny
 
     try:
-        check_answers(invitation.scheduler)  # Dask would try for its whole timeout
+        check_reachable(invitation.scheduler)  # Dask would try for its whole timeout
     except OSError as error:
         print(
             f"runmem: node {node_name()} cannot reach the master at {invitation.scheduler}: {error}. Is a firewall "
@@ -182,7 +182,7 @@ async def _run(invitation: Invitation) -> int:
         loop.call_soon_threadsafe(ended.set)
 
     threading.Thread(target=watch, name="runmem-stdin", daemon=True).start()
-    workers = workers_of(invitation, os.environ)
+    workers = number_of_workers(invitation, os.environ)
     limit = memory_limit()
     limit_bytes = invitation.worker_memory_bytes or worker_memory_bytes(limit.limit_bytes, workers)
     with dask.config.set(invitation.configuration):
@@ -191,7 +191,7 @@ async def _run(invitation: Invitation) -> int:
 
 def main() -> int:
     """Start the workers that standard input asks for; return the exit code when they have ended."""
-    ignore_termination()
+    ignore_sigterm()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the master, which ends us
     import distributed  # noqa: F401  # while the master starts its scheduler
 

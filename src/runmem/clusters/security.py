@@ -16,7 +16,7 @@ from runmem.clusters.certificate import make_certificate
 from runmem.errors import SettingError
 from runmem.settings import Settings
 
-__all__ = ["TlsFiles", "TlsSecurity", "is_loopback", "given_security", "run_security", "refuse_or_warn"]
+__all__ = ["TlsFiles", "TlsSecurity", "is_loopback", "security_from_files", "run_security", "require_insecure"]
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class TlsSecurity:
         return files
 
 
-def given_security(settings: Settings) -> TlsSecurity | None:
+def security_from_files(settings: Settings) -> TlsSecurity | None:
     """Return what --tls_ca, --tls_cert and --tls_key name; None if none of them was given.
 
     Raises
@@ -127,12 +127,12 @@ def run_security(settings: Settings, where: str) -> TlsSecurity | None:
         If files that were given cannot be used, or no certificate can be made.
     """
     if settings.insecure:
-        refuse_or_warn(settings, where)
+        require_insecure(settings, where)
         return None
-    return given_security(settings) or TlsSecurity(*make_certificate())
+    return security_from_files(settings) or TlsSecurity(*make_certificate())
 
 
-def refuse_or_warn(settings: Settings, where: str) -> None:
+def require_insecure(settings: Settings, where: str) -> None:
     """Refuse what listens on a network without TLS; with --insecure say on the terminal what anybody could do.
 
     Raises

@@ -13,9 +13,9 @@ from typing import Any, ClassVar
 
 from runmem.clusters.address import check_versions
 from runmem.clusters.contract import Cluster
-from runmem.clusters.hosts import Host, read_hosts, share_workers
+from runmem.clusters.hosts import Host, distribute_workers, read_hosts
+from runmem.clusters.in_process_scheduler import InProcessScheduler, local_address_to, worker_configuration
 from runmem.clusters.invitation import Invitation
-from runmem.clusters.own_scheduler import OwnScheduler, address_towards, worker_configuration
 from runmem.clusters.remote_host import RemoteHost, remote_command
 from runmem.clusters.security import run_security
 from runmem.errors import ClusterError, SettingError
@@ -41,12 +41,12 @@ class SshCluster(Cluster):
         super().__init__(settings)
         if settings.hosts is None:
             raise SettingError("--cluster ssh needs --hosts: names such as a,b or a file with one host a line.")
-        self._hosts = share_workers(read_hosts(settings.hosts), settings.workers)
+        self._hosts = distribute_workers(read_hosts(settings.hosts), settings.workers)
         self._ssh = _ssh_command(settings.ssh_command)
         self._script = _script_text(settings)
         names = ", ".join(host.name for host in self._hosts)
         self._security = run_security(settings, f"the scheduler of this run and its workers on {names}")
-        self._scheduler: OwnScheduler | None = None
+        self._scheduler: InProcessScheduler | None = None
         self._remotes: list[RemoteHost] = []
 
     def connect(self) -> Any:
@@ -62,7 +62,7 @@ class SshCluster(Cluster):
             self._remotes = [RemoteHost(host.name, self._ssh, command, self._script) for host in self._hosts]
             for remote in self._remotes:
                 remote.start()
-            self._scheduler = OwnScheduler(listen, port, self._security)
+            self._scheduler = InProcessScheduler(listen, port, self._security)
             client = self._scheduler.start()
             self.dashboard_token = self._scheduler.dashboard_token
             for host, remote in zip(self._hosts, self._remotes, strict=True):
@@ -78,7 +78,7 @@ class SshCluster(Cluster):
     def _own_address(self, host: str) -> str:
         name = _real_name(self._ssh, host)
         try:
-            return address_towards(name)
+            return local_address_to(name)
         except OSError as error:
             raise ClusterError(
                 f"--hosts: {host}: {name} cannot be found from here: {error.strerror or error}. If ssh goes through "

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 
 import distributed
 
-from runmem.clusters.spawning import MainModule
+from runmem.clusters.child_imports import MainModule
 from runmem.collection.remote_nodes import RemoteNodes
 from runmem.dask_private import shorten_intervals
 from runmem.deadlines import within
 from runmem.execution.bundle import KEY_MARK
 from runmem.execution.forgiving import Forgiving
 from runmem.settings import Settings
-from runmem.shadowed import shadowing
+from runmem.shadowed import current_shadowing
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import RunOnWorkers, stats_topic, stop_calls
@@ -175,7 +175,7 @@ def join_cluster(
         main=MainModule.of_this_process(),
         probes=probes,
         folder=folder,
-        shadowing=shadowing(import_folder),
+        shadowing=current_shadowing(import_folder),
     )
     plugins = [RunmemNanny(run_id), RunmemWorker(run)]
     cluster = JoinedCluster(client, run, plugins, submitter)

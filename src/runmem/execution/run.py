@@ -19,15 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from runmem.clusters import Cluster, cluster_for
+from runmem.clusters.child_imports import is_embedded_worker, is_importing_main
 from runmem.clusters.local import EmbeddedCluster
-from runmem.clusters.spawning import is_embedded_worker, is_importing_main
 from runmem.collection.observer import Observer
-from runmem.dask_logging import import_dask, keep_dask_apart, set_dask_level
+from runmem.dask_logging import import_dask, isolate_dask_log, set_dask_log_level
 from runmem.errors import SettingError
 from runmem.events import ClusterStarted, DataLost, RunEnded
 from runmem.execution.ending import CutOff, Steps, ended_by
 from runmem.execution.signals import undisturbed
-from runmem.extensions import check, made
+from runmem.extensions import check_extensions, make_extensions
 from runmem.graph.current import current_program, set_current_program
 from runmem.memory.limits import memory_limit
 from runmem.node.clock import clock_of
@@ -106,7 +106,7 @@ class Run:
         if settings.sequential:
             _check_sequential(settings)
         self._probes = _packed_probes([*probes, *settings.probes], settings, import_folder)
-        self._extra = [*observers, *made(settings.observers, Observer, "--observers", import_folder)]
+        self._extra = [*observers, *make_extensions(settings.observers, Observer, "--observers", import_folder)]
         self._cluster: Cluster = cluster_for(settings)
         self._connected: Any = None
         self._connecting = threading.Lock()
@@ -130,8 +130,8 @@ class Run:
             )
         if current_program() is not None:
             raise SettingError("a run is under way in this process already: end it before you start another.")
-        keep_dask_apart()
-        set_dask_level(logging.NOTSET)
+        isolate_dask_log()
+        set_dask_log_level(logging.NOTSET)
         try:
             self._make_folders()
         except BaseException:
@@ -554,7 +554,7 @@ def _packed_probes(probes: Sequence[Any], settings: Settings, import_folder: str
     if not settings.python_memory_profile:
         raise SettingError("--probes: what they measure stands in the records of tasks, which need "
                            "--python_memory_profile.")  # fmt: skip
-    check(probes, Probe, "--probes", import_folder)
+    check_extensions(probes, Probe, "--probes", import_folder)
     import cloudpickle
 
     try:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-__all__ = ["BatchSystem", "Job", "JobStatus"]
+__all__ = ["BatchSystem", "JobRequest", "JobStatus"]
 
 
 @dataclass(frozen=True)
-class Job:
+class JobRequest:
     """A program and what it asks of the batch system; None leaves a choice to the system.
 
     Attributes
@@ -112,7 +112,7 @@ class BatchSystem(ABC):
         """Raise ClusterError if this machine cannot submit jobs; says what is missing."""
 
     @abstractmethod
-    def script(self, job: Job) -> str:
+    def script(self, job: JobRequest) -> str:
         """Return the job script.
 
         Raises

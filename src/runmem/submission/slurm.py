@@ -12,7 +12,7 @@ from typing import ClassVar
 from runmem.errors import ClusterError, SettingError
 from runmem.slurm import client
 from runmem.slurm.flags import format_memory, format_time, parse_flag
-from runmem.submission.contract import BatchSystem, Job, JobStatus
+from runmem.submission.contract import BatchSystem, JobRequest, JobStatus
 from runmem.units import GIB, format_bytes
 
 __all__ = ["Slurm"]
@@ -34,7 +34,7 @@ class Slurm(BatchSystem):
                 "machine, and --hosts on others over SSH."
             )
 
-    def script(self, job: Job) -> str:
+    def script(self, job: JobRequest) -> str:
         """Return the job script: its options, the environment, and the program in place of the shell."""
         lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in self._options(job)), ""]
         scripts = [script for script in (job.pre_env_script, job.env_script) if script is not None]
@@ -49,7 +49,7 @@ class Slurm(BatchSystem):
         ]
         return "\n".join(lines) + "\n"
 
-    def _options(self, job: Job) -> Iterator[str]:
+    def _options(self, job: JobRequest) -> Iterator[str]:
         if not re.fullmatch(r"[\w.+@:-]+", job.name):
             raise SettingError(f"--job_name: {job.name!r} has a character that a job's name may not have.")
         yield f"--job-name={job.name}"
@@ -77,7 +77,7 @@ class Slurm(BatchSystem):
         yield f"--error={_OUTPUT.format(job='%j', kind='err')}"
         yield from (parse_flag(flag) for flag in job.extra_submit_flags)
 
-    def _node_memory(self, job: Job) -> str | None:
+    def _node_memory(self, job: JobRequest) -> str | None:
         """Return the memory to ask of each node; None leaves it to the queue."""
         if job.node_memory_bytes is not None:
             needed = (job.worker_memory_bytes or 0) * (job.workers_per_node or 1)
@@ -93,7 +93,7 @@ class Slurm(BatchSystem):
             return format_memory(job.worker_memory_bytes * job.workers_per_node + GIB)
         return None
 
-    def _cluster(self, job: Job) -> Iterator[str]:
+    def _cluster(self, job: JobRequest) -> Iterator[str]:
         """Yield the options that say where the workers run: one node needs no network."""
         if job.num_nodes > 1:
             yield "--cluster allocation"

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runmem.dask_logging import import_dask, keep_dask_apart
+from runmem.dask_logging import import_dask, isolate_dask_log
 from runmem.errors import TaskKilledError, TaskTimeoutError
 from runmem.task_runner.dedicated_run import DedicatedRun
 from runmem.task_runner.isolation import Ended, abandon_targets, stop_targets
@@ -57,7 +57,7 @@ def ended_on_cluster(
 
 def _load_dask(runner: TaskRunner) -> None:
     """Import Dask, whose log stays out of the program's unless its level was asked for."""
-    keep_dask_apart()
+    isolate_dask_log()
     if "distributed" in runner.logLevels:
         logging.getLogger("distributed").propagate = True
     import_dask()

@@ -172,7 +172,7 @@ def _pass_for_worker() -> None:
     """Count as a worker, in which a TaskRunner starts no further processes; end with the parent process."""
     import multiprocessing
 
-    from runmem.clusters.spawning import WORKER_NAME
+    from runmem.clusters.child_imports import WORKER_NAME
 
     multiprocessing.current_process().name = f"{WORKER_NAME} (forked)"
     die_with_parent()()

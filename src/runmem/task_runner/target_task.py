@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from runmem.errors import ArgumentError
 from runmem.graph.task import TaskFunction
 from runmem.serialization import pickling
-from runmem.shadowed import shadowing
+from runmem.shadowed import current_shadowing
 from runmem.task_runner.config import Config
 from runmem.task_runner.data_ids import described, recorded
 from runmem.task_runner.fork_server import ServerSetup
@@ -37,7 +37,7 @@ def task_of(runner: TaskRunner, deadline_s: float | None) -> TargetTask:
         ) from error
     finally:
         runner.failures = failures
-    setup = pickle.dumps(ServerSetup(packed, list(sys.path), runner.logLevels, classes, shadowing()))
+    setup = pickle.dumps(ServerSetup(packed, list(sys.path), runner.logLevels, classes, current_shadowing()))
     isolate, limit_s = runner.isolate, runner.timeoutPerTarget
 
     def call(data_id: str | None, target: bytes) -> Ended:

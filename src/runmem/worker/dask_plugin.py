@@ -15,7 +15,7 @@ from typing import Any
 from distributed import WorkerPlugin
 
 import runmem.serialization.dask_serialization  # noqa: F401  # Dask is told
-from runmem.clusters.spawning import is_embedded_worker
+from runmem.clusters.child_imports import is_embedded_worker
 from runmem.collection.spool_reader import read_last
 from runmem.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.graph.current import current_program
@@ -25,7 +25,7 @@ from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
-from runmem.shadowed import shadow, shadow_no_more
+from runmem.shadowed import shadow, stop_shadowing
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, worker_runs
 from runmem.worker.process_state import follow, follow_no_more
@@ -85,7 +85,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
             multiprocessing.set_start_method(None, force=True)
-            self._run.main.stand_in()
+            self._run.main.import_in_children()
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
         shadow(self._run.shadowing)
@@ -99,7 +99,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
-        shadow_no_more()
+        stop_shadowing()
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:
             set_report_sink(None)

@@ -10,14 +10,14 @@ from contextlib import suppress
 from typing import Any
 
 from runmem.clusters.security import TlsSecurity
-from runmem.dask_logging import handlers_hidden, set_dask_level
+from runmem.dask_logging import hide_handlers, set_dask_log_level
 from runmem.errors import ClusterError
 from runmem.store.scratch import make_scratch, remove_abandoned_scratch
 
-__all__ = ["OwnScheduler", "address_towards", "worker_configuration"]
+__all__ = ["InProcessScheduler", "local_address_to", "worker_configuration"]
 
 
-def address_towards(host: str) -> str:
+def local_address_to(host: str) -> str:
     """Return this machine's address on the route to `host`; nothing is sent.
 
     Raises
@@ -41,7 +41,7 @@ def worker_configuration(measures: bool) -> dict[str, Any]:
     }
 
 
-class OwnScheduler:
+class InProcessScheduler:
     """Listens on one address of this machine, or on all of them; its dashboard on loopback only.
 
     Parameters
@@ -79,14 +79,14 @@ class OwnScheduler:
         import dask
         import distributed
 
-        from runmem.clusters.dashboard_pages import NO_ROUTES_YET, PAGES_LATER, offer_pages
+        from runmem.clusters.dashboard_pages import WITHOUT_PAGES, WITHOUT_ROUTES, serve_pages
 
         path = list(sys.path)
         try:
             remove_abandoned_scratch()
             self._folder = str(make_scratch())
-            set_dask_level(logging.CRITICAL)
-            with dask.config.set({"temporary-directory": self._folder, **NO_ROUTES_YET}), handlers_hidden():
+            set_dask_log_level(logging.CRITICAL)
+            with dask.config.set({"temporary-directory": self._folder, **WITHOUT_ROUTES}), hide_handlers():
                 self._cluster = distributed.LocalCluster(
                     n_workers=0,
                     processes=True,
@@ -95,10 +95,10 @@ class OwnScheduler:
                     protocol="tls://" if self._security is not None else "tcp://",
                     security=self._security.dask() if self._security is not None else None,
                     dashboard_address="127.0.0.1:0",
-                    scheduler_kwargs=PAGES_LATER,
+                    scheduler_kwargs=WITHOUT_PAGES,
                     silence_logs=logging.CRITICAL,
                 )
-            self.dashboard_token = offer_pages(self._cluster.scheduler)
+            self.dashboard_token = serve_pages(self._cluster.scheduler)
             self.client = distributed.Client(self._cluster, set_as_default=False)
         except Exception as error:
             self.close()

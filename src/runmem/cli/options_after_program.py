@@ -8,10 +8,10 @@ import click
 
 from runmem.cli.program import Module, Script
 
-__all__ = ["misplaced_options"]
+__all__ = ["options_after_program"]
 
 
-def misplaced_options(command: click.Command, program: Script | Module, arguments: Sequence[str]) -> Iterator[str]:
+def options_after_program(command: click.Command, program: Script | Module, arguments: Sequence[str]) -> Iterator[str]:
     """Yield a line for each argument of the program that looks like an option of `command`.
 
     A program may have an option of the same name: what its source mentions is its own. Of a module (``-m``) that is not

@@ -24,8 +24,8 @@ from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
 __all__ = [
-    "WORKER_NAME", "MainModule", "control_spawning", "is_embedded_worker", "is_importing_main", "keep_from_workers",
-    "let_children_import",
+    "WORKER_NAME", "MainModule", "patch_spawn", "is_embedded_worker", "is_importing_main", "exclude_from_workers",
+    "add_import_folder",
 ]  # fmt: skip
 
 WORKER_NAME = "Dask Worker process"  # Dask names the processes of its workers so, and adds more words
@@ -60,13 +60,13 @@ class MainModule(NamedTuple):
         name = getattr(getattr(main, "__spec__", None), "name", None)
         return cls(None if file is None else os.path.abspath(file), name)
 
-    def stand_in(self) -> None:
+    def import_in_children(self) -> None:
         """Let processes that this one spawns import that module, as they would if this were the program's process."""
         global _stand_in
         _stand_in = self
-        control_spawning()
+        patch_spawn()
 
-    def imported_by(self) -> dict[str, str]:
+    def preparation_data(self) -> dict[str, str]:
         """Return what a spawned process is told so that it imports this module, if it can."""
         if self.name is not None:
             return {_BY_NAME: self.name}
@@ -74,7 +74,7 @@ class MainModule(NamedTuple):
         return {_BY_PATH: str(self.file)} if there else {}
 
 
-def control_spawning() -> None:
+def patch_spawn() -> None:
     """Let the workers of an embedded cluster import nothing of the program; calling it again does nothing."""
     global _original
     if _original is None:
@@ -98,17 +98,17 @@ def _let_full_streams_be() -> None:
     util._flush_std_streams = flush_std_streams  # type: ignore[attr-defined]
 
 
-def let_children_import(folder: str) -> None:
+def add_import_folder(folder: str) -> None:
     """Let the processes that this one spawns also import from a folder, after all others."""
-    control_spawning()
+    patch_spawn()
     if folder not in _folders:
         _folders.append(folder)
 
 
-def keep_from_workers(folder: str) -> None:
+def exclude_from_workers(folder: str) -> None:
     """Let workers begin without the modules of a folder, which have names of those that they need."""
     global _kept_from_workers
-    control_spawning()
+    patch_spawn()
     if _kept_from_workers is None:
         flags_of_python = util._args_from_interpreter_flags  # type: ignore[attr-defined]
 
@@ -132,7 +132,7 @@ def _preparation_data(name: str) -> dict[str, Any]:
     if is_worker:
         return data
     if _stand_in is not None:
-        data |= _stand_in.imported_by()
+        data |= _stand_in.preparation_data()
     if _folders:
         data["sys_path"] = [*data.get("sys_path", sys.path), *_folders]
     return data
