@@ -37,8 +37,8 @@ def test_a_module_may_lie_beside_the_program(tmp_path: Path, monkeypatch: pytest
     [
         ("no_such_module_here:A", "ModuleNotFoundError: No module named 'no_such_module_here'"),
         ("json:Nothing", "has no attribute 'Nothing'"),
-        ("json:JSONDecoder", "it is no runmem.collection.observer.Observer"),
-        ("pathlib:Path.home", "it is no runmem.collection.observer.Observer"),
+        ("json:JSONDecoder", "it is not a runmem.collection.observer.Observer"),
+        ("pathlib:Path.home", "it is not a runmem.collection.observer.Observer"),
         ("json:JSONDecodeError", "TypeError: "),
     ],
 )

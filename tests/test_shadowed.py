@@ -138,7 +138,7 @@ def test_a_library_does_not_find_the_programs_module_for_one_that_is_not_there(f
 
 def test_an_environment_in_the_programs_folder_is_a_librarys_and_a_program_among_libraries_is_none(folder, monkeypatch):
     environment = f"{folder}/.venv/lib/site-packages/"
-    monkeypatch.setattr(shadowed, "_libraries", lambda: (environment, f"{folder.parent}/"))
+    monkeypatch.setattr(shadowed, "_library_folders", lambda: (environment, f"{folder.parent}/"))
     write(folder, "queue")
     shadow(Shadowing(str(folder)))
     assert run_in_program(folder, "import queue")["queue"].mine == "queue"

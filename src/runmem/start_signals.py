@@ -1,6 +1,6 @@
-"""Signals that ask runmem to end before it has begun anything: it ends at once, with the code that a shell would tell.
+"""Handles signals during startup: exit at once with the code a shell would report.
 
-While Python imports runmem, Ctrl-C would be a traceback of somebody else's import.
+By default Ctrl-C during the imports of runmem would print a traceback of an unrelated import.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 
 def exit_on_signals() -> None:
-    """Let signals end this process with 128 + the signal, but for those that are to be ignored, as with ``nohup``."""
+    """Exit with 128 + the signal on SIGINT, SIGTERM and SIGHUP, except ignored ones (``nohup``)."""
     for number in _SIGNALS:
         if signal.getsignal(number) in _DEFAULTS:
             signal.signal(number, _end)
 
 
 def restore_python_signals() -> None:
-    """Take back what `exit_on_signals` has done."""
+    """Undo `exit_on_signals`."""
     for number in _SIGNALS:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -32,5 +32,5 @@ def restore_python_signals() -> None:
 def _end(number: int, frame: FrameType | None) -> None:
     try:
         os.write(2, f"runmem: ended by {signal.Signals(number).name} before the program began\n".encode())
-    finally:  # also where nobody hears it
+    finally:  # also if standard error is closed
         os._exit(128 + number)

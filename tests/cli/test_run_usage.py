@@ -71,7 +71,7 @@ def test_an_option_without_its_value_is_named(capsys):
 
 def test_a_misspelt_command_is_mended_and_the_commands_are_listed(capsys):
     said = refused(capsys, "reprot", "run")
-    assert "'reprot' is no command" in said
+    assert "'reprot' is neither a command nor a file" in said
     assert "Did you mean 'report'?" in said
     assert all(name in said for name in COMMANDS)
 

@@ -17,7 +17,7 @@ import pytest
 
 import runmem
 from runmem.cli import COMMANDS
-from runmem.settings import Settings, option_name
+from runmem.settings import Settings, environment_variables, option_name
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("sphinx", "numpydoc", "myst_parser", "furo", "sphinx_click")
@@ -79,4 +79,4 @@ def test_every_setting_is_in_the_table_with_its_environment_variables(site: Path
     page = shown(site / "reference" / "settings.html")
     for setting in fields(Settings):
         assert option_name(setting) in page
-        assert ", ".join(setting.metadata["environment"]) in page
+        assert ", ".join(environment_variables(setting)) in page

@@ -85,8 +85,8 @@ def test_a_safe_path_is_asked_of_the_program_by_the_variable_only(programs, runm
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nowhere", "there is no module 'nowhere' to be run with -m"),
-        ("package.nowhere", "there is no module 'package.nowhere' to be run with -m"),
+        ("nowhere", "-m: there is no module 'nowhere'"),
+        ("package.nowhere", "-m: there is no module 'package.nowhere'"),
         ("no_main", "-m no_main: the package has no __main__.py: name one of its modules"),
         ("app.py", "write -m app, or app.py without -m"),
         ("package/module", "-m package/module: expected the name of a module"),
