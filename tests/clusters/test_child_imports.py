@@ -84,7 +84,7 @@ def test_the_main_module_of_a_process_is_known_by_name_and_file(monkeypatch: pyt
 
 
 def test_a_process_that_stands_in_for_another_spawns_what_that_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_imports, "_stand_in", MainModule(None, "package.module"))
+    monkeypatch.setattr(child_imports, "_main_module", MainModule(None, "package.module"))
     child_imports.patch_spawn()
     assert spawn.get_preparation_data("mine")["init_main_from_name"] == "package.module"
     assert "init_main_from_path" not in spawn.get_preparation_data("mine")

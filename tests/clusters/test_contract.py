@@ -179,7 +179,7 @@ def test_a_worker_is_left_as_it_was(scheduler: str, tmp_path: Path, monkeypatch:
 
 
 def test_an_address_where_nobody_answers_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runmem.clusters.address._TIMEOUT_S", 0.5)
+    monkeypatch.setattr("runmem.clusters.address._CONNECT_S", 0.5)
     cluster = cluster_for(resolve({"scheduler": "tcp://127.0.0.1:9"}))
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 .*`dask scheduler`"):
         cluster.connect()
@@ -187,7 +187,7 @@ def test_an_address_where_nobody_answers_is_told_with_what_to_do(monkeypatch: py
 
 
 def test_a_scheduler_without_workers_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runmem.clusters.address._TIMEOUT_S", 0.5)
+    monkeypatch.setattr("runmem.clusters.address._CONNECT_S", 0.5)
     with distributed.LocalCluster(
         n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0", processes=False, protocol="tcp"
     ) as empty:

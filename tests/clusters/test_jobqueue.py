@@ -189,7 +189,7 @@ def test_slurm_tells_what_the_jobs_wait_for(program: Any, lines: str, waits_for:
     ("lines", "message"),
     [
         ("12|FAILED|NonZeroExitCode|x;13|OUT_OF_MEMORY|None|x", r"before it had joined \(FAILED, OUT_OF_MEMORY\)"),
-        ("12|PENDING|PartitionTimeLimit|N/A", "as it is .PartitionTimeLimit: the queue allows a job less time"),
+        ("12|PENDING|PartitionTimeLimit|N/A", "can never start .PartitionTimeLimit: the queue allows a job less time"),
     ],
 )  # fmt: skip
 def test_jobs_of_slurm_that_never_give_a_worker_are_an_error(program: Any, lines: str, message: str) -> None:

@@ -35,7 +35,7 @@ def test_workers_that_may_use_more_than_there_is_are_warned_of(caplog: pytest.Lo
 
 
 def test_certificates_that_cannot_be_used_are_told_before_there_is_a_cluster(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="--tls_cert, --tls_key must be given too"):
+    with pytest.raises(SettingError, match="--tls_cert, --tls_key: missing"):
         EmbeddedCluster(resolve({"tls_ca": str(tmp_path / "ca.pem")}))
 
 
@@ -85,7 +85,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what is done to the environment, and to where modules come from, end with the test."""
     before = dict(os.environ)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(local, "_in_force", set())
+    monkeypatch.setattr(local, "_applied_scripts", set())
     yield
     os.environ.clear()
     os.environ.update(before)

@@ -148,7 +148,7 @@ def test_nothing_is_said_to_a_listener_of_somebody_else(
 ) -> None:
     place = cluster.connect().scheduler.address.rpartition("/")[2]
     monkeypatch.setattr(loopback, "listener_owner", lambda connection: os.geteuid() + 1)
-    with pytest.raises(ConnectionRefusedError, match="is not a process of this user"):
+    with pytest.raises(ConnectionRefusedError, match="belongs to another user"):
         asyncio.run(loopback.LoopbackBackend().get_connector().connect(place))
 
 
@@ -160,7 +160,7 @@ def test_a_worker_that_is_started_again_speaks_it_too(cluster: EmbeddedCluster) 
 
 
 def test_where_the_kernel_does_not_tell_it_is_tls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loopback, "_BY_FAMILY", 9999)  # a request that this kernel does not know
+    monkeypatch.setattr(loopback, "_SOCK_DIAG_BY_FAMILY", 9999)  # a request that this kernel does not know
     assert not can_look_up_owners()
     cluster = EmbeddedCluster(resolve({"workers": 1}))
     try:

@@ -68,9 +68,11 @@ def test_no_part_of_the_embedded_cluster_takes_a_folder_of_somebody_else(shared:
 def test_nor_does_a_scheduler_for_workers_elsewhere(shared: Path, security: str | None) -> None:
     from runmem.clusters.certificate import make_certificate
 
-    scheduler = InProcessScheduler("127.0.0.1", 0, TlsSecurity(*make_certificate()) if security else None)
+    scheduler = InProcessScheduler()
+    tls = TlsSecurity(*make_certificate()) if security else None
     try:
-        place = scheduler.start().run_on_scheduler(lambda dask_scheduler: dask_scheduler.local_directory)
+        client = scheduler.start_for_hosts("127.0.0.1", 0, tls)
+        place = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.local_directory)
         assert Path(place).relative_to(shared).parts[0].startswith("runmem-dask-")
     finally:
         scheduler.close()
