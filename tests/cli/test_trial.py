@@ -110,7 +110,7 @@ def test_in_a_pipe_the_tables_have_no_control_characters():
         (["--control", "huge", "--", "true"], "the patterns are one"),
         (["--interval", "0", "--", "true"], "from 0.01 to 3600"),
         (["--start", "srun", "--extra_submit_flag=--mem=4X", "--", "true"], r"--mem=4X.*K, M, G or T"),
-        (["--start", "srun", "--extra_submit_flag=nice", "--", "true"], "no option of sbatch"),
+        (["--start", "srun", "--extra_submit_flag=nice", "--", "true"], "not an option of sbatch"),
         (["--cores", "a", "--", "true"], "expected numbers of processors"),
         (["--sweep", "n=1", "--", "true"], r"the command has no \{n\}"),
         (["--", "echo", "{n}"], "there is no --sweep n"),

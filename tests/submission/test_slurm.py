@@ -78,7 +78,7 @@ def test_memory_in_no_unit_is_refused() -> None:
 
 @pytest.mark.parametrize("flag", ["nice=10", "--a\n#SBATCH --b", ""])
 def test_what_is_no_option_is_refused(flag: str) -> None:
-    with pytest.raises(SettingError, match="no option of sbatch"):
+    with pytest.raises(SettingError, match="not an option of sbatch"):
         SLURM.script(replace(JOB, extra_submit_flags=(flag,)))
 
 

@@ -151,7 +151,7 @@ def command(program: str, arguments: tuple[str, ...], wait: bool, dry_run: bool,
     if wait:
         sys.exit(_follow(system, job_id, job.folder))
     hints = system.hints(job_id)
-    print(f"runmem: {hints['look']} shows its state, {hints['cancel']} cancels it", file=sys.stderr)
+    print(f"runmem: {hints['show']} shows its state, {hints['cancel']} cancels it", file=sys.stderr)
 
 
 def _job(

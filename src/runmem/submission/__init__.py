@@ -1,4 +1,4 @@
-"""A program as a job of a batch system: one file a system, one contract (`contract.py`)."""
+"""Runs a program as a job of a batch system: one file per system, with one contract (`contract.py`)."""
 
 from __future__ import annotations
 
