@@ -38,10 +38,10 @@ def test_the_import_of_dask_leaves_the_logging_of_a_program_as_it_was():
     assert told == [
         "distributed 10 False ['StreamHandler']",
         "distributed.client 30 True []",
-        "tornado 20 False ['_ProgramsOwn']",
+        "tornado 20 False ['_ProgramRecords']",
         "tornado.application 0 True []",
-        "bokeh 0 False ['_ProgramsOwn']",
-        "asyncio 0 False ['_ProgramsOwn']",
+        "bokeh 0 False ['_ProgramRecords']",
+        "asyncio 0 False ['_ProgramRecords']",
         "[] 30",
     ]
 

@@ -99,6 +99,6 @@ def test_the_cases_in_which_two_commands_once_gave_two_answers(state, field, cod
 
 
 def test_a_reason_is_explained_and_one_that_is_not_known_stays():
-    assert explain_reason("BeginTime") == "BeginTime: the time to begin that it was given has not come"
+    assert explain_reason("BeginTime") == "BeginTime: its begin time has not been reached"
     assert explain_reason("QOSMaxCpuPerUserLimit").startswith("QOSMaxCpuPerUserLimit: a limit of the site")
     assert explain_reason("Moonshine") == "Moonshine"

@@ -202,7 +202,7 @@ def test_the_job_asks_for_what_runmem_submit_asks_for() -> None:
     [
         ([], sys.executable, "usage: sbatch job.sbatch"),
         (["app.py"], "/nowhere/python", "/nowhere/python on .* has no runmem: set PYTHON"),
-        (["app.py"], sys.executable, "--cluster allocation: this is not inside a Slurm job"),
+        (["app.py"], sys.executable, "--cluster allocation: this is not a Slurm job"),
     ],
 )
 def test_a_job_that_cannot_run_says_why(tmp_path: Path, arguments: list[str], python: str, said: str) -> None:
