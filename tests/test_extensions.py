@@ -12,7 +12,7 @@ from runmem.extensions import make_extensions
 
 class Listens(Observer):
     def task_submitted(self, event: TaskSubmitted) -> None:
-        """Hear of it."""
+        """Receive the event."""
 
 
 def test_a_name_a_class_and_an_object_each_give_an_object() -> None:

@@ -1,4 +1,4 @@
-"""Import statements find the program's module or the library's, by who asks."""
+"""Import statements find the program's or the library's module, depending on the importing code."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ LIBRARY = {"__name__": "a_library", "__file__": os.path.join(sysconfig.get_path(
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Return the folder of a program; what is imported from there is forgotten afterwards."""
+    """Return the folder of a program; remove its imported modules afterwards."""
     before = dict(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
@@ -55,7 +55,7 @@ def be_another_process():
 
 
 def run(names, source):
-    """Run source as code of a module with these globals, and return what it has made."""
+    """Run source as code of a module with these globals, and return the resulting names."""
     names = dict(names)
     exec(source, names)
     return names
@@ -234,7 +234,7 @@ def test_a_name_that_cannot_be_had_is_refused_with_the_file_and_the_remedy(folde
 
 
 def test_a_module_that_everybody_has_from_there_already_stays_so(folder):
-    """PYTHONPATH has the folder, or runmem runs from its sources in it."""
+    """PYTHONPATH contains the folder, or runmem runs from sources in it."""
     write(folder, "wave")
     sys.modules.pop("wave", None)
     importlib.import_module("wave")
@@ -244,7 +244,7 @@ def test_a_module_that_everybody_has_from_there_already_stays_so(folder):
 
 
 def test_threads_that_import_for_the_first_time_each_find_their_own(folder):
-    """A library's first import and the program's go on side by side, each of a name that the other wants next."""
+    """First imports by a library and by the program run in parallel, each of a name that the other imports next."""
     names = ["wave", "colorsys", "calendar", "queue", "json", "csv", "cmd"]
     write(folder, *names)
     for name in names:

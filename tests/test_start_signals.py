@@ -1,4 +1,4 @@
-"""A signal that comes before runmem has begun anything ends it at once, with a line and the code that a shell tells."""
+"""A signal during the start of runmem ends it at once, with a message and the exit code of a shell."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NUMBERS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 def ran(code: str, *arguments: str, path: str = "") -> tuple[int, str]:
-    """Run code in a process that nothing is ignored in; return its exit code and what it said."""
+    """Run code in a process without ignored signals; return its exit code and output."""
     command = [sys.executable, *(arguments or ("-c", BEGIN + code))]
     before = {number: signal.signal(number, signal.SIG_DFL) for number in NUMBERS}  # `nohup` has one ignored
     try:

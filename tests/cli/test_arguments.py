@@ -1,4 +1,4 @@
-"""Whatever is given on the command line, it ends soon, with one line of an error and without a traceback."""
+"""Any command line ends soon, with one line of error and without a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Work in a folder of odd files; no setting comes from outside."""
+    """Work in a folder of unusual files, without settings from outside."""
     for name in [name for name in os.environ if name.startswith(("RUNMEM_", "COMPSS_", "DASK_"))]:
         monkeypatch.delenv(name)
     make_folder(tmp_path)
@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def said(capsys, *arguments: str) -> str:
-    """Return the one line that is said of arguments that are refused."""
+    """Return the error line for invalid arguments."""
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     out, err = capsys.readouterr()
@@ -99,7 +99,7 @@ def test_a_program_nested_too_deeply_is_refused_as_python_does(folder):
 
 
 def command_with(folder: Path, content: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run runmem with a file of Dask's configuration."""
+    """Run runmem with a Dask configuration file."""
     (folder / "dask.yaml").write_text(content)
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "DASK_CONFIG": str(folder / "dask.yaml")}
     return subprocess.run(

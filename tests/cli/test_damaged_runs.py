@@ -1,4 +1,4 @@
-"""Whatever stands in the files of a run, the commands that read it end soon and without a traceback."""
+"""The commands that read a run end soon and without a traceback, whatever its files contain."""
 
 from __future__ import annotations
 

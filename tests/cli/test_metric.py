@@ -149,7 +149,7 @@ def test_a_metrics_name_needs_a_target(run):
 
 @pytest.fixture
 def traced(run: RunDirectory) -> RunDirectory:
-    """Two nodes whose peaks are not at one moment, and the master."""
+    """Two nodes with peaks at different times, and the master."""
     (run.traces / "n1.dat").write_bytes(
         mem_line(100 * MIB, START) + mem_line(400 * MIB, START + 2) + mem_line(50 * MIB, START + 4) + b"torn 1"
     )

@@ -1,4 +1,4 @@
-"""What the command line refuses before any work is done, and what it says about itself."""
+"""Errors of the command line before any work, and its help."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from runmem.cli.run import command
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Work in an empty folder with one program; no setting comes from outside."""
+    """Work in an empty folder with one program, without settings from outside."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("RUNMEM_", "COMPSS_"))]:
         monkeypatch.delenv(name)
@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def refused(capsys, *arguments: str) -> str:
-    """Return what is said on standard error; the exit code is 2, nothing ran, and nothing was made."""
+    """Return standard error; check that the exit code is 2 and that nothing ran."""
     before = sorted(os.listdir())
     with pytest.raises(SystemExit) as exit:
         main(list(arguments))

@@ -178,7 +178,7 @@ def test_what_ends_a_program_is_printed_as_by_python_whatever_its_class_does(nam
 
 
 def _plain(text: str) -> str:
-    """Leave out addresses and counts of references."""
+    """Remove addresses and reference counts."""
     return re.sub(r"0x[0-9a-f]+|refcount : \d+", "", text)
 
 

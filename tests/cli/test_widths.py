@@ -1,4 +1,4 @@
-"""Every table of the command line fits the terminal, and says there what it says elsewhere."""
+"""Every table of the command line fits the terminal and keeps its content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A scheduler that runs already, with TLS and without, by its address and by its file."""
+"""A running scheduler, with and without TLS, by its address and by its file."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ for protocol, security in (("tcp", None), ("tls", own)):
 
 @pytest.fixture
 def somebody() -> Iterator[int]:
-    """The user id of an account that is made for the test and removed with it; skip where that is not allowed."""
+    """Return the user id of a temporary account; skip if accounts cannot be made."""
     if os.geteuid() != 0 or not shutil.which("useradd"):
         pytest.skip("needs root and useradd to have a second user")
     name = f"rmtest{os.getpid()}"
@@ -192,7 +192,7 @@ def somebody() -> Iterator[int]:
 
 @pytest.fixture
 def intrude(somebody: int) -> Callable[[str, Path], dict[str, str]]:
-    """Return a function that tells what another user of this machine gets from a scheduler and from a spool."""
+    """Return a function that reads a scheduler and a spool as another user of this machine."""
 
     def run(address: str, spool: Path) -> dict[str, str]:
         host, port = address.rpartition("/")[2].split(":")
@@ -223,7 +223,7 @@ def test_another_user_of_this_machine_can_neither_read_nor_connect_nor_submit(
 
 
 def test_without_tls_another_user_would_have_code_run(intrude: Callable[[str, Path], dict[str, str]]) -> None:
-    """The test above would pass if the intruder could do nothing anywhere."""
+    """Shows that the test above does not pass only because the intruder can do nothing."""
     with local(protocol="tcp") as cluster:
         found = intrude(cluster.scheduler_address, Path("/usr"))
     assert found["tcp client"] == "ran code, 3"

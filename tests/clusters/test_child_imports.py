@@ -1,4 +1,4 @@
-"""What spawned processes import of their parent's main module; on each Python that the tests run on."""
+"""Imports of spawned processes, on each Python version of the tests."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ KEPT = """
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks at the command line of a process in /proc")
 def test_a_worker_begins_without_a_folder_that_another_process_has(tmp_path: Path) -> None:
-    """Neither by its import path nor by the folder that it is in, where `python -c` would look first."""
+    """Neither in its import path nor as its current folder, which `python -c` searches first."""
     source = textwrap.dedent(KEPT)
     (tmp_path / "main.py").write_text(source)
     (tmp_path / "parts.py").write_text(source.partition("if __name__")[0])

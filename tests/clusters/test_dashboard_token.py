@@ -1,4 +1,4 @@
-"""Who sees a dashboard: holders of its token, by a real HTTP client and a real websocket, also as another user."""
+"""Access to a dashboard with and without its token, by HTTP and websocket, also as another user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAGES = ("/status", "/", "/exceptions", "/info/main/exceptions.html", "/info/mai
 
 
 class Dashboard(NamedTuple):
-    """Where a dashboard is: the address that runmem prints, and its parts."""
+    """The address of a dashboard and its parts."""
 
     printed: str
     base: str
@@ -38,7 +38,7 @@ class Dashboard(NamedTuple):
 
 @pytest.fixture(scope="module")
 def dashboard() -> Iterator[Dashboard]:
-    """A cluster in which a task has failed with a text that is nobody's business."""
+    """A cluster with a failed task whose error text is secret."""
     cluster = EmbeddedCluster(resolve({"workers": 1}))
     try:
         client = cluster.connect()
@@ -57,7 +57,7 @@ def dashboard() -> Iterator[Dashboard]:
 
 
 def ask(dashboard: Dashboard, path: str, **headers: str) -> tuple[int, str, dict[str, str]]:
-    """Ask for one page and follow nothing; return status, text and headers."""
+    """Request one page without following redirects; return status, text and headers."""
     connection = http.client.HTTPConnection(dashboard.host, timeout=30)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()

@@ -1,4 +1,4 @@
-"""What batch systems are given, by the real dask-jobqueue; Slurm itself is in tests/slurm, the others are not here."""
+"""Job scripts of the real dask-jobqueue. Slurm itself is tested in tests/slurm, the other systems are not available."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SYSTEMS = {
 
 @pytest.fixture(autouse=True)
 def _commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the submitting commands on the PATH: they are looked for, and never run here."""
+    """Put the commands that submit jobs on the PATH; they are never run."""
     monkeypatch.chdir(tmp_path)
     for name in {CLUSTERS[kind].program for kind in KINDS}:
         command = tmp_path / "bin" / name
@@ -54,7 +54,7 @@ def asked(kind: str, **settings: Any) -> Any:
 
 @pytest.fixture(params=KINDS)
 def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """Start the scheduler of each kind in turn, and submit nothing."""
+    """Start the scheduler of each kind without submitting jobs."""
     script = tmp_path / "my env.sh"
     script.touch()
     cluster = asked(request.param, env_script=script, python_memory_profile=True)
@@ -65,7 +65,7 @@ def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SimpleNames
 
 
 def shell_command(jobs: SimpleNamespace) -> str:
-    """Return what the shell of a job is given, without the directives."""
+    """Return the commands of a job script without the directives."""
     if jobs.kind != "htcondor":
         return str(jobs.text)
     (line,) = [line for line in jobs.text.splitlines() if line.startswith("Arguments = ")]

@@ -1,4 +1,4 @@
-"""The kind `kubernetes` up to the interface of the real dask-kubernetes; there is no cluster here to run it on."""
+"""The kind `kubernetes` with the real dask-kubernetes, but without a cluster."""
 
 from __future__ import annotations
 

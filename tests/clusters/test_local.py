@@ -82,7 +82,7 @@ def test_a_missing_script_is_told(tmp_path: Path) -> None:
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what is done to the environment, and to where modules come from, end with the test."""
+    """Restore environment and import path after the test."""
     before = dict(os.environ)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(local, "_applied_scripts", set())

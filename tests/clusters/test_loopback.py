@@ -1,4 +1,4 @@
-"""Connections of one user on loopback. The attempts of a real second user are in test_address_security.py."""
+"""Connections of one user on loopback; test_address_security.py has those of a second user."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not can_look_up_owners(), reason="the kernel doe
 
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connection on loopback: the end that asked for it, and the one that accepted it."""
+    """A connection on loopback: the connecting and the accepting end."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as asking:
         accepted, _ = server.accept()
         with accepted:
@@ -70,7 +70,7 @@ else:
 
 @contextmanager
 def stranger(*words: str) -> Iterator[str]:
-    """Run a process of another user, until it is left; give the line it printed."""
+    """Run a process of another user during the block, and yield the line that it printed."""
     command = [sys.executable, "-c", STRANGER, *words]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -91,7 +91,7 @@ def test_a_process_of_another_user_is_known_at_either_end() -> None:
 
 
 def test_where_only_a_listener_is_left_the_peer_is_nobody(ends: tuple[socket.socket, socket.socket]) -> None:
-    """The kernel gives who listens on a port when no connection has the ends that were asked for."""
+    """The kernel returns the listener of a port if no connection has the requested ends."""
     asking, accepted = ends
     assert loopback._owner(asking.getpeername(), ("127.0.0.1", 9), 1) is None
     assert loopback._owner(asking.getpeername(), ("0.0.0.0", 0), 10) == os.geteuid()
@@ -124,7 +124,7 @@ def test_the_embedded_cluster_speaks_it_between_all_its_parts(cluster: EmbeddedC
 
 
 def test_it_is_the_owner_that_counts_and_not_what_is_spoken(cluster: EmbeddedCluster) -> None:
-    """What another user is refused, a plain client, would work: nothing else keeps it out."""
+    """Shows that the owner is the only reason for the rejection: the same client works for the right user."""
     place = cluster.connect().scheduler.address.rpartition("/")[2]
     with distributed.Client(f"tcp://{place}", timeout=10, set_as_default=False) as client:
         assert client.submit(sum, [1, 2]).result() == 3

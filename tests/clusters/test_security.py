@@ -17,7 +17,7 @@ from runmem.settings import resolve
 
 
 def talk(server: TlsSecurity, client: ssl.SSLContext) -> bytes:
-    """Return what a server says to a client over a real connection, with the contexts that Dask makes."""
+    """Return a server's message to a client over a real connection, with Dask's TLS contexts."""
     listening = server.dask().get_listen_args("scheduler")["ssl_context"]
     with socket.create_server(("127.0.0.1", 0)) as door:
 

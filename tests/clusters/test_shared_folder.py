@@ -1,4 +1,4 @@
-"""What another user puts into the shared folder for temporary files beforehand changes nothing and is not changed."""
+"""Files that another user prepares in the shared temporary folder have no effect and do not change."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to put something
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for all, as /tmp, in which another user was first: Dask's names lead to a file of the victim's."""
+    """A shared folder such as /tmp, in which another user has made links from Dask's names to a victim's file."""
     victim = tmp_path / "thesis.tex"
     victim.write_text("years of work")
     folder = tmp_path / "shared"

@@ -64,7 +64,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def on_the_host(server: Any) -> list[psutil.Process]:
-    """Return the processes that connections of this server started."""
+    """Return the processes started by connections of this server."""
     return psutil.Process(server.pid).children(recursive=True)
 
 
@@ -142,11 +142,11 @@ def cluster(options: dict[str, Any]) -> Iterator[Cluster]:
 
 
 class TestARunThatOthersLookAt:
-    """One cluster for all: it ends with the last of them, since the tests around count what runs on the hosts."""
+    """Tests that share one cluster, which ends after them, because other tests count the processes on the hosts."""
 
     @pytest.fixture
     def listening(self, cluster: Cluster, ssh_server: Any) -> list[tuple[str, int]]:
-        """Every address on which a part of a run listens: scheduler, nannies and workers."""
+        """Return all listening addresses of a run: scheduler, nannies and workers."""
         client = cluster.connect()
         processes = [psutil.Process(), *on_the_host(ssh_server)]
         dashboard = int(re.search(r":(\d+)/", client.dashboard_link)[1])

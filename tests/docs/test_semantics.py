@@ -1,4 +1,4 @@
-"""The example of docs/semantics.md gives what the page says; so does that of docs/pycompss.md."""
+"""The examples of docs/semantics.md and docs/pycompss.md print the output on the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site is made without a warning, asks no other host for anything, and its reference leaves nothing out."""
+"""The site is built without warnings, uses no other host, and has a complete reference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {missing}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder with the pages, made without a warning."""
+    """Build the pages without warnings and return their folder."""
     options = ["-W", "--keep-going", "-q"]
     made = tmp_path_factory.mktemp("site")
     done = subprocess.run(
@@ -39,7 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown(page: Path) -> str:
-    """Return the text of a page, without its marks and with one space for each run of white space."""
+    """Return the text of a page without markup and with normalised white space."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", "", page.read_text("utf-8"))).split())
 
 

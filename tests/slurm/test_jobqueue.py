@@ -1,4 +1,4 @@
-"""Workers as jobs, from outside of any job: `runmem --cluster slurm`."""
+"""Workers as jobs, started outside a job: `runmem --cluster slurm`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What Slurm's words mean; no Slurm is needed. The fields of real jobs were seen on 22.05."""
+"""Explanations of Slurm's terms, tested without Slurm. The fields are those of real jobs on 22.05."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`runmem submit` on a real Slurm: the exit code, both nodes, the traces, and what goes wrong."""
+"""`runmem submit` on a real Slurm: exit code, both nodes, traces, and failures."""
 
 from __future__ import annotations
 

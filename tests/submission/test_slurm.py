@@ -1,4 +1,4 @@
-"""The job script, which needs no Slurm to be written."""
+"""The job script, tested without Slurm."""
 
 from __future__ import annotations
 
