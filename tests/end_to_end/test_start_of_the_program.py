@@ -259,4 +259,4 @@ def test_a_time_limit_that_sequential_tasks_cannot_have_is_told(tmp_path, runmem
     write(tmp_path, "app.py", "from runmem import task\n\n@task(returns=1)\ndef f(x):\n    return x\n\nprint(f(1))\n")
     ran = runmem(tmp_path, "--sequential", "--task_timeout=60", "app.py")
     assert ran.code == 0
-    assert "note: with --sequential" in ran.err
+    assert "note: --task_timeout has no effect with --sequential" in ran.err
