@@ -22,7 +22,7 @@ __all__ = ["hide_handlers", "import_dask", "isolate_dask_log", "isolate_runmem_l
 
 _DASK_LOGGERS = ("distributed", "dask")
 _SHARED_LOGGERS = ("asyncio", "tornado", "bokeh")  # libraries that both Dask and the program may use
-_MORE_LOGGERS = ("distributed.client", "distributed.gc", "tornado.application")  # also changed by Dask's import
+_LOGGERS_SET_BY_DASK = ("distributed.client", "distributed.gc", "tornado.application")  # also changed by Dask's import
 _DASK_PACKAGES = frozenset({*_DASK_LOGGERS, "runmem"})
 _LIBRARY_FOLDERS = tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
 _PROGRAM_CALLER = "runmem.cli.program"  # calls the program, so frames above it say nothing
@@ -164,7 +164,7 @@ def import_dask() -> None:
 def _import_distributed() -> None:
     from dask import config
 
-    names = (*_DASK_LOGGERS, *_SHARED_LOGGERS, *_MORE_LOGGERS)
+    names = (*_DASK_LOGGERS, *_SHARED_LOGGERS, *_LOGGERS_SET_BY_DASK)
     before = {name: _LoggerState.of(logging.getLogger(name)) for name in names}
     import distributed  # noqa: F401
 

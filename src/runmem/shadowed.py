@@ -93,7 +93,7 @@ class _ImportHook:
         self._locks |= {name: threading.RLock() for name in names}
         self.library_modules = self._remove_imported()
         sys.modules.update(self._program_modules)
-        builtins.__import__ = self._import  # type: ignore[assignment]
+        builtins.__import__ = self._import
         importlib.import_module = self._import_module
         sys.meta_path.insert(0, self)
 
@@ -137,26 +137,29 @@ class _ImportHook:
     def _import(
         self,
         name: str,
-        names: Mapping[str, object] | None = None,
+        globals: Mapping[str, object] | None = None,
         locals: Mapping[str, object] | None = None,
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
         """Replace `builtins.__import__`."""
-        importer = sys._getframe(1).f_globals if names is None else names
+        importer = sys._getframe(1).f_globals if globals is None else globals
         full = _resolve(name, importer, level) if level else name
         top = full.partition(".")[0]
-        arguments = name, names, locals, fromlist or (), level
+        arguments = name, globals, locals, fromlist or (), level
         if top not in self.names or self._library_imports.get(top) == threading.get_ident():
             return self._python_import(*arguments)
-        is_library, is_statement = _is_library(importer, self.folder), names is not None and type(fromlist) is not list
+        is_library, is_statement = (
+            _is_library(importer, self.folder),
+            globals is not None and type(fromlist) is not list,
+        )
         if is_library and is_statement and (found := self._imported_library(top, full, fromlist or ())) is not None:
             return found
         with self._locked(top):
             if not is_library:
                 self.shadow_name(top)
             elif is_statement and top in self.imported:
-                own = self._remove(top)
+                program_modules = self._remove(top)
                 sys.modules.update({k: v for k, v in self.library_modules.items() if k.partition(".")[0] == top})
                 self._library_imports[top] = threading.get_ident()
                 try:
@@ -164,7 +167,7 @@ class _ImportHook:
                 finally:
                     del self._library_imports[top]
                     self.library_modules.update(self._remove(top))
-                    sys.modules.update(own)
+                    sys.modules.update(program_modules)
             return self._python_import(*arguments)
 
     def _import_module(self, name: str, package: str | None = None) -> ModuleType:
@@ -196,8 +199,8 @@ class _ImportHook:
 
     def _remove(self, name: str) -> dict[str, ModuleType]:
         """Remove a module, and the submodules of a package of the program, from `sys.modules`."""
-        below = [each for each in list(sys.modules) if each.startswith(f"{name}.")] if self.imported[name] else []
-        return {each: sys.modules.pop(each) for each in (name, *below) if each in sys.modules}
+        submodules = [each for each in list(sys.modules) if each.startswith(f"{name}.")] if self.imported[name] else []
+        return {each: sys.modules.pop(each) for each in (name, *submodules) if each in sys.modules}
 
     def _remove_imported(self) -> dict[str, ModuleType]:
         return {each: module for name in self.imported for each, module in self._remove(name).items()}
@@ -349,12 +352,12 @@ def _library_folders() -> tuple[str, ...]:
 _RUNMEM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "")
 
 
-def _is_library(names: Mapping[str, object], folder: str) -> bool:
+def _is_library(module_globals: Mapping[str, object], folder: str) -> bool:
     """Return True for the globals of a module of runmem, the standard library or an installed package."""
-    file = names.get("__file__")
+    file = module_globals.get("__file__")
     if isinstance(file, str):
         return _is_library_file(file, os.path.join(folder, ""))
-    return getattr(names.get("__spec__"), "origin", None) in ("built-in", "frozen")
+    return getattr(module_globals.get("__spec__"), "origin", None) in ("built-in", "frozen")
 
 
 @lru_cache(maxsize=4096)
@@ -366,8 +369,8 @@ def _is_library_file(file: str, folder: str) -> bool:
     return file.startswith((_RUNMEM, *libraries))
 
 
-def _resolve(name: str, names: Mapping[str, object], level: int) -> str:
-    package = names.get("__package__") or names.get("__name__", "")
+def _resolve(name: str, module_globals: Mapping[str, object], level: int) -> str:
+    package = module_globals.get("__package__") or module_globals.get("__name__", "")
     try:
         return resolve_name("." * level + name, str(package))
     except (ImportError, ValueError):

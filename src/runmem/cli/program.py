@@ -72,9 +72,9 @@ class Script:
         """First entry of ``sys.path`` in Python: the folder of a file, with symbolic links resolved; or the folder."""
         return os.path.dirname(os.path.realpath(self.file)) if self.spec is None else _absolute(self.argument)
 
-    imported = ()
+    first_imports = ()
 
-    def begin(self, main: types.ModuleType) -> types.CodeType:
+    def set_up(self, main: types.ModuleType) -> types.CodeType:
         """Give `main` the attributes of Python's main module, and return the code to run in it."""
         if self.spec is not None:
             _set_attributes(main, self.spec)
@@ -110,11 +110,11 @@ class Module:
         return os.getcwd()
 
     @property
-    def imported(self) -> tuple[str, ...]:
+    def first_imports(self) -> tuple[str, ...]:
         """Top-level package that Python imports to start the program."""
         return (self.argument.partition(".")[0],)
 
-    def begin(self, main: types.ModuleType) -> types.CodeType:
+    def set_up(self, main: types.ModuleType) -> types.CodeType:
         """Give `main` the attributes of the main module of ``python -m``, and return the code to run in it.
 
         Raises
@@ -268,7 +268,7 @@ def run_program(program: Script | Module, arguments: Sequence[str], full_traceba
     sys.argv = ["-m" if isinstance(program, Module) else program.argument, *arguments]
     try:
         _add_folder(program)
-        code = program.begin(main)
+        code = program.set_up(main)
         exec(code, main.__dict__)
     except SystemExit as request:
         return _end_of_exit(request)
@@ -293,7 +293,7 @@ def _add_folder(program: Script | Module) -> None:
     if not is_folder and os.environ.get("PYTHONSAFEPATH"):
         return
     folder = program.import_folder
-    shadow(Shadowing(folder, program.imported), import_dask)
+    shadow(Shadowing(folder, program.first_imports), import_dask)
     if current_shadowing() is not None:
         exclude_from_workers(folder)
     sys.path.insert(0, folder)
@@ -310,8 +310,12 @@ def _remove_folder_of_runmem() -> None:
     if not sys.path:
         return
     command = os.path.dirname(os.path.realpath(sys.argv[0]))  # of `runmem`, or with `python -m runmem` this package
-    here = sys.path[0] == os.getcwd() and os.path.dirname(os.path.dirname(os.path.dirname(__file__))) != os.getcwd()
-    if sys.path[0] == command or (here and command == os.path.dirname(os.path.dirname(os.path.realpath(__file__)))):
+    is_current = (
+        sys.path[0] == os.getcwd() and os.path.dirname(os.path.dirname(os.path.dirname(__file__))) != os.getcwd()
+    )
+    if sys.path[0] == command or (
+        is_current and command == os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    ):
         del sys.path[0]
 
 

@@ -12,21 +12,24 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 
-__all__ = ["dask_setup"]
+__all__ = ["dask_setup", "ignore_signal"]
 
 
 def dask_setup(worker: object) -> None:
-    """Ignore SIGINT in this worker, but not in processes started by its tasks, and silence Dask's log.
-
-    Dask calls this in the main thread.
-    """
+    """Ignore SIGINT and silence Dask's log in this worker. Dask calls this in the main thread."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    signal.signal(signal.SIGINT, lambda number, frame: None)  # not SIG_IGN, which children would inherit
-    os.register_at_fork(after_in_child=_restore_sigint)
+    ignore_signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _restore_sigint() -> None:
-    with suppress(ValueError):  # forked by another thread than the main one, which alone can set signals
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def ignore_signal(number: signal.Signals, default: Callable[..., object] | signal.Handlers) -> None:
+    """Ignore a signal in this process, but not in its children, which get the default handler."""
+
+    def restore() -> None:
+        with suppress(ValueError):  # forked by another thread than the main one, which alone can set signals
+            signal.signal(number, default)
+
+    signal.signal(number, lambda number, frame: None)  # not SIG_IGN, which children would inherit
+    os.register_at_fork(after_in_child=restore)

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from runmem.clusters.address import check_reachable
 from runmem.clusters.in_process_scheduler import local_address_to, usable_cores
 from runmem.clusters.invitation import Invitation
+from runmem.clusters.local_worker import ignore_signal
 from runmem.clusters.security import TlsSecurity
 from runmem.memory.limits import memory_limit
 from runmem.store.node_name import node_name
@@ -62,23 +63,16 @@ def memory_per_worker(limit_bytes: int, workers: int) -> int:
 
 
 def ignore_sigterm(*_: object) -> None:
-    """Ignore SIGTERM in this process, but not in its children.
+    """Ignore SIGTERM in this process, but not in its children, whose pools of processes end by it.
 
     A batch system sends SIGTERM to all processes of a job that is cancelled or out of time, and SIGKILL some time later
     (Slurm's KillWait, 30 s). In between the master ends the run, and collects measurements from the workers. This is
     also the ``dask_setup`` of a preload, which Dask calls in a starting worker.
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
-    os.register_at_fork(after_in_child=_restore_sigterm)
+    ignore_signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 dask_setup = ignore_sigterm
-
-
-def _restore_sigterm() -> None:
-    """Restore SIGTERM in a forked child: process pools end their children by it."""
-    with suppress(ValueError):  # forked by another thread than the main one, which alone can set signals
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 async def _serve(invitation: Invitation, workers: int, limit_bytes: int, ended: asyncio.Event) -> int:
