@@ -41,7 +41,7 @@ def test_the_private_names_are_there() -> None:
 
 
 def test_a_graph_is_sent_with_its_literals_as_they_are(client: distributed.Client) -> None:
-    """A text that looks like a key stays a text, and a tuple with a function in front is not called."""
+    """A text that looks like a key stays a text, and a tuple that starts with a function is not called."""
     first = send_graph(client, {"a-1": (operator.add, (1, 2), [])})
     graph = {"b-1": (_all, ("a-1", (operator.add, 1, 2)), ["a-1"]), "c-1": (operator.neg, (), ["a-1"])}
     sent = send_graph(client, graph)

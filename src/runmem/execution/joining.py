@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 import distributed
 
-from runmem.clusters.spawning import MainModule
+from runmem.clusters.child_imports import MainModule
 from runmem.collection.remote_nodes import RemoteNodes
 from runmem.dask_private import tune_streams
 from runmem.deadlines import within
 from runmem.execution.call_state import KEY_MARK
 from runmem.execution.death_counts import DeathCountReset
-from runmem.shadowed import shadowing
+from runmem.shadowed import current_shadowing
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import RunOnWorkers, stats_topic, stop_calls
 from runmem.worker.dask_plugin import RunmemWorker
@@ -154,7 +154,7 @@ def join_cluster(
         import_paths=tuple(dict.fromkeys([*([import_folder] if import_folder else []), *import_paths()])),
         workers_a_node=max(1, len(workers) // max(1, len(hosts))),
         main=MainModule.of_this_process(),
-        shadowing=shadowing(import_folder),
+        shadowing=current_shadowing(import_folder),
     )
     plugins = RunmemNanny(run.run_id), RunmemWorker(run)
     cluster = JoinedCluster(client, run, plugins, sink)

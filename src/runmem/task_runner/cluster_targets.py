@@ -8,7 +8,7 @@ from contextlib import suppress
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from runmem.dask_logging import import_dask, keep_dask_apart
+from runmem.dask_logging import import_dask, isolate_dask_log
 from runmem.errors import TaskKilledError, TaskTimeoutError
 from runmem.graph.current import current_program
 from runmem.graph.synchronise import wait_on
@@ -60,7 +60,7 @@ def outcomes_on_cluster(
 
 def _load_dask(runner: TaskRunner) -> None:
     """Import Dask, whose log stays out of the program's unless its level was asked for."""
-    keep_dask_apart()
+    isolate_dask_log()
     if "distributed" in runner.logLevels:
         logging.getLogger("distributed").propagate = True
     import_dask()

@@ -7,8 +7,8 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from runmem.clusters.child_imports import is_importing_main
 from runmem.clusters.local import kill_embedded_workers
-from runmem.clusters.spawning import is_importing_main
 from runmem.errors import SettingError
 from runmem.execution.session import session
 from runmem.graph.current import current_program

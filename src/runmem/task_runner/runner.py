@@ -9,7 +9,7 @@ import traceback
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, ClassVar
 
-from runmem.clusters.spawning import is_embedded_worker
+from runmem.clusters.child_imports import is_embedded_worker
 from runmem.errors import ArgumentError, SettingError
 from runmem.pipe_base.struct import Struct
 from runmem.task_runner.data_ids import described

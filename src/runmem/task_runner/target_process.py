@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from runmem.clusters.spawning import WORKER_NAME
+from runmem.clusters.child_imports import WORKER_NAME
 from runmem.errors import RunmemError
 from runmem.graph.isolation import Isolation
 from runmem.memory.lsst_timer import correct_lsst_timer

@@ -15,8 +15,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runmem.clusters.spawning import MainModule
-from runmem.extensions import made
+from runmem.clusters.child_imports import MainModule
+from runmem.extensions import make_extensions
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
@@ -184,7 +184,7 @@ class WorkerRun:
         if not (self._run.probes and self.measures):
             return []
         try:
-            return made(pickle.loads(self._run.probes), Probe, "--probes")
+            return make_extensions(pickle.loads(self._run.probes), Probe, "--probes")
         except Exception as error:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []

@@ -13,7 +13,7 @@ from typing import Any
 from distributed import WorkerPlugin
 
 import runmem.serialization.dask_serialization  # noqa: F401  # registers with Dask
-from runmem.clusters.spawning import is_embedded_worker
+from runmem.clusters.child_imports import is_embedded_worker
 from runmem.collection.spool_reader import read_last
 from runmem.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.graph.current import current_program
@@ -23,7 +23,7 @@ from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
-from runmem.shadowed import shadow_no_more
+from runmem.shadowed import stop_shadowing
 from runmem.store.node_name import node_name
 from runmem.worker.bundle_runner import isolated_calls
 from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, worker_runs
@@ -98,7 +98,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
-        shadow_no_more()
+        stop_shadowing()
         if (isolated := isolated_calls.pop(self._run.run_id, None)) is not None:
             isolated.close()
         run = worker_runs.pop(self._run.run_id, None)

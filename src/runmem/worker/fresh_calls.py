@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from runmem.clusters.spawning import WORKER_NAME, is_embedded_worker
+from runmem.clusters.child_imports import WORKER_NAME, is_embedded_worker
 from runmem.graph.task import TaskFunction
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.profile_report import ProfileReport, set_job_name, set_report_sink
@@ -36,7 +36,7 @@ def prepare_process(run: RunOnWorkers, is_embedded: bool) -> None:
     """Make this process one in which the program's tasks find what they expect."""
     if is_embedded:  # else it would be that of the worker, not the platform's
         multiprocessing.set_start_method(None, force=True)
-        run.main.stand_in()
+        run.main.import_in_children()
     shadow(run.shadowing)
     for path in reversed(run.import_paths):
         if path not in sys.path and Path(path).is_dir():

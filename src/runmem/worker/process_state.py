@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.errors import RunmemError
-from runmem.shadowed import Shadowing, library_module, shadow, shadowing
+from runmem.shadowed import Shadowing, current_shadowing, library_module, shadow
 from runmem.standard_error import say
 from runmem.store.node_name import node_name
 
@@ -94,7 +94,7 @@ class FollowedProcess:
         """Return the packed state now; the same object while it is the same."""
         umask = os.umask(0o077)  # the way to read it; a file that another thread makes meanwhile is private, not public
         os.umask(umask)
-        now = _folder(), (sys.getrecursionlimit(), umask), _decimal_context(), shadowing()
+        now = _folder(), (sys.getrecursionlimit(), umask), _decimal_context(), current_shadowing()
         *before, environment, paths, arguments = self._seen
         # Compared where they are: this is asked at each call.
         if now != tuple(before) or environment != _ENCODED or paths != sys.path or arguments != sys.argv:
@@ -120,7 +120,7 @@ class FollowedProcess:
                 "workers have several threads, and a folder belongs to the process. Start workers with one thread each "
                 "(`dask worker --nthreads 1`), or pass paths and values to the tasks."
             )
-        return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given, shadowing())
+        return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given, current_shadowing())
 
 
 def _folder() -> str:
