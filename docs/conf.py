@@ -1,6 +1,6 @@
-"""How Sphinx makes the documentation: ``python -m sphinx -W --keep-going -q docs build/docs``.
+"""Sphinx configuration: ``python -m sphinx -W --keep-going -q docs build/docs``.
 
-Nothing is fetched from other hosts, neither while the pages are made nor by who reads them.
+Neither the build nor the pages fetch anything from other hosts.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ copyright = f"{author}, Apache License 2.0"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "numpydoc", "sphinx_click", "settings_table"]
-default_role = "code"  # `name` in a docstring is code, as ``name`` is
-smartquotes = False  # -- in the help of an option stays so
+default_role = "code"  # for `name` in docstrings
+smartquotes = False  # keeps -- in the help of options
 myst_heading_anchors = 4  # links such as tasks.md#time-limits
 numpydoc_show_class_members = False  # autodoc shows them
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
-autodoc_mock_imports = ["lsst", "networkx"]  # runmem.lsst is shown where LSST's packages are not installed, too
+autodoc_mock_imports = ["lsst", "networkx"]  # so that runmem.lsst is documented without LSST's packages
 maximum_signature_line_length = 88
 
 html_theme = "furo"
@@ -36,17 +36,17 @@ html_title = f"runmem {release}"
 html_copy_source = False
 html_show_sphinx = False
 
-TOP = ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")  # in the folder above; a page here includes each
+TOP = ("ARCHITECTURE", "CHANGELOG", "CONTRIBUTING")  # files of the parent folder, each included by a page here
 
 
 def link_within(app: Sphinx, name: str, source: list[str]) -> None:
-    """Lead links to files of the folder above to the pages that include them."""
+    """Point links to files of the parent folder to the pages that include them."""
     for file in TOP:
         source[0] = source[0].replace(f"](../{file}.md", f"]({file.lower()}.md")
 
 
 def close_brackets(app: Sphinx, context: object, lines: list[str]) -> None:
-    """Give values such as HOST[:PORT] the bracket back that sphinx-click strips."""
+    """Restore the bracket of values such as HOST[:PORT], which sphinx-click strips."""
     lines[:] = [re.sub(r"<([^<>\]]*\[[^<>\]]*)>", r"<\1]>", line) for line in lines]
 
 

@@ -1,4 +1,4 @@
-"""The directive ``settings``: a table of all settings of a run, made from `Settings`."""
+"""The directive ``settings``: a table of all settings of a run, generated from `Settings`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,26 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from runmem.settings import Settings, option_name
+from runmem.settings import Settings, environment_variables, option_name
 
 HEAD = ("Setting", "Environment variable", "What it does")
 
 
 def rows() -> Iterator[tuple[str, str, str]]:
-    """Yield each setting with what stands for its value, its environment variables, and what it does."""
+    """Yield the name with its placeholder, the environment variables and the description of each setting."""
     for setting in fields(Settings):
-        told = setting.metadata
-        value = told["metavar"] or "|".join(told["choices"])
-        unset = f" Default: {told['unset']}." if told["unset"] else ""
-        yield f"{option_name(setting)} {value}".strip(), ", ".join(told["environment"]), told["help"] + unset
+        entry = setting.metadata
+        value = entry["metavar"] or "|".join(entry["choices"])
+        default = f" Default: {entry['unset']}." if entry["unset"] else ""
+        yield (
+            f"{option_name(setting)} {value}".strip(),
+            ", ".join(environment_variables(setting)),
+            entry["help"] + default,
+        )
 
 
 class SettingsTable(SphinxDirective):
-    """A row for each setting."""
+    """A table with one row per setting."""
 
     def run(self) -> list[nodes.Node]:
         group = nodes.tgroup("", *(nodes.colspec(colwidth=width) for width in (25, 30, 45)), cols=len(HEAD))

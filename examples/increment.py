@@ -1,4 +1,4 @@
-"""The example of the PyCOMPSs manual for memory profiling: what each line of a task takes and gives back.
+"""Memory profile of each line of a task, the example of the PyCOMPSs manual.
 
     runmem --python_memory_profile examples/increment.py [VALUES]
     python examples/increment.py [VALUES]
@@ -12,7 +12,7 @@ import sys
 from runmem import profile, task, wait_on
 
 
-# The lines stand as in the manual, so that its table comes out line for line.
+# The lines are those of the manual, so that the table is the same.
 # ruff: noqa: F841
 # fmt: off
 @task(returns=1)

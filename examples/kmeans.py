@@ -1,10 +1,10 @@
-"""Find the centres of clusters of points with Lloyd's algorithm, and check them against those the points came from.
+"""Find the centres of clusters of points with Lloyd's algorithm, and compare them with the true centres.
 
     runmem --python_memory_profile examples/kmeans.py [--points N] [--blocks N] [--clusters N] ...
     python examples/kmeans.py [--points N] [--blocks N] [--clusters N] ...
 
-Each block of points is made by a task and stays on the worker that made it. An iteration sums the points nearest to
-each centre, a task a block, and adds the sums up in a tree. Exit code 1 if the centres are not found.
+A task makes each block of points, which stays on its worker. An iteration sums the points nearest to each centre, with
+one task per block, and adds the sums in a tree. The exit code is 1 if the centres are not found.
 """
 
 import argparse
@@ -16,12 +16,12 @@ from runmem import task, wait_on
 
 SEED = 20170718
 NOISE = 1.0  # standard deviation of a coordinate
-SETTLED = 1e-6  # an iteration that moves no centre farther than this is the last
+TOLERANCE = 1e-6  # stop after an iteration that moves no centre farther
 
 
 @task(returns=1)
 def make_block(centres, points, block):
-    """Return `points` points, each near a centre drawn at random; the same for the same block number."""
+    """Return points near random centres; reproducible for each block number."""
     random = np.random.default_rng([SEED, block])
     near = random.integers(len(centres), size=points)
     return centres[near] + random.normal(scale=NOISE, size=(points, centres.shape[1]))
@@ -29,7 +29,7 @@ def make_block(centres, points, block):
 
 @task(returns=1)
 def first_centres(block, clusters):
-    """Return points of `block` to start from, each the one farthest from those chosen before it."""
+    """Return initial centres: points of `block`, each the farthest one from those before."""
     chosen = [block[0]]
     distance = ((block - chosen[0]) ** 2).sum(axis=1)
     while len(chosen) < clusters:
@@ -49,12 +49,12 @@ def partial_sums(block, centres):
 
 @task(returns=1)
 def add_sums(left, right):
-    """Return the sum of two results of `partial_sums`."""
+    """Add two results of `partial_sums`."""
     return left + right
 
 
 def added(sums):
-    """Return one result for all `sums`, made by adding two at a time."""
+    """Add all `sums`, two at a time."""
     while len(sums) > 1:
         pairs = [sums[start : start + 2] for start in range(0, len(sums), 2)]
         sums = [add_sums(*pair) if len(pair) == 2 else pair[0] for pair in pairs]
@@ -62,7 +62,7 @@ def added(sums):
 
 
 def true_centres(clusters, dimensions):
-    """Return centres so far apart that the clusters do not touch: no two share a coordinate."""
+    """Return centres with clusters that do not overlap: no two share a coordinate."""
     spacing = 12 * NOISE * (1 + 4 / dimensions**0.5)
     random = np.random.default_rng(SEED)
     return np.stack([random.permutation(clusters) for _ in range(dimensions)], axis=1) * spacing
@@ -72,16 +72,18 @@ def find_centres(blocks, clusters, iterations):
     """Return the centres and the number of iterations, at most `iterations`."""
     centres = wait_on(first_centres(blocks[0], clusters))
     done, shift = 0, np.inf
-    while done < iterations and shift > SETTLED:
+    while done < iterations and shift > TOLERANCE:
         sums = wait_on(added([partial_sums(block, centres) for block in blocks]))
         count = sums[:, -1:]
-        moved = np.where(count > 0, sums[:, :-1] / np.maximum(count, 1), centres)  # a centre without points stays
+        moved = np.where(
+            count > 0, sums[:, :-1] / np.maximum(count, 1), centres
+        )  # a centre without points does not move
         done, shift, centres = done + 1, np.abs(moved - centres).max(), moved
     return centres, done
 
 
 def parsed():
-    """Return the arguments; exit 2 for some that cannot be used."""
+    """Parse the arguments; exit with 2 if they are invalid."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (
         ("points", 2_000_000),
@@ -95,7 +97,9 @@ def parsed():
     if min(vars(arguments).values()) < 1:
         parser.error("every number must be 1 or more")
     if arguments.points // arguments.blocks < arguments.clusters:
-        parser.error("a block must hold as many points as there are clusters: give more --points or fewer --blocks")
+        parser.error(
+            "a block must have at least as many points as there are clusters: use more --points or fewer --blocks"
+        )
     return arguments
 
 
@@ -106,7 +110,7 @@ def main():
     blocks = [make_block(truth, size, number) for number in range(arguments.blocks)]
     centres, iterations = find_centres(blocks, arguments.clusters, arguments.iterations)
     distances = np.linalg.norm(truth[:, None] - centres[None], axis=2).min(axis=1)
-    # The mean of n points is off by NOISE / sqrt(n) a coordinate; six of these are not exceeded by chance.
+    # The standard error of the mean of n points is NOISE / sqrt(n) per coordinate; allow six of these.
     per_cluster = size * arguments.blocks / arguments.clusters
     tolerance = 6 * NOISE * (arguments.dimensions / per_cluster) ** 0.5
     print(f"{size * arguments.blocks:,} points in {arguments.blocks} blocks, {iterations} iterations")

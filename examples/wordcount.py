@@ -1,10 +1,10 @@
-"""Count the words of a folder of text: one task a group of files, and a tree of tasks that adds the counts up.
+"""Count the words in a folder of text, with one task per group of files and a tree of tasks that adds the counts.
 
     runmem --python_memory_profile examples/wordcount.py [FOLDER] [--files_per_task N]
     python examples/wordcount.py [FOLDER] [--files_per_task N]
 
-FOLDER is searched for .py, .txt, .rst and .md files; without it, the standard library of the running Python is counted:
-some 1,800 files. Both ways print the same.
+FOLDER is searched for .py, .txt, .rst and .md files; its default is the standard library of the running Python, with
+some 1,800 files. Both commands print the same.
 """
 
 import argparse
@@ -24,7 +24,7 @@ SHOWN = 10
 
 @task(returns=1)
 def count_words(paths):
-    """Return how often each word stands in the files, and the files that could not be read."""
+    """Return the number of occurrences of each word in the files, and the unreadable files."""
     counts, unreadable = Counter(), []
     for path in paths:
         try:
@@ -39,7 +39,7 @@ def count_words(paths):
 
 @task(returns=1)
 def merge_counts(left, right):
-    """Return the sum of two results of `count_words`, which stay as they are: other tasks may read them too."""
+    """Add two results of `count_words` without changing them, because other tasks may read them too."""
     return left[0] + right[0], left[1] + right[1]
 
 
@@ -53,7 +53,7 @@ def text_files(folder):
 
 
 def merged(counts):
-    """Return one result for all `counts`, made by adding two at a time."""
+    """Add all `counts`, two at a time."""
     while len(counts) > 1:
         pairs = [counts[start : start + 2] for start in range(0, len(counts), 2)]
         counts = [merge_counts(*pair) if len(pair) == 2 else pair[0] for pair in pairs]

@@ -18,7 +18,7 @@ PLOTS = Path(__file__).resolve().parent
 
 
 def recorded_run() -> Path:
-    """Return the run that is kept beside this script."""
+    """Return the recorded run in plots/data."""
     runs = sorted(path.parent for path in (PLOTS / "data").glob("*/run.json"))
     if not runs:
         raise SystemExit(f"no recorded run in {PLOTS / 'data'}: name a run directory")
@@ -26,7 +26,7 @@ def recorded_run() -> Path:
 
 
 def main() -> None:
-    """Draw the figure and say where it is."""
+    """Draw the figure and print its path."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", nargs="?", type=Path)
     parser.add_argument("out", nargs="?", type=Path, default=PLOTS / "wordcount.png")

@@ -36,7 +36,7 @@ STEPS = [
 
 
 def panel(axis, results: Results, series, title: str) -> None:
-    """Draw every execution of some columns, and a line through the means."""
+    """Draw all executions of some columns, and lines through the means."""
     for column, start, label, colour, mark in series:
         done = [e for e in results.trial.executions if e.counts and e.variant.role == "command" and e.start == start]
         known = [(int(e.variant.values["sensors"]), e.readings[column].size_bytes) for e in done]
@@ -59,7 +59,7 @@ def panel(axis, results: Results, series, title: str) -> None:
 
 
 def main() -> None:
-    """Draw and say where the figure is."""
+    """Draw the figure and print its path."""
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else PLOTS / "technote.png"
     figure = Figure(figsize=(10, 5.4), layout="constrained")
     FigureCanvasAgg(figure)

@@ -1,9 +1,9 @@
-"""Draw the figures of a recorded trial again, from its trial.json.
+"""Draw the figures of a recorded trial from its trial.json.
 
     python plots/trial_figures.py [TRIAL] [OUT]
 
-TRIAL is a trial.json or the folder that holds one, and OUT a folder (default: the one of TRIAL). Without either the
-figures of docs/trials.md are drawn, from plots/data/trial into plots/trial.
+TRIAL is a trial.json or its folder, and OUT a folder (default: that of TRIAL). Without arguments, draw the figures of
+docs/trials.md from plots/data/trial to plots/trial.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PLOTS = Path(__file__).resolve().parent
 
 
 def main() -> None:
-    """Draw the figures and say where they are."""
+    """Draw the figures and print their paths."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trial", nargs="?", type=Path)
     parser.add_argument("out", nargs="?", type=Path)

@@ -1,4 +1,4 @@
-"""What stands of us in Dask's configuration is found, and Dask is not imported to find that nothing does."""
+"""The section of Dask's configuration is found, and Dask is not imported if there is none."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ print("dask" in sys.modules)
 
 
 def started(home: Path, **environment: str) -> str:
-    """Return the number of workers that a new process is set to, and whether it imported Dask."""
+    """Return the number of workers in the settings of a new process, and whether it imported Dask."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("DASK_", "RUNMEM_"))}
     done = subprocess.run(
         [sys.executable, "-c", SHOW], env={**kept, "HOME": str(home), **environment}, capture_output=True, text=True,

@@ -1,4 +1,4 @@
-"""Each in a process of its own: how a process logs is set up once."""
+"""Logging with Dask, tested in new processes because logging is set up once per process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src"
 
 
 def said(program: str) -> list[str]:
-    """Return what a program prints on standard output, line by line."""
+    """Run a program and return the lines of its standard output."""
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, timeout=60,
         env={"PYTHONPATH": str(SOURCE)},
@@ -38,10 +38,10 @@ def test_the_import_of_dask_leaves_the_logging_of_a_program_as_it_was():
     assert told == [
         "distributed 10 False ['StreamHandler']",
         "distributed.client 30 True []",
-        "tornado 20 False ['_ProgramsOwn']",
+        "tornado 20 False ['_ProgramRecords']",
         "tornado.application 0 True []",
-        "bokeh 0 False ['_ProgramsOwn']",
-        "asyncio 0 False ['_ProgramsOwn']",
+        "bokeh 0 False ['_ProgramRecords']",
+        "asyncio 0 False ['_ProgramRecords']",
         "[] 30",
     ]
 
@@ -118,11 +118,11 @@ def test_errors_of_dasks_libraries_still_go_to_standard_error():
 
 
 def test_loggers_that_a_program_may_not_know_are_not_made_before_dask_comes():
-    """One that exists is disabled by `logging.config.dictConfig`."""
+    """`logging.config.dictConfig` disables existing loggers."""
     told = said("""
         import logging
-        from runmem.dask_logging import keep_dask_apart
-        keep_dask_apart()
+        from runmem.dask_logging import isolate_dask_log
+        isolate_dask_log()
         print(sorted(logging.getLogger().manager.loggerDict))
     """)
     assert told == ["['dask', 'distributed']"]

@@ -1,4 +1,4 @@
-"""The layering: every import under src/runmem, local and type-checking ones included, runs towards a lower rank."""
+"""The layers: every import in src/runmem, including local and type-checking ones, goes to a lower rank."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def rank(name: str) -> int:
 
 
 def violations(source: Path) -> list[str]:
-    """Return what breaks the rules: an import upwards or sideways into another unit, or of the package root."""
+    """Return the forbidden imports: of a higher or equal rank in another unit, or of the package root."""
     found = []
     known = modules(source)
     for name, path in known.items():
@@ -114,7 +114,7 @@ def violations(source: Path) -> list[str]:
 
 
 def cycles(source: Path) -> list[list[str]]:
-    """Return the circles among modules: imports at the top of a file or in a function, in any combination.
+    """Return the import cycles among modules, through imports at the top of a file or in a function.
 
     What only a type checker sees makes no circle at run time; inside one folder two modules may know each other so.
     """

@@ -9,7 +9,7 @@ import dask
 import pytest
 
 from runmem.errors import SettingError
-from runmem.settings import Settings, option_name, resolve
+from runmem.settings import Settings, environment_variables, option_name, resolve
 from runmem.units import GIB, MIB
 
 # field: (written in the configuration, in the environment, on the command line), each with what it becomes
@@ -55,7 +55,7 @@ def test_every_setting_is_in_this_test():
 @pytest.mark.parametrize("name", VALUES)
 def test_the_command_line_outranks_the_environment_and_that_the_configuration(name):
     (written, configured), (exported, in_environment), (typed, given) = VALUES[name]
-    variable = FIELDS[name].metadata["environment"][0]
+    variable = environment_variables(FIELDS[name])[0]
     assert getattr(resolve({}, {}), name) == FIELDS[name].default
     with dask.config.set({f"runmem.{option_name(FIELDS[name])}": written}):
         assert getattr(resolve({}, {}), name) == configured
@@ -65,7 +65,7 @@ def test_the_command_line_outranks_the_environment_and_that_the_configuration(na
 
 @pytest.mark.parametrize("name", VALUES)
 def test_an_option_that_was_not_given_and_an_empty_variable_count_as_nothing(name):
-    variable = FIELDS[name].metadata["environment"][0]
+    variable = environment_variables(FIELDS[name])[0]
     assert getattr(resolve({name: None}, {variable: ""}), name) == FIELDS[name].default
 
 
@@ -102,7 +102,7 @@ def test_the_variable_of_pycompss_gives_way_to_that_of_runmem():
     ],
 )
 def test_a_value_that_cannot_be_used_is_named_with_its_place(name, value, complaint):
-    option, variable = FIELDS[name].metadata["option"], FIELDS[name].metadata["environment"][0]
+    option, variable = option_name(FIELDS[name]), environment_variables(FIELDS[name])[0]
     key = f"runmem.{option_name(FIELDS[name])}"
     with pytest.raises(SettingError, match=complaint) as typed:
         resolve({name: value}, {})
@@ -137,7 +137,7 @@ def test_the_description_is_json_with_every_setting():
 def test_a_setting_has_one_name_wherever_it_is_given():
     for setting in FIELDS.values():
         option = option_name(setting)
-        assert setting.metadata["environment"][0] == f"RUNMEM_{option.upper()}"
+        assert environment_variables(setting)[0] == f"RUNMEM_{option.upper()}"
         assert setting.metadata["help"].endswith(".")
         (_, _), (_, _), (typed, given) = VALUES[setting.name]
         assert getattr(resolve({option: typed}, {}), setting.name) == given

@@ -1,4 +1,4 @@
-"""Import statements find the program's module or the library's, by who asks."""
+"""Import statements find the program's or the library's module, depending on the importing code."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ import pytest
 from runmem import shadowed
 from runmem.serialization.pickling import dumps
 from runmem.shadowed import (
+    ReservedNameError,
     Shadowing,
-    TakenNameError,
+    current_shadowing,
     library_module,
-    reduced_definition,
+    reduce_shadowed,
     shadow,
-    shadow_no_more,
-    shadowing,
+    stop_shadowing,
 )
 
 LIBRARY = {"__name__": "a_library", "__file__": os.path.join(sysconfig.get_path("stdlib"), "a_library.py")}
@@ -31,7 +31,7 @@ LIBRARY = {"__name__": "a_library", "__file__": os.path.join(sysconfig.get_path(
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Return the folder of a program; what is imported from there is forgotten afterwards."""
+    """Return the folder of a program; remove its imported modules afterwards."""
     before = dict(sys.modules)
     monkeypatch.syspath_prepend(str(tmp_path))
     yield tmp_path
@@ -50,12 +50,12 @@ def write(folder, *names):
 
 
 def be_another_process():
-    shadow_no_more()
+    stop_shadowing()
     shadowed._known.clear()
 
 
 def run(names, source):
-    """Run source as code of a module with these globals, and return what it has made."""
+    """Run source as code of a module with these globals, and return the resulting names."""
     names = dict(names)
     exec(source, names)
     return names
@@ -71,8 +71,8 @@ def test_nothing_is_changed_where_no_module_has_the_name_of_a_librarys(folder):
     shadow(Shadowing(str(folder)))
     shadow(None)
     assert (builtins.__import__, importlib.import_module, sys.meta_path) == plain
-    assert shadowing() is None
-    assert shadowing(str(folder)) is None
+    assert current_shadowing() is None
+    assert current_shadowing(str(folder)) is None
 
 
 @pytest.mark.parametrize("name", ["queue", "json", "click", "wave"])
@@ -95,7 +95,7 @@ def test_a_module_that_the_program_does_not_import_is_in_nobodys_way(folder):
     shadow(Shadowing(str(folder)))
     assert run(LIBRARY, "import queue")["queue"] is queue is sys.modules["queue"] is library_module("queue")
     assert hasattr(run(LIBRARY, "import wave")["wave"], "open")
-    assert shadowing() == Shadowing(str(folder))
+    assert current_shadowing() == Shadowing(str(folder))
 
 
 @pytest.mark.parametrize("own", ["json", "json/__init__"])
@@ -138,7 +138,7 @@ def test_a_library_does_not_find_the_programs_module_for_one_that_is_not_there(f
 
 def test_an_environment_in_the_programs_folder_is_a_librarys_and_a_program_among_libraries_is_none(folder, monkeypatch):
     environment = f"{folder}/.venv/lib/site-packages/"
-    monkeypatch.setattr(shadowed, "_libraries", lambda: (environment, f"{folder.parent}/"))
+    monkeypatch.setattr(shadowed, "_library_folders", lambda: (environment, f"{folder.parent}/"))
     write(folder, "queue")
     shadow(Shadowing(str(folder)))
     assert run_in_program(folder, "import queue")["queue"].mine == "queue"
@@ -159,14 +159,14 @@ def test_another_process_is_told_what_the_program_has_imported(folder):
     write(folder, "queue", "wave", "calendar")
     shadow(Shadowing(str(folder)))
     run_in_program(folder, "import queue, calendar")
-    told = pickle.loads(pickle.dumps(shadowing()))
+    told = pickle.loads(pickle.dumps(current_shadowing()))
     assert told == Shadowing(str(folder), ("queue", "calendar"))
     be_another_process()
     for name in told.imported:
         sys.modules.pop(name, None)
     shadow(told)
     assert pickle.loads(b"cqueue\nThing\n.").__module__ == "queue"  # no import statement comes before
-    assert shadowing() == told
+    assert current_shadowing() == told
 
 
 def test_a_pickle_finds_what_the_program_means_whoever_reads_it(folder):
@@ -183,12 +183,12 @@ def test_a_pickle_finds_what_the_program_means_whoever_reads_it(folder):
     sys.modules.pop("calendar", None)
     shadow(Shadowing(str(folder)))
     again = pickle.loads(data)
-    assert shadowing() == Shadowing(str(folder), ("calendar",))
+    assert current_shadowing() == Shadowing(str(folder), ("calendar",))
     mine = run_in_program(folder, "import calendar")["calendar"]
     assert again["module"] is mine
     assert (again["class"], again["function"], type(again["value"])) == (mine.Thing, mine.thing, mine.Thing)
-    assert reduced_definition(mine.Thing) is not None
-    assert [reduced_definition(each) for each in (*library.values(), run, 3)] == [None] * 4
+    assert reduce_shadowed(mine.Thing) is not None
+    assert [reduce_shadowed(each) for each in (*library.values(), run, 3)] == [None] * 4
 
 
 def test_what_was_imported_is_put_back(folder):
@@ -196,8 +196,8 @@ def test_what_was_imported_is_put_back(folder):
     queue, plain = sys.modules["queue"], (builtins.__import__, importlib.import_module)
     shadow(Shadowing(str(folder), ("queue",)))
     assert run_in_program(folder, "import queue")["queue"] is not queue
-    shadow_no_more()
-    shadow_no_more()
+    stop_shadowing()
+    stop_shadowing()
     assert sys.modules["queue"] is queue
     assert (builtins.__import__, importlib.import_module) == plain
 
@@ -206,7 +206,7 @@ def test_a_worker_that_serves_two_runs_of_a_program_has_its_modules_once(folder)
     write(folder, "queue")
     shadow(Shadowing(str(folder), ("queue",)))
     mine = run_in_program(folder, "import queue")["queue"]
-    shadow_no_more()
+    stop_shadowing()
     write(folder, "calendar")  # between the runs
     shadow(Shadowing(str(folder)))
     assert sys.modules["queue"] is mine
@@ -218,33 +218,33 @@ def test_another_folder_takes_the_place_of_the_first(folder):
     write(folder, "one/queue", "two/wave")
     shadow(Shadowing(str(folder / "one"), ("queue",)))
     shadow(Shadowing(str(folder / "two"), ("wave",)))
-    assert shadowing() == Shadowing(str(folder / "two"), ("wave",))
+    assert current_shadowing() == Shadowing(str(folder / "two"), ("wave",))
     assert not hasattr(sys.modules["queue"], "mine")
     shadow(None)
-    assert shadowing() is None
+    assert current_shadowing() is None
 
 
 @pytest.mark.parametrize("name", ["psutil", "dask", "ssl"])
 def test_a_name_that_cannot_be_had_is_refused_with_the_file_and_the_remedy(folder, name):
     write(folder, name)
     shadow(Shadowing(str(folder)))
-    with pytest.raises(TakenNameError, match=rf"imports {folder}/{name}.py, .* {name} .*: rename the program's"):
+    with pytest.raises(ReservedNameError, match=rf"imports {folder}/{name}.py, .* {name} .*: rename the program's"):
         run_in_program(folder, f"import {name}")
     assert not hasattr(run(LIBRARY, f"import {name}")[name], "mine")
 
 
 def test_a_module_that_everybody_has_from_there_already_stays_so(folder):
-    """PYTHONPATH has the folder, or runmem runs from its sources in it."""
+    """PYTHONPATH contains the folder, or runmem runs from sources in it."""
     write(folder, "wave")
     sys.modules.pop("wave", None)
     importlib.import_module("wave")
-    assert shadowing(str(folder)) is None
+    assert current_shadowing(str(folder)) is None
     del sys.modules["wave"]
-    assert shadowing(str(folder)) == Shadowing(str(folder))
+    assert current_shadowing(str(folder)) == Shadowing(str(folder))
 
 
 def test_threads_that_import_for_the_first_time_each_find_their_own(folder):
-    """A library's first import and the program's go on side by side, each of a name that the other wants next."""
+    """First imports by a library and by the program run in parallel, each of a name that the other imports next."""
     names = ["wave", "colorsys", "calendar", "queue", "json", "csv", "cmd"]
     write(folder, *names)
     for name in names:

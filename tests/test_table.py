@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from runmem.table import Column, fits, lay_out, numbered_lines, printable
+from runmem.table import TableColumn, fits, lay_out, numbered_lines, printable
 
-COLUMNS = [Column("Task", flexible=True), Column("Peak", right=True)]
+COLUMNS = [TableColumn("Task", flexible=True), TableColumn("Peak", right=True)]
 
 
 def test_numbers_line_up_at_the_right_and_names_at_the_left():
@@ -41,9 +41,15 @@ def test_a_name_cannot_change_the_terminal():
 
 
 WIDE = [
-    Column("Run", flexible=True), Column("Method"), Column("Mean", right=True), Column("Std dev", right=True),
-    Column("Min", right=True), Column("Max", right=True), Column("n", right=True), Column("Note", text=True),
-]  # fmt: skip
+    TableColumn("Run", flexible=True),
+    TableColumn("Method"),
+    TableColumn("Mean", right=True),
+    TableColumn("Std dev", right=True),
+    TableColumn("Min", right=True),
+    TableColumn("Max", right=True),
+    TableColumn("n", right=True),
+    TableColumn("Note", text=True),
+]
 ROWS = [
     ["process --id visit=1 ccd=2 of a long command", "tree/rss", "312.6 MiB", "1.2 MiB", "311.0 MiB", "314.1 MiB", "5",
      "trusted; sampled, so that what is shorter than a sample is missed, whatever it is"],

@@ -2,10 +2,10 @@
 #
 #     runmem --env_script workers/env.sh app.py
 #
-# and by workers/start_worker.sh, when RUNMEM_ENV_SCRIPT names it. Copy it and change the copy. What it prints goes to
-# standard error; a command that fails stops the run before it begins (exit code 2).
+# and by workers/start_worker.sh, when RUNMEM_ENV_SCRIPT names it. Copy it and change the copy. Its output goes to
+# standard error; if a command fails, the run does not start (exit code 2).
 
-# One task a worker, one worker a core: numerical libraries must not start a thread a core in each of them.
+# One thread per worker: numerical libraries would otherwise start one thread per core in each worker.
 export OMP_NUM_THREADS=1
 export OPENBLAS_NUM_THREADS=1
 export MKL_NUM_THREADS=1
@@ -14,8 +14,8 @@ export MKL_NUM_THREADS=1
 # module load python/3.11
 # . "$HOME/venvs/runmem/bin/activate"
 
-# One file for the reports of every @profile, of all workers (each report is appended whole):
+# One file for the @profile reports of all workers:
 # export COMPSS_PROFILING_FILE="$PWD/profiles.txt"
 
-# Fewer memory arenas: glibc keeps less freed memory in processes with several threads.
+# Fewer arenas, so that glibc keeps less freed memory in processes with several threads:
 # export MALLOC_ARENA_MAX=2

@@ -3,14 +3,14 @@
 #
 #     workers/start_worker.sh ADDRESS [option of `dask worker` ...]
 #
-# ADDRESS is what `dask scheduler` prints, such as tcp://10.0.0.5:8786. The worker has one thread, so that a task's peak
-# is its own, and a nanny, which starts it again when it dies and says why it died. Start one a core.
+# ADDRESS is the address printed by `dask scheduler`, such as tcp://10.0.0.5:8786. The worker has one thread, so that the
+# peak of the process belongs to one task, and a nanny, which restarts it and records why it died. Start one per core.
 #
 #   PYTHON               the interpreter (default: python); it must have the master's versions of Python and runmem
 #   RUNMEM_ENV_SCRIPT    a script to source first, such as workers/env.sh
-#   RUNMEM_WORKER_MEMORY memory limit, such as 2GiB (default: what this node allows, shared among its cores)
+#   RUNMEM_WORKER_MEMORY memory limit, such as 2GiB (default: an equal share per core of this node's limit)
 #
-# The worker runs in the foreground and ends with Ctrl-C or SIGTERM. Its name is the host's name and this process's id.
+# The worker runs in the foreground and ends at Ctrl-C or SIGTERM. Its name is the host name and the process id.
 set -euo pipefail
 
 if [ $# -lt 1 ] || [ "${1#-}" != "$1" ]; then
@@ -30,7 +30,7 @@ if ! command -v "$python" >/dev/null; then
     exit 2
 fi
 
-# What Dask would take by itself is the memory of the machine, whatever the cgroup or Slurm allow this process.
+# Dask's default is the memory of the machine, without the limits of the cgroup and of Slurm.
 limit='
 import os, sys
 try:
@@ -49,8 +49,8 @@ except ValueError as error:
 '
 bytes=$("$python" -c "$limit") || exit 2
 
-# Dask's own profiler looks at the frames of running tasks a hundred times a second, and keeps alive what they hold while
-# it does: memory that a task has given up then counts in its end, and in the next task.
+# Dask's profiler reads the frames of running tasks a hundred times per second and keeps references to their objects, so that
+# memory freed by a task would count at its end and in the next task.
 export DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED="${DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED:-False}"
 
 exec "$python" -m dask worker "$address" \

@@ -1,11 +1,9 @@
-"""runmem: run sequential Python as a task graph on Dask, and know the true memory of every task, line and node."""
+"""runmem: run sequential Python as a task graph on Dask and measure the memory of every task, line and node."""
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # that of `typing`, which takes long to import, is the same to a type checker
+TYPE_CHECKING = False  # type checkers treat it as `typing.TYPE_CHECKING`; importing `typing` is slow
 if TYPE_CHECKING:
-    from typing import Any
-
     from runmem.cli.session import session
     from runmem.collection.observer import Observer
     from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
@@ -37,7 +35,7 @@ __all__ = [
 ]  # fmt: skip
 
 _SYNCHRONISE = ("barrier", "delete_object", "open_file", "wait_on", "wait_on_file")
-_ELSEWHERE = {
+_MODULES = {  # all other names are in graph.directions
     "session": "cli.session", "RunmemError": "errors", "TaskKilledError": "errors", "TaskTimeoutError": "errors",
     "task": "graph.task", "Observer": "collection.observer", "Probe": "worker.probe",
     "profile": "memory.profile", "timeMethod": "pipe_base.time_method",
@@ -45,8 +43,8 @@ _ELSEWHERE = {
 }  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
-    """Import a name when it is used first: the command line handles signals before it imports what is heavier."""
+def __getattr__(name: str) -> object:
+    """Import a public name at its first use: the command line must handle signals before slow imports."""
     if name not in __all__:
         raise AttributeError(f"module 'runmem' has no attribute {name!r}")
     if name == "__version__":
@@ -54,7 +52,7 @@ def __getattr__(name: str) -> Any:
     else:
         from importlib import import_module
 
-        value = getattr(import_module(f"runmem.{_ELSEWHERE.get(name, 'graph.directions')}"), name)
+        value = getattr(import_module(f"runmem.{_MODULES.get(name, 'graph.directions')}"), name)
     globals()[name] = value
     return value
 
@@ -68,5 +66,5 @@ def _version() -> str:
 
     try:
         return version("runmem")
-    except PackageNotFoundError:  # run from a source tree that was never installed
+    except PackageNotFoundError:  # a source tree that is not installed
         return "0+unknown"

@@ -1,21 +1,21 @@
-"""`python -m runmem`, and the commands `runmem` and `runcompss`."""
+"""Entry points of `python -m runmem` and of the commands `runmem` and `runcompss`."""
 
-from runmem.start_signals import end_at_once_by_signals
+from runmem.start_signals import exit_on_signals
 
 __all__ = ["main", "runcompss"]
 
 
 def main() -> None:
-    """Run the command line and exit; see `runmem.cli.main`."""
-    end_at_once_by_signals()  # before the rest is imported
+    """Run the command line and exit, see `runmem.cli.main`."""
+    exit_on_signals()  # before the slow imports
     from runmem.cli import main as command
 
     command()
 
 
 def runcompss() -> None:
-    """Run a command line as users of COMPSs type it, and exit; see `runmem.cli.runcompss`."""
-    end_at_once_by_signals()
+    """Run a command line of COMPSs and exit, see `runmem.cli.runcompss`."""
+    exit_on_signals()
     from runmem.cli.runcompss import main as command
 
     command()

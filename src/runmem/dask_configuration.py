@@ -1,6 +1,7 @@
-"""What stands of us in Dask's configuration, without importing Dask where nothing does.
+"""Reads the section ``runmem`` of Dask's configuration.
 
-The package takes a third of a second on a busy machine, which a program without tasks need not wait for.
+Imports Dask only if the section may exist: the import takes a third of a second on a busy machine, and programs without
+tasks do not need it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import os
 import site
 import sys
 from pathlib import Path
-from typing import Any
 
 __all__ = ["configuration", "configuration_files", "configuration_folders"]
 
@@ -17,17 +17,18 @@ _SECTION = "runmem"
 _FILES = (".yaml", ".yml", ".json")
 
 
-def configuration() -> Any:
-    """Return the section ``runmem`` of Dask's configuration; an empty mapping where there is none."""
+def configuration() -> object:
+    """Return the section ``runmem`` of Dask's configuration, an empty mapping if there is none."""
     if "dask" not in sys.modules and not _may_have_section():
         return {}
     from dask import config
 
-    return config.get(_SECTION, None) or {}
+    section: object = config.get(_SECTION, None) or {}
+    return section
 
 
 def configuration_folders() -> list[Path]:
-    """Return the folders, or files, in which Dask looks for its configuration."""
+    """Return the folders and files that Dask searches for its configuration."""
     folders = [os.environ.get("DASK_ROOT_CONFIG", "/etc/dask"), os.environ.get("DASK_CONFIG")]
     folders += [os.path.join(prefix, "etc", "dask") for prefix in (sys.prefix, *site.PREFIXES)]
     folders.append(os.path.join(os.path.expanduser("~"), ".config", "dask"))
@@ -35,7 +36,7 @@ def configuration_folders() -> list[Path]:
 
 
 def configuration_files() -> list[Path]:
-    """Return the files that Dask reads its configuration from."""
+    """Return Dask's configuration files."""
     return [file for folder in configuration_folders() for file in _files(folder)]
 
 
@@ -55,7 +56,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _names_section(file: Path) -> bool:
-    """Tell whether our section may be in a file; also of one that cannot be read: Dask says what is wrong with it."""
+    """Return True if a file may have the section, or cannot be read: Dask then reports the error."""
     try:
         return _SECTION.encode() in file.read_bytes()
     except OSError:

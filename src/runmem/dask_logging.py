@@ -1,7 +1,7 @@
-"""Keeps what Dask and its libraries log out of the program's log, which is the program's alone.
+"""Keeps the log records of Dask and its libraries out of the program's log.
 
-A program that wants to see it asks for it: ``logging.getLogger("distributed").propagate = True``, or a handler there.
-What it is to know of Dask without asking goes to standard error, as Dask itself has it.
+A program can ask for them: ``logging.getLogger("distributed").propagate = True``, or a handler on that logger. Warnings
+and errors that concern the user go to standard error, in Dask's format.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from typing import NamedTuple
 from runmem.errors import SettingError
 from runmem.standard_error import say
 
-__all__ = ["handlers_hidden", "import_dask", "is_of_dask", "keep_dask_apart", "keep_runmem_apart", "set_dask_level"]
+__all__ = ["hide_handlers", "import_dask", "isolate_dask_log", "isolate_runmem_log", "set_dask_log_level"]
 
-_OF_DASK = ("distributed", "dask")
-_SHARED = ("asyncio", "tornado", "bokeh")  # the program may use these itself, and then their records are its own
-_SET_BY_DASK = ("distributed.client", "distributed.gc", "tornado.application")  # beside those above, when imported
-_FRAMES = frozenset({*_OF_DASK, "runmem"})
-_LIBRARIES = tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
-_PROGRAM_BEGINS = "runmem.cli.program"
+_DASK_LOGGERS = ("distributed", "dask")
+_SHARED_LOGGERS = ("asyncio", "tornado", "bokeh")  # libraries that both Dask and the program may use
+_LOGGERS_SET_BY_DASK = ("distributed.client", "distributed.gc", "tornado.application")  # also changed by Dask's import
+_DASK_PACKAGES = frozenset({*_DASK_LOGGERS, "runmem"})
+_LIBRARY_FOLDERS = tuple({sysconfig.get_path(kind) for kind in ("stdlib", "platstdlib", "purelib", "platlib")})
+_PROGRAM_CALLER = "runmem.cli.program"  # calls the program, so frames above it say nothing
 
 _lock = threading.Lock()
-_kept_apart = _libraries_kept_apart = False
-_stderr: logging.Handler | None = None
-_level = logging.NOTSET
+_dask_isolated = _libraries_isolated = False
+_dask_handler: logging.Handler | None = None
+_dask_level = logging.NOTSET
 
 
 class _LoggerState(NamedTuple):
-    """How a logger was set up."""
+    """The configuration of a logger."""
 
     level: int
     propagate: bool
@@ -44,18 +44,18 @@ class _LoggerState(NamedTuple):
     def of(cls, logger: logging.Logger) -> _LoggerState:
         return cls(logger.level, logger.propagate, list(logger.handlers))
 
-    def restore(self, logger: logging.Logger, level: bool) -> None:
+    def restore(self, logger: logging.Logger, with_level: bool) -> None:
         logger.propagate = self.propagate
         for handler in [handler for handler in logger.handlers if handler not in self.handlers]:
             logger.removeHandler(handler)
-        if level:
+        if with_level:
             logger.setLevel(self.level)
 
 
-class _ProgramsOwn(logging.Handler):
-    """Stands at the logger of a library that Dask and the program use: the records of the program's use go on as ever.
+class _ProgramRecords(logging.Handler):
+    """Passes the program's records of a shared library on to the root logger.
 
-    Of Dask's use only errors are told, on standard error.
+    Of Dask's records, only errors are printed, on standard error.
     """
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -63,84 +63,76 @@ class _ProgramsOwn(logging.Handler):
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self._logger.propagate:  # the program asked for all of them, and gets them by that
+        if self._logger.propagate:  # the program asked for all records and gets them anyway
             return
-        if _is_the_programs(record):
+        if _is_from_program(record):
             logging.getLogger().callHandlers(record)
         elif record.levelno >= logging.ERROR and logging.lastResort is not None:
             logging.lastResort.handle(record)
 
 
-class _OwnWarnings(logging.Filter):
-    """Lets the warnings of the program into its log (`logging.captureWarnings`); those of Dask go to standard error."""
+class _ProgramWarnings(logging.Filter):
+    """Accepts the program's warnings (`logging.captureWarnings`); prints Dask's to standard error."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if _is_the_programs(record):
+        if _is_from_program(record):
             return True
         say(record.getMessage().rstrip())
         return False
 
 
-def _is_the_programs(record: logging.LogRecord) -> bool:
-    """Tell whether a record that is being handled in this thread is the program's; what a task has logged is, too."""
-    return hasattr(record, "task") or not is_of_dask()
+def _is_from_program(record: logging.LogRecord) -> bool:
+    """Return True if the record handled by this thread is from the program or a task."""
+    return hasattr(record, "task") or not _is_called_by_dask()
 
 
-def is_of_dask(frame: FrameType | None = None) -> bool:
-    """Tell whether it is Dask or runmem, rather than the program, that the code which runs now belongs to.
-
-    Of the frames above, those of the standard library and of other libraries say nothing: they may serve either.
-
-    Parameters
-    ----------
-    frame : frame, optional
-        The innermost one to look at; default the caller's.
-    """
-    frame = frame or sys._getframe(1)
+def _is_called_by_dask() -> bool:
+    """Return True if the nearest caller that is no library is Dask or runmem, rather than the program."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
-        if name == _PROGRAM_BEGINS:
+        if name == _PROGRAM_CALLER:
             return False
         if name != __name__:
-            if name.partition(".")[0] in _FRAMES:
+            if name.partition(".")[0] in _DASK_PACKAGES:
                 return True
-            if not frame.f_code.co_filename.startswith((*_LIBRARIES, "<frozen ")):
+            if not frame.f_code.co_filename.startswith((*_LIBRARY_FOLDERS, "<frozen ")):
                 return False
         frame = frame.f_back
     return False
 
 
-def keep_dask_apart() -> None:
-    """Keep what Dask logs from the handlers of the program, from now on; once is enough.
+def isolate_dask_log() -> None:
+    """Keep Dask's log records from the handlers of the program, unless it changes that later.
 
-    A program that asks for it does so after this.
+    May be called again.
     """
-    global _kept_apart
-    if not _kept_apart:
-        _kept_apart = True
-        for name in _OF_DASK:
+    global _dask_isolated
+    if not _dask_isolated:
+        _dask_isolated = True
+        for name in _DASK_LOGGERS:
             logging.getLogger(name).propagate = False
 
 
-def _keep_libraries_apart() -> None:
-    """The same for what Dask is built on.
+def _isolate_libraries() -> None:
+    """Keep Dask's records in shared libraries from the handlers of the program.
 
-    When Dask comes and not before: a program that sets up its log (`logging.config`) disables loggers that exist.
+    Not before the import of Dask: the program's `logging.config` would disable the existing loggers.
     """
-    global _libraries_kept_apart
+    global _libraries_isolated
     with _lock:
-        if _libraries_kept_apart:
+        if _libraries_isolated:
             return
-        _libraries_kept_apart = True
-    for name in _SHARED:
+        _libraries_isolated = True
+    for name in _SHARED_LOGGERS:
         logger = logging.getLogger(name)
         logger.propagate = False
-        logger.addHandler(_ProgramsOwn(logger))
-    logging.getLogger("py.warnings").addFilter(_OwnWarnings())
+        logger.addHandler(_ProgramRecords(logger))
+    logging.getLogger("py.warnings").addFilter(_ProgramWarnings())
 
 
-def keep_runmem_apart() -> None:
-    """Let runmem's own warnings go to standard error, whatever the program does with its log."""
+def isolate_runmem_log() -> None:
+    """Print runmem's warnings to standard error, independent of the program's log."""
     logger = logging.getLogger("runmem")
     if logger.propagate:
         logger.propagate = False
@@ -150,65 +142,66 @@ def keep_runmem_apart() -> None:
 
 
 def import_dask() -> None:
-    """Import `distributed` without the traces that its import leaves in how the program logs.
+    """Import `distributed` without its changes to the program's logging.
 
-    It sets up some loggers, and in another way where the program has handlers already. A configuration of Dask's own
-    (``logging`` in its files) is obeyed as it stands.
+    The import configures some loggers, depending on the program's handlers. A logging configuration in Dask's own files
+    is kept.
     """
-    keep_dask_apart()
-    _keep_libraries_apart()
+    isolate_dask_log()
+    _isolate_libraries()
     if "distributed" in sys.modules:
-        _give_handler()
+        _add_dask_handler()
         return
     try:
         _import_distributed()
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise SettingError(
-            f"Dask cannot be imported with its configuration ({type(error).__name__}: {error}): correct what is in "
-            "~/.config/dask, in the variables DASK_*, or where else Dask is configured."
+            f"Dask cannot be imported with its configuration ({type(error).__name__}: {error}): correct "
+            "~/.config/dask, the variables DASK_*, or the other places of Dask's configuration."
         ) from error
 
 
 def _import_distributed() -> None:
     from dask import config
 
-    names = (*_OF_DASK, *_SHARED, *_SET_BY_DASK)
+    names = (*_DASK_LOGGERS, *_SHARED_LOGGERS, *_LOGGERS_SET_BY_DASK)
     before = {name: _LoggerState.of(logging.getLogger(name)) for name in names}
     import distributed  # noqa: F401
 
-    chosen = [*config.get("distributed", {}), *config.config]
-    if "logging-file-config" in chosen or "logging" in chosen:
+    keys = [*config.get("distributed", {}), *config.config]
+    if "logging-file-config" in keys or "logging" in keys:
         return
     for name, state in before.items():
-        # What level Dask gives its own loggers counts, unless the program has given them one.
-        state.restore(logging.getLogger(name), name.partition(".")[0] in _SHARED or state.level != logging.NOTSET)
-    _give_handler()
+        # Dask's levels of its own loggers are kept, unless the program has set them.
+        is_shared = name.partition(".")[0] in _SHARED_LOGGERS
+        state.restore(logging.getLogger(name), with_level=is_shared or state.level != logging.NOTSET)
+    _add_dask_handler()
 
 
-def _give_handler() -> None:
-    """Let Dask's log go to standard error, unless the program has it go elsewhere."""
-    global _stderr
+def _add_dask_handler() -> None:
+    """Print Dask's log to standard error, unless the program handles it."""
+    global _dask_handler
     logger = logging.getLogger("distributed")
     if logger.propagate or logger.handlers:
         return
     from dask import config
 
-    _stderr = logging.StreamHandler()
-    _stderr.setFormatter(logging.Formatter(config.get("distributed.admin.log-format", None)))
-    _stderr.setLevel(_level)
-    logger.addHandler(_stderr)
+    _dask_handler = logging.StreamHandler()
+    _dask_handler.setFormatter(logging.Formatter(config.get("distributed.admin.log-format", None)))
+    _dask_handler.setLevel(_dask_level)
+    logger.addHandler(_dask_handler)
 
 
-def set_dask_level(level: int) -> None:
-    """Let only records of Dask from this level on go to standard error; the program's handlers get what they did."""
-    global _level
-    _level = level
-    if _stderr is not None:
-        _stderr.setLevel(level)
+def set_dask_log_level(level: int) -> None:
+    """Set the level of Dask's log on standard error; handlers of the program are not affected."""
+    global _dask_level
+    _dask_level = level
+    if _dask_handler is not None:
+        _dask_handler.setLevel(level)
 
 
-class _Stand(logging.Handler):
-    """Stands in for another handler."""
+class _HandlerProxy(logging.Handler):
+    """Passes records on to another handler."""
 
     def __init__(self, handler: logging.Handler) -> None:
         super().__init__()
@@ -220,16 +213,16 @@ class _Stand(logging.Handler):
 
 
 @contextmanager
-def handlers_hidden() -> Iterator[None]:
-    """Leave the program's handlers at Dask's loggers as they are: ``silence_logs`` takes those for Dask's own."""
+def hide_handlers() -> Iterator[None]:
+    """Protect the program's handlers on Dask's loggers, whose levels ``silence_logs`` would change."""
     loggers = [logging.getLogger("distributed"), logging.getLogger("bokeh")]
-    hidden = [(logger, handler, _Stand(handler)) for logger in loggers for handler in logger.handlers]
-    for logger, handler, stand in hidden:
-        logger.addHandler(stand)
+    hidden = [(logger, handler, _HandlerProxy(handler)) for logger in loggers for handler in logger.handlers]
+    for logger, handler, proxy in hidden:
+        logger.addHandler(proxy)
         logger.removeHandler(handler)
     try:
         yield
     finally:
-        for logger, handler, stand in hidden:
+        for logger, handler, proxy in hidden:
             logger.addHandler(handler)
-            logger.removeHandler(stand)
+            logger.removeHandler(proxy)

@@ -1,4 +1,4 @@
-"""Every error that runmem raises itself derives from `RunmemError`."""
+"""The errors that runmem raises, all derived from `RunmemError`."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ __all__ = [
 
 
 class RunmemError(Exception):
-    """Base of all errors of runmem: says what happened with which values, then what to do next.
+    """Base class of all errors of runmem. The message gives the cause with its values, then the remedy.
 
     Attributes
     ----------
     exit_code : int
-        What the command line exits with when the error reaches it.
+        Exit code of the command line if the error reaches it.
     """
 
     exit_code = 1
 
 
 class SettingError(RunmemError, ValueError):
-    """An option, an environment variable or a configuration value that cannot be used."""
+    """An option, an environment variable or a configuration value is invalid."""
 
     exit_code = 2
 
 
 class TaskDeclarationError(RunmemError, TypeError):
-    """A `@task` whose keywords do not fit the function's signature. Raised at decoration."""
+    """The keywords of a `@task` do not match the function's signature. Raised at decoration."""
 
 
 class TaskWarning(UserWarning):
-    """A `@task` that does something else than it seems to: told once, when the task is declared."""
+    """A `@task` does not do what its code suggests. Warned once, when the task is declared."""
 
 
 class ArgumentError(RunmemError, TypeError):
-    """An argument of a task call that cannot be sent to a worker. Raised at the call."""
+    """An argument of a task call cannot be sent to a worker. Raised at the call."""
 
 
 class COMPSsException(Exception):
@@ -56,35 +56,44 @@ class COMPSsException(Exception):
 
 
 class FilePlacementError(RunmemError):
-    """A file that a task wrote and that cannot be brought into its place. Raised where the program waits for it."""
+    """A file written by a task cannot be moved to its path. Raised where the program waits for the file."""
 
 
 class ClusterError(RunmemError):
-    """A cluster that cannot be reached or cannot run this program."""
+    """A cluster cannot be reached or cannot run this program."""
 
     exit_code = 2
 
 
 class ResultError(RunmemError):
-    """A result that cannot be brought from a worker to the program."""
+    """A result cannot be transferred from a worker to the program."""
 
 
 class TaskKilledError(RunmemError):
-    """A task whose worker process died while it ran, as often as the cluster was willing to try.
+    """The worker process died during the task, at every attempt that the cluster allows.
 
     Parameters
     ----------
     name : str
-        The task.
+        Name of the task.
     task_id : int
         Number of the call.
+
+    Attributes
+    ----------
+    cause, node, pid
+        Why its process died, where that ran, and its number, as far as they are known.
     """
+
+    cause: str | None = None
+    node: str | None = None
+    pid: int | None = None
 
     def __init__(self, name: str, task_id: int) -> None:
         super().__init__(f"task {name} (call {task_id}): its worker process died each time it was tried")
         self.name = name
         self.root_task_id = task_id
-        self.task_id: int | None = task_id  # None once the message tells what was measured
+        self.task_id: int | None = task_id  # None once the message includes the measurement
 
 
 class TaskCancelledError(RunmemError):
@@ -96,33 +105,47 @@ class TaskCancelledError(RunmemError):
         The task that was cancelled.
     task_id : int
         Number of the call that was cancelled.
+    what : str
+        What happened to it.
+
+    Attributes
+    ----------
+    has_run : bool
+        Whether it ran and failed, and only the calls that need it were cancelled.
+    values : tuple
+        What stands for its returned values; empty: None for each.
     """
 
-    def __init__(self, name: str, task_id: int) -> None:
-        super().__init__(
-            f"task {name} (call {task_id}) was cancelled before it began, and with it the calls that need its results"
-        )
+    def __init__(self, name: str, task_id: int, what: str = "was cancelled before it began") -> None:
+        super().__init__(f"task {name} (call {task_id}) {what}, and the calls that need its results were cancelled")
         self.name = name
         self.root_task_id = task_id
         self.task_id = task_id
+        self.has_run = False
+        self.values: tuple[object, ...] = ()
 
 
 class TaskTimeoutError(RunmemError, TimeoutError):
-    """A task that was ended because its time was up.
+    """A task exceeded its time limit and was terminated.
 
     Attributes
     ----------
     name : str
-        The task.
+        Name of the task.
     task_id : int
         Number of the call.
     limit_s : float
-        Seconds that it could take.
+        Time limit in seconds.
     stack : str or None
-        Where it was then, one line a frame, the innermost last; None where that could not be had.
+        Stack at that time, one line per frame, innermost last; None if unknown.
+    cause, node, pid
+        Why it was ended, where it ran, and the number of its process, as far as they are known.
     """
 
     name = ""
     task_id = 0
     limit_s = 0.0
     stack: str | None = None
+    cause: str | None = None
+    node: str | None = None
+    pid: int | None = None

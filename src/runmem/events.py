@@ -1,7 +1,7 @@
-"""What happens in a run, one frozen dataclass an event, and the record of a task.
+"""The events of a run, one frozen dataclass each, and the record of a task.
 
-Times are seconds since the epoch, memory is in bytes; both units stand in the fields' names. A value that could not be
-had is None, and `reason` says why.
+Times are in seconds since the epoch and memory in bytes, as the field names say. A value that could not be measured is
+None, and `reason` gives the cause.
 """
 
 from __future__ import annotations
@@ -33,53 +33,53 @@ class TaskRecord:
     Attributes
     ----------
     task_id : int
-        Number of the call in the order of the program, from 1.
+        Number of the call in program order, from 1.
     module, name : str
-        Where the function is defined (the program's file name without its suffix for the program itself) and its
-        qualified name; `target` joins them.
+        Module of the function (for the program itself, its file name without suffix) and its qualified name; `target`
+        joins them.
     file : str
-        Source file of the function; from the program's folder on, which ``run.json`` names, if it lies there.
+        Source file of the function; relative to the program's folder, which ``run.json`` names, if the file is in it.
     node, pid, thread : str, int, int
-        Host name, process id of the worker, the system's number of the thread that ran the task.
+        Host name, process id of the worker, and the system's id of the thread that ran the task.
     attempt : int
-        1 for the first execution; higher when the task was run again.
+        1 for the first execution, higher for repeated ones.
     start_s, end_s, cpu_s : float or None
-        Seconds since the epoch; processor seconds that the thread of the task used.
+        Start and end in seconds since the epoch; processor time of the task's thread in seconds.
     base_bytes, peak_bytes, end_bytes : int or None
-        Resident set size of the worker process when the task started, its highest value inside the task's window, and
-        when it ended.
+        Resident set size of the worker process at the start of the task, its highest value during the task, and its
+        value at the end.
     method : str or None
-        How `peak_bytes` was obtained: ``hwm`` (high-water mark of the kernel, exact) or ``sampled`` (largest of the
-        readings taken, a lower bound).
+        Method of `peak_bytes`: ``hwm`` (the kernel's high-water mark, exact) or ``sampled`` (the largest reading, a
+        lower bound).
     shared : bool
-        Whether another task overlapped this one in the same process; the peak is then an upper bound.
+        Whether another task ran in the same process at the same time; the peak is then an upper bound.
     status : str
         ``finished``, ``failed`` (raised), ``killed`` (the process died), ``cancelled`` (the run ended before the task
         did), or ``running`` (no end is known).
     exception : str or None
         Type of the exception of a failed task.
     last_bytes : int or None
-        For a killed or cancelled task: the last resident set size that was read before its end.
+        Last reading of the resident set size before the end of a killed or cancelled task.
     limit_bytes : int or None
         Memory limit of the worker process.
     lifetime_peak_bytes : int or None
-        Highest resident set size of the process since it started, of all its tasks.
+        Highest resident set size of the process since its start, over all its tasks.
     reason : str or None
         Why the task was killed, or why a value is missing.
     data_id : str or None
-        What the call worked on, where its task was made for that: the data id of a quantum.
+        Data id of the quantum, for tasks of a quantum graph.
     increment_bytes : int or None
-        The most that the task itself added to what the process held: peak less base, without what the process held for
-        other tasks and what came and went of that meanwhile.
+        Most memory that the task itself added to the process: peak less base, corrected for memory of other tasks that
+        was allocated or freed meanwhile.
     increment_unclear : str or None
-        Why the increment may be more than 1 MiB off; None where it is not.
+        Why the increment may be wrong by more than 1 MiB; None if it is not.
     extra : dict or None
-        What probes of the user have measured: name to number, text, True, False or None. None where there are no such.
+        Values from the user's probes: name to number, text, True, False or None. None if there are no probes.
     stack : str or None
-        For a task that was ended because its time was up: where it was, one line a frame, the innermost last.
+        For a task that exceeded its time limit: its stack, one line per frame, innermost last.
     held_bytes : int or None
-        How much of the peak was held for other tasks: results, and inputs that are not this call's. Counts what is at
-        least 64 KiB, as large as Dask says it is; None where that is not known.
+        Part of the peak that belongs to other tasks: results, and inputs of other calls. Counts objects of at least
+        64 KiB by Dask's estimate of their size; None if unknown.
     """
 
     task_id: int
@@ -113,7 +113,7 @@ class TaskRecord:
 
     @property
     def target(self) -> str:
-        """Name by which a metric selects the task, such as ``wordcount.count_words``."""
+        """Name of the task for metrics, such as ``wordcount.count_words``."""
         return f"{self.module}.{self.name}"
 
     @property
@@ -124,7 +124,7 @@ class TaskRecord:
 
 @dataclass(frozen=True, slots=True)
 class ClusterStarted:
-    """Workers are ready; `dashboard` is the address of the Dask dashboard, None where there is none."""
+    """Workers are ready. `dashboard` is the address of the Dask dashboard, None if there is none."""
 
     dashboard: str | None
     workers: int
@@ -155,23 +155,23 @@ class TaskSubmitted:
 
 @dataclass(frozen=True, slots=True)
 class TaskStarted:
-    """A worker began a task; `record` has no end yet."""
+    """A worker started a task. `record` has no end yet."""
 
     record: TaskRecord
 
 
 @dataclass(frozen=True, slots=True)
 class TasksRunning:
-    """So many tasks have started and not ended, as far as is known (only where memory is measured)."""
+    """The known number of running tasks has changed (only if memory is measured)."""
 
     count: int
 
 
 @dataclass(frozen=True, slots=True)
 class TaskWaitedFor:
-    """A task runs on while all else has ended, or needs it; told once a task, after a minute.
+    """The run waits for one task: all others have ended or depend on it. Reported once per task, after a minute.
 
-    `running_s`, `node` and `pid` are None where memory is not measured.
+    `running_s`, `node` and `pid` are None if memory is not measured.
     """
 
     task_id: int
@@ -183,7 +183,7 @@ class TaskWaitedFor:
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded:
-    """A call ended on the cluster, whether or not memory is measured: "finished", "failed" or "cancelled"."""
+    """A task finished, failed or was cancelled, as reported by the cluster, also if memory is not measured."""
 
     task_id: int
     name: str
@@ -192,7 +192,7 @@ class TaskEnded:
 
 @dataclass(frozen=True, slots=True)
 class TaskMeasured:
-    """The measurement of an attempt that ended, or that was killed, reached the master."""
+    """The measurement of an attempt that ended or was killed has arrived at the master."""
 
     record: TaskRecord
 
@@ -208,7 +208,7 @@ class NodeSampled:
 
 @dataclass(frozen=True, slots=True)
 class ProfileReported:
-    """A `@profile` report came from a worker."""
+    """A `@profile` report has arrived from a worker."""
 
     node: str
     pid: int
@@ -219,7 +219,7 @@ class ProfileReported:
 
 @dataclass(frozen=True, slots=True)
 class LogLines:
-    """What tasks have logged on a node came in: JSON lines with the attributes of `logging.LogRecord`."""
+    """Log records of tasks have arrived from a node: JSON lines with the attributes of `logging.LogRecord`."""
 
     node: str
     lines: bytes
@@ -227,7 +227,7 @@ class LogLines:
 
 @dataclass(frozen=True, slots=True)
 class RecordLines:
-    """Records of tasks that ended, as lines of ``tasks.jsonl``."""
+    """Records of ended tasks have arrived, as lines of ``tasks.jsonl``."""
 
     lines: bytes
     count: int
@@ -235,7 +235,7 @@ class RecordLines:
 
 @dataclass(frozen=True, slots=True)
 class DataLost:
-    """Measurements were lost: where, and what is known of how many and why."""
+    """Measurements were lost: the place, and the known amount and cause."""
 
     place: str
     reason: str
@@ -243,6 +243,6 @@ class DataLost:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """All is collected, and nothing more will come; `exit_code` is that of the program, None where it is not known."""
+    """All data is collected. `exit_code` is the program's, None if unknown."""
 
     exit_code: int | None

@@ -1,81 +1,78 @@
-"""Classes of the user that a run works with, named as ``module:Class`` or given as they are."""
+"""Instantiates a run's observers and probes, which users give as ``module:Class``, as classes or as objects."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TypeVar
 
 from runmem.errors import SettingError
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-__all__ = ["check", "made"]
+__all__ = ["check_extensions", "make_extensions"]
 
 Kind = TypeVar("Kind")
 
 
-def made(given: Sequence[Any], kind: type[Kind], option: str, folder: str | None = None) -> list[Kind]:
-    """Return objects of `kind`: of a name or a class, one that is made without arguments.
+def make_extensions(given: Sequence[object], kind: type[Kind], option: str, folder: str | None = None) -> list[Kind]:
+    """Return an object of `kind` for each given name, class or object; classes are called without arguments.
 
     Parameters
     ----------
     given : sequence
         Names as ``module:Class``, classes, or objects.
     option : str
-        Where they come from, for messages.
+        Source of the values, for messages.
     folder : str, optional
-        Folder of the program, from which modules are imported too.
+        Folder of the program, added to the import path.
 
     Raises
     ------
     SettingError
-        For a module or a class that there is not, one that cannot be made, and one that is not of the kind.
+        If a module or class does not exist, cannot be instantiated or is not of the kind.
     """
-    return [_one(value, kind, option, folder) for value in given]
+    return [_make_one(value, kind, option, folder) for value in given]
 
 
-def check(given: Sequence[Any], kind: type[Any], option: str, folder: str | None = None) -> None:
-    """Raise what `made` does for a class that there is not or that is not of the kind, without making an object."""
+def check_extensions(given: Sequence[object], kind: type[object], option: str, folder: str | None = None) -> None:
+    """Raise a SettingError if a class does not exist or is not of the kind, without making an object."""
     for value in given:
-        found = _found(value, option, folder)
+        found = _find(value, option, folder)
         if not (isinstance(found, type) and issubclass(found, kind)) and not isinstance(found, kind):
-            raise _not_of_the_kind(value, kind, option)
+            raise _wrong_kind(value, kind, option)
 
 
-def _one(value: Any, kind: type[Kind], option: str, folder: str | None) -> Kind:
-    found = _found(value, option, folder)
+def _make_one(value: object, kind: type[Kind], option: str, folder: str | None) -> Kind:
+    found = _find(value, option, folder)
     try:
         one = found() if isinstance(found, type) else found
     except Exception as error:
         raise _unusable(value, error, option) from error
     if not isinstance(one, kind):
-        raise _not_of_the_kind(value, kind, option)
+        raise _wrong_kind(value, kind, option)
     return one
 
 
-def _found(value: Any, option: str, folder: str | None) -> Any:
+def _find(value: object, option: str, folder: str | None) -> object:
     try:
-        return _imported(value, folder) if isinstance(value, str) else value
+        return _import(value, folder) if isinstance(value, str) else value
     except Exception as error:
         raise _unusable(value, error, option) from error
 
 
-def _unusable(value: Any, error: Exception, option: str) -> SettingError:
+def _unusable(value: object, error: Exception, option: str) -> SettingError:
     return SettingError(f"{option}: {value!r} cannot be used: {type(error).__name__}: {error}.")
 
 
-def _not_of_the_kind(value: Any, kind: type[Any], option: str) -> SettingError:
-    return SettingError(f"{option}: {value!r} cannot be used: it is no {kind.__module__}.{kind.__qualname__}.")
+def _wrong_kind(value: object, kind: type[object], option: str) -> SettingError:
+    return SettingError(f"{option}: {value!r} cannot be used: it is not a {kind.__module__}.{kind.__qualname__}.")
 
 
-def _imported(name: str, folder: str | None) -> Any:
+def _import(name: str, folder: str | None) -> object:
     module, _, path = name.partition(":")
     with _importable(folder):
-        found: Any = import_module(module)
+        found: object = import_module(module)
     for part in path.split("."):
         found = getattr(found, part)
     return found

@@ -1,7 +1,7 @@
-"""Reads files that others may have damaged or put in place of ours.
+"""Reads files that may be damaged or replaced by something else.
 
-A file is read only if it is one: a pipe, a device or a socket in its place is refused at once, as an `OSError` that
-says what is there. No line and no document is taken into memory beyond a bound, and values are shown shortened.
+Only regular files are read: pipes, devices and sockets raise an `OSError` that names the kind. Lines and documents have
+a maximum size, and values in messages are shortened.
 """
 
 from __future__ import annotations
@@ -15,62 +15,76 @@ from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from reprlib import Repr
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["MOST_LINE_BYTES", "MOST_SIZE", "MOST_TIME_S", "open_file", "read_file", "read_json", "read_yaml",
-           "lines_of", "shown"]  # fmt: skip
+if TYPE_CHECKING:
+    import yaml
 
-MOST_TIME_S = 253_402_300_800.0
-"""Seconds since the epoch of the year 10,000: no time in a file is later."""
+__all__ = [
+    "MAX_LINE_BYTES",
+    "MAX_SIZE",
+    "MAX_TIME_S",
+    "open_file",
+    "read_file",
+    "read_json",
+    "read_lines",
+    "read_yaml",
+    "short_repr",
+]
 
-MOST_SIZE = 2**63
-"""Bytes; no size, count or number in a file is as large."""
+MAX_TIME_S = 253_402_300_800.0
+"""Upper bound of all times in files: the year 10,000 in seconds since the epoch."""
+
+MAX_SIZE = 2**63
+"""Upper bound of all sizes, counts and numbers in files."""
 
 _MIB = 1024**2
 
-MOST_LINE_BYTES = 4 * _MIB
-"""A longer line is of no file of ours; a command of 2 MiB, the most that Linux takes, fits."""
+MAX_LINE_BYTES = 4 * _MIB
+"""Maximum size of a line: a command of 2 MiB, the maximum on Linux, fits."""
 
-_MOST_DOCUMENT_BYTES = 256 * _MIB
-_MOST_YAML_BYTES = 16 * _MIB
-_MOST_YAML_VALUES = 1_000_000
-_KINDS = {
-    stat.S_IFIFO: "a named pipe", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device", stat.S_IFSOCK: "a socket",
+_MAX_DOCUMENT_BYTES = 256 * _MIB
+_MAX_YAML_BYTES = 16 * _MIB
+_MAX_YAML_VALUES = 1_000_000
+_FILE_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+    stat.S_IFSOCK: "a socket",
     stat.S_IFDIR: "a folder",
-}  # fmt: skip
-_UNKNOWN_KIND = "of no kind that can be read"
-_TORN = 64  # so much of a line that is too long is handed on: without a line break, as a torn one
+}
+_TRUNCATED_BYTES = 64  # of a line that is too long; without a line break, so it counts as torn
 
 _short = Repr()
 _short.maxstring = _short.maxother = _short.maxlong = 60
 _short.maxlevel, _short.maxdict, _short.maxlist, _short.maxtuple = 2, 3, 3, 3
 
 
-def shown(value: object) -> str:
-    """Return a value for a message: as Python writes it, in one line, and the middle of a long one left out."""
+def short_repr(value: object) -> str:
+    """Return the `repr` of a value in one line, with the middle of a long one omitted."""
     try:
         text = _short.repr(value)
-    except (ValueError, RecursionError):  # a number of more digits than Python writes
+    except (ValueError, RecursionError):  # a number with more digits than Python prints
         text = f"a {type(value).__name__}"
     return text if len(text) <= 200 else f"{text[:100]}...{text[-97:]}"
 
 
 def open_file(path: Path | str) -> BufferedReader:
-    """Open a file to be read as bytes; never waits.
+    """Open a file for reading bytes; never blocks.
 
     Raises
     ------
     OSError
-        If it cannot be opened, or is no regular file; ``strerror`` says what it is.
+        If it cannot be opened or is not a regular file; ``strerror`` names its kind.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except ValueError as error:  # a zero byte, or a character that no name of a file has
+    except ValueError as error:  # a zero byte, or a character that file names cannot contain
         raise OSError(22, f"no file can have this name ({error})", str(path)) from None
     try:
         mode = os.fstat(descriptor).st_mode
         if not stat.S_ISREG(mode):
-            kind = _KINDS.get(stat.S_IFMT(mode), _UNKNOWN_KIND)
+            kind = _FILE_KINDS.get(stat.S_IFMT(mode), "of an unknown kind")
             raise OSError(22, f"it is {kind}, not a file", str(path))
         return open(descriptor, "rb")
     except BaseException:
@@ -78,107 +92,106 @@ def open_file(path: Path | str) -> BufferedReader:
         raise
 
 
-def read_file(path: Path | str, most_bytes: int = _MOST_DOCUMENT_BYTES) -> bytes:
+def read_file(path: Path | str, max_bytes: int = _MAX_DOCUMENT_BYTES) -> bytes:
     """Return the content of a file.
 
     Raises
     ------
     OSError
-        As `open_file`, and if it has more than `most_bytes`.
+        As `open_file`, and if it is larger than `max_bytes`.
     """
     with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        content = file.read(most_bytes + 1) if size <= most_bytes else b""
-    if max(size, len(content)) > most_bytes:
-        found, most = max(size, len(content)) / _MIB, most_bytes / _MIB
-        raise OSError(27, f"it has {found:.1f} MiB, and no more than {most:.0f} MiB are read", str(path))
+        content = file.read(max_bytes + 1) if size <= max_bytes else b""
+    if (found := max(size, len(content))) > max_bytes:
+        raise OSError(27, f"it has {found / _MIB:.1f} MiB; the limit is {max_bytes / _MIB:.0f} MiB", str(path))
     return content
 
 
 def read_json(path: Path | str) -> Any:
-    """Return what a JSON file holds.
+    """Return the value of a JSON file.
 
     Raises
     ------
     OSError
         As `read_file`.
     ValueError
-        If it is no JSON. NaN and the infinities, which JSON has not and Python writes, are read.
+        If it is not JSON. NaN and the infinities are accepted, since Python writes them.
     """
     try:
         return json.loads(read_file(path))
     except RecursionError:
-        raise ValueError("it is nested more deeply than can be read") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 def read_yaml(path: Path | str) -> list[Any]:
-    """Return the documents of a YAML file; tags that build Python objects are refused.
+    """Return the documents of a YAML file. Tags that build Python objects are an error.
 
     Raises
     ------
     OSError
         As `read_file`.
     ValueError
-        If it is no YAML, or is nested too deeply; or if its aliases make more of it than anybody has written: a few
-        lines can stand for terabytes.
+        If it is not YAML, is nested too deeply, or has too many values with its aliases expanded: a few lines can
+        expand to terabytes.
     """
     import yaml
 
-    text = read_file(path, _MOST_YAML_BYTES).decode()
+    text = read_file(path, _MAX_YAML_BYTES).decode()
     try:
         for node in yaml.compose_all(text, yaml.SafeLoader):
-            if node is not None and _whole_size(node, {}) > _MOST_YAML_VALUES:
-                raise ValueError(f"with its aliases written out it has more than {_MOST_YAML_VALUES:,} values")
+            if node is not None and _expanded_size(node, {}) > _MAX_YAML_VALUES:
+                raise ValueError(f"it has more than {_MAX_YAML_VALUES:,} values with its aliases expanded")
         return list(yaml.safe_load_all(text))
     except RecursionError:
-        raise ValueError("it is nested more deeply than can be read") from None
+        raise ValueError("it is nested too deeply") from None
     except (yaml.YAMLError, AttributeError, LookupError, TypeError, OverflowError) as error:
-        # PyYAML lets out what Python says of a value that its tag does not fit, such as `!!int ""`.
+        # PyYAML passes on Python's errors for a value that does not match its tag, such as `!!int ""`.
         raise ValueError(" ".join(str(error).split())) from error
 
 
-def _whole_size(node: Any, known: dict[int, int]) -> int:
-    """Return how many values there are in a node, what an alias stands for counted each time; no more than needed."""
+def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Count the values of a node with its aliases expanded, up to the limit."""
     if not isinstance(node.value, list):
         return 1
     if (size := known.get(id(node))) is None:
-        known[id(node)] = _MOST_YAML_VALUES + 1  # for a node that holds itself
+        known[id(node)] = _MAX_YAML_VALUES + 1  # for a node that contains itself
         parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
-        size = min(1 + sum(_whole_size(part, known) for part in parts), _MOST_YAML_VALUES + 1)
+        size = min(1 + sum(_expanded_size(part, known) for part in parts), _MAX_YAML_VALUES + 1)
         known[id(node)] = size
     return size
 
 
-def lines_of(path: Path | str, begin: int = 0) -> Iterator[bytes]:
-    """Yield the lines of a file with their line breaks, from the first line after the offset `begin` on.
+def read_lines(path: Path | str, begin: int = 0) -> Iterator[bytes]:
+    """Yield the lines of a file with their line breaks, from the first line after the offset `begin`.
 
-    Of a line longer than `MOST_LINE_BYTES` the beginning is yielded, without a line break: as one that is torn.
+    A line longer than `MAX_LINE_BYTES` is truncated and has no line break, like a torn line.
 
     Raises
     ------
     OSError
-        As `open_file`, at once and not at the first line.
+        As `open_file`, at the call and not at the first line.
 
     Notes
     -----
-    Where the disk fails on the way, what comes last is a line without a line break, as a torn one.
+    If the disk fails later, the last line has no line break, like a torn line.
     """
     file = open_file(path)
     if begin:
         file.seek(begin)
-        file.readline(MOST_LINE_BYTES)
+        file.readline(MAX_LINE_BYTES)
     return _lines(file)
 
 
 def _lines(file: BufferedReader) -> Iterator[bytes]:
-    portion = partial(file.readline, MOST_LINE_BYTES)
+    portion = partial(file.readline, MAX_LINE_BYTES)
     with closing(file):
         try:
             for line in iter(portion, b""):
-                if len(line) < MOST_LINE_BYTES or line.endswith(b"\n"):
+                if len(line) < MAX_LINE_BYTES or line.endswith(b"\n"):
                     yield line
                     continue
-                yield line[:_TORN]
+                yield line[:_TRUNCATED_BYTES]
                 del line
                 _skip_line(file)
         except OSError as error:
@@ -186,10 +199,10 @@ def _lines(file: BufferedReader) -> Iterator[bytes]:
 
 
 def _skip_line(file: BufferedReader) -> None:
-    """Go to the end of the line; a hole, which has no line break, is jumped over."""
-    while (rest := file.readline(MOST_LINE_BYTES)) and not rest.endswith(b"\n"):
+    """Go to the end of the line, skipping holes, which have no line breaks."""
+    while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
         if not rest.strip(b"\0"):
             try:
                 file.seek(os.lseek(file.fileno(), file.tell(), os.SEEK_DATA))
-            except (OSError, AttributeError):  # no more data; a system that knows no holes
+            except (OSError, AttributeError):  # no more data, or a system without holes
                 file.seek(0, os.SEEK_END) if hasattr(os, "SEEK_DATA") else None

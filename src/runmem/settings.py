@@ -1,4 +1,4 @@
-"""Settings of a run, resolved in one place: defaults < `dask.config` < environment < command line."""
+"""The settings of a run. Precedence: command line, environment, `dask.config`, defaults."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 
 from runmem.dask_configuration import configuration, configuration_files
 from runmem.errors import SettingError
-from runmem.reading import read_yaml, shown
+from runmem.reading import read_yaml, short_repr
 from runmem.units import parse_bytes
 
-__all__ = ["INPUTS", "LOG_LEVELS", "Settings", "resolve", "option_name"]
+__all__ = ["INPUTS", "LOG_LEVELS", "Settings", "environment_variables", "option_name", "resolve"]
 
 INPUTS = ("shared", "copied")
 LOG_LEVELS = ("off", "info", "debug")
 
 
-def _flag(value: Any) -> bool:
+def _flag(value: object) -> bool:
     text = str(value).strip().lower()
     if text in ("1", "true", "yes", "on"):
         return True
@@ -32,7 +32,7 @@ def _flag(value: Any) -> bool:
 
 
 def _number(value: Any) -> float:
-    """Return a number, or one that no range holds for what is none; True and False are not taken for 1 and 0."""
+    """Convert a value to a number, NaN if it is not one or is a bool."""
     if isinstance(value, bool):
         return math.nan
     try:
@@ -41,21 +41,21 @@ def _number(value: Any) -> float:
         return math.nan
 
 
-def _seconds(value: Any) -> float:
+def _seconds(value: object) -> float:
     seconds = _number(value)
     if not 0.01 <= seconds <= 3600:
         raise ValueError("expected a number of seconds from 0.01 to 3600, such as 0.1")
     return seconds
 
 
-def _time_limit(value: Any) -> float:
+def _time_limit(value: object) -> float:
     seconds = _number(value)
     if not 0.1 <= seconds <= 10 * 365 * 86400:
         raise ValueError("expected a number of seconds, 0.1 or more, such as 3600")
     return seconds
 
 
-def _count(value: Any) -> int:
+def _count(value: object) -> int:
     count = _number(value)
     if not (count >= 1 and count.is_integer()):
         raise ValueError("expected a whole number, 1 or more")
@@ -65,231 +65,210 @@ def _count(value: Any) -> int:
 def _memory(value: Any) -> int:
     size = parse_bytes(value)
     if size < 100 * 1024**2:
-        raise ValueError("a worker takes some 65MiB before its first task: give it at least 100MiB")
+        raise ValueError("a worker uses some 65MiB before its first task: set at least 100MiB")
     return size
 
 
 def _spool_size(value: Any) -> int:
     size = parse_bytes(value)
     if size < 64 * 1024:
-        raise ValueError("less than 64KiB would be freed and written anew all the time")
+        raise ValueError("expected at least 64KiB")
     return size
 
 
-def _address(value: Any) -> str:
-    if not re.fullmatch(r"(\w+://)?[^\s/:]+:\d+|\w+://\S+", str(value)):
-        raise ValueError("expected an address such as tcp://10.0.0.5:8786")
-    return str(value)
+def _matching(pattern: str, expected: str) -> Callable[[object], str]:
+    """Make a parser of texts that match a regular expression."""
+
+    def parse(value: object) -> str:
+        text = str(value).strip()
+        if not re.fullmatch(pattern, text):
+            raise ValueError(f"expected {expected}")
+        return text
+
+    return parse
 
 
-def _hosts(value: Any) -> str:
-    if not re.fullmatch(r"[^\s,]+([\s]*,[\s]*[^\s,]+)*", str(value).strip()):
-        raise ValueError("expected host names with commas between them, or a file with one host a line")
-    return str(value).strip()
+_address = _matching(r"(\w+://)?[^\s/:]+:\d+|\w+://\S+", "an address such as tcp://10.0.0.5:8786")
+_hosts = _matching(r"[^\s,]+([\s]*,[\s]*[^\s,]+)*", "host names separated by commas, or a file with one host per line")
+_host = _matching(
+    r"[\w.-]+(:\d+)?|\[[\da-fA-F:.%\w]+\](:\d+)?",
+    "a host name or an address, with an optional port, such as 10.0.0.5 or 10.0.0.5:8786",
+)
 
 
-def _host(value: Any) -> str:
-    if not re.fullmatch(r"[\w.-]+(:\d+)?|\[[\da-fA-F:.%\w]+\](:\d+)?", str(value)):
-        raise ValueError(
-            "expected a host name or an address, with a port if need be, such as 10.0.0.5 or 10.0.0.5:8786"
-        )
-    return str(value)
-
-
-def _word(value: Any) -> str:
+def _word(value: object) -> str:
     if not str(value).strip():
         raise ValueError("expected a name")
     return str(value)
 
 
-def _classes(value: Any) -> tuple[str, ...]:
+def _classes(value: object) -> tuple[str, ...]:
     names = list(value) if isinstance(value, (list, tuple)) else [name.strip() for name in str(value).split(",")]
     for name in names:
         if not (isinstance(name, str) and re.fullmatch(r"[\w.]+:[\w.]+", name)):
-            raise ValueError("expected module:Class, with commas between several")
+            raise ValueError("expected module:Class, several separated by commas")
     return tuple(names)
 
 
-def _folders(value: Any) -> tuple[str, ...]:
+def _one_of(choices: Sequence[str]) -> Callable[[object], str]:
+    """Make a parser of a choice."""
+
+    def parse(value: object) -> str:
+        if value not in choices:
+            raise ValueError(f"expected one of {', '.join(choices)}")
+        return str(value)
+
+    return parse
+
+
+def _folders(value: object) -> tuple[str, ...]:
     folders = list(value) if isinstance(value, (list, tuple)) else str(value).split(os.pathsep)
     if not all(isinstance(folder, str) for folder in folders):
-        raise ValueError("expected folders with colons between them")
+        raise ValueError("expected folders, separated by colons")
     return tuple(folder for folder in folders if folder)
 
 
-def _log_level(value: Any) -> str:
-    if value not in LOG_LEVELS:
-        raise ValueError(f"expected one of {', '.join(LOG_LEVELS)}")
-    return str(value)
-
-
-def _inputs(value: Any) -> str:
-    if value not in INPUTS:
-        raise ValueError(f"expected one of {', '.join(INPUTS)}")
-    return str(value)
-
-
-def _path(value: Any) -> Path:
+def _path(value: object) -> Path:
     try:
         return Path(str(value)).expanduser()
     except RuntimeError:
-        raise ValueError("there is no home directory that ~ could stand for: write the whole path") from None
+        raise ValueError("there is no home directory for ~: write the whole path") from None
 
 
 def _setting(
-    option: str,
-    default: Any,
-    parse: Callable[[Any], Any],
+    default: object,
+    parse: Callable[[Any], object],
     help: str,
     metavar: str | None = None,
     *,
     unset: str | None = None,
     choices: Sequence[str] = (),
     variables: Sequence[str] = (),
-    in_jobs: bool = False,
 ) -> Any:  # a dataclass field, typed as its value
     """Return a field of `Settings`.
 
     Parameters
     ----------
-    option : str
-        Its name on the command line, in `runmem.session` and in Dask's configuration; ``RUNMEM_`` and the same in
-        capitals is its environment variable.
     metavar : str, optional
-        What stands for the value in the help; None: it is a flag, or one of `choices`.
+        Placeholder of the value in the help; None for a flag and for `choices`.
     unset : str, optional
-        What holds where nothing is given, for the help.
+        Default for the help.
     variables : sequence of str
-        Further environment variables.
-    in_jobs : bool
-        Whether it means the same in a job of `runmem submit`.
+        Environment variables besides ``RUNMEM_`` and the option name in capitals.
     """
-    environment = (f"RUNMEM_{option.upper()}", *variables)
-    return field(default=default, metadata={
-        "option": option, "parse": parse, "help": help, "metavar": metavar, "unset": unset, "choices": tuple(choices),
-        "environment": environment, "in_jobs": in_jobs,
-    })  # fmt: skip
+    metadata = {"parse": parse, "help": help, "metavar": metavar, "unset": unset, "choices": tuple(choices)}
+    return field(default=default, metadata={**metadata, "variables": tuple(variables)})
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a user can set about a run.
+    """The settings of a run.
 
-    The one table of them: options of the command line, arguments of `runmem.session`, environment variables, Dask's
-    configuration and the documentation are made from it. What a field means stands in its help. Sizes are in bytes,
-    times in seconds; None: what `unset` says, or nothing.
+    The options of the command line, the arguments of `runmem.session`, the environment variables, the keys of Dask's
+    configuration and the documentation are generated from this class. The help of a field is its description. Sizes are
+    in bytes, times in seconds; None means `unset`.
     """
 
     python_memory_profile: bool = _setting(
-        "python_memory_profile", False, _flag,
-        "Measure memory: a record for each task, a .dat trace for the master and each node.", in_jobs=True,
-    )  # fmt: skip
-    memory_interval_s: float = _setting(
-        "memory_interval", 0.1, _seconds, "Time between two readings of a node.", "SECONDS", unset="0.1", in_jobs=True
+        False, _flag, "Measure memory: a record of each task, a .dat trace of the master and each node."
     )
-    workers: int | None = _setting(
-        "workers", None, _count, "Worker processes, one thread each.", "N", unset="one a core"
-    )
+    memory_interval_s: float = _setting(0.1, _seconds, "Time between two samples of a node.", "SECONDS", unset="0.1")
+    workers: int | None = _setting(None, _count, "Worker processes, one thread each.", "N", unset="one per core")
     worker_memory_bytes: int | None = _setting(
-        "worker_memory", None, _memory, "Memory limit of a worker, such as 2GiB.", "SIZE",
-        unset="its share of what is allowed here",
-    )  # fmt: skip
+        None,
+        _memory,
+        "Memory limit of a worker, such as 2GiB.",
+        "SIZE",
+        unset="an equal share of the memory available here",
+    )
     scheduler: str | None = _setting(
-        "scheduler", None, _address, "Use the Dask scheduler at ADDRESS, such as tcp://10.0.0.5:8786.", "ADDRESS"
+        None, _address, "Use the Dask scheduler at ADDRESS, such as tcp://10.0.0.5:8786.", "ADDRESS"
     )
     scheduler_file: Path | None = _setting(
-        "scheduler_file", None, _path, "The same, by the file that `dask scheduler` wrote.", "FILE"
+        None, _path, "Use the Dask scheduler in a file written by `dask scheduler`.", "FILE"
     )
     hosts: str | None = _setting(
-        "hosts", None, _hosts, "Start workers over SSH on a,b or on the hosts that a file names, one a line.", "HOSTS"
+        None, _hosts, "Start workers over SSH on hosts: names such as a,b or a file with one per line.", "HOSTS"
     )
-    cluster: str | None = _setting("cluster", None, _word, "Kind of cluster by name, such as local or ssh.", "KIND")
-    remote_python: str | None = _setting(
-        "remote_python", None, _word, "Interpreter on the hosts.", "PATH", unset="the path of this one"
-    )
+    cluster: str | None = _setting(None, _word, "Kind of cluster by name, such as local or ssh.", "KIND")
+    remote_python: str | None = _setting(None, _word, "Interpreter on the hosts.", "PATH", unset="the path of this one")
     ssh_command: str = _setting(
-        "ssh_command", "ssh", _word, "How hosts are reached, such as 'ssh -p 2222'.", "COMMAND", unset="ssh"
+        "ssh", _word, "Command to connect to hosts, such as 'ssh -p 2222'.", "COMMAND", unset="ssh"
     )
     master_address: str | None = _setting(
-        "master_address", None, _host, "Where hosts reach this machine.", "HOST[:PORT]",
-        unset="as the route to them has it", in_jobs=True,
-    )  # fmt: skip
-    tls_ca: Path | None = _setting(
-        "tls_ca", None, _path, "Certificate of the authority that is trusted (PEM), for tls://.", "FILE", in_jobs=True
+        None, _host, "Address of this machine for the workers.", "HOST[:PORT]", unset="the address on the route to them"
     )
-    tls_cert: Path | None = _setting(
-        "tls_cert", None, _path, "Certificate of this program (PEM).", "FILE", in_jobs=True
-    )
-    tls_key: Path | None = _setting("tls_key", None, _path, "Key of this program (PEM).", "FILE", in_jobs=True)
+    tls_ca: Path | None = _setting(None, _path, "Certificate of the trusted authority (PEM), for tls://.", "FILE")
+    tls_cert: Path | None = _setting(None, _path, "Certificate of this program (PEM).", "FILE")
+    tls_key: Path | None = _setting(None, _path, "Key of this program (PEM).", "FILE")
     insecure: bool = _setting(
-        "insecure", False, _flag,
-        "Span hosts without TLS: whoever reaches a port of the run can run code as you.", in_jobs=True,
-    )  # fmt: skip
+        False, _flag, "Use several hosts without TLS: anyone who can connect to a port of the run can run code as you."
+    )
     env_script: Path | None = _setting(
-        "env_script", None, _path, "Shell script that is sourced before the program and its workers start.", "FILE"
+        None, _path, "Shell script to source before the program and its workers start.", "FILE"
     )
     log_level: str = _setting(
-        "log_level", "off", _log_level, "debug shows the workers' @profile reports.", choices=LOG_LEVELS, in_jobs=True
+        "off", _one_of(LOG_LEVELS), "debug prints the workers' @profile reports.", choices=LOG_LEVELS
     )
     run_folder: Path = _setting(
-        "run_folder", Path("runmem_runs"), _path, "Where run directories are made.", "DIR", unset="runmem_runs",
-        in_jobs=True,
-    )  # fmt: skip
+        Path("runmem_runs"), _path, "Parent of the run directories.", "DIR", unset="runmem_runs"
+    )
     worker_profile_path: Path | None = _setting(
-        "worker_profile_path", None, _path, "Where the .dat traces go.", "DIR", unset="the folder you are in",
-        variables=["COMPSS_WORKER_PROFILE_PATH"], in_jobs=True,
-    )  # fmt: skip
+        None,
+        _path,
+        "Folder for the .dat traces.",
+        "DIR",
+        unset="the current folder",
+        variables=["COMPSS_WORKER_PROFILE_PATH"],
+    )
     spool_size_bytes: int = _setting(
-        "spool_size", 64 * 1024**2, _spool_size,
-        "Room in a node's TMPDIR for what the run directory has already.", "SIZE", unset="64MiB", in_jobs=True,
-    )  # fmt: skip
+        64 * 1024**2,
+        _spool_size,
+        "Space in a node's TMPDIR for data that the run directory already has.",
+        "SIZE",
+        unset="64MiB",
+    )
     task_timeout_s: float | None = _setting(
-        "task_timeout", None, _time_limit, "End a task that takes longer, unless its @task(time_out=) says otherwise.",
-        "SECONDS", in_jobs=True,
-    )  # fmt: skip
+        None, _time_limit, "Time limit of a task, unless its @task(time_out=) sets another.", "SECONDS"
+    )
     sequential: bool = _setting(
-        "sequential", False, _flag,
-        "Run the tasks one after the other in the program's own process: to debug or compare.",
-    )  # fmt: skip
+        False, _flag, "Run the tasks one after the other in the program's process, to debug or compare."
+    )
     inputs: str | None = _setting(
-        "inputs", None, _inputs,
-        "Whether large arrays that tasks only read are shared, and cannot be written to, or copied for each.",
-        choices=INPUTS, unset="shared; copied in programs that import pycompss", in_jobs=True,
-    )  # fmt: skip
+        None,
+        _one_of(INPUTS),
+        "Whether large arrays that tasks only read are shared and read-only, or copied for each task.",
+        choices=INPUTS,
+        unset="shared; copied in programs that import pycompss",
+    )
     observers: tuple[str, ...] = _setting(
-        "observers", (), _classes, "Classes that hear what happens in the run, with commas between them.",
-        "MODULE:CLASS", in_jobs=True,
-    )  # fmt: skip
+        (), _classes, "Classes that receive the events of the run, separated by commas.", "MODULE:CLASS"
+    )
     probes: tuple[str, ...] = _setting(
-        "probes", (), _classes, "Classes that measure each task on its worker too, with commas between them.",
-        "MODULE:CLASS", in_jobs=True,
-    )  # fmt: skip
+        (),
+        _classes,
+        "Classes that take more measurements of each task on its worker, separated by commas.",
+        "MODULE:CLASS",
+    )
     malloc_trim: bool = _setting(
-        "malloc_trim", False, _flag, "Give freed memory back before each task, also where little can be left.",
-        in_jobs=True,
-    )  # fmt: skip
+        False, _flag, "Return freed memory to the system before each task, even if there is little."
+    )
     graph: bool = _setting(
-        "graph", False, _flag,
-        "Write the graph of the run, complete_graph.dot; an SVG too where graphviz is installed.", in_jobs=True,
-    )  # fmt: skip
+        False, _flag, "Write the graph of the run to complete_graph.dot, and to an SVG where graphviz is installed."
+    )
     implicit_sync: bool = _setting(
-        "implicit_sync", False, _flag,
-        "Wait for a future that the program uses as its value: in arithmetic, len, loops or conditions.", in_jobs=True,
-    )  # fmt: skip
-    pythonpath: tuple[str, ...] = _setting(
-        "pythonpath", (), _folders, "Folders to import from, with colons between them.", "FOLDERS", in_jobs=True
+        False, _flag, "Wait for a future that is used as its value: in arithmetic, len, loops or conditions."
     )
-    wall_clock_limit_s: float | None = _setting(
-        "wall_clock_limit", None, _time_limit, "End the run when it takes longer.", "SECONDS", in_jobs=True
-    )
+    pythonpath: tuple[str, ...] = _setting((), _folders, "Folders to import from, separated by colons.", "FOLDERS")
+    wall_clock_limit_s: float | None = _setting(None, _time_limit, "End the run when it takes longer.", "SECONDS")
 
-    def describe(self) -> dict[str, Any]:
-        """Return the settings as JSON values, for the record of the run."""
+    def describe(self) -> dict[str, object]:
+        """Return the settings as JSON values, for ``run.json``."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
 
-def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+def resolve(given: Mapping[str, object], environment: Mapping[str, str] | None = None) -> Settings:
     """Return the settings of a run.
 
     Parameters
@@ -302,7 +281,7 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
     Raises
     ------
     SettingError
-        For a value that cannot be used, with the place it came from.
+        If a value is invalid; names its source.
     """
     environment = os.environ if environment is None else environment
     settings = fields(Settings)
@@ -311,13 +290,12 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
         raise SettingError(f"unknown setting {unknown[0]!r}; the settings are {', '.join(map(option_name, settings))}.")
     given = {known[name].name: value for name, value in given.items()}
     _check_files()
-    configured = configuration()
-    _check_configuration(configured, [option_name(f) for f in settings])
+    configured = _checked_configuration([option_name(f) for f in settings])
     values = {}
     for setting in settings:
         name = setting.name
-        places: list[tuple[str, Any]] = [(f"--{option_name(setting)}", given.get(name))]
-        places += [(f"environment variable {key}", environment.get(key)) for key in setting.metadata["environment"]]
+        places: list[tuple[str, object]] = [(f"--{option_name(setting)}", given.get(name))]
+        places += [(f"environment variable {key}", environment.get(key)) for key in environment_variables(setting)]
         option = option_name(setting)
         configured_value = configured.get(option, configured.get(option.replace("_", "-")))
         places.append((f"dask configuration runmem.{option}", configured_value))
@@ -329,39 +307,46 @@ def resolve(given: Mapping[str, Any], environment: Mapping[str, str] | None = No
 
 
 def option_name(setting: Field[Any]) -> str:
-    """Return the name of a field of `Settings` on the command line and in Dask's configuration, without dashes."""
-    return str(setting.metadata["option"])
+    """Return the name of a setting in all sources: its field name without the unit."""
+    return re.sub("_(s|bytes)$", "", setting.name)
+
+
+def environment_variables(setting: Field[Any]) -> tuple[str, ...]:
+    """Return the environment variables of a setting, the first one taking precedence."""
+    return (f"RUNMEM_{option_name(setting).upper()}", *setting.metadata["variables"])
 
 
 def _check_files() -> None:
-    """Raise a SettingError for a file of Dask's configuration that Dask could not be imported with."""
-    if "dask" in sys.modules:  # it has read them
+    """Raise a SettingError for a configuration file that would make the import of Dask fail."""
+    if "dask" in sys.modules:  # it has read the files
         return
     for file in configuration_files():
         try:
             documents = [document for document in read_yaml(file) if document is not None]
-        except (FileNotFoundError, PermissionError):  # Dask passes them by
+        except (FileNotFoundError, PermissionError):  # Dask ignores them
             continue
         except (OSError, ValueError) as error:
             what = error.strerror if isinstance(error, OSError) else error
             raise SettingError(f"dask configuration {file}: {what or error}: correct it or remove it.") from error
         if len(documents) > 1 or not all(isinstance(document, dict) for document in documents):
-            what = shown(documents[0]) if len(documents) == 1 else f"{len(documents)} documents"
-            raise SettingError(f"dask configuration {file}: it holds {what}, not a mapping of names to values.")
+            what = short_repr(documents[0]) if len(documents) == 1 else f"{len(documents)} documents"
+            raise SettingError(f"dask configuration {file}: expected a mapping of names to values, found {what}.")
 
 
-def _check_configuration(section: Any, names: list[str]) -> None:
+def _checked_configuration(names: list[str]) -> Mapping[str, object]:
+    section = configuration()
     if not isinstance(section, Mapping):
-        raise SettingError(f"dask configuration runmem: {shown(section)} is not a mapping of settings to values.")
+        raise SettingError(f"dask configuration runmem: {short_repr(section)} is not a mapping of settings to values.")
     for key in section:
         if str(key).replace("-", "_") not in names:
             raise SettingError(
-                f"dask configuration runmem.{key}: there is no such setting; write one of {', '.join(names)}."
+                f"dask configuration runmem.{key}: there is no such setting; the settings are {', '.join(names)}."
             )
+    return section
 
 
-def _parsed(parse: Callable[[Any], Any], value: Any, place: str) -> Any:
+def _parsed(parse: Callable[[object], object], value: object, place: str) -> Any:
     try:
         return parse(value)
     except (ValueError, TypeError, OverflowError) as error:
-        raise SettingError(f"{place}: {shown(value)} cannot be used: {error}.") from None
+        raise SettingError(f"{place}: {short_repr(value)} cannot be used: {error}.") from None

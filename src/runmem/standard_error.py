@@ -1,4 +1,4 @@
-"""What runmem itself says on standard error: it may be closed or full, and that must cost a program nothing."""
+"""Writes runmem's messages to standard error, and ignores a stream that is closed or full."""
 
 from __future__ import annotations
 
@@ -11,47 +11,47 @@ __all__ = ["open_closed_streams", "say"]
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Write `text` and the end of the line to standard error, past Python's buffer; nothing where that cannot be.
+    """Write a line to standard error, bypassing Python's buffer. Errors are ignored.
 
     Parameters
     ----------
     stream : TextIO, optional
-        What was standard error, if the program may have put something else in its place.
+        The original standard error, if the program may have replaced `sys.stderr`.
 
     Notes
     -----
-    What Python's own buffer could not write it tries to write again when the process ends, and the exit code is then
-    120. So our words do not go there, unless standard error is no file.
+    Python retries a failed buffer at exit, and then exits with code 120. So only streams that are not files use the
+    buffer.
     """
     stream = sys.stderr if stream is None else stream
     if stream is None:
         return
     line = text + "\n"
-    with suppress(Exception):  # closed, full, or what the program has put in its place
+    with suppress(Exception):  # closed, full, or an object of the program's
         try:
             number = stream.fileno()
         except Exception:
             number = -1
-        if number < 0 or stream.isatty():  # what stands in for a terminal takes its status line away first
+        if number < 0 or stream.isatty():  # the wrapper of a terminal must erase its status line first
             stream.write(line)
             stream.flush()
             return
-        stream.flush()  # the program's words first
+        stream.flush()  # the program's output first
         rest = line.encode(stream.encoding or "utf-8", "backslashreplace")
         while rest:
             rest = rest[os.write(number, rest) :]
 
 
 def open_closed_streams() -> None:
-    """Open the device that swallows all in place of standard input, output and error where these are closed.
+    """Open the null device for each of standard input, output and error that is closed.
 
-    Else the next files that are opened would be them, and whatever a library prints would go into these files.
-    `sys.stdout` and its like stay None, as Python has them then.
+    Otherwise the next file opened would take the free descriptor, and the output of libraries would go into that file.
+    `sys.stdin`, `sys.stdout` and `sys.stderr` stay None, as in Python.
     """
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
             with suppress(OSError):
-                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest free descriptor, which is this one
                 os.set_inheritable(number, True)

@@ -1,6 +1,6 @@
-"""Signals that ask runmem to end before it has begun anything: it ends at once, with the code that a shell would tell.
+"""Handles signals during startup: exit at once with the code a shell would report.
 
-While Python imports runmem, Ctrl-C would be a traceback of somebody else's import.
+By default Ctrl-C during the imports of runmem would print a traceback of an unrelated import.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ import os
 import signal
 from types import FrameType
 
-__all__ = ["end_at_once_by_signals", "handle_signals_as_python"]
+__all__ = ["exit_on_signals", "restore_python_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 
 
-def end_at_once_by_signals() -> None:
-    """Let signals end this process with 128 + the signal, but for those that are to be ignored, as with ``nohup``."""
+def exit_on_signals() -> None:
+    """Exit with 128 + the signal on SIGINT, SIGTERM and SIGHUP, except ignored ones (``nohup``)."""
     for number in _SIGNALS:
         if signal.getsignal(number) in _DEFAULTS:
             signal.signal(number, _end)
 
 
-def handle_signals_as_python() -> None:
-    """Take back what `end_at_once_by_signals` has done."""
+def restore_python_signals() -> None:
+    """Undo `exit_on_signals`."""
     for number in _SIGNALS:
         if signal.getsignal(number) is _end:
             signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -32,5 +32,5 @@ def handle_signals_as_python() -> None:
 def _end(number: int, frame: FrameType | None) -> None:
     try:
         os.write(2, f"runmem: ended by {signal.Signals(number).name} before the program began\n".encode())
-    finally:  # also where nobody hears it
+    finally:  # also if standard error is closed
         os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""Tables of plain text that fit the width that there is: all of them are laid out here."""
+"""Lays out plain-text tables to the width of the terminal."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from dataclasses import dataclass
 from textwrap import wrap
 from typing import TextIO
 
-__all__ = ["Column", "fits", "lay_out", "numbered_lines", "printable", "width_of"]
+__all__ = ["TableColumn", "fits", "lay_out", "numbered_lines", "printable", "terminal_width"]
 
 _GAP = "  "
-_LEAST_NAME = 12
-_LEAST_TEXT = 24
+_MIN_NAME_WIDTH = 12
+_MIN_TEXT_WIDTH = 24
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column.
+class TableColumn:
+    """A column of a table.
 
     Attributes
     ----------
     title : str
     right : bool
-        Whether it is aligned to the right, as numbers are.
+        Whether to align it to the right, as numbers.
     flexible : bool
-        Whether it may be shortened to fit: names.
+        Whether its cells may be shortened to fit: names.
     text : bool
-        Whether it may be broken into several lines to fit: sentences.
+        Whether its cells may be wrapped to fit: sentences.
     """
 
     title: str
@@ -38,37 +38,37 @@ class Column:
 
 
 def printable(text: str) -> str:
-    """Return `text` without characters that would move the cursor or change the terminal."""
+    """Return `text` with a ? for each character that would move the cursor or change the terminal."""
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
-def width_of(stream: TextIO | None = None) -> int | None:
-    """Return the characters that a line of `stream` (default standard output) has; None where it is no terminal."""
+def terminal_width(stream: TextIO | None = None) -> int | None:
+    """Return the width of a terminal in characters, None if `stream` (default standard output) is not one."""
     stream = sys.stdout if stream is None else stream
     return shutil.get_terminal_size().columns if stream is not None and stream.isatty() else None
 
 
 def lay_out(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None, keys: int = 1
+    columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int | None = None, keys: int = 1
 ) -> list[str]:
     """Return the lines of a table, the titles first.
 
     Parameters
     ----------
     width : int or None
-        Characters that a line may have, None for as many as it takes. Names are shortened and sentences broken to fit;
-        where that is not enough, the table continues below itself with its other columns. Nothing is left out, and
-        numbers stay whole, though a line may be longer than `width` then.
+        Maximum characters per line, None for no limit. Names are shortened and sentences wrapped to fit; if that is not
+        enough, the remaining columns follow in a second table below. Numbers are never shortened, so a line may exceed
+        `width`.
     keys : int
-        How many columns say what a row is about: they stand in each part of a table.
+        Number of leading columns that identify a row, repeated in each part of a table.
     """
     return [line for _, line in numbered_lines(columns, rows, width, keys)]
 
 
 def numbered_lines(
-    columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None = None, keys: int = 1
+    columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int | None = None, keys: int = 1
 ) -> list[tuple[int | None, str]]:
-    """Return the lines of `lay_out`, each with the number of the row that it is of; None for titles."""
+    """Return the lines of `lay_out`, each with the number of its row, None for titles."""
     cells = [[column.title for column in columns], *([printable(cell) for cell in row] for row in rows)]
     natural = [max(map(len, column)) for column in zip(*cells, strict=True)]
     if width is None:
@@ -80,47 +80,47 @@ def numbered_lines(
     return found
 
 
-def fits(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int | None) -> bool:
-    """Tell whether a table has room in `width` without being taken apart."""
+def fits(columns: Sequence[TableColumn], rows: Sequence[Sequence[str]], width: int | None) -> bool:
+    """Return True if a table fits into `width` without being split."""
     natural = [max(map(len, (column.title, *cells))) for column, *cells in zip(columns, *rows, strict=True)]
     return width is None or len(_parts(columns, natural, width, 1)) == 1
 
 
-def _parts(columns: Sequence[Column], natural: Sequence[int], width: int, keys: int) -> list[list[int]]:
-    """Return the numbers of the columns that stand beside each other, for each part of the table."""
+def _parts(columns: Sequence[TableColumn], natural: Sequence[int], width: int, keys: int) -> list[list[int]]:
+    """Split the columns into parts that fit `width`; return the column numbers of each part."""
     least = [_least(column, size) for column, size in zip(columns, natural, strict=True)]
     key = list(range(keys))
-    parts, room = [[*key]], width - sum(least[:keys]) - len(_GAP) * (keys - 1)
-    left = room
+    parts, available = [[*key]], width - sum(least[:keys]) - len(_GAP) * (keys - 1)
+    left = available
     for at in range(keys, len(columns)):
         needed = len(_GAP) + least[at]
         if needed > left and len(parts[-1]) > keys:
             parts.append([*key])
-            left = room
+            left = available
         parts[-1].append(at)
         left -= needed
     return parts
 
 
-def _least(column: Column, natural: int) -> int:
+def _least(column: TableColumn, natural: int) -> int:
     if column.text:
-        return min(natural, max(_LEAST_TEXT, len(column.title)))
-    return min(natural, max(_LEAST_NAME, len(column.title))) if column.flexible else natural
+        return min(natural, max(_MIN_TEXT_WIDTH, len(column.title)))
+    return min(natural, max(_MIN_NAME_WIDTH, len(column.title))) if column.flexible else natural
 
 
-def _narrowed(columns: Sequence[Column], natural: Sequence[int], width: int) -> list[int]:
-    """Take from the widest column that can give until the line fits, or none can give more."""
+def _narrowed(columns: Sequence[TableColumn], natural: Sequence[int], width: int) -> list[int]:
+    """Narrow the widest flexible column until the line fits or no column can shrink."""
     sizes = list(natural)
     while sum(sizes) + len(_GAP) * (len(sizes) - 1) > width:
-        giving = [at for at, column in enumerate(columns) if sizes[at] > _least(column, natural[at])]
-        if not giving:
+        shrinkable = [at for at, column in enumerate(columns) if sizes[at] > _least(column, natural[at])]
+        if not shrinkable:
             break
-        sizes[max(giving, key=lambda at: sizes[at])] -= 1
+        sizes[max(shrinkable, key=lambda at: sizes[at])] -= 1
     return sizes
 
 
 def _part(
-    columns: Sequence[Column], cells: Sequence[Sequence[str]], sizes: Sequence[int]
+    columns: Sequence[TableColumn], cells: Sequence[Sequence[str]], sizes: Sequence[int]
 ) -> list[tuple[int | None, str]]:
     found: list[tuple[int | None, str]] = []
     for number, line in enumerate(cells):
@@ -139,7 +139,7 @@ def _part(
 
 
 def _shortened(text: str, size: int) -> str:
-    """Cut out the middle: names of one program often differ at their ends."""
+    """Omit the middle of a text: the names of a program often differ only at the end."""
     if len(text) <= size:
         return text
     head = (size - 2) // 2

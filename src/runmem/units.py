@@ -1,4 +1,4 @@
-"""Units: bytes inside the code, MiB in `.dat` files, a unit in every printed number."""
+"""Units of memory: bytes in the code, MiB in `.dat` files, a unit with every printed number."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def mib(size_bytes: float) -> float:
 
 
 def format_bytes(size_bytes: float | None, precision: int = 1) -> str:
-    """Return a size with its unit for a person, such as ``312.6 MiB`` or ``1.9 GiB``; ``-`` for an unknown one.
+    """Format a size with its unit, such as ``312.6 MiB`` or ``1.9 GiB``; ``-`` for an unknown one.
 
-    Sizes below 1 KiB are given in bytes, and the sign is kept: increments may be negative.
+    Sizes below 1 KiB are in bytes. Increments may be negative.
     """
     if size_bytes is None:
         return "-"
@@ -39,16 +39,16 @@ def format_bytes(size_bytes: float | None, precision: int = 1) -> str:
 
 
 def parse_bytes(text: str | int | float) -> int:
-    """Return the number of bytes in a quantity such as ``2GiB``, ``500 MB`` or ``1048576``.
+    """Convert a size such as ``2GiB``, ``500 MB`` or ``1048576`` to bytes.
 
-    A single letter is a binary unit, as Slurm and Java have it: ``4G`` is 4 GiB; ``4GB`` is 4 * 10**9 bytes.
+    A single letter is a binary unit, as in Slurm and Java: ``4G`` is 4 GiB; ``4GB`` is 4 * 10**9 bytes.
 
     Raises
     ------
     ValueError
         If the text is not a number with an optional unit, or the unit is unknown.
     """
-    if isinstance(text, (int, float)):
+    if not isinstance(text, str):
         return int(text)
     match = _QUANTITY.fullmatch(text)
     factor = _FACTORS.get(match.group(2).lower()) if match else None

@@ -1,4 +1,4 @@
-"""Gives the command line arguments of every kind, also those that nobody types, and asks that it bears them.
+"""Generates random command lines, including absurd ones, and checks that none causes a traceback.
 
 By hand: ``PYTHONPATH=src python tests/cli/arguments.py 3000 [SEED]`` prints each kind of failure and how to get it.
 """
@@ -36,14 +36,14 @@ ODD = (
 
 
 class Outcome(NamedTuple):
-    """What a command line did that it must not."""
+    """The failures of a command line."""
 
     failure: str
     what: str
 
 
 def make_folder(folder: Path) -> None:
-    """Fill a folder with what arguments can name."""
+    """Fill a folder with files and folders for arguments."""
     (folder / "folder").mkdir()
     os.mkfifo(folder / "fifo")
     (folder / "loop").symlink_to("loop")
@@ -67,7 +67,7 @@ def _options(name: str) -> list[click.Option]:
 
 
 def line_of(dice: random.Random) -> list[str]:
-    """Return a command line. It starts no program: what it could run does not exist, or is refused."""
+    """Return a random command line. It starts no program: its programs do not exist or are rejected."""
     name = dice.choice([*COMMANDS, "report", "metric", "run"])
     words = [name] if dice.random() < 0.97 else [dice.choice((*ODD, *LONG)).replace("fifo", "x")]
     for _ in range(dice.choice((0, 1, 1, 2, 3))):
@@ -96,7 +96,7 @@ def _quiet() -> Iterator[io.StringIO]:
 
 
 def try_one(seed: int) -> list[Outcome]:
-    """Run the command line of `seed` in a folder of its own and return what is wrong."""
+    """Run the command line of `seed` in a new folder and return its failures."""
     dice = random.Random(seed)
     words = line_of(dice)
     what = f"runmem {' '.join(repr(word[:60]) for word in words)} (seed {seed})"
@@ -135,7 +135,7 @@ def try_one(seed: int) -> list[Outcome]:
 
 
 def report_on(count: int, first: int = 0) -> int:
-    """Try `count` command lines and print what is wrong; return how many were."""
+    """Try `count` command lines and print their failures; return the number of failures."""
     outcomes = [outcome for seed in range(first, first + count) for outcome in try_one(seed)]
     kinds = Counter(outcome.failure for outcome in outcomes)
     examples = {outcome.failure: outcome.what for outcome in outcomes}

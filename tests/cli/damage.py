@@ -1,4 +1,4 @@
-"""Damages the files of a run directory in every way that a disk, a person or another program might, and asks of it.
+"""Damages the files of a run directory at random, and checks the commands that read it.
 
 By hand: ``PYTHONPATH=src python tests/cli/damage.py 10000 [SEED]`` prints each kind of failure and how to get it.
 """
@@ -55,7 +55,7 @@ VALUES = (
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Raise an AssertionError inside once so many seconds have passed, also in a call of the system that waits."""
+    """Raise an AssertionError in the block after a time limit, also in a blocking system call."""
 
     def end(number: int, frame: object) -> None:
         raise AssertionError(f"it goes on after {seconds} s")
@@ -70,14 +70,14 @@ def limited(seconds: float) -> Iterator[None]:
 
 
 class Outcome(NamedTuple):
-    """What a command did that it must not: empty for nothing."""
+    """The failures of a command."""
 
     failure: str
     what: str
 
 
 def make_run(base: Path) -> Path:
-    """Make a run directory with a file of every kind, and what is read beside it; return the run directory."""
+    """Make a run directory with all kinds of files, and related input files; return the run directory."""
     run = RunDirectory.create("app", base / "runmem_runs")
     records = []
     for number in range(1, 9):
@@ -175,7 +175,7 @@ def _number(path: Path, dice: random.Random) -> str:
 
 
 def _value(path: Path, dice: random.Random) -> str:
-    """Put another value for one in JSON or YAML."""
+    """Replace a value in JSON or YAML."""
     import re
 
     data = path.read_bytes()
@@ -215,7 +215,7 @@ def _swap(path: Path, dice: random.Random) -> str:
 
 
 def _foreign(path: Path, dice: random.Random) -> str:
-    """Put in the place of the file what is none."""
+    """Replace the file by something else, such as a folder or a pipe."""
     path.unlink()
     how = dice.randrange(8)
     if how == 0:
@@ -254,7 +254,7 @@ DAMAGES: tuple[Callable[[Path, random.Random], str], ...] = (
 
 
 def commands(base: Path) -> list[tuple[str, Callable[[], Any]]]:
-    """Return all that reads a run, by name."""
+    """Return the commands that read a run, by name."""
     run, beside = base / "runmem_runs" / "app_01", base / "beside"
     node = run / "traces" / "n1.dat"
 
@@ -306,7 +306,7 @@ def _is_small_file(path: Path) -> bool:
 
 
 def try_one(pristine: Path, seed: int) -> list[Outcome]:
-    """Damage a copy of the run at `pristine` by the dice of `seed`, run a command on it, and return what is wrong."""
+    """Damage a copy of the run at `pristine` with the random `seed`, run a command on it, and return the failures."""
     dice = random.Random(seed)
     with tempfile.TemporaryDirectory(prefix="runmem-damage-") as folder:
         base = Path(folder) / "base"
@@ -336,7 +336,7 @@ def try_one(pristine: Path, seed: int) -> list[Outcome]:
 
 
 def main(count: int, first: int = 0) -> int:
-    """Try `count` damages and print what is wrong; return how many were."""
+    """Try `count` damages and print the failures; return their number."""
     with tempfile.TemporaryDirectory(prefix="runmem-damage-") as folder:
         pristine = Path(folder) / "pristine"
         pristine.mkdir()

@@ -1,4 +1,4 @@
-"""Whatever is given on the command line, it ends soon, with one line of an error and without a traceback."""
+"""Any command line ends soon, with one line of error and without a traceback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Work in a folder of odd files; no setting comes from outside."""
+    """Work in a folder of unusual files, without settings from outside."""
     for name in [name for name in os.environ if name.startswith(("RUNMEM_", "COMPSS_", "DASK_"))]:
         monkeypatch.delenv(name)
     make_folder(tmp_path)
@@ -28,7 +28,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def said(capsys, *arguments: str) -> str:
-    """Return the one line that is said of arguments that are refused."""
+    """Return the error line for invalid arguments."""
     with pytest.raises(SystemExit) as end:
         main(list(arguments))
     out, err = capsys.readouterr()
@@ -82,7 +82,7 @@ def test_a_folder_is_no_output(capsys, command, name):
 
 def test_yaml_that_expands_without_end_is_refused(capsys):
     line = said(capsys, "metric", "x.dat", "--config", "laughs.yaml")
-    assert "with its aliases written out it has more than 1,000,000 values" in line
+    assert "it has more than 1,000,000 values with its aliases expanded" in line
 
 
 def test_a_program_nested_too_deeply_is_refused_as_python_does(folder):
@@ -99,7 +99,7 @@ def test_a_program_nested_too_deeply_is_refused_as_python_does(folder):
 
 
 def command_with(folder: Path, content: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run runmem with a file of Dask's configuration."""
+    """Run runmem with a Dask configuration file."""
     (folder / "dask.yaml").write_text(content)
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "DASK_CONFIG": str(folder / "dask.yaml")}
     return subprocess.run(
@@ -111,11 +111,11 @@ def command_with(folder: Path, content: str, *arguments: str) -> subprocess.Comp
     ("content", "said"),
     [
         ("runmem: [\n  x: {", "while parsing a flow node"),
-        ("3", "it holds 3, not a mapping of names to values"),
-        ("[1, 2]", "it holds [1, 2], not a mapping"),
+        ("3", "expected a mapping of names to values, found 3"),
+        ("[1, 2]", "expected a mapping of names to values, found [1, 2]"),
         ("runmem: !!int ''", "string index out of range"),
-        ("a: &a {b: *a}", "with its aliases written out"),
-        ("a: 1\n---\nb: 2", "it holds 2 documents"),
+        ("a: &a {b: *a}", "with its aliases expanded"),
+        ("a: 1\n---\nb: 2", "found 2 documents"),
     ],
 )
 def test_a_malformed_configuration_of_dask_is_named_and_help_works(folder, content, said):
@@ -152,4 +152,4 @@ def test_without_a_home_directory_a_tilde_is_refused(capsys, monkeypatch):
 
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.setattr(pwd, "getpwuid", nobody)
-    assert "there is no home directory that ~ could stand for" in said(capsys, "--run_folder", "~/runs", "app.py")
+    assert "there is no home directory for ~" in said(capsys, "--run_folder", "~/runs", "app.py")

@@ -1,4 +1,4 @@
-"""Whatever stands in the files of a run, the commands that read it end soon and without a traceback."""
+"""The commands that read a run end soon and without a traceback, whatever its files contain."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_value_of_another_kind_is_named_and_passed_by(tmp_path, command, key, 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[" * 100_000, "nested more deeply than can be read"),
+        (b"[" * 100_000, "nested too deeply"),
         (b'{"app": "\xff"}', "it is no JSON text: byte 9 is no UTF-8"),
         (b'{"app": "app"', "it is no JSON text: Expecting ',' delimiter in line 1"),
         (b"[1, 2]", "it is [1, 2], and not a mapping of names to values"),

@@ -149,7 +149,7 @@ def test_a_metrics_name_needs_a_target(run):
 
 @pytest.fixture
 def traced(run: RunDirectory) -> RunDirectory:
-    """Two nodes whose peaks are not at one moment, and the master."""
+    """Two nodes with peaks at different times, and the master."""
     (run.traces / "n1.dat").write_bytes(
         mem_line(100 * MIB, START) + mem_line(400 * MIB, START + 2) + mem_line(50 * MIB, START + 4) + b"torn 1"
     )
@@ -218,7 +218,7 @@ def test_a_node_or_several_targets_can_be_chosen(traced):
         (["demo.Memory<100 MiB"], 3, "failed"),
         (["demo.Memory<500 MiB", "demo.Memory<100 MB", "Memory>1 byte"], 3, "demo.Memory.less_than_2"),
         (["demo.Memory<1 h"], 3, "cannot be compared"),
-        (["demo.Memroy<500 MiB"], 3, "no metric of that name was asked for; there are demo.Memory"),
+        (["demo.Memroy<500 MiB"], 3, "no metric has this name; there are demo.Memory"),
     ],
 )
 def test_the_exit_code_tells_whether_the_specifications_hold(run, specs, code, told):
@@ -321,7 +321,7 @@ def test_a_configuration_that_is_not_valid_is_named(run, tmp_path, text, message
 
 
 def test_a_configuration_and_a_target_exclude_each_other(run, tmp_path):
-    assert "leave" in str(error_of(invoke(run.root, "--config", tmp_path / "x.yaml", "--target", "merge")))
+    assert "omit" in str(error_of(invoke(run.root, "--config", tmp_path / "x.yaml", "--target", "merge")))
 
 
 def test_several_runs_have_a_job_each(run, tmp_path):
@@ -331,7 +331,7 @@ def test_several_runs_have_a_job_each(run, tmp_path):
     arguments = [run.root, other.root, "--target", "wordcount.count_words", "--package", "p", "--metric", "M"]
     assert invoke(*arguments).exit_code == 0
     assert [values(d.root / "metrics" / "p.M.json") for d in (run, other)] == [{"p.M": 312}, {"p.M": 5}]
-    assert "a Job of its own" in str(error_of(invoke(*arguments, "--output", tmp_path / "j.json")))
+    assert "its own Job" in str(error_of(invoke(*arguments, "--output", tmp_path / "j.json")))
     assert [len(document["measurements"]) for document in json.loads(invoke(*arguments, "--json").stdout)] == [1, 1]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from runmem.cli.program import exit_code_of, load_script
-from runmem.cli.termination import terminable
+from runmem.cli.termination import raise_on_signals
 from runmem.errors import SettingError
 
 
@@ -98,7 +98,7 @@ def test_the_text_of_an_exit_goes_to_standard_error(capsys):
 def test_a_signal_ends_what_is_terminable_by_an_exit(number):
     before = signal.signal(number, signal.SIG_DFL)  # `nohup` has one ignored
     try:
-        with pytest.raises(SystemExit) as raised, terminable():
+        with pytest.raises(SystemExit) as raised, raise_on_signals():
             signal.raise_signal(number)
         assert signal.getsignal(number) is signal.SIG_DFL
     finally:
@@ -109,7 +109,7 @@ def test_a_signal_ends_what_is_terminable_by_an_exit(number):
 def test_an_interrupt_can_be_made_such_an_exit_too():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        with pytest.raises(SystemExit) as raised, terminable(signal.SIGINT):
+        with pytest.raises(SystemExit) as raised, raise_on_signals(signal.SIGINT):
             signal.raise_signal(signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
@@ -120,7 +120,7 @@ def test_an_interrupt_can_be_made_such_an_exit_too():
 def test_a_signal_that_was_to_be_ignored_is_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with terminable():
+        with raise_on_signals():
             signal.raise_signal(signal.SIGHUP)
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
@@ -131,7 +131,7 @@ def test_a_handler_that_the_program_installed_stays():
     seen = []
     before = signal.getsignal(signal.SIGTERM)
     try:
-        with terminable():
+        with raise_on_signals():
             signal.signal(signal.SIGTERM, lambda number, frame: seen.append(number))
             os.kill(os.getpid(), signal.SIGTERM)
         assert seen == [signal.SIGTERM]

@@ -127,7 +127,7 @@ def test_options_that_exclude_each_other_are_refused(tmp_path):
 def test_the_help_teaches_by_example():
     output = report("--help").output
     assert "runmem report runmem_runs/wordcount_01 --figure memory.png" in output
-    assert "nearest-rank" in output
+    assert "nearest rank" in output
 
 
 @pytest.mark.parametrize("kind", ["device", "pipe", "link to a file", "link to nothing"])

@@ -1,4 +1,4 @@
-"""What the command line refuses before any work is done, and what it says about itself."""
+"""Errors of the command line before any work, and its help."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import pytest
 
 from runmem.cli import COMMANDS, main
-from runmem.cli.misplaced import misplaced_options
+from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import load_script
 from runmem.cli.run import command
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch):
-    """Work in an empty folder with one program; no setting comes from outside."""
+    """Work in an empty folder with one program, without settings from outside."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith(("RUNMEM_", "COMPSS_"))]:
         monkeypatch.delenv(name)
@@ -23,7 +23,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def refused(capsys, *arguments: str) -> str:
-    """Return what is said on standard error; the exit code is 2, nothing ran, and nothing was made."""
+    """Return standard error; check that the exit code is 2 and that nothing ran."""
     before = sorted(os.listdir())
     with pytest.raises(SystemExit) as exit:
         main(list(arguments))
@@ -71,7 +71,7 @@ def test_an_option_without_its_value_is_named(capsys):
 
 def test_a_misspelt_command_is_mended_and_the_commands_are_listed(capsys):
     said = refused(capsys, "reprot", "run")
-    assert "'reprot' is no command" in said
+    assert "'reprot' is neither a command nor a file" in said
     assert "Did you mean 'report'?" in said
     assert all(name in said for name in COMMANDS)
 
@@ -134,7 +134,7 @@ def test_the_version_is_that_of_the_package(capsys):
 
 def noted(folder, source: str, *arguments: str) -> list[str]:
     (folder / "app.py").write_text(source)
-    return list(misplaced_options(command, load_script(folder / "app.py"), arguments))
+    return list(options_after_program(command, load_script(folder / "app.py"), arguments))
 
 
 def test_an_option_after_the_program_is_noticed(folder):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from runmem.cli.program import exit_code_of
-from runmem.cli.tracebacks import alike, print_exception, print_uncaught, shorten
+from runmem.cli.tracebacks import group_equal, print_exception, print_uncaught, shorten
 from runmem.errors import ArgumentError, RunmemError
 from runmem.graph.directions import as_parameter
 from runmem.graph.signature import TaskSignature
@@ -102,11 +102,11 @@ def test_what_the_program_raises_itself_is_left_as_it_is(error):
 def test_errors_are_alike_by_type_and_message():
     first = ValueError("one")
     errors = [first, KeyError("one"), ValueError("one"), ValueError("two"), ValueError("one")]
-    assert [(type(error), str(error), more) for error, more in alike(errors)] == [
+    assert [(type(error), str(error), more) for error, more in group_equal(errors)] == [
         (ValueError, "one", 2), (KeyError, "'one'", 0), (ValueError, "two", 0),
     ]  # fmt: skip
-    assert alike(errors)[0][0] is first
-    assert alike([]) == []
+    assert group_equal(errors)[0][0] is first
+    assert group_equal([]) == []
 
 
 # --- exceptions whose own code raises, recurses or exits --------------------------------------------------------------
@@ -172,13 +172,13 @@ def test_what_ends_a_program_is_printed_as_by_python_whatever_its_class_does(nam
     error = HOSTILE[name]()
     sys.__excepthook__(type(error), error, vars(BaseException)["__traceback__"].__get__(error))
     by_python = capfd.readouterr().err
-    print_uncaught(error, whole=False)
+    print_uncaught(error, full=False)
     assert exit_code_of(error) == 1
     assert _plain(capfd.readouterr().err) == _plain(by_python)
 
 
 def _plain(text: str) -> str:
-    """Leave out addresses and counts of references."""
+    """Remove addresses and reference counts."""
     return re.sub(r"0x[0-9a-f]+|refcount : \d+", "", text)
 
 
@@ -186,11 +186,11 @@ def _plain(text: str) -> str:
 def test_what_a_task_raised_is_printed_whatever_its_class_does(name, capfd):
     error = HOSTILE[name]()
     vars(BaseException)["__dict__"].__get__(error).update(root_task_id=7, __notes__=["raised in task f"])
-    print_exception(error, whole=False)
+    print_exception(error, full=False)
     said = capfd.readouterr().err
     assert type(error).__name__ in said
     assert said.count("raised in task f") == 1
-    assert len(alike([error, error])) == 1
+    assert len(group_equal([error, error])) == 1
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_what_a_task_raised_is_printed_whatever_its_class_does(name, capfd):
 )
 def test_a_hook_of_the_program_that_fails_is_told_as_by_python(hook, said, monkeypatch, capfd):
     monkeypatch.setattr(sys, "excepthook", hook)
-    print_uncaught(raised(ValueError("mine")), whole=False)
+    print_uncaught(raised(ValueError("mine")), full=False)
     text = capfd.readouterr().err
     assert text.startswith("Error in sys.excepthook:\n")
     assert text.index(said) < text.index("Original exception was:\nTraceback") < text.index("ValueError: mine")
@@ -209,9 +209,9 @@ def test_a_hook_of_the_program_that_fails_is_told_as_by_python(hook, said, monke
 def test_a_hook_of_the_program_may_exit_or_be_missing(monkeypatch, capfd):
     monkeypatch.setattr(sys, "excepthook", lambda *_: sys.exit(11))
     with pytest.raises(SystemExit, match="11"):
-        print_uncaught(raised(ValueError("mine")), whole=False)
+        print_uncaught(raised(ValueError("mine")), full=False)
     monkeypatch.delattr(sys, "excepthook")
-    print_uncaught(raised(ValueError("mine")), whole=False)
+    print_uncaught(raised(ValueError("mine")), full=False)
     text = capfd.readouterr().err
     assert text.startswith("sys.excepthook is missing\nTraceback")
     assert text.endswith("ValueError: mine\n")

@@ -1,4 +1,4 @@
-"""Every table of the command line fits the terminal, and says there what it says elsewhere."""
+"""Every table of the command line fits the terminal and keeps its content."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_the_executions(run, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_metrics(run, width, monkeypatch):
-    monkeypatch.setattr("runmem.table.width_of", lambda: width)
+    monkeypatch.setattr("runmem.table.terminal_width", lambda: width)
     text = CliRunner().invoke(metric.command, [str(run)]).output
     assert (
         max(len(line) for line in table_lines(text, "Metric") if not line.startswith(("Written", "n1.dat:"))) <= width

@@ -1,4 +1,4 @@
-"""A real SSH server on loopback, for the tests of hosts."""
+"""An SSH server on loopback for the tests of hosts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Host *
 
 @dataclass(frozen=True)
 class SshServer:
-    """An sshd of this test's own.
+    """An sshd of this test session.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ def free_port() -> int:
 
 @pytest.fixture(scope="session")
 def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    """Start an sshd with a key made for it, on a port of its own; skip where there is none."""
+    """Start an sshd with a new key on a free port; skip if sshd is not installed."""
     sshd = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if sshd is None or shutil.which("ssh") is None:
         pytest.skip("needs ssh and sshd (Debian's openssh-server)")
@@ -95,7 +95,7 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 @pytest.fixture(scope="session")
 def python() -> str:
-    """The interpreter that the hosts are to use: runmem must be installed in it."""
+    """Return an interpreter for the hosts, with runmem installed."""
     done = subprocess.run([sys.executable, "-c", "import runmem"], cwd="/", env={"PATH": os.environ["PATH"]})
     if done.returncode:
         pytest.skip("runmem is not installed in this environment: a host could not import it")

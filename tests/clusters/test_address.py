@@ -14,7 +14,7 @@ MINOR = int(PYTHON.split(".")[1])
 
 
 def found(python: str = f"{PYTHON}.final.0", runmem: str | None = RUNMEM) -> dict[str, Any]:
-    """Return what Dask tells of one process."""
+    """Return Dask's versions of one process."""
     return {"host": {"python": python}, "packages": {"runmem": runmem}}
 
 

@@ -1,4 +1,4 @@
-"""What every kind of cluster offers a run; each kind is tested on real processes."""
+"""The contract of clusters; each kind is tested with real processes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MEMORY = 600 * MIB
 
 @pytest.fixture(scope="module")
 def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Start a scheduler and two workers on loopback, as a user would by hand; yield the scheduler's address."""
+    """Start a scheduler and two workers on loopback as a user would; yield the scheduler's address."""
     folder = tmp_path_factory.mktemp("by_hand")
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
     quiet = {**os.environ, "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false"}
@@ -61,7 +61,7 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=sorted(CLUSTERS))
 def options(request: pytest.FixtureRequest) -> dict[str, Any]:
-    """Settings that ask for each kind of cluster in turn."""
+    """Return the settings of each kind of cluster."""
     if request.param == "local":
         return {"workers": 2, "worker_memory_bytes": MEMORY}
     if request.param == "ssh":
@@ -75,7 +75,7 @@ def options(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def cluster(options: dict[str, Any]) -> Iterator[Cluster]:
-    """One of each kind for the tests that only look at it."""
+    """Return a cluster of each kind, for tests that do not change it."""
     cluster = cluster_for(resolve(options))
     yield cluster
     cluster.close()
@@ -137,7 +137,7 @@ def test_close_ends_what_connect_started_and_nothing_else_and_may_be_called_twic
 
 
 def _is_tracker(process: psutil.Process) -> bool:
-    """Tell whether this is the one helper process that Python's multiprocessing keeps until the program ends."""
+    """Return True for the resource tracker of multiprocessing, which runs until the program ends."""
     with suppress(psutil.Error):
         return "resource_tracker" in " ".join(process.cmdline())
     return False
@@ -179,7 +179,7 @@ def test_a_worker_is_left_as_it_was(scheduler: str, tmp_path: Path, monkeypatch:
 
 
 def test_an_address_where_nobody_answers_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runmem.clusters.address._TIMEOUT_S", 0.5)
+    monkeypatch.setattr("runmem.clusters.address._CONNECT_S", 0.5)
     cluster = cluster_for(resolve({"scheduler": "tcp://127.0.0.1:9"}))
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 .*`dask scheduler`"):
         cluster.connect()
@@ -187,7 +187,7 @@ def test_an_address_where_nobody_answers_is_told_with_what_to_do(monkeypatch: py
 
 
 def test_a_scheduler_without_workers_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runmem.clusters.address._TIMEOUT_S", 0.5)
+    monkeypatch.setattr("runmem.clusters.address._CONNECT_S", 0.5)
     with distributed.LocalCluster(
         n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0", processes=False, protocol="tcp"
     ) as empty:

@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What visitors of a cluster's dashboard are told, and when bokeh is imported."""
+    """Return the answers of a cluster's dashboard and the times at which bokeh is imported."""
     program = tmp_path_factory.mktemp("pages") / "visits.py"
     program.write_text(VISITS)
     done = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, timeout=120)

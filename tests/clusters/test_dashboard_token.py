@@ -1,4 +1,4 @@
-"""Who sees a dashboard: holders of its token, by a real HTTP client and a real websocket, also as another user."""
+"""Access to a dashboard with and without its token, by HTTP and websocket, also as another user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PAGES = ("/status", "/", "/exceptions", "/info/main/exceptions.html", "/info/mai
 
 
 class Dashboard(NamedTuple):
-    """Where a dashboard is: the address that runmem prints, and its parts."""
+    """The address of a dashboard and its parts."""
 
     printed: str
     base: str
@@ -38,7 +38,7 @@ class Dashboard(NamedTuple):
 
 @pytest.fixture(scope="module")
 def dashboard() -> Iterator[Dashboard]:
-    """A cluster in which a task has failed with a text that is nobody's business."""
+    """A cluster with a failed task whose error text is secret."""
     cluster = EmbeddedCluster(resolve({"workers": 1}))
     try:
         client = cluster.connect()
@@ -57,7 +57,7 @@ def dashboard() -> Iterator[Dashboard]:
 
 
 def ask(dashboard: Dashboard, path: str, **headers: str) -> tuple[int, str, dict[str, str]]:
-    """Ask for one page and follow nothing; return status, text and headers."""
+    """Request one page without following redirects; return status, text and headers."""
     connection = http.client.HTTPConnection(dashboard.host, timeout=30)
     connection.request("GET", path, headers=headers)
     answer = connection.getresponse()
@@ -77,7 +77,7 @@ def test_without_the_token_nothing_is_shown_and_one_line_says_where_it_is(dashbo
         assert status == 403
         assert "swordfish" not in text
         assert text.count("\n") == 1
-        assert f"the address that runmem printed when the run's workers had started: {dashboard.base}/status" in text
+        assert f"the address that runmem printed when the workers had started: {dashboard.base}/status" in text
         assert "Set-Cookie" not in headers
 
 
@@ -119,7 +119,7 @@ def test_a_name_that_a_web_page_has_lead_here_gets_nothing_by_itself(dashboard: 
 def test_a_page_of_another_address_may_not_ask_even_with_the_cookie(dashboard: Dashboard, origin: str) -> None:
     status, text, _ = ask(dashboard, "/json/counts.json", Cookie=cookie_of(dashboard), Origin=origin)
     assert status == 403
-    assert f"a page of {origin!r} may not ask" in text
+    assert f"pages of {origin!r} have no access" in text
 
 
 def test_behind_a_tunnel_or_the_proxy_of_a_notebook_the_name_is_theirs(dashboard: Dashboard) -> None:

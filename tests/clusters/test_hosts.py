@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from runmem.clusters.hosts import Host, read_hosts, share_workers
+from runmem.clusters.hosts import Host, distribute_workers, read_hosts
 from runmem.errors import SettingError
 
 
@@ -24,12 +24,12 @@ def test_a_file_has_one_host_a_line_with_comments_users_and_workers(tmp_path: Pa
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "names no host; write one a line"),
-        ("# nothing\n\n", "names no host"),
-        ("a\nb workers=0\n", r"line 2: 'workers=0' cannot be used; a line is a host and, if need be, workers=N"),
+        ("", "has no hosts; write one per line"),
+        ("# nothing\n\n", "has no hosts"),
+        ("a\nb workers=0\n", r"line 2: 'workers=0' cannot be used; expected a host and optionally workers=N"),
         ("a\nb 4\n", "line 2: '4' cannot be used"),
-        ("a\n-oProxyCommand=evil\n", "line 2: '-oProxyCommand=evil' is no name of a host"),
-        ("a\na\n", "a is named twice"),
+        ("a\n-oProxyCommand=evil\n", "line 2: '-oProxyCommand=evil' is not a host name"),
+        ("a\na\n", "a is given twice"),
         (b"\xff\xfe\x00", "cannot be read as text"),
     ],
 )
@@ -42,7 +42,7 @@ def test_a_file_that_cannot_be_used_is_told_with_the_line(tmp_path: Path, text: 
 
 @pytest.mark.parametrize("value", ["-oProxyCommand=evil", "a,-b", "a,", "a b", "a;b"])
 def test_what_is_no_name_of_a_host_never_reaches_ssh(value: str) -> None:
-    with pytest.raises(SettingError, match="is no name of a host"):
+    with pytest.raises(SettingError, match="is not a host name"):
         read_hosts(value)
 
 
@@ -53,12 +53,12 @@ def test_a_file_that_is_not_there_is_told() -> None:
 
 def test_workers_are_shared_out_evenly() -> None:
     hosts = [Host("a"), Host("b"), Host("c")]
-    assert share_workers(hosts, None) == hosts
-    assert [host.workers for host in share_workers(hosts, 8)] == [3, 3, 2]
+    assert distribute_workers(hosts, None) == hosts
+    assert [host.workers for host in distribute_workers(hosts, 8)] == [3, 3, 2]
 
 
 def test_fewer_workers_than_hosts_and_two_numbers_are_refused() -> None:
-    with pytest.raises(SettingError, match="--workers=1 is fewer than the 2 hosts"):
-        share_workers([Host("a"), Host("b")], 1)
-    with pytest.raises(SettingError, match=r"the hosts file says how many there are \(b\)"):
-        share_workers([Host("a"), Host("b", 2)], 4)
+    with pytest.raises(SettingError, match="--workers=1 is less than one worker for each of the 2 hosts"):
+        distribute_workers([Host("a"), Host("b")], 1)
+    with pytest.raises(SettingError, match=r"the hosts file also sets the number of workers \(b\)"):
+        distribute_workers([Host("a"), Host("b", 2)], 4)

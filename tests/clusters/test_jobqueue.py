@@ -1,4 +1,4 @@
-"""What batch systems are given, by the real dask-jobqueue; Slurm itself is in tests/slurm, the others are not here."""
+"""Job scripts of the real dask-jobqueue. Slurm itself is tested in tests/slurm, the other systems are not available."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SYSTEMS = {
 
 @pytest.fixture(autouse=True)
 def _commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the submitting commands on the PATH: they are looked for, and never run here."""
+    """Put the commands that submit jobs on the PATH; they are never run."""
     monkeypatch.chdir(tmp_path)
     for name in {CLUSTERS[kind].program for kind in KINDS}:
         command = tmp_path / "bin" / name
@@ -54,7 +54,7 @@ def asked(kind: str, **settings: Any) -> Any:
 
 @pytest.fixture(params=KINDS)
 def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SimpleNamespace]:
-    """Start the scheduler of each kind in turn, and submit nothing."""
+    """Start the scheduler of each kind without submitting jobs."""
     script = tmp_path / "my env.sh"
     script.touch()
     cluster = asked(request.param, env_script=script, python_memory_profile=True)
@@ -65,7 +65,7 @@ def jobs(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SimpleNames
 
 
 def shell_command(jobs: SimpleNamespace) -> str:
-    """Return what the shell of a job is given, without the directives."""
+    """Return the commands of a job script without the directives."""
     if jobs.kind != "htcondor":
         return str(jobs.text)
     (line,) = [line for line in jobs.text.splitlines() if line.startswith("Arguments = ")]
@@ -189,7 +189,7 @@ def test_slurm_tells_what_the_jobs_wait_for(program: Any, lines: str, waits_for:
     ("lines", "message"),
     [
         ("12|FAILED|NonZeroExitCode|x;13|OUT_OF_MEMORY|None|x", r"before it had joined \(FAILED, OUT_OF_MEMORY\)"),
-        ("12|PENDING|PartitionTimeLimit|N/A", "as it is .PartitionTimeLimit: the queue allows a job less time"),
+        ("12|PENDING|PartitionTimeLimit|N/A", "can never start .PartitionTimeLimit: the queue allows a job less time"),
     ],
 )  # fmt: skip
 def test_jobs_of_slurm_that_never_give_a_worker_are_an_error(program: Any, lines: str, message: str) -> None:

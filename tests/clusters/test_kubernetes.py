@@ -1,4 +1,4 @@
-"""The kind `kubernetes` up to the interface of the real dask-kubernetes; there is no cluster here to run it on."""
+"""The kind `kubernetes` with the real dask-kubernetes, but without a cluster."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_each_run_has_a_cluster_of_its_own_with_a_name_that_the_operator_takes()
 
 
 def test_without_tls_it_is_refused_unless_insecure_is_given() -> None:
-    with pytest.raises(SettingError, match=r"dask-kubernetes has no TLS.*anybody who reaches them.*--insecure"):
+    with pytest.raises(SettingError, match=r"dask-kubernetes has no TLS.*anyone who can connect.*--insecure"):
         asked(insecure=False)
     assert asked().kind == "kubernetes"
 
@@ -66,7 +66,7 @@ def test_what_is_missing_is_said_before_anything_starts(monkeypatch: pytest.Monk
         asked(workers=None)
     with pytest.raises(SettingError, match=r"ghcr.io/dask/dask:latest has no runmem.*DASK_KUBERNETES__IMAGE"):
         asked(image="ghcr.io/dask/dask:latest")
-    with pytest.raises(SettingError, match="--env_script: pods begin with the environment of their image"):
+    with pytest.raises(SettingError, match="--env_script: pods have the environment of their image"):
         asked(env_script=tmp_path / "env.sh")
     monkeypatch.setitem(sys.modules, "dask_kubernetes.operator", None)
     with pytest.raises(ClusterError, match=r"needs the package dask-kubernetes .*pip install 'runmem\[kubernetes\]'"):

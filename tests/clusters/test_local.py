@@ -11,8 +11,8 @@ import distributed  # noqa: F401  # before dask.config.set: what that adds goes 
 import pytest
 
 from runmem.clusters import local
-from runmem.clusters.local import EmbeddedCluster, environment_of, put_in_force, worker_count
-from runmem.clusters.spawning import is_embedded_worker
+from runmem.clusters.child_imports import is_embedded_worker
+from runmem.clusters.local import EmbeddedCluster, apply_environment, script_environment, worker_count
 from runmem.errors import SettingError
 from runmem.memory.limits import memory_limit, share
 from runmem.settings import resolve
@@ -35,7 +35,7 @@ def test_workers_that_may_use_more_than_there_is_are_warned_of(caplog: pytest.Lo
 
 
 def test_certificates_that_cannot_be_used_are_told_before_there_is_a_cluster(tmp_path: Path) -> None:
-    with pytest.raises(SettingError, match="--tls_cert, --tls_key must be given too"):
+    with pytest.raises(SettingError, match="--tls_cert, --tls_key: missing"):
         EmbeddedCluster(resolve({"tls_ca": str(tmp_path / "ca.pem")}))
 
 
@@ -61,7 +61,7 @@ def test_a_script_gives_its_variables(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("RUNMEM_TEST_SAME", "as it was")
     script = tmp_path / "with space.sh"
     script.write_text("echo shown; export RUNMEM_TEST_A='two\nlines = 1'; RUNMEM_TEST_B=not_exported; cd /\n")
-    variables = environment_of(script)
+    variables = script_environment(script)
     assert variables["RUNMEM_TEST_A"] == "two\nlines = 1"
     assert "RUNMEM_TEST_B" not in variables
     assert "RUNMEM_TEST_SAME" not in variables
@@ -72,20 +72,20 @@ def test_a_script_that_fails_is_told_with_its_output(tmp_path: Path) -> None:
     script = tmp_path / "env.sh"
     script.write_text("echo about to fail; false; export A=1\n")
     with pytest.raises(SettingError, match=r"ended with exit code 1:\n.*about to fail"):
-        environment_of(script)
+        script_environment(script)
 
 
 def test_a_missing_script_is_told(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"--env_script: '.*none.sh' is not a file"):
-        environment_of(tmp_path / "none.sh")
+        script_environment(tmp_path / "none.sh")
 
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let what is done to the environment, and to where modules come from, end with the test."""
+    """Restore environment and import path after the test."""
     before = dict(os.environ)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(local, "_in_force", set())
+    monkeypatch.setattr(local, "_applied_scripts", set())
     yield
     os.environ.clear()
     os.environ.update(before)
@@ -101,11 +101,11 @@ def test_a_script_that_is_in_force_has_changed_this_process_and_is_not_sourced_a
         "unset RUNMEM_TEST_GONE\n"
     )
     first, here = sys.path[0], os.getcwd()
-    put_in_force(script)
+    apply_environment(script)
     assert os.environ["RUNMEM_TEST_A"] == "a"
     assert os.environ["PATH"].startswith(f"{tmp_path}/bin:")
     assert "RUNMEM_TEST_GONE" not in os.environ
     assert sys.path[:2] == [first, f"{tmp_path}/modules"]
     assert os.environ["PWD"] == here == os.getcwd()
-    assert environment_of(script) == {}
+    assert script_environment(script) == {}
     assert (tmp_path / "times").read_text() == "once\n"

@@ -1,4 +1,4 @@
-"""Connections of one user on loopback. The attempts of a real second user are in test_address_security.py."""
+"""Connections of one user on loopback; test_address_security.py has those of a second user."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import pytest
 
 from runmem.clusters import loopback
 from runmem.clusters.local import EmbeddedCluster
-from runmem.clusters.loopback import owner_of_listener, owner_of_peer, tells_owners
+from runmem.clusters.loopback import can_look_up_owners, listener_owner, peer_owner
 from runmem.settings import resolve
 
-pytestmark = pytest.mark.skipif(not tells_owners(), reason="the kernel does not tell here whose a connection is")
+pytestmark = pytest.mark.skipif(not can_look_up_owners(), reason="the kernel does not tell here whose a connection is")
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connection on loopback: the end that asked for it, and the one that accepted it."""
+    """A connection on loopback: the connecting and the accepting end."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as asking:
         accepted, _ = server.accept()
         with accepted:
@@ -36,15 +36,15 @@ def ends() -> Iterator[tuple[socket.socket, socket.socket]]:
 
 def test_a_process_of_ours_is_known_at_either_end(ends: tuple[socket.socket, socket.socket]) -> None:
     asking, accepted = ends
-    assert owner_of_peer(accepted) == os.geteuid()
-    assert owner_of_listener(asking) == os.geteuid()
+    assert peer_owner(accepted) == os.geteuid()
+    assert listener_owner(asking) == os.geteuid()
 
 
 def test_who_sends_and_closes_at_once_is_nobody_of_ours(ends: tuple[socket.socket, socket.socket]) -> None:
     asking, accepted = ends
     asking.sendall(b"something to unpickle")
     asking.close()  # the kernel has no owner for it any more, and gives root's number
-    assert owner_of_peer(accepted) is None
+    assert peer_owner(accepted) is None
 
 
 def test_who_sends_and_resets_is_nobody_of_ours(ends: tuple[socket.socket, socket.socket]) -> None:
@@ -53,7 +53,7 @@ def test_who_sends_and_resets_is_nobody_of_ours(ends: tuple[socket.socket, socke
     asking.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     asking.close()
     with pytest.raises(OSError, match="not connected"):
-        owner_of_peer(accepted)
+        peer_owner(accepted)
 
 
 STRANGER = """
@@ -70,7 +70,7 @@ else:
 
 @contextmanager
 def stranger(*words: str) -> Iterator[str]:
-    """Run a process of another user, until it is left; give the line it printed."""
+    """Run a process of another user during the block, and yield the line that it printed."""
     command = [sys.executable, "-c", STRANGER, *words]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -85,13 +85,13 @@ def test_a_process_of_another_user_is_known_at_either_end() -> None:
         server.settimeout(30)
         accepted, _ = server.accept()
         with accepted:
-            assert owner_of_peer(accepted) == 12345
+            assert peer_owner(accepted) == 12345
     with stranger("listens") as port, socket.create_connection(("127.0.0.1", int(port))) as asking:
-        assert owner_of_listener(asking) == 12345
+        assert listener_owner(asking) == 12345
 
 
 def test_where_only_a_listener_is_left_the_peer_is_nobody(ends: tuple[socket.socket, socket.socket]) -> None:
-    """The kernel gives who listens on a port when no connection has the ends that were asked for."""
+    """The kernel returns the listener of a port if no connection has the requested ends."""
     asking, accepted = ends
     assert loopback._owner(asking.getpeername(), ("127.0.0.1", 9), 1) is None
     assert loopback._owner(asking.getpeername(), ("0.0.0.0", 0), 10) == os.geteuid()
@@ -124,7 +124,7 @@ def test_the_embedded_cluster_speaks_it_between_all_its_parts(cluster: EmbeddedC
 
 
 def test_it_is_the_owner_that_counts_and_not_what_is_spoken(cluster: EmbeddedCluster) -> None:
-    """What another user is refused, a plain client, would work: nothing else keeps it out."""
+    """Shows that the owner is the only reason for the rejection: the same client works for the right user."""
     place = cluster.connect().scheduler.address.rpartition("/")[2]
     with distributed.Client(f"tcp://{place}", timeout=10, set_as_default=False) as client:
         assert client.submit(sum, [1, 2]).result() == 3
@@ -135,7 +135,7 @@ def test_whoever_is_not_ours_is_closed_before_a_byte_is_read(
     cluster: EmbeddedCluster, owner: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     address = cluster.connect().scheduler.address
-    monkeypatch.setattr(loopback, "owner_of_peer", lambda connection: owner)
+    monkeypatch.setattr(loopback, "peer_owner", lambda connection: owner)
     host, port = address.rpartition("/")[2].split(":")
     with caplog.at_level(logging.WARNING, loopback.log.name), socket.create_connection((host, int(port))) as raw:
         raw.settimeout(30)
@@ -147,8 +147,8 @@ def test_nothing_is_said_to_a_listener_of_somebody_else(
     cluster: EmbeddedCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = cluster.connect().scheduler.address.rpartition("/")[2]
-    monkeypatch.setattr(loopback, "owner_of_listener", lambda connection: os.geteuid() + 1)
-    with pytest.raises(ConnectionRefusedError, match="is not a process of this user"):
+    monkeypatch.setattr(loopback, "listener_owner", lambda connection: os.geteuid() + 1)
+    with pytest.raises(ConnectionRefusedError, match="belongs to another user"):
         asyncio.run(loopback.LoopbackBackend().get_connector().connect(place))
 
 
@@ -160,8 +160,8 @@ def test_a_worker_that_is_started_again_speaks_it_too(cluster: EmbeddedCluster) 
 
 
 def test_where_the_kernel_does_not_tell_it_is_tls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loopback, "_BY_FAMILY", 9999)  # a request that this kernel does not know
-    assert not tells_owners()
+    monkeypatch.setattr(loopback, "_SOCK_DIAG_BY_FAMILY", 9999)  # a request that this kernel does not know
+    assert not can_look_up_owners()
     cluster = EmbeddedCluster(resolve({"workers": 1}))
     try:
         assert cluster.connect().scheduler.address.startswith("tls://127.0.0.1:")

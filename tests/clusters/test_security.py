@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from runmem.clusters.certificate import make_certificate
-from runmem.clusters.security import TlsSecurity, given_security, is_loopback, refuse_or_warn, run_security
+from runmem.clusters.security import TlsSecurity, is_loopback, require_insecure, run_security, security_from_files
 from runmem.errors import SettingError
 from runmem.settings import resolve
 
 
 def talk(server: TlsSecurity, client: ssl.SSLContext) -> bytes:
-    """Return what a server says to a client over a real connection, with the contexts that Dask makes."""
+    """Return a server's message to a client over a real connection, with Dask's TLS contexts."""
     listening = server.dask().get_listen_args("scheduler")["ssl_context"]
     with socket.create_server(("127.0.0.1", 0)) as door:
 
@@ -95,7 +95,6 @@ def test_the_files_are_private(security: TlsSecurity, tmp_path: Path) -> None:
     for path, text in ((files.ca, security.ca), (files.cert, security.cert), (files.key, security.key)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert path.read_text() == text
-    assert files.dask_options()[::2] == ["--tls-ca-file", "--tls-cert", "--tls-key"]
     with pytest.raises(FileExistsError):  # a folder that somebody else made is not used
         security.write(tmp_path / "tls")
 
@@ -111,17 +110,17 @@ def options(security: TlsSecurity, folder: Path) -> dict[str, Any]:
 
 
 def test_files_that_are_given_are_used(security: TlsSecurity, tmp_path: Path) -> None:
-    assert given_security(resolve(options(security, tmp_path))) == security
+    assert security_from_files(resolve(options(security, tmp_path))) == security
     assert run_security(resolve(options(security, tmp_path / "2")), "the ports") == security
-    assert given_security(resolve({})) is None
+    assert security_from_files(resolve({})) is None
 
 
 @pytest.mark.parametrize("missing", ["tls_ca", "tls_cert", "tls_key"])
 def test_one_file_too_few_is_told(security: TlsSecurity, tmp_path: Path, missing: str) -> None:
     given = options(security, tmp_path)
     del given[missing]
-    with pytest.raises(SettingError, match=f"--{missing} must be given too"):
-        given_security(resolve(given))
+    with pytest.raises(SettingError, match=f"--{missing}: missing"):
+        security_from_files(resolve(given))
 
 
 @pytest.mark.parametrize("option", ["tls_ca", "tls_cert", "tls_key"])
@@ -136,25 +135,25 @@ def test_a_file_that_cannot_be_used_is_named(security: TlsSecurity, tmp_path: Pa
     else:
         path.write_text("-----BEGIN NOTHING-----\n")
     with pytest.raises(SettingError, match=f"--{option}.* {path}"):
-        given_security(resolve(given))
+        security_from_files(resolve(given))
 
 
 def test_a_key_of_another_certificate_is_told(security: TlsSecurity, tmp_path: Path) -> None:
     given = options(security, tmp_path)
     given["tls_key"].write_text(make_certificate()[2])
-    with pytest.raises(SettingError, match="are no certificate and its key"):
-        given_security(resolve(given))
+    with pytest.raises(SettingError, match="are not a certificate and its key"):
+        security_from_files(resolve(given))
 
 
 def test_without_tls_a_run_that_spans_hosts_is_refused() -> None:
-    with pytest.raises(SettingError, match="the ports: without TLS anybody .* run code as you.*--insecure"):
-        refuse_or_warn(resolve({}), "the ports")
+    with pytest.raises(SettingError, match="the ports: without TLS anyone .* run code as you.*--insecure"):
+        require_insecure(resolve({}), "the ports")
 
 
 def test_insecure_warns_of_what_anybody_could_do(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, "runmem"):
         assert run_security(resolve({"insecure": True}), "the ports of the run") is None
-    assert "--insecure: the ports of the run: without TLS anybody who reaches them can run code as you" in caplog.text
+    assert "--insecure: the ports of the run: without TLS anyone who can connect can run code as you" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What another user puts into the shared folder for temporary files beforehand changes nothing and is not changed."""
+"""Files that another user prepares in the shared temporary folder have no effect and do not change."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from runmem.clusters.in_process_scheduler import InProcessScheduler
 from runmem.clusters.local import EmbeddedCluster
-from runmem.clusters.own_scheduler import OwnScheduler
 from runmem.clusters.security import TlsSecurity
 from runmem.errors import SettingError
 from runmem.settings import resolve
@@ -22,7 +22,7 @@ root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root to put something
 
 @pytest.fixture
 def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder for all, as /tmp, in which another user was first: Dask's names lead to a file of the victim's."""
+    """A shared folder such as /tmp, in which another user has made links from Dask's names to a victim's file."""
     victim = tmp_path / "thesis.tex"
     victim.write_text("years of work")
     folder = tmp_path / "shared"
@@ -68,9 +68,11 @@ def test_no_part_of_the_embedded_cluster_takes_a_folder_of_somebody_else(shared:
 def test_nor_does_a_scheduler_for_workers_elsewhere(shared: Path, security: str | None) -> None:
     from runmem.clusters.certificate import make_certificate
 
-    scheduler = OwnScheduler("127.0.0.1", 0, TlsSecurity(*make_certificate()) if security else None)
+    scheduler = InProcessScheduler()
+    tls = TlsSecurity(*make_certificate()) if security else None
     try:
-        place = scheduler.start().run_on_scheduler(lambda dask_scheduler: dask_scheduler.local_directory)
+        client = scheduler.start_for_hosts("127.0.0.1", 0, tls)
+        place = client.run_on_scheduler(lambda dask_scheduler: dask_scheduler.local_directory)
         assert Path(place).relative_to(shared).parts[0].startswith("runmem-dask-")
     finally:
         scheduler.close()

@@ -64,7 +64,7 @@ def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def on_the_host(server: Any) -> list[psutil.Process]:
-    """Return the processes that connections of this server started."""
+    """Return the processes started by connections of this server."""
     return psutil.Process(server.pid).children(recursive=True)
 
 
@@ -142,11 +142,11 @@ def cluster(options: dict[str, Any]) -> Iterator[Cluster]:
 
 
 class TestARunThatOthersLookAt:
-    """One cluster for all: it ends with the last of them, since the tests around count what runs on the hosts."""
+    """Tests that share one cluster, which ends after them, because other tests count the processes on the hosts."""
 
     @pytest.fixture
     def listening(self, cluster: Cluster, ssh_server: Any) -> list[tuple[str, int]]:
-        """Every address on which a part of a run listens: scheduler, nannies and workers."""
+        """Return all listening addresses of a run: scheduler, nannies and workers."""
         client = cluster.connect()
         processes = [psutil.Process(), *on_the_host(ssh_server)]
         dashboard = int(re.search(r":(\d+)/", client.dashboard_link)[1])
@@ -198,7 +198,7 @@ def test_a_host_that_loses_its_connection_comes_back(
     def pid(_):
         return os.getpid()
 
-    monkeypatch.setattr(remote_host, "_AGAIN_S", (0.1, 0.1))
+    monkeypatch.setattr(remote_host, "_RECONNECT_S", (0.1, 0.1))
     monkeypatch.chdir(tmp_path)
     with runmem.session(app="suite", python_memory_profile=True, **options) as current:
         before = set(wait_on([pid(i) for i in range(20)]))
@@ -231,7 +231,7 @@ def test_a_host_that_loses_its_connection_comes_back(
 def test_a_host_that_cannot_take_part_is_told_with_the_words_of_ssh(
     ssh_server: Any, python: str, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runmem.clusters.address._REFUSED_S", 0.2)
+    monkeypatch.setattr("runmem.clusters.address._LISTEN_S", 0.2)
     cluster = cluster_for(resolve({"ssh_command": ssh_server.command, **options}))
     with pytest.raises(ClusterError, match=f"(?s){message}") as raised:
         cluster.connect()
@@ -253,13 +253,13 @@ def test_a_script_that_fails_stops_the_run_with_its_output(ssh_server: Any, pyth
     ("options", "message"),
     [
         ({"cluster": "ssh"}, "--cluster ssh needs --hosts"),
-        ({"hosts": "a", "cluster": "local"}, "--cluster local and --hosts ask for different clusters"),
-        ({"hosts": "a", "scheduler": "tcp://127.0.0.1:1"}, "--scheduler and --hosts ask for different clusters"),
+        ({"hosts": "a", "cluster": "local"}, "--cluster local and --hosts select different clusters"),
+        ({"hosts": "a", "scheduler": "tcp://127.0.0.1:1"}, "--scheduler and --hosts select different clusters"),
         ({"hosts": "a", "ssh_command": "/nowhere/ssh"}, "--ssh_command: there is no '/nowhere/ssh' here"),
         ({"hosts": "a", "ssh_command": "'"}, "--ssh_command: .* cannot be used"),
         ({"hosts": "a", "env_script": "/nowhere/env.sh"}, "--env_script: '/nowhere/env.sh' cannot be read"),
-        ({"hosts": "a", "tls_ca": "/nowhere/ca.pem"}, "--tls_cert, --tls_key must be given too"),
-        ({"cluster": "moon"}, "--cluster: there is no kind 'moon'; write one of address, "),
+        ({"hosts": "a", "tls_ca": "/nowhere/ca.pem"}, "--tls_cert, --tls_key: missing"),
+        ({"cluster": "moon"}, "--cluster: there is no kind 'moon'; the kinds are address, "),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_told_before_anything_is_started(options: dict[str, Any], message: str) -> None:

@@ -8,7 +8,7 @@ from runmem.dashboard.status_line import StatusLine
 
 
 class Screen(io.StringIO):
-    """A terminal of 80 columns that shows what is left after carriage returns and erasures."""
+    """A terminal of 80 columns that implements carriage returns and erasures."""
 
     def lines(self) -> list[str]:
         shown = []

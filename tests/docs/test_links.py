@@ -1,4 +1,4 @@
-"""Links from one page to another lead to a file that is there, and to a heading that it has."""
+"""Links between pages point to existing files and headings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 
 
 def headings(page: Path) -> set[str]:
-    """Return what a link to each heading of a page ends with."""
+    """Return the anchors of the headings of a page."""
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     lines = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", line.lower()).replace(" ", "-") for line in lines}

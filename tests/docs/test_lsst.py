@@ -1,4 +1,4 @@
-"""The examples of docs/lsst.md run as they are written, with LSST's packages and a real repository."""
+"""The examples of docs/lsst.md run unchanged, with LSST's packages and a real repository."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FILL, EACH_DATA_ID, QUANTA = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder with the repository that the examples speak of, in which the quanta of a task called isr have run."""
+    """Return a folder with the repository of the examples, after running the quanta of a task isr."""
     found = tmp_path_factory.mktemp("lsst_md")
     repository.make_repository(str(found / "repo"), visits=(1,), sizes={0: 30, 1: 20})
     names = {"butler": butler_of(found, "output"), "pipeline": pipeline_of("isr")}

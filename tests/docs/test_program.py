@@ -1,4 +1,4 @@
-"""What docs/program.md shows is what happens."""
+"""The example of docs/program.md prints the output on the page."""
 
 from __future__ import annotations
 

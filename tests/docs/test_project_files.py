@@ -1,4 +1,4 @@
-"""What several files tell of the project is the same in each of them."""
+"""The descriptions of the project in several files agree."""
 
 from __future__ import annotations
 

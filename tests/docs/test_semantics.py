@@ -1,4 +1,4 @@
-"""The examples of docs/semantics.md and docs/pycompss.md give what the pages say."""
+"""The examples of docs/semantics.md and docs/pycompss.md print the output on the pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The site is made without a warning, asks no other host for anything, and its reference leaves nothing out."""
+"""The site is built without warnings, uses no other host, and has a complete reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import pytest
 
 import runmem
 from runmem.cli import COMMANDS
-from runmem.settings import Settings, option_name
+from runmem.settings import Settings, environment_variables, option_name
 
 ROOT = Path(__file__).parents[2]
 NEEDED = ("sphinx", "numpydoc", "myst_parser", "furo", "sphinx_click")
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(bool(missing), reason=f"not installed: {missing}
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder with the pages, made without a warning."""
+    """Build the pages without warnings and return their folder."""
     options = ["-W", "--keep-going", "-q"]
     made = tmp_path_factory.mktemp("site")
     done = subprocess.run(
@@ -39,7 +39,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def shown(page: Path) -> str:
-    """Return the text of a page, without its marks and with one space for each run of white space."""
+    """Return the text of a page without markup and with normalised white space."""
     return " ".join(html.unescape(re.sub(r"<[^>]*>", "", page.read_text("utf-8"))).split())
 
 
@@ -79,4 +79,4 @@ def test_every_setting_is_in_the_table_with_its_environment_variables(site: Path
     page = shown(site / "reference" / "settings.html")
     for setting in fields(Settings):
         assert option_name(setting) in page
-        assert ", ".join(setting.metadata["environment"]) in page
+        assert ", ".join(environment_variables(setting)) in page

@@ -1,4 +1,4 @@
-"""The examples of docs/tasks.md print what the page says, with and without runmem."""
+"""The examples of docs/tasks.md print the output on the page, with and without runmem."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ OUTPUTS = re.findall(r"```\n(.*?)```", re.sub(r"```python\n.*?```", "", TEXT, fl
 
 
 def output_of(folder: Path, number: int, *runner: str) -> subprocess.CompletedProcess[str]:
-    """Run one of the examples of the page, whose name is ``app.py`` there."""
+    """Run an example of the page as ``app.py``."""
     (folder / "app.py").write_text(EXAMPLES[number])
     env = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Who follows docs/tutorial.md sees what it shows: every command is run, in order, in one folder."""
+"""All commands of docs/tutorial.md, run in order in one folder, print the output on the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ROW = re.compile(r"^ +\d+ .*?([-\d.]+) MiB +(\d+)   (.*)$", re.MULTILINE)  # of 
 
 
 def edited(program: str, change: str) -> str:
-    """Return a program with the lines of a diff in it."""
+    """Apply a diff to a program."""
     lines = change.splitlines()
     before = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("+"))
     after = "".join(f"{line[1:]}\n" for line in lines if not line.startswith("-"))
@@ -37,7 +37,7 @@ def test_the_installation_is_that_of_the_readme() -> None:
 
 @pytest.fixture(scope="module")
 def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subprocess.CompletedProcess[str]]]:
-    """Do all that the page says behind the installation; return the folder and what each block of commands printed."""
+    """Run all commands of the page after the installation; return the folder and the output of each block."""
     folder = tmp_path_factory.mktemp("tutorial")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     env = {**os.environ, "PATH": path, "PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder)}

@@ -14,7 +14,7 @@ from pathlib import Path
 import distributed
 import pytest
 
-from runmem.clusters.address import check_answers, check_versions
+from runmem.clusters.address import check_reachable, check_versions
 from runmem.errors import ClusterError
 
 PROGRAM = """
@@ -106,13 +106,13 @@ def test_somebody_who_listens_answers():
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         for address in (f"127.0.0.1:{port}", f"tcp://127.0.0.1:{port}", f"tls://127.0.0.1:{port}"):
-            check_answers(address)
+            check_reachable(address)
     with pytest.raises(ConnectionRefusedError):
-        check_answers(f"127.0.0.1:{port}")
+        check_reachable(f"127.0.0.1:{port}")
 
 
 def test_an_address_of_another_kind_is_left_to_dask():
-    check_answers("inproc://192.0.2.1/4711/1")
+    check_reachable("inproc://192.0.2.1/4711/1")
 
 
 def test_a_worker_that_fits_runs_the_program_and_serves_on(tmp_path, runmem, write, scheduler, worker):

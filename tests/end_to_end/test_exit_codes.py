@@ -173,7 +173,7 @@ def test_failures_of_the_same_text_that_nobody_waited_for_are_told_once(tmp_path
     ran = runmem(tmp_path, "--workers=2", "--no_summary", "app.py")
     assert ran.code == 1
     assert ran.err.count("a task failed and the program did not wait for it") == 2
-    assert ran.err.count("runmem: and 4 more like it") == ran.err.count("more like it") == 1
+    assert ran.err.count("runmem: and 4 more of the same error") == ran.err.count("more of the same error") == 1
 
 
 def test_a_failure_that_the_program_caught_is_no_failure_of_the_program(tmp_path, runmem, write):

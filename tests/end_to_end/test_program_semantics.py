@@ -154,7 +154,7 @@ def test_runmem_s_words_are_plain_lines_on_standard_error(outputs):
 
 def test_an_option_after_the_program_is_the_program_s_and_is_told_so(outputs):
     assert json.loads(outputs["ours"].out)["argv"] == ["code/app.py", "--workers", "9", "-x", "a b"]
-    assert "runmem: note: --workers stands after the program" in outputs["ours"].err
+    assert "runmem: note: --workers comes after the program" in outputs["ours"].err
     assert outputs["ours"].provenance["workers"] == 2
 
 

@@ -20,7 +20,7 @@ print(wait_on([square(i) for i in range(4)]))
 """
 
 
-def workers_of(pid: int) -> list[psutil.Process]:
+def number_of_workers(pid: int) -> list[psutil.Process]:
     """Return the workers that a master has now."""
     try:
         children = psutil.Process(pid).children(recursive=True)
@@ -37,7 +37,7 @@ def test_a_worker_that_dies_while_the_cluster_starts_costs_a_second_start(
     env = environment()
     process = start(tmp_path, "--python_memory_profile", "--workers=2", "app.py", env=env)
     deadline = time.monotonic() + 60
-    while not (workers := workers_of(process.pid)):
+    while not (workers := number_of_workers(process.pid)):
         assert time.monotonic() < deadline
         time.sleep(0.005)
     time.sleep(pause_s)
@@ -53,7 +53,7 @@ def test_workers_that_die_each_time_are_told_of_as_such(tmp_path, start, write):
     deadline = time.monotonic() + 60
     while process.poll() is None:
         assert time.monotonic() < deadline
-        for worker in workers_of(process.pid):
+        for worker in number_of_workers(process.pid):
             try:
                 worker.kill()
             except psutil.NoSuchProcess:

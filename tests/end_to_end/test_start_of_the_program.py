@@ -85,8 +85,8 @@ def test_a_safe_path_is_asked_of_the_program_by_the_variable_only(programs, runm
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nowhere", "there is no module 'nowhere' to be run with -m"),
-        ("package.nowhere", "there is no module 'package.nowhere' to be run with -m"),
+        ("nowhere", "-m: there is no module 'nowhere'"),
+        ("package.nowhere", "-m: there is no module 'package.nowhere'"),
         ("no_main", "-m no_main: the package has no __main__.py: name one of its modules"),
         ("app.py", "write -m app, or app.py without -m"),
         ("package/module", "-m package/module: expected the name of a module"),
@@ -259,4 +259,4 @@ def test_a_time_limit_that_sequential_tasks_cannot_have_is_told(tmp_path, runmem
     write(tmp_path, "app.py", "from runmem import task\n\n@task(returns=1)\ndef f(x):\n    return x\n\nprint(f(1))\n")
     ran = runmem(tmp_path, "--sequential", "--task_timeout=60", "app.py")
     assert ran.code == 0
-    assert "note: with --sequential" in ran.err
+    assert "note: --task_timeout has no effect with --sequential" in ran.err

@@ -29,7 +29,7 @@ def run(folder: Path, *command: object) -> subprocess.CompletedProcess[str]:
 
 
 def by_python_and_by_runmem(folder: Path, example: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Return what the example does by plain Python, having checked that it does the same by runmem."""
+    """Return the result of an example with plain Python, after comparing it with that of runmem."""
     python = run(folder, EXAMPLES / example, *arguments)
     runmem = run(folder, "-m", "runmem", "--workers=2", EXAMPLES / example, *arguments)
     assert (runmem.stdout, runmem.returncode) == (python.stdout, python.returncode), runmem.stderr
@@ -96,13 +96,13 @@ def test_kmeans_refuses_blocks_that_are_too_small(tmp_path):
 
 
 def without_reports(output: str) -> str:
-    """Return what the program itself printed."""
+    """Return the output of the program without reports."""
     return "".join(line + "\n" for line in output.splitlines() if line.startswith("increment("))
 
 
 @pytest.fixture(scope="module")
 def increment(tmp_path_factory):
-    """A run of the manual's example whose workers' reports are shown, and the folder it was started in."""
+    """Run the manual's example with reports of the workers; return the result and the folder."""
     tmp_path = tmp_path_factory.mktemp("increment")
     done = run(
         tmp_path, "-m", "runmem", "--python_memory_profile", "--log_level=debug", "--workers=2",
@@ -126,14 +126,14 @@ def test_increment_shows_what_each_line_of_the_task_takes_and_gives_back(increme
 
 
 def increments(table: str) -> list[float]:
-    """Return the MiB in the Increment column of each line of the function, in its order."""
+    """Return the increments in MiB of the lines of the function."""
     return [
         float(re.search(r"MiB +(-?[\d.]+) MiB +1 +" + re.escape(code), table)[1]) for code in INCREMENTS
     ]  # fmt: skip
 
 
 def value_of(table: str) -> int:
-    """Return the argument of the call that a table tells of, by what line ``b`` took."""
+    """Return the argument of the call in a table, derived from the increment of line ``b``."""
     return round(increments(table)[1] / 7.629)
 
 

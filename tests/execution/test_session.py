@@ -190,7 +190,7 @@ def test_what_probes_of_the_users_own_measure_stands_in_the_records(
 
 
 def test_probes_that_cannot_be_used_are_refused_before_the_run() -> None:
-    with pytest.raises(SettingError, match="it is no runmem.worker.probe.Probe"):
+    with pytest.raises(SettingError, match="it is not a runmem.worker.probe.Probe"):
         runmem.session(python_memory_profile=True, probes=[int])
     with pytest.raises(SettingError, match="need --python_memory_profile"):
         runmem.session(probes=[Counts])

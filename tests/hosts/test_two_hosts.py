@@ -33,7 +33,7 @@ TICK_S = 0.1
 @pytest.fixture
 def options(hosts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(remote_host, "_AGAIN_S", (0.2, 0.2))
+    monkeypatch.setattr(remote_host, "_RECONNECT_S", (0.2, 0.2))
     return {
         "app": "suite", "hosts": "host1,host2", "ssh_command": hosts.ssh_command, "workers": 2,
         "worker_memory_bytes": 500 * MIB, "python_memory_profile": True,
@@ -188,7 +188,8 @@ def test_a_worker_started_by_hand_that_joins_late_and_leaves_early_is_measured_f
         client = run._connect()[0]
         files = run._cluster._security.write(tmp_path / "tls")
         began_s = time.time()
-        words = [sys.executable, "-P", "-m", "dask", "worker", client.scheduler.address, *files.dask_options()]
+        words = [sys.executable, "-P", "-m", "dask", "worker", client.scheduler.address]
+        words += ["--tls-ca-file", str(files.ca), "--tls-cert", str(files.cert), "--tls-key", str(files.key)]
         words += ["--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--local-directory", str(tmp_path / "dask")]
         with subprocess.Popen(hosts.command(1, *words), stderr=subprocess.DEVNULL) as late:
             until(lambda: run._remote.workers() == 2)

@@ -1,4 +1,4 @@
-"""A real Slurm for the tests of this folder, brought up once a session and ended with it."""
+"""A real Slurm for the tests of this folder, started once per session."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 
 def _run(*arguments: str, timeout_s: float) -> str | None:
-    """Run slurm.sh; return None when it succeeds, else what it said."""
+    """Run slurm.sh; return its output if it fails, else None."""
     try:
         done = subprocess.run(
             [str(SCRIPT), *arguments], capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
@@ -29,7 +29,7 @@ def _run(*arguments: str, timeout_s: float) -> str | None:
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Yield the folder of a running Slurm: its logs, and ``gather`` with the way it accounts memory.
+    """Yield the folder of a running Slurm, with its logs and its method of memory accounting in ``gather``.
 
     ``RUNMEM_TEST_SLURM`` names the folder of one that `slurm.sh up` has started already; it is left running.
     """
@@ -54,7 +54,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def folder(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder to submit jobs from, and be in it; jobs that are left are cancelled."""
+    """Return a new current folder for submitting jobs; cancel remaining jobs afterwards."""
     for name in list(os.environ):
         if name.startswith(("RUNMEM_", "COMPSS_", "SLURM", "SBATCH", "DASK_")):
             monkeypatch.delenv(name)
@@ -65,7 +65,7 @@ def folder(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 @pytest.fixture
 def runmem(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Return a function that runs ``runmem ARGUMENTS`` in the folder to its end."""
+    """Return a function that runs ``runmem ARGUMENTS`` in the folder."""
 
     def run(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -78,7 +78,7 @@ def runmem(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.fixture
 def until() -> Callable[..., None]:
-    """Return a function that waits until a condition holds, and fails with `what` when it does not come."""
+    """Return a function that waits for a condition, and fails with `what` after a time limit."""
 
     def wait(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
         deadline = time.monotonic() + timeout_s

@@ -1,4 +1,4 @@
-"""What is asked of Slurm, with shell scripts in the place of its commands; the other files have a real one."""
+"""Calls of Slurm's commands, replaced by shell scripts; the other files use a real Slurm."""
 
 from __future__ import annotations
 

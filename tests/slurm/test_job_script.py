@@ -1,4 +1,4 @@
-"""`workers/job.sbatch` on a real Slurm: as it is shipped, with less than it asks for since the nodes here are small."""
+"""`workers/job.sbatch` on a real Slurm, unchanged but with smaller requests for the small test nodes."""
 
 from __future__ import annotations
 

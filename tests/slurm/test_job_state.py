@@ -1,4 +1,4 @@
-"""How jobs of a real Slurm ended, from the controller and from the accounting."""
+"""End states of jobs on a real Slurm, from the controller and the accounting."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HANDLES_SIGTERM = "trap 'exit {code}' TERM; touch ready; sleep 100 & wait"
 
 @pytest.fixture
 def ended(folder: Path, until: Callable[..., None]) -> Iterator[Callable[..., JobState]]:
-    """Return a function that submits a script, cancels it where that is asked, and returns how the job ended."""
+    """Return a function that submits a script, cancels it if requested, and returns the end state of the job."""
     jobs: list[str] = []
 
     def run(script: str, *options: str, cancel_when: Callable[[], bool] | None = None) -> JobState:

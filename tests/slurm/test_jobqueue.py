@@ -1,4 +1,4 @@
-"""Workers as jobs, from outside of any job: `runmem --cluster slurm`."""
+"""Workers as jobs, started outside a job: `runmem --cluster slurm`."""
 
 from __future__ import annotations
 
@@ -92,4 +92,4 @@ def test_how_many_jobs_must_be_said(folder: Path, app: str, runmem: Callable[...
 def test_outside_of_a_job_there_is_no_allocation(folder: Path, app: str, runmem: Callable[..., Any]) -> None:
     done = runmem("--cluster=allocation", app)
     assert done.returncode == 2
-    assert "not inside a Slurm job" in done.stderr
+    assert "not a Slurm job" in done.stderr

@@ -1,4 +1,4 @@
-"""The commands of docs/slurm.md, word for word, and the submit options that its table lists."""
+"""The commands of docs/slurm.md, unchanged, and the submit options in its table."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ if __name__ == "__main__":
 
 
 def block(beginning: str) -> str:
-    """Return the shell block of the page in which this is written."""
+    """Return the shell block of the page that contains a text."""
     (found,) = [text for text in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if beginning in text]
     return str(found)
 
 
 @pytest.fixture
 def shell(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], subprocess.CompletedProcess[str]]:
-    """Return a function that runs a command of the page where ``app.py`` lies, to its end."""
+    """Return a function that runs a command of the page in the folder of ``app.py``."""
     (folder / "app.py").write_text(APP)
     (folder / "input.csv").write_text("1\n")
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=":")

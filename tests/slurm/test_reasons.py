@@ -1,4 +1,4 @@
-"""What Slurm's words mean; no Slurm is needed. The fields of real jobs were seen on 22.05."""
+"""Explanations of Slurm's terms, tested without Slurm. The fields are those of real jobs on 22.05."""
 
 from __future__ import annotations
 
@@ -99,6 +99,6 @@ def test_the_cases_in_which_two_commands_once_gave_two_answers(state, field, cod
 
 
 def test_a_reason_is_explained_and_one_that_is_not_known_stays():
-    assert explain_reason("BeginTime") == "BeginTime: the time to begin that it was given has not come"
+    assert explain_reason("BeginTime") == "BeginTime: its begin time has not been reached"
     assert explain_reason("QOSMaxCpuPerUserLimit").startswith("QOSMaxCpuPerUserLimit: a limit of the site")
     assert explain_reason("Moonshine") == "Moonshine"

@@ -1,4 +1,4 @@
-"""`runmem submit` on a real Slurm: the exit code, both nodes, the traces, and what goes wrong."""
+"""`runmem submit` on a real Slurm: exit code, both nodes, traces, and failures."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_constraints_choose_the_node(folder: Path, app: str, runmem: Callable[..
 def test_a_job_that_cannot_start_is_told_with_the_reason_of_the_queue(app: str, runmem: Callable[..., Any]) -> None:
     done = runmem("submit", "--exec_time", "100:00:00", "--wait", app)
     assert done.returncode == 2
-    assert re.search(r"will not start as it is \(Partition\w+: the queue (does not allow|allows)", done.stderr)
+    assert re.search(r"can never start as submitted \(Partition\w+: the queue (does not allow|allows)", done.stderr)
     job = done.stderr.partition("runmem: job ")[2].split()[0]
     assert f"scancel {job}" in done.stderr
     subprocess.run(["scancel", job], check=True)

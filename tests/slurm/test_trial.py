@@ -1,4 +1,4 @@
-"""`runmem trial` with jobs of a real Slurm: what each method tells of them, and what goes wrong."""
+"""`runmem trial` with jobs of a real Slurm: results of each method, and failures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ HOLD = "import time; x = bytearray(100 << 20); x[::4096] = b'1' * len(x[::4096])
 
 
 def holding(seconds: float) -> tuple[str, ...]:
-    """Return a command that holds 100 MiB: of the interpreter itself, not of a shim that finds it."""
+    """Return a command that uses 100 MiB, run by the interpreter itself and not by a shim."""
     return sys.executable, "-S", "-c", HOLD.format(seconds=seconds)
 
 
 @pytest.fixture
 def trial(runmem: Callable[..., Any]) -> Callable[..., tuple[Any, list[dict[str, Any]]]]:
-    """Return a function that runs a trial and returns how it ended, and its executions."""
+    """Return a function that runs a trial and returns its process result and its executions."""
 
     def run(*words: str) -> tuple[Any, list[dict[str, Any]]]:
         done = runmem("trial", "--json", "--repeat", "1", *words)

@@ -1,4 +1,4 @@
-"""The job script, which needs no Slurm to be written."""
+"""The job script, tested without Slurm."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from runmem.cli.submit import seconds_of
+from runmem.cli.submit import parse_exec_time
 from runmem.errors import ClusterError, SettingError
-from runmem.submission import BATCH_SYSTEMS, Job
+from runmem.submission import BATCH_SYSTEMS, JobRequest
 from runmem.units import GIB, MIB
 
 SLURM = BATCH_SYSTEMS["slurm"]()
-JOB = Job(command=("app.py",), runmem_options=(), python="/env/bin/python", folder=Path("/home/me"), name="app")
+JOB = JobRequest(command=("app.py",), runmem_options=(), python="/env/bin/python", folder=Path("/home/me"), name="app")
 
 
-def options(job: Job) -> list[str]:
+def options(job: JobRequest) -> list[str]:
     return [line.removeprefix("#SBATCH ") for line in SLURM.script(job).splitlines() if line.startswith("#SBATCH")]
 
 
@@ -25,13 +25,13 @@ def options(job: Job) -> list[str]:
     [("90", 5400), ("1:30:00", 5400), ("01:30:00", 5400), ("2-00:00:01", 172801), ("0:00:30", 30)],
 )
 def test_a_time_is_minutes_or_a_clock(text: str, seconds: int) -> None:
-    assert seconds_of(text) == seconds
+    assert parse_exec_time(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "-5", "10:00", "1h", "1:60:00", "1.5"])
 def test_another_time_is_refused(text: str) -> None:
     with pytest.raises(SettingError, match="minutes, such as 90, or HH:MM:SS"):
-        seconds_of(text)
+        parse_exec_time(text)
 
 
 def test_nothing_asked_gives_a_whole_node_with_all_its_memory() -> None:
@@ -78,7 +78,7 @@ def test_memory_in_no_unit_is_refused() -> None:
 
 @pytest.mark.parametrize("flag", ["nice=10", "--a\n#SBATCH --b", ""])
 def test_what_is_no_option_is_refused(flag: str) -> None:
-    with pytest.raises(SettingError, match="no option of sbatch"):
+    with pytest.raises(SettingError, match="not an option of sbatch"):
         SLURM.script(replace(JOB, extra_submit_flags=(flag,)))
 
 

@@ -37,7 +37,7 @@ print(*wait_on([read(name) for name in sys.argv[1:]]))
 
 
 def end(process: subprocess.Popen[str]) -> None:
-    """End a process that this test started, and what it started."""
+    """End a process of this test and its children."""
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(PATIENCE_S)
@@ -47,7 +47,7 @@ def end(process: subprocess.Popen[str]) -> None:
 
 
 def first_line_with(words: str, log: Path, process: subprocess.Popen[str]) -> str:
-    """Return the first line of a log that has `words`, once it is there."""
+    """Wait for the first line of a log with `words`, and return it."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         for line in log.read_text().splitlines():
@@ -79,7 +79,7 @@ def scheduler(tmp_path) -> Iterator[str]:
 
 @pytest.fixture
 def worker(tmp_path, scheduler) -> Iterator[Path]:
-    """The log of a worker that workers/start_worker.sh started."""
+    """Return the log of a worker started by workers/start_worker.sh."""
     log = tmp_path / "worker.log"
     environment = {
         **os.environ, "PYTHON": sys.executable, "RUNMEM_WORKER_MEMORY": str(LIMIT_BYTES),
@@ -180,7 +180,7 @@ def test_the_hosts_file_is_one() -> None:
 
 
 def test_the_job_asks_for_what_runmem_submit_asks_for() -> None:
-    """What `sbatch` reads, beside the script of `runmem submit` for the same wishes; tests/slurm runs jobs."""
+    """Compares the directives with those of `runmem submit` for the same options; tests/slurm runs jobs."""
     command = [sys.executable, "-m", "runmem", "submit", "--dry_run", "--num_nodes", "2", "--workers_per_node", "4"]
     command += ["--exec_time", "30", "--job_name", "runmem", "--worker_memory", "2GiB", "examples/wordcount.py"]
     written = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -202,7 +202,7 @@ def test_the_job_asks_for_what_runmem_submit_asks_for() -> None:
     [
         ([], sys.executable, "usage: sbatch job.sbatch"),
         (["app.py"], "/nowhere/python", "/nowhere/python on .* has no runmem: set PYTHON"),
-        (["app.py"], sys.executable, "--cluster allocation: this is not inside a Slurm job"),
+        (["app.py"], sys.executable, "--cluster allocation: this is not a Slurm job"),
     ],
 )
 def test_a_job_that_cannot_run_says_why(tmp_path: Path, arguments: list[str], python: str, said: str) -> None:

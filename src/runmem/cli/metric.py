@@ -1,4 +1,4 @@
-"""`runmem metric`: the memory of tasks, nodes and runs as measurements that lsst.verify reads."""
+"""`runmem metric`: compute the memory of tasks, nodes and runs as measurements for lsst.verify."""
 
 from __future__ import annotations
 
@@ -21,28 +21,43 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-_FAILED = 3
+_SPECIFICATION_FAILED = 3  # exit code
 
 
 @click.command("metric")
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--target", "targets", multiple=True, metavar="MODULE.TASK",
-              help="A task, or as much of the end of its name as is unambiguous; node:NAME; node:master; whole-run. "
-                   "Repeatable.  [default: all of these]")  # fmt: skip
-@click.option("--package", help="First part of the metrics' names; without a dot.  [default: the program's name]")
-@click.option("--metric", "metric_name", help="Second part of the metric's name, of a single target; without a dot.")
-@click.option("--config", "configs", multiple=True, type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="YAML file of configured metrics, in place of --target and --metric. Repeatable.")  # fmt: skip
-@click.option("--spec", "specs", multiple=True, metavar="SPEC",
-              help='What must hold: "demo.CountWordsMemory<500 MiB", or a YAML file of specifications. '
-                   "Repeatable.")  # fmt: skip
+@click.option(
+    "--target",
+    "targets",
+    multiple=True,
+    metavar="MODULE.TASK",
+    help="A task, by its name or an unambiguous end of it; node:NAME; node:master; whole-run. Repeatable.  "
+    "[default: all of these]",
+)
+@click.option("--package", help="First part of the metrics' names, without a dot.  [default: the program's name]")
+@click.option("--metric", "metric_name", help="Second part of the metric's name, without a dot; for a single target.")
+@click.option(
+    "--config",
+    "configs",
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="YAML file of configured metrics, in place of --target and --metric. Repeatable.",
+)
+@click.option(
+    "--spec",
+    "specs",
+    multiple=True,
+    metavar="SPEC",
+    help='A specification, such as "demo.CountWordsMemory<500 MiB", or a YAML file of them. Repeatable.',
+)
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Job file to write.  [default: RUN/metrics/PACKAGE.METRIC.json; of several, PACKAGE.json]",
+    help="Job file to write.  [default: RUN/metrics/PACKAGE.METRIC.json, or PACKAGE.json for several metrics]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the Job (of several RUNs: a list) instead of the table.")
+@click.option("--json", "as_json", is_flag=True, help="Print the Job (a list for several RUNs) instead of the table.")
 def command(
     runs: tuple[Path, ...],
     targets: tuple[str, ...],
@@ -53,11 +68,11 @@ def command(
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure the memory of tasks, of nodes, and of a whole run, in bytes; and tell whether it is as specified.
+    """Compute the memory of tasks, nodes and whole runs in bytes, and check it against specifications.
 
     RUN is a run directory (runmem_runs/wordcount_01) or its run.json, a .dat trace of mprof or PyCOMPSs, or a folder of
-    these; .dat files named together are the nodes of one run. Without --target or --config all is measured that the run
-    holds. The measurements are printed, and written as a Job, the JSON that lsst.verify reads.
+    these; .dat files given together are the nodes of one run. Without --target or --config, all tasks, nodes and the
+    whole run are measured. The measurements are printed, and written as a Job, the JSON format of lsst.verify.
 
     \b
     Examples:
@@ -68,15 +83,15 @@ def command(
       runmem metric runmem_runs/wordcount_01 --config metrics.yaml
       runmem metric runmem_runs/wordcount_01 --package demo --spec "demo.CountWordsMemory<500 MiB"
 
-    The exit code is 0, and with --spec 3 if a specification fails or its metric has no measurement. Units are
+    The exit code is 0; with --spec it is 3 if a specification fails or its metric has no measurement. Units are
     astropy's: MiB is 2**20 byte, MB 10**6.
 
-    The peak of a task is its own: the kernel's high-water mark between its start and its end (hwm). Where that could
-    not be had it is the highest sample (sampled, a lower bound); where another task overlapped in the same process
-    it is shared (an upper bound). The output says how many there were of each, and how many had no peak.
+    The peak of a task is the kernel's high-water mark between its start and its end (hwm). Without that mark it is the
+    highest sample (sampled, a lower bound). If another task overlapped in the same process it is shared (an upper
+    bound). The output counts the peaks of each kind and the missing ones.
 
-    The peak of a node is that of all its processes together (sampled); that of the whole run is the highest sum over
-    the nodes at one moment, which is less than the sum of their peaks. The program itself is the master, apart.
+    The peak of a node is the highest sum over its processes (sampled); the peak of the whole run is the highest sum
+    over the nodes at one time, which is at most the sum of their peaks. The program itself is reported as the master.
     """
     from runmem.metrics.measured_run import read_measured_runs
     from runmem.store.output import check_output
@@ -84,10 +99,10 @@ def command(
     if output is not None:
         check_output(output, "--output")
     if configs and (targets or metric_name is not None or package is not None):
-        raise SettingError("--config names package, metric and target itself: leave --package, --metric, --target out")
+        raise SettingError("--config sets package, metric and target: omit --package, --metric and --target")
     measured = read_measured_runs(runs)
     if output is not None and len(measured) > 1:
-        raise SettingError(f"--output {output} is one file, and each of the {len(measured)} runs has a Job of its own")
+        raise SettingError(f"--output {output} is one file, but each of the {len(measured)} runs has its own Job")
     wanted = _specifications(specs, package)
     jobs: list[tuple[MeasuredRun, Job, Path]] = []
     for run in measured:
@@ -99,13 +114,13 @@ def command(
         click.echo(json.dumps(documents if len(documents) > 1 else documents[0], indent=1))
     else:
         for run, job, path in jobs:
-            click.echo("\n".join([*_shown(run, job, bool(targets)), f"Written to {path}"]))
+            click.echo("\n".join([*_lines(run, job, bool(targets)), f"Written to {path}"]))
     if not all(job.report().passed for _, job, _ in jobs):
-        click.get_current_context().exit(_FAILED)
+        click.get_current_context().exit(_SPECIFICATION_FAILED)
 
 
 def _specifications(specs: Sequence[str], package: str | None) -> SpecificationSet:
-    """Return what must hold; of several limits on one metric by one operator the later ones are numbered."""
+    """Read the specifications; further limits on the same metric and operator get numbered names."""
     from runmem.verify.spec import ThresholdSpecification, is_specification_text
     from runmem.verify.spec_set import SpecificationSet
 
@@ -121,7 +136,7 @@ def _specifications(specs: Sequence[str], package: str | None) -> SpecificationS
         else:
             raise SettingError(f'--spec {text!r} is neither a file nor a specification such as "demo.Peak<500 MiB"')
         if not more:
-            raise SettingError(f"--spec {text} holds no specification")
+            raise SettingError(f"--spec {text} contains no specification")
         for spec in more:
             name, number = str(spec.name), 1
             while spec.name in found and found[spec.name] != spec:
@@ -144,7 +159,7 @@ def _choices(
     if targets:
         return chosen(run, targets, package, metric_name)
     if metric_name is not None:
-        raise SettingError(f"--metric {metric_name} needs a --target: which task, node:NAME or whole-run is it of?")
+        raise SettingError(f"--metric {metric_name} needs a --target: a task, node:NAME or whole-run")
     return all_choices(run, package)
 
 
@@ -154,7 +169,7 @@ def _job(run: MeasuredRun, choices: Sequence[MetricChoice], specs: Specification
     Raises
     ------
     MetricComputationError
-        If nothing could be measured, or one of the targets that were named could not, and nothing is specified.
+        If no target, or not every target given by name, can be measured, and there are no specifications.
     """
     from runmem.metrics.from_run import job_of_run, measure
 
@@ -162,11 +177,11 @@ def _job(run: MeasuredRun, choices: Sequence[MetricChoice], specs: Specification
     job.specs.update(specs)
     missing = [choice for choice in choices if choice.name not in job]
     if missing and not specs and (is_named or len(missing) == len(choices)):
-        measure(run, missing[0])  # raises what is the matter
+        measure(run, missing[0])  # raises the error
     for spec in specs.values():
         if all(choice.name != spec.metric_name for choice in choices):
             known = ", ".join(choice.name for choice in choices)
-            job.not_measured(spec.metric_name, f"no metric of that name was asked for; there are {known}")
+            job.not_measured(spec.metric_name, f"no metric has this name; there are {known}")
     return job
 
 
@@ -176,11 +191,11 @@ def _default_output(run: MeasuredRun, choices: Sequence[MetricChoice]) -> Path:
     return run.folder / "metrics" / f"{name}.json"
 
 
-def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
-    """Return what a person reads of a Job: one measurement of a task in full, several as a table."""
+def _lines(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
+    """Format a Job: a single measurement of a task in full, several as a table."""
     from runmem.reports.sections import lines_skipped
     from runmem.reports.task_rows import task_rows
-    from runmem.table import printable, width_of
+    from runmem.table import printable, terminal_width
 
     found = job.measurements
     if is_named and len(job.metrics) == 1 and found and run.has_records and found[0].notes["target"] in run.targets:
@@ -192,27 +207,27 @@ def _shown(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
         lines += [f"{file}: {lines_skipped(count)}" for file, count in run.skipped.items()]
     lines += map(printable, run.refused)
     if job.specs:
-        lines += ["", *job.report().lines(width_of())]
+        lines += ["", *job.report().lines(terminal_width())]
     return lines
 
 
 def _table(job: Job) -> list[str]:
-    """Return a line a metric, those without a measurement last, with the reason."""
-    from runmem.table import Column, lay_out, printable, width_of
+    """Format one line per metric, then the metrics without a measurement and the reason."""
+    from runmem.table import TableColumn, lay_out, printable, terminal_width
     from runmem.verify.job import NOT_MEASURED_KEY
 
     columns = [
-        Column("Metric", flexible=True),
-        Column("Value", right=True),
-        Column("Method", text=True),
-        Column("Target", flexible=True),
+        TableColumn("Metric", flexible=True),
+        TableColumn("Value", right=True),
+        TableColumn("Method", text=True),
+        TableColumn("Target", flexible=True),
     ]
     rows = [
         [m.metric_name, _value(m), str(m.notes.get("method", "-")), str(m.notes["target"])] for m in job.measurements
     ]
     reasons = {name: job.meta.get(f"{name}.{NOT_MEASURED_KEY}") for name in job.metrics if name not in job}
     rows += [[name, "-", "-", "-"] for name in reasons]
-    lines = lay_out(columns, rows, width_of()) + [
+    lines = lay_out(columns, rows, terminal_width()) + [
         f"  {name}: {printable(str(reason))}" for name, reason in reasons.items()
     ]
     explained = False
@@ -222,16 +237,16 @@ def _table(job: Job) -> list[str]:
             lines.append(f"  {measurement.metric_name}: {missing} of {executions} executions have no measured peak")
         if measurement.notes.get("bound") == "none" and not explained:
             explained = True
-            lines.append("  ~ the total of the trace while the task ran: what else ran then is in it")
+            lines.append("  ~ the total of the trace while the task ran, including everything else that ran then")
         if missing := measurement.notes.get("nodes_without_trace"):
-            lines.append(f"  {measurement.metric_name}: {missing} nodes have no trace and are not in it")
+            lines.append(f"  {measurement.metric_name}: {missing} nodes have no trace and are not included")
     return lines
 
 
 def _value(measurement: Measurement) -> str:
-    """Return a value with the mark of a bound of what is measured: ``>=`` sampled, ``<=`` shared, ``~`` neither bound.
+    """Format a value with its kind of bound: ``>=`` sampled, ``<=`` shared, ``~`` neither.
 
-    The total of a trace is a lower bound of the node's peak, and no bound of that of a task which ran at the time.
+    The total of a trace is a lower bound of the node's peak, but no bound of the peak of a task.
     """
     from runmem.units import format_bytes
 
@@ -246,7 +261,7 @@ def _value(measurement: Measurement) -> str:
 
 
 def _task_lines(measurement: Measurement, row: TaskRow) -> list[str]:
-    """Return what a person wants to know of how the value of a task came about."""
+    """Format the value of a task with its calls, peaks and method."""
     again = f", {row.executions} executions" if row.executions != row.calls else ""
     ends = [f"{count} {what}" for what, count in (("failed", row.failed), ("killed", row.killed)) if count]
     kinds = ("exact", "sampled", "shared", "unclear", "missing")

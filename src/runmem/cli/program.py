@@ -1,4 +1,4 @@
-"""Run the user's program in this process as Python would, and tell the exit code that Python would give."""
+"""Runs the user's program in this process as Python would, and returns the exit code that Python would return."""
 
 from __future__ import annotations
 
@@ -14,39 +14,45 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from runmem.cli.termination import Terminated
 from runmem.cli.tracebacks import print_uncaught
-from runmem.clusters.spawning import keep_from_workers
+from runmem.clusters.child_imports import exclude_from_workers
 from runmem.dask_logging import import_dask
 from runmem.errors import SettingError
-from runmem.reading import read_file, shown
-from runmem.shadowed import Shadowing, TakenNameError, shadow, shadowing
+from runmem.reading import read_file, short_repr
+from runmem.shadowed import ReservedNameError, Shadowing, current_shadowing, shadow
 from runmem.standard_error import say
 
 __all__ = [
-    "Ended", "Module", "NoSuchModuleError", "Script", "exit_code_of", "load_program", "load_script",
+    "Module",
+    "NoSuchModuleError",
+    "ProgramEnd",
+    "Script",
+    "exit_code_of",
+    "load_program",
+    "load_script",
     "run_program",
-]  # fmt: skip
+]
 
 
 @dataclass(frozen=True)
 class Script:
-    """A program that was read and compiled.
+    """A program given by its path, read and compiled.
 
     Attributes
     ----------
     path : Path
-        As the user named it: a file, or a folder with a ``__main__.py``.
+        File, or folder with a ``__main__.py``, as given by the user.
     argument : str
-        The same, letter by letter.
-    file : Path
-        Absolute path of the file that runs.
+        The path exactly as typed.
+    file : str
+        Absolute path of the main file.
     source : bytes
     code : code object
     spec : ModuleSpec or None
-        How Python found the ``__main__.py`` of a folder; None for a file.
+        Spec of the ``__main__.py`` of a folder; None for a file.
     """
 
     path: Path
@@ -59,19 +65,19 @@ class Script:
     @property
     def name(self) -> str:
         """Name of the program, for its run directory."""
-        return self.path.absolute().stem  # of `.`, too
+        return self.path.absolute().stem  # absolute, because `.` has no name
 
     @property
     def import_folder(self) -> str:
-        """What Python puts first into ``sys.path``: the program's folder (symbolic links followed), or itself."""
-        return os.path.dirname(os.path.realpath(self.file)) if self.spec is None else _from_here(self.argument)
+        """First entry of ``sys.path`` in Python: the folder of a file, with symbolic links resolved; or the folder."""
+        return os.path.dirname(os.path.realpath(self.file)) if self.spec is None else _absolute(self.argument)
 
-    imported = ()
+    first_imports = ()
 
-    def begin(self, main: types.ModuleType) -> types.CodeType:
-        """Make `main` the module that Python makes of this program, and return what is to run in it."""
+    def set_up(self, main: types.ModuleType) -> types.CodeType:
+        """Give `main` the attributes of Python's main module, and return the code to run in it."""
         if self.spec is not None:
-            _describe(main, self.spec)
+            _set_attributes(main, self.spec)
         else:
             main.__dict__.update(
                 __file__=self.file, __cached__=None, __loader__=SourceFileLoader("__main__", self.file)
@@ -81,7 +87,7 @@ class Script:
 
 @dataclass(frozen=True)
 class Module:
-    """A program that is named as a module, or as a package with a ``__main__.py``, for ``-m``.
+    """A program given by name (``-m``): a module, or a package with a ``__main__.py``.
 
     Attributes
     ----------
@@ -91,7 +97,7 @@ class Module:
 
     argument: str
 
-    source = None  # not known before its package was imported, which is the program's business
+    source = None  # unknown before its package is imported, which must happen in the running program
 
     @property
     def name(self) -> str:
@@ -100,52 +106,52 @@ class Module:
 
     @property
     def import_folder(self) -> str:
-        """What Python puts first into ``sys.path``: the folder that it was started in."""
+        """First entry of ``sys.path`` in Python: the current folder at the start."""
         return os.getcwd()
 
     @property
-    def imported(self) -> tuple[str, ...]:
-        """What Python imports to begin it, or looks for."""
+    def first_imports(self) -> tuple[str, ...]:
+        """Top-level package that Python imports to start the program."""
         return (self.argument.partition(".")[0],)
 
-    def begin(self, main: types.ModuleType) -> types.CodeType:
-        """Make `main` the module that ``python -m`` makes of it, and return what is to run in it.
+    def set_up(self, main: types.ModuleType) -> types.CodeType:
+        """Give `main` the attributes of the main module of ``python -m``, and return the code to run in it.
 
         Raises
         ------
         NoSuchModuleError
-            If there is no such module, or one that cannot be run.
+            If the module does not exist or cannot be run.
         """
         spec = _spec_of(self.argument)
         get_code = getattr(spec.loader, "get_code", None)
         code: types.CodeType | None = None if get_code is None else get_code(spec.name)
         if code is None:
-            raise NoSuchModuleError(f"-m {self.argument}: there is no Python code in {spec.origin or spec.name}.")
-        _describe(main, spec)
+            raise NoSuchModuleError(f"-m {self.argument}: {spec.origin or spec.name} has no Python code.")
+        _set_attributes(main, spec)
         sys.argv[0] = str(spec.origin)
         return code
 
 
 class NoSuchModuleError(SettingError):
-    """There is no module of the name that was given with ``-m``, or it cannot be run."""
+    """The module given with ``-m`` does not exist or cannot be run."""
 
 
-def _describe(main: types.ModuleType, spec: ModuleSpec) -> None:
-    """Give a main module the attributes that Python's `runpy` gives to what it found."""
+def _set_attributes(main: types.ModuleType, spec: ModuleSpec) -> None:
+    """Set the attributes of a main module as `runpy` does."""
     main.__dict__.update(
         __file__=spec.origin, __cached__=spec.cached, __loader__=spec.loader, __package__=spec.parent, __spec__=spec
     )
 
 
 def _spec_of(name: str) -> ModuleSpec:
-    """Find a module to run, importing the packages above it; of a package its ``__main__``."""
-    told = name if len(name) <= 100 else f"{name[:60]}... ({len(name)} characters)"
+    """Find a module, or the ``__main__`` of a package, importing its parent packages."""
+    short = name if len(name) <= 100 else f"{name[:60]}... ({len(name)} characters)"
     if name.endswith(".py"):
         raise NoSuchModuleError(
-            f"-m takes the name of a module: write -m {told.removesuffix('.py')}, or {told} without -m."
+            f"-m takes the name of a module: write -m {short.removesuffix('.py')}, or {short} without -m."
         )
     if not all(part.isidentifier() for part in name.split(".")):
-        raise NoSuchModuleError(f"-m {told}: expected the name of a module, such as package.module.")
+        raise NoSuchModuleError(f"-m {short}: expected the name of a module, such as package.module.")
     package = name.rpartition(".")[0]
     try:
         if package:
@@ -153,16 +159,16 @@ def _spec_of(name: str) -> ModuleSpec:
         spec = find_spec(name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise  # the package itself imports what there is not
+            raise  # an import inside the package failed
         spec = None
     if spec is None:
         raise NoSuchModuleError(
-            f"there is no module {told!r} to be run with -m: neither in {os.getcwd()} nor where Python finds others."
+            f"-m: there is no module {short!r}, neither in {os.getcwd()} nor in the rest of sys.path."
         )
     if spec.submodule_search_locations is None:
         return spec
     if name.endswith(".__main__"):
-        raise NoSuchModuleError(f"-m {name}: this is a package, which cannot be run in place of a module.")
+        raise NoSuchModuleError(f"-m {name}: this is a package, and only a module can be run by this name.")
     try:
         return _spec_of(f"{name}.__main__")
     except NoSuchModuleError:
@@ -170,12 +176,12 @@ def _spec_of(name: str) -> ModuleSpec:
 
 
 def load_program(argument: str, as_module: bool = False) -> Script | Module:
-    """Return the program of that path, or (`as_module`) of that dotted name; raises what `load_script` does."""
+    """Return the program with this path, or (`as_module`) this dotted name. Raises as `load_script`."""
     return Module(argument) if as_module else load_script(argument)
 
 
-def _from_here(path: str) -> str:
-    """Return an absolute path as Python makes it of one on its command line: nothing in it is resolved."""
+def _absolute(path: str) -> str:
+    """Make a path absolute without resolving links or dots, as Python does on its command line."""
     return os.path.join(os.getcwd(), path)
 
 
@@ -187,28 +193,28 @@ def load_script(path: str | Path) -> Script:
     SettingError
         If the file is missing, a folder without ``__main__.py``, or not Python text.
     SyntaxError, MemoryError, RecursionError
-        If it is Python text with a mistake, or nested more deeply than Python compiles.
+        If it does not compile, or is nested too deeply for Python.
     """
     argument, path = str(path), Path(path)
     spec: ModuleSpec | None = None
-    file = _from_here(argument)
+    file = _absolute(argument)
     try:
         is_folder = path.is_dir()
-    except OSError as error:  # a name that is too long, or that goes through a file
-        raise SettingError(f"the program {shown(argument)} cannot be read: {error.strerror or error}.") from error
+    except OSError as error:  # the name is too long, or a parent is a file
+        raise SettingError(f"the program {short_repr(argument)} cannot be read: {error.strerror or error}.") from error
     if is_folder:
         spec = PathFinder.find_spec("__main__", [file])
         if spec is None or not spec.has_location or spec.origin is None:
-            raise SettingError(f"{argument!r} is a folder without a __main__.py: name a program in it.")
+            raise SettingError(f"{argument!r} is a folder without a __main__.py: give the path of a program in it.")
         file = spec.origin
     try:
         source = _content(file)
     except FileNotFoundError:
         raise SettingError(
-            f"there is no program {shown(argument)} here ({Path.cwd()}). Give the path of a Python file."
+            f"there is no program {short_repr(argument)} here ({Path.cwd()}). Give the path of a Python file."
         ) from None
     except OSError as error:
-        raise SettingError(f"the program {shown(argument)} cannot be read: {error.strerror or error}.") from error
+        raise SettingError(f"the program {short_repr(argument)} cannot be read: {error.strerror or error}.") from error
     if b"\0" in source:
         raise SettingError(f"{argument!r} is not a Python program: it is a binary file.")
     try:
@@ -222,103 +228,113 @@ def load_script(path: str | Path) -> Script:
 
 
 def _content(file: str) -> bytes:
-    """Return the content of a program: a file, or what comes through a pipe such as the shell's ``<(...)``."""
+    """Read a program from a file or from a pipe such as the shell's ``<(...)``."""
     if stat.S_ISFIFO(os.stat(file).st_mode):
         return Path(file).read_bytes()
     return read_file(file)
 
 
-class Ended(NamedTuple):
-    """How a program ended: its exit code, and whether in order: not by an error, an exit code of one, or a signal.
+class ProgramEnd(NamedTuple):
+    """The end of a program.
 
-    `by_signal`: whether a signal ended it.
+    Attributes
+    ----------
+    exit_code : int
+    succeeded : bool
+        Whether it ended without an error, a signal or an exit code other than 0.
+    by_signal : bool
+        Whether a signal ended it.
     """
 
     exit_code: int
-    orderly: bool
+    succeeded: bool
     by_signal: bool = False
 
 
-def run_program(program: Script | Module, arguments: Sequence[str], whole_tracebacks: bool = False) -> Ended:
-    """Run a program as ``__main__`` and return how it ended; its traceback is printed as Python does.
+def run_program(program: Script | Module, arguments: Sequence[str], full_tracebacks: bool = False) -> ProgramEnd:
+    """Run a program as ``__main__``, printing its traceback as Python does, and return its end.
 
     Parameters
     ----------
     arguments : sequence of str
-        What the program finds in ``sys.argv[1:]``.
-    whole_tracebacks : bool
-        Whether the frames of runmem and Dask between two of the program's are printed too.
+        ``sys.argv[1:]`` of the program.
+    full_tracebacks : bool
+        Whether to print the frames of runmem and Dask too.
     """
     main = types.ModuleType("__main__")
     main.__dict__.update(__builtins__=builtins, __annotations__={})
     sys.modules["__main__"] = main
-    _forget_own_folder()
+    _remove_folder_of_runmem()
     sys.argv = ["-m" if isinstance(program, Module) else program.argument, *arguments]
     try:
-        _import_from_its_folder(program)
-        code = program.begin(main)
+        _add_folder(program)
+        code = program.set_up(main)
         exec(code, main.__dict__)
     except SystemExit as request:
-        return _by_request(request)
-    except (NoSuchModuleError, TakenNameError) as error:
+        return _end_of_exit(request)
+    except (NoSuchModuleError, ReservedNameError) as error:
         say(f"runmem: error: {error}")
-        return Ended(error.exit_code, False)
+        return ProgramEnd(error.exit_code, False)
     except BaseException as error:
         try:
-            print_uncaught(error, whole_tracebacks)
-        except SystemExit as request:  # of the hook of the program
-            return _by_request(request)
-        return Ended(exit_code_of(error), False, type(error) is KeyboardInterrupt)
+            print_uncaught(error, full_tracebacks)
+        except SystemExit as request:  # from the program's excepthook
+            return _end_of_exit(request)
+        return ProgramEnd(exit_code_of(error), False, type(error) is KeyboardInterrupt)
     finally:
         _flush()
-    return Ended(0, True)
+    return ProgramEnd(0, True)
 
 
-def _import_from_its_folder(program: Script | Module) -> None:
-    """Put the program's folder first into ``sys.path``; only the program finds what has a library's name there."""
-    # `python -P -m runmem`, as in a job, means runmem's own start; the variable means the program's, too.
+def _add_folder(program: Script | Module) -> None:
+    """Insert the program's folder into ``sys.path``. Its modules shadow libraries for the program only."""
+    # The option -P is for runmem's own start only; the variable is for the program too.
     is_folder = isinstance(program, Script) and program.spec is not None
     if not is_folder and os.environ.get("PYTHONSAFEPATH"):
         return
     folder = program.import_folder
-    shadow(Shadowing(folder, program.imported), import_dask)
-    if shadowing() is not None:
-        keep_from_workers(folder)
+    shadow(Shadowing(folder, program.first_imports), import_dask)
+    if current_shadowing() is not None:
+        exclude_from_workers(folder)
     sys.path.insert(0, folder)
 
 
-def _by_request(request: SystemExit) -> Ended:
+def _end_of_exit(request: SystemExit) -> ProgramEnd:
     exit_code = exit_code_of(request)
-    terminated = issubclass(type(request), Terminated)  # `isinstance` asks the exception, too
-    return Ended(exit_code, exit_code == 0 and not terminated, terminated)
+    terminated = issubclass(type(request), Terminated)  # `isinstance` would run code of the exception's class
+    return ProgramEnd(exit_code, exit_code == 0 and not terminated, terminated)
 
 
-def _forget_own_folder() -> None:
-    """Take out of ``sys.path`` what Python has put first for runmem's own start: it is no business of the program's."""
+def _remove_folder_of_runmem() -> None:
+    """Remove the first entry of ``sys.path`` that Python added to start runmem itself."""
     if not sys.path:
         return
     command = os.path.dirname(os.path.realpath(sys.argv[0]))  # of `runmem`, or with `python -m runmem` this package
-    here = sys.path[0] == os.getcwd() and os.path.dirname(os.path.dirname(os.path.dirname(__file__))) != os.getcwd()
-    if sys.path[0] == command or (here and command == os.path.dirname(os.path.dirname(os.path.realpath(__file__)))):
+    is_current = (
+        sys.path[0] == os.getcwd() and os.path.dirname(os.path.dirname(os.path.dirname(__file__))) != os.getcwd()
+    )
+    if sys.path[0] == command or (
+        is_current and command == os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
+    ):
         del sys.path[0]
 
 
 def exit_code_of(error: BaseException) -> int:
-    """Return the exit code of an exception that ends a program, as Python has it.
+    """Return Python's exit code for an exception that ends a program.
 
-    The text of a ``sys.exit("text")`` goes to standard error and means 1.
+    For ``sys.exit("text")`` the text is printed to standard error and the code is 1.
     """
-    if type(error) is KeyboardInterrupt:  # a class below it is an error like others
+    if type(error) is KeyboardInterrupt:  # Python treats its subclasses like other errors
         return 128 + signal.SIGINT
     if not issubclass(type(error), SystemExit):
         return 1
-    code: Any = error
-    with suppress(BaseException):  # its class may refuse: it is what is printed then
+    code: object = error
+    with suppress(BaseException):  # the class may raise: then the exception itself is printed
         code = error.code  # type: ignore[attr-defined]
     if code is None:
         return 0
-    if issubclass(type(code), int):
-        number: int = int.__int__(code)
+    if issubclass(type(code), int):  # `isinstance` would run code of the class
+        number: int = int.__int__(code)  # type: ignore[arg-type]
         return number & 0xFF if -(2**63) <= number < 2**63 else 0xFF
     text = ""
     with suppress(BaseException):  # as above

@@ -1,4 +1,4 @@
-"""`runmem report`: what a run, or a lone trace, tells."""
+"""`runmem report`: print and draw the memory of a recorded run or of a single trace."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ __all__ = ["command"]
 
 @click.command("report")
 @click.argument("run", required=False, type=click.Path(path_type=Path))
-@click.option("--figure", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE",
-              help="Draw memory over time into FILE (.png, .svg or .pdf).")  # fmt: skip
+@click.option(
+    "--figure",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Draw memory over time to FILE (.png, .svg or .pdf).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON: bytes, and seconds since the epoch.")
-@click.option("--tasks", is_flag=True, help="Print a line for every execution of a task instead of the summary.")
+@click.option("--tasks", is_flag=True, help="Print one line per execution of a task instead of the summary.")
 def command(run: Path | None, figure: Path | None, as_json: bool, tasks: bool) -> None:
-    """Tell the memory of a run that was recorded: per task, per node, and what was killed.
+    """Report the memory of a recorded run per task and per node, and the killed tasks.
 
     RUN is a run directory (runmem_runs/wordcount_01) or its run.json; without it, the newest run in ./runmem_runs.
-    RUN may also be a lone .dat file, of mprof or of PyCOMPSs.
+    RUN may also be a single .dat file of mprof or PyCOMPSs.
 
     \b
     Examples:
@@ -35,15 +39,15 @@ def command(run: Path | None, figure: Path | None, as_json: bool, tasks: bool) -
       runmem report runmem_runs/wordcount_01 --tasks | grep killed
       runmem report node1.dat                           the peak of a trace
 
-    Lines of the files that are torn, foreign or binary are skipped, and counted in the output. A value that is
-    not known is shown as - (null in JSON), never as 0. The 95th percentile is the nearest-rank one.
+    Torn, foreign and binary lines of the files are skipped, and their number is printed. An unknown value is shown as
+    - (null in JSON), never as 0. The 95th percentile is by nearest rank.
     """
     if figure is not None:
         from runmem.store.output import check_output
 
         check_output(figure, "--figure")
     if as_json and tasks:
-        raise SettingError("--json and --tasks exclude each other: --json gives the summary, --tasks the executions")
+        raise SettingError("--json and --tasks exclude each other: --json prints the summary, --tasks the executions")
     if run is not None and run.suffix == ".dat" and not run.is_dir():
         _report_trace(run, figure, as_json, tasks)
     else:
@@ -66,9 +70,9 @@ def _report_run(data: RunData, figure: Path | None, as_json: bool, tasks: bool) 
     if tasks:
         from runmem.reports.record_lines import record_lines
         from runmem.reports.sections import lines_skipped
-        from runmem.table import printable, width_of
+        from runmem.table import printable, terminal_width
 
-        lines = record_lines(data.records, data.provenance.get("started_s"), width_of())
+        lines = record_lines(data.records, data.provenance.get("started_s"), terminal_width())
         click.echo("\n".join(lines))
         for file, count in data.skipped.items():
             click.echo(f"{file}: {lines_skipped(count)}", err=True)
@@ -92,7 +96,7 @@ def _report_trace(path: Path, figure: Path | None, as_json: bool, tasks: bool) -
     from runmem.reports.trace_summary import TraceSummary
 
     if tasks:
-        raise SettingError(f"--tasks needs a run directory: {path} is a lone trace and holds no task records")
+        raise SettingError(f"--tasks needs a run directory: {path} is a single trace without task records")
     summary = TraceSummary.from_file(path)
     if as_json:
         click.echo(json.dumps(summary.as_dict(), indent=1))

@@ -11,37 +11,38 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from runmem.cli.compss_options import compss_options, link_run, translated_options
-from runmem.cli.misplaced import misplaced_options
+from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import Module, Script, exit_code_of, load_program, run_program
 from runmem.cli.setting_options import setting_options
-from runmem.cli.termination import Terminated, terminable
-from runmem.cli.tracebacks import alike, print_exception
-from runmem.dask_logging import keep_dask_apart, keep_runmem_apart
+from runmem.cli.termination import Terminated, raise_on_signals
+from runmem.cli.tracebacks import group_equal, print_exception
+from runmem.dask_logging import isolate_dask_log, isolate_runmem_log
 from runmem.errors import FilePlacementError
 from runmem.settings import resolve
 from runmem.standard_error import say
-from runmem.start_signals import handle_signals_as_python
+from runmem.start_signals import restore_python_signals
 
 if TYPE_CHECKING:
     from runmem.execution.run import Run
 
-__all__ = ["command", "summarise"]
+__all__ = ["PROGRAM_ARGUMENTS", "command", "summarise"]
 
-_PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
+PROGRAM_ARGUMENTS = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Context settings of a command that passes the arguments after the program to the program."""
 
 
-@click.command("run", context_settings=_PASS_ON)
+@click.command("run", context_settings=PROGRAM_ARGUMENTS)
 @setting_options()
 @compss_options
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
-@click.option("-m", "as_module", is_flag=True, help="PROGRAM is a module or a package by its name, as for `python -m`.")
+@click.option("-m", "as_module", is_flag=True, help="PROGRAM is the name of a module or a package, as for `python -m`.")
 @click.argument("program", type=click.Path())
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_module: bool, **options: Any) -> None:
     """Run PROGRAM with its ARGUMENTS; calls of its @task functions run in parallel on a Dask cluster.
 
-    Without --scheduler, --hosts or --cluster it is started on this machine. It ends with the program. The exit code is
-    that of the program, 128 + the signal when one ended it, and 2 when runmem could not start it.
+    Without --scheduler, --hosts or --cluster, runmem starts a cluster on this machine for the time of the program. The
+    exit code is the program's, 128 + the signal if a signal ended it, and 2 if runmem could not start it.
 
     \b
     Examples:
@@ -52,38 +53,38 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
       runmem --scheduler tls://10.0.0.5:8786 --tls_ca ca.pem --tls_cert me.pem --tls_key me.key app.py
 
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
-    The traces go to the folder you are in, or to COMPSS_WORKER_PROFILE_PATH, which PyCOMPSs has too.
+    The traces go to the current folder, or to COMPSS_WORKER_PROFILE_PATH, as in PyCOMPSs.
     """
     settings = resolve(translated_options(options))
     if settings.sequential and settings.task_timeout_s is not None:
-        say("runmem: note: with --sequential tasks run in the program's own process, and --task_timeout ends none.")
+        say("runmem: note: --task_timeout has no effect with --sequential: tasks run in the program's process.")
     try:
         script = load_program(program, as_module)
-    except (SyntaxError, MemoryError, RecursionError) as error:  # as Python says it
+    except (SyntaxError, MemoryError, RecursionError) as error:
         say("".join(_syntax_error(error)).rstrip("\n"))
         sys.exit(1)
-    for line in misplaced_options(command, script, arguments):
+    for line in options_after_program(command, script, arguments):
         say(f"runmem: note: {line}")
     if settings.env_script is not None:
-        from runmem.clusters.local import put_in_force
+        from runmem.clusters.local import apply_environment
 
-        put_in_force(settings.env_script)
+        apply_environment(settings.env_script)
     from runmem.dashboard.terminal import terminal_view
     from runmem.execution.run import Run
     from runmem.execution.signals import ignore_signals
     from runmem.pycompss.install import install
 
     install()
-    keep_dask_apart()
-    keep_runmem_apart()
+    isolate_dask_log()
+    isolate_runmem_log()
     view = terminal_view(sys.stderr)
     prepare = ["runmem.pycompss.install:install"]
     run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder)
-    handle_signals_as_python()
-    with terminable():
+    restore_python_signals()
+    with raise_on_signals():
         try:
-            # Of a KeyboardInterrupt in its imports Python would make its own end of the process, even if it is caught.
-            with terminable(Signals.SIGINT):
+            # Python kills the process after a KeyboardInterrupt in its imports, even one that is caught.
+            with raise_on_signals(Signals.SIGINT):
                 run.start()
             link_run(options["compss_folder"], program, run.directory.root)
         except (Terminated, KeyboardInterrupt) as request:
@@ -96,23 +97,23 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
             exit_code, unseen = _execute(run, script, arguments)
         finally:
             view.close()
-    _tell_end(run, unseen, no_summary)
+    _report_end(run, unseen, no_summary)
     ignore_signals()
     sys.exit(exit_code or (1 if unseen else 0))
 
 
-def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
-    """Say what the program could not: which calls its end cut off, which tasks failed that it did not wait for."""
-    whole = run.settings.log_level == "debug"
+def _report_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
+    """Print the calls cut off by the program's end, the errors it did not wait for, and the summary."""
+    full = run.settings.log_level == "debug"
     if run.cut_off is not None and (run.cut_off.cancelled or run.cut_off.not_begun):
         say(f"runmem: {run.cut_off}")
-    for unseen_error, more in alike(unseen):
-        misplaced = issubclass(type(unseen_error), FilePlacementError)
-        what = "a file is not in its place" if misplaced else "a task failed and the program did not wait for it"
+    for error, more in group_equal(unseen):
+        is_file = issubclass(type(error), FilePlacementError)
+        what = "a file is not in its place" if is_file else "a task failed and the program did not wait for it"
         say(f"runmem: {what}:")
-        print_exception(unseen_error, whole)
+        print_exception(error, full)
         if more:
-            say(f"runmem: and {more} more like it")
+            say(f"runmem: and {more} more of the same error")
     if no_summary:
         _say_lost_output(run)
     elif run.program.calls or run.settings.python_memory_profile:
@@ -120,24 +121,24 @@ def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
 
 
 def _execute(run: Run, program: Script | Module, arguments: tuple[str, ...]) -> tuple[int, list[BaseException]]:
-    """Run the program and end the run; return the exit code and the errors of tasks that nobody has seen."""
+    """Run the program and end the run; return the exit code and the errors that the program did not wait for."""
     from runmem.execution.ending import reason_of_end
 
     master = os.getpid()
     try:
         ended = run_program(program, arguments, run.settings.log_level == "debug")
-        if os.getpid() != master:  # a child that the program forked and that came to the program's end
+        if os.getpid() != master:  # a forked child has reached the end of the program
             os._exit(ended.exit_code)
         if ended.by_signal and not run.has_open_calls:
             say(f"runmem: {reason_of_end(ended.exit_code)}")
-        return ended.exit_code, run.finish(ended.exit_code, complete=ended.orderly, final=True)
+        return ended.exit_code, run.finish(ended.exit_code, complete=ended.succeeded, final=True)
     except (SystemExit, KeyboardInterrupt) as request:
-        # A signal between the program's end and that of its last task: those that still run are given up.
+        # A signal after the program's end and before that of its last task cancels the running tasks.
         exit_code = exit_code_of(request)
     while True:
         try:
             return exit_code, run.finish(exit_code, complete=False, final=True)
-        except (Terminated, KeyboardInterrupt):  # one more, before the end of the run had begun to hold them back
+        except (Terminated, KeyboardInterrupt):  # another signal, before `finish` has blocked them
             continue
 
 
@@ -148,13 +149,13 @@ def _syntax_error(error: BaseException) -> list[str]:
 
 
 def summarise(run: Run) -> None:
-    """Print the table of a run; a mistake in it must not cost the program its exit code."""
+    """Print the table of a run. Errors are reported and do not change the program's exit code."""
     if not run.settings.python_memory_profile:
-        _say_lost_output(run)  # which the table has, too
+        _say_lost_output(run)  # the table includes it
         calls = run.program.calls
         say(
             f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
-            f"The run is in {_shown(run.directory.root)}"
+            f"The run is in {_relative(run.directory.root)}"
         )
         return
     try:
@@ -170,8 +171,8 @@ def summarise(run: Run) -> None:
             RunSummary.from_run(read_run(run.directory.root)).render(console)
         say(captured.get().removesuffix("\n"))
     except Exception as error:
-        say(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in "
-            f"{_shown(run.directory.root)}")  # fmt: skip
+        where = _relative(run.directory.root)
+        say(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in {where}")
 
 
 def _say_lost_output(run: Run) -> None:
@@ -179,10 +180,10 @@ def _say_lost_output(run: Run) -> None:
         say(f"runmem: {lost}")
 
 
-def _shown(path: Path) -> str:
-    """Return a path relative to the current folder where it lies below it."""
+def _relative(path: Path) -> str:
+    """Return a path relative to the current folder if it is below it."""
     try:
         here = Path.cwd()
-    except OSError:  # it has gone
+    except OSError:  # the folder was deleted
         return str(path)
     return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -1,4 +1,4 @@
-"""`runmem.session`: a run from inside a script or a notebook, which prints what the command line prints."""
+"""`runmem.session`: a run from a script or a notebook, with the output of the command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["session"]
 
 
 class _PrintingRun(Run):
-    """A run that prints its summary when the block has ended."""
+    """A run that prints its summary at the end of the block."""
 
     def __exit__(self, *ended: Any) -> None:
         try:
@@ -35,19 +35,19 @@ def session(
     probes: Sequence[Probe | type[Probe] | str] = (),
     **settings: Any,
 ) -> Run:
-    """Return a run to be used as a context manager: inside it, calls of tasks go to the cluster.
+    """Return a context manager that runs tasks called in its block on a cluster.
 
     Parameters
     ----------
     app : str, optional
         Name of the run directory; default the name of the script or the notebook.
     summary : bool
-        Whether to print workers and dashboard when the cluster starts, and the summary at the end, on standard error.
+        Whether to print workers and dashboard when the cluster starts, and the summary at the end, to standard error.
     observers : sequence of Observer or str
-        Hear what happens in the run, see `runmem.Observer`; a text is ``module:Class``.
+        Receivers of the events of the run, see `runmem.Observer`; a string is ``module:Class``.
     probes : sequence of Probe, type or str
-        Measure each task on its worker, beside its peak, see `runmem.Probe`; a class, or one named as
-        ``module:Class``, is made there. Needs ``python_memory_profile=True``.
+        More measurements of each task on its worker, see `runmem.Probe`; a class, or a string ``module:Class``, is
+        instantiated there. Needs ``python_memory_profile=True``.
     **settings
         As on the command line: ``workers=4``, ``python_memory_profile=True``, ``worker_memory="2GiB"``,
         ``memory_interval=0.1``, ``scheduler="tcp://..."``.
@@ -63,11 +63,11 @@ def session(
     Raises
     ------
     SettingError, ClusterError
-        On entering, if the run cannot take place.
+        On entering the block, if the run cannot start.
 
     Notes
     -----
-    The exception of a task that nobody waited for is raised at the end of the block.
+    The exception of a task that the block did not wait for is raised at its end.
     """
     if not summary:
         return new_run(app, settings, observers=observers, probes=probes)

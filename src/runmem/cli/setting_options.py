@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import Field, fields
 from typing import Any, TypeVar
 
@@ -12,35 +12,30 @@ from runmem.settings import Settings, option_name
 
 __all__ = ["setting_options"]
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Decorated = TypeVar("Decorated", bound=Callable[..., object])
 
 
-def setting_options(wanted: Callable[[Field[Any]], bool] = lambda setting: True) -> Callable[[Decorated], Decorated]:
-    """Return what adds the options of settings to a command, in the order of `Settings`.
-
-    Parameters
-    ----------
-    wanted : callable
-        Tells which settings; default: all.
-    """
+def setting_options(without: Container[str] = ()) -> Callable[[Decorated], Decorated]:
+    """Return a decorator that adds options to a command: all settings except those `without`, in their order."""
 
     def add(function: Decorated) -> Decorated:
-        for setting in reversed([setting for setting in fields(Settings) if wanted(setting)]):
-            function = _option(setting)(function)
+        for setting in reversed(fields(Settings)):
+            if option_name(setting) not in without:
+                function = _option(setting)(function)
         return function
 
     return add
 
 
 def _option(setting: Field[Any]) -> Callable[[Decorated], Decorated]:
-    told = setting.metadata
-    unset = f"  [default: {told['unset']}]" if told["unset"] else ""
+    entry = setting.metadata
+    default = f"  [default: {entry['unset']}]" if entry["unset"] else ""
     return click.option(
         f"--{option_name(setting)}",
         option_name(setting),
-        metavar=told["metavar"],
-        type=click.Choice(told["choices"]) if told["choices"] else None,
-        is_flag=not told["metavar"] and not told["choices"],
+        metavar=entry["metavar"],
+        type=click.Choice(entry["choices"]) if entry["choices"] else None,
+        is_flag=not entry["metavar"] and not entry["choices"],
         default=None,
-        help=told["help"] + unset,
+        help=entry["help"] + default,
     )

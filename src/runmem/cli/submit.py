@@ -1,18 +1,20 @@
-"""`runmem submit`: a program as a job of the batch system."""
+"""`runmem submit`: run a program as a job of the batch system."""
 
 from __future__ import annotations
 
 import os
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from runmem.cli.misplaced import misplaced_options
+from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import Module, Script, load_program
+from runmem.cli.run import PROGRAM_ARGUMENTS
 from runmem.cli.run import command as run_command
 from runmem.cli.setting_options import setting_options
 from runmem.errors import SettingError
@@ -20,23 +22,25 @@ from runmem.settings import Settings, option_name, resolve
 from runmem.units import MIB, parse_bytes
 
 if TYPE_CHECKING:
-    from runmem.submission import BatchSystem, Job
+    from runmem.submission import BatchSystem, JobRequest
 
-__all__ = ["command", "seconds_of"]
+__all__ = ["command", "parse_exec_time"]
 
-_PASS_ON = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
+_NOT_IN_JOBS = {  # settings that the batch system decides, or options of the job with another meaning
+    "workers", "worker_memory", "scheduler", "scheduler_file", "hosts", "cluster", "remote_python", "ssh_command",
+    "env_script", "sequential",
+}  # fmt: skip
+_SETTINGS = [name for name in map(option_name, fields(Settings)) if name not in _NOT_IN_JOBS]
+_RUN_OPTIONS = ("no_summary", "as_module")
 
-_SETTINGS = [option_name(setting) for setting in fields(Settings) if setting.metadata["in_jobs"]]
-_ALSO_PASSED = ("no_summary", "as_module")
 
-
-def seconds_of(text: str) -> int:
-    """Return a job's time in seconds: minutes as a whole number, or ``[D-]HH:MM:SS``.
+def parse_exec_time(text: str) -> int:
+    """Convert a job's time limit to seconds: minutes as a whole number, or ``[D-]HH:MM:SS``.
 
     Raises
     ------
     SettingError
-        If it is neither, or no time at all.
+        If it is neither, or zero.
     """
     seconds = 0
     if text.strip().isdecimal():
@@ -50,7 +54,7 @@ def seconds_of(text: str) -> int:
 
 
 def _memory(option: str, text: str | None) -> int | None:
-    """Return an amount of memory in bytes; a number without a unit is MiB, as PyCOMPSs and Slurm have it."""
+    """Convert an amount of memory to bytes; a number without a unit is in MiB, as in PyCOMPSs and Slurm."""
     if text is None:
         return None
     try:
@@ -58,52 +62,63 @@ def _memory(option: str, text: str | None) -> int | None:
     except ValueError as error:
         raise SettingError(f"{option}: {error}.") from None
     if size < 100 * MIB:
-        raise SettingError(f"{option}: {text!r} is too little: a worker takes some 65MiB before its first task.")
+        raise SettingError(f"{option}: {text!r} is too little: a worker uses some 65MiB before its first task.")
     return size
 
 
-def _same_options(function: Any) -> Any:
-    """Add the options of `runmem run` that are passed on and are no settings, with their help."""
-    same = [p for p in run_command.params if isinstance(p, click.Option) and p.name in _ALSO_PASSED]
-    function.__click_params__ = [*reversed(same), *getattr(function, "__click_params__", [])]
+def _add_run_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Add those options of `runmem run` that are not settings and are passed on."""
+    same = [p for p in run_command.params if isinstance(p, click.Option) and p.name in _RUN_OPTIONS]
+    vars(function).setdefault("__click_params__", [])[:0] = reversed(same)
     return function
 
 
-@click.command("submit", context_settings=_PASS_ON)
-@click.option("--num_nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Nodes to use.")
-@click.option("--exec_time", metavar="TIME",
-              help="Time limit: minutes, or HH:MM:SS.  [default: the queue's]")  # fmt: skip
+@click.command("submit", context_settings=PROGRAM_ARGUMENTS)
+@click.option("--num_nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Number of nodes.")
+@click.option("--exec_time", metavar="TIME", help="Time limit: minutes, or HH:MM:SS.  [default: the queue's]")
 @click.option("--job_name", metavar="NAME", help="Name of the job.  [default: the program's]")
 @click.option("--queue", metavar="NAME", help="Queue (Slurm: partition).")
 @click.option("--qos", metavar="NAME", help="Quality of service.")
 @click.option("--reservation", metavar="NAME", help="Reservation to use.")
-@click.option("--project_name", metavar="NAME", help="Project or account that pays.")
-@click.option("--constraints", metavar="FEATURES", help="Features that the nodes must have.")
-@click.option("--job_dependency", metavar="JOB",
-              help="Start after JOB has ended; also in the system's own form, afterok:12.")  # fmt: skip
-@click.option("--extra_submit_flag", metavar="FLAG", multiple=True,
-              help="Another option of the batch system, whole (--nice=10); may be repeated.")  # fmt: skip
-@click.option("--pre_env_script", metavar="FILE", help="Shell script sourced first, before --env_script.")
-@click.option("--env_script", metavar="FILE", help="Shell script sourced before the program and its workers start.")
-@click.option("--job_execution_dir", metavar="DIR", help="Where the job runs.  [default: the folder you are in]")
-@click.option("--workers_per_node", type=click.IntRange(min=1), metavar="N",
-              help="Workers, and cores, of each node.  [default: whole nodes, one worker a core]")  # fmt: skip
-@click.option("--worker_memory", metavar="SIZE",
-              help="Memory limit of a worker, such as 2GiB.  [default: its share of the node's]")  # fmt: skip
-@click.option("--node_memory", metavar="SIZE",
-              help="Memory of each node, such as 64GiB or 64000 (MiB).  [default: what workers need]")  # fmt: skip
-@click.option("--wait", is_flag=True, help="Follow the job: why it waits, its output; exit with its exit code.")
-@click.option("--dry_run", is_flag=True, help="Print the job script and submit nothing.")
-@setting_options(lambda setting: setting.metadata["in_jobs"])
-@_same_options
+@click.option("--project_name", metavar="NAME", help="Project or account to charge.")
+@click.option("--constraints", metavar="FEATURES", help="Required features of the nodes.")
+@click.option(
+    "--job_dependency", metavar="JOB", help="Start after JOB has ended; or Slurm's own form, such as afterok:12."
+)
+@click.option(
+    "--extra_submit_flag", metavar="FLAG", multiple=True, help="A whole sbatch option (--nice=10). Repeatable."
+)
+@click.option("--pre_env_script", metavar="FILE", help="Shell script to source before --env_script.")
+@click.option("--env_script", metavar="FILE", help="Shell script to source before the program and its workers start.")
+@click.option("--job_execution_dir", metavar="DIR", help="Folder of the job.  [default: the current folder]")
+@click.option(
+    "--workers_per_node",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Workers, and cores, of each node.  [default: whole nodes, one worker per core]",
+)
+@click.option(
+    "--worker_memory",
+    metavar="SIZE",
+    help="Memory limit of a worker, such as 2GiB.  [default: an equal share of the node's]",
+)
+@click.option(
+    "--node_memory",
+    metavar="SIZE",
+    help="Memory of each node, such as 64GiB or 64000 (MiB).  [default: enough for the workers]",
+)
+@click.option("--wait", is_flag=True, help="Follow the job: its state and output; exit with its exit code.")
+@click.option("--dry_run", is_flag=True, help="Print the job script without submitting it.")
+@setting_options(without=_NOT_IN_JOBS)
+@_add_run_options
 @click.argument("program", type=click.Path())
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def command(program: str, arguments: tuple[str, ...], wait: bool, dry_run: bool, **options: Any) -> None:
-    """Submit PROGRAM with its ARGUMENTS as a job of Slurm; its tasks run on all nodes of the job.
+    """Submit PROGRAM with its ARGUMENTS as a Slurm job; its tasks run on all nodes of the job.
 
     The options are those of PyCOMPSs's enqueue_compss. Scheduler and program run on the first node, workers on every
     node; with more than one node all connections use TLS. The exit code of the job is the program's. A job that is
-    cancelled or runs out of time keeps its traces and records. Output goes to runmem-<job>.out and .err.
+    cancelled or exceeds its time keeps its traces and records. Output goes to runmem-<job>.out and .err.
 
     \b
     Examples:
@@ -111,17 +126,17 @@ def command(program: str, arguments: tuple[str, ...], wait: bool, dry_run: bool,
       runmem submit --workers_per_node 8 --worker_memory 2GiB --queue long --wait app.py
       runmem submit --num_nodes 2 --dry_run app.py
 
-    With --wait, Ctrl-C asks on a terminal whether to cancel the job, and leaves it otherwise.
+    With --wait, Ctrl-C asks on a terminal whether to cancel the job; otherwise the job goes on.
     """
     from runmem.submission import BATCH_SYSTEMS
 
-    passed = {name: options[name] for name in (*_SETTINGS, *_ALSO_PASSED) if options.get(name) not in (None, False)}
+    passed = {name: options[name] for name in (*_SETTINGS, *_RUN_OPTIONS) if options.get(name) not in (None, False)}
     resolve({name: value for name, value in passed.items() if name in _SETTINGS})
     try:
         script = load_program(program, options["as_module"])
     except SyntaxError as error:
         raise SettingError(f"{program}: {error.msg} (line {error.lineno}); nothing was submitted.") from None
-    for line in misplaced_options(command, script, arguments):
+    for line in options_after_program(command, script, arguments):
         print(f"runmem: note: {line}", file=sys.stderr)
     job = _job(script, arguments, passed, options)
     system: BatchSystem = BATCH_SYSTEMS["slurm"]()
@@ -132,36 +147,35 @@ def command(program: str, arguments: tuple[str, ...], wait: bool, dry_run: bool,
     system.check()
     job_id = system.submit(text)
     out, err = system.outputs(job_id, job.folder)
-    print(f"runmem: job {job_id} is submitted; its output goes to {out} and {err.name}", file=sys.stderr)
+    print(f"runmem: job {job_id} was submitted; its output goes to {out} and {err.name}", file=sys.stderr)
     if wait:
         sys.exit(_follow(system, job_id, job.folder))
     hints = system.hints(job_id)
-    print(f"runmem: {hints['look']} tells its state, {hints['cancel']} cancels it", file=sys.stderr)
+    print(f"runmem: {hints['show']} shows its state, {hints['cancel']} cancels it", file=sys.stderr)
 
 
-def _job(program: Script | Module, arguments: tuple[str, ...], passed: dict[str, Any], options: dict[str, Any]) -> Job:
-    from runmem.submission import Job
+def _job(
+    program: Script | Module, arguments: tuple[str, ...], passed: dict[str, Any], options: dict[str, Any]
+) -> JobRequest:
+    from runmem.submission import JobRequest
 
     here = Path.cwd()
     folder = Path(options["job_execution_dir"] or here).absolute()
     if not folder.is_dir():
-        raise SettingError(f"--job_execution_dir: {folder} is no folder.")
-    named = (
-        "num_nodes", "queue", "qos", "reservation", "project_name", "constraints", "job_dependency", "workers_per_node",
-    )  # fmt: skip
+        raise SettingError(f"--job_execution_dir: {folder} is not a folder.")
+    named = ["num_nodes", "queue", "qos", "reservation", "project_name"]
+    named += ["constraints", "job_dependency", "workers_per_node"]
     elsewhere = isinstance(program, Script) and folder != here
-    named_there = str(Path(program.argument).absolute()) if elsewhere else program.argument
-    worker_memory = _memory("--worker_memory", options["worker_memory"])
-    return Job(
-        command=(named_there, *arguments),
+    return JobRequest(
+        command=(str(Path(program.argument).absolute()) if elsewhere else program.argument, *arguments),
         runmem_options=tuple(_as_option(name, value) for name, value in passed.items()),
         python=os.path.abspath(sys.executable),
         folder=folder,
         name=options["job_name"] or re.sub(r"[^\w.+@:-]", "_", program.name),
-        worker_memory_bytes=worker_memory,
+        worker_memory_bytes=_memory("--worker_memory", options["worker_memory"]),
         node_memory_bytes=_memory("--node_memory", options["node_memory"]),
-        exec_time_s=None if options["exec_time"] is None else seconds_of(options["exec_time"]),
-        # PyCOMPSs writes a space inside such a flag as #, which can mean nothing else in a job script.
+        exec_time_s=None if options["exec_time"] is None else parse_exec_time(options["exec_time"]),
+        # PyCOMPSs writes # for a space in such a flag; # has no other meaning in a job script.
         extra_submit_flags=tuple(flag.replace("#", " ") for flag in options["extra_submit_flag"]),
         pre_env_script=_script_file("pre_env_script", options["pre_env_script"]),
         env_script=_script_file("env_script", options["env_script"]),
@@ -178,28 +192,28 @@ def _script_file(option: str, given: str | None) -> Path | None:
     return path
 
 
-def _as_option(name: str, value: Any) -> str:
+def _as_option(name: str, value: object) -> str:
     if name == "as_module":
         return "-m"
     return f"--{name}" if value is True else f"--{name}={value}"
 
 
 def _follow(system: BatchSystem, job_id: str, folder: Path) -> int:
-    """Follow a job; Ctrl-C leaves it, or cancels it if a person says so."""
+    """Follow a job to its end. On Ctrl-C, cancel it if the user agrees."""
     from runmem.submission.follow import follow
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         print(f"runmem: {line}", file=sys.stderr, flush=True)
 
     try:
-        return follow(system, job_id, folder, sys.stdout.buffer, sys.stderr.buffer, tell)
+        return follow(system, job_id, folder, sys.stdout.buffer, sys.stderr.buffer, report)
     except KeyboardInterrupt:
         hints = system.hints(job_id)
         if sys.stdin.isatty() and _agrees(f"\nrunmem: cancel job {job_id}? [y/N] "):
             system.cancel(job_id)
-            tell(f"job {job_id} is cancelled")
+            report(f"job {job_id} is cancelled")
         else:
-            tell(f"job {job_id} goes on without being followed; {hints['cancel']} cancels it")
+            report(f"job {job_id} goes on; {hints['cancel']} cancels it")
         return 130
 
 

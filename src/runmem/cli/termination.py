@@ -1,4 +1,4 @@
-"""Signals that ask a command to end are an exception in it, so that it can tidy up."""
+"""Turns signals that end a command into an exception, so that it can clean up."""
 
 from __future__ import annotations
 
@@ -6,29 +6,26 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from types import FrameType
 
-__all__ = ["Terminated", "terminable"]
+__all__ = ["Terminated", "raise_on_signals"]
 
 
 class Terminated(SystemExit):
-    """A signal asks the program to end."""
+    """A signal ends the program."""
 
 
 @contextmanager
-def terminable(*numbers: signal.Signals) -> Iterator[None]:
-    """Let signals, SIGTERM and SIGHUP if none is given, end what runs inside by Terminated(128 + signal).
+def raise_on_signals(*numbers: signal.Signals) -> Iterator[None]:
+    """Raise Terminated(128 + signal) in the block on a signal: by default SIGTERM and SIGHUP.
 
-    So runmem can tidy up.
-
-    A program that has a handler of its own, or that ignores the signal (``nohup``), keeps that. Outside of the main
-    thread nothing changes.
+    A signal that the program handles or ignores (``nohup``) is left alone. Outside the main thread nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def end(number: int, frame: Any) -> None:
+    def end(number: int, frame: FrameType | None) -> None:
         raise Terminated(128 + number)
 
     wanted = numbers or (signal.SIGTERM, signal.SIGHUP)

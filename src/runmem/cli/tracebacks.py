@@ -1,6 +1,6 @@
-"""Tracebacks for the user of a program: from the program's first line on, without what lies between its own lines.
+"""Prints tracebacks from the program's first line on, without the frames of runmem and Dask.
 
-Nothing here runs code of an exception's class: its fields are read as Python itself reads them where it prints one.
+Never runs code of an exception's class: fields are read with the descriptors of `BaseException`, as Python does.
 """
 
 from __future__ import annotations
@@ -13,35 +13,35 @@ from types import TracebackType
 from typing import Any
 
 from runmem.errors import RunmemError
-from runmem.shadowed import without_imports
+from runmem.shadowed import drop_import_frames, traceback_of
 from runmem.standard_error import say
 
-__all__ = ["print_uncaught", "print_exception", "alike", "shorten"]
+__all__ = ["group_equal", "print_exception", "print_uncaught", "shorten"]
 
-_INNER = ("runmem", "distributed", "dask", "cloudpickle")
-_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
-_US = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_HIDDEN_PACKAGES = ("runmem", "distributed", "dask", "cloudpickle")
+_STANDARD_LIBRARY = os.path.dirname(os.path.abspath(os.__file__)) + os.sep
+_RUNMEM = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
-def print_uncaught(error: BaseException, whole: bool) -> None:
-    """Print an exception that ended the program, by the program's own hook if it has one.
+def print_uncaught(error: BaseException, full: bool) -> None:
+    """Print an exception that ended the program, with the program's `sys.excepthook`.
 
     Parameters
     ----------
-    whole : bool
-        Whether the frames inside runmem and Dask are printed; those above the program's first line never are.
+    full : bool
+        Whether to print the frames inside runmem and Dask; those above the program's first line are never printed.
 
     Raises
     ------
     SystemExit
-        If the program's hook does. Whatever else it raises is printed, as Python does it.
+        If the hook raises it. Other exceptions of the hook are printed, as in Python.
     """
-    before: TracebackType | None = _get(error, "__traceback__")
-    trace = before
-    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_US):
+    original: TracebackType | None = _get(error, "__traceback__")
+    trace = original
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_RUNMEM):
         trace = trace.tb_next
-    _set(error, "__traceback__", without_imports(trace) or before)
-    if not whole:
+    _set(error, "__traceback__", drop_import_frames(trace) or original)
+    if not full:
         shorten(error)
     _call_hook(error)
     _print_other_notes(error)
@@ -58,7 +58,7 @@ def _call_hook(error: BaseException) -> None:
         raise
     except BaseException as failure:
         trace: TracebackType = _get(failure, "__traceback__")
-        _set(failure, "__traceback__", trace.tb_next)  # from the hook on
+        _set(failure, "__traceback__", trace.tb_next)  # without this frame
         if _get(failure, "__context__") is error:
             _set(failure, "__context__", None)
         say("Error in sys.excepthook:")
@@ -71,18 +71,18 @@ def _print_as_python(error: BaseException) -> None:
     sys.__excepthook__(type(error), error, _get(error, "__traceback__"))
 
 
-def print_exception(error: BaseException, whole: bool) -> None:
-    """Print an exception with its traceback on standard error."""
+def print_exception(error: BaseException, full: bool) -> None:
+    """Print an exception with its traceback to standard error."""
     from runmem.serialization.task_error import traceback_text  # as in `shorten`
 
-    if not whole:
+    if not full:
         shorten(error)
     say(traceback_text(error, _get(error, "__traceback__")))
     _print_other_notes(error)
 
 
 def _print_other_notes(error: BaseException) -> None:
-    """Print the notes that Python leaves out, because the class of the exception answers for them."""
+    """Print the notes that Python omits because the class of the exception overrides them."""
     from runmem.serialization.task_error import unprinted_notes  # as in `shorten`
 
     for note in unprinted_notes(error):
@@ -90,17 +90,17 @@ def _print_other_notes(error: BaseException) -> None:
 
 
 def _get(error: BaseException, name: str) -> Any:
-    """Return a field that every exception has, whatever its class says."""
+    """Return a field of `BaseException`, even if the class of the exception overrides it."""
     return vars(BaseException)[name].__get__(error)
 
 
 def _set(error: BaseException, name: str, value: object) -> None:
-    """Set a field that every exception has, also of one whose class refuses that."""
+    """Set a field of `BaseException`, even if the class of the exception forbids it."""
     vars(BaseException)[name].__set__(error, value)
 
 
-def alike(errors: Sequence[BaseException]) -> list[tuple[BaseException, int]]:
-    """Return the first of the errors of each type and message, and how many more there are of it."""
+def group_equal(errors: Sequence[BaseException]) -> list[tuple[BaseException, int]]:
+    """Group errors by type and message; return the first error and the number of further ones of each group."""
     from runmem.serialization.error_parts import text_of  # as in `shorten`
 
     groups: dict[tuple[int, str], list[BaseException]] = {}
@@ -110,24 +110,22 @@ def alike(errors: Sequence[BaseException]) -> list[tuple[BaseException, int]]:
 
 
 def shorten(error: BaseException) -> None:
-    """Take the frames of runmem, Dask and cloudpickle out of the traceback of `error` and of its causes.
+    """Remove the frames of runmem, Dask and cloudpickle from the tracebacks of `error` and its causes.
 
-    Only where they say nothing: an exception of a task, one that runmem raises on purpose, or an interrupt. A mistake
-    in runmem itself keeps its frames.
+    Applies to exceptions of tasks, errors that runmem raises on purpose, and interrupts. Bugs in runmem keep their
+    frames.
     """
-    from runmem.serialization.task_error import (
-        root_task,
-    )  # it brings cloudpickle, which only a program with tasks needs
+    from runmem.serialization.task_error import root_task  # imports cloudpickle, needed only by programs with tasks
 
     if not issubclass(type(error), (RunmemError, KeyboardInterrupt)) and root_task(error) is None:
         return
-    folders = _folders()
+    folders = _hidden_folders()
     link, seen = error, {id(error)}
     _set(error, "__traceback__", _without(_get(error, "__traceback__"), folders))
-    while (before := _shown_before(link)) is not None:
+    while (before := _printed_before(link)) is not None:
         trace = _without(_get(before, "__traceback__"), folders)
         _set(before, "__traceback__", trace)
-        if trace is None or id(before) in seen:  # all ours: the message tells what it says
+        if trace is None or id(before) in seen:  # no frame of the program: the message repeats this error
             _set(link, "__cause__", None)
             _set(link, "__suppress_context__", True)
             return
@@ -135,8 +133,8 @@ def shorten(error: BaseException) -> None:
         link = before
 
 
-def _shown_before(error: BaseException) -> BaseException | None:
-    """Return the exception that Python prints before this one: what it was raised from, or while that was handled."""
+def _printed_before(error: BaseException) -> BaseException | None:
+    """Return the exception that Python prints before this one: its cause or its context."""
     cause: BaseException | None = _get(error, "__cause__")
     if cause is not None or _get(error, "__suppress_context__"):
         return cause
@@ -144,25 +142,22 @@ def _shown_before(error: BaseException) -> BaseException | None:
     return context
 
 
-def _folders() -> tuple[str, ...]:
-    specs = [find_spec(name) for name in _INNER]
+def _hidden_folders() -> tuple[str, ...]:
+    specs = [find_spec(name) for name in _HIDDEN_PACKAGES]
     return tuple(
         os.path.abspath(folder) + os.sep for spec in specs if spec for folder in spec.submodule_search_locations or ()
     )
 
 
 def _without(trace: TracebackType | None, folders: tuple[str, ...]) -> TracebackType | None:
-    """Return the traceback without the frames of files in `folders`, nor those of the library that they call into."""
+    """Remove the frames of files in `folders`, and of the standard library below them, from a traceback."""
     kept = []
-    inside = False  # a frame of Python's own library belongs to whoever called it
+    inside = False
     while trace is not None:
         file = trace.tb_frame.f_code.co_filename
-        library = file.startswith(_LIBRARY) and "-packages" not in file
-        inside = file.startswith(folders) or (inside and library)
+        is_standard = file.startswith(_STANDARD_LIBRARY) and "-packages" not in file
+        inside = file.startswith(folders) or (inside and is_standard)
         if not inside:
             kept.append(trace)
         trace = trace.tb_next
-    result: TracebackType | None = None
-    for frame in reversed(kept):
-        result = TracebackType(result, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
-    return result
+    return traceback_of(kept)

@@ -1,4 +1,4 @@
-"""`runmem trial`: one command under several measuring methods."""
+"""`runmem trial`: measure one command with several methods."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import shlex
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from runmem.cli.program import exit_code_of
+from runmem.cli.termination import Terminated, raise_on_signals
 from runmem.errors import RunmemError, SettingError
 
 if TYPE_CHECKING:
@@ -21,18 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["TrialError", "command"]
 
-_WIDE = 200
+_CONSOLE_WIDTH = 200  # where the output is no terminal
 
 
 class TrialError(RunmemError):
-    """A command that could not be started."""
-
-
-class _Ended(BaseException):
-    """SIGTERM or SIGHUP came."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
+    """A command could not be started."""
 
 
 @click.command("trial", context_settings={"ignore_unknown_options": False})
@@ -40,7 +34,7 @@ class _Ended(BaseException):
     "--methods",
     default="",
     metavar="A,B",
-    help="Methods to use: hwm, tree, pss, cgroup, time, rusage, top, mprof, sacct, sstat.  [default: all that fit]",
+    help="Methods: hwm, tree, pss, cgroup, time, rusage, top, mprof, sacct, sstat.  [default: all suitable ones]",
 )
 @click.option(
     "--start",
@@ -56,7 +50,7 @@ class _Ended(BaseException):
     "flags",
     multiple=True,
     metavar="FLAG",
-    help="Another option for srun and sbatch, such as --extra_submit_flag=--mem=2G; may be given several times.",
+    help="Another option for srun and sbatch, such as --extra_submit_flag=--mem=2G. Repeatable.",
 )
 @click.option(
     "--job_wait",
@@ -64,59 +58,49 @@ class _Ended(BaseException):
     type=click.FloatRange(min=1),
     show_default=True,
     metavar="SECONDS",
-    help="How long a job may wait in the queue.",
+    help="Maximum time of a job in the queue.",
 )
-@click.option("--repeat", default=5, type=click.IntRange(min=1), show_default=True, help="Executions of each.")
+@click.option("--repeat", default=5, type=click.IntRange(min=1), show_default=True, help="Executions of each command.")
 @click.option(
-    "--warmup", default=0, type=click.IntRange(min=0), show_default=True, help="Executions before, not counted."
+    "--warmup", default=0, type=click.IntRange(min=0), show_default=True, help="Executions before these, not counted."
 )
-@click.option("--seed", default=0, show_default=True, help="Of the random order.")
-@click.option("--interval", default=0.1, show_default=True, metavar="SECONDS", help="Between samples.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the random order.")
+@click.option("--interval", default=0.1, show_default=True, metavar="SECONDS", help="Time between samples.")
 @click.option(
     "--control",
     "controls",
     multiple=True,
     metavar="PATTERN[:SIZE]",
-    help="A program whose memory is known, beside the command: one, parallel, turn, spike, fork, cache, freed; "
-    "may be given several times. auto (the default): those that are like the command. none: no control.",
+    help="Control program with known memory: one, parallel, turn, spike, fork, cache, freed. Repeatable. "
+    "auto (the default): those similar to the command. none: no control.",
 )
 @click.option("--sweep", "sweeps", multiple=True, metavar="NAME=A,B", help="Values for {NAME} in the command.")
 @click.option("--cores", default="", metavar="1,2", help="Numbers of processors to run the command on.")
 @click.option("--baseline", metavar="COMMAND", help="A command to compare with, as one word.")
 @click.option("--overhead", is_flag=True, help="Run the command without any method too, and compare the wall times.")
-@click.option("--keep-going", is_flag=True, help="Go on when an execution fails.")
+@click.option("--keep-going", is_flag=True, help="Continue after a failed execution.")
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
     metavar="FOLDER",
-    help="Write JSON, CSV, Markdown and figures into FOLDER.",
+    help="Write JSON, CSV, Markdown and figures to FOLDER.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON: bytes and seconds.")
 @click.argument("words", nargs=-1, required=True, metavar="-- COMMAND...", type=click.UNPROCESSED)
 def command(
-    methods: str,
+    words: tuple[str, ...],
     starts: str,
     queue: str | None,
     flags: tuple[str, ...],
     job_wait: float,
-    repeat: int,
-    warmup: int,
-    seed: int,
-    interval: float,
-    controls: tuple[str, ...],
-    sweeps: tuple[str, ...],
-    cores: str,
-    baseline: str | None,
-    overhead: bool,
-    keep_going: bool,
     output: Path | None,
     as_json: bool,
-    words: tuple[str, ...],
+    **options: Any,
 ) -> int:
-    """Measure the memory of COMMAND by every method at once, and say which to trust.
+    """Measure the memory of COMMAND with several methods at once, and report which ones to trust.
 
-    All methods watch the same execution. Programs whose memory is known run beside it, so that the error of each
-    method is known. The command reads nothing, and what it writes is shown only if it fails.
+    All methods measure the same execution. Control programs with known memory run as well, which gives the error of
+    each method. The command has no input, and its output is shown only if it fails.
 
     \b
     Examples:
@@ -125,16 +109,12 @@ def command(
       runmem trial --methods hwm,tree,cgroup --control parallel:200MiB --repeat 3 -- make -j4
       runmem trial --start local,srun,sbatch --queue debug -- python app.py input.csv
 
-    The exit code is the command's: that of its first failure, 128 + the signal if one ended it.
+    The exit code is that of the first failed execution, or 0; 128 + the signal if a signal ended it.
     """  # noqa: D301
     from runmem.trials.provenance import provenance
     from runmem.trials.report.files import claim_folder
 
-    job = _job(queue, flags, job_wait, starts)
-    plan = _plan(
-        methods, starts, repeat, warmup, seed, interval, controls, sweeps, cores, baseline, keep_going, words, job,
-        overhead,
-    )  # fmt: skip
+    plan = _plan(words, starts, _job(queue, flags, job_wait, starts), **options)
     if output is not None:
         claim_folder(output, plan.variants)
     known = provenance() | {"command_line": shlex.join(["runmem", *sys.argv[1:]])}
@@ -144,8 +124,11 @@ def command(
 
 
 def _plan(
-    methods: str,
+    words: tuple[str, ...],
     starts: str,
+    job: JobOptions,
+    *,
+    methods: str,
     repeat: int,
     warmup: int,
     seed: int,
@@ -154,19 +137,17 @@ def _plan(
     sweeps: tuple[str, ...],
     cores: str,
     baseline: str | None,
-    keep_going: bool,
-    words: tuple[str, ...],
-    job: JobOptions,
     overhead: bool,
+    keep_going: bool,
 ) -> Plan:
-    """Check everything that can be checked before the first execution."""
+    """Check the options and make a plan of the executions."""
     from runmem.memory.limits import memory_limit
     from runmem.trials.starts import starts_named
     from runmem.trials.trial import Plan
     from runmem.trials.variants import Variant, check_program, control_wishes, parse_sweeps, variants_of
 
     if not 0.01 <= interval <= 3600:
-        raise SettingError(f"--interval {interval}: give seconds between 0.01 and 3600")
+        raise SettingError(f"--interval {interval}: expected a number of seconds from 0.01 to 3600")
     variants = variants_of(words, parse_sweeps(sweeps), _counts(cores))
     if baseline is not None:
         split = _split(baseline)
@@ -191,7 +172,7 @@ def _plan(
 
 
 def _methods_for(names: list[str], starts: list[str]) -> list[type[Method]]:
-    """Return the methods of these names, or all that can measure one of the starts."""
+    """Return the named methods, or all that can measure one of the starts."""
     from runmem.trials.methods import METHODS, methods_named
 
     if not names:
@@ -200,8 +181,8 @@ def _methods_for(names: list[str], starts: list[str]) -> list[type[Method]]:
     for method in chosen:
         if not method.starts & set(starts):
             raise SettingError(
-                f"--methods {method.name}: it measures what is started by {' or '.join(sorted(method.starts))}, and "
-                f"--start is {','.join(starts)}"
+                f"--methods {method.name}: this method needs --start {' or '.join(sorted(method.starts))}, and --start "
+                f"is {','.join(starts)}"
             )
     return chosen
 
@@ -230,49 +211,40 @@ def _counts(text: str) -> list[int]:
     try:
         counts = [int(word) for word in _listed(text)]
     except ValueError:
-        raise SettingError(f"--cores {text}: write numbers of processors, for example --cores 1,2") from None
+        raise SettingError(f"--cores {text}: expected numbers of processors, such as --cores 1,2") from None
     if len(set(counts)) < len(counts):
-        raise SettingError(f"--cores {text}: a number comes twice")
+        raise SettingError(f"--cores {text}: a number is given twice")
     return counts
 
 
 def _run(plan: Plan) -> tuple[Trial, int]:
-    """Run the trial and return it with the exit code of an interruption, 0 for none."""
+    """Run the trial; return it with 0 or the exit code of an interruption."""
     from runmem.trials.starts.contract import StartError
     from runmem.trials.trial import Trial
 
-    trial = Trial(plan)
-    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    trial, code = Trial(plan), 0
     try:
-        progress = _Progress(plan)
-        trial.run(progress, progress.say)
+        with raise_on_signals():
+            progress = _Progress()
+            trial.run(progress, progress.say)
     except KeyboardInterrupt:
         trial.stopped, code = "interrupted", 130
-    except _Ended as ended:
-        trial.stopped, code = f"ended by {signal.Signals(ended.number).name}", 128 + ended.number
+    except Terminated as request:
+        code = exit_code_of(request)
+        trial.stopped = f"ended by {signal.Signals(code - 128).name}"
     except StartError as error:
         if not trial.executions:
             raise TrialError(str(error)) from error
         trial.stopped, code = str(error), TrialError.exit_code
-    else:
-        code = 0
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return trial, code
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
-    raise _Ended(number)
-
-
 class _Progress:
-    """Tells each execution on standard error, in one line that is written over on a terminal."""
+    """Reports executions on standard error; on a terminal each one replaces the line of the one before."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self) -> None:
         self._count = 0
         self._terminal = sys.stderr.isatty()
-        self._rounds = plan.warmup + plan.repeat
 
     def __call__(self, done: Execution) -> None:
         self._count += 1
@@ -283,7 +255,7 @@ class _Progress:
             click.echo(f"\r\x1b[Kexecution {self._count}: {done.variant.label}, {what}", err=True, nl=False)
 
     def say(self, line: str) -> None:
-        """Tell a line that stays."""
+        """Print a line that is not replaced."""
         start = "\r\x1b[K" if self._terminal else ""
         click.echo(f"{start}runmem trial: {line}", err=True)
 
@@ -301,7 +273,7 @@ def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: boo
     if as_json:
         click.echo(json.dumps(document(results, known), indent=1))
     else:
-        console = Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_WIDE)
+        console = Console(highlight=False, width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
         for grid in results.grids():
             for line, style in grid.lines(console.width if sys.stdout.isatty() else None):
                 console.print(Text(line, style=style), soft_wrap=True)
@@ -314,12 +286,8 @@ def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: boo
             err=True,
         )
     if trial.stopped is not None:
-        click.echo(
-            f"runmem trial: {trial.stopped}; what is told is from before that (--keep-going goes on)"
-            if trial.failed
-            else f"runmem trial: {trial.stopped}; what is told is from before that",
-            err=True,
-        )
+        hint = " (use --keep-going to continue after a failure)" if trial.failed else ""
+        click.echo(f"runmem trial: {trial.stopped}; these are the results up to then{hint}", err=True)
     if output is not None:
         written = write_folder(results, known, output)
         click.echo(f"written: {', '.join(str(path) for path in written)}", err=as_json)

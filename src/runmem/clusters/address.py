@@ -1,4 +1,4 @@
-"""A Dask scheduler that runs already; its workers were started by `dask worker`, anywhere."""
+"""A running Dask scheduler, with workers started by `dask worker`."""
 
 from __future__ import annotations
 
@@ -6,32 +6,36 @@ import platform
 import socket
 import ssl
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from runmem.clusters.contract import Cluster
-from runmem.clusters.security import given_security, is_loopback, refuse_or_warn
-from runmem.errors import ClusterError, RunmemError, SettingError
+from runmem.clusters.security import is_loopback, require_insecure, security_from_files
+from runmem.errors import ClusterError, SettingError
 from runmem.reading import read_json
 from runmem.settings import Settings
 
-__all__ = ["AddressCluster", "address_in", "check_answers", "check_versions"]
+if TYPE_CHECKING:
+    from distributed import Client
 
-_TIMEOUT_S = 10
-_REFUSED_S = 3  # a scheduler that was started a moment ago may need as long before it listens
-_VERDICT_S = 1.0
+__all__ = ["AddressCluster", "check_reachable", "check_versions"]
+
+_CONNECT_S = 10
+_LISTEN_S = 3  # a scheduler that has just been started may take this long to listen
+_TLS_VERDICT_S = 1.0
 
 
-def check_versions(versions: dict[str, Any]) -> None:
-    """Compare what `distributed.Client.get_versions(packages=["runmem"])` returned.
+def check_versions(versions: Mapping[str, Any]) -> None:
+    """Compare the result of `distributed.Client.get_versions(packages=["runmem"])` with this process.
 
     Raises
     ------
     ClusterError
-        If the scheduler or a worker lacks runmem, or has another version of it or of Python; names both.
+        If the scheduler or a worker lacks runmem, or has another version of it or of Python.
     """
     ours = {"python": platform.python_version(), "runmem": _installed_version() or ""}
     places = {"the scheduler": versions.get("scheduler")}
@@ -43,7 +47,7 @@ def check_versions(versions: dict[str, Any]) -> None:
         if python.split(".")[:2] != ours["python"].split(".")[:2]:  # pickled functions need the same minor version
             raise ClusterError(_differs(place, "python", python, ours["python"]))
         runmem = found["packages"].get("runmem")
-        if not ours["runmem"]:  # a source tree on the path, here and probably there: nothing to compare
+        if not ours["runmem"]:  # a source tree without a version
             continue
         if runmem is None:
             raise ClusterError(
@@ -55,7 +59,7 @@ def check_versions(versions: dict[str, Any]) -> None:
 
 
 def _differs(place: str, name: str, theirs: str, ours: str) -> str:
-    return f"{place} has {name} {theirs} and this program has {name} {ours}. Start both from the same environment."
+    return f"{place} has {name} {theirs} and this program has {name} {ours}. Use the same environment for both."
 
 
 def _installed_version() -> str | None:
@@ -65,29 +69,29 @@ def _installed_version() -> str | None:
         return None
 
 
-def check_answers(address: str, tls: Any = None) -> None:
-    """Return when somebody listens at the address of a scheduler; Dask itself would try for its whole timeout.
+def check_reachable(address: str, tls: ssl.SSLContext | None = None) -> None:
+    """Check the connection to a scheduler, failing sooner than Dask, which retries until its timeout.
 
     Parameters
     ----------
     tls : ssl.SSLContext, optional
-        What a ``tls://`` address is spoken to with.
+        Context for a ``tls://`` address.
 
     Raises
     ------
     OSError
-        If nobody does after three seconds, the host is unknown, or one end refuses the other's certificate
-        (`ssl.SSLError`). An address of another kind than TCP is not tried.
+        If nothing listens after three seconds, the host is unknown, or one end rejects the other's certificate
+        (`ssl.SSLError`). Addresses other than TCP are not checked.
     """
     parts = urlsplit(address if "://" in address else f"tcp://{address}")
     if parts.scheme not in ("tcp", "tls") or parts.hostname is None or parts.port is None:
         return
-    deadline = time.monotonic() + _REFUSED_S
+    deadline = time.monotonic() + _LISTEN_S
     while True:
         try:
-            with socket.create_connection((parts.hostname, parts.port), timeout=_REFUSED_S) as connection:
+            with socket.create_connection((parts.hostname, parts.port), timeout=_LISTEN_S) as connection:
                 if parts.scheme == "tls" and tls is not None:
-                    _shake_hands(connection, tls)
+                    _check_handshake(connection, tls)
             return
         except (ConnectionRefusedError, TimeoutError):
             if time.monotonic() > deadline:
@@ -95,21 +99,21 @@ def check_answers(address: str, tls: Any = None) -> None:
             time.sleep(0.1)
 
 
-def _shake_hands(connection: socket.socket, tls: ssl.SSLContext) -> None:
-    """Raise `ssl.SSLError` if one end refuses the other. The word about our certificate comes after the handshake."""
-    with tls.wrap_socket(connection) as talking:
-        talking.settimeout(_VERDICT_S)
+def _check_handshake(connection: socket.socket, tls: ssl.SSLContext) -> None:
+    """Raise `ssl.SSLError` if one end rejects the other. The server's verdict comes after the handshake."""
+    with tls.wrap_socket(connection) as encrypted:
+        encrypted.settimeout(_TLS_VERDICT_S)
         with suppress(TimeoutError):
-            talking.recv(1)
+            encrypted.recv(1)
 
 
-def address_in(file: Path) -> str:
-    """Return the address in a file that `dask scheduler --scheduler-file` wrote.
+def _read_scheduler_file(file: Path) -> str:
+    """Return the address in a file written by `dask scheduler --scheduler-file`.
 
     Raises
     ------
     SettingError
-        If the file is missing or is none.
+        If the file is missing or has no address.
     """
     try:
         address = read_json(file)["address"]
@@ -120,62 +124,62 @@ def address_in(file: Path) -> str:
         ) from error
     except (ValueError, KeyError, TypeError) as error:
         raise SettingError(
-            f"--scheduler_file: {file} is no file that `dask scheduler` wrote: no address in it."
+            f"--scheduler_file: {file} has no address: it was not written by `dask scheduler`."
         ) from error
     return str(address)
 
 
 class AddressCluster(Cluster):
-    """Connects to a scheduler and leaves it as it was."""
+    """Connects to a scheduler and never changes or ends it."""
 
     kind: ClassVar[str] = "address"
-    lazy: ClassVar[bool] = False
     ours: ClassVar[bool] = False
     chosen_by: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_file")
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._client: Any = None
         if (settings.scheduler is None) == (settings.scheduler_file is None):
-            raise SettingError(
-                "a cluster that runs already is named by --scheduler or --scheduler_file: give one of them."
-            )
+            raise SettingError("give either --scheduler or --scheduler_file to use a running cluster.")
         self._option = "--scheduler" if settings.scheduler is not None else "--scheduler_file"
-        self._tls = given_security(settings)
+        self._tls = security_from_files(settings)
 
-    def connect(self) -> Any:
-        """Reach the scheduler and check that its workers can run this program."""
-        if self._client is not None:
-            return self._client
+    def _start(self) -> None:
+        """Connect to the scheduler and check that its workers can run this program."""
         file = self.settings.scheduler_file
-        address = address_in(file) if file is not None else str(self.settings.scheduler)
+        address = _read_scheduler_file(file) if file is not None else str(self.settings.scheduler)
         if not _is_encrypted(address) and not is_loopback(address):
-            refuse_or_warn(self.settings, f"{self._option}: the scheduler at {address} and its workers")
-        self._client = self._reach(address)
+            require_insecure(self.settings, f"{self._option}: the scheduler at {address} and its workers")
+        self._client = client = self._connect(address)
         try:
-            self._check_workers(address)
-        except RunmemError:
-            self.close()
-            raise
-        return self._client
+            client.wait_for_workers(1, timeout=_CONNECT_S)
+        except (TimeoutError, OSError) as error:
+            raise ClusterError(
+                f"{self._option}: {address} has no worker after {_CONNECT_S} s. "
+                f"Start some with `dask worker {address}`."
+            ) from error
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        plain = [worker for worker in workers if not _is_encrypted(worker) and not is_loopback(worker)]
+        if plain and is_loopback(address):  # other addresses are checked above
+            require_insecure(self.settings, f"{self._option}: the workers of {address}, such as {plain[0]}")
+        check_versions(client.get_versions(packages=["runmem"]))
 
-    def _reach(self, address: str) -> Any:
+    def _connect(self, address: str) -> Client:
         import distributed
 
         security = self._tls.dask() if self._tls is not None else distributed.Security()  # Dask's own configuration
         tls = security.get_connection_args("client")["ssl_context"]
         if _is_encrypted(address) and tls is None:
             raise SettingError(
-                f"{self._option}: {address} wants certificates: give --tls_ca, --tls_cert and --tls_key, or set "
+                f"{self._option}: {address} needs certificates: give --tls_ca, --tls_cert and --tls_key, or set "
                 "distributed.comm.tls in Dask's configuration."
             )
         try:
-            check_answers(address, tls)
-            return distributed.Client(address, security=security, timeout=_TIMEOUT_S, set_as_default=False)
+            check_reachable(address, tls)
+            return distributed.Client(address, security=security, timeout=_CONNECT_S, set_as_default=False)
         except ssl.SSLError as error:
             raise ClusterError(
-                f"{self._option}: the scheduler at {address} and this program refuse each other: {error}. Both need "
-                "certificates that the same authority signed; a scheduler that was started without them speaks tcp://."
+                f"{self._option}: the TLS handshake of {address} and this program failed: {error}. Both need "
+                "certificates signed by the same authority; a scheduler started without certificates is at tcp://."
             ) from error
         except (OSError, TimeoutError, ValueError) as error:
             raise ClusterError(
@@ -183,22 +187,8 @@ class AddressCluster(Cluster):
                 "with `dask scheduler`, and workers with `dask worker ADDRESS`; its first lines print the address."
             ) from error
 
-    def _check_workers(self, address: str) -> None:
-        try:
-            self._client.wait_for_workers(1, timeout=_TIMEOUT_S)
-        except (TimeoutError, OSError) as error:
-            raise ClusterError(
-                f"{self._option}: {address} has no worker after {_TIMEOUT_S} s. "
-                f"Start some with `dask worker {address}`."
-            ) from error
-        plain = [one for one in self._client.scheduler_info(n_workers=-1)["workers"]
-                 if not _is_encrypted(one) and not is_loopback(one)]  # fmt: skip
-        if plain and is_loopback(address):  # for another address it was said above
-            refuse_or_warn(self.settings, f"{self._option}: the workers of {address}, such as {plain[0]}")
-        check_versions(self._client.get_versions(packages=["runmem"]))
-
     def close(self, abandon: bool = False) -> None:
-        """Disconnect; the scheduler and its workers go on."""
+        """Disconnect. The scheduler and its workers go on."""
         if self._client is not None:
             self._client.close()
         self._client = None

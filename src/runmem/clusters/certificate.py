@@ -1,4 +1,4 @@
-"""A certificate made for one run, and for nothing else."""
+"""Makes the certificate of one run."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 __all__ = ["make_certificate"]
 
-_BEFORE = datetime.timedelta(days=1)  # the clock of a host may be behind ours
-_FOR = datetime.timedelta(days=366)
+_CLOCK_TOLERANCE = datetime.timedelta(days=1)  # for hosts with a slow clock
+_VALIDITY = datetime.timedelta(days=366)
 
 
 def make_certificate() -> tuple[str, str, str]:
-    """Return the certificate of an authority, a certificate that it signed, and the key of the latter (PEM texts).
+    """Return the certificate of a new authority, a certificate signed by it, and its key (PEM texts).
 
-    The key of the authority is forgotten at once: whoever has the files of a run can take part in it, and cannot make
-    certificates for others. Costs a few milliseconds (elliptic curve P-256).
+    The key of the authority is discarded: holders of the files of a run can join it, but cannot make certificates for
+    others. Takes a few milliseconds (elliptic curve P-256).
 
     Raises
     ------
@@ -34,8 +34,8 @@ def make_certificate() -> tuple[str, str, str]:
         from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
     except ImportError as error:
         raise ClusterError(
-            f"the package cryptography, which makes the certificates of the run, cannot be imported ({error}). Install "
-            "it (pip install cryptography), or give certificates of yours: --tls_ca, --tls_cert, --tls_key."
+            f"the package cryptography, needed for the certificates of the run, cannot be imported ({error}). Install "
+            "it (pip install cryptography), or give your own certificates: --tls_ca, --tls_cert, --tls_key."
         ) from error
 
     def name(text: str) -> x509.Name:
@@ -51,8 +51,8 @@ def make_certificate() -> tuple[str, str, str]:
             .issuer_name(name("runmem authority of one run"))
             .public_key(public_key)
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - _BEFORE)
-            .not_valid_after(now + _FOR)
+            .not_valid_before(now - _CLOCK_TOLERANCE)
+            .not_valid_after(now + _VALIDITY)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
             .add_extension(
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False
@@ -81,11 +81,9 @@ def make_certificate() -> tuple[str, str, str]:
 
 
 def _usage(wanted: str) -> x509.KeyUsage:
-    """Return the one thing that a key may be used for."""
+    """Return the extension that restricts a key to one usage."""
     from cryptography import x509
 
-    names = (
-        "digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
-        "key_cert_sign", "crl_sign", "encipher_only", "decipher_only",
-    )  # fmt: skip
+    names = ["digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"]
+    names += ["key_cert_sign", "crl_sign", "encipher_only", "decipher_only"]
     return x509.KeyUsage(**{name: name == wanted for name in names})

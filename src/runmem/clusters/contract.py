@@ -1,84 +1,109 @@
-"""What every kind of cluster offers a run."""
+"""The contract of every kind of cluster."""
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from runmem.settings import Settings
 
+if TYPE_CHECKING:
+    from distributed import Client
+
 __all__ = ["Cluster"]
+
+_WORKER_POLL_S = 0.05
 
 
 class Cluster(ABC):
-    """Workers to run tasks on.
+    """Workers that run tasks.
 
-    A kind whose workers run on other hosts starts them with what `runmem.clusters.security.run_security` gives: TLS
-    with a certificate of the run, or nothing when the user insists.
+    A kind that starts workers on other hosts protects them by `runmem.clusters.security.run_security`: TLS with a
+    certificate of the run, or nothing if the user insists.
 
     Attributes
     ----------
     kind : str
-        Its name in `runmem.clusters.CLUSTERS`, which is what ``--cluster`` takes.
+        Name in `runmem.clusters.CLUSTERS` and of ``--cluster``.
     lazy : bool
-        Whether it may be started when the first task is called, rather than before the program.
+        Whether it may start at the first call of a task, rather than before the program.
     ours : bool
-        Whether its workers are there for this run alone, and write to this terminal.
+        Whether runmem starts its workers, for this run alone and with output on this terminal.
     chosen_by : tuple of str
-        Fields of `Settings` that ask for this kind and mean nothing to another.
+        Fields of `Settings` that select this kind and have no meaning for others.
     dashboard_token : str or None
-        What the dashboard of a cluster of ours asks for, once it is there.
+        Token of the dashboard, if runmem started the cluster.
     """
 
     kind: ClassVar[str]
-    lazy: ClassVar[bool]
+    lazy: ClassVar[bool] = False
     ours: ClassVar[bool] = True
     chosen_by: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.dashboard_token: str | None = None
+        self._client: Client | None = None
 
-    @abstractmethod
-    def connect(self) -> Any:
-        """Start or reach the cluster; return a connected `distributed.Client` when at least one worker is ready.
+    def connect(self) -> Client:
+        """Start or reach the cluster if necessary; return a client when at least one worker is ready.
 
         Raises
         ------
         SettingError, ClusterError
-            If it cannot be started or reached, or cannot run this program; says what to do.
+            If it cannot be started or reached, or cannot run this program; includes the remedy.
         """
+        if self._client is None:
+            try:
+                self._start()
+            except BaseException:
+                self.close(abandon=True)
+                raise
+        return self._client
 
-    def dashboard(self, client: Any) -> str | None:
-        """Return where the Dask dashboard is, with its token; None: there is none.
+    @abstractmethod
+    def _start(self) -> None:
+        """Start or reach the cluster, set `_client` and wait for a worker. If it raises, `close` is called."""
 
-        That of a cluster of ours is on loopback, which Dask does not say.
+    def _wait_for_worker(self, check: Callable[[], None]) -> None:
+        """Wait for the first worker; `check` is called repeatedly and raises if no worker will join."""
+        assert self._client is not None
+        while not self._client.scheduler_info(n_workers=-1)["workers"]:
+            check()
+            time.sleep(_WORKER_POLL_S)
+
+    def dashboard(self, client: Client) -> str | None:
+        """Return the address of the Dask dashboard with its token, None if there is no dashboard.
+
+        Dask gives the host of the scheduler, but the dashboards of clusters that runmem starts are on loopback.
         """
         link = client.dashboard_link
+        if link is None:
+            return None
+        link = str(link)
         host = urlsplit(client.scheduler.address).hostname
-        if not self.ours or link is None or host is None or urlsplit(link).hostname != host:
-            return self._with_token(str(link)) if link is not None else None
-        return self._with_token(str(link).replace(f"[{host}]" if ":" in host else host, "127.0.0.1", 1))
-
-    def _with_token(self, link: str) -> str:
+        if self.ours and host is not None and urlsplit(link).hostname == host:
+            link = link.replace(f"[{host}]" if ":" in host else host, "127.0.0.1", 1)
         if self.dashboard_token is None:
             return link
         return f"{link}{'&' if '?' in link else '?'}token={self.dashboard_token}"
 
     def end_workers(self) -> bool:
-        """End the workers at once, whatever they do, and start no others; return whether none is left that could run.
+        """Kill the workers and prevent restarts; return True if no worker is left.
 
-        For a cluster whose workers are processes of this one; others return False and go on.
+        Only for workers that are child processes; other kinds return False.
         """
         return False
 
     @abstractmethod
     def close(self, abandon: bool = False) -> None:
-        """End what `connect` started, and nothing else. May be called twice, and without `connect`.
+        """End everything that `connect` started, and nothing else. May be called twice, and without `connect`.
 
         Parameters
         ----------
         abandon : bool
-            Whether tasks may still run that nobody wants: workers of ours are then ended at once.
+            Whether unwanted tasks may still run: workers that runmem started are then killed.
         """

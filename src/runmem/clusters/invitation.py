@@ -1,34 +1,33 @@
-"""What lets a node take part in a run: whom its workers join, and the certificate that they show."""
+"""The message that starts the workers of a node: address and certificate of the run, and their settings."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 __all__ = ["Invitation"]
 
 
 @dataclass(frozen=True)
 class Invitation:
-    """What a node must know to start its workers.
+    """Address and settings for the workers of a node.
 
     Attributes
     ----------
     scheduler : str
-        Its address.
+        Address of the scheduler.
     security : dict or None
         Fields of `TlsSecurity`: authority, certificate and key as text; None: no encryption.
     workers : int or None
-        Worker processes of this node; None: one a core that the batch system gives it.
+        Number of worker processes of this node; None: one per core of the job.
     all_workers : int or None
-        Worker processes of all nodes of a Slurm step together: each node takes its part of them.
+        Number of worker processes of all nodes of a Slurm step, distributed evenly.
     worker_memory_bytes : int or None
-        Memory limit of a worker; None: its share of what this node may use.
+        Memory limit of a worker; None: an equal share of the node's.
     configuration : dict
-        Dask settings of the workers, beside those of the node.
+        Dask settings of the workers, in addition to those of the node.
     joined : str
-        Line that the node prints on standard error once its workers have joined; empty: none.
+        Line to print to standard error when the workers have joined; empty: none.
     """
 
     scheduler: str
@@ -36,23 +35,23 @@ class Invitation:
     workers: int | None = None
     all_workers: int | None = None
     worker_memory_bytes: int | None = None
-    configuration: dict[str, Any] = field(default_factory=dict)
+    configuration: dict[str, object] = field(default_factory=dict)
     joined: str = ""
 
     def to_line(self) -> str:
-        """Return the line that a node reads."""
+        """Serialize to a line of JSON."""
         return json.dumps(asdict(self)) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Invitation:
-        """Return what `to_line` wrote.
+        """Parse a line of `to_line`.
 
         Raises
         ------
         ValueError
-            If it is not such a line.
+            If the line is invalid.
         """
         try:
             return cls(**json.loads(line))
         except (TypeError, ValueError) as error:
-            raise ValueError(f"standard input has no line that says whom to join: {error}") from error
+            raise ValueError(f"standard input has no invitation to a run: {error}") from error

@@ -1,10 +1,10 @@
-"""What a worker of this machine does with the signal of Ctrl-C and with Dask's log; Dask imports it as a preload.
+"""Sets up SIGINT and Dask's log in a worker on this machine, as a preload of Dask.
 
-A terminal sends SIGINT to all that runs in it. It is for the program, which then ends the run in order. A worker that
-takes it closes itself instead, as one that is not needed any more: Dask starts no other in its place, and with the last
-one gone the program would wait for ever.
+A terminal sends SIGINT to all its processes. It is meant for the program, which then ends the run. A worker that
+handles it would close itself as if it were not needed; Dask would not restart it, and without workers the program would
+wait forever.
 
-Dask keeps a worker's log off the terminal as long as the worker lives, and not while it closes.
+Dask keeps a worker's log off the terminal while the worker lives, but not while it closes.
 """
 
 from __future__ import annotations
@@ -12,22 +12,24 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-__all__ = ["dask_setup"]
+__all__ = ["dask_setup", "ignore_signal"]
 
 
-def dask_setup(worker: Any) -> None:
-    """Have SIGINT pass in this worker, and not in what its tasks start or fork; say nothing, to its end.
-
-    Dask calls it in the main thread.
-    """
+def dask_setup(worker: object) -> None:
+    """Ignore SIGINT and silence Dask's log in this worker. Dask calls this in the main thread."""
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    signal.signal(signal.SIGINT, lambda number, frame: None)  # not SIG_IGN, which would be inherited
-    os.register_at_fork(after_in_child=_as_in_python)
+    ignore_signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _as_in_python() -> None:
-    with suppress(ValueError):  # forked by a thread: Python lets only the main one set signals
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+def ignore_signal(number: signal.Signals, default: Callable[..., object] | signal.Handlers) -> None:
+    """Ignore a signal in this process, but not in its children, which get the default handler."""
+
+    def restore() -> None:
+        with suppress(ValueError):  # forked by another thread than the main one, which alone can set signals
+            signal.signal(number, default)
+
+    signal.signal(number, lambda number, frame: None)  # not SIG_IGN, which children would inherit
+    os.register_at_fork(after_in_child=restore)

@@ -14,7 +14,7 @@ import distributed
 
 from runmem.collection.spool_reader import SpoolNews, end_spool, read_spool_on
 from runmem.dask_private import start_on_worker
-from runmem.deadlines import Limited
+from runmem.deadlines import TimedFunction
 from runmem.errors import ClusterError
 from runmem.store.node_name import machine_id, node_name
 
@@ -59,7 +59,7 @@ class RemoteNodes:
 
     def __init__(self, client: distributed.Client, run_id: str, interval_s: float | None) -> None:
         self._client = client
-        self._info = Limited(lambda: client.scheduler_info(n_workers=-1))
+        self._info = TimedFunction(lambda: client.scheduler_info(n_workers=-1))
         self._run_id = run_id
         self._interval_s = interval_s
         self._workers = 0

@@ -1,21 +1,19 @@
-"""A line at the bottom of a terminal that follows a run, and that the program's own output never mixes with."""
+"""A status line at the bottom of a terminal that does not mix with the program's output."""
 
 from __future__ import annotations
 
 import os
 import threading
-from typing import Any, TextIO, cast
+from collections.abc import Iterable, Iterator
+from typing import TextIO, cast
 
 __all__ = ["StatusLine"]
 
 _CLEAR = "\r\x1b[K"
 
 
-class _Above:
-    """Stands for a text stream on the same terminal: what is written to it comes above the line, unchanged.
-
-    Everything but `write` and `writelines` is the stream's own.
-    """
+class _StreamAbove:
+    """Wraps a text stream on the same terminal, so that its output appears above the line."""
 
     _stream: TextIO
     _line: StatusLine
@@ -26,22 +24,22 @@ class _Above:
     def write(self, text: str) -> int:
         return self._line.write_above(self._stream, text)
 
-    def writelines(self, lines: Any) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         for line in lines:
             self.write(line)
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, name: str) -> object:
         return getattr(self._stream, name)
 
-    def __setattr__(self, name: str, value: Any) -> None:
+    def __setattr__(self, name: str, value: object) -> None:
         setattr(self._stream, name, value)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._stream)
 
 
 class StatusLine:
-    """Shows one line on a terminal.
+    """A line on a terminal that is updated in place.
 
     Parameters
     ----------
@@ -50,9 +48,9 @@ class StatusLine:
 
     Notes
     -----
-    The line is taken off the screen before anything is written through a stream that `above` returned, and does not
-    come back while the program has begun a line of its own (a prompt, a progress bar). Limitation: what is written
-    past Python's streams (a subprocess, a C library) is not seen, and starts on the line's place.
+    The line is erased before any output to a stream from `above`, and is not shown while the program's output ends in
+    an incomplete line (a prompt, a progress bar). Limitation: output that bypasses Python's streams (a subprocess, a C
+    library) is not detected and overwrites the line.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -62,11 +60,11 @@ class StatusLine:
         self._lock = threading.RLock()
 
     def above(self, stream: TextIO) -> TextIO:
-        """Return what stands in for `stream`, which goes to the same terminal."""
-        return cast(TextIO, _Above(stream, self))
+        """Return a wrapper of `stream`, which must be the same terminal, that writes above the line."""
+        return cast(TextIO, _StreamAbove(stream, self))
 
     def show(self, text: str) -> None:
-        """Show `text` instead of what was shown, cut to the terminal's width."""
+        """Replace the line by `text`, cut to the terminal's width."""
         with self._lock:
             text = text[: self._columns() - 1]
             if self._line_begun or text == self._shown:
@@ -75,14 +73,14 @@ class StatusLine:
             self._shown = text
 
     def hide(self) -> None:
-        """Take the line off the screen."""
+        """Erase the line."""
         with self._lock:
             if self._shown:
                 self._put(_CLEAR)
                 self._shown = ""
 
     def write_above(self, stream: TextIO, text: str) -> int:
-        """Write the program's `text` to `stream`, where the line was."""
+        """Erase the line and write the program's `text` to `stream`."""
         with self._lock:
             self.hide()
             if text:
@@ -93,7 +91,7 @@ class StatusLine:
         try:
             self._stream.write(text)
             self._stream.flush()
-        except (OSError, ValueError):  # the terminal is gone: nobody looks
+        except (OSError, ValueError):  # the terminal is closed
             self._shown = ""
 
     def _columns(self) -> int:

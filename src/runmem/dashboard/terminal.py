@@ -1,4 +1,4 @@
-"""The view on a terminal: one line that follows the run. In a pipe there are plain lines only."""
+"""The view of a run: a status line on a terminal, plain lines in a pipe or file."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ __all__ = ["PlainView", "LiveView", "terminal_view"]
 
 
 class PlainView(Observer):
-    """Says where the dashboard is, in plain lines."""
+    """Prints the address of the dashboard and warnings, in plain lines."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
 
     def cluster_started(self, event: ClusterStarted) -> None:
-        """Say how many workers there are and where to look at them."""
+        """Print the number of workers and the address of the dashboard."""
         where = f"; Dask dashboard: {event.dashboard}" if event.dashboard else ""
         say(f"runmem: {event.workers} worker{'s' * (event.workers != 1)}{where}", self._stream)
 
     def task_waited_for(self, event: TaskWaitedFor) -> None:
-        """Name the task that the run waits for, and say what can be done."""
+        """Print the task that the run waits for, and possible actions."""
         what = f"task {event.name} (call {event.task_id})"
         if event.running_s is None:
             where, look = "has run for more than a minute", ""
         else:
             where = f"has run for {event.running_s:.0f} s on node {event.node}, process {event.pid}"
-            look = f"`py-spy dump --pid {event.pid}` shows where it is; "
-        say(f"runmem: {what} {where}, and all else has ended. {look}--task_timeout=SECONDS ends a task that takes "
-            "longer.", self._stream)  # fmt: skip
+            look = f"`py-spy dump --pid {event.pid}` shows its stack; "
+        limit = "--task_timeout=SECONDS limits the time of tasks."
+        say(f"runmem: {what} {where}, and all other tasks have ended. {look}{limit}", self._stream)
 
     def close(self) -> None:
-        """Nothing is left on the screen."""
+        """Do nothing: there is no status line."""
 
 
 class LiveView(PlainView):
-    """Keeps one line up to date: tasks done, running and failed, and the highest memory of a node.
+    """Shows a status line: tasks done, running and failed, and the highest memory of a node.
 
-    The line appears with the first task. Until `close`, `sys.stdout` and `sys.stderr` are stood in for where they go to
-    a terminal, so that the program's output and the line do not mix.
+    The line appears with the first task. Until `close`, `sys.stdout` and `sys.stderr` are wrapped if they are
+    terminals, so that the program's output does not mix with the line.
     """
 
-    _EVERY_S = 0.25
+    _UPDATE_S = 0.25
 
     def __init__(self, stream: TextIO) -> None:
         self._line = StatusLine(stream)
@@ -61,38 +61,38 @@ class LiveView(PlainView):
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         self._streams = sys.stdout, sys.stderr
-        self._stand_ins = tuple(self._line.above(s) if s is not None and s.isatty() else s for s in self._streams)
-        sys.stdout, sys.stderr = self._stand_ins
+        self._wrappers = tuple(self._line.above(s) if s is not None and s.isatty() else s for s in self._streams)
+        sys.stdout, sys.stderr = self._wrappers
 
     def cluster_started(self, event: ClusterStarted) -> None:
-        """Say how many workers there are and where to look at them; from now on calls can run."""
+        """Print the number of workers and the address of the dashboard; note that tasks can run."""
         self._has_workers = True
         super().cluster_started(event)
 
     def task_submitted(self, event: TaskSubmitted) -> None:
-        """Count; the line appears with the first task."""
+        """Count the task; show the line with the first one."""
         self._submitted += 1
         if self._thread is None and not self._ended.is_set():
             self._thread = threading.Thread(target=self._follow, name="runmem-view", daemon=True)
             self._thread.start()
 
     def tasks_running(self, event: TasksRunning) -> None:
-        """Count."""
+        """Update the number of running tasks."""
         self._running = event.count
 
     def task_ended(self, event: TaskEnded) -> None:
-        """Count."""
+        """Count finished and failed tasks."""
         self._done += event.status == "finished"
         self._failed += event.status == "failed"
         self._cancelled += event.status == "cancelled"
 
     def node_sampled(self, event: NodeSampled) -> None:
-        """Remember the highest."""
+        """Update the highest memory of a node."""
         if self._highest is None or event.total_bytes > self._highest[0]:
             self._highest = event.total_bytes, event.node
 
     def line(self) -> str:
-        """Return the line as it is now."""
+        """Return the current text of the line."""
         unfinished = self._submitted - self._done - self._failed - self._cancelled
         running = max(0, min(unfinished, self._running or 0))
         parts = [] if self._has_workers else ["workers are starting"]
@@ -109,26 +109,26 @@ class LiveView(PlainView):
     def _follow(self) -> None:
         while True:
             self._line.show(self.line())
-            if self._ended.wait(self._EVERY_S):
+            if self._ended.wait(self._UPDATE_S):
                 return
 
     def close(self) -> None:
-        """Take the line off the screen and give the streams back, unless the program has put others in their place."""
+        """Erase the line and restore the streams, unless the program has replaced them."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join(timeout=5)
             self._thread = None
         self._line.hide()
-        if sys.stdout is self._stand_ins[0]:
+        if sys.stdout is self._wrappers[0]:
             sys.stdout = self._streams[0]
-        if sys.stderr is self._stand_ins[1]:
+        if sys.stderr is self._wrappers[1]:
             sys.stderr = self._streams[1]
 
 
 def terminal_view(stream: TextIO | None) -> PlainView:
-    """Return the view that fits `stream`: live on a terminal, plain in a pipe or file or on a terminal without control.
+    """Return a `LiveView` for a terminal, a `PlainView` for pipes, files and terminals without control codes.
 
-    Making a `LiveView` changes `sys.stdout` and `sys.stderr`; `close` it.
+    A `LiveView` changes `sys.stdout` and `sys.stderr` until it is closed.
     """
     if stream is None:
         return PlainView(None)

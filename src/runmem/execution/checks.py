@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
-from runmem.clusters.spawning import is_embedded_worker, is_importing_main
+from runmem.clusters.child_imports import is_embedded_worker, is_importing_main
 from runmem.errors import SettingError
-from runmem.extensions import check
+from runmem.extensions import check_extensions
 from runmem.graph.current import current_program
 from runmem.settings import Settings, option_name
 from runmem.store.output import check_folder
@@ -60,7 +60,7 @@ def pack_probes(probes: Sequence[object], settings: Settings, import_folder: str
         return b""
     if not settings.python_memory_profile:
         raise SettingError("--probes: what they measure is in records of tasks, which need --python_memory_profile.")
-    check(probes, Probe, "--probes", import_folder)
+    check_extensions(probes, Probe, "--probes", import_folder)
     import cloudpickle
 
     try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import EmbeddedCluster
 from runmem.collection.observer import Observer
-from runmem.dask_logging import import_dask, keep_dask_apart, set_dask_level
+from runmem.dask_logging import import_dask, isolate_dask_log, set_dask_log_level
 from runmem.events import ClusterStarted, RunEnded
 from runmem.execution import streams
 from runmem.execution.checks import check_process, check_sequential, check_writable, pack_probes
@@ -27,7 +27,7 @@ from runmem.execution.import_path import import_from
 from runmem.execution.lazy_submitter import LazySubmitter, RunSubmitter
 from runmem.execution.signals import delayed_signals
 from runmem.execution.wall_clock import WallClock
-from runmem.extensions import made
+from runmem.extensions import make_extensions
 from runmem.graph.current import set_current_program
 from runmem.memory.limits import memory_limit
 from runmem.node.clock import clock_of
@@ -109,7 +109,7 @@ class Run:
         self._trace_name = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
         check_sequential(settings)
         self._probes = pack_probes([*probes, *settings.probes], settings, import_folder)
-        self._extra = [*observers, *made(settings.observers, Observer, "--observers", import_folder)]
+        self._extra = [*observers, *make_extensions(settings.observers, Observer, "--observers", import_folder)]
         self._cluster: Cluster = cluster_for(settings)
         self._connected: tuple[distributed.Client, int] | None = None
         self._connecting = threading.Lock()
@@ -129,8 +129,8 @@ class Run:
         It refuses settings with which a run cannot take place, and imports little, so that forked processes begin soon.
         """
         check_process()
-        keep_dask_apart()
-        set_dask_level(logging.NOTSET)
+        isolate_dask_log()
+        set_dask_log_level(logging.NOTSET)
         try:
             self._make_folders()
         except BaseException:

@@ -10,7 +10,7 @@ from typing import Any
 
 from runmem.collection.observer import Observer
 from runmem.execution.run import Run
-from runmem.extensions import made
+from runmem.extensions import make_extensions
 from runmem.settings import resolve
 from runmem.worker.probe import Probe
 
@@ -56,7 +56,7 @@ def new_run(
 ) -> Run:
     """Make the run of a script or a notebook; see `session`."""
     name = app or _name_of_program()
-    own = made(observers, Observer, "session(observers=)")
+    own = make_extensions(observers, Observer, "session(observers=)")
     return run_class(resolve(settings), name, sys.argv or [name], own, probes=probes)
 
 

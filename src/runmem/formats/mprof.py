@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from runmem.reading import lines_of
+from runmem.reading import read_lines
 from runmem.units import MIB
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def read_trace(path: Path | str, begin: int = 0) -> Trace:
     -----
     A last line without a line break is torn, even when it looks whole: its number may have lost digits.
     """
-    return _Reading().of(lines_of(path, begin))
+    return _Reading().of(read_lines(path, begin))
 
 
 class _Reading:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from runmem.clusters.spawning import let_children_import
+from runmem.clusters.child_imports import add_import_folder
 from runmem.errors import RunmemError
 
 __all__ = ["NotOfferedError", "install", "installed"]
@@ -90,4 +90,4 @@ def install() -> None:
     """
     if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Alias())
-    let_children_import(_ALIAS)
+    add_import_folder(_ALIAS)

@@ -12,7 +12,7 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.metrics.from_traces import with_children
-from runmem.reading import MOST_TIME_S
+from runmem.reading import MAX_TIME_S
 from runmem.reports.lanes import Bar, bars_of_brackets, bars_of_records, lanes
 from runmem.reports.node_rows import MASTER, node_rows, trace_owner
 from runmem.store.output import write_file
@@ -99,7 +99,7 @@ def _window(run: RunData) -> tuple[float, float]:
     """
     started_s, ended_s = run.provenance.get("started_s"), run.provenance.get("ended_s")
     if started_s is None or ended_s is None or ended_s < started_s:
-        return 0.0, MOST_TIME_S
+        return 0.0, MAX_TIME_S
     return started_s - _SPARE_S, ended_s + _SPARE_S
 
 

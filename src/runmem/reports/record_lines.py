@@ -7,16 +7,17 @@ from collections.abc import Sequence
 from runmem.events import TaskRecord
 from runmem.reports.sections import seconds
 from runmem.reports.task_rows import how_measured, unclear_reasons
-from runmem.table import Column, lay_out, printable
+from runmem.table import TableColumn, lay_out, printable
 from runmem.units import format_bytes
 
 __all__ = ["record_lines"]
 
 _COLUMNS = (
-    Column("Call", right=True), Column("Try", right=True), Column("Task", flexible=True), Column("Node", flexible=True),
-    Column("Process", right=True), Column("Status"), Column("Start", right=True), Column("Time", right=True),
-    Column("Base", right=True), Column("Peak", right=True), Column("Held", right=True),
-    Column("Increment", right=True), Column("How"),
+    TableColumn("Call", right=True), TableColumn("Try", right=True), TableColumn("Task", flexible=True),
+    TableColumn("Node", flexible=True), TableColumn("Process", right=True), TableColumn("Status"),
+    TableColumn("Start", right=True), TableColumn("Time", right=True), TableColumn("Base", right=True),
+    TableColumn("Peak", right=True), TableColumn("Held", right=True), TableColumn("Increment", right=True),
+    TableColumn("How"),
 )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def record_lines(records: Sequence[TaskRecord], started_s: float | None = None, 
     zero_s = started_s if started_s is not None else (ordered[0].start_s if ordered else 0.0)
     columns, cells = list(_COLUMNS), [_cells(record, zero_s) for record in ordered]
     if any(record.data_id for record in ordered):
-        columns.insert(3, Column("Data id", flexible=True))
+        columns.insert(3, TableColumn("Data id", flexible=True))
         for row, record in zip(cells, ordered, strict=True):
             row.insert(3, printable(record.data_id or "-"))
     return lay_out(columns, cells, width, keys=3) + [

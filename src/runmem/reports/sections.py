@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from runmem.events import TaskRecord
 from runmem.reports.node_rows import NodeRow
 from runmem.reports.task_rows import TaskRow
-from runmem.table import Column, fits, numbered_lines, printable
+from runmem.table import TableColumn, fits, numbered_lines, printable
 from runmem.units import format_bytes
 
 __all__ = [
@@ -106,20 +106,20 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
     shown = rows[:most_rows]
     has_percentiles = any(row.p95_peak_bytes is not None for row in shown)
     several_nodes = len({row.max_node for row in rows if row.max_node}) > 1
-    columns: list[tuple[Column, Callable[[TaskRow], str]]] = [
-        (Column("Task", flexible=True), lambda row: row.name),
-        (Column("Calls", right=True), lambda row: str(row.calls)),
-        (Column("Failed", right=True), lambda row: str(row.failed)),
-        (Column("Max peak", right=True), _max_peak),
-        (Column("Increment", right=True), lambda row: _increment(row, row.median_increment_bytes)),
-        (Column("Max incr.", right=True), lambda row: _increment(row, row.max_increment_bytes)),
+    columns: list[tuple[TableColumn, Callable[[TaskRow], str]]] = [
+        (TableColumn("Task", flexible=True), lambda row: row.name),
+        (TableColumn("Calls", right=True), lambda row: str(row.calls)),
+        (TableColumn("Failed", right=True), lambda row: str(row.failed)),
+        (TableColumn("Max peak", right=True), _max_peak),
+        (TableColumn("Increment", right=True), lambda row: _increment(row, row.median_increment_bytes)),
+        (TableColumn("Max incr.", right=True), lambda row: _increment(row, row.max_increment_bytes)),
     ]  # fmt: skip
     if has_percentiles:
-        columns.insert(4, (Column("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)))
+        columns.insert(4, (TableColumn("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)))
     if any(row.killed for row in rows):
-        columns.insert(3, (Column("Killed", right=True), lambda row: str(row.killed)))
+        columns.insert(3, (TableColumn("Killed", right=True), lambda row: str(row.killed)))
     if several_nodes:
-        columns.append((Column("Node", flexible=True), lambda row: row.max_node or "-"))
+        columns.append((TableColumn("Node", flexible=True), lambda row: row.max_node or "-"))
     cells = [[text(row) for _, text in columns] for row in shown]
     titles = [column for column, _ in columns]
     if several_nodes and not fits(titles, cells, width):  # where the highest peak was is in --tasks too
@@ -180,14 +180,14 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
         return []
     limits = _limits(rows)
     columns = [
-        Column("Node", flexible=True),
-        Column("Peak", right=True),
-        Column("At", right=True),
-        Column("Allowed" if limits else "Memory", right=True),
-        Column("Used", right=True),
-        Column("Top worker", right=True),
-        Column("Limit", right=True),
-        Column("Used", right=True),
+        TableColumn("Node", flexible=True),
+        TableColumn("Peak", right=True),
+        TableColumn("At", right=True),
+        TableColumn("Allowed" if limits else "Memory", right=True),
+        TableColumn("Used", right=True),
+        TableColumn("Top worker", right=True),
+        TableColumn("Limit", right=True),
+        TableColumn("Used", right=True),
     ]
     cells = [
         [

@@ -11,7 +11,7 @@ from runmem.errors import SettingError
 from runmem.formats.mprof import read_trace
 from runmem.metrics.from_traces import with_children
 from runmem.reports.sections import Line, lines_skipped, seconds
-from runmem.table import Column, lay_out, printable
+from runmem.table import TableColumn, lay_out, printable
 from runmem.units import format_bytes
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class TraceSummary:
         peaks = list(self.series_peaks_bytes.items())
         if peaks:
             rows = [[name, format_bytes(size)] for name, size in peaks[:_MOST_SERIES]]
-            head, *lines = lay_out([Column("Series", flexible=True), Column("Peak", right=True)], rows, width)
+            head, *lines = lay_out([TableColumn("Series", flexible=True), TableColumn("Peak", right=True)], rows, width)
             found += [("", ""), (head, "bold"), *((line, "") for line in lines)]
         if len(peaks) > _MOST_SERIES:
             found.append((f"and {len(peaks) - _MOST_SERIES} more series with lower peaks", "dim"))

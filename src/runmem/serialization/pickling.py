@@ -14,7 +14,7 @@ from weakref import WeakSet
 
 import cloudpickle
 
-from runmem.shadowed import reduced_definition
+from runmem.shadowed import reduce_shadowed
 
 __all__ = ["Pickler", "dumps", "dumps_data", "global_names", "imported_submodules", "names_of_values"]
 
@@ -36,7 +36,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, CodeType):
             make, arguments = self.dispatch_table[CodeType](obj)[:2]
             return _code_of_file, (make, arguments, obj.co_filename)
-        if (definition := reduced_definition(obj)) is not None:
+        if (definition := reduce_shadowed(obj)) is not None:
             return definition
         found = super().reducer_override(obj)
         if isinstance(obj, type) and isinstance(found, tuple) and len(found) == 6:

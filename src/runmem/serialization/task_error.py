@@ -27,7 +27,7 @@ from runmem.serialization.error_parts import (
     text_of,
     unpickled,
 )
-from runmem.shadowed import without_imports
+from runmem.shadowed import drop_import_frames
 
 __all__ = [
     "RemoteError", "PackedError", "root_task", "set_root_task", "add_note", "unprinted_notes", "traceback_text",
@@ -217,7 +217,7 @@ def _notes(error: BaseException) -> list[str]:
 
 def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
     """Return what Python would print of an exception, with `trace` as its traceback; of a very long one the ends."""
-    trace = without_imports(trace)
+    trace = drop_import_frames(trace)
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:  # its class answers wrongly for what is printed

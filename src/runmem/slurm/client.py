@@ -1,7 +1,7 @@
-"""All that runmem asks of Slurm's commands: to submit and cancel jobs, how jobs are, what the accounting keeps.
+"""Calls Slurm's commands: submits and cancels jobs, reads their states and their accounting records.
 
 Memory: Slurm writes a number and K, M, G, T or P, all of them binary. A number alone is in bytes: that is how `sacct`
-and `sstat` write it with ``--noconvert`` (seen on 22.05), which is asked for because without it they round.
+and `sstat` write it with ``--noconvert`` (seen on 22.05), which is used because they round otherwise.
 """
 
 from __future__ import annotations
@@ -27,19 +27,34 @@ from runmem.slurm.reasons import (
 from runmem.units import parse_bytes
 
 __all__ = [
-    "JobState", "StepMemory", "answer", "cancel", "configuration", "host_names", "job_named", "job_state",
-    "jobs_in_queue", "missing_command", "node_address", "parse_memory", "parse_steps", "recorded_steps", "refusal",
-    "running_steps", "submit", "why_no_memory",
-]  # fmt: skip
+    "JobState",
+    "StepMemory",
+    "answer",
+    "cancel",
+    "configuration",
+    "host_names",
+    "job_named",
+    "job_state",
+    "jobs_in_queue",
+    "missing_command",
+    "node_address",
+    "parse_memory",
+    "parse_steps",
+    "recorded_steps",
+    "refusal",
+    "running_steps",
+    "submit",
+    "why_no_memory",
+]
 
-_ANSWER_S = 60.0
+_COMMAND_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """A job now: its number; its state, reason, nodes and expected start as Slurm writes them; how it ended.
+    """The number and state of a job, with reason, nodes and expected start in Slurm's format, and its exit code.
 
-    None stands for what Slurm does not tell: `squeue` no exit code, the accounting no reason.
+    Unknown values are None: `squeue` has no exit code, the accounting no reason.
     """
 
     job: str
@@ -51,22 +66,22 @@ class JobState:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether it has not started yet, or waits to start again."""
+        """Whether it waits for its first or another start."""
         return self.state in WAITING
 
     @property
     def has_ended(self) -> bool:
-        """Whether it is over."""
+        """Whether it has ended."""
         return has_ended(self.state)
 
     @property
     def never_starts(self) -> bool:
-        """Whether it will never start as it is."""
+        """Whether it can never start as submitted."""
         return self.state == "PENDING" and self.reason in NEVER_STARTING
 
     @property
     def explanation(self) -> str | None:
-        """Why it waits, in Slurm's word and, where it is known, in plain ones; None if it does not wait."""
+        """Slurm's reason for waiting, with an explanation if there is one; None if it does not wait."""
         if not self.is_waiting or self.reason is None or (self.reason == "None" and self.state != "PENDING"):
             return None
         return explain_reason(self.reason)
@@ -80,9 +95,9 @@ class JobState:
 class StepMemory:
     """One step of a job, such as ``12.batch``: a line of `sacct`, or of `sstat`, which has no state.
 
-    A memory is None where the field is empty, or 0: a process that ran had some memory, so 0 says that none was read.
-    `is_recorded` tells whether the field has been filled in, with 0 too: `sacct` shows a step as ended as soon as its
-    job has ended, with an empty field until the record of the step itself has come (seen on 22.05).
+    A memory is None if the field is empty or 0, which means that no memory was read. `is_recorded` is True if the field
+    is set, even to 0: `sacct` shows a step as ended when its job has ended, and the field is empty until the record of
+    the step has arrived (seen on 22.05).
     """
 
     step: str
@@ -93,7 +108,7 @@ class StepMemory:
 
     @property
     def name(self) -> str:
-        """The step within its job: ``batch``, ``extern``, ``0``."""
+        """Name of the step within its job: ``batch``, ``extern``, ``0``."""
         return self.step.partition(".")[2]
 
     @property
@@ -103,31 +118,31 @@ class StepMemory:
 
 
 def missing_command(*names: str) -> str | None:
-    """Name the first of these commands that is not there; None if all are."""
+    """Return a message that names the first missing command; None if there is none."""
     name = next((name for name in names if shutil.which(name) is None), None)
     return None if name is None else f"there is no Slurm here: `{name}` is not on the PATH"
 
 
 def submit(
-    script: str, options: Sequence[str] = (), environment: Mapping[str, str] = os.environ, timeout_s: float = _ANSWER_S
+    script: str, options: Sequence[str] = (), environment: Mapping[str, str] = os.environ, timeout_s: float = _COMMAND_S
 ) -> str:
-    """Submit a job script by `sbatch`, and return the number of the job, which inherits the environment.
+    """Submit a job script with `sbatch` and the given environment; return the number of the job.
 
-    Raises ClusterError with Slurm's message and the remedy if it refuses the job, or does not answer in time.
+    Raises ClusterError with Slurm's message and a remedy if it rejects the job or does not answer in time.
     """
     done = _run(["sbatch", "--parsable", *options], timeout_s, script, environment)
     if done.returncode == 0:
-        return done.stdout.strip().partition(";")[0]  # the name of the cluster may follow
+        return done.stdout.strip().partition(";")[0]  # followed by the name of the cluster, if any
     if (fault := fault_in_slurm(done.stderr)) is not None:
         raise ClusterError(f"the job cannot be submitted: {fault}.")
-    message, remedy = done.stderr.strip() or "it gives no reason", _remedy(done.stderr)
+    message, remedy = done.stderr.strip() or "no reason given", _remedy(done.stderr)
     raise ClusterError(
         f"sbatch refuses the job (exit code {done.returncode}): {message}" + (f"\n{remedy}" if remedy else "")
     )
 
 
 def refusal(options: Sequence[str], timeout_s: float = 30.0) -> str | None:
-    """Ask whether Slurm would take a job with these options: why not, or None if it would."""
+    """Return Slurm's reason to reject a job with these options, None if it would accept it."""
     try:
         done = _run(["sbatch", "--test-only", *options, "--wrap=:"], timeout_s)
     except ClusterError as error:
@@ -140,14 +155,14 @@ def refusal(options: Sequence[str], timeout_s: float = 30.0) -> str | None:
 
 
 def cancel(job: str) -> None:
-    """Have `scancel` end a job: SIGTERM, and SIGKILL after Slurm's KillWait. A job that is over is left."""
+    """Cancel a job with SIGTERM, and SIGKILL after Slurm's KillWait. Ended jobs are ignored."""
     _ask("scancel", job)
 
 
 def job_state(job: str) -> JobState | None:
-    """Ask the controller how a job is, and the accounting where the controller has forgotten it (MinJobAge).
+    """Ask the controller for the state of a job, or the accounting if the controller has deleted it (MinJobAge).
 
-    None: neither knows it. The record in the accounting may come some seconds after the job's end.
+    None if both do not know it. The accounting record may arrive some seconds after the job's end.
     """
     fields = dict(re.findall(r"(?:^|\s)(\w+)=(\S*)", _ask("scontrol", "-o", "show", "job", job) or ""))
     if state := state_name(fields.get("JobState", "")):
@@ -157,18 +172,18 @@ def job_state(job: str) -> JobState | None:
     text = _ask("sacct", "-n", "-X", "-P", "-j", job, "-o", "JobID,State,ExitCode,NodeList") or ""
     for line in reversed([line for line in text.splitlines() if line.count("|") == 3]):
         number, state, field, nodes_field = line.split("|")
-        if "." not in number and state_name(state):  # a step may have ended otherwise than its job
+        if "." not in number and state_name(state):  # not a step, whose state may differ from its job's
             return JobState(job, state_name(state), None, exit_code(state, field), _known(nodes_field))
     return None
 
 
 def job_named(name: str) -> JobState | None:
-    """Find the job of that name that waits or runs, None if there is none."""
+    """Find a waiting or running job by its name, None if there is none."""
     return next(iter(_queue("-n", name)), None)
 
 
 def jobs_in_queue(jobs: Sequence[str]) -> list[JobState]:
-    """Ask `squeue` how jobs are, also those that have just ended; one that it does not know is left out."""
+    """Ask `squeue` for the states of jobs, including just ended ones; unknown jobs are omitted."""
     return _queue("-t", "all", "-j", ",".join(jobs))
 
 
@@ -182,18 +197,18 @@ def _queue(*selection: str) -> list[JobState]:
 
 
 def recorded_steps(job: str) -> list[StepMemory] | None:
-    """Read the steps of a job from the accounting; None where it does not answer. Raises as `parse_steps` does."""
+    """Read the steps of a job from the accounting; None if it does not answer. Raises as `parse_steps`."""
     text = _ask("sacct", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS,State")
     return None if text is None else parse_steps(text)
 
 
 def running_steps(job: str) -> list[StepMemory]:
-    """Ask `sstat` for the steps of a job that runs. Raises as `parse_steps` does."""
+    """Ask `sstat` for the steps of a running job. Raises as `parse_steps`."""
     return parse_steps(_ask("sstat", "-a", "-n", "-P", "--noconvert", "-j", job, "-o", "JobID,MaxRSS,AveRSS") or "")
 
 
 def parse_memory(text: str) -> int | None:
-    """Convert a memory field of Slurm's to bytes, an empty one to None. Raises ValueError for an unknown unit."""
+    """Convert a memory field of Slurm to bytes, an empty one to None. Raises ValueError for an unknown unit."""
     text = text.strip()
     if text and re.fullmatch(r"\d+(\.\d+)?[KMGTP]?", text) is None:
         raise ValueError(f"Slurm wrote {text!r} for a memory: no number with K, M, G, T, P or no unit (bytes)")
@@ -201,9 +216,9 @@ def parse_memory(text: str) -> int | None:
 
 
 def parse_steps(text: str) -> list[StepMemory]:
-    """Parse the steps in lines ``JobID|MaxRSS|AveRSS`` (`sstat`) or with ``|State`` behind (`sacct`), but no jobs.
+    """Parse lines ``JobID|MaxRSS|AveRSS`` (`sstat`), with ``|State`` from `sacct`, and return the steps without jobs.
 
-    Raises ValueError for a line that is none of these, or has a memory with an unknown unit.
+    Raises ValueError for other lines, and for a memory with an unknown unit.
     """
     steps = []
     for line in text.splitlines():
@@ -219,12 +234,12 @@ def parse_steps(text: str) -> list[StepMemory]:
 
 
 def host_names(nodes: str) -> list[str]:
-    """Expand a list of nodes as Slurm writes it (``n[1-3]``) to their names. Raises ClusterError."""
+    """Expand Slurm's list of nodes (``n[1-3]``) to names. Raises ClusterError."""
     return answer("scontrol", "show", "hostnames", nodes).split()
 
 
 def node_address(node: str) -> str:
-    """Ask for the address of a node; its name where Slurm has none. Raises ClusterError."""
+    """Return the address of a node, or its name if Slurm has none. Raises ClusterError."""
     shown = answer("scontrol", "-o", "show", "node", node)
     return next((word.partition("=")[2] for word in shown.split() if word.startswith("NodeAddr=")), node)
 
@@ -235,7 +250,7 @@ def configuration() -> dict[str, str]:
 
 
 def why_no_memory() -> str | None:
-    """Explain why Slurm has no memory of any job; None if it gathers it."""
+    """Return the reason if Slurm does not measure the memory of jobs, else None."""
     try:
         plugin = configuration().get("JobAcctGatherType", "")
     except ClusterError as error:
@@ -244,7 +259,7 @@ def why_no_memory() -> str | None:
 
 
 def answer(*command: str) -> str:
-    """Run one of Slurm's commands and return what it prints. Raises ClusterError with the command and its message."""
+    """Run a command of Slurm and return its output. Raises ClusterError with the command and its message."""
     done = _run(command)
     if done.returncode:
         raise ClusterError(f"`{shlex.join(command)}` failed: {done.stderr.strip() or f'exit code {done.returncode}'}")
@@ -259,9 +274,9 @@ def _ask(*command: str) -> str | None:
 
 
 def _run(
-    command: Sequence[str], timeout_s: float = _ANSWER_S, given: str = "", environment: Mapping[str, str] | None = None
+    command: Sequence[str], timeout_s: float = _COMMAND_S, given: str = "", environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, so that it writes numbers and times plainly. Raises ClusterError where it cannot."""
+    """Run a command, by default with plain numbers and times. Raises ClusterError if it cannot run."""
     if environment is None:
         environment = {**os.environ, "LC_ALL": "C"}
     try:
@@ -270,7 +285,7 @@ def _run(
         )
     except OSError as error:
         raise ClusterError(f"`{shlex.join(command)}` failed: {error}") from error
-    except subprocess.TimeoutExpired as error:  # without a controller, commands try again for a minute
+    except subprocess.TimeoutExpired as error:  # without a controller, commands retry for a minute
         message = error.stderr.decode(errors="replace") if isinstance(error.stderr, bytes) else ""
         late = f"Slurm does not answer within {timeout_s:.0f} s (`{shlex.join(command)}`)"
         raise ClusterError(fault_in_slurm(message) or late) from error
@@ -281,7 +296,7 @@ def _known(field: str) -> str | None:
 
 
 def _remedy(message: str) -> str:
-    """Suggest what could be asked for in place of what Slurm refused; empty where that is not known."""
+    """Return valid values for an option that Slurm rejected; empty if unknown."""
 
     def listed(field: str) -> str:
         return ", ".join(sorted(set(re.split(r"[,\s]+", _ask("sinfo", "-h", "-o", field) or "")) - {""}))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from runmem.reading import MOST_SIZE, MOST_TIME_S, read_json, shown
+from runmem.reading import MAX_SIZE, MAX_TIME_S, read_json, short_repr
 
 __all__ = ["read_provenance"]
 
@@ -32,7 +32,7 @@ def read_provenance(path: Path) -> tuple[dict[str, Any], list[str]]:
     except ValueError as error:
         return {}, [f"{name}: it is no JSON text: {_reason(error)}"]
     if not isinstance(content, dict):
-        return {}, [f"{name}: it is {shown(content)}, and not a mapping of names to values"]
+        return {}, [f"{name}: it is {short_repr(content)}, and not a mapping of names to values"]
     refused: list[str] = []
     found = {}
     for key, value in content.items():
@@ -53,7 +53,7 @@ def _reason(error: ValueError) -> str:
 
 def _refuse(value: object, place: str, wanted: str, refused: list[str]) -> None:
     """Note why a value is not taken."""
-    refused.append(f"{place} is {shown(value)}, which is no {wanted}")
+    refused.append(f"{place} is {short_repr(value)}, which is no {wanted}")
 
 
 def _number(wanted: str, most: float, least: float = 0, whole: bool = True) -> Check:
@@ -79,7 +79,7 @@ def _text(value: Any, place: str, refused: list[str]) -> str | None:
 def _flag(value: Any, place: str, refused: list[str]) -> bool | None:
     if isinstance(value, bool):
         return value
-    refused.append(f"{place} is {shown(value)}, which is neither true nor false")
+    refused.append(f"{place} is {short_repr(value)}, which is neither true nor false")
     return None
 
 
@@ -107,7 +107,7 @@ def _mapping(checks: dict[str, Check]) -> Check:
     return check
 
 
-_size = _number("number of bytes", MOST_SIZE)
+_size = _number("number of bytes", MAX_SIZE)
 _node = _mapping({"memory_bytes": _size, "limit_bytes": _size, "limit_source": _text})
 
 
@@ -119,7 +119,7 @@ def _nodes(value: Any, place: str, refused: list[str]) -> dict[str, dict[str, An
     return {name: known for name, known in found.items() if known is not None}
 
 
-_time = _number("time in seconds since the epoch", MOST_TIME_S, whole=False)
+_time = _number("time in seconds since the epoch", MAX_TIME_S, whole=False)
 _CHECKS: dict[str, Check] = {
     "app": _text,
     "run_id": _text,
@@ -130,8 +130,8 @@ _CHECKS: dict[str, Check] = {
     "ended_s": _time,
     "exit_code": _number("exit code", 256, least=-255),
     "cluster": _text,
-    "workers": _number("number of workers", MOST_SIZE),
-    "calls": _number("number of calls", MOST_SIZE),
+    "workers": _number("number of workers", MAX_SIZE),
+    "calls": _number("number of calls", MAX_SIZE),
     "versions": _mapping({}),
     "settings": _mapping({"python_memory_profile": _flag}),
     "nodes": _nodes,

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from runmem.events import TaskRecord
-from runmem.reading import MOST_SIZE, MOST_TIME_S
+from runmem.reading import MAX_SIZE, MAX_TIME_S
 from runmem.store.line_writer import line_of
 
 __all__ = ["LOST_END", "record_to_line", "record_from_line", "killed"]
@@ -69,9 +69,9 @@ _numbers_of = attrgetter(*(name for name, types in _TYPES.items() if int in type
 
 def _is_out_of_range(record: TaskRecord) -> bool:
     """Tell whether a size or a time is larger than any can be: nobody can compute with it, or draw it."""
-    if record.start_s >= MOST_TIME_S or (record.end_s or 0.0) >= MOST_TIME_S or record.task_id >= MOST_SIZE:
+    if record.start_s >= MAX_TIME_S or (record.end_s or 0.0) >= MAX_TIME_S or record.task_id >= MAX_SIZE:
         return True
-    return max(filter(None, _numbers_of(record)), default=0) >= 2 * MOST_SIZE  # threads have 64 bits without a sign
+    return max(filter(None, _numbers_of(record)), default=0) >= 2 * MAX_SIZE  # threads have 64 bits without a sign
 
 
 def _record_from_unusual(line: bytes) -> TaskRecord | None:

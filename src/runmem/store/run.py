@@ -14,7 +14,7 @@ from typing import Any
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
-from runmem.reading import lines_of, open_file
+from runmem.reading import open_file, read_lines
 from runmem.store.layout import RunDirectory, safe_name, worker_series
 from runmem.store.left_spool import LeftSpool
 from runmem.store.node_name import node_name
@@ -154,7 +154,7 @@ def _traces(run: RunDirectory, refused: list[str]) -> list[Path]:
 
 def _read_records(path: Path, skipped: dict[str, int]) -> Iterator[TaskRecord]:
     try:
-        lines = lines_of(path)
+        lines = read_lines(path)
     except FileNotFoundError:
         return
     except OSError:
@@ -201,7 +201,7 @@ def _task_lines(folder: Path | None, spool: LeftSpool | None) -> dict[int, bytes
             copy = b""
             if folder is not None and name in names:
                 with suppress(OSError):
-                    copy = b"".join(lines_of(folder / name))
+                    copy = b"".join(read_lines(folder / name))
             chunks[int(match[1])] = copy + (spool.lines(name, len(copy)) if spool is not None else b"")
     return chunks
 

@@ -1,4 +1,4 @@
-"""What every batch system offers `runmem submit`, and what it is given."""
+"""The contract of batch systems for `runmem submit`."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-__all__ = ["BatchSystem", "Job", "JobStatus"]
+__all__ = ["BatchSystem", "JobRequest", "JobStatus"]
 
 
 @dataclass(frozen=True)
-class Job:
-    """A program and what it asks of the batch system; None leaves a choice to the system.
+class JobRequest:
+    """A program and the resources of its job; None for the default of the batch system.
 
     Attributes
     ----------
@@ -21,26 +21,26 @@ class Job:
     runmem_options : tuple of str
         Options of `runmem run`.
     python : str
-        Interpreter that has runmem, on all nodes.
+        Interpreter with runmem, the same path on all nodes.
     folder : Path
-        Where the job runs and writes its output.
+        Working folder of the job, and of its output files.
     name : str
     num_nodes : int
     workers_per_node : int or None
-        Worker processes, and cores, of each node; None: whole nodes, one worker a core.
+        Number of workers, and of cores, per node; None: whole nodes, one worker per core.
     worker_memory_bytes : int or None
         Memory limit of a worker.
     node_memory_bytes : int or None
-        Memory of each node; None: what the workers need, or, of whole nodes, all.
+        Memory of each node; None: enough for the workers, or all of a whole node.
     exec_time_s : int or None
-        The job's time limit in seconds.
+        Time limit of the job in seconds.
     queue, qos, reservation, project_name, constraints, job_dependency : str or None
-        As the batch system names them.
+        Names in the batch system.
     extra_submit_flags : tuple of str
-        Further options of the batch system, as it writes them.
+        More options of the batch system, in its syntax.
     pre_env_script, env_script : Path or None
-        Shell scripts sourced on the first node, in this order, before the program starts. The other nodes get the
-        environment from there.
+        Shell scripts to source on the first node, in this order, before the program starts. The other nodes inherit
+        its environment.
     """
 
     command: tuple[str, ...]
@@ -66,59 +66,58 @@ class Job:
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What a batch system says of a job now.
+    """The state of a job in a batch system.
 
     Attributes
     ----------
     state : str
-        In the system's own words, such as ``PENDING``.
-    waits, ended : bool
-        Whether it has not started yet; whether it is over.
+        Name in the batch system, such as ``PENDING``.
+    has_ended : bool
     reason : str or None
-        Why it waits, in the system's words and, where they are known, in plain ones.
-    hopeless : bool
-        Whether it will never start, as it was submitted.
+        Why it waits: the system's reason, with an explanation if there is one.
+    never_starts : bool
+        Whether it can never start as submitted.
     expected_start : str or None
-        When the system expects it to start; None where it does not say.
+        Start time expected by the system; None if unknown.
     nodes : str or None
-        Where it runs.
+        Nodes of a running job.
     exit_code : int or None
-        Of a job that ended: the program's; 128 + the signal that ended it; 0 only of a completed one; None: not known.
+        Exit code of an ended job: the program's, or 128 + the signal that ended it; 0 only if completed; None if
+        unknown.
     """
 
     state: str
-    waits: bool
-    ended: bool
+    has_ended: bool
     reason: str | None = None
-    hopeless: bool = False
+    never_starts: bool = False
     expected_start: str | None = None
     nodes: str | None = None
     exit_code: int | None = None
 
 
 class BatchSystem(ABC):
-    """Jobs of one kind of batch system.
+    """A batch system.
 
     Attributes
     ----------
     name : str
-        Its name in `BATCH_SYSTEMS`.
+        Name in `BATCH_SYSTEMS`.
     """
 
     name: ClassVar[str]
 
     @abstractmethod
     def check(self) -> None:
-        """Raise ClusterError if this machine cannot submit jobs; says what is missing."""
+        """Raise a ClusterError if this machine cannot submit jobs."""
 
     @abstractmethod
-    def script(self, job: Job) -> str:
+    def script(self, job: JobRequest) -> str:
         """Return the job script.
 
         Raises
         ------
         SettingError
-            If the job asks for something that the system cannot be asked for.
+            If the batch system does not support an option of the job.
         """
 
     @abstractmethod
@@ -128,27 +127,27 @@ class BatchSystem(ABC):
         Raises
         ------
         ClusterError
-            If the system refuses it, with what it said and what to do.
+            If the system rejects it, with the system's message and a remedy.
         """
 
     @abstractmethod
     def status(self, job_id: str) -> JobStatus:
-        """Ask what a job does.
+        """Ask for the state of a job.
 
         Raises
         ------
         ClusterError
-            If the system does not answer, or does not know the job.
+            If the system does not answer or does not know the job.
         """
 
     @abstractmethod
     def cancel(self, job_id: str) -> None:
-        """Cancel a job; one that is over is left."""
+        """Cancel a job; ended jobs are ignored."""
 
     @abstractmethod
     def outputs(self, job_id: str, folder: Path) -> tuple[Path, Path]:
-        """Return the files of a job's standard output and standard error."""
+        """Return the paths of a job's standard output and standard error."""
 
     @abstractmethod
     def hints(self, job_id: str) -> dict[str, str]:
-        """Return the commands that ``look`` at a job and ``cancel`` it, for a person."""
+        """Return the user's commands to ``show`` a job and to ``cancel`` it."""

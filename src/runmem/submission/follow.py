@@ -1,4 +1,4 @@
-"""Follows a job: its state and why it waits, its output, its exit code."""
+"""Follows a job: prints its state, the reason for waiting and its output, and returns its exit code."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from runmem.submission.contract import BatchSystem, JobStatus
 
 __all__ = ["follow"]
 
-_QUICK_S, _SLOW_S = 0.5, 3.0  # between two questions: a controller serves many users
-_QUICK_FOR_S = 20.0
-_PATIENCE_S = 300.0  # a controller that is restarted does not answer for a while
-_LATE_OUTPUT_S = 5.0  # shared file systems show what was written elsewhere with a delay
+_FIRST_POLL_S, _LATER_POLL_S = 0.5, 3.0  # slower later, because a controller serves many users
+_FIRST_POLLS_S = 20.0
+_CONTROLLER_RESTART_S = 300.0
+_LATE_OUTPUT_S = 5.0  # delay of shared file systems
 
 
 class _Tail:
-    """Copies what is new in a file that may not be there yet."""
+    """Copies new output from a file that may not exist yet."""
 
     def __init__(self, path: Path, to: IO[bytes]) -> None:
         self.path = path
@@ -27,7 +27,7 @@ class _Tail:
         self._offset = 0
 
     def copy(self) -> bool:
-        """Copy what is new and tell whether there was any."""
+        """Copy new output; return True if there was any."""
         try:
             with open(self.path, "rb") as file:
                 file.seek(self._offset)
@@ -41,59 +41,59 @@ class _Tail:
 
 
 def follow(
-    system: BatchSystem, job_id: str, folder: Path, out: IO[bytes], err: IO[bytes], tell: Callable[[str], None]
+    system: BatchSystem, job_id: str, folder: Path, out: IO[bytes], err: IO[bytes], report: Callable[[str], None]
 ) -> int:
     """Follow a job to its end and return its exit code.
 
     Parameters
     ----------
     folder : Path
-        Where the job runs.
+        Working folder of the job.
     out, err : binary files
-        Where its output goes.
-    tell : callable
-        Takes a line for a person.
+        Destinations of its output.
+    report : callable
+        Receives each message for the user.
 
     Raises
     ------
     ClusterError
-        If the job will never start, if the system does not answer for minutes, or if the exit code is not known.
+        If the job can never start, the system does not answer for minutes, or the exit code is unknown.
     """
     tails = [_Tail(path, to) for path, to in zip(system.outputs(job_id, folder), (out, err), strict=True)]
     begun = time.monotonic()
     answered = begun
-    said: str | None = None
+    reported: str | None = None
     while True:
         try:
             status = system.status(job_id)
             answered = time.monotonic()
         except ClusterError:
-            if time.monotonic() - answered > _PATIENCE_S:
+            if time.monotonic() - answered > _CONTROLLER_RESTART_S:
                 raise
-            time.sleep(_SLOW_S)
+            time.sleep(_LATER_POLL_S)
             continue
         for tail in tails:
             tail.copy()
-        if (line := _line(job_id, status)) != said:
-            said = line
-            tell(line)
-        if status.ended:
+        if (line := _line(job_id, status)) != reported:
+            reported = line
+            report(line)
+        if status.has_ended:
             break
-        if status.hopeless:
+        if status.never_starts:
             hints = system.hints(job_id)
             raise ClusterError(
-                f"job {job_id} will not start as it is ({status.reason}). It is still in the queue: "
-                f"`{hints['cancel']}` takes it out; then submit it again with other options."
+                f"job {job_id} can never start as submitted ({status.reason}). It is still in the queue: cancel it "
+                f"with `{hints['cancel']}` and submit it with other options."
             )
-        time.sleep(_QUICK_S if time.monotonic() - begun < _QUICK_FOR_S else _SLOW_S)
-    _rest(tails)
+        time.sleep(_FIRST_POLL_S if time.monotonic() - begun < _FIRST_POLLS_S else _LATER_POLL_S)
+    _copy_late_output(tails)
     if status.exit_code is None:
-        raise ClusterError(f"job {job_id} is over ({status.state}), and the batch system does not tell its exit code.")
+        raise ClusterError(f"job {job_id} has ended ({status.state}), but the batch system has no exit code of it.")
     return status.exit_code
 
 
-def _rest(tails: list[_Tail]) -> None:
-    """Copy what is still to come, for as long as it comes; a file that is not there yet is waited for a while."""
+def _copy_late_output(tails: list[_Tail]) -> None:
+    """Copy output until no more arrives; wait some seconds for missing files."""
     deadline = time.monotonic() + _LATE_OUTPUT_S
     while any([tail.copy() for tail in tails]) or (
         not all(tail.path.exists() for tail in tails) and time.monotonic() < deadline
@@ -103,12 +103,12 @@ def _rest(tails: list[_Tail]) -> None:
 
 def _line(job_id: str, status: JobStatus) -> str:
     line = f"job {job_id}: {status.state}"
-    if status.nodes and not status.ended:
+    if status.nodes and not status.has_ended:
         line += f" on {status.nodes}"
     if status.reason:
         line += f" ({status.reason})"
     if status.expected_start:
         line += f", expected to start at {status.expected_start}"
-    if status.ended and status.exit_code is not None:
+    if status.has_ended and status.exit_code is not None:
         line += f", exit code {status.exit_code}"
     return line

@@ -12,36 +12,36 @@ from typing import ClassVar
 from runmem.errors import ClusterError, SettingError
 from runmem.slurm import client
 from runmem.slurm.flags import format_memory, format_time, parse_flag
-from runmem.submission.contract import BatchSystem, Job, JobStatus
+from runmem.submission.contract import BatchSystem, JobRequest, JobStatus
 from runmem.units import GIB, format_bytes
 
 __all__ = ["Slurm"]
 
-_RECORD_S = 10.0  # that the accounting may take to have the record of a job that is over
+_RECORD_S = 10.0  # delay of the accounting record of an ended job
 _OUTPUT = "runmem-{job}.{kind}"
 
 
 class Slurm(BatchSystem):
-    """Writes sbatch scripts, and hands on what Slurm's commands say."""
+    """Writes sbatch scripts and calls Slurm's commands."""
 
     name: ClassVar[str] = "slurm"
 
     def check(self) -> None:
-        """Raise ClusterError if `sbatch` or `scontrol` is not there."""
+        """Raise a ClusterError if `sbatch` or `scontrol` is missing."""
         if (missing := client.missing_command("sbatch", "scontrol")) is not None:
             raise ClusterError(
                 f"{missing}. Submit from a login node of the cluster, or load its module; `runmem app.py` runs on this "
                 "machine, and --hosts on others over SSH."
             )
 
-    def script(self, job: Job) -> str:
-        """Return the job script: its options, the environment, and the program in place of the shell."""
+    def script(self, job: JobRequest) -> str:
+        """Return the job script: options, environment scripts, and the program in place of the shell."""
         lines = ["#!/bin/bash", *(f"#SBATCH {option}" for option in self._options(job)), ""]
         scripts = [script for script in (job.pre_env_script, job.env_script) if script is not None]
         if scripts:
             lines += ["set -e", *(f". {shlex.quote(str(script))} >&2" for script in scripts), "set +e", ""]
         lines += [
-            "# In place of the shell: the signals of Slurm reach the program, and its exit code is the job's.",
+            "# exec: the program receives Slurm's signals, and its exit code is the job's.",
             f"exec {shlex.quote(job.python)} -P -m runmem run \\",
             *(f"    {option} \\" for option in self._cluster(job)),
             *(f"    {shlex.quote(option)} \\" for option in job.runmem_options),
@@ -49,9 +49,9 @@ class Slurm(BatchSystem):
         ]
         return "\n".join(lines) + "\n"
 
-    def _options(self, job: Job) -> Iterator[str]:
+    def _options(self, job: JobRequest) -> Iterator[str]:
         if not re.fullmatch(r"[\w.+@:-]+", job.name):
-            raise SettingError(f"--job_name: {job.name!r} has a character that a job's name may not have.")
+            raise SettingError(f"--job_name: {job.name!r} has a character that is not allowed.")
         yield f"--job-name={job.name}"
         yield f"--nodes={job.num_nodes}"
         yield "--ntasks-per-node=1"
@@ -77,8 +77,8 @@ class Slurm(BatchSystem):
         yield f"--error={_OUTPUT.format(job='%j', kind='err')}"
         yield from (parse_flag(flag) for flag in job.extra_submit_flags)
 
-    def _node_memory(self, job: Job) -> str | None:
-        """Return the memory to ask of each node; None leaves it to the queue."""
+    def _node_memory(self, job: JobRequest) -> str | None:
+        """Return the memory to request per node; None for the default of the queue."""
         if job.node_memory_bytes is not None:
             needed = (job.worker_memory_bytes or 0) * (job.workers_per_node or 1)
             if needed > job.node_memory_bytes:
@@ -88,13 +88,13 @@ class Slurm(BatchSystem):
                 )
             return format_memory(job.node_memory_bytes)
         if job.workers_per_node is None:
-            return "0"  # all that the node has
-        if job.worker_memory_bytes is not None:  # and for the program, with its scheduler, on the first node
+            return "0"  # all memory of the node
+        if job.worker_memory_bytes is not None:  # 1 GiB more for program and scheduler on the first node
             return format_memory(job.worker_memory_bytes * job.workers_per_node + GIB)
         return None
 
-    def _cluster(self, job: Job) -> Iterator[str]:
-        """Yield the options that say where the workers run: one node needs no network."""
+    def _cluster(self, job: JobRequest) -> Iterator[str]:
+        """Yield runmem's options for the place of the workers; a single node needs no network."""
         if job.num_nodes > 1:
             yield "--cluster allocation"
         if job.workers_per_node is not None:
@@ -105,37 +105,35 @@ class Slurm(BatchSystem):
             yield f"--worker_memory {job.worker_memory_bytes}"
 
     def submit(self, script: str) -> str:
-        """Give a script to `sbatch`."""
+        """Submit a script with `sbatch`."""
         return client.submit(script)
 
     def status(self, job_id: str) -> JobStatus:
-        """Ask the controller, and the accounting once the controller has forgotten the job (MinJobAge)."""
+        """Ask the controller, or the accounting if the controller has deleted the job (MinJobAge)."""
         deadline = time.monotonic() + _RECORD_S
         while (found := client.job_state(job_id)) is None:
             if time.monotonic() > deadline:
                 raise ClusterError(
-                    f"Slurm does not know job {job_id}: `scontrol show job {job_id}` has forgotten it and `sacct -j "
-                    f"{job_id}` has no record of it. Its output and the run directory tell how it ended."
+                    f"Slurm does not know job {job_id}: neither `scontrol show job {job_id}` nor `sacct -j {job_id}` "
+                    "has it. See its output and the run directory."
                 )
             time.sleep(0.5)
-        return JobStatus(
-            found.state, found.is_waiting, found.has_ended, found.explanation, found.never_starts,
-            found.expected_start, found.nodes, found.exit_code,
-        )  # fmt: skip
+        place = found.expected_start, found.nodes, found.exit_code
+        return JobStatus(found.state, found.has_ended, found.explanation, found.never_starts, *place)
 
     def cancel(self, job_id: str) -> None:
-        """Have Slurm end the job: SIGTERM, so that it writes its records, and SIGKILL after Slurm's KillWait."""
+        """Cancel a job with SIGTERM, at which it writes its records, and SIGKILL after Slurm's KillWait."""
         client.cancel(job_id)
 
     def outputs(self, job_id: str, folder: Path) -> tuple[Path, Path]:
-        """Return the files that the script names."""
+        """Return the paths that the script sets."""
         return folder / _OUTPUT.format(job=job_id, kind="out"), folder / _OUTPUT.format(job=job_id, kind="err")
 
     def hints(self, job_id: str) -> dict[str, str]:
-        """Return the commands for a person."""
-        return {"look": f"squeue -j {job_id}", "cancel": f"scancel {job_id}"}
+        """Return the user's commands for a job."""
+        return {"show": f"squeue -j {job_id}", "cancel": f"scancel {job_id}"}
 
 
 def _dependency(given: str | None) -> str | None:
-    """Return a dependency: of a job's number alone, as PyCOMPSs has it, that this job has ended in any way."""
+    """Convert a job's number alone, as in PyCOMPSs, to a dependency on any end of that job."""
     return f"afterany:{given}" if given is not None and given.isdecimal() else given

@@ -9,7 +9,7 @@ import traceback
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, ClassVar
 
-from runmem.clusters.spawning import is_embedded_worker
+from runmem.clusters.child_imports import is_embedded_worker
 from runmem.errors import ArgumentError, SettingError
 from runmem.pipe_base.struct import Struct
 from runmem.task_runner.data_ids import described
@@ -230,7 +230,7 @@ class TaskRunner:
         return Struct(exitStatus=exitStatus)
 
     def _result(self, target: Any) -> Any:
-        """Return what `__call__` returns, which a subclass may have overridden; ``sys.exit`` fails this target only."""
+        """Call the runner on a target, and return its result; ``sys.exit`` fails this target only."""
         try:
             return self(target)
         except SystemExit as request:

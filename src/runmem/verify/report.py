@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from html import escape
 from typing import Any
 
-from runmem.table import Column, lay_out
+from runmem.table import TableColumn, lay_out
 from runmem.verify import quantity as quantities
 from runmem.verify.measurement import Measurement
 from runmem.verify.spec import ThresholdSpecification
@@ -78,7 +78,7 @@ class Report:
     def lines(self, width: int | None = None) -> list[str]:
         """Return the table as lines of text of at most `width` characters; None for as many as they take."""
         head, *rows = self.table()
-        columns = [Column(title, flexible=title in _NAMES, text=title in _SENTENCES) for title in head]
+        columns = [TableColumn(title, flexible=title in _NAMES, text=title in _SENTENCES) for title in head]
         return lay_out(columns, rows, width, keys=2)
 
     def __str__(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runmem.errors import SettingError
-from runmem.reading import shown
+from runmem.reading import short_repr
 from runmem.verify.name import Name
 from runmem.verify.spec import ThresholdSpecification
 from runmem.verify.yaml_file import package_folder, read_documents
@@ -161,7 +161,7 @@ def _named(path: Path, place: str, definition: Any, package: str | None) -> tupl
 def _key(definition: Mapping[str, Any]) -> str:
     """Return the name of a specification as far as it is known before it inherits."""
     if "name" not in definition:
-        raise SettingError(f"a specification has no name: {shown(dict(definition))}")
+        raise SettingError(f"a specification has no name: {short_repr(dict(definition))}")
     parts = str(definition["name"]).split(".")
     if len(parts) == 1 and definition.get("metric"):
         parts.insert(0, str(definition["metric"]))

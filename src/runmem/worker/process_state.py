@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runmem.errors import RunmemError
-from runmem.shadowed import Shadowing, library_module, shadow, shadowing
+from runmem.shadowed import Shadowing, current_shadowing, library_module, shadow
 from runmem.standard_error import say
 from runmem.store.node_name import node_name
 
@@ -94,7 +94,7 @@ class FollowedProcess:
         """Return the packed state now; the same object while it is the same."""
         umask = os.umask(0o077)  # the way to read it; a file that another thread makes meanwhile is private, not public
         os.umask(umask)
-        now = _folder(), (sys.getrecursionlimit(), umask), _decimal_context(), shadowing()
+        now = _folder(), (sys.getrecursionlimit(), umask), _decimal_context(), current_shadowing()
         *before, environment, paths, arguments = self._seen
         # Compared where they are: this is asked at each call.
         if now != tuple(before) or environment != _ENCODED or paths != sys.path or arguments != sys.argv:
@@ -120,7 +120,7 @@ class FollowedProcess:
                 "workers have several threads, and a folder belongs to the process. Start workers with one thread each "
                 "(`dask worker --nthreads 1`), or pass paths and values to the tasks."
             )
-        return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given, shadowing())
+        return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given, current_shadowing())
 
 
 def _folder() -> str:
@@ -138,7 +138,7 @@ def _folder() -> str:
 
 
 def _decimal_context() -> Any:
-    """Return what can be set of the context of decimals, to compare; None if it is as Python has it."""
+    """Return the settings of the decimal context, to compare; None if they are Python's own."""
     decimal = library_module("decimal")
     if decimal is None:
         return None
@@ -164,7 +164,7 @@ class _Follower:
         self._state: ProcessState | None = None
 
     def become(self, packed: bytes) -> None:
-        """Take on a state; also what a task has changed of it is brought back."""
+        """Set a state, also where a task has changed it."""
         if packed != self._packed:
             self._take(_state(packed))
             self._packed = packed
@@ -220,7 +220,7 @@ _follower: _Follower | None = None
 
 
 def follow(elsewhere: bool, import_paths: Collection[str] = ()) -> None:
-    """Let this process follow the program from the next call on.
+    """Make this process follow the program from the next call on.
 
     Parameters
     ----------
@@ -234,13 +234,13 @@ def follow(elsewhere: bool, import_paths: Collection[str] = ()) -> None:
 
 
 def follow_no_more() -> None:
-    """Let this process be as it is."""
+    """Make this process follow no program any more."""
     global _follower
     _follower = None
 
 
 def become(packed: bytes) -> None:
-    """Take on the state of the program at the time of a call, if this process follows it.
+    """Set the state of the program at the time of a call, if this process follows it.
 
     Raises
     ------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
-from runmem.table import Column, numbered_lines, printable
+from runmem.table import TableColumn, numbered_lines, printable
 
 __all__ = ["Grid"]
 
@@ -36,7 +36,7 @@ class Grid:
     def lines(self, width: int | None) -> list[tuple[str, str]]:
         """Return the lines of the table, its title first, each with its style in rich's words (empty for none)."""
         columns = [
-            Column(header, header in self.right, flexible=header in _NAMES, text=header in _SENTENCES)
+            TableColumn(header, header in self.right, flexible=header in _NAMES, text=header in _SENTENCES)
             for header in self.headers
         ]
         keys = max((number for number, header in enumerate(self.headers, 1) if header in _KEYS), default=1)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runmem.errors import SettingError
-from runmem.reading import read_json, shown
+from runmem.reading import read_json, short_repr
 from runmem.trials.kinds import Kind
 from runmem.trials.methods import Reading, methods_named
 from runmem.trials.outcome import Outcome
@@ -45,7 +45,7 @@ def read_trial(path: Path) -> Trial:
     except OSError as error:
         raise SettingError(f"{path} cannot be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise SettingError(f"{path} is no trial.json of this version: {shown(error)}") from error
+        raise SettingError(f"{path} is no trial.json of this version: {short_repr(error)}") from error
     return Trial(made, dict(whole["unavailable"]), executions, kind, whole["stopped"])
 
 

@@ -1,4 +1,4 @@
-"""What spawned processes import of their parent's main module; on each Python that the tests run on."""
+"""Imports of spawned processes, on each Python version of the tests."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from runmem.clusters import spawning
-from runmem.clusters.spawning import MainModule
+from runmem.clusters import child_imports
+from runmem.clusters.child_imports import MainModule
 
 PARENT = """
     import multiprocessing, sys
-    from runmem.clusters.spawning import control_spawning, let_children_import
+    from runmem.clusters.child_imports import patch_spawn, add_import_folder
 
     def where():
         main = sys.modules["__main__"]
@@ -27,9 +27,9 @@ PARENT = """
     MARK = True
     if __name__ == "__main__":
         import parts  # not of the main module, so that a child finds it without
-        control_spawning()
-        control_spawning()
-        let_children_import("/nowhere/at/all")
+        patch_spawn()
+        patch_spawn()
+        add_import_folder("/nowhere/at/all")
         for name in ("Dask Worker process (from Nanny)", "mine"):
             child = multiprocessing.get_context(sys.argv[1]).Process(target=parts.where, name=name)
             child.start()
@@ -46,7 +46,7 @@ def test_a_worker_imports_nothing_of_the_program_and_another_process_does(tmp_pa
     (tmp_path / "parts.py").write_text(source.partition("MARK = True")[0])
     done = subprocess.run(
         [sys.executable, *start, method], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-        env={"PYTHONPATH": str(Path(spawning.__file__).parents[2])},
+        env={"PYTHONPATH": str(Path(child_imports.__file__).parents[2])},
     )  # fmt: skip
     assert done.stdout == "Dask Worker process (from Nanny) False False\nmine True True\n", done.stderr
 
@@ -54,7 +54,7 @@ def test_a_worker_imports_nothing_of_the_program_and_another_process_does(tmp_pa
 @pytest.mark.parametrize("module", [popen_spawn_posix, popen_forkserver])
 def test_the_standard_library_asks_for_what_a_process_imports_where_it_is_replaced(module) -> None:
     assert "spawn.get_preparation_data(process_obj._name)" in inspect.getsource(module)
-    asked = inspect.getsource(spawning._original or spawn.get_preparation_data)
+    asked = inspect.getsource(child_imports._original or spawn.get_preparation_data)
     assert "init_main_from_name" in asked
     assert "init_main_from_path" in asked
 
@@ -62,16 +62,16 @@ def test_the_standard_library_asks_for_what_a_process_imports_where_it_is_replac
 def test_dask_names_its_workers_as_expected() -> None:
     from distributed import nanny
 
-    assert f'name="{spawning.WORKER_NAME}' in inspect.getsource(nanny)
+    assert f'name="{child_imports.WORKER_NAME}' in inspect.getsource(nanny)
 
 
 def test_a_main_module_is_imported_by_its_name_before_its_file() -> None:
-    assert MainModule(__file__, "package.module").imported_by() == {"init_main_from_name": "package.module"}
-    assert MainModule(__file__).imported_by() == {"init_main_from_path": __file__}
+    assert MainModule(__file__, "package.module").preparation_data() == {"init_main_from_name": "package.module"}
+    assert MainModule(__file__).preparation_data() == {"init_main_from_path": __file__}
 
 
 def test_a_file_that_is_not_here_is_not_imported() -> None:
-    assert MainModule("/nowhere/app.py").imported_by() == MainModule().imported_by() == {}
+    assert MainModule("/nowhere/app.py").preparation_data() == MainModule().preparation_data() == {}
 
 
 def test_the_main_module_of_a_process_is_known_by_name_and_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,22 +84,22 @@ def test_the_main_module_of_a_process_is_known_by_name_and_file(monkeypatch: pyt
 
 
 def test_a_process_that_stands_in_for_another_spawns_what_that_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spawning, "_stand_in", MainModule(None, "package.module"))
-    spawning.control_spawning()
+    monkeypatch.setattr(child_imports, "_main_module", MainModule(None, "package.module"))
+    child_imports.patch_spawn()
     assert spawn.get_preparation_data("mine")["init_main_from_name"] == "package.module"
     assert "init_main_from_path" not in spawn.get_preparation_data("mine")
-    assert not {"init_main_from_name", "init_main_from_path"} & {*spawn.get_preparation_data(spawning.WORKER_NAME)}
+    assert not {"init_main_from_name", "init_main_from_path"} & {*spawn.get_preparation_data(child_imports.WORKER_NAME)}
 
 
 def test_this_process_imports_its_main_module_at_no_moment() -> None:
-    assert not spawning.is_importing_main()
+    assert not child_imports.is_importing_main()
     assert multiprocessing.current_process().name == "MainProcess"
 
 
 KEPT = """
     import multiprocessing, sys
     from multiprocessing import resource_tracker
-    from runmem.clusters.spawning import keep_from_workers
+    from runmem.clusters.child_imports import exclude_from_workers
 
     def where():
         print(multiprocessing.current_process().name, sys.flags.safe_path, "/not/for/workers" in sys.path, flush=True)
@@ -107,8 +107,8 @@ KEPT = """
     if __name__ == "__main__":
         import parts
         sys.path.insert(0, "/not/for/workers")
-        keep_from_workers("/somewhere/else")
-        keep_from_workers("/not/for/workers")
+        exclude_from_workers("/somewhere/else")
+        exclude_from_workers("/not/for/workers")
         for name in ("Dask Worker process (from Nanny)", "mine"):
             child = multiprocessing.get_context("spawn").Process(target=parts.where, name=name)
             child.start()
@@ -121,12 +121,12 @@ KEPT = """
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="looks at the command line of a process in /proc")
 def test_a_worker_begins_without_a_folder_that_another_process_has(tmp_path: Path) -> None:
-    """Neither by its import path nor by the folder that it is in, where `python -c` would look first."""
+    """Neither in its import path nor as its current folder, which `python -c` searches first."""
     source = textwrap.dedent(KEPT)
     (tmp_path / "main.py").write_text(source)
     (tmp_path / "parts.py").write_text(source.partition("if __name__")[0])
     done = subprocess.run(
         [sys.executable, "main.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60,
-        env={"PYTHONPATH": str(Path(spawning.__file__).parents[2])},
+        env={"PYTHONPATH": str(Path(child_imports.__file__).parents[2])},
     )  # fmt: skip
     assert done.stdout == "Dask Worker process (from Nanny) True False\nmine False True\n", done.stderr
