@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from runmem.clusters.spawning import is_embedded_worker
+from runmem.clusters.child_imports import is_embedded_worker
 from runmem.errors import SettingError
 from runmem.execution.session import session
 from runmem.graph.current import current_program
