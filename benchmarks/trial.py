@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from runmem.trials import Outcome, Site, Truth, control
+from runmem.trials import CommandOutcome, Site, Truth, control
 from runmem.trials.methods import METHODS, Reading
 from runmem.trials.report.verdict import signed
 from runmem.trials.starts.local import Local
@@ -32,7 +32,7 @@ START = "import subprocess\nfor _ in range(600): subprocess.run(['true'])"
 MOST_OVERHEAD = 0.02
 
 
-def under(command: Sequence[str], names: Sequence[str]) -> tuple[Outcome, dict[str, Reading]]:
+def under(command: Sequence[str], names: Sequence[str]) -> tuple[CommandOutcome, dict[str, Reading]]:
     """Run a command under methods."""
     with tempfile.TemporaryDirectory() as folder:
         methods = [METHODS[name]() for name in names]

@@ -15,10 +15,13 @@ from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from reprlib import Repr
-from typing import Any
+from typing import Any, TypeAlias
 
-__all__ = ["MOST_LINE_BYTES", "MOST_SIZE", "MOST_TIME_S", "open_file", "read_file", "read_json", "read_yaml",
-           "lines_of", "shown"]  # fmt: skip
+__all__ = ["JsonObject", "MOST_LINE_BYTES", "MOST_SIZE", "MOST_TIME_S", "open_file", "read_file", "read_json",
+           "read_yaml", "lines_of", "shown"]  # fmt: skip
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object: text keys, and values of JSON's types."""
 
 MOST_TIME_S = 253_402_300_800.0
 """Seconds since the epoch of the year 10,000: no time in a file is later."""

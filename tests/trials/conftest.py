@@ -9,11 +9,11 @@ import pytest
 
 from runmem.trials import control
 from runmem.trials.methods import METHODS, Reading
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.outcome import CommandOutcome, Site
 from runmem.trials.starts.local import Local
 from runmem.trials.truth import Truth
 
-Measured = tuple[Outcome, dict[str, Reading]]
+Measured = tuple[CommandOutcome, dict[str, Reading]]
 
 
 @pytest.fixture

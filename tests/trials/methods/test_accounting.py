@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from runmem.trials.methods import METHODS, sacct, sstat
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.outcome import CommandOutcome, Site
 from runmem.units import MIB
 
 
 def collected(name, job):
-    return {reading.column: reading for reading in METHODS[name]().collect(Outcome(0, job=job))}
+    return {reading.column: reading for reading in METHODS[name]().collect(CommandOutcome(0, job=job))}
 
 
 def test_the_largest_step_is_told_and_the_batch_step_as_a_wrapper(program):
@@ -43,7 +43,7 @@ def test_a_step_whose_record_comes_after_the_end_of_its_job_is_waited_for(progra
 
 @pytest.mark.parametrize("field", ["0", ""])
 def test_steps_of_which_one_has_no_memory_are_a_part_and_named(program, monkeypatch, field):
-    monkeypatch.setattr(sacct, "_LATE_S", 0.3)
+    monkeypatch.setattr(sacct, "RECORD_TIMEOUT_S", 0.3)
     program("sacct", f"echo '7.extern|0|0|COMPLETED'; echo '7.batch|3M|3M|COMPLETED'; echo '7.0|{field}||COMPLETED'")
     reading = collected("sacct", "7")["sacct MaxRSS"]
     assert (reading.size_bytes, reading.is_partial) == (3 * MIB, True)
@@ -51,7 +51,7 @@ def test_steps_of_which_one_has_no_memory_are_a_part_and_named(program, monkeypa
 
 
 def test_a_record_that_never_comes_is_no_value_with_the_reason(program, monkeypatch):
-    monkeypatch.setattr(sacct, "_LATE_S", 0.3)
+    monkeypatch.setattr(sacct, "RECORD_TIMEOUT_S", 0.3)
     program("sacct", "true")
     for reading in collected("sacct", "7").values():
         assert reading.size_bytes is None
@@ -60,7 +60,7 @@ def test_a_record_that_never_comes_is_no_value_with_the_reason(program, monkeypa
 
 @pytest.mark.parametrize(
     ("line", "reason"),
-    [("7.batch|0|0|OUT_OF_MEMORY", "killed for memory"), ("7.batch|0|0|COMPLETED", "before Slurm looked")],
+    [("7.batch|0|0|OUT_OF_MEMORY", "killed for memory"), ("7.batch|0|0|COMPLETED", "before Slurm's first poll")],
 )
 def test_zero_is_never_a_memory(program, line, reason):
     program("sacct", f"echo '{line}'")
@@ -71,7 +71,7 @@ def test_zero_is_never_a_memory(program, line, reason):
 
 def test_a_step_of_srun_has_no_batch_step(program):
     program("sacct", "echo '7.0|3M|3M|COMPLETED'")
-    assert collected("sacct", "7.0")["sacct batch"].reason == "what srun starts has no batch step"
+    assert collected("sacct", "7.0")["sacct batch"].reason == "a step of srun has no batch step"
 
 
 def test_an_unknown_unit_is_an_error_that_shows_it(program):
@@ -90,7 +90,7 @@ def test_the_highest_that_sstat_showed_is_told(program, tmp_path, monkeypatch):
     for _ in range(3):
         method._sample("7")
     method.watch_job("7")
-    readings = {reading.column: reading.size_bytes for reading in method.collect(Outcome(0, job="7"))}
+    readings = {reading.column: reading.size_bytes for reading in method.collect(CommandOutcome(0, job="7"))}
     assert readings == {"sstat MaxRSS": 9 * MIB, "sstat AveRSS": 3 * MIB}
 
 
@@ -99,7 +99,7 @@ def test_sstat_that_shows_nothing_is_no_value(program, tmp_path):
     method = METHODS["sstat"]()
     method.prepare(Site(tmp_path))
     method.watch_job("7")
-    assert {reading.size_bytes for reading in method.collect(Outcome(0, job="7"))} == {None}
+    assert {reading.size_bytes for reading in method.collect(CommandOutcome(0, job="7"))} == {None}
 
 
 @pytest.mark.parametrize("name", ["sacct", "sstat"])

@@ -13,7 +13,7 @@ from runmem.trials.control import PATTERNS
 from runmem.trials.methods import METHODS, columns_of, methods_named
 from runmem.trials.methods.contract import Method
 from runmem.trials.methods.top import parse_res
-from runmem.trials.outcome import Outcome
+from runmem.trials.outcome import CommandOutcome
 from runmem.units import GIB, KIB, MIB
 
 
@@ -111,14 +111,14 @@ def test_the_units_of_top_are_understood(text, size):
 
 @pytest.mark.parametrize("text", ["", "1.2x", "RES", "1,2g"])
 def test_what_top_does_not_write_is_refused(text):
-    with pytest.raises(ValueError, match="no size"):
+    with pytest.raises(ValueError, match="not a size"):
         parse_res(text)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_a_method_that_watched_nothing_has_a_reason_and_no_value(method, site):
     made = method()
-    for reading in made.collect(Outcome(0)):
+    for reading in made.collect(CommandOutcome(0)):
         assert reading.size_bytes is None
         assert reading.reason
 
@@ -141,7 +141,7 @@ def test_columns_have_different_names():
 
 
 def test_an_unknown_method_is_refused_with_the_valid_ones():
-    with pytest.raises(SettingError, match="'massif' is no measuring method; the methods are hwm, tree"):
+    with pytest.raises(SettingError, match="'massif' is not a measuring method; the methods are hwm, tree"):
         methods_named(["hwm", "massif"])
 
 
