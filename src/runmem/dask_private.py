@@ -39,10 +39,10 @@ _INTERVAL_S = 0.0005
 class Receiver(Protocol):
     """Who is told of what a process receives."""
 
-    def coming(self, size_bytes: int) -> Any:
+    def receiving(self, size_bytes: int) -> Any:
         """Say that so much begins to come."""
 
-    def came(self, coming: Any, block: Any) -> None:
+    def received(self, coming: Any, block: Any) -> None:
         """Say that it has come, into `block`; None: it has not."""
 
 
@@ -153,12 +153,12 @@ def tell_of_receiving(told: Receiver) -> bool:
     plain = getattr(reading, "plain", reading)
 
     async def read_bytes_rw(stream: Any, size: int) -> Any:
-        coming = told.coming(size)
+        coming = told.receiving(size)
         block = None
         try:
             block = await plain(stream, size)
         finally:
-            told.came(coming, getattr(block, "obj", None))
+            told.received(coming, getattr(block, "obj", None))
         return block
 
     read_bytes_rw.plain = plain  # type: ignore[attr-defined]

@@ -254,7 +254,7 @@ def test_importing_the_summary_loads_neither_rich_nor_matplotlib_nor_numpy():
     assert done.stdout.strip() == "[]"
 
 
-UNCLEAR = "between 1.0 MiB and 90.0 MiB: results for other tasks came meanwhile"
+UNCLEAR = "between 1.0 MiB and 90.0 MiB: results for other tasks were received meanwhile"
 
 
 def test_unclear_increments_are_counted_and_left_out(record):
@@ -265,7 +265,7 @@ def test_unclear_increments_are_counted_and_left_out(record):
     text = printed(summary)
     assert re.search(r"^count_words +4 +0 +100\.0 MiB +20\.0 MiB +30\.0 MiB$", text, re.M)
     assert "Increments: the median and the largest. 1 of 4 are unclear and left out.\n" in text
-    assert "  unclear: results for other tasks came meanwhile\n" in text
+    assert "  unclear: results for other tasks were received meanwhile\n" in text
     assert summary.as_dict()["tasks"][0]["unclear_increments"] == 1
 
 

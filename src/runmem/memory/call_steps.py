@@ -1,4 +1,4 @@
-"""Run a generator or a coroutine to its end with something around each of its steps, but not between them."""
+"""Run a generator or a coroutine with a context around each of its steps, but not between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Around = Callable[[], AbstractContextManager[object]]
 
 @types.coroutine
 def steps(inner: Any, around: Around) -> Generator[Any, Any, Any]:
-    """Do as ``yield from inner`` or ``await inner`` does, each step inside ``with around()``.
+    """Run ``yield from inner`` or ``await inner``, with each step inside ``with around()``.
 
     Parameters
     ----------

@@ -20,11 +20,11 @@ from runmem.collection.spool_reader import read_last
 from runmem.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.graph.current import current_program
 from runmem.memory.allocator import use_one_arena
-from runmem.memory.held import held
 from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
+from runmem.memory.stored_data import stored_data
 from runmem.shadowed import shadow, shadow_no_more
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, worker_runs
@@ -70,7 +70,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             correct_lsst_timer()
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
-            tell_of_receiving(held())
+            tell_of_receiving(stored_data())
         logs = run.spool.logs(os.getpid())
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_methods", "draw_sweep", "swept"]
 
-_COLOURS = "#0072b2 #d55e00 #009e73 #cc79a7 #56b4e9 #b8860b #7a5195 #777777 #c0392b #2c3e50".split()
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#b8860b", "#7a5195", "#777777", "#c0392b")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 _BESIDE: Any = {
     "loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "fontsize": 8, "frameon": False, "borderaxespad": 0,
