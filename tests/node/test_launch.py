@@ -43,7 +43,7 @@ def test_the_first_call_starts_the_sampler_and_the_next_ones_find_it(spool: Path
     assert pid is not None
     assert not ensure_sampler(spool, 0.05)
     assert sampler_pid(spool) == pid
-    assert Spool(spool).sampler_lock.read_text() == f"{pid}\n"
+    assert (spool / "sampler.lock").read_text() == f"{pid}\n"
 
 
 @linux

@@ -90,7 +90,7 @@ def test_a_spool_below_another_users_folder_is_refused(own_temporary_folder: Pat
     parent = Spool.of_run("run-1").root.parent
     parent.mkdir()
     os.chown(parent, 65534, 65534)
-    with pytest.raises(SettingError, match=r"belongs to somebody else; set TMPDIR"):
+    with pytest.raises(SettingError, match=r"belongs to another user; set TMPDIR"):
         Spool.of_run("run-1").make()
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runmem.errors import SettingError
-from runmem.store.output import check_folder, check_output, link_file, look, place_file, write_file
+from runmem.store.output import check_folder, check_output, link_file, place_file, resolve, write_file
 
 NOBODY = 65534
 REFUSALS = {
@@ -191,7 +191,7 @@ def test_a_shared_file_is_one_file_on_the_disk_and_nothing_else_is_it(tmp_path: 
 def test_linking_where_it_is_linked_already_leaves_no_rest(tmp_path: Path) -> None:
     source = source_for(tmp_path / "a")
     link_file(source, tmp_path / "a")
-    with pytest.raises(OSError, match="shared already"):
+    with pytest.raises(OSError, match="other hard links"):
         link_file(source, tmp_path / "a")
     assert sorted(os.listdir(tmp_path)) == ["a", "versions"]
 
@@ -351,7 +351,7 @@ def test_what_has_other_names_is_not_written_over(as_nobody: Any) -> None:
         path.write_text("old")
         os.link(path, other)
         path.parent.chmod(0o555)
-        with pytest.raises(PermissionError, match="other hard links, which would change with it"):
+        with pytest.raises(PermissionError, match="other hard links, which would change too"):
             write_file(path, "new")
         with pytest.raises(SettingError, match="other hard links"):
             check_output(path, "--output")
@@ -406,7 +406,7 @@ def test_a_link_of_another_user_in_a_folder_for_everybody_is_not_followed(
     ):
         mine.write_text("mine")
         if refused:
-            with pytest.raises(PermissionError, match="a symbolic link that another user has put"):
+            with pytest.raises(PermissionError, match="a symbolic link of another user"):
                 attempt()
         else:
             attempt()
@@ -477,12 +477,12 @@ def test_a_file_has_one_name_whatever_leads_to_it(tmp_path: Path, monkeypatch: p
     (real / "b").symlink_to(tmp_path / "a")
     monkeypatch.chdir(tmp_path)
     for path in ("a", "./a", "way/a", "way/b", "way/../deep/a", str(real / "a"), "data//deep/./a"):
-        assert look(path).real == str(real / "a"), path
-        assert os.path.samefile(look(path).path, real / "a")
-        assert os.path.isabs(look(path).path)
+        assert resolve(path).real == str(real / "a"), path
+        assert os.path.samefile(resolve(path).path, real / "a")
+        assert os.path.isabs(resolve(path).path)
     (tmp_path / "later").symlink_to("way/new")
-    assert look("later").real == str(real / "new")
-    assert look("later").status is None
+    assert resolve("later").real == str(real / "new")
+    assert resolve("later").status is None
 
 
 def test_a_folder_is_checked_without_touching_what_is_in_it(tmp_path: Path) -> None:

@@ -102,7 +102,7 @@ def test_a_damaged_run_json_is_named_and_the_records_are_read(tmp_path: Path) ->
     assert data.records == [ENDED]
     assert data.provenance == {}
     assert data.skipped == {}
-    assert data.refused == ["run.json: it is no JSON text: Unterminated string starting at in line 1"]
+    assert data.refused == ["run.json: it is not JSON: Unterminated string starting at in line 1"]
 
 
 def test_provenance_is_written_whole(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 from runmem.errors import FilePlacementError
 from runmem.graph.call import Execution, FileUse, Origin, Submitter
-from runmem.store.output import Place, look, place_file
+from runmem.store.output import ResolvedPath, place_file, resolve
 
 __all__ = ["FileVersions"]
 
@@ -92,7 +92,7 @@ class FileVersions:
 
         return restore
 
-    def read(self, place: Place, reader: Execution) -> tuple[FileUse | None, Execution | None]:
+    def read(self, place: ResolvedPath, reader: Execution) -> tuple[FileUse | None, Execution | None]:
         """Note a reader; return where it finds the file, and the execution that writes its version, if one does."""
         if place.is_stream or place.obstacle is not None:
             return None, None
@@ -103,7 +103,7 @@ class FileVersions:
             file.needed.add(reader.origin)
         return FileUse(file.version), file.writer
 
-    def write(self, place: Place, writer: Execution, reads: bool) -> tuple[FileUse | None, Execution | None]:
+    def write(self, place: ResolvedPath, writer: Execution, reads: bool) -> tuple[FileUse | None, Execution | None]:
         """Make a new version.
 
         Parameters
@@ -134,7 +134,7 @@ class FileVersions:
         file.writer = writer
         return FileUse(file.version, True, before if reads else None, kept), last if reads else None
 
-    def _used_in_place(self, file: _File, place: Place, user: Execution) -> str:
+    def _used_in_place(self, file: _File, place: ResolvedPath, user: Execution) -> str:
         """Note a call that uses the version in place; return where that goes to when another one comes there."""
         file.users_in_place.add(user)
         if user.origin is not None:
@@ -143,11 +143,11 @@ class FileVersions:
             file.kept = self._new_path(place)
         return file.kept
 
-    def _new_path(self, place: Place) -> str:
+    def _new_path(self, place: ResolvedPath) -> str:
         self._count += 1
         return str(self._folder() / f"v{self._count}" / os.path.basename(place.path))
 
-    def path_for(self, place: Place) -> str:
+    def path_for(self, place: ResolvedPath) -> str:
         """Return where a task finds the current version of a file, under the base name by which the program calls it.
 
         A version has the name by which its writer called it. A link to it has another one.
@@ -189,7 +189,7 @@ class FileVersions:
         Exception
             What the writer raised; the file stays as it was. An error of a reader is no matter here.
         """
-        place = look(path)
+        place = resolve(path)
         name = place.real
         while True:
             with lock:

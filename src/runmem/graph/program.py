@@ -15,7 +15,7 @@ from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
 from runmem.graph.task import TaskFunction
 from runmem.graph.versions import ObjectVersions
-from runmem.store.output import Place, look
+from runmem.store.output import ResolvedPath, resolve
 
 __all__ = ["Program"]
 
@@ -91,7 +91,7 @@ class Program:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         execution: Execution,
-        paths: dict[int | str, tuple[Place, Direction]],
+        paths: dict[int | str, tuple[ResolvedPath, Direction]],
     ) -> tuple[TaskCall, list[Any]]:
         """Return the call and the data that it writes, in the order of its outputs after the returned ones."""
         values: dict[int | str, Any] = dict(enumerate(args))
@@ -120,9 +120,9 @@ class Program:
 
     def _file_arguments(
         self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> dict[int | str, tuple[Place, Direction]]:
+    ) -> dict[int | str, tuple[ResolvedPath, Direction]]:
         """Return what each argument that is declared a file leads to, and its direction, by its place."""
-        found: dict[int | str, tuple[Place, Direction]] = {}
+        found: dict[int | str, tuple[ResolvedPath, Direction]] = {}
         for place, use in task.signature.uses(args, kwargs):
             if use.kind is Kind.FILE:
                 path = args[place] if isinstance(place, int) else kwargs[place]
@@ -135,13 +135,13 @@ class Program:
         return found
 
     def _use_files(
-        self, paths: dict[int | str, tuple[Place, Direction]], execution: Execution
+        self, paths: dict[int | str, tuple[ResolvedPath, Direction]], execution: Execution
     ) -> tuple[dict[int | str, str], list[FileUse], list[Execution]]:
         """Return the path of each file argument's version, what to prepare, and which executions must come before.
 
         A call that names one file twice uses one version of it: it writes what it reads, as the plain call would.
         """
-        by_name: dict[str, dict[int | str, tuple[Place, Direction]]] = {}
+        by_name: dict[str, dict[int | str, tuple[ResolvedPath, Direction]]] = {}
         for argument, (place, direction) in paths.items():
             by_name.setdefault(place.real, {})[argument] = place, direction
         shown: dict[int | str, str] = {}
@@ -244,10 +244,10 @@ class Program:
             return self._objects.forget(datum)
 
 
-def _looked_at(path: str | os.PathLike[str], direction: Direction, where: str) -> Place:
+def _looked_at(path: str | os.PathLike[str], direction: Direction, where: str) -> ResolvedPath:
     """Return what a path leads to; ArgumentError if a task cannot write a file there."""
     try:
-        place = look(path)
+        place = resolve(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArgumentError(f"{where}, and {os.fspath(path)!r} cannot be used: {reason}. Give another path.") from error
