@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from runmem.errors import SettingError
 from runmem.metrics.memory_metric import MemoryMetricTask
+from runmem.metrics.metric_task import MetadataMetricTask
 from runmem.metrics.timing_metric import CpuTimingMetricTask, TimingMetricTask
+from runmem.reading import JsonObject
 from runmem.verify.yaml_file import read_documents
 
 __all__ = ["TASKS", "read_metric_tasks"]
 
-TASKS: dict[str, type[Any]] = {
+TASKS: dict[str, type[MetadataMetricTask]] = {
     task.__name__: task for task in (MemoryMetricTask, TimingMetricTask, CpuTimingMetricTask)
 }
 """Last part of the ``class`` in a pipeline's file to the task here."""
@@ -22,7 +23,7 @@ _CONNECTIONS = ("package", "metric", "labelName", "metadata")
 _OTHERS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
 
 
-def read_metric_tasks(path: Path | str) -> list[Any]:
+def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
     """Return the metric tasks that a YAML file configures, one or several.
 
     Parameters
@@ -53,7 +54,7 @@ def read_metric_tasks(path: Path | str) -> list[Any]:
     return tasks
 
 
-def _configurations(path: Path) -> Iterator[tuple[str, type[Any], Mapping[str, Any]]]:
+def _configurations(path: Path) -> Iterator[tuple[str, type[MetadataMetricTask], Mapping[str, object]]]:
     """Yield label, class and content of each configuration of the file."""
     number = 0
     for document in read_documents(path):
@@ -72,14 +73,16 @@ def _configurations(path: Path) -> Iterator[tuple[str, type[Any], Mapping[str, A
             yield f"metric {number}", _task_class(path, name), {k: v for k, v in content.items() if k != "class"}
 
 
-def _of_pipeline(path: Path, label: str, task: Any) -> Iterator[tuple[str, type[Any], Mapping[str, Any]]]:
+def _of_pipeline(
+    path: Path, label: str, task: object
+) -> Iterator[tuple[str, type[MetadataMetricTask], Mapping[str, object]]]:
     """Yield the task of a pipeline if it is a metric's; a pipeline has others too."""
     if not isinstance(task, Mapping):  # `label: some.Task`, without a configuration
         return
     if str(task.get("class", "")).rpartition(".")[2] not in TASKS:
         return
     configs = task.get("config") or {}
-    merged: dict[str, Any] = {}
+    merged: JsonObject = {}
     for config in configs if isinstance(configs, list) else [configs]:
         if not isinstance(config, Mapping):
             raise SettingError(f"{path}: {label}: config is {config!r}: expected names and values")
@@ -90,7 +93,7 @@ def _of_pipeline(path: Path, label: str, task: Any) -> Iterator[tuple[str, type[
     yield label, _task_class(path, task["class"]), merged
 
 
-def _task_class(path: Path, name: object) -> type[Any]:
+def _task_class(path: Path, name: object) -> type[MetadataMetricTask]:
     if name is None:
         return MemoryMetricTask
     try:
@@ -99,7 +102,7 @@ def _task_class(path: Path, name: object) -> type[Any]:
         raise SettingError(f"{path}: class {name!r} is not known; there are {', '.join(TASKS)}") from None
 
 
-def _flat(content: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+def _flat(content: Mapping[str, object], place: str) -> Iterator[tuple[str, object]]:
     """Yield ``connections.<name>`` or the name of another option, and its value."""
     valid = [*(f"connections.{name}" for name in _CONNECTIONS), *_OTHERS]
     for key, value in content.items():

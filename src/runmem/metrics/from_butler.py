@@ -16,7 +16,7 @@ __all__ = ["runFromButler"]
 log = logging.getLogger(__name__)
 
 
-def runFromButler(task: Any, butler: Butler, dataIds: Iterable[Any] | None = None) -> list[Struct]:
+def runFromButler(task: Any, butler: Butler, dataIds: Iterable[object] | None = None) -> list[Struct]:
     """Run a metric task on the metadata of each data id, and store each measurement.
 
     What a pipeline does with one quantum a data id (``runQuantum``): reads ``{labelName}_metadata``, calls ``run`` and
@@ -53,17 +53,17 @@ def runFromButler(task: Any, butler: Butler, dataIds: Iterable[Any] | None = Non
     return [_run_one(task, butler, connections.inputName, connections.outputName, data_id) for data_id in data_ids]
 
 
-def _listed(butler: Any, name: str) -> Iterable[Any]:
+def _listed(butler: object, name: str) -> Iterable[object]:
     if not hasattr(butler, "dataIds"):
         raise ButlerError(
             f"a {type(butler).__name__} does not list data ids: give dataIds=, or wrap a Butler of LSST's in "
             "runmem.lsst.LsstButler."
         )
-    found: Iterable[Any] = butler.dataIds(name)
+    found: Iterable[object] = butler.dataIds(name)
     return found
 
 
-def _run_one(task: Any, butler: Butler, input_name: str, output_name: str, data_id: Any) -> Struct:
+def _run_one(task: Any, butler: Butler, input_name: str, output_name: str, data_id: object) -> Struct:
     try:
         measurement = task.run(butler.get(input_name, data_id)).measurement
         if measurement is None:

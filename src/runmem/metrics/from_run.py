@@ -6,14 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from runmem.errors import SettingError
 from runmem.metrics.from_records import metadata_from_records
 from runmem.metrics.from_traces import TracePeak
 from runmem.metrics.measured_run import MeasuredRun
 from runmem.metrics.memory_metric import MemoryMetricTask
+from runmem.metrics.metric_task import MetadataMetricTask
 from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
+from runmem.reading import JsonObject
 from runmem.verify.job import Job
 from runmem.verify.measurement import Measurement
 from runmem.verify.metric import Metric
@@ -54,7 +55,7 @@ class MetricChoice:
 
     name: Name
     target: str
-    task: Any = None
+    task: MetadataMetricTask | None = None
     problem: str | None = None
 
 
@@ -107,7 +108,7 @@ def chosen(
     return [by_target[target] for target in found]
 
 
-def configured(run: MeasuredRun, tasks: Iterable[Any]) -> list[MetricChoice]:
+def configured(run: MeasuredRun, tasks: Iterable[MetadataMetricTask]) -> list[MetricChoice]:
     """Return the metrics of metric tasks, such as a file configures; one without its target in the run is kept."""
     choices = []
     for task in tasks:
@@ -264,9 +265,9 @@ def _of_brackets(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     return Measurement(choice.name, highest.peak_bytes, "byte", notes)
 
 
-def _trace_notes(run: MeasuredRun, peak: TracePeak, nodes: Iterable[str]) -> dict[str, Any]:
+def _trace_notes(run: MeasuredRun, peak: TracePeak, nodes: Iterable[str]) -> JsonObject:
     """Return how a peak of traces came about."""
-    notes: dict[str, Any] = {
+    notes: JsonObject = {
         "estimator": ".dat traces",
         "method": "sampled" if peak.time_s is not None else "sampled, of a worker",
         "samples": peak.samples,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from runmem.metrics.metric_config import MetricConnections, TimeMethodMetricConfig
 from runmem.metrics.metric_task import MetadataMetricTask, metadata_from
 from runmem.pipe_base.errors import MetricComputationError
-from runmem.pipe_base.metadata import TaskMetadata
+from runmem.pipe_base.metadata import Primitive, TaskMetadata
 from runmem.pipe_base.struct import Struct
+from runmem.reading import JsonObject
 from runmem.verify.measurement import Measurement
 
 __all__ = ["MemoryMetricConfig", "MemoryMetricConnections", "MemoryMetricTask"]
@@ -51,11 +51,11 @@ class MemoryMetricTask(MetadataMetricTask):
     """
 
     @classmethod
-    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
+    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
         """Return the key of the peak."""
         return {"EndMemory": f"{config.target}{_ITEM}"}
 
-    def run(self, metadata: Any) -> Struct:
+    def run(self, metadata: object) -> Struct:
         """Return ``Struct(measurement=...)``; see `MetadataMetricTask.run`.
 
         Raises
@@ -72,7 +72,7 @@ class MemoryMetricTask(MetadataMetricTask):
             raise self.no_work(content, fragment)
         level, _, item = key.rpartition(".")
         beside = content.level(level)
-        notes: dict[str, Any] = {}
+        notes: JsonObject = {}
         factor = _unit_bytes(content, level, beside, notes)
         sizes = [_checked_size(key, value) for value in beside.getArray(item)]
         if not sizes:
@@ -84,7 +84,7 @@ class MemoryMetricTask(MetadataMetricTask):
             measurement.notes |= notes
         return Struct(measurement=measurement)
 
-    def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
+    def makeMeasurement(self, values: Mapping[str, object]) -> Measurement | None:
         """Return the measurement of ``values["EndMemory"]``, in bytes."""
         return Measurement(self.config.metricName, values["EndMemory"], "byte")
 
@@ -98,7 +98,7 @@ def _checked_size(key: str, value: object) -> float:
     return value
 
 
-def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: dict[str, Any]) -> int:
+def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: JsonObject) -> int:
     """Return how many bytes the unit of the values has, by the version of the metadata and the writer's platform."""
     version = beside.scalars.get("__version__")
     if (type(version) is int and version >= 1) or _checked_version(level, beside) >= 1:
@@ -129,7 +129,7 @@ def _checked_version(level: str, beside: TaskMetadata) -> float:
     return float(found[0]) if found else 0.0
 
 
-def _page_bytes(page_size: object, notes: dict[str, Any]) -> int:
+def _page_bytes(page_size: object, notes: JsonObject) -> int:
     if isinstance(page_size, (int, float)) and page_size > 0 and page_size % 1 == 0 and not isinstance(page_size, bool):
         return int(page_size)
     if page_size is not None:
@@ -150,12 +150,12 @@ def _inherited(content: TaskMetadata, level: str, item: str) -> object:
     return None
 
 
-def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict[str, Any]:
+def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> JsonObject:
     """Return what is known of how the value came about, the largest of `value_count` values, at index `at`."""
     methods = [method for method in _array(beside, f"{prefix}PeakMethod") if isinstance(method, str)]
     of_run = _value(beside, f"{prefix}Executions") is not None
     estimator = "runmem task records" if of_run else "runmem timeMethod" if methods else "utils.timer.timeMethod"
-    notes: dict[str, Any] = {"estimator": estimator}
+    notes: JsonObject = {"estimator": estimator}
     if value_count > 1:
         notes["values"] = f"the maximum of {value_count} values"
     if methods:
@@ -170,7 +170,7 @@ def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict
     return notes
 
 
-def _array(metadata: TaskMetadata, key: str) -> list[Any]:
+def _array(metadata: TaskMetadata, key: str) -> list[Primitive]:
     """Return the values of `key`, which has no dot; none where there is no such key."""
     if (values := metadata.arrays.get(key)) is not None:
         return values

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from runmem.errors import SettingError
 from runmem.metrics.from_butler import runFromButler
@@ -39,7 +39,7 @@ class MetadataMetricTask:
 
     ConfigClass: ClassVar[type[TimeMethodMetricConfig]] = TimeMethodMetricConfig
 
-    def __init__(self, config: Any = None) -> None:
+    def __init__(self, config: TimeMethodMetricConfig | None = None) -> None:
         self.config = self.ConfigClass() if config is None else config
         if isinstance(self.config, type) or not hasattr(self.config, "validate"):
             raise SettingError(
@@ -49,11 +49,11 @@ class MetadataMetricTask:
         self.config.validate()
 
     @classmethod
-    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
+    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
         """Return what `makeMeasurement` needs: a name of its own for each, and the text that the full key contains."""
         raise TypeError(f"{cls.__name__} does not say which keys it reads: define getInputMetadataKeys(cls, config).")
 
-    def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
+    def makeMeasurement(self, values: Mapping[str, object]) -> Measurement | None:
         """Return the measurement.
 
         Parameters
@@ -70,7 +70,7 @@ class MetadataMetricTask:
         """
         raise TypeError(f"{type(self).__name__} does not say how it measures: define makeMeasurement(self, values).")
 
-    def run(self, metadata: Any) -> Struct:
+    def run(self, metadata: object) -> Struct:
         """Return ``Struct(measurement=...)``.
 
         Parameters
@@ -96,7 +96,7 @@ class MetadataMetricTask:
             values[name] = array[-1] if array else None
         return Struct(measurement=self.makeMeasurement(values))
 
-    def runFromButler(self, butler: Butler, dataIds: Iterable[Any] | None = None) -> list[Struct]:
+    def runFromButler(self, butler: Butler, dataIds: Iterable[object] | None = None) -> list[Struct]:
         """Run on the metadata of each data id, and store each measurement; see `runmem.metrics.from_butler`."""
         return runFromButler(self, butler, dataIds)
 
@@ -123,22 +123,22 @@ class MetadataMetricTask:
         return NoWorkFound(f"the metadata hold no {fragment}")
 
     @classmethod
-    def areInputDatasetsScalar(cls, config: Any) -> dict[str, bool]:
+    def areInputDatasetsScalar(cls, config: TimeMethodMetricConfig) -> dict[str, bool]:
         """Tell that one metric is made of one set of metadata."""
         return {"metadata": True}
 
     @classmethod
-    def getInputDatasetTypes(cls, config: Any) -> dict[str, str]:
+    def getInputDatasetTypes(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
         """Return the name of the dataset that is read."""
         return {"metadata": config.connections.inputName}
 
     @classmethod
-    def getOutputMetricName(cls, config: Any) -> str:
+    def getOutputMetricName(cls, config: TimeMethodMetricConfig) -> str:
         """Return ``package.metric``."""
         return str(config.metricName)
 
 
-def metadata_from(source: Any) -> TaskMetadata:
+def metadata_from(source: object) -> TaskMetadata:
     """Return the metadata that `MetadataMetricTask.run` was given; raises `MetricComputationError` if they are none."""
     if isinstance(source, TaskMetadata):
         return source

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, ClassVar
 
+from runmem.metrics.metric_config import TimeMethodMetricConfig
 from runmem.metrics.metric_task import MetadataMetricTask, metadata_from
 from runmem.pipe_base.errors import MetricComputationError
 from runmem.pipe_base.metadata import TaskMetadata
@@ -29,13 +30,13 @@ class _ElapsedMetricTask(MetadataMetricTask, ABC):
     _clock: ClassVar[str]
 
     @classmethod
-    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
+    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
         """Return the keys of the start and the end: of the clock, and as times of day."""
         moments = {"StartTime": f"Start{cls._clock}", "EndTime": f"End{cls._clock}"}
         stamps = {"StartTimestamp": "StartUtc", "EndTimestamp": "EndUtc"}
         return {name: f"{config.target}{item}" for name, item in (moments | stamps).items()}
 
-    def run(self, metadata: Any) -> Struct:
+    def run(self, metadata: object) -> Struct:
         """Return ``Struct(measurement=...)``, in seconds; see `MetadataMetricTask.run`.
 
         Raises
@@ -71,14 +72,14 @@ class _ElapsedMetricTask(MetadataMetricTask, ABC):
             measurement.notes["values"] = f"the maximum of {len(starts)} values"
         return Struct(measurement=measurement)
 
-    def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
+    def makeMeasurement(self, values: Mapping[str, object]) -> Measurement | None:
         """Return the measurement of ``values["elapsed_s"]``, with the times of day as extras."""
         stamps = {"start": values.get("StartTimestamp"), "end": values.get("EndTimestamp")}
         extras = {name: Datum(stamp) for name, stamp in stamps.items() if stamp is not None}
         notes = {"estimator": "utils.timer.timeMethod"}
         return Measurement(self.config.metricName, values["elapsed_s"], "s", notes=notes, extras=extras)
 
-    def _elapsed_s(self, start_key: str, start: Any, end_key: str, end: Any) -> float:
+    def _elapsed_s(self, start_key: str, start: object, end_key: str, end: object) -> float:
         elapsed_s = self._reading_s(end_key, end) - self._reading_s(start_key, start)
         if elapsed_s < 0:
             raise MetricComputationError(f"invalid metadata: {end_key} = {end!r} is before {start_key} = {start!r}")

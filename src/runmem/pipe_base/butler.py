@@ -39,13 +39,13 @@ class Butler(Protocol):
     keywords, or both (keywords win).
     """
 
-    def get(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+    def get(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> Any:
         """Return a dataset; raises `LookupError` if it is not there."""
 
-    def put(self, obj: Any, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+    def put(self, obj: object, datasetType: str, /, dataId: object = None, **kwargs: object) -> object:
         """Store `obj`."""
 
-    def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+    def exists(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> object:
         """Tell whether the dataset is there (a `bool`, or what is as true or false)."""
 
 
@@ -83,7 +83,7 @@ class FolderButler:
     def __repr__(self) -> str:
         return f"FolderButler({str(self.root)!r})"
 
-    def get(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+    def get(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> Any:
         """Return a dataset, as the kind of object that was put.
 
         Raises
@@ -107,7 +107,9 @@ class FolderButler:
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ButlerError(f"{path} cannot be read: {error}") from error
 
-    def put(self, obj: Any, datasetType: str, /, dataId: Any = None, *, doBackup: bool = False, **kwargs: Any) -> Path:
+    def put(
+        self, obj: object, datasetType: str, /, dataId: object = None, *, doBackup: bool = False, **kwargs: object
+    ) -> Path:
         """Store `obj`, in place of what is stored under this name, and return its file.
 
         Parameters
@@ -141,7 +143,7 @@ class FolderButler:
             raise ButlerError(f"{datasetType} cannot be written to {path}: {error.strerror or error}") from error
         return path
 
-    def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> bool:
+    def exists(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> bool:
         """Tell whether the dataset is there. Raises `ButlerError` for a data id that cannot be one."""
         return self._stored(self._stem(datasetType, dataId, kwargs)) is not None
 
@@ -159,7 +161,7 @@ class FolderButler:
                 found.append(dict(_parsed(item) for item in items))
         return sorted(found, key=lambda data_id: [(key, isinstance(v, str), v) for key, v in data_id.items()])
 
-    def _stem(self, dataset_type: str, data_id: Any, more: Mapping[str, Any]) -> Path:
+    def _stem(self, dataset_type: str, data_id: object, more: Mapping[str, object]) -> Path:
         """Return the path of the dataset without its suffix."""
         name = _quoted(dataset_type, "the name of the dataset type")
         values = {**_mapping(data_id), **more}
@@ -177,14 +179,14 @@ class FolderButler:
         return None
 
 
-def _mapping(data_id: Any) -> Mapping[str, Any]:
+def _mapping(data_id: object) -> Mapping[str, object]:
     values = {} if data_id is None else getattr(data_id, "mapping", data_id)  # a DataCoordinate has a mapping
     if not isinstance(values, Mapping):
         raise ButlerError(f"{data_id!r} is no data id: give a mapping such as {{'visit': 42, 'detector': 3}}")
     return values
 
 
-def _described(data_id: Any, more: Mapping[str, Any]) -> str:
+def _described(data_id: object, more: Mapping[str, object]) -> str:
     values = {**_mapping(data_id), **more}
     return ", ".join(f"{key}={values[key]!r}" for key in sorted(values)) or "the empty data id"
 
@@ -227,7 +229,7 @@ def _back_up(path: Path) -> None:
     place_file(path, path.with_name(f"{path.name}~1"), share=False)
 
 
-def _serialized(obj: Any, dataset_type: str) -> tuple[str, bytes]:
+def _serialized(obj: object, dataset_type: str) -> tuple[str, bytes]:
     """Return the suffix for `obj` and the content of its file. Raises `ButlerError` if it cannot be stored."""
     try:
         suffix, text = _text(obj)
@@ -236,7 +238,7 @@ def _serialized(obj: Any, dataset_type: str) -> tuple[str, bytes]:
         raise ButlerError(f"{dataset_type} cannot be stored: {error}") from error
 
 
-def _text(obj: Any) -> tuple[str, str]:
+def _text(obj: object) -> tuple[str, str]:
     if isinstance(obj, Job):
         return ".job.json", obj.to_json()
     if isinstance(obj, Measurement):
@@ -251,11 +253,11 @@ def _text(obj: Any) -> tuple[str, str]:
     return ".json", _json(obj)
 
 
-def _json(content: Any) -> str:
+def _json(content: object) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def _check_json(obj: Any) -> None:
+def _check_json(obj: object) -> None:
     """Raise `TypeError` unless `obj` comes back from JSON as it is."""
     if isinstance(obj, dict):
         for key, value in obj.items():

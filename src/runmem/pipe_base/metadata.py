@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from runmem.pipe_base.errors import MetadataError
-from runmem.reading import read_file
+from runmem.reading import JsonObject, read_file
 
 __all__ = ["METADATA_VERSION", "Primitive", "TaskMetadata"]
 
@@ -47,7 +47,7 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
     # -- building --
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TaskMetadata:
+    def from_dict(cls, values: Mapping[str, object]) -> TaskMetadata:
         """Return the metadata of a mapping from (dotted) names to values, lists and nested mappings.
 
         Raises
@@ -61,7 +61,7 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
         return found
 
     @classmethod
-    def from_json(cls, document: str | bytes | Mapping[str, Any]) -> TaskMetadata:
+    def from_json(cls, document: str | bytes | Mapping[str, object]) -> TaskMetadata:
         """Return the metadata of a JSON text, or of what a JSON reader made of it.
 
         Raises
@@ -123,11 +123,11 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
 
     # -- writing --
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> JsonObject:
         """Return scalars, arrays and nested metadata in one plain dictionary."""
         return {**self.scalars, **self.arrays, **{key: nested.to_dict() for key, nested in self.metadata.items()}}
 
-    def to_json_form(self) -> dict[str, Any]:
+    def to_json_form(self) -> JsonObject:
         """Return what `from_json` reads, before it is made text."""
         return {
             "scalars": dict(self.scalars),
@@ -141,7 +141,7 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
 
     # -- items --
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         owner, last = self._owner(key, make=True)
         if owner is not self:  # what had the name of a level gives way to it
             self._clear_path(key)
@@ -202,7 +202,7 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
 
     __hash__ = None  # type: ignore[assignment]  # mutable, as a dict is
 
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """Return ``self[key]``, or `default` where there is none."""
         try:
             return self[key]
@@ -244,12 +244,12 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
         yield from self.arrays.items()
         yield from self.metadata.items()
 
-    def get_dict(self, key: str) -> dict[str, Any]:
+    def get_dict(self, key: str) -> JsonObject:
         """Return a copy of the nested metadata `key` as a dictionary; an empty one if there are none."""
         nested = self.get(key)
         return nested.to_dict() if isinstance(nested, TaskMetadata) else {}
 
-    def set_dict(self, key: str, value: Mapping[str, Any]) -> None:
+    def set_dict(self, key: str, value: Mapping[str, object]) -> None:
         """Make a possibly nested mapping the nested metadata `key`."""
         self[key] = value
 
@@ -305,7 +305,7 @@ def _is_list(value: object) -> bool:
     return bool(getattr(value, "ndim", 0))  # an array of numpy
 
 
-def _is_plain(scalars: Mapping[str, Any], arrays: Mapping[str, Any]) -> bool:
+def _is_plain(scalars: Mapping[str, object], arrays: Mapping[str, Any]) -> bool:
     """Tell whether no key has a dot and all values are as metadata hold them."""
     if "." in " ".join((*scalars, *arrays)) or not set(map(type, scalars.values())) <= _PLAIN:
         return False

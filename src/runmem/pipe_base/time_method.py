@@ -25,7 +25,7 @@ CONTAMINATED = "contaminated"
 """Method of a peak that is the process's highest up to then, whichever call it owes it to."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_Pairs = list[tuple[str, Any]]
+_Pairs = list[tuple[str, object]]
 
 log = logging.getLogger(__name__)
 
@@ -34,15 +34,15 @@ log = logging.getLogger(__name__)
 def timeMethod(_func: _F) -> _F: ...
 @overload
 def timeMethod(
-    *, metadata: Any = None, logger: Any = None, logLevel: int = logging.DEBUG, contaminated: bool = False
+    *, metadata: object = None, logger: object = None, logLevel: int = logging.DEBUG, contaminated: bool = False
 ) -> Callable[[_F], _F]: ...
 
 
 def timeMethod(
     _func: Any = None,
     *,
-    metadata: Any = None,
-    logger: Any = None,
+    metadata: object = None,
+    logger: object = None,
     logLevel: int = logging.DEBUG,
     contaminated: bool = False,
 ) -> Any:
@@ -107,7 +107,7 @@ def timeMethod(
             )
         if inspect.iscoroutinefunction(func):
 
-            async def wrapper(*args: Any, **kwargs: Any) -> Any:
+            async def wrapper(*args: object, **kwargs: object) -> Any:
                 import asyncio  # here: most programs do without, and it takes a while
 
                 with timer.call(args, within=asyncio.current_task()):
@@ -115,13 +115,13 @@ def timeMethod(
 
         elif inspect.isgeneratorfunction(func):
 
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
+            def wrapper(*args: object, **kwargs: object) -> Any:
                 with timer.call(args):
                     return (yield from func(*args, **kwargs))
 
         else:
 
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
+            def wrapper(*args: object, **kwargs: object) -> Any:
                 started = timer.start(args)
                 try:
                     return func(*args, **kwargs)
@@ -148,13 +148,13 @@ class _Timer:
         self._metadata, self._logger, self._level = metadata, logger, level
         self._contaminated = contaminated
 
-    def call(self, args: tuple[Any, ...], within: object = None) -> AbstractContextManager[Any]:
+    def call(self, args: tuple[object, ...], within: object = None) -> AbstractContextManager[Any]:
         """Measure what is done inside."""
         stack = ExitStack()  # not a `contextmanager`, which sets attributes of what is raised inside
         stack.callback(self.end, args, self.start(args, within))
         return stack
 
-    def start(self, args: tuple[Any, ...], within: object = None) -> Window | None:
+    def start(self, args: tuple[object, ...], within: object = None) -> Window | None:
         """Write the values of the start; return the open window of the peak."""
         window = None if self._contaminated else process_meter().start(within=within)
         try:
@@ -169,7 +169,7 @@ class _Timer:
             log.warning("the start of %s could not be written", self._name, exc_info=True)
         return window
 
-    def end(self, args: tuple[Any, ...], window: Window | None) -> None:
+    def end(self, args: tuple[object, ...], window: Window | None) -> None:
         """Close the window and write the values of the end."""
         reading = None if window is None else process_meter().stop(window)
         try:
@@ -182,12 +182,12 @@ class _Timer:
         """Return how the peak was had."""
         if reading is None:
             return [(f"{self._name}PeakMethod", CONTAMINATED)]
-        reason = [] if reading.reason is None else [(f"{self._name}PeakReason", reading.reason)]
+        reason: _Pairs = [] if reading.reason is None else [(f"{self._name}PeakReason", reading.reason)]
         if reading.peak_bytes is None:
             return reason
         return [(f"{self._name}PeakMethod", f"{reading.method}{', shared' * reading.shared}"), *reason]
 
-    def _places(self, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    def _places(self, args: tuple[object, ...]) -> tuple[Any, Any]:
         """Return the metadata and the logger of a call."""
         owner = args[0] if args else None
         metadata = getattr(owner, "metadata", None) if self._metadata is None else self._metadata
@@ -234,16 +234,16 @@ def _maxrss_unit_bytes() -> int:
     return resource.getpagesize() if sys.platform.startswith("sunos") else 1024
 
 
-def _adder(metadata: Any) -> Callable[[str, Any], None]:
+def _adder(metadata: Any) -> Callable[[str, object], None]:
     """Return what appends a value to metadata: TaskMetadata, a PropertySet of LSST's, or a plain mapping."""
-    add: Callable[[str, Any], None] | None = getattr(metadata, "add", None)
+    add: Callable[[str, object], None] | None = getattr(metadata, "add", None)
     if add is None:
         return lambda name, value: metadata.setdefault(name, []).append(value)
     add_long_long = getattr(metadata, "addLongLong", None)
     if add_long_long is None:
         return add
 
-    def add_any(name: str, value: Any) -> None:
+    def add_any(name: str, value: object) -> None:
         # A PropertySet takes small and large integers for different types, and one array holds only one type.
         is_integer = isinstance(value, int) and not isinstance(value, bool)
         (add_long_long if is_integer else add)(name, value)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace
 from runmem.metrics.from_traces import MASTER, trace_owner
+from runmem.reading import JsonObject
 
 __all__ = ["MASTER", "NodeRow", "node_rows", "trace_owner"]
 
@@ -80,7 +80,7 @@ class NodeRow:
 def node_rows(
     records: Iterable[TaskRecord],
     traces: Mapping[str, Trace],
-    nodes: Mapping[str, Mapping[str, Any]],
+    nodes: Mapping[str, JsonObject],
     master_host: str | None = None,
     master_is_limited: bool = False,
 ) -> list[NodeRow]:

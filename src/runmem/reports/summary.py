@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
+from runmem.reading import JsonObject
 from runmem.reports import sections
 from runmem.reports.node_rows import MASTER, NodeRow, node_rows
 from runmem.reports.task_rows import TaskRow, task_rows, unclear_reasons
@@ -107,7 +108,7 @@ class RunSummary:
         cls,
         records: Iterable[TaskRecord],
         traces: Mapping[str, Trace] | None = None,
-        provenance: Mapping[str, Any] | None = None,
+        provenance: JsonObject | None = None,
         skipped: Mapping[str, int] | None = None,
         lost: Iterable[str] = (),
         title: str = "run",
@@ -149,7 +150,7 @@ class RunSummary:
             **files,
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the summary for JSON: sizes in bytes, times in seconds since the epoch, a missing value as null."""
         content = asdict(self)
         content["directory"] = None if self.directory is None else str(self.directory)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runmem.errors import SettingError
 from runmem.formats.mprof import read_trace
 from runmem.metrics.from_traces import with_children
+from runmem.reading import JsonObject
 from runmem.reports.sections import Line, lines_skipped, seconds
 from runmem.table import Column, lay_out, printable
 from runmem.units import format_bytes
@@ -91,7 +92,7 @@ class TraceSummary:
             lost_lines=trace.lost_lines,
         )
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> JsonObject:
         """Return the summary for JSON: sizes in bytes, times in seconds, a missing value as null."""
         return {**asdict(self), "path": str(self.path)}
 

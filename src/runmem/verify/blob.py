@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.verify.datum import Datum
 from runmem.verify.identified import Identified
 
@@ -56,14 +56,14 @@ class Blob(Identified, MutableMapping[str, Datum]):
         return f"Blob({self.name!r}, {self._datums!r})"
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         """The blob as an entry of ``blobs`` in a Job."""
         data = {key: datum.json for key, datum in self._datums.items()}
         return {"identifier": self.identifier, "name": self.name, "data": data}
 
     @classmethod
     def deserialize(
-        cls, identifier: str | None = None, name: str = "", data: Mapping[str, Mapping[str, Any]] | None = None
+        cls, identifier: str | None = None, name: str = "", data: Mapping[str, JsonObject] | None = None
     ) -> Blob:
         """Return the blob of what `json` gave."""
         found = cls(name)

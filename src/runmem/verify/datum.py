@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
 
 __all__ = ["Datum"]
@@ -31,7 +31,7 @@ class Datum:
     __slots__ = ("value", "unit", "label", "description")
 
     def __init__(
-        self, quantity: Any = None, unit: str | None = None, label: str | None = None, description: str | None = None
+        self, quantity: object = None, unit: str | None = None, label: str | None = None, description: str | None = None
     ) -> None:
         value, own_unit = quantities.parts_of(quantity)
         if hasattr(value, "tolist"):  # a number or an array of numpy
@@ -41,7 +41,7 @@ class Datum:
             raise SettingError(f"{value!r} is a {type(value).__name__}: a datum holds numbers, a text, a bool or None")
         if isinstance(value, (float, list, tuple)) and name is None and not hasattr(quantity, "unit"):
             raise SettingError(f"the datum {value!r} has no unit: give one, '' for a plain number")
-        self.value: Any = list(value) if isinstance(value, tuple) else value
+        self.value: object = list(value) if isinstance(value, tuple) else value
         self.unit = "" if value is None or isinstance(value, (str, bool)) else quantities.check_unit(name or "")
         self.label = label
         self.description = description
@@ -54,20 +54,20 @@ class Datum:
         return quantities.quantity(self.value, self.unit)
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         """The datum as it stands in a blob; a whole number with a unit as a float, since lsst.verify drops its unit."""
         value = float(self.value) if self.unit and isinstance(self.value, int) else self.value
         return {"value": value, "unit": self.unit, "label": self.label, "description": self.description}
 
     @classmethod
     def deserialize(
-        cls, value: Any = None, unit: str | None = None, label: str | None = None, description: str | None = None
+        cls, value: object = None, unit: str | None = None, label: str | None = None, description: str | None = None
     ) -> Datum:
         """Return the datum of what `json` gave."""
         return cls(value, unit or "", label, description)
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Datum:
+    def from_json(cls, document: JsonObject) -> Datum:
         """Return the datum of what `json` gave, as one mapping."""
         return cls.deserialize(**document)
 

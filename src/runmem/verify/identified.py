@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+
+from runmem.reading import JsonObject
 
 __all__ = ["Identified"]
 
@@ -20,5 +21,5 @@ class Identified:
             self._identifier = uuid.uuid4().hex
         return self._identifier
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> JsonObject:
         return vars(self) | {"_identifier": self.identifier}  # a copy is the same thing

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from runmem.errors import SettingError
-from runmem.reading import read_json
+from runmem.reading import JsonObject, read_json
 from runmem.store.output import write_file
 from runmem.verify.blob import Blob
 from runmem.verify.measurement import Measurement
@@ -61,7 +60,7 @@ class Job:
         measurements: Iterable[Measurement] = (),
         metrics: Iterable[Metric] | MetricSet = (),
         specs: Iterable[ThresholdSpecification] | SpecificationSet = (),
-        meta: Mapping[str, Any] | None = None,
+        meta: JsonObject | None = None,
         blobs: Iterable[Blob] = (),
     ) -> None:
         self.metrics = metrics if isinstance(metrics, MetricSet) else MetricSet(metrics)
@@ -161,7 +160,7 @@ class Job:
         package_name_or_path: Path | str = "verify_metrics",
         subset: str | None = None,
         measurements: Iterable[Measurement] = (),
-        meta: Mapping[str, Any] | None = None,
+        meta: JsonObject | None = None,
     ) -> Job:
         """Return a Job with the metrics and specifications of a package; raises as the two sets do."""
         job = cls(meta=meta)
@@ -213,7 +212,7 @@ class Job:
     # -- JSON --
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         """The Job as ``lsst.verify.Job.deserialize`` takes it.
 
         A measurement without a value would stop that: it is left out, and ``meta`` has its reason (`not_measured`).
@@ -233,11 +232,11 @@ class Job:
     @classmethod
     def deserialize(
         cls,
-        measurements: Iterable[Mapping[str, Any]] | None = None,
-        blobs: Iterable[Mapping[str, Any]] | None = None,
-        metrics: Iterable[Mapping[str, Any]] | None = None,
-        specs: Iterable[Mapping[str, Any]] | None = None,
-        meta: Mapping[str, Any] | None = None,
+        measurements: Iterable[JsonObject] | None = None,
+        blobs: Iterable[JsonObject] | None = None,
+        metrics: Iterable[JsonObject] | None = None,
+        specs: Iterable[JsonObject] | None = None,
+        meta: JsonObject | None = None,
     ) -> Job:
         """Return the Job of what `json` gave."""
         rest, known = dict(meta or {}), [Blob.deserialize(**document) for document in blobs or ()]

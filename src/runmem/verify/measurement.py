@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
 from runmem.verify.blob import Blob
 from runmem.verify.datum import Datum
@@ -71,9 +72,9 @@ class Measurement(Identified):
     def __init__(
         self,
         metric: str | Metric,
-        quantity: Any = None,
+        quantity: object = None,
         unit: str | None = None,
-        notes: Mapping[str, Any] | None = None,
+        notes: JsonObject | None = None,
         blobs: Iterable[Blob] | None = None,
         extras: Mapping[str, Datum] | None = None,
         identifier: str | None = None,
@@ -110,11 +111,11 @@ class Measurement(Identified):
         return None if self._value is None else quantities.quantity(self._value, self._unit)
 
     @quantity.setter
-    def quantity(self, given: Any) -> None:
+    def quantity(self, given: object) -> None:
         value, unit = quantities.parts_of(given)
         self._set(value, self._unit if value is None else unit)
 
-    def _set(self, value: Any, unit: str) -> None:
+    def _set(self, value: object, unit: str) -> None:
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             if isinstance(value, bool) or not hasattr(value, "__float__"):  # a number of numpy has it
                 raise SettingError(f"{self.metric_name} = {value!r} is not a number: a measurement has one, or None")
@@ -173,7 +174,7 @@ class Measurement(Identified):
         return [*self.unknown_blob_refs, *(blob.identifier for blob in self._blobs.values() if len(blob))]
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         """The measurement as an entry of ``measurements`` in a Job, in the unit of its metric where that is known.
 
         The notes are kept in the Job's ``meta``.
@@ -197,7 +198,7 @@ class Measurement(Identified):
         unit: str | None = None,
         blob_refs: Iterable[str] | None = None,
         blobs: Iterable[Blob] | None = None,
-        notes: Mapping[str, Any] | None = None,
+        notes: JsonObject | None = None,
     ) -> Measurement:
         """Return the measurement of what `json` gave; of `blobs`, those that it refers to are taken."""
         refs, known = list(blob_refs or ()), {blob.identifier: blob for blob in blobs or ()}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
 from runmem.verify.name import Name
 
@@ -37,7 +37,7 @@ class Metric:
         self,
         name: str,
         description: str = "",
-        unit: Any = "byte",
+        unit: object = "byte",
         tags: Iterable[str] | str | None = None,
         reference_doc: str | None = None,
         reference_url: str | None = None,
@@ -59,12 +59,12 @@ class Metric:
         page = f"p. {self.reference_page}" if self.reference_doc and self.reference_page else None
         return ", ".join(str(part) for part in (self.reference_doc, page, self.reference_url) if part)
 
-    def check_unit(self, quantity: Any) -> bool:
+    def check_unit(self, quantity: object) -> bool:
         """Tell whether a quantity can be given in the unit of the metric."""
         return quantities.same_kind(quantities.parts_of(quantity)[1], self.unit)
 
     @property
-    def definition(self) -> dict[str, Any]:
+    def definition(self) -> JsonObject:
         """The metric as it stands below its name in a YAML file."""
         reference = {"doc": self.reference_doc, "page": self.reference_page, "url": self.reference_url}
         return {
@@ -75,7 +75,7 @@ class Metric:
         }
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         """The metric as an entry of ``metrics`` in a Job."""
         return {"name": str(self.name), **self.definition}
 
@@ -86,7 +86,7 @@ class Metric:
         description: str | None = None,
         unit: str | None = None,
         tags: Iterable[str] | str | None = None,
-        reference: Mapping[str, Any] | None = None,
+        reference: JsonObject | None = None,
     ) -> Metric:
         """Return the metric of what `json` gave, or of its definition in a YAML file."""
         where = reference or {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.store.output import write_file
 from runmem.verify.metric import Metric
 from runmem.verify.name import Name
@@ -73,7 +73,7 @@ class MetricSet(MutableMapping[str, Metric]):
         return found
 
     @classmethod
-    def parse(cls, definitions: Mapping[str, Any] | str, package: str) -> MetricSet:
+    def parse(cls, definitions: JsonObject | str, package: str) -> MetricSet:
         """Return the metrics of a YAML text, or of what a YAML reader made of it.
 
         Parameters
@@ -105,14 +105,14 @@ class MetricSet(MutableMapping[str, Metric]):
         return found
 
     @classmethod
-    def deserialize(cls, metrics: Iterable[Mapping[str, Any]] | None = None) -> MetricSet:
+    def deserialize(cls, metrics: Iterable[JsonObject] | None = None) -> MetricSet:
         """Return the metrics of what `json` gave."""
         return cls(Metric.deserialize(**document) for document in metrics or ())
 
     # -- writing --
 
     @property
-    def json(self) -> list[dict[str, Any]]:
+    def json(self) -> list[JsonObject]:
         """The metrics as ``metrics`` of a Job."""
         return [metric.json for metric in self.values()]
 

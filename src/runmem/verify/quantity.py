@@ -54,7 +54,7 @@ class Quantity:
     time, or none. Limitation: any other unit is kept, and can only be compared with itself.
     """
 
-    value: Any
+    value: object
     unit: str = ""
 
     @property
@@ -93,7 +93,7 @@ class Quantity:
     def __ge__(self, other: object) -> bool:
         return self._compared(other, operator.ge)
 
-    def _compared(self, other: object, compare: Callable[[Any, Any], Any]) -> bool:
+    def _compared(self, other: object, compare: Callable[[Any, Any], object]) -> bool:
         value, unit = parts_of(other)
         return bool(compare(self.value, converted(value, unit, self.unit)))
 
@@ -107,7 +107,7 @@ def _astropy() -> Any:
         return None
 
 
-def quantity(value: Any, unit: str) -> Any:
+def quantity(value: object, unit: str) -> Any:
     """Return an ``astropy.units.Quantity``, or a `Quantity` where astropy is not installed."""
     units = _astropy()
     return Quantity(value, unit) if units is None else units.Quantity(value, unit)

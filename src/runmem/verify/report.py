@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
 
+from runmem.reading import JsonObject
 from runmem.table import Column, lay_out
 from runmem.verify import quantity as quantities
 from runmem.verify.measurement import Measurement
@@ -64,7 +64,7 @@ class Report:
         """Whether every specification passed; what was not measured has not passed."""
         return all(row.status == PASSED for row in self.rows)
 
-    def as_dicts(self) -> list[dict[str, Any]]:
+    def as_dicts(self) -> list[JsonObject]:
         """Return a dictionary a row, for JSON and for tables of other libraries."""
         return [asdict(row) for row in self.rows]
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
 from runmem.verify.datum import Datum
 from runmem.verify.name import Name
@@ -57,10 +58,10 @@ class ThresholdSpecification:
     def __init__(
         self,
         name: str,
-        threshold: Any,
+        threshold: object,
         operator_str: str,
         tags: Iterable[str] | str = (),
-        metadata_query: Mapping[str, Any] | None = None,
+        metadata_query: JsonObject | None = None,
     ) -> None:
         self.name = Name(spec=name)
         if operator_str not in _OPERATORS:
@@ -134,7 +135,7 @@ class ThresholdSpecification:
         """The comparison as a text, such as ``< 500 MiB``."""
         return f"{self.operator_str} {self.value:.15g} {self.unit}".rstrip()
 
-    def check(self, quantity: Any) -> bool:
+    def check(self, quantity: object) -> bool:
         """Tell whether a quantity passes.
 
         Raises
@@ -150,12 +151,12 @@ class ThresholdSpecification:
             raise quantities.UnitError(f"{self.name} {self.test}: {error}") from error
         return bool(_OPERATORS[self.operator_str](value, in_given))
 
-    def query_metadata(self, meta: Mapping[str, Any]) -> bool:
+    def query_metadata(self, meta: JsonObject) -> bool:
         """Tell whether the specification applies to a Job with these entries in ``meta``."""
         return all(key in meta and meta[key] == value for key, value in self.metadata_query.items())
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         """The specification as an entry of ``specs`` in a Job."""
         return {
             "name": str(self.name),
@@ -169,10 +170,10 @@ class ThresholdSpecification:
     def deserialize(
         cls,
         name: str,
-        threshold: Mapping[str, Any],
+        threshold: JsonObject,
         tags: Iterable[str] | str = (),
-        metadata_query: Mapping[str, Any] | None = None,
-        **_: Any,
+        metadata_query: JsonObject | None = None,
+        **_: object,
     ) -> ThresholdSpecification:
         """Return the specification of what `json` gave, or of its definition in a YAML file.
 

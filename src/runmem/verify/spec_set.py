@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
 
 from runmem.errors import SettingError
-from runmem.reading import shown
+from runmem.reading import JsonObject, shown
 from runmem.verify.name import Name
 from runmem.verify.spec import ThresholdSpecification
 from runmem.verify.yaml_file import package_folder, read_documents
@@ -75,7 +74,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
     @classmethod
     def _of_files(cls, files: Iterable[Path], folder: Path, package: str | None) -> SpecificationSet:
         """Return the specifications of files, whose definitions may inherit from each other."""
-        bases: dict[str, dict[str, Any]] = {}
+        bases: dict[str, JsonObject] = {}
         named: list[tuple[Path, str]] = []
         for path in files:
             place = path.relative_to(folder).with_suffix("").as_posix()
@@ -95,12 +94,12 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
         return found
 
     @classmethod
-    def deserialize(cls, specs: Iterable[Mapping[str, Any]] | None = None) -> SpecificationSet:
+    def deserialize(cls, specs: Iterable[JsonObject] | None = None) -> SpecificationSet:
         """Return the specifications of what `json` gave."""
         return cls(ThresholdSpecification.deserialize(**document) for document in specs or ())
 
     @property
-    def json(self) -> list[dict[str, Any]]:
+    def json(self) -> list[JsonObject]:
         """The specifications as ``specs`` of a Job."""
         return [spec.json for spec in self.values()]
 
@@ -109,7 +108,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
         self[getattr(spec, "name", "?")] = spec
 
     def subset(
-        self, name: str | None = None, meta: Mapping[str, Any] | None = None, spec_tags: Iterable[str] | None = None
+        self, name: str | None = None, meta: JsonObject | None = None, spec_tags: Iterable[str] | None = None
     ) -> SpecificationSet:
         """Return the specifications of a package or metric that apply to a Job's `meta` and have all the tags."""
         wanted = set(spec_tags or ())
@@ -145,7 +144,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
         return f"<SpecificationSet: {len(self)} Specification{'' if len(self) == 1 else 's'}>"
 
 
-def _named(path: Path, place: str, definition: Any, package: str | None) -> tuple[str, dict[str, Any]]:
+def _named(path: Path, place: str, definition: object, package: str | None) -> tuple[str, JsonObject]:
     """Return the key of a definition (``place#id`` of one that is only inherited from) and the definition."""
     if not isinstance(definition, Mapping) or not ("name" in definition or "id" in definition):
         raise SettingError(f"{path}: expected a specification with name and threshold, not {definition!r}")
@@ -158,7 +157,7 @@ def _named(path: Path, place: str, definition: Any, package: str | None) -> tupl
     return _key(filled), filled
 
 
-def _key(definition: Mapping[str, Any]) -> str:
+def _key(definition: JsonObject) -> str:
     """Return the name of a specification as far as it is known before it inherits."""
     if "name" not in definition:
         raise SettingError(f"a specification has no name: {shown(dict(definition))}")
@@ -171,17 +170,17 @@ def _key(definition: Mapping[str, Any]) -> str:
     return ".".join([*parts, *definition["base"]] if len(parts) < 3 else parts)
 
 
-def _full_name(definition: Mapping[str, Any]) -> Name:
+def _full_name(definition: JsonObject) -> Name:
     parts = _key({**definition, "base": []})
     return Name(spec=parts)
 
 
-def _resolved(key: str, known: Mapping[str, dict[str, Any]], above: tuple[str, ...]) -> dict[str, Any]:
+def _resolved(key: str, known: Mapping[str, JsonObject], above: tuple[str, ...]) -> JsonObject:
     """Return a definition with what it inherits: later bases over earlier ones, its own content over all."""
     if key in above:
         raise SettingError(f"{key!r} inherits from itself by way of {', '.join(above)}")
     own = known[key]
-    built: dict[str, Any] = {}
+    built: JsonObject = {}
     for base in own["base"]:
         matches = [name for name in known if name == base or ("#" not in base and name.endswith(f".{base}"))]
         matches = matches or [f for f in known if "#" in base and f == base.rpartition(":")[2]]
@@ -195,7 +194,7 @@ def _resolved(key: str, known: Mapping[str, dict[str, Any]], above: tuple[str, .
     return _merged(built, {name: value for name, value in own.items() if name != "base" and value is not None})
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> JsonObject:
     merged = dict(base)
     for name, value in over.items():
         before = merged.get(name)
