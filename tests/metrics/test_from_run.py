@@ -41,7 +41,7 @@ def task(kind: type, target: str) -> object:
 def test_memory_never_stands_for_a_time(run, kind, target):
     job = job_of_run(run, configured(run, [task(kind, target)]))
     assert job.measurements == []
-    assert f"{kind.__name__} measures tasks; of {target} there is memory alone" in job.meta["demo.M.not_measured"]
+    assert f"{kind.__name__} measures tasks; for {target} there is only memory" in job.meta["demo.M.not_measured"]
     assert (job.metrics["demo.M"].unit, job.metrics["demo.M"].tags) == ("s", {"time"})
 
 

@@ -44,7 +44,7 @@ def test_a_key_that_is_not_there_is_none():
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"a.isrGood": 1, "b.isrGood": 2}, r"fits a\.isrGood, b\.isrGood"),
+        ({"a.isrGood": 1, "b.isrGood": 2}, r"matches a\.isrGood, b\.isrGood"),
         ({"isrGood": []}, r"isrGood = \[\] has no value"),
     ],
 )
@@ -138,8 +138,8 @@ def test_the_path_of_a_run_directory_is_metadata(tmp_path):
         (5, "5 is a int: give"),
         ("", "the path is empty"),
         ("gone.json", "gone.json cannot be read: No such file"),
-        ("trace.dat", "trace.dat is no JSON file of task metadata"),
-        ("list.json", "list.json is no JSON file of task metadata: not task metadata"),
+        ("trace.dat", "trace.dat is not a JSON file of task metadata"),
+        ("list.json", "list.json is not a JSON file of task metadata: not task metadata"),
     ],
 )
 def test_a_source_that_holds_no_metadata_is_named(tmp_path, monkeypatch, source, message):

@@ -112,7 +112,7 @@ def test_any_name_of_a_dataset_type_stays_inside_the_folder(butler, name):
         ({"visit": True}, "visit = True is a bool"),
         ({3: 1}, "a dimension is 3"),
         ({"": 1}, "a dimension is ''"),
-        ([1], "is no data id"),
+        ([1], "is not a data id"),
         ({"filter": "x" * 300}, "the file would have 307 characters"),
     ],
 )

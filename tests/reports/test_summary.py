@@ -131,7 +131,7 @@ def test_exact_peaks_are_said_to_be_exact(record):
 def test_executions_beyond_the_calls_are_said(record):
     text = printed(RunSummary.from_records([record(1, status="failed"), record(1, attempt=2), record(2)]))
     assert "Peaks of 3 executions are exact" in text
-    assert "1 ran again: a worker died that ran the call or held its result" in text
+    assert "1 ran again: a worker died that ran the call or stored its result" in text
     assert "2 task calls" in text
 
 
@@ -272,7 +272,7 @@ def test_unclear_increments_are_counted_and_left_out(record):
 def test_where_no_increment_is_clear_the_others_are_shown_with_a_mark(record):
     text = printed(RunSummary.from_records([record(1, increment_bytes=90 * MIB, increment_unclear=UNCLEAR)]))
     assert re.search(r"^count_words .* +~90\.0 MiB +~90\.0 MiB$", text, re.M)
-    assert "1 of 1 are unclear and left out; ~ where a task has no others.\n" in text
+    assert "1 of 1 are unclear and left out; ~ if a task has no others.\n" in text
 
 
 def test_without_unclear_increments_nothing_is_said_of_them(record):

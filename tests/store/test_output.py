@@ -412,7 +412,7 @@ def test_a_link_of_another_user_in_a_folder_for_everybody_is_not_followed(
             attempt()
         assert mine.read_text() == ("mine" if refused else "new")
     if refused:
-        with pytest.raises(SettingError, match="--output .* cannot be written: it is a symbolic link that another"):
+        with pytest.raises(SettingError, match="--output .* cannot be written: it is a symbolic link of another"):
             check_output(link, "--output")
 
 

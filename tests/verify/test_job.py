@@ -162,9 +162,9 @@ def test_a_missing_value_stays_missing(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Job([5]), "5 cannot be put into a Job: give a Measurement"),
-        (lambda: Job(specs=["p.A<5 MiB"]), "give a specification, such as ThresholdSpecification.parse makes"),
-        (lambda: Job(metrics=["p.A"]), "for 'p.A': give a Metric"),
+        (lambda: Job([5]), "5 cannot be added to a Job: give a Measurement"),
+        (lambda: Job(specs=["p.A<5 MiB"]), "give a specification, for example from ThresholdSpecification.parse"),
+        (lambda: Job(metrics=["p.A"]), "cannot store 'p.A' as .*: give a Metric"),
         (lambda: Job.deserialize([{"metric": "p.A", "value": 1.0}]), "has no identifier, no unit"),
     ],
 )
@@ -204,9 +204,9 @@ def test_the_units_are_ones_that_astropy_reads():
 
 @pytest.mark.parametrize("unit", ["bytes", "KB"])
 def test_a_unit_that_lsst_refuses_is_refused_here(unit):
-    with pytest.raises(ValueError, match=f"'{unit}' is not a unit's name"):
+    with pytest.raises(ValueError, match=f"'{unit}' is not a unit"):
         Measurement("p.A", 1, unit)
-    with pytest.raises(ValueError, match=f"'{unit}' is not a unit's name"):
+    with pytest.raises(ValueError, match=f"'{unit}' is not a unit"):
         Metric("p.A", unit=unit)
 
 

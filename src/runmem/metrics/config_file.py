@@ -1,9 +1,10 @@
-"""Configurations of metric tasks in a YAML file."""
+"""Read configurations of metric tasks from a YAML file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from runmem.errors import SettingError
 from runmem.metrics.memory_metric import MemoryMetricTask
@@ -17,27 +18,29 @@ __all__ = ["TASKS", "read_metric_tasks"]
 TASKS: dict[str, type[MetadataMetricTask]] = {
     task.__name__: task for task in (MemoryMetricTask, TimingMetricTask, CpuTimingMetricTask)
 }
-"""Last part of the ``class`` in a pipeline's file to the task here."""
+"""Last part of the ``class`` in a pipeline file to the metric task."""
 
-_CONNECTIONS = ("package", "metric", "labelName", "metadata")
-_OTHERS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
+Configuration: TypeAlias = tuple[str, type[MetadataMetricTask], Mapping[str, object]]
+
+_CONNECTION_OPTIONS = ("package", "metric", "labelName", "metadata")
+_OPTIONS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
 
 
 def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
-    """Return the metric tasks that a YAML file configures, one or several.
+    """Return the metric tasks that a YAML file configures.
 
     Parameters
     ----------
     path : path
-        A configuration; a list of them; or a pipeline as ``pipetask`` takes it, whose ``tasks`` are configurations with
-        a ``class`` (its last part counts: ``lsst.verify.tasks.MemoryMetricTask`` is the one here). A configuration has
+        A configuration; a list of them; or a pipeline of ``pipetask``, whose ``tasks`` are configurations with a
+        ``class`` (only its last part matters, as in ``lsst.verify.tasks.MemoryMetricTask``). A configuration has
         ``target`` and, below ``connections`` or as ``connections.package``, the names ``package`` and ``metric``, and
-        ``labelName`` or, in the older form, ``metadata``. Without a class it is of a ``MemoryMetricTask``.
+        ``labelName`` or, in the older form, ``metadata``. The default class is ``MemoryMetricTask``.
 
     Raises
     ------
     SettingError
-        If the file cannot be read, or a configuration is not valid; the message names the file and the key.
+        If the file cannot be read, or a configuration is not valid; with the file and the key.
     """
     tasks = []
     for label, task_class, content in _configurations(Path(path)):
@@ -54,7 +57,7 @@ def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
     return tasks
 
 
-def _configurations(path: Path) -> Iterator[tuple[str, type[MetadataMetricTask], Mapping[str, object]]]:
+def _configurations(path: Path) -> Iterator[Configuration]:
     """Yield label, class and content of each configuration of the file."""
     number = 0
     for document in read_documents(path):
@@ -73,10 +76,8 @@ def _configurations(path: Path) -> Iterator[tuple[str, type[MetadataMetricTask],
             yield f"metric {number}", _task_class(path, name), {k: v for k, v in content.items() if k != "class"}
 
 
-def _of_pipeline(
-    path: Path, label: str, task: object
-) -> Iterator[tuple[str, type[MetadataMetricTask], Mapping[str, object]]]:
-    """Yield the task of a pipeline if it is a metric's; a pipeline has others too."""
+def _of_pipeline(path: Path, label: str, task: object) -> Iterator[Configuration]:
+    """Yield a task of a pipeline if it is a metric task."""
     if not isinstance(task, Mapping):  # `label: some.Task`, without a configuration
         return
     if str(task.get("class", "")).rpartition(".")[2] not in TASKS:
@@ -88,7 +89,7 @@ def _of_pipeline(
             raise SettingError(f"{path}: {label}: config is {config!r}: expected names and values")
         for unusable in ("file", "python"):
             if unusable in config:
-                raise SettingError(f"{path}: {label}: {unusable!r} in config is not read here: write the values")
+                raise SettingError(f"{path}: {label}: {unusable!r} in config is not supported: write the values")
         merged |= config
     yield label, _task_class(path, task["class"]), merged
 
@@ -99,12 +100,12 @@ def _task_class(path: Path, name: object) -> type[MetadataMetricTask]:
     try:
         return TASKS[str(name).rpartition(".")[2]]
     except KeyError:
-        raise SettingError(f"{path}: class {name!r} is not known; there are {', '.join(TASKS)}") from None
+        raise SettingError(f"{path}: class {name!r} is unknown; there are {', '.join(TASKS)}") from None
 
 
 def _flat(content: Mapping[str, object], place: str) -> Iterator[tuple[str, object]]:
     """Yield ``connections.<name>`` or the name of another option, and its value."""
-    valid = [*(f"connections.{name}" for name in _CONNECTIONS), *_OTHERS]
+    valid = [*(f"connections.{name}" for name in _CONNECTION_OPTIONS), *_OPTIONS]
     for key, value in content.items():
         if key == "connections":
             if not isinstance(value, Mapping):
@@ -114,5 +115,5 @@ def _flat(content: Mapping[str, object], place: str) -> Iterator[tuple[str, obje
             pairs = [(str(key), value)]
         for name, inner in pairs:
             if name not in valid:
-                raise SettingError(f"{place}: there is no option {name!r}; there are {', '.join(valid)}")
+                raise SettingError(f"{place}: unknown option {name!r}; there are {', '.join(valid)}")
             yield name, inner

@@ -11,8 +11,8 @@ __all__ = ["percentile"]
 def percentile(values: Iterable[int], percent: float) -> int | None:
     """Return the nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed.
 
-    It is always one of the values, never a number between two of them; of fewer than 20 values the 95th percentile is
-    therefore the maximum. None for no values.
+    It is always one of the values; of fewer than 20 values the 95th percentile is therefore the maximum. None for no
+    values.
 
     Raises
     ------

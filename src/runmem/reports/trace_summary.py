@@ -1,4 +1,4 @@
-"""The summary of a lone `.dat` file, of runmem, PyCOMPSs or `mprof`."""
+"""The summary of a single `.dat` file, of runmem, PyCOMPSs or `mprof`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_SERIES = 30
 
 @dataclass(frozen=True)
 class TraceSummary:
-    """What is told of one trace.
+    """The summary of one trace.
 
     Attributes
     ----------
@@ -34,14 +34,14 @@ class TraceSummary:
     samples : int
         Readings of the total.
     span_s : float or None
-        Time between the first and the last.
+        Time between the first and the last reading.
     peak_bytes, peak_after_s : int, float or None
         The highest total, with the children of `mprof run --multiprocess`, and its time since the first reading;
         None in a file without totals.
     series_peaks_bytes : dict of str to int
-        Highest reading of each child, the highest child first.
+        Highest reading of each child, in descending order.
     brackets : int
-        Tasks or functions that the file marks.
+        Number of tasks or functions in the file.
     notes : tuple of str
     skipped, lost_lines : int
         Lines that could not be read, and lines that the writer could not write.
@@ -93,7 +93,7 @@ class TraceSummary:
         )
 
     def as_dict(self) -> JsonObject:
-        """Return the summary for JSON: sizes in bytes, times in seconds, a missing value as null."""
+        """Return the summary for JSON: sizes in bytes, times in seconds, null for missing values."""
         return {**asdict(self), "path": str(self.path)}
 
     def render(self, console: Console) -> None:

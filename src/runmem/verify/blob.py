@@ -1,4 +1,4 @@
-"""Data that belong to measurements and explain them."""
+"""Additional data of measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Blob(Identified, MutableMapping[str, Datum]):
     Parameters
     ----------
     name : str
-        What kind of data it holds. The blob with the name of a metric holds the extras of its measurement.
+        Kind of the data. The blob with the name of a metric has the extras of its measurement.
     **datums : Datum
     """
 
@@ -50,8 +50,6 @@ class Blob(Identified, MutableMapping[str, Datum]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Blob) and self.json == other.json
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
     def __repr__(self) -> str:
         return f"Blob({self.name!r}, {self._datums!r})"
 
@@ -65,7 +63,7 @@ class Blob(Identified, MutableMapping[str, Datum]):
     def deserialize(
         cls, identifier: str | None = None, name: str = "", data: Mapping[str, JsonObject] | None = None
     ) -> Blob:
-        """Return the blob of what `json` gave."""
+        """Return the blob of a document from `json`."""
         found = cls(name)
         found.update({key: Datum.from_json(document) for key, document in (data or {}).items()})
         found._identifier = identifier

@@ -12,14 +12,14 @@ __all__ = ["Datum"]
 
 
 class Datum:
-    """A quantity, a text, a truth value, a whole number or None, with what a reader or a plot needs to show it.
+    """A quantity, text, boolean, integer or None, with a label and a description.
 
     Parameters
     ----------
     quantity : quantity, str, bool, int, float, list of float or None
-        A plain float or a list needs a `unit`, which may be empty.
+        A float or a list needs a `unit`, which may be empty.
     unit : str, optional
-        Name of a unit as astropy has it.
+        Name of a unit in astropy.
     label, description : str, optional
 
     Raises
@@ -48,14 +48,14 @@ class Datum:
 
     @property
     def quantity(self) -> Any:
-        """The value with its unit, astropy's where it is installed; as it is where it has none by its type."""
+        """The value with its unit, as an astropy quantity if installed; without unit for types that have none."""
         if self.value is None or isinstance(self.value, (str, bool)) or (isinstance(self.value, int) and not self.unit):
             return self.value
         return quantities.quantity(self.value, self.unit)
 
     @property
     def json(self) -> JsonObject:
-        """The datum as it stands in a blob; a whole number with a unit as a float, since lsst.verify drops its unit."""
+        """The datum as a document; an integer with a unit becomes a float, since lsst.verify drops its unit."""
         value = float(self.value) if self.unit and isinstance(self.value, int) else self.value
         return {"value": value, "unit": self.unit, "label": self.label, "description": self.description}
 
@@ -63,18 +63,16 @@ class Datum:
     def deserialize(
         cls, value: object = None, unit: str | None = None, label: str | None = None, description: str | None = None
     ) -> Datum:
-        """Return the datum of what `json` gave."""
+        """Return the datum of the values of a document from `json`."""
         return cls(value, unit or "", label, description)
 
     @classmethod
     def from_json(cls, document: JsonObject) -> Datum:
-        """Return the datum of what `json` gave, as one mapping."""
+        """Return the datum of a document from `json`."""
         return cls.deserialize(**document)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Datum) and self.json == other.json
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __str__(self) -> str:
         shown = f"{self.value} {self.unit}".rstrip()

@@ -1,4 +1,4 @@
-"""What is measured."""
+"""The definition of a metric."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Metric:
         ``package.metric``.
     description : str
     unit : str or unit of astropy
-        Measurements of the metric are in a unit that converts into it. Empty for a plain number.
+        Measurements must have a unit that converts into it. Empty for a plain number.
     tags : iterable of str, or str
-        What metrics are grouped by.
+        Tags to group metrics by.
     reference_doc, reference_url, reference_page : str, str, int or str, optional
-        Where the metric is defined.
+        Document that defines the metric.
 
     Raises
     ------
@@ -55,17 +55,17 @@ class Metric:
 
     @property
     def reference(self) -> str:
-        """Where the metric is defined, as a text."""
+        """The document that defines the metric, as a text."""
         page = f"p. {self.reference_page}" if self.reference_doc and self.reference_page else None
         return ", ".join(str(part) for part in (self.reference_doc, page, self.reference_url) if part)
 
     def check_unit(self, quantity: object) -> bool:
-        """Tell whether a quantity can be given in the unit of the metric."""
+        """Return True if a quantity can be converted into the unit of the metric."""
         return quantities.same_kind(quantities.parts_of(quantity)[1], self.unit)
 
     @property
     def definition(self) -> JsonObject:
-        """The metric as it stands below its name in a YAML file."""
+        """The definition of the metric in a YAML file."""
         reference = {"doc": self.reference_doc, "page": self.reference_page, "url": self.reference_url}
         return {
             "description": self.description,
@@ -88,14 +88,12 @@ class Metric:
         tags: Iterable[str] | str | None = None,
         reference: JsonObject | None = None,
     ) -> Metric:
-        """Return the metric of what `json` gave, or of its definition in a YAML file."""
+        """Return the metric of a document from `json`, or of a definition in a YAML file."""
         where = reference or {}
         return cls(name, description or "", unit or "", tags, where.get("doc"), where.get("url"), where.get("page"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Metric) and self.json == other.json
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __str__(self) -> str:
         return f"{self.name} ({self.unit or 'dimensionless_unscaled'}): {self.description}"

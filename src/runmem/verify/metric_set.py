@@ -1,4 +1,4 @@
-"""Definitions of metrics, as they stand in the YAML files of a package."""
+"""A set of metrics, read from the YAML files of a package."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MetricSet(MutableMapping[str, Metric]):
         package_name_or_path : path
             A folder, an EUPS package that is set up, or a Python package.
         subset : str, optional
-            Take the metrics of this package only, those in ``metrics/<subset>.yaml``.
+            Only the metrics of this package, in ``metrics/<subset>.yaml``.
 
         Raises
         ------
@@ -56,7 +56,7 @@ class MetricSet(MutableMapping[str, Metric]):
 
     @classmethod
     def load_single_package(cls, metrics_yaml_path: Path | str) -> MetricSet:
-        """Return the metrics of one YAML file, whose name without ``.yaml`` is the name of their package.
+        """Return the metrics of one YAML file, which is named after their package.
 
         Raises
         ------
@@ -74,7 +74,7 @@ class MetricSet(MutableMapping[str, Metric]):
 
     @classmethod
     def parse(cls, definitions: JsonObject | str, package: str) -> MetricSet:
-        """Return the metrics of a YAML text, or of what a YAML reader made of it.
+        """Return the metrics of a YAML text or of its content.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class MetricSet(MutableMapping[str, Metric]):
 
     @classmethod
     def deserialize(cls, metrics: Iterable[JsonObject] | None = None) -> MetricSet:
-        """Return the metrics of what `json` gave."""
+        """Return the metrics of documents from `json`."""
         return cls(Metric.deserialize(**document) for document in metrics or ())
 
     # -- writing --
@@ -117,7 +117,7 @@ class MetricSet(MutableMapping[str, Metric]):
         return [metric.json for metric in self.values()]
 
     def write(self, folder: Path | str) -> list[Path]:
-        """Write ``metrics/<package>.yaml`` below `folder`, a file a package, and return the files.
+        """Write ``metrics/<package>.yaml`` below `folder` for each package, and return the files.
 
         Raises
         ------
@@ -139,11 +139,11 @@ class MetricSet(MutableMapping[str, Metric]):
     # -- content --
 
     def insert(self, metric: Metric) -> None:
-        """Add a metric, in place of one of the same name."""
+        """Add a metric, replacing one with the same name."""
         self[getattr(metric, "name", "?")] = metric
 
     def subset(self, package: str | None = None, tags: Iterable[str] | None = None) -> MetricSet:
-        """Return the metrics of a package that have all the tags; without an argument all of them."""
+        """Return the metrics of a package with all the tags; without arguments all metrics."""
         wanted = set(tags or ())
         return MetricSet(
             metric
@@ -156,7 +156,7 @@ class MetricSet(MutableMapping[str, Metric]):
 
     def __setitem__(self, key: str, metric: Metric) -> None:
         if not isinstance(metric, Metric) or metric.name != key:
-            raise SettingError(f"{key!r} cannot stand for {metric!r}: give a Metric; the key is its name")
+            raise SettingError(f"cannot store {metric!r} as {key!r}: give a Metric, with its name as the key")
         self._metrics[str(key)] = metric
 
     def __delitem__(self, key: str) -> None:

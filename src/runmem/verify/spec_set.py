@@ -1,4 +1,4 @@
-"""Specifications, as they stand in the YAML files of a package."""
+"""A set of specifications, read from the YAML files of a package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
     def load_metrics_package(
         cls, package_name_or_path: Path | str = "verify_metrics", subset: str | None = None
     ) -> SpecificationSet:
-        """Return the specifications in the folder ``specs`` of a package, which has a folder a package in it.
+        """Return the specifications in the folder ``specs`` of a package, which has a folder for each package.
 
         Raises
         ------
@@ -44,7 +44,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
 
     @classmethod
     def load_single_package(cls, package_specs_dirname: Path | str) -> SpecificationSet:
-        """Return the specifications of all YAML files below a folder, whose name is the name of their package.
+        """Return the specifications of all YAML files below a folder, which is named after their package.
 
         Raises
         ------
@@ -62,7 +62,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
         Parameters
         ----------
         package : str, optional
-            Package of metrics that the file names without one.
+            Default package.
 
         Raises
         ------
@@ -73,7 +73,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
 
     @classmethod
     def _of_files(cls, files: Iterable[Path], folder: Path, package: str | None) -> SpecificationSet:
-        """Return the specifications of files, whose definitions may inherit from each other."""
+        """Return the specifications of files; definitions may inherit from each other."""
         bases: dict[str, JsonObject] = {}
         named: list[tuple[Path, str]] = []
         for path in files:
@@ -95,7 +95,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
 
     @classmethod
     def deserialize(cls, specs: Iterable[JsonObject] | None = None) -> SpecificationSet:
-        """Return the specifications of what `json` gave."""
+        """Return the specifications of documents from `json`."""
         return cls(ThresholdSpecification.deserialize(**document) for document in specs or ())
 
     @property
@@ -104,7 +104,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
         return [spec.json for spec in self.values()]
 
     def insert(self, spec: ThresholdSpecification) -> None:
-        """Add a specification, in place of one of the same name."""
+        """Add a specification, replacing one with the same name."""
         self[getattr(spec, "name", "?")] = spec
 
     def subset(
@@ -126,8 +126,8 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
     def __setitem__(self, key: str, spec: ThresholdSpecification) -> None:
         if not isinstance(spec, ThresholdSpecification) or spec.name != key:
             raise SettingError(
-                f"{key!r} cannot stand for {spec!r}: give a specification, such as ThresholdSpecification.parse makes "
-                "of a text; the key is its name"
+                f"cannot store {spec!r} as {key!r}: give a specification, for example from "
+                "ThresholdSpecification.parse, with its name as the key"
             )
         self._specs[str(key)] = spec
 
@@ -145,7 +145,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
 
 
 def _named(path: Path, place: str, definition: object, package: str | None) -> tuple[str, JsonObject]:
-    """Return the key of a definition (``place#id`` of one that is only inherited from) and the definition."""
+    """Return the key of a definition (``place#id`` for a base without name) and the definition."""
     if not isinstance(definition, Mapping) or not ("name" in definition or "id" in definition):
         raise SettingError(f"{path}: expected a specification with name and threshold, not {definition!r}")
     filled = {"package": package, **definition}
@@ -158,7 +158,7 @@ def _named(path: Path, place: str, definition: object, package: str | None) -> t
 
 
 def _key(definition: JsonObject) -> str:
-    """Return the name of a specification as far as it is known before it inherits."""
+    """Return the name of a specification as far as known before inheritance."""
     if "name" not in definition:
         raise SettingError(f"a specification has no name: {shown(dict(definition))}")
     parts = str(definition["name"]).split(".")
@@ -166,7 +166,7 @@ def _key(definition: JsonObject) -> str:
         parts.insert(0, str(definition["metric"]))
     if len(parts) < 3 and definition.get("package") and parts[0] != definition["package"]:
         parts.insert(0, str(definition["package"]))
-    # Two `minimum` of two metrics that both come to know their metric by inheritance.
+    # The bases distinguish specifications with the same name that inherit their metric.
     return ".".join([*parts, *definition["base"]] if len(parts) < 3 else parts)
 
 
@@ -176,16 +176,16 @@ def _full_name(definition: JsonObject) -> Name:
 
 
 def _resolved(key: str, known: Mapping[str, JsonObject], above: tuple[str, ...]) -> JsonObject:
-    """Return a definition with what it inherits: later bases over earlier ones, its own content over all."""
+    """Return a definition merged with its bases: later bases override earlier ones, its own content overrides all."""
     if key in above:
-        raise SettingError(f"{key!r} inherits from itself by way of {', '.join(above)}")
+        raise SettingError(f"{key!r} inherits from itself through {', '.join(above)}")
     own = known[key]
     built: JsonObject = {}
     for base in own["base"]:
         matches = [name for name in known if name == base or ("#" not in base and name.endswith(f".{base}"))]
         matches = matches or [f for f in known if "#" in base and f == base.rpartition(":")[2]]
         if not matches:
-            raise SettingError(f"{key!r} inherits from {base!r}, which is not there")
+            raise SettingError(f"{key!r} inherits from {base!r}, which does not exist")
         inherited = _resolved(matches[0], known, (*above, key))
         built = _merged(built, {name: value for name, value in inherited.items() if name not in ("id", "base")})
         if "#" not in matches[0]:
