@@ -150,17 +150,14 @@ class PsutilReadings:
         self.reopen()
 
     def reopen(self) -> None:
-        """Switch to the present process."""
         import psutil  # here: on Linux the package is not needed, and it costs 10 ms
 
         self._process = psutil.Process()
 
     def resident_bytes(self) -> int:
-        """Return the resident set size in bytes."""
         return int(self._process.memory_info().rss)
 
     def high_water_and_resident(self) -> tuple[int | None, int]:
-        """Return None for the mark, and the resident set size in bytes."""
         return None, self.resident_bytes()
 
     def page_faults(self) -> int | None:
@@ -168,7 +165,6 @@ class PsutilReadings:
         return None
 
     def thread_page_faults(self) -> int | None:
-        """Return None, as for the process."""
         return None
 
     def reset_high_water_mark(self) -> None:

@@ -53,7 +53,6 @@ class SettraceTracer:
         self._thread = _Thread()
 
     def begin(self, table: LineTable) -> None:
-        """See `LineTracer`."""
         thread = self._thread
         thread.tables.append(table)
         if len(thread.tables) == 1:
@@ -61,7 +60,6 @@ class SettraceTracer:
             sys.settrace(self._trace)
 
     def end(self, table: LineTable) -> None:
-        """See `LineTracer`."""
         thread = self._thread
         if table in thread.tables:
             thread.tables.remove(table)
@@ -138,7 +136,6 @@ class MonitoringTracer:
             monitoring.register_callback(self._tool, event, callback)
 
     def begin(self, table: LineTable) -> None:
-        """See `LineTracer`."""
         self._thread.tables.append(table)
         with self._lock:
             for key, code in table.codes.items():
@@ -147,7 +144,6 @@ class MonitoringTracer:
                     monitoring.set_local_events(self._tool, code, self._events)
 
     def end(self, table: LineTable) -> None:
-        """See `LineTracer`."""
         if table not in self._thread.tables:
             return
         self._thread.tables.remove(table)

@@ -152,7 +152,6 @@ class LinuxProcesses:
             return b"0 0 0 0"
 
     def tree(self, pid: int) -> tuple[int, int] | None:
-        """Return private and shared bytes of `pid` and its descendants; None if `pid` has ended."""
         tree = self._trees.get(pid)
         if tree is None:
             return None

@@ -42,7 +42,6 @@ class PsProcesses:
         self._due = 0.0
 
     def watch(self, members: Sequence[Member]) -> None:
-        """Watch exactly these processes."""
         new = {member.pid: member for member in members}
         self._former |= self._members.keys() - new.keys()
         self._former -= new.keys()
@@ -70,7 +69,6 @@ class PsProcesses:
         return (self._sums.get(pid, 0), 0) if self._rss.get(pid) else None
 
     def changes(self) -> dict[int, tuple[int, int] | None]:
-        """Return the results of `tree` that have changed since the last call, by watched process."""
         trees = {pid: self.tree(pid) for pid in self._members}
         changed = {pid: tree for pid, tree in trees.items() if tree != self._reported.get(pid)}
         self._reported = {pid: tree for pid, tree in trees.items() if tree is not None}

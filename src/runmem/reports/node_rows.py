@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace
-from runmem.metrics.from_traces import MASTER, trace_owner
+from runmem.metrics.from_traces import MASTER, node_peak, trace_owner
 from runmem.reading import JsonObject
 
 __all__ = ["MASTER", "NodeRow", "node_rows", "trace_owner"]
@@ -111,15 +111,13 @@ def node_rows(
         host_limit = host.get("limit_bytes") if node != MASTER or master_is_limited else None
         series = [int(sizes.max()) for _, sizes in trace.children.values() if sizes.size] if trace else []
         worker_peak = max([*series, highest.get(node, 0)])
-        peak_bytes, peak_time_s = (trace.peak_bytes, trace.peak_time_s) if trace else (None, None)
-        if peak_bytes is not None and worker_peak > peak_bytes:
-            peak_bytes, peak_time_s = worker_peak, None
+        peak = node_peak(trace, worker_peak) if trace else None
         rows.append(
             NodeRow(
                 node=node,
                 trace=file,
-                peak_bytes=peak_bytes,
-                peak_time_s=peak_time_s,
+                peak_bytes=peak.peak_bytes if peak else None,
+                peak_time_s=peak.time_s if peak else None,
                 memory_bytes=_size(host.get("memory_bytes")),
                 allowed_bytes=_least(_size(host.get("memory_bytes")), _size(host_limit)),
                 worker_peak_bytes=worker_peak or None,

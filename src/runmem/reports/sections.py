@@ -239,10 +239,7 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
     """Report for each killed task its call, node, last reading and cause of death."""
     found: list[Line] = []
     for record in records[:most]:
-        after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
-        where = f"on {record.node} (process {record.pid})"
-        what = f"{record.target} {record.data_id}" if record.data_id else record.target
-        found.append((printable(f"  {what}, call {record.task_id}, attempt {record.attempt}, {where}{after}"), "red"))
+        found.append((_call_line(record, f", attempt {record.attempt}"), "red"))
         fraction = record.last_bytes / record.limit_bytes if record.last_bytes and record.limit_bytes else None
         share = f" ({_percent(fraction)})" if fraction is not None else ""
         found.append(
@@ -255,15 +252,15 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
     return found
 
 
+def _call_line(record: TaskRecord, attempt: str = "") -> str:
+    after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
+    what = f"{record.target} {record.data_id}" if record.data_id else record.target
+    return printable(f"  {what}, call {record.task_id}{attempt}, on {record.node} (process {record.pid}){after}")
+
+
 def cancelled_lines(records: Sequence[TaskRecord], not_begun: int, most: int | None = None) -> list[Line]:
     """List the tasks that were running when the run ended, and the number of calls that had not begun."""
-    found: list[Line] = []
-    for record in records[:most]:
-        after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
-        what = f"{record.target} {record.data_id}" if record.data_id else record.target
-        found.append(
-            (printable(f"  {what}, call {record.task_id}, on {record.node} (process {record.pid}){after}"), "")
-        )
+    found: list[Line] = [(_call_line(record), "") for record in records[:most]]
     if most is not None and len(records) > most:
         found.append((f"  and {len(records) - most} more that were running", "dim"))
     if records:

@@ -126,9 +126,7 @@ class RunSummary:
             `directory`, `trace_files`, `profile_count`.
         """
         records, traces, known = list(records), dict(traces or {}), dict(provenance or {})
-        nodes, settings = known.get("nodes"), known.get("settings")
-        measured = settings.get("python_memory_profile") if isinstance(settings, dict) else None
-        nodes = nodes if isinstance(nodes, dict) else {}
+        nodes, settings = known.get("nodes") or {}, known.get("settings") or {}
         reasons = Counter(r.reason or _without_reason(r) for r in records if r.peak_bytes is None)
         unclear = unclear_reasons(records)
         return cls(
@@ -137,16 +135,16 @@ class RunSummary:
             nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
             cancelled=[record for record in records if record.status == "cancelled"],
-            calls_not_begun=count if isinstance(count := known.get("calls_not_begun"), int) else 0,
-            lost=[*_lost(traces, known.get("lost")), *_texts(known.get("lost_output")), *lost],
+            calls_not_begun=known.get("calls_not_begun") or 0,
+            lost=[*(known.get("lost") or ()), *_lost_lines(traces), *filter(None, [known.get("lost_output")]), *lost],
             skipped={**(skipped or {}), **{file: trace.skipped for file, trace in traces.items() if trace.skipped}},
             missing_reasons=[reason for reason, _ in reasons.most_common(3)],
             unclear_reasons=[reason for reason, _ in unclear.most_common(3)],
-            started_s=_number(known.get("started_s")),
-            ended_s=_number(known.get("ended_s")),
-            exit_code=code if isinstance(code := known.get("exit_code"), int) else None,
-            calls=calls if isinstance(calls := known.get("calls"), int) and known.get("ended_s") else None,
-            is_measured=measured if isinstance(measured, bool) else None,
+            started_s=known.get("started_s"),
+            ended_s=known.get("ended_s"),
+            exit_code=known.get("exit_code"),
+            calls=known.get("calls") if known.get("ended_s") else None,
+            is_measured=settings.get("python_memory_profile"),
             **files,
         )
 
@@ -226,20 +224,9 @@ def _without_reason(record: TaskRecord) -> str:
     return "it has not ended yet" if record.status == "running" else "no reason is recorded"
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _lost(traces: Mapping[str, Trace], stated: object) -> list[str]:
-    """Return the losses that the run's master and the traces' writers reported."""
-    lines = [
-        f"{file}: {t.lost_lines} lines could not be written on the node" for file, t in traces.items() if t.lost_lines
-    ]
-    return [*(map(str, stated) if isinstance(stated, list) else ()), *lines]
-
-
-def _texts(stated: object) -> list[str]:
-    return [stated] if isinstance(stated, str) else []
+def _lost_lines(traces: Mapping[str, Trace]) -> list[str]:
+    lost = {file: trace.lost_lines for file, trace in traces.items() if trace.lost_lines}
+    return [f"{file}: {count} lines could not be written on the node" for file, count in lost.items()]
 
 
 def _trace_files(run: RunData) -> list[Path]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runmem.events import TaskRecord
-from runmem.reports.statistics import percentile
 
-__all__ = ["TaskRow", "task_rows", "how_measured", "unclear_reasons"]
+__all__ = ["TaskRow", "task_rows", "how_measured", "unclear_reasons", "percentile"]
 
 LEAST_FOR_P95 = 20
 """With fewer values the 95th percentile would be the highest, so it is omitted."""
@@ -121,3 +121,22 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         unclear=how["unclear"],
         missing=how["missing"],
     )
+
+
+def percentile(values: Iterable[int], percent: float) -> int | None:
+    """Return the nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed.
+
+    It is always one of the values; of fewer than 20 values the 95th percentile is therefore the maximum. None for no
+    values.
+
+    Raises
+    ------
+    ValueError
+        If `percent` is not above 0 and at most 100.
+    """
+    if not 0 < percent <= 100:
+        raise ValueError(f"{percent} is not a percentage above 0 and at most 100")
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return ordered[math.ceil(len(ordered) * percent / 100) - 1]

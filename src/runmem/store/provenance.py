@@ -130,6 +130,7 @@ _CHECKS: dict[str, Check] = {
     "cluster": _text,
     "workers": _number("number of workers", MOST_SIZE),
     "calls": _number("number of calls", MOST_SIZE),
+    "calls_not_begun": _number("number of calls", MOST_SIZE),
     "versions": _mapping({}),
     "settings": _mapping({"python_memory_profile": _flag}),
     "nodes": _nodes,

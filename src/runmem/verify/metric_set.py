@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -12,12 +12,13 @@ from runmem.reading import JsonObject
 from runmem.store.output import write_file
 from runmem.verify.metric import Metric
 from runmem.verify.name import Name
+from runmem.verify.named_items import NamedItems
 from runmem.verify.yaml_file import package_folder, read_documents
 
 __all__ = ["MetricSet"]
 
 
-class MetricSet(MutableMapping[str, Metric]):
+class MetricSet(NamedItems[Metric]):
     """Metrics by their names, ``package.metric``.
 
     Parameters
@@ -26,7 +27,7 @@ class MetricSet(MutableMapping[str, Metric]):
     """
 
     def __init__(self, metrics: Iterable[Metric] | None = None) -> None:
-        self._metrics: dict[str, Metric] = {}
+        super().__init__()
         for metric in metrics or ():
             self.insert(metric)
 
@@ -151,22 +152,10 @@ class MetricSet(MutableMapping[str, Metric]):
             if (package is None or metric.name.package == package) and wanted <= metric.tags
         )
 
-    def __getitem__(self, key: str) -> Metric:
-        return self._metrics[key]
-
     def __setitem__(self, key: str, metric: Metric) -> None:
         if not isinstance(metric, Metric) or metric.name != key:
             raise SettingError(f"cannot store {metric!r} as {key!r}: give a Metric, with its name as the key")
-        self._metrics[str(key)] = metric
-
-    def __delitem__(self, key: str) -> None:
-        del self._metrics[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._metrics)
-
-    def __len__(self) -> int:
-        return len(self._metrics)
+        self._items[str(key)] = metric
 
     def __iadd__(self, other: MetricSet) -> MetricSet:
         self.update(other)

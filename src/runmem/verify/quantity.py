@@ -57,11 +57,6 @@ class Quantity:
     value: object
     unit: str = ""
 
-    @property
-    def isscalar(self) -> bool:
-        """Whether the value is one number."""
-        return not isinstance(self.value, (list, tuple))
-
     def to(self, unit: str) -> Quantity:
         """Return the quantity in another unit; raises `UnitError` for a unit of another kind."""
         return Quantity(converted(self.value, self.unit, str(unit)), str(unit))

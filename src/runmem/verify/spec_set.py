@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from runmem.errors import SettingError
 from runmem.reading import JsonObject, shown
 from runmem.verify.name import Name
+from runmem.verify.named_items import NamedItems
 from runmem.verify.spec import ThresholdSpecification
 from runmem.verify.yaml_file import package_folder, read_documents
 
 __all__ = ["SpecificationSet"]
 
 
-class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
+class SpecificationSet(NamedItems[ThresholdSpecification]):
     """Specifications by their names, ``package.metric.specification``.
 
     Parameters
@@ -23,7 +24,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
     """
 
     def __init__(self, specifications: Iterable[ThresholdSpecification] | None = None) -> None:
-        self._specs: dict[str, ThresholdSpecification] = {}
+        super().__init__()
         for spec in specifications or ():
             self.insert(spec)
 
@@ -120,25 +121,13 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
             and wanted <= spec.tags
         )
 
-    def __getitem__(self, key: str) -> ThresholdSpecification:
-        return self._specs[key]
-
     def __setitem__(self, key: str, spec: ThresholdSpecification) -> None:
         if not isinstance(spec, ThresholdSpecification) or spec.name != key:
             raise SettingError(
                 f"cannot store {spec!r} as {key!r}: give a specification, for example from "
                 "ThresholdSpecification.parse, with its name as the key"
             )
-        self._specs[str(key)] = spec
-
-    def __delitem__(self, key: str) -> None:
-        del self._specs[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._specs)
-
-    def __len__(self) -> int:
-        return len(self._specs)
+        self._items[str(key)] = spec
 
     def __str__(self) -> str:
         return f"<SpecificationSet: {len(self)} Specification{'' if len(self) == 1 else 's'}>"

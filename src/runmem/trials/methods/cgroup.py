@@ -41,7 +41,6 @@ class Cgroup(Method):
         self._group: CgroupFolder | None = None
 
     def available(self) -> str | None:
-        """Return the reason why no control group can be made."""
         try:
             self._make(f"runmem-trial-{os.getpid()}-test")
         except OSError as error:
@@ -50,15 +49,12 @@ class Cgroup(Method):
         return None
 
     def prepare(self, site: Site) -> None:
-        """Make the control group."""
         self._make(f"runmem-trial-{os.getpid()}-{site.folder.name}")
 
     def group(self) -> Path | None:
-        """Return the file that lists the group's processes."""
         return self._group.path / "cgroup.procs" if self._group is not None else None
 
     def collect(self, outcome: CommandOutcome) -> list[Reading]:
-        """Read the peak and remove the control group."""
         if self._group is None:
             return self.missing("no control group was made")
         try:

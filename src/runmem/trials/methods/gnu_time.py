@@ -39,7 +39,6 @@ class GnuTime(Method):
         self._file: Path | None = None
 
     def available(self) -> str | None:
-        """Return the reason why GNU time cannot be used."""
         program = shutil.which("time")
         if program is None:
             return "GNU time is not installed (Debian and Fedora: package time)"
@@ -48,11 +47,9 @@ class GnuTime(Method):
         return None if "GNU" in text else f"{program} is not GNU time"
 
     def prepare(self, site: Site) -> None:
-        """Choose the output file."""
         self._file = site.folder / "gnu_time"
 
     def wrap(self, command: Sequence[str]) -> list[str]:
-        """Return the command under GNU time."""
         return [shutil.which("time") or "time", "-f", "%M", "-o", str(self._file), *command]
 
     def collect(self, outcome: CommandOutcome) -> list[Reading]:

@@ -48,7 +48,6 @@ class HighWaterMark(Method):
     traces = True
 
     def available(self) -> str | None:
-        """Return the reason why processes cannot be traced here."""
         if not os.path.exists("/proc/self/status"):
             return "there is no /proc here"
         libc = ctypes.CDLL(None, use_errno=True)
@@ -67,7 +66,6 @@ class HighWaterMark(Method):
             os.waitpid(child, 0)
 
     def collect(self, outcome: CommandOutcome) -> list[Reading]:
-        """Return the largest mark and the sum of all marks."""
         marks = [process.peak_bytes for process in outcome.processes if process.peak_bytes is not None]
         if not marks:
             return self.missing(outcome.reasons.get(self.name, "no process of the command was traced to its end"))

@@ -56,16 +56,13 @@ class Mprof(Method):
         self._process: subprocess.Popen[bytes] | None = None
 
     def available(self) -> str | None:
-        """Return the reason why memory_profiler cannot be used."""
         return None if find_spec("memory_profiler") else "memory_profiler is not installed"
 
     def prepare(self, site: Site) -> None:
-        """Choose the trace file."""
         self._trace = site.folder / "mprof.dat"
         self._interval_s = site.interval_s
 
     def watch(self, pid: int) -> None:
-        """Start the sampler and wait for its first sample."""
         command = [sys.executable, "-c", _WATCH, str(pid), str(self._interval_s), str(self._trace)]
         quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
@@ -76,7 +73,6 @@ class Mprof(Method):
             time.sleep(0.005)
 
     def collect(self, outcome: CommandOutcome) -> list[Reading]:
-        """Stop the sampler and return the highest sum of its trace."""
         if self._process is None:
             return self.missing("mprof was not started")
         self._process.kill()

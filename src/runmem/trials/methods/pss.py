@@ -50,24 +50,20 @@ class ProportionalSize(Method):
         self._thread: threading.Thread | None = None
 
     def available(self) -> str | None:
-        """Return the reason why it cannot be read here."""
         try:
             return None if _PSS.search(Path("/proc/self/smaps_rollup").read_text()) else "smaps_rollup has no Pss"
         except OSError as error:
             return f"this kernel has no smaps_rollup (Linux 4.14 has): {error.strerror}"
 
     def prepare(self, site: Site) -> None:
-        """Set the interval."""
         self._interval_s = site.interval_s
 
     def watch(self, pid: int) -> None:
-        """Take the first sample here and the others in a thread."""
         self._sample(pid)
         self._thread = threading.Thread(target=self._run, args=(pid,), name="runmem-trial-pss", daemon=True)
         self._thread.start()
 
     def collect(self, outcome: CommandOutcome) -> list[Reading]:
-        """Return the highest sum."""
         self._end.set()
         if self._thread is None or self._peak is None:
             return self.missing("no sample could be taken: the command belongs to another user, or ended at once")

@@ -62,7 +62,6 @@ class Sacct(Method):
     starts = JOB_STARTS
 
     def available(self) -> str | None:
-        """Return the reason why there are no records."""
         if (missing := missing_command("sacct")) is not None:
             return missing
         try:

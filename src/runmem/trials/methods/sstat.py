@@ -58,20 +58,16 @@ class Sstat(Method):
         self._reason: str | None = None
 
     def available(self) -> str | None:
-        """Return the reason why sstat cannot be used."""
         return missing_command("sstat") or why_no_memory()
 
     def prepare(self, site: Site) -> None:
-        """Set the interval."""
         self._interval_s = max(site.interval_s, _LEAST_INTERVAL_S)
 
     def watch_job(self, job: str) -> None:
-        """Poll in a thread."""
         self._thread = threading.Thread(target=self._run, args=(job,), name="runmem-trial-sstat", daemon=True)
         self._thread.start()
 
     def collect(self, outcome: CommandOutcome) -> list[Reading]:
-        """Return the highest values."""
         self._end.set()
         if self._thread is None:
             return self.missing("there was no job")

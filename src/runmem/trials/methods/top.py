@@ -63,7 +63,6 @@ class Top(Method):
         self._shown: list[str] = []
 
     def available(self) -> str | None:
-        """Return the reason why top cannot be used."""
         if shutil.which("top") is None:
             return "top is not installed (Debian: package procps)"
         command = ["top", "-b", "-n", "1", "-p", str(os.getpid())]
@@ -71,11 +70,9 @@ class Top(Method):
         return None if " RES " in shown.stdout else "top -b shows no column RES"
 
     def prepare(self, site: Site) -> None:
-        """Set the interval."""
         self._interval_s = max(site.interval_s, _LEAST_INTERVAL_S)
 
     def watch(self, pid: int) -> None:
-        """Start top and wait until it has shown the process."""
         command = ["top", "-b", "-d", f"{self._interval_s:.1f}", "-p", str(pid)]
         self._top = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
@@ -86,7 +83,6 @@ class Top(Method):
         self._first.wait(_FIRST_SAMPLE_S)
 
     def collect(self, outcome: CommandOutcome) -> list[Reading]:
-        """Stop top and return the highest value."""
         if self._top is None or self._reader is None:
             return self.missing("top was not started")
         self._top.kill()

@@ -51,11 +51,9 @@ class Tree(Method):
         self._thread: threading.Thread | None = None
 
     def prepare(self, site: Site) -> None:
-        """Set the folder of the trace."""
         self._site = site
 
     def watch(self, pid: int) -> None:
-        """Sample in a thread, and wait for the first sample."""
         if self._site is None:
             raise ValueError("watch was called before prepare")
         join(self._site.folder, pid, _TRACE)
@@ -71,7 +69,6 @@ class Tree(Method):
             time.sleep(0.002)
 
     def collect(self, outcome: CommandOutcome) -> list[Reading]:
-        """Return the highest total of the trace."""
         if self._sampler is None or self._thread is None or self._site is None:
             return self.missing("the sampler was not started")
         self._sampler.end()

@@ -15,10 +15,17 @@ from pathlib import Path
 from runmem.reading import JsonObject
 from runmem.trials.outcome import ProcessEnd
 
-__all__ = ["Follower"]
+__all__ = ["Follower", "start_launcher"]
 
 _LAUNCHER = Path(__file__).parents[1] / "launcher.py"
 _TRACER_TIMEOUT_S = 10.0
+
+
+def start_launcher(order: JsonObject) -> subprocess.Popen[str]:
+    """Start `runmem.trials.launcher` with an order, in a new session."""
+    command = [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(order)]
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(command, text=True, stdin=none, stdout=pipe, stderr=pipe, start_new_session=True)
 
 
 class Follower:
@@ -41,10 +48,7 @@ class Follower:
             self._follow()
 
     def _follow(self) -> None:
-        self._tracer = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps({"follow": self._pid})], text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
+        self._tracer = start_launcher({"follow": self._pid})
         self.reason = self._next_report().get("reason", "the process that traces the command failed")
         if self.reason is not None:
             self._close()

@@ -8,7 +8,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,10 +16,10 @@ from runmem.reading import JsonObject
 from runmem.trials.methods.contract import Method
 from runmem.trials.outcome import CommandOutcome, ProcessEnd, Site, exit_code_of
 from runmem.trials.starts.contract import Start, StartError
+from runmem.trials.starts.follower import start_launcher
 
 __all__ = ["Local"]
 
-_LAUNCHER = Path(__file__).parents[1] / "launcher.py"
 _START_TIMEOUT_S = 30.0
 _INTERRUPT_TIMEOUT_S = 5.0
 # A shell that writes its process id, waits until every method is ready, and then executes the command in its place.
@@ -33,7 +32,6 @@ class Local(Start):
     name = "local"
 
     def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> CommandOutcome:
-        """Start `command`, wait for its end, and return its outcome."""
         reasons: dict[str, str] = {}
         barrier = _Barrier(site.folder)
         argv = barrier.around(command)
@@ -50,10 +48,7 @@ class Local(Start):
             "groups": groups,
             "trace": any(method.traces for method in methods),
         }
-        launcher = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(order)], text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        launcher = start_launcher(order)
         first: JsonObject = {}
         try:
             assert launcher.stdout is not None

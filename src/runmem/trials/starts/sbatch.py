@@ -28,7 +28,6 @@ class Sbatch(SlurmJob):
     _answered_s = 0.0
 
     def begin(self, argv: Sequence[str], name: str, site: Site) -> None:
-        """Submit the job."""
         script = f"#!/bin/sh\nexec {shlex.join(argv)}\n"
         try:
             self._job_id = submit(script, self.options(name, site), without_job())
@@ -37,12 +36,10 @@ class Sbatch(SlurmJob):
         self._answered_s = time.monotonic()
 
     def has_ended(self) -> bool:
-        """Return True if the controller reports the end of the job."""
         state = self._state()
         return state is not None and state.has_ended
 
     def finish(self) -> int:
-        """Wait until the controller reports the end of the job, and return its exit code."""
         while (state := self._state()) is None or not state.has_ended:
             time.sleep(_END_POLL_S)
         return state.exit_code if state.exit_code is not None else 1
@@ -60,6 +57,5 @@ class Sbatch(SlurmJob):
         return self._job_id
 
     def message(self) -> str:
-        """Return the controller's state of the job."""
         state = self._state()
         return "" if state is None else f"{state}, exit code {state.exit_code}"

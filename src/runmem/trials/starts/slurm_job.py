@@ -41,12 +41,10 @@ class SlurmJob(Start):
     program: ClassVar[str]
 
     def available(self) -> str | None:
-        """Return the command that is missing, or the reason why Slurm would refuse every job."""
         missing = missing_command(self.program, "sbatch", "squeue", "scontrol", "scancel")
         return missing or refusal(["--ntasks=1", *self.job.arguments()])
 
     def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> CommandOutcome:
-        """Start `command` as a job, wait for its end, and return its outcome."""
         barrier = JobBarrier(site.folder)
         argv = barrier.around(command)
         for method in methods:

@@ -34,20 +34,16 @@ class Srun(SlurmJob):
             )
 
     def has_ended(self) -> bool:
-        """Return True if srun has ended."""
         return self._srun is None or self._srun.poll() is not None
 
     def finish(self) -> int:
-        """Wait for srun and return its exit code, which is the command's."""
         assert self._srun is not None
         return exit_code_of(self._srun.wait())
 
     def job_id(self, waiting: WaitingProcess) -> str:
-        """Return the ids of job and step."""
         return f"{waiting.job}.{waiting.step}"
 
     def message(self) -> str:
-        """Return the output of srun."""
         return self._messages.read_text(errors="replace").strip()
 
     def abandon(self) -> None:
