@@ -12,12 +12,10 @@ from runmem.units import format_bytes
 
 __all__ = ["record_lines"]
 
-_TITLES = ["Call", "Try", "Task", "Node", "Process", "Status", "Start", "Time", "Base", "Peak", "Held"]
-_TITLES += ["Increment", "How"]
-_LEFT, _FLEXIBLE = {"Task", "Node", "Status", "How"}, {"Task", "Node"}
-_COLUMNS = [
-    Column(title, right=title not in _LEFT, flexible=title in _FLEXIBLE) for title in (*_TITLES, "Increment", "How")
-]
+_LEFT, _FLEXIBLE = ("Task", "Node", "Status", "How"), ("Task", "Node")
+_NUMBERS = ("Start", "Time", "Base", "Peak", "Held", "Increment")
+_TITLES = ("Call", "Try", "Task", "Node", "Process", "Status", *_NUMBERS, "How")
+_COLUMNS = [Column(title, right=title not in _LEFT, flexible=title in _FLEXIBLE) for title in _TITLES]
 
 
 def record_lines(records: Sequence[TaskRecord], started_s: float | None = None, width: int | None = None) -> list[str]:
