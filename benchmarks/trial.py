@@ -4,7 +4,7 @@ Run: ``python benchmarks/trial.py [PAIRS]``, 40 by default. The wall time of a c
 with that of the plain command, in turn, in pairs. Printed is the median of their ratios, and between which values it
 lies with 90 % confidence (by resampling the pairs): on a shared machine a single pair may be off by a tenth. Commands:
 one that computes, one that touches memory all the time, and one that starts a process after the other, the worst case
-of following: there `hwm` has executions of its own in a trial, and here too.
+of following: then `hwm` has separate executions in a trial, as here.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def main() -> None:
         overhead(name, script, everything, "all methods", pairs)
     overhead("starts 600 processes", START, apart, "all but hwm", pairs)
     overhead("starts 600 processes", START, ["hwm"], "hwm alone", pairs)
-    print(f"target: at most {100 * MOST_OVERHEAD:.0f} % of wall, but for hwm alone: it has executions of its own there")
+    print(f"target: at most {100 * MOST_OVERHEAD:.0f} % of wall, except for hwm, which has separate executions")
     errors(5)
 
 

@@ -309,7 +309,7 @@ def test_the_file_of_a_pipeline_is_a_configuration(run, tmp_path):
         ("{taget: x}", "no option 'taget'"),
         ("{connections: 5}", "connections is 5"),
         ("{class: x.GuessTask}", "'x.GuessTask' is not known"),
-        ("tasks: {a: {class: x.MemoryMetricTask, config: {file: f.py}}}", "'file' in config is not read"),
+        ("tasks: {a: {class: x.MemoryMetricTask, config: {file: f.py}}}", "'file' in config is not supported"),
         ("a: [", "is not YAML"),
     ],
 )

@@ -109,7 +109,7 @@ def between(reading: PeakReading) -> tuple[float, float]:
     return parse_bytes(found[1]) / MIB, parse_bytes(found[2]) / MIB
 
 
-def test_what_was_given_up_before_the_windows_own_peak_is_not_missing_in_its_increment(others: Others) -> None:
+def test_a_release_before_the_windows_peak_does_not_lower_its_increment(others: Others) -> None:
     kept = others.keep(80)
     window = process_meter().start()
     others.give_up(kept)
@@ -121,7 +121,7 @@ def test_what_was_given_up_before_the_windows_own_peak_is_not_missing_in_its_inc
     assert_clear(reading, 50)
 
 
-def test_what_was_given_up_after_the_windows_own_peak_changes_nothing(others: Others) -> None:
+def test_a_release_after_the_windows_peak_changes_nothing(others: Others) -> None:
     kept = others.keep(80)
     window = process_meter().start()
     taken(50).close()
@@ -151,7 +151,7 @@ def test_memory_that_was_never_touched_is_not_taken_for_what_went(others: Others
     assert_clear(process_meter().stop(window), 30)
 
 
-def test_what_somebody_else_still_has_is_not_taken_for_what_went(others: Others) -> None:
+def test_data_that_is_still_referenced_does_not_count_as_released(others: Others) -> None:
     block, holding = others.keep(60)
     window = process_meter().start()
 
@@ -166,7 +166,7 @@ def test_what_somebody_else_still_has_is_not_taken_for_what_went(others: Others)
     assert_clear(reading, 30)
 
 
-def test_what_came_after_the_windows_own_peak_is_not_in_its_increment(others: Others) -> None:
+def test_data_received_after_the_windows_peak_is_not_in_its_increment(others: Others) -> None:
     window = process_meter().start()
     taken(50).close()
     kept = others.receive(40)
@@ -175,7 +175,7 @@ def test_what_came_after_the_windows_own_peak_is_not_in_its_increment(others: Ot
     assert_clear(reading, 50)
 
 
-def test_what_came_before_the_windows_own_peak_is_not_in_its_increment(others: Others) -> None:
+def test_data_received_before_the_windows_peak_is_not_in_its_increment(others: Others) -> None:
     window = process_meter().start()
     kept = others.receive(40)
     taken(90).close()
@@ -185,7 +185,7 @@ def test_what_came_before_the_windows_own_peak_is_not_in_its_increment(others: O
     assert_clear(reading, 90)
 
 
-def test_an_increment_that_may_be_what_came_for_others_is_marked(others: Others) -> None:
+def test_an_increment_that_may_be_received_data_is_marked(others: Others) -> None:
     window = process_meter().start()
     kept = others.receive(40)
     reading = process_meter().stop(window)
@@ -196,7 +196,7 @@ def test_an_increment_that_may_be_what_came_for_others_is_marked(others: Others)
     assert "received meanwhile" in str(reading.increment_unclear)
 
 
-def test_what_comes_still_when_the_window_closes_is_marked(others: Others) -> None:
+def test_a_transfer_in_progress_at_the_stop_is_marked(others: Others) -> None:
     window = process_meter().start()
     coming = others.do(others.stored.receiving, 40 * MIB)
     part = others.do(taken, 25)
@@ -220,7 +220,7 @@ def test_what_began_to_come_before_the_window_opened_is_marked(others: Others) -
     assert least - 1 < 10 < most + 1
 
 
-def test_what_came_unannounced_is_marked(others: Others) -> None:
+def test_an_unreported_transfer_is_marked(others: Others) -> None:
     window = process_meter().start()
     kept = others.keep(40)
     reading = process_meter().stop(window)
@@ -228,7 +228,7 @@ def test_what_came_unannounced_is_marked(others: Others) -> None:
     assert between(reading)[0] < 1
 
 
-def test_what_was_there_before_the_window_and_is_told_within_it_changes_nothing(others: Others) -> None:
+def test_data_from_before_the_window_that_is_reported_inside_changes_nothing(others: Others) -> None:
     block = others.do(taken, 40)
     window = process_meter().start()
     holding = others.do(others.stored.add, 40 * MIB)
@@ -238,7 +238,7 @@ def test_what_was_there_before_the_window_and_is_told_within_it_changes_nothing(
     assert_clear(reading, 10)
 
 
-def test_memory_that_another_thread_took_and_told_nobody_of_is_marked(others: Others) -> None:
+def test_unreported_memory_of_another_thread_is_marked(others: Others) -> None:
     window = process_meter().start()
     block = others.do(taken, 40)
     reading = process_meter().stop(window)
@@ -257,7 +257,7 @@ def test_a_result_of_the_windows_own_thread_is_its_own(others: Others) -> None:
     assert_clear(process_meter().stop(window), 30)
 
 
-def test_when_something_else_is_read_while_a_thing_goes_the_increment_is_marked_and_in_its_bounds(
+def test_after_a_reading_during_a_release_the_increment_is_marked_and_in_its_bounds(
     others: Others,
 ) -> None:
     block, holding = others.keep(60)
@@ -304,7 +304,7 @@ def test_what_a_finaliser_gives_up_while_a_window_opens_is_marked() -> None:
     assert least - 1 < 30 < most + 1
 
 
-def test_held_bytes_are_those_at_the_peak(others: Others) -> None:
+def test_held_bytes_are_the_stored_bytes_at_the_peak(others: Others) -> None:
     first, second = others.keep(20), others.keep(30)
     before = process_meter()._stored_bytes - 50 * MIB
     window = process_meter().start()
@@ -316,7 +316,7 @@ def test_held_bytes_are_those_at_the_peak(others: Others) -> None:
     assert reading.held_bytes - before == 30 * MIB
 
 
-def test_small_things_are_not_told(others: Others) -> None:
+def test_small_items_are_not_counted(others: Others) -> None:
     assert others.stored.add(LEAST_BYTES - 1) is None
     assert others.stored.receiving(LEAST_BYTES - 1) is None
     with others.stored.removing(None):
@@ -324,7 +324,7 @@ def test_small_things_are_not_told(others: Others) -> None:
     others.stored.received(None, None)
 
 
-def test_a_thing_is_given_up_once(others: Others) -> None:
+def test_an_item_is_released_once(others: Others) -> None:
     before = process_meter()._stored_bytes
     holding = others.stored.add(MIB)
     for _ in range(2):
@@ -333,7 +333,7 @@ def test_a_thing_is_given_up_once(others: Others) -> None:
     assert process_meter()._stored_bytes == before
 
 
-def test_the_next_call_waits_for_what_the_last_one_had_as_input_to_be_given_up(others: Others) -> None:
+def test_the_next_call_waits_for_the_release_of_the_last_inputs(others: Others) -> None:
     block, holding = others.keep(10)
     others.stored.wait_for_transfers([holding])
     others._thread.submit(time.sleep, 0.005)  # Dask takes its time
@@ -375,7 +375,7 @@ def test_it_waits_for_inputs_of_later_calls_that_are_coming(others: Others) -> N
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_in_whatever_order_things_come_and_go_the_increment_is_right_or_marked(others: Others, seed: int) -> None:
+def test_in_any_order_of_transfers_and_releases_the_increment_is_right_or_marked(others: Others, seed: int) -> None:
     rng = random.Random(seed)
     kept = [others.keep(rng.randint(1, 30)) for _ in range(4)]
     mine: list[tuple[int, mmap.mmap]] = []

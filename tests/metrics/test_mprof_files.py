@@ -64,7 +64,7 @@ def peak_of(run: MeasuredRun) -> int:
 
 @pytest.mark.parametrize("children", [True, False])
 @pytest.mark.parametrize("multiprocess", [True, False])
-def test_children_count_where_mprof_was_told_of_them(tmp_path, multiprocess, children):
+def test_children_written_by_mprof_count(tmp_path, multiprocess, children):
     options = ["--multiprocess"] * multiprocess + ["--include-children"] * children
     path = mprof_run(tmp_path, WITH_CHILD, *options)
     assert bool(read_trace(path).children) == multiprocess

@@ -60,7 +60,7 @@ def test_calls_that_were_timed_are_read():
 
 
 @pytest.mark.parametrize("kind", [TimingMetricTask, CpuTimingMetricTask])
-def test_metadata_without_the_target_are_no_work(kind):
+def test_metadata_without_the_target_raise_no_work_found(kind):
     with pytest.raises(NoWorkFound, match="have no runEnd"):
         task(kind).run({"walkStartUtc": START})
 
@@ -91,6 +91,6 @@ def test_a_malformed_time_of_day_is_named_with_its_key(value):
         ),
     ],
 )
-def test_what_does_not_fit_together_is_told(values, message):
+def test_inconsistent_metadata_raise(values, message):
     with pytest.raises(MetricComputationError, match=message.replace(".", r"\.")):
         task(CpuTimingMetricTask).run(values)

@@ -73,7 +73,7 @@ def test_all_keys_of_the_original_are_written_and_the_writers_platform():
     assert start.utcoffset() is not None
 
 
-def test_each_call_has_its_own_peak_whatever_ran_before():
+def test_each_call_has_its_own_peak_after_any_other():
     work = Work()
     for size_mib in (200, 20, 60, 20):
         work.run(size_mib)
@@ -262,7 +262,7 @@ def test_a_peak_that_cannot_be_read_is_left_out_with_the_reason(monkeypatch):
     assert "runEndCpuTime" in work.metadata
 
 
-def test_the_memory_metric_reads_it_and_says_how_the_value_came_about():
+def test_the_memory_metric_reads_it_and_notes_the_method():
     work = Work()
     for size_mib in (10, 90, 5):
         work.run(size_mib)

@@ -27,7 +27,7 @@ def test_without_data_ids_there_is_no_column_for_them(record):
     assert "Data id" not in record_lines([record(1)])[0]
 
 
-def test_a_record_with_a_data_id_tells_it(record):
+def test_a_record_with_a_data_id_shows_it(record):
     titles, first, second = record_lines([record(1, data_id="{visit: 1, detector: 2}"), record(2)])
     assert "Data id" in titles
     assert "{visit: 1, detector: 2}" in first

@@ -245,7 +245,7 @@ def test_a_full_disk_leaves_the_old_content_and_no_rest(tmp_path: Path, small_fi
     assert os.listdir(small_file_system) == ["a"]
 
 
-def test_a_device_that_takes_nothing_says_so(tmp_path: Path, make_target: Any) -> None:
+def test_a_device_that_accepts_no_data_raises(tmp_path: Path, make_target: Any) -> None:
     make_target("device", tmp_path / "null")
     os.mknod(tmp_path / "full", 0o666 | stat.S_IFCHR, os.makedev(1, 7))
     with pytest.raises(OSError, match="No space left"):
@@ -417,7 +417,7 @@ def test_a_link_of_another_user_in_a_folder_for_everybody_is_not_followed(
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make files of two users")
-def test_a_file_of_somebody_else_is_written_over_where_its_owner_could_not_stay(as_nobody: Any) -> None:
+def test_another_users_file_is_overwritten_if_its_owner_would_change(as_nobody: Any) -> None:
     folder, call = as_nobody
     path, source = folder / "a", folder / "v"
     path.write_text("old and longer")
@@ -468,7 +468,7 @@ def test_standard_output_is_written_to_where_it_is(path: str, to: str, tmp_path:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_has_one_name_whatever_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_paths_to_a_file_resolve_to_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = tmp_path / "data" / "deep"
     real.mkdir(parents=True)
     (real / "a").touch()

@@ -33,7 +33,7 @@ def attempts(fed: NewLines) -> list[object]:
     return [record["attempt"] for record in records(fed)]
 
 
-def test_a_call_that_has_begun_is_known_as_its_line_says() -> None:
+def test_a_started_call_has_the_record_of_its_line() -> None:
     lines = TaskLines()
     fed = lines.feed(NODE, {PID: calls(1, 2, 3) + start(4, 4.0)})
     assert ([record["task_id"] for record in records(fed)], attempts(fed)) == ([1, 2, 3], [1, 1, 1])
@@ -64,7 +64,7 @@ def test_calls_that_run_again_and_are_read_at_the_same_time_are_numbered_as_they
         assert [(record.task_id, record.attempt) for record in lines.pop_unfinished()] == [(3, 1)]
 
 
-def test_a_call_that_goes_on_while_another_worker_runs_it_again_keeps_its_attempt() -> None:
+def test_a_running_call_keeps_its_attempt_if_another_worker_repeats_it() -> None:
     left = start(1, 1.0) + end(1, 1.0, 9.0) + start(2, 9.0)
     again = start(1, 3.0) + end(1, 3.0, 4.0) + calls(7)
     for chunks in ({1: left, 2: again}, {2: again, 1: left}):
@@ -94,7 +94,7 @@ def test_lines_of_several_threads_may_take_turns() -> None:
     assert ([record["task_id"] for record in records(fed)], lines.running) == ([1, 11, 2, 12], 0)
 
 
-def test_what_has_begun_is_told() -> None:
+def test_started_attempts_are_returned() -> None:
     fed = TaskLines().feed(NODE, {PID: calls(1, 2) + start(3, 3.0)})
     found = [begun.record() for begun in fed.started]
     assert [(record.task_id, record.start_s, record.base_bytes) for record in found] == [
@@ -126,11 +126,11 @@ def test_what_was_not_measured_is_null() -> None:
     assert ended.reason == "no /proc"
 
 
-def test_what_a_probe_adds_stands_in_the_line() -> None:
+def test_fields_of_a_probe_are_in_the_line() -> None:
     assert json.loads(end(3, 1.5, 2.5, gpu_bytes=7))["gpu_bytes"] == 7
 
 
-def test_tasks_are_told_as_they_start_and_end() -> None:
+def test_task_lines_report_starts_and_ends() -> None:
     lines = TaskLines()
     fed = lines.feed(NODE, {PID: start(1, 1.0) + start(2, 1.0)})
     assert (len(fed.started), len(fed.records), lines.running) == (2, 0, 2)
@@ -193,14 +193,14 @@ def split(lines: bytes) -> list[bytes]:
     return lines.splitlines(keepends=True)
 
 
-def test_an_unfinished_task_is_given_up_once() -> None:
+def test_an_unfinished_task_is_returned_once() -> None:
     lines = TaskLines()
     lines.feed(NODE, {PID: start(1, 10.0)})
     assert [record.task_id for record in lines.pop_unfinished(NODE, PID)] == [1]
     assert lines.pop_unfinished(NODE, PID) == []
 
 
-def test_a_task_that_ran_again_for_a_lost_result_need_not_be_given_up() -> None:
+def test_a_task_repeated_for_a_lost_result_may_be_omitted() -> None:
     lines = TaskLines()
     lines.feed(NODE, {PID: start(1, 1.0) + end(1, 1.0, 2.0) + start(1, 3.0) + start(2, 3.0)})
     assert [record.task_id for record in lines.pop_unfinished(include_repeated=False)] == [2]

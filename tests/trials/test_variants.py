@@ -105,5 +105,5 @@ def test_a_control_is_as_large_as_the_command_within_bounds(like, memory, size):
     assert control_variant(ControlRequest("one"), like, memory).command[-1] == size
 
 
-def test_values_that_are_numbers_are_told_from_words():
+def test_numeric_values_are_recognized():
     assert [numeric(text) for text in ("2", "1e3", "nan", "inf", "r")] == [2.0, 1000.0, None, None, None]

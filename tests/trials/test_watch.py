@@ -51,7 +51,7 @@ def test_what_computes_is_watched_by_all_methods_in_each_execution():
     assert results_of(trial).grids()[1].title != "Wall time"
 
 
-def test_hwm_alone_is_not_taken_apart_and_says_what_it_held_up():
+def test_hwm_alone_is_not_split_and_reports_its_overhead():
     trial = trial_of(SWARM, "hwm", repeat=2)
     assert watches(trial) == [(1, Watch.ALL), (2, Watch.ALL)]
     assert any("stopped it for at least" in each for each in results_of(trial).sentences())

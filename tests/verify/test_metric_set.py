@@ -117,7 +117,7 @@ def test_metrics_are_written_to_what_is_there(written_kind, make_target, package
         assert MetricSet.load_single_package(tmp_path / "again" / "demo.yaml").json == metrics.json
 
 
-def test_metrics_do_not_replace_what_is_no_file(refused_kind, make_target, package, tmp_path):
+def test_metrics_do_not_replace_a_folder_or_device(refused_kind, make_target, package, tmp_path):
     target = make_target(refused_kind, tmp_path / "out" / "metrics" / "demo.yaml")
     with pytest.raises(SettingError, match="metrics cannot be written to .*: it is a "):
         MetricSet.load_metrics_package(package).write(tmp_path / "out")

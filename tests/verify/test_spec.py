@@ -54,7 +54,7 @@ def test_a_metric_without_package_takes_the_one_given():
         ("a.b.c.d<5 MiB", "not a name"),
     ],
 )
-def test_a_text_that_is_none_says_what_to_write(text, message):
+def test_an_invalid_specification_text_raises_with_the_form(text, message):
     with pytest.raises(SettingError, match=message):
         ThresholdSpecification.parse(text)
 

@@ -30,9 +30,7 @@ def test_hwm_sees_every_child_however_short_its_life(measure_control):
 
 
 @pytest.mark.parametrize("pattern", ["one", "parallel", "turn", "freed"])
-def test_the_tree_sampler_is_within_one_percent_or_one_mib_of_what_is_held_for_several_samples(
-    measure_control, pattern
-):
+def test_the_tree_sampler_is_within_one_percent_or_one_mib_after_several_samples(measure_control, pattern):
     truth, readings = measure_control(pattern, "tree", options=["--hold_s", "1"])
     assert abs(readings["tree"].size_bytes - truth.tree_bytes) <= max(MIB, 0.01 * truth.tree_bytes)
 
@@ -65,13 +63,13 @@ def test_a_control_group_counts_page_cache(measure_control):
     assert readings["hwm"].size_bytes < 0.5 * truth.cache_bytes
 
 
-def test_a_control_group_holds_all_processes_and_is_removed(measure_control):
+def test_a_control_group_has_all_processes_and_is_removed(measure_control):
     truth, readings = measure_control("parallel", "cgroup")
     assert readings["cgroup"].size_bytes == pytest.approx(truth.tree_bytes, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["time", "rusage"])
-def test_the_largest_process_that_was_waited_for_is_told(measure_control, name):
+def test_the_largest_awaited_process_is_measured(measure_control, name):
     truth, readings = measure_control("parallel", name)
     assert readings[name].size_bytes == pytest.approx(truth.process_bytes, abs=MIB)
     assert readings[name].size_bytes < 0.5 * truth.tree_bytes
@@ -85,7 +83,7 @@ def test_time_reads_its_value_also_when_the_command_was_killed(measure):
     assert readings["time"].size_bytes > 64 * MIB
 
 
-def test_rusage_says_that_a_small_command_is_hidden_by_what_started_it(measure):
+def test_rusage_reports_that_the_parents_peak_hides_a_small_command(measure):
     _, readings = measure(["true"], "rusage", "hwm")
     assert "inherited" in readings["rusage"].reason
     assert readings["hwm"].size_bytes < readings["rusage"].size_bytes

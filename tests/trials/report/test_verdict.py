@@ -203,7 +203,7 @@ def test_a_program_that_was_not_followed_gets_every_control():
     assert len(program_kind([(CommandOutcome(0, 9.0), {})], [], 0.1).patterns) == 7
 
 
-def test_of_a_start_whose_controls_did_not_run_it_is_said_that_none_ran():
+def test_a_start_without_controls_is_reported():
     def started(variant, start, right=None):
         return TrialExecution(variant, start, 1, 0.0, CommandOutcome(0), readings(rusage=100, tree=100), right)
 
