@@ -13,7 +13,7 @@ Around = Callable[[], AbstractContextManager[object]]
 
 
 @types.coroutine
-def steps(inner: Any, around: Around) -> Generator[Any, Any, Any]:
+def steps(inner: Any, around: Around) -> Generator[object, object, object]:
     """Run ``yield from inner`` or ``await inner``, with each step inside ``with around()``.
 
     Parameters
@@ -22,7 +22,7 @@ def steps(inner: Any, around: Around) -> Generator[Any, Any, Any]:
     around : callable
         Returns a context manager.
     """
-    value: Any = None
+    value: object = None
     error: BaseException | None = None
     while True:
         try:

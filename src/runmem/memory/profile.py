@@ -109,24 +109,24 @@ def _wrapper(func: Any, profiled: _Profiled) -> Any:
     call = func if inspect.isroutine(func) or isinstance(func, functools.partial) else type(func).__call__
     if inspect.iscoroutinefunction(call):
 
-        async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
+        async def coroutine_wrapper(*args: object, **kwargs: object) -> object:
             return await profiled.run_coroutine(args, kwargs)
 
         return coroutine_wrapper
     if inspect.isasyncgenfunction(call):
 
-        def async_generator_wrapper(*args: Any, **kwargs: Any) -> Any:
+        def async_generator_wrapper(*args: object, **kwargs: object) -> object:
             return profiled.run_async_generator(args, kwargs)
 
         return async_generator_wrapper
     if inspect.isgeneratorfunction(call):
 
-        def generator_wrapper(*args: Any, **kwargs: Any) -> Any:
+        def generator_wrapper(*args: object, **kwargs: object) -> Generator[object, object, object]:
             return (yield from profiled.run_generator(args, kwargs))
 
         return generator_wrapper
 
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: object, **kwargs: object) -> object:
         return profiled.run(args, kwargs)
 
     return wrapper
@@ -185,40 +185,35 @@ class _Profiled:
         """The function that is profiled, looked up in each process, since its code differs."""
         return _subject(self._func, self._source)
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         # The text of the lines is included, since the file may not exist where a task runs.
         own = {name: value for name, value in self.__dict__.items() if name != "subject"}
         return {**own, "_stream": None, "_source": self.subject.source()}
 
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        measurement = CallMeasurement(self.subject, self._full_report)
-        try:
+    def _measured(self, within: object = None) -> CallMeasurement:
+        return CallMeasurement(self.subject, self._full_report, self._precision, self._stream, within)
+
+    def run(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        with self._measured() as measurement:
             if not self._full_report:
                 return self._func(*args, **kwargs)
             with measurement.lines():
                 return self._func(*args, **kwargs)
-        finally:
-            measurement.report(self._precision, self._stream)
 
-    def run_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
-        measurement = CallMeasurement(self.subject, self._full_report)
-        try:
+    def run_generator(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Generator[object, object, object]:
+        with self._measured() as measurement:
             return (yield from steps(self._func(*args, **kwargs), measurement.lines))
-        finally:
-            measurement.report(self._precision, self._stream)
 
-    async def run_coroutine(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        measurement = CallMeasurement(self.subject, self._full_report, within=_current_task())
-        try:
+    async def run_coroutine(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        with self._measured(_current_task()) as measurement:
             return await steps(self._func(*args, **kwargs), measurement.lines)
-        finally:
-            measurement.report(self._precision, self._stream)
 
-    async def run_async_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, Any]:
-        measurement = CallMeasurement(self.subject, self._full_report, within=_current_task())
-        inner = self._func(*args, **kwargs)
-        step = inner.asend(None)
-        try:
+    async def run_async_generator(
+        self, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> AsyncGenerator[object, object]:
+        with self._measured(_current_task()) as measurement:
+            inner = self._func(*args, **kwargs)
+            step = inner.asend(None)
             while True:
                 try:
                     item = await steps(step, measurement.lines)
@@ -233,8 +228,6 @@ class _Profiled:
                     step = inner.athrow(thrown)
                 else:
                     step = inner.asend(value)
-        finally:
-            measurement.report(self._precision, self._stream)
 
 
 def _current_task() -> object:

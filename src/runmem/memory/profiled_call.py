@@ -50,10 +50,13 @@ class Subject:
 
 
 class CallMeasurement:
-    """Measure one call from here to `report`; never raises, but reports failures once on standard error."""
+    """Measure one call, as a context; never raises, but reports failures once on standard error."""
 
-    def __init__(self, subject: Subject, full_report: bool, within: object = None) -> None:
+    def __init__(
+        self, subject: Subject, full_report: bool, precision: int, stream: TextIO | None, within: object = None
+    ) -> None:
         self._subject = subject
+        self._precision, self._stream = precision, stream
         self._window: Window | None = None
         self._table: LineTable | None = None
         self._full_report = full_report
@@ -74,7 +77,10 @@ class CallMeasurement:
         """Return a context in which lines are recorded in the table, if there is one."""
         return _Lines(self._table)
 
-    def report(self, precision: int, stream: TextIO | None) -> None:
+    def __enter__(self) -> CallMeasurement:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
         """Stop the measurement and emit its report."""
         elapsed_s = time.perf_counter() - self._clock_s
         try:
@@ -91,7 +97,7 @@ class CallMeasurement:
                     profile = self._table.profile(source)
                     peak = _with_readings(peak, self._table.highest_bytes)
             times = (self._start_s, elapsed_s)
-            emit(compose(subject.name, subject.file, profile, peak, times, precision), stream)
+            emit(compose(subject.name, subject.file, profile, peak, times, self._precision), self._stream)
         except Exception as error:
             _warn(self._subject, error)
 

@@ -110,7 +110,7 @@ class StoredData:
                     return size_bytes
         return 0
 
-    def removing(self, item: StoredItem | None) -> AbstractContextManager[Any]:
+    def removing(self, item: StoredItem | None) -> AbstractContextManager[object]:
         """Return a context for the code that releases an item; for an item that is leaving it does nothing."""
         if item is None or item._is_leaving:
             return _NOTHING

@@ -7,11 +7,13 @@ import sys
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from runmem.memory.lines import LineTable
 
 __all__ = ["LineTracer", "SettraceTracer", "MonitoringTracer", "line_tracer"]
+
+TraceFunction: TypeAlias = Callable[..., Any]
 
 monitoring: Any = getattr(sys, "monitoring", None)  # Any because Python 3.11 has none
 
@@ -31,7 +33,7 @@ class _Thread(threading.local):
 
     def __init__(self) -> None:
         self.tables: list[LineTable] = []
-        self.before: Callable[..., Any] | None = None
+        self.before: TraceFunction | None = None
 
     def table_of(self, code: CodeType) -> LineTable | None:
         """Return the innermost table with `code`: in a recursion each call has its own."""
@@ -68,7 +70,7 @@ class SettraceTracer:
             if sys.gettrace() == self._trace:  # otherwise a debugger was started meanwhile
                 sys.settrace(before)
 
-    def _trace(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
+    def _trace(self, frame: FrameType, event: str, arg: object) -> TraceFunction | None:
         before = self._thread.before
         theirs = before(frame, event, arg) if before is not None else None
         if before is not None and sys.gettrace() != self._trace:
@@ -79,10 +81,10 @@ class SettraceTracer:
         table.enter(id(frame), frame.f_lineno)
         return self._local(table, theirs)
 
-    def _local(self, table: LineTable, theirs: Callable[..., Any] | None) -> Callable[..., Any]:
+    def _local(self, table: LineTable, theirs: TraceFunction | None) -> TraceFunction:
         key: int | None = None
 
-        def trace(frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
+        def trace(frame: FrameType, event: str, arg: object) -> TraceFunction:
             nonlocal key, theirs
             if theirs is not None:
                 theirs = theirs(frame, event, arg)

@@ -147,7 +147,7 @@ class _Timer:
         self._metadata, self._logger, self._level = metadata, logger, level
         self._contaminated = contaminated
 
-    def call(self, args: tuple[object, ...], within: object = None) -> AbstractContextManager[Any]:
+    def call(self, args: tuple[object, ...], within: object = None) -> AbstractContextManager[object]:
         """Return a context that measures the code inside."""
         stack = ExitStack()  # a `contextmanager` would set attributes of exceptions raised inside
         stack.callback(self.end, args, self.start(args, within))
