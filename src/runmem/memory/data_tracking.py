@@ -157,7 +157,7 @@ class DataTracking(HighWater):
         """Report that the data has been released, by the same thread."""
         with self._lock:
             self._releasing_bytes -= release.size
-            # After another reading in between, the effect of the release cannot be told: it stays uncertain.
+            # After another reading in between, the effect of the release is unknown: it stays uncertain.
             if release.windows and self._turn is release.turn and self._readings is not None and not self._busy:
                 with contextlib.suppress(*UNREADABLE):
                     self._record_release(release, self._readings)
@@ -200,11 +200,8 @@ class DataTracking(HighWater):
 
     def _init_stored_data(self, window: Window) -> None:
         """Pass the stored data, transfers and releases in progress to a window that opens."""
-        window._stored_bytes, window._opened, window._other_faults = (
-            self._stored_bytes,
-            self._stored_number,
-            self._faults_of_other_threads(),
-        )
+        window._stored_bytes, window._opened = self._stored_bytes, self._stored_number
+        window._other_faults = self._faults_of_other_threads()
         if self._releasing_bytes:
             window._release(self._releasing_bytes, _RELEASED)
         if self._expected_bytes:

@@ -50,7 +50,7 @@ class StoredData:
 
     def __init__(self, meter: PeakMeter | None = None) -> None:
         self._meter = meter or process_meter()
-        self._used: list[StoredItem] = []
+        self._last_inputs: list[StoredItem] = []
         self._inputs = threading.local()
         self._changed = threading.Condition()  # its lock is reentrant: a finaliser may run inside it
         self._in_progress: set[Transfer] = set()
@@ -132,36 +132,36 @@ class StoredData:
         most 20 ms.
         """
         inputs = [item for item in inputs if item.size_bytes >= _LEAST_AWAITED_BYTES]
-        before, self._used = self._used, inputs
+        before, self._last_inputs = self._last_inputs, inputs
         leaving = [item for item in before if item not in inputs]
         with self._changed:
-            transfer = self._in_progress - self._waited_for
+            transfers = self._in_progress - self._waited_for
             self._waited_for = set(self._in_progress)
             deadline = time.monotonic() + _LONGEST_WAIT_S
-            while any(not item._has_left for item in leaving) or transfer & self._in_progress:
+            while any(not item._has_left for item in leaving) or transfers & self._in_progress:
                 if not self._changed.wait(deadline - time.monotonic()):
                     break
 
 
 class _Removal:
-    __slots__ = ("_meter", "_holding", "_changed", "_leaving")
+    __slots__ = ("_meter", "_item", "_changed", "_release")
 
     def __init__(self, meter: PeakMeter, item: StoredItem, changed: threading.Condition) -> None:
         self._meter = meter
-        self._holding = item
+        self._item = item
         self._changed = changed
-        self._leaving: Release | None = None
+        self._release: Release | None = None
 
     def __enter__(self) -> None:
-        item = self._holding
+        item = self._item
         item._is_leaving = True
-        self._leaving = self._meter.releasing(item.size_bytes, item._number, item._thread)
+        self._release = self._meter.releasing(item.size_bytes, item._number, item._thread)
 
     def __exit__(self, *error: object) -> None:
-        assert self._leaving is not None
-        self._meter.released(self._leaving)
+        assert self._release is not None
+        self._meter.released(self._release)
         with self._changed:
-            self._holding._has_left = True
+            self._item._has_left = True
             self._changed.notify_all()
 
 

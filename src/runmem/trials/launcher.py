@@ -66,8 +66,7 @@ def _status(pid: int) -> bytes:
 
 def _field(status: bytes, name: bytes) -> bytes:
     """Return a field of a status, empty if missing."""
-    label = b"\n" + name + b":\t"
-    before, _, after = (b"\n" + status).partition(label)
+    after = (b"\n" + status).partition(b"\n" + name + b":\t")[2]
     return after[: after.index(b"\n")] if after else b""
 
 
