@@ -104,10 +104,7 @@ def read_trace(path: Path | str, begin: int = 0) -> Trace:
 
     Lines that cannot be parsed are ignored and counted.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be opened, or is a pipe or a device.
+    Raises OSError if the file cannot be opened, or is a pipe or a device.
 
     Notes
     -----

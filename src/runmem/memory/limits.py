@@ -84,10 +84,7 @@ def node_memory_bytes() -> int:
 def share(limit: MemoryLimit, workers: int) -> int:
     """Return the share of `limit`, in bytes, of each of `workers` processes.
 
-    Raises
-    ------
-    ValueError
-        If `workers` is below 1.
+    Raises ValueError if `workers` is below 1.
     """
     if workers < 1:
         raise ValueError(f"memory cannot be shared among {workers} workers: there must be at least 1")

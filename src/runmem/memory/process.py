@@ -47,10 +47,7 @@ class ProcReadings:
     in batches per processor, so a reading may be low by up to ``max(32, 2 * processors)`` pages for each processor that
     touched memory; the mark does not include child processes.
 
-    Raises
-    ------
-    OSError
-        If ``/proc/self`` cannot be read.
+    Raises OSError if ``/proc/self`` cannot be read.
     """
 
     def __init__(self) -> None:
@@ -187,10 +184,7 @@ _own: Readings | None = None
 def own_process() -> Readings:
     """Return the readings of this process, kept open; after a fork the same object reads the child.
 
-    Raises
-    ------
-    OSError
-        If nothing can be read of the process.
+    Raises OSError if nothing can be read of the process.
     """
     global _own
     if _own is None:

@@ -106,10 +106,7 @@ class MonitoringTracer:
     affected. Limitations: uses one of Python's six tool ids for the life of the process; if an inner function ends with
     an exception, this is noticed at the next line of an outer one.
 
-    Raises
-    ------
-    RuntimeError
-        If all tool ids are taken.
+    Raises RuntimeError if all tool ids are taken.
     """
 
     def __init__(self) -> None:

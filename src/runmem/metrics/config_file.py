@@ -29,6 +29,8 @@ _OPTIONS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
 def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
     """Return the metric tasks that a YAML file configures.
 
+    Raises SettingError if the file cannot be read, or a configuration is not valid; with the file and the key.
+
     Parameters
     ----------
     path : path
@@ -36,11 +38,6 @@ def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
         ``class`` (only its last part matters, as in ``lsst.verify.tasks.MemoryMetricTask``). A configuration has
         ``target`` and, below ``connections`` or as ``connections.package``, the names ``package`` and ``metric``, and
         ``labelName`` or, in the older form, ``metadata``. The default class is ``MemoryMetricTask``.
-
-    Raises
-    ------
-    SettingError
-        If the file cannot be read, or a configuration is not valid; with the file and the key.
     """
     tasks = []
     for label, task_class, content in _configurations(Path(path)):

@@ -90,15 +90,12 @@ def chosen(
 ) -> list[MetricChoice]:
     """Return the metrics of targets, each given by its full name or an unambiguous end of it.
 
+    Raises SettingError if the run does not have the target, or a name or its package has a dot or is empty.
+
     Parameters
     ----------
     metric : str, optional
         Name of the metric of a single target.
-
-    Raises
-    ------
-    SettingError
-        If the run does not have the target, or a name or its package has a dot or is empty.
     """
     found = list(dict.fromkeys(full_target(run, target) for target in targets))
     if metric is not None:
@@ -125,10 +122,7 @@ def configured(run: MeasuredRun, tasks: Iterable[MetadataMetricTask]) -> list[Me
 def full_target(run: MeasuredRun, target: str) -> str:
     """Return the full name of a target, given by it or an unambiguous end of it.
 
-    Raises
-    ------
-    SettingError
-        If there is none or several; the message lists them.
+    Raises SettingError if there is none or several; the message lists them.
     """
     if target == WHOLE_RUN:
         return target
@@ -153,10 +147,7 @@ def full_target(run: MeasuredRun, target: str) -> str:
 def job_of_run(run: MeasuredRun, choices: Iterable[MetricChoice]) -> Job:
     """Return the Job of a run; for a missing measurement ``meta`` has the reason.
 
-    Raises
-    ------
-    SettingError
-        If two choices have the same name.
+    Raises SettingError if two choices have the same name.
     """
     job = Job(meta={"run": run.title, "lines_skipped": sum(run.skipped.values())})
     for choice in choices:
@@ -177,12 +168,8 @@ def job_of_run(run: MeasuredRun, choices: Iterable[MetricChoice]) -> Job:
 def measure(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     """Measure one metric, with notes on the method.
 
-    Raises
-    ------
-    NoWorkFound
-        If the run has no data for it; the message gives the reason.
-    MetricComputationError
-        If the data is malformed.
+    Raises NoWorkFound if the run has no data for it; the message gives the reason. Raises MetricComputationError if the
+    data is malformed.
     """
     if choice.problem is not None:
         raise NoWorkFound(choice.problem)

@@ -71,10 +71,7 @@ class MeasuredRun:
     def from_traces(cls, paths: Sequence[Path], folder: Path) -> MeasuredRun:
         """Return the run of `.dat` traces, one for each node.
 
-        Raises
-        ------
-        SettingError
-            If a file cannot be read, or none is a trace.
+        Raises SettingError if a file cannot be read, or none is a trace.
         """
         traces, files, skipped = _read_traces(paths, ())
         traces = {node: with_children(trace) for node, trace in traces.items()}
@@ -124,16 +121,13 @@ class MeasuredRun:
 def read_measured_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
     """Return the runs at `paths`.
 
+    Raises SettingError if a path is none of these.
+
     Parameters
     ----------
     paths : sequence of Path
         Run directories or their ``run.json``, folders of `.dat` traces, and `.dat` traces. All traces in `paths` belong
         to one run, as do those in a folder.
-
-    Raises
-    ------
-    SettingError
-        If a path is none of these.
     """
     lone = [path for path in paths if path.suffix == ".dat" and not path.is_dir()]
     found = [MeasuredRun.from_traces(lone, lone[0].parent)] if lone else []

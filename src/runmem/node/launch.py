@@ -22,19 +22,15 @@ def ensure_sampler(spool_root: Path, interval_s: float) -> bool:
     Costs about ten microseconds if it is running. If several processes call this at the same time, only one starts it.
     The next call replaces a sampler that was killed. Once ``stop`` is in the folder, none is started.
 
+    Raises ValueError if the interval is not a number above zero. Raises OSError if the folder cannot be written or the
+    process cannot be started.
+
     Parameters
     ----------
     spool_root : Path
         Spool folder of the run on this node; it must exist.
     interval_s : float
         Seconds from one sample to the next.
-
-    Raises
-    ------
-    ValueError
-        If the interval is not a number above zero.
-    OSError
-        If the folder cannot be written or the process cannot be started.
 
     Notes
     -----

@@ -68,6 +68,8 @@ def join(
 ) -> None:
     """Sample process `pid` from the next tick on. Joining again changes its trace or series.
 
+    Raises ValueError if `trace` is not a plain file name. Raises OSError if the file cannot be written.
+
     Parameters
     ----------
     spool_root : Path
@@ -78,13 +80,6 @@ def join(
         Name of the process in the trace; characters other than letters, digits and ``_.+-`` become underscores.
     descendants : bool
         Whether the descendants of the process count with it, except those that joined themselves.
-
-    Raises
-    ------
-    ValueError
-        If `trace` is not a plain file name.
-    OSError
-        If the file cannot be written.
     """
     if trace != os.path.basename(trace) or trace in ("", ".", ".."):
         raise ValueError(f"the trace {trace!r} is not a plain file name: the sampler writes only to its spool folder")
@@ -114,10 +109,7 @@ def leave(spool_root: Path, pid: int) -> None:
 def read_members(spool_root: str) -> list[Member]:
     """Return the members in the order of their process ids; invalid files are ignored.
 
-    Raises
-    ------
-    OSError
-        If the folder cannot be listed.
+    Raises OSError if the folder cannot be listed.
     """
     folder = os.path.join(spool_root, FOLDER)
     members = []

@@ -68,10 +68,7 @@ class Panel:
 def panels_of_run(run: RunData) -> list[Panel]:
     """Return a panel for each trace of the run, in descending order of the nodes' peaks, with the master last.
 
-    Raises
-    ------
-    SettingError
-        If the run has no trace with a reading.
+    Raises SettingError if the run has no trace with a reading.
     """
     hosts = {*run.nodes, *(record.node for record in run.records)}
     window = _window(run)
@@ -121,10 +118,7 @@ def _inside(trace: Trace, window: tuple[float, float]) -> Trace:
 def panel_of_trace(path: Path) -> Panel:
     """Return the panel of a single `.dat` file; its total includes the children of `mprof run --multiprocess`.
 
-    Raises
-    ------
-    SettingError
-        If the file has no reading.
+    Raises SettingError if the file has no reading.
     """
     trace = with_children(read_trace(path))
     if not trace.times_s.size:
@@ -135,15 +129,12 @@ def panel_of_trace(path: Path) -> Panel:
 def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | None = None) -> Path:
     """Draw the panels one above the other into `path` (PNG, SVG or PDF by its suffix) and return it.
 
+    Raises SettingError if the file cannot be written, or its suffix is not supported.
+
     Parameters
     ----------
     start_s : float or None
         Zero of the time axis, in seconds since the epoch; default the first reading.
-
-    Raises
-    ------
-    SettingError
-        If the file cannot be written, or its suffix is not supported.
 
     Notes
     -----
@@ -198,10 +189,7 @@ def _save(figure: Figure, path: Path) -> None:
 def drawn(figure: Figure, path: Path) -> bytes:
     """Return a figure in the format of the suffix of `path`, by default PNG.
 
-    Raises
-    ------
-    ValueError
-        If the format is unknown.
+    Raises ValueError if the format is unknown.
     """
     content = BytesIO()
     figure.savefig(content, dpi=130, format=path.suffix[1:] or "png")

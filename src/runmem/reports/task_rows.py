@@ -129,10 +129,7 @@ def percentile(values: Iterable[int], percent: float) -> int | None:
     It is always one of the values; of fewer than 20 values the 95th percentile is therefore the maximum. None for no
     values.
 
-    Raises
-    ------
-    ValueError
-        If `percent` is not above 0 and at most 100.
+    Raises ValueError if `percent` is not above 0 and at most 100.
     """
     if not 0 < percent <= 100:
         raise ValueError(f"{percent} is not a percentage above 0 and at most 100")

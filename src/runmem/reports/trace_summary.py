@@ -63,10 +63,7 @@ class TraceSummary:
     def from_file(cls, path: Path) -> TraceSummary:
         """Return the summary of the file at `path`.
 
-        Raises
-        ------
-        SettingError
-            If it cannot be opened, or holds nothing that a trace holds.
+        Raises SettingError if it cannot be opened, or holds nothing that a trace holds.
         """
         try:
             trace = with_children(read_trace(path))

@@ -69,10 +69,7 @@ class LineAppender:
 def read_lines(path: str, offset: int, most_bytes: int) -> bytes:
     """Return the whole lines of a file from `offset` on: about `most_bytes`, but at least one line.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     with open(path, "rb") as file:
         file.seek(offset)

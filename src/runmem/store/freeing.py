@@ -20,10 +20,7 @@ _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # fallocate(2)
 def free_beginning(path: Path, end: int, begin: int = 0) -> None:
     """Free the blocks of a file that are entirely between the offsets `begin` and `end`.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be opened, or its file system or the operating system has no holes.
+    Raises OSError if the file cannot be opened, or its file system or the operating system has no holes.
 
     Notes
     -----

@@ -52,10 +52,7 @@ class RunDirectory(NamedTuple):
     def create(cls, app: str, base: Path) -> RunDirectory:
         """Make and return ``<base>/<app>_<NN>``, with the first free number from 01.
 
-        Raises
-        ------
-        SettingError
-            If the folder cannot be made.
+        Raises SettingError if the folder cannot be made.
         """
         try:
             while (run := cls._numbered(app, base)) is None:
@@ -151,10 +148,7 @@ class Spool(NamedTuple):
     def make(self) -> None:
         """Make the folder, readable only by this user.
 
-        Raises
-        ------
-        SettingError
-            If the folder cannot be made, or the parent belongs to another user.
+        Raises SettingError if the folder cannot be made, or the parent belongs to another user.
         """
         try:
             self.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

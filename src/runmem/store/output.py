@@ -92,12 +92,8 @@ class ResolvedPath(NamedTuple):
 def resolve(path: str | os.PathLike[str]) -> ResolvedPath:
     """Resolve a path.
 
-    Raises
-    ------
-    OSError
-        For a cycle of links, a folder without access, or a link of another user in a shared folder such as ``/tmp``.
-    ValueError
-        For an invalid path.
+    Raises OSError for a cycle of links, a folder without access, or a link of another user in a shared folder such as
+    ``/tmp``. Raises ValueError for an invalid path.
     """
     name = os.fspath(path)
     try:
@@ -143,11 +139,8 @@ def _check_link(path: str) -> None:
 def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
     """Write a whole file, text as UTF-8. Its folder must exist.
 
-    Raises
-    ------
-    OSError
-        If it cannot be written or is refused (see the module); the old content is kept, unless the file had to be
-        overwritten on a full disk.
+    Raises OSError if it cannot be written or is refused (see the module); the old content is kept, unless the file had
+    to be overwritten on a full disk.
     """
     data = content.encode() if isinstance(content, str) else content
     target = resolve(path)
@@ -191,11 +184,8 @@ def place_file(
 def link_file(source: str | os.PathLike[str], path: str | os.PathLike[str], own_mode: bool = False) -> None:
     """Make `path` a hard link to the file `source`, replacing a regular file if there is one.
 
-    Raises
-    ------
-    OSError
-        If that is not possible, for example because `source` is not a regular file or has other hard links; then `path`
-        is unchanged.
+    Raises OSError if that is not possible, for example because `source` is not a regular file or has other hard links;
+    then `path` is unchanged.
     """
     found = os.lstat(source)
     if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
@@ -221,10 +211,7 @@ def link_file(source: str | os.PathLike[str], path: str | os.PathLike[str], own_
 def check_output(path: Path, option: str) -> None:
     """Check before any work that a file can be written, without creating it.
 
-    Raises
-    ------
-    SettingError
-        With the option, the path, the reason and the remedy.
+    Raises SettingError with the option, the path, the reason and the remedy.
     """
     try:
         target = resolve(path)
@@ -251,10 +238,7 @@ def _check_room(target: ResolvedPath) -> None:
 def check_folder(folder: Path) -> None:
     """Make a folder if it does not exist, and check that files can be created in it.
 
-    Raises
-    ------
-    OSError
-        If it cannot be made or written.
+    Raises OSError if it cannot be made or written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trial = _partial_name(resolve(folder / "file"))

@@ -81,10 +81,7 @@ def write_provenance(run: RunDirectory, provenance: JsonObject) -> None:
 def newest_run(base: Path) -> Path:
     """Return the newest run directory below `base`.
 
-    Raises
-    ------
-    SettingError
-        If there is none.
+    Raises SettingError if there is none.
     """
     runs = {path.parent: path.stat().st_mtime for path in base.glob("*/run.json") if path.is_file()}
     if not runs:
@@ -95,10 +92,7 @@ def newest_run(base: Path) -> Path:
 def read_run(path: Path | str) -> RunData:
     """Read the run directory `path` (or its ``run.json``); skip and count torn, foreign and binary lines.
 
-    Raises
-    ------
-    SettingError
-        If `path` is not a run directory.
+    Raises SettingError if `path` is not a run directory.
     """
     run = _run_directory(path)
     skipped: dict[str, int] = {}

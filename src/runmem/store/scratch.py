@@ -28,15 +28,12 @@ _FOLDER_NAME = re.compile(_PREFIX + r"([0-9a-f]{12})-(\d+)-(\d+)-\w+")
 def make_scratch(owner: int | None = None) -> Path:
     """Make a folder (0700) with its owner in the name; Dask's default name could be taken by any user.
 
+    Raises OSError if it cannot be made.
+
     Parameters
     ----------
     owner : int, optional
         Id of the process that removes it; default this one. After its end other processes of this user remove it.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made.
     """
     pid = owner or os.getpid()
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_machine()}-{pid}-{start_ticks(pid) or 0}-"))

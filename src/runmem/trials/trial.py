@@ -164,12 +164,8 @@ class Trial:
     ) -> None:
         """Carry out the plan; call `report` after each execution, and `say` with lines for the user.
 
-        Raises
-        ------
-        StartError
-            If a command cannot be started.
-        KeyboardInterrupt
-            On Ctrl-C, after the command has ended.
+        Raises StartError if a command cannot be started. Raises KeyboardInterrupt on Ctrl-C, after the command has
+        ended.
         """
         for method in self.plan.methods:
             if (reason := method().available()) is not None:

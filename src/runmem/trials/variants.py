@@ -58,10 +58,7 @@ class Variant:
 def parse_sweeps(texts: Sequence[str]) -> dict[str, list[str]]:
     """Return name to values for texts such as ``visit=1,2``.
 
-    Raises
-    ------
-    SettingError
-        If a text has no name or no value, or a name or a value occurs twice.
+    Raises SettingError if a text has no name or no value, or a name or a value occurs twice.
     """
     sweeps: dict[str, list[str]] = {}
     for text in texts:
@@ -82,11 +79,8 @@ def parse_sweeps(texts: Sequence[str]) -> dict[str, list[str]]:
 def variants_of(command: Sequence[str], sweeps: dict[str, list[str]], cores: Sequence[int] = ()) -> list[Variant]:
     """Return the command with each combination of values in place of its ``{name}``; ``{{name}}`` means ``{name}``.
 
-    Raises
-    ------
-    SettingError
-        If the command uses a name without a sweep or does not use a sweep, the program does not exist, or there are too
-        few processors.
+    Raises SettingError if the command uses a name without a sweep or does not use a sweep, the program does not exist,
+    or there are too few processors.
     """
     used = {match.group(2) for word in command for match in _FIELD.finditer(word) if match.group(2)}
     for name in sorted(used - sweeps.keys()):
@@ -140,10 +134,7 @@ class ControlRequest:
 def control_requests(texts: Sequence[str]) -> list[ControlRequest] | None:
     """Parse ``--control``; return None for ``auto``, an empty list for ``none``.
 
-    Raises
-    ------
-    SettingError
-        If a pattern or a size is not valid.
+    Raises SettingError if a pattern or a size is not valid.
     """
     if not texts or list(texts) == ["auto"]:
         return None

@@ -26,10 +26,7 @@ METHODS: dict[str, type[Method]] = {method.name: method for method in _CLASSES}
 def methods_named(names: Iterable[str]) -> list[type[Method]]:
     """Return the methods with these names, each once.
 
-    Raises
-    ------
-    SettingError
-        If a name is unknown; the message lists the valid ones.
+    Raises SettingError if a name is unknown; the message lists the valid ones.
     """
     found = {}
     for name in names:

@@ -21,10 +21,7 @@ _UNITS = {"": KIB, "k": KIB, "m": MIB, "g": GIB, "t": 1024 * GIB, "p": 1024**2 *
 def parse_res(text: str) -> int:
     """Return the bytes of a field ``RES``: KiB without a unit, otherwise in the unit of its letter (``1.2g``).
 
-    Raises
-    ------
-    ValueError
-        If the text is not such a field.
+    Raises ValueError if the text is not such a field.
     """
     number, unit = (text[:-1], text[-1].lower()) if text[-1:].isalpha() else (text, "")
     try:

@@ -28,15 +28,12 @@ _METHODS = "methods.png"
 def claim_folder(folder: Path, variants: Sequence[Variant] = ()) -> None:
     """Make the folder and check that a trial can be written there, before any work is done.
 
+    Raises SettingError if the folder cannot be made or written, or contains a trial.
+
     Parameters
     ----------
     variants : sequence of Variant
         The variants of the trial, which determine the figures.
-
-    Raises
-    ------
-    SettingError
-        If the folder cannot be made or written, or contains a trial.
     """
     try:
         check_folder(folder)
@@ -131,10 +128,7 @@ def _cell(results: TrialResults, at: int) -> JsonObject:
 def write_folder(results: TrialResults, provenance: JsonObject, folder: Path) -> list[Path]:
     """Write ``trial.json``, ``executions.csv``, ``statistics.csv``, ``trial.md`` and the figures; return the paths.
 
-    Raises
-    ------
-    SettingError
-        If a file cannot be written.
+    Raises SettingError if a file cannot be written.
     """
     whole = document(results, provenance)
     try:

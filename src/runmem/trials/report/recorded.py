@@ -21,10 +21,7 @@ __all__ = ["read_trial"]
 def read_trial(path: Path) -> Trial:
     """Return the trial in a ``trial.json``, which has the number of processes of an execution but not the processes.
 
-    Raises
-    ------
-    SettingError
-        If the file cannot be read, or is not a trial of this version.
+    Raises SettingError if the file cannot be read, or is not a trial of this version.
     """
     try:
         whole = read_json(path)

@@ -105,10 +105,7 @@ def student_quantile(freedom: int, level: float = _LEVEL) -> float:
 
     For integer degrees of freedom the probability is a finite series (Abramowitz and Stegun, 26.7.3 and 26.7.4).
 
-    Raises
-    ------
-    ValueError
-        If `freedom` is below 1.
+    Raises ValueError if `freedom` is below 1.
     """
     if freedom < 1:
         raise ValueError(f"Student's distribution has no {freedom} degrees of freedom")

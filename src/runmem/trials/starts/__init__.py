@@ -18,10 +18,7 @@ STARTS: dict[str, type[Start]] = {start.name: start for start in (Local, Srun, S
 def starts_named(names: Iterable[str], job: JobOptions | None = None) -> list[type[Start]]:
     """Return the starts with these names, each once.
 
-    Raises
-    ------
-    SettingError
-        If a name is unknown, or the start cannot be used on this machine with the options of `job`.
+    Raises SettingError if a name is unknown, or the start cannot be used on this machine with the options of `job`.
     """
     found = {}
     for name in names:

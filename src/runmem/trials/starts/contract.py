@@ -59,12 +59,8 @@ class Start:
         process if it is on this machine; their errors go into `CommandOutcome.reasons`. Standard output and error of
         the command go to `Site.stdout` and `Site.stderr`. Its standard input is empty, since it is run repeatedly.
 
-        Raises
-        ------
-        StartError
-            If the command could not be started.
-        KeyboardInterrupt
-            If the user interrupts; then the command and its process group have ended.
+        Raises StartError if the command could not be started. Raises KeyboardInterrupt if the user interrupts; then the
+        command and its process group have ended.
         """
         raise NotImplementedError
 
