@@ -106,8 +106,6 @@ def read_trace(path: Path | str, begin: int = 0) -> Trace:
 
     Raises OSError if the file cannot be opened, or is a pipe or a device.
 
-    Notes
-    -----
     A last line without a line break counts as torn, since its number may have lost digits.
     """
     return _TraceReader().read(lines_of(path, begin))

@@ -57,8 +57,6 @@ def return_freed_memory_at_once() -> bool:
     32 MiB: from the second call on, a list of 24 MB comes from the heap, and `del` no longer lowers the resident set
     size. Setting the threshold, even to its initial value, makes it constant.
 
-    Notes
-    -----
     This lasts for the rest of the process: glibc cannot return to a dynamic threshold. Programs that allocate and free
     blocks between 128 KiB and 32 MiB at a high rate become slower, since every block comes from the kernel.
     """

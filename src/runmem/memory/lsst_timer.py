@@ -44,8 +44,6 @@ def correct_lsst_timer() -> None:
     Other values (``prep``, ``init``, ``start`` and ``end`` of a quantum) are the highest size since the outermost
     window of the thread began, which is the runmem task. Bytes, as in the original.
 
-    Notes
-    -----
     Assumption: ``timeMethod`` calls ``logInfo`` of its module before and after the method, which takes the usage from
     ``_get_current_rusage``; otherwise a warning is logged and the values are the original's. Limitations: as for
     `PeakMeter`, child processes are not included, and methods that overlap in several threads include each other's

@@ -81,8 +81,6 @@ def node_peak(trace: Trace, worker_peak_bytes: int | None = None) -> TracePeak |
 def with_children(trace: Trace) -> Trace:
     """Return a trace whose total includes the child processes that `mprof run --multiprocess` writes separately.
 
-    Notes
-    -----
     The names of their series are numbers, and the total is only the main process unless ``--include-children`` was
     given, which the file does not record. Assumption: it was not given if in most readings the children exceed the
     total. Limitation: otherwise the case is unclear; then the total is unchanged, and a note is added.
@@ -107,8 +105,6 @@ def with_children(trace: Trace) -> Trace:
 def total_over_time(traces: Iterable[Trace]) -> tuple[Floats, Integers]:
     """Return the times at which the sum over the traces changes (seconds since the epoch), and the sums (bytes).
 
-    Notes
-    -----
     A reading is valid until the next one; a trace counts from its first to its last reading. Assumption: the clocks of
     the nodes agree to within a sampling interval. Limitation: between readings a node may have used more.
     """
@@ -153,8 +149,6 @@ def run_peak(traces: Mapping[str, Trace], peaks: Mapping[str, TracePeak]) -> Tra
 def bracket_peaks(traces: Iterable[Trace]) -> dict[str, list[TracePeak]]:
     """Return the highest total inside each bracket, by name of the bracket.
 
-    Notes
-    -----
     Limitation: the total of a trace includes everything that ran at that time, and it is sampled.
     """
     import numpy as np

@@ -22,8 +22,6 @@ def free_beginning(path: Path, end: int, begin: int = 0) -> None:
 
     Raises OSError if the file cannot be opened, or its file system or the operating system has no holes.
 
-    Notes
-    -----
     Limitation: Linux, on ext4, xfs, btrfs or tmpfs; neither NFS before 4.2 nor macOS.
     """
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
