@@ -337,12 +337,12 @@ def test_the_next_call_waits_for_the_release_of_the_last_inputs(others: Others) 
     block, holding = others.keep(10)
     others.stored.wait_for_transfers([holding])
     others._thread.submit(time.sleep, 0.005)  # Dask takes its time
-    later = others._thread.submit(_give_up, others.stored, block, holding)
+    others._thread.submit(_release, others.stored, block, holding)
     others.stored.wait_for_transfers([])
-    assert later.done()
+    assert block.closed
 
 
-def _give_up(stored: StoredData, block: mmap.mmap, holding: StoredItem) -> None:
+def _release(stored: StoredData, block: mmap.mmap, holding: StoredItem) -> None:
     with stored.removing(holding):
         block.close()
 

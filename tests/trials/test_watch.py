@@ -68,8 +68,10 @@ def test_executions_without_a_method_are_what_the_others_are_compared_with():
     assert [row[1] for row in grid.rows] == ["all methods", "nothing"]
 
 
-def timed(watch, *walls_s):
-    return [TrialExecution(SWARM, "local", 1, 0.0, CommandOutcome(0, wall_s), {}, watch=watch) for wall_s in walls_s]
+def timed(watch, *wall_times_s):
+    return [
+        TrialExecution(SWARM, "local", 1, 0.0, CommandOutcome(0, wall_s), {}, watch=watch) for wall_s in wall_times_s
+    ]
 
 
 def test_medians_are_compared():

@@ -30,7 +30,7 @@ class Release(NamedTuple):
     windows: Sequence[Window] = ()
     resident: int = 0
     faults_of_others: int | None = None
-    turn: object = None
+    last_reading: object = None
 
 
 class Transfer(NamedTuple):
@@ -92,7 +92,7 @@ class DataTracking(HighWater):
                 whole = whole and faults - self._accounted_faults - transfer.faults >= transfer.faults_needed
                 self._accounted_faults += whole * transfer.faults_needed
                 for window in self._open:
-                    if whole and window._opened < transfer.number:
+                    if whole and window._last_number < transfer.number:
                         window._confirm(transfer.size_bytes)
                     window._other_faults = faults
                 self._other_faults = self._faults, faults
@@ -139,7 +139,7 @@ class DataTracking(HighWater):
             self._releasing_bytes += size_bytes
             if size_bytes >= TOLERANCE_BYTES:
                 self._leftovers.note_freed()
-            windows = [w for w in self._open if w._thread != thread or number <= w._opened]
+            windows = [w for w in self._open if w._thread != thread or number <= w._last_number]
             if self._busy:  # called by a finaliser inside a method of the meter
                 self._released_meanwhile += size_bytes
                 windows = []
@@ -151,14 +151,21 @@ class DataTracking(HighWater):
             self._stored_bytes = before - size_bytes
             for window in windows:
                 window._release(size_bytes, _RELEASED)
-            return Release(size_bytes, windows, self._resident, self._faults_of_others(self._faults), self._turn)
+            return Release(
+                size_bytes, windows, self._resident, self._faults_of_others(self._faults), self._last_reading
+            )
 
     def released(self, release: Release) -> None:
         """Report that the data has been released, by the same thread."""
         with self._lock:
             self._releasing_bytes -= release.size
             # After another reading in between, the effect of the release is unknown: it stays uncertain.
-            if release.windows and self._turn is release.turn and self._readings is not None and not self._busy:
+            if (
+                release.windows
+                and self._last_reading is release.last_reading
+                and self._readings is not None
+                and not self._busy
+            ):
                 with contextlib.suppress(*UNREADABLE):
                     self._record_release(release, self._readings)
 
@@ -200,7 +207,7 @@ class DataTracking(HighWater):
 
     def _init_stored_data(self, window: Window) -> None:
         """Pass the stored data, transfers and releases in progress to a window that opens."""
-        window._stored_bytes, window._opened = self._stored_bytes, self._stored_number
+        window._stored_bytes, window._last_number = self._stored_bytes, self._stored_number
         window._other_faults = self._faults_of_other_threads()
         if self._releasing_bytes:
             window._release(self._releasing_bytes, _RELEASED)

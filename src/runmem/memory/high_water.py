@@ -41,7 +41,7 @@ class HighWater:
         self._mark: int | None = None
         self._resident = 0
         self._faults: int | None = None
-        self._turn = object()  # a new one for every reading
+        self._last_reading = object()  # a new one for every reading
         self._proved = False
         self._reason: str | None = None
         self._poller: Poller | None = None
@@ -61,7 +61,7 @@ class HighWater:
         Without a page fault since the last reading the size has not risen, so the mark, the slowest value, is not read
         again.
         """
-        self._turn = object()
+        self._last_reading = object()
         if self._readings is None:
             self._readings = own_process()
         faults = self._readings.page_faults()

@@ -91,7 +91,7 @@ class StoredData:
     def _discard(self, transfer: Transfer) -> None:
         with self._changed:
             _, unused = self._blocks.pop(transfer)
-        if unused == transfer.size_bytes:  # otherwise an item is responsible
+        if unused == transfer.size_bytes:  # otherwise the items in it report their release
             self._meter.discarding(transfer.size_bytes)
 
     def add_received(self, in_blocks_bytes: int, copied_bytes: int) -> StoredItem | None:

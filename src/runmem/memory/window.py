@@ -62,7 +62,7 @@ class Window:
 
     __slots__ = (
         "base_bytes", "_thread", "_within", "_peak", "_floor", "_exact", "_shared", "_reason",
-        "_level", "_slack", "_least", "_most", "_stored_bytes", "_opened", "_other_faults", "_doubts", "_hidden",
+        "_level", "_slack", "_least", "_most", "_stored_bytes", "_last_number", "_other_faults", "_doubts", "_hidden",
     )  # fmt: skip
 
     def __init__(self, within: object) -> None:
@@ -78,7 +78,7 @@ class Window:
         self._slack = 0
         self._least = self._most = 0  # bounds of the increment
         self._stored_bytes = 0  # at the peak
-        self._opened = 0  # number of the last data stored before
+        self._last_number = 0  # number of the last data stored before
         self._other_faults = 0  # page faults of other tasks' threads when all their data was last known
         self._doubts: tuple[str, ...] = ()
         self._hidden: str | None = None  # why something may hide a part of the increment

@@ -113,7 +113,7 @@ class Tracer:
                 self._executed.discard(pid)
                 self._leaderless.discard(pid)
             self.processes[pid] = {"pid": pid, "parent": parent, "name": "", "start_s": time.monotonic()}
-            self.processes[pid] |= {"end_s": None, "peak_bytes": None, "maxrss_bytes": None, "own": True}
+            self.processes[pid] |= {"end_s": None, "peak_bytes": None, "maxrss_bytes": None, "has_own_memory": True}
 
     def _read(self, thread: int) -> None:
         """Read the high-water mark of the process of `thread` into its record."""
@@ -168,7 +168,7 @@ class Tracer:
         if record is not None and record["end_s"] is None:
             record["end_s"] = time.monotonic()
             record["maxrss_bytes"] = maxrss_kib * 1024
-            record["own"] = thread not in self._vforked
+            record["has_own_memory"] = thread not in self._vforked
             self._vforked.discard(thread)
 
     @property

@@ -65,7 +65,7 @@ class ProcessEnd:
     def from_launcher(cls, processes: Iterable[JsonObject]) -> tuple[ProcessEnd, ...]:
         """Return the processes of the launcher's report that had memory of their own."""
         names = [each.name for each in fields(cls)]
-        return tuple(cls(**{name: each[name] for name in names}) for each in processes if each["own"])
+        return tuple(cls(**{name: each[name] for name in names}) for each in processes if each["has_own_memory"])
 
 
 @dataclass(frozen=True, slots=True)

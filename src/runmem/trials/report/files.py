@@ -109,7 +109,7 @@ def _overhead(each: Overhead) -> JsonObject:
     return {
         "label": each.variant.label, "start": each.start, "stopped_share": each.stopped_share,
         "walls": [{"watched_by": watch.value, "seconds": walls, "overhead": each.ratio(watch)}
-                  for watch, walls in each.walls_s.items()],
+                  for watch, walls in each.wall_times_s.items()],
     }  # fmt: skip
 
 

@@ -24,7 +24,7 @@ class Overhead:
     ----------
     variant : Variant
     start : str
-    walls_s : dict of Watch to list of float
+    wall_times_s : dict of Watch to list of float
     processes : int
         Highest number of processes in an execution; 0 if they were not traced.
     stopped_share : float or None
@@ -36,7 +36,7 @@ class Overhead:
 
     variant: Variant
     start: str
-    walls_s: dict[Watch, list[float]]
+    wall_times_s: dict[Watch, list[float]]
     processes: int
     stopped_share: float | None
     is_slowed_down: bool = False
@@ -44,14 +44,15 @@ class Overhead:
     @property
     def base(self) -> Watch | None:
         """The watch that others are compared with: nothing, else the methods that stop nothing."""
-        return next((each for each in _BASES if each in self.walls_s), None) if len(self.walls_s) > 1 else None
+        known = [each for each in _BASES if each in self.wall_times_s]
+        return known[0] if known and len(self.wall_times_s) > 1 else None
 
     def ratio(self, watch: Watch) -> float | None:
         """Return the median wall time under `watch` over that of the base, less 1; None without both."""
         base = self.base
-        if base is None or watch is base or watch not in self.walls_s:
+        if base is None or watch is base or watch not in self.wall_times_s:
             return None
-        return median(self.walls_s[watch]) / median(self.walls_s[base]) - 1
+        return median(self.wall_times_s[watch]) / median(self.wall_times_s[base]) - 1
 
     @property
     def note(self) -> str | None:
@@ -65,19 +66,19 @@ class Overhead:
         found, name = [], f"{self.variant.label}{under}"
         tracing = f"{name}: tracing its processes ({self.processes}) for hwm stopped it for at least "
         tracing += f"{self.stopped_share or 0:.1%} of its wall time"
-        if Watch.TRACED in self.walls_s and self.base is not None:
+        if Watch.TRACED in self.wall_times_s and self.base is not None:
             compared = self._compared(Watch.TRACED)
             found.append(f"{tracing}, so after the first execution hwm had separate executions: {compared}.")
         elif self.is_slowed_down:
             found.append(f"{tracing}.")
         if self.base is Watch.NOTHING:
-            others = [watch for watch in (Watch.ALL, Watch.UNTRACED) if watch in self.walls_s][-1:]
+            others = [watch for watch in (Watch.ALL, Watch.UNTRACED) if watch in self.wall_times_s][-1:]
             found += [f"{name}: under {watch} it took {self._compared(watch)}." for watch in others]
         return found
 
     def _compared(self, watch: Watch) -> str:
         assert self.base is not None
-        walls, others = self.walls_s[watch], self.walls_s[self.base]
+        walls, others = self.wall_times_s[watch], self.wall_times_s[self.base]
         own, other = median(walls), median(others)
         overlap = "" if min(walls) > max(others) or max(walls) < min(others) else "; the ranges overlap"
         return f"{own / other - 1:+.1%} wall (medians: {own:.3f} s, and {other:.3f} s under {self.base}{overlap})"
@@ -111,7 +112,7 @@ def wall_grid(overheads: Sequence[Overhead], several_starts: bool) -> Grid:
             continue
         label = each.variant.label
         for watch in Watch:
-            walls = each.walls_s.get(watch)
+            walls = each.wall_times_s.get(watch)
             if walls is None:
                 continue
             ratio = each.ratio(watch)
