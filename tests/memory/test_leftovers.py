@@ -1,4 +1,4 @@
-"""What a task freed and the allocator kept hides nothing of the next task's increment."""
+"""Freed memory that the allocator kept does not hide the next task's increment."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_the_allocator_is_asked_only_if_more_than_a_little_may_be_left() -> None
     assert leftovers.trim()
     leftovers.note_trimmed(100 * MIB)
     assert not leftovers.expected(100 * MIB + MIB // 2)
-    assert leftovers.expected(102 * MIB)  # somebody took it, and may have freed it
+    assert leftovers.expected(102 * MIB)  # it was allocated and may have been freed
     leftovers.note_freed()
     assert leftovers.expected(100 * MIB)
 

@@ -162,7 +162,7 @@ def cgroup() -> Iterator[Path]:
 
 
 def run_inside(group: Path, code: str) -> str:
-    """Run Python code as a process of `group` and return what it prints."""
+    """Run Python code as a process of `group` and return its output."""
     enter = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0')\n"
     ended = subprocess.run([sys.executable, "-c", enter + code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

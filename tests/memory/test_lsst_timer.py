@@ -45,7 +45,7 @@ def timeMethod(func):
 
 @pytest.fixture
 def timer(tmp_path, monkeypatch):
-    """Return what makes and imports a package `lsst.utils.timer` from a text."""
+    """Return a function that makes and imports a package `lsst.utils.timer` from a text."""
     folder = tmp_path / "lsst" / "utils"
     folder.mkdir(parents=True)
     (folder.parent / "__init__.py").touch()

@@ -1,4 +1,4 @@
-"""`@profile` reports every call, whatever was decorated and however the call ends, and never gets in its way."""
+"""`@profile` reports every call of any callable, even if it raises, and does not affect the call."""
 
 import asyncio
 import functools
@@ -94,7 +94,7 @@ def calls(*values):
 
 
 def manual_reports(tmp_path, calls):
-    """Return what is reported of the example by a process of its own: in this one other threads free memory too."""
+    """Return the report of the example from a new process, since in this one other threads free memory too."""
     done = run_program(MANUAL + calls + "\nprint('\\f'.join(report.text for report in found))\n", tmp_path)
     assert done.returncode == 0, done.stderr
     return [ProfileReport("increment", "program.py", text, True, None) for text in done.stdout.split("\f")]

@@ -1,4 +1,4 @@
-"""What is held for others comes and goes inside a window, and the increment stays the window's own, or is marked."""
+"""Data of other tasks is received and released inside a window, and its increment is right or marked."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ma
 
 
 def taken(mib: int) -> mmap.mmap:
-    """Take and touch memory that goes back to the kernel when it is closed."""
+    """Allocate and touch memory that returns to the kernel when it is closed."""
     block = mmap.mmap(-1, mib * MIB)
     for at in range(0, mib * MIB, mmap.PAGESIZE):
         block[at] = 1
@@ -33,11 +33,11 @@ def taken(mib: int) -> mmap.mmap:
 
 
 class Block:
-    """What can be referred to weakly."""
+    """An object with weak references."""
 
 
 class Others:
-    """A thread that holds things for others than the window, as Dask's does."""
+    """A thread that stores data for other tasks than the window's, as Dask's thread does."""
 
     def __init__(self, stored: StoredData) -> None:
         self.stored = stored
@@ -59,7 +59,7 @@ class Others:
         return self.do(keep)
 
     def receive(self, mib: int) -> tuple[mmap.mmap, StoredItem]:
-        """Take something after saying that it comes."""
+        """Receive data in a reported transfer."""
         coming = self.do(self.stored.receiving, mib * MIB)
         block = self.do(taken, mib)
         self.do(self.stored.received, coming, block)
@@ -81,11 +81,11 @@ class Others:
 @pytest.fixture
 def others() -> Iterator[Others]:
     gc.collect()
-    gc.disable()  # what earlier tests left is not to go in the middle of a window
+    gc.disable()  # objects of earlier tests must not be collected inside a window
     trim_free_memory()
     found = Others(StoredData(process_meter()))
     for _ in range(3):
-        found.do(bytes, 200_000)  # what the thread needs for itself is there
+        found.do(bytes, 200_000)  # the thread's own memory is allocated
     yield found
     found.close()
     gc.enable()
@@ -102,7 +102,7 @@ def assert_clear(reading: PeakReading, mib: float) -> None:
 
 
 def between(reading: PeakReading) -> tuple[float, float]:
-    """Return the MiB between which an unclear increment is said to be."""
+    """Return the bounds, in MiB, of an unclear increment."""
     assert reading.increment_unclear is not None
     found = re.match(r"between (.* \w*B) and (.* \w*B): ", reading.increment_unclear)
     assert found is not None
@@ -117,7 +117,7 @@ def test_a_release_before_the_windows_peak_does_not_lower_its_increment(others: 
     reading = process_meter().stop(window)
     assert reading.peak_bytes is not None
     assert reading.base_bytes is not None
-    assert reading.peak_bytes - reading.base_bytes < MIB  # what one would take for the increment
+    assert reading.peak_bytes - reading.base_bytes < MIB  # a naive increment
     assert_clear(reading, 50)
 
 
@@ -181,7 +181,7 @@ def test_data_received_before_the_windows_peak_is_not_in_its_increment(others: O
     taken(90).close()
     reading = process_meter().stop(window)
     others.give_up(kept)
-    # While something comes, how much of it is there is not known: own memory of up to its size may have been taken.
+    # During a transfer the received part is unknown: the task may have allocated up to its size.
     assert_clear(reading, 90)
 
 

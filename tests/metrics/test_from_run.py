@@ -1,4 +1,4 @@
-"""The metrics of a run: what is chosen and what is measured."""
+"""The metrics of a run: their selection and measurement."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever stands in metadata: a metric task gives a measurement or one of its two errors, never a raw one."""
+"""For any metadata a metric task returns a measurement or raises one of its two errors."""
 
 from __future__ import annotations
 

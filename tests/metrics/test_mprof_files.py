@@ -70,7 +70,7 @@ def test_children_written_by_mprof_count(tmp_path, multiprocess, children):
     assert bool(read_trace(path).children) == multiprocess
     (run,) = read_measured_runs([path])
     least = PARENT + CHILD if multiprocess or children else PARENT
-    assert least < peak_of(run) < least + 60 * MIB  # what Python takes, twice at most
+    assert least < peak_of(run) < least + 60 * MIB  # at most twice the memory of Python
     summary = TraceSummary.from_file(path)
     assert summary.peak_bytes == peak_of(run)
     assert panel_of_trace(path).trace.peak_bytes == peak_of(run)

@@ -1,4 +1,4 @@
-"""The clock of a run goes on evenly, whatever is done to the system's."""
+"""The clock of a run advances steadily, even if the system's clock is set."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def member(pid: int, *, descendants: bool = True) -> Member:
 
 
 def settled(processes: LinuxProcesses) -> None:
-    """Look for descendants until all are found and counted: twice, the scan not being held back by its share."""
+    """Find and count all descendants: two calls, since the share of the scan is unlimited."""
     for _ in range(2):
         processes._scan_due = 0.0
         processes.refresh()

@@ -1,4 +1,4 @@
-"""The folder of datasets: whatever is put comes back, names are safe, writing is whole or nothing."""
+"""The folder of datasets: stored data survive a round trip, names are safe, writes are atomic."""
 
 from __future__ import annotations
 

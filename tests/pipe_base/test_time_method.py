@@ -26,7 +26,7 @@ ITEMS = {
 
 
 def touch(size_mib: int) -> None:
-    """Take, touch and give back memory, past the C allocator, which might keep what an earlier call freed."""
+    """Allocate, touch and free memory without the C allocator, which might keep freed memory of an earlier call."""
     if size_mib:
         with mmap.mmap(-1, size_mib * MIB) as block:
             for at in range(0, size_mib * MIB, mmap.PAGESIZE):

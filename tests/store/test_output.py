@@ -52,7 +52,7 @@ def source_for(path: Path) -> Path:
 
 @pytest.fixture(params=[write, copy, share])
 def writer(request: pytest.FixtureRequest) -> Callable[[Path], bytes]:
-    """Return each of the functions that write a file; it returns what it has written."""
+    """Return each function that writes a file; it returns the written content."""
     return request.param
 
 
@@ -286,12 +286,12 @@ def test_a_file_that_is_a_mount_point_is_written_over(writer: Any, tmp_path: Pat
     assert inside.read_bytes() == b""
 
 
-# --- as somebody who may not do everything ----------------------------------------------------------------------------
+# --- as an unprivileged user ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def as_nobody() -> Iterator[tuple[Path, Callable[[Callable[[], Any]], None]]]:
-    """Return a folder of an ordinary user, and what calls a function as that user, in a child if the tests are root's.
+    """Return a folder of an ordinary user, and a function that calls another as that user, for root in a child.
 
     An assertion that fails there, or another error, fails the test.
     """
@@ -438,7 +438,7 @@ def test_another_users_file_is_overwritten_if_its_owner_would_change(as_nobody: 
     assert source.stat().st_uid == os.getuid()
 
 
-# --- what a process has open ------------------------------------------------------------------------------------------
+# --- open files of a process ------------------------------------------------------------------------------------------
 
 
 WRITES = """

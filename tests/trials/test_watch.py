@@ -1,4 +1,4 @@
-"""Which methods share an execution, and what the trial tells of its own overhead."""
+"""Methods that share an execution, and the reported overhead of a trial."""
 
 from __future__ import annotations
 

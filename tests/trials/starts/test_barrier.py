@@ -14,7 +14,7 @@ from runmem.trials.starts.follower import Follower
 
 @pytest.fixture
 def waiting(site):
-    """Return a function that starts a command at a barrier, and its barrier and waiting once it stands there."""
+    """Return a function that starts a command at a barrier and returns the barrier and the waiting process."""
     started = []
 
     def start(command, **environment):

@@ -10,7 +10,7 @@ from runmem.trials.starts import starts_named
 
 @pytest.fixture
 def slurm(program):
-    """Put scripts in the place of all that is looked for, and return what puts another one in the place of sbatch."""
+    """Replace the commands of Slurm by scripts, and return a function that replaces sbatch by another one."""
     for name in ("squeue", "scontrol", "scancel", "sinfo"):
         program(name, "exit 1")
     return lambda script: program("sbatch", script)
