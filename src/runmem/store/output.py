@@ -151,7 +151,7 @@ def write_file(path: str | os.PathLike[str], content: str | bytes) -> None:
 def place_file(
     source: str | os.PathLike[str], path: str | os.PathLike[str], share: bool, own_mode: bool = False
 ) -> None:
-    """Put the content and the time of `source` at `path`, and for a new file also its mode.
+    """Put the content and the time of `source` at `path`, and for a new file also its mode. Raises as `write_file`.
 
     Parameters
     ----------
@@ -160,11 +160,6 @@ def place_file(
         owner of the replaced file, and must not be written again.
     own_mode : bool
         Whether to use the mode of `source` and not that of the replaced file, which may then be write-protected.
-
-    Raises
-    ------
-    OSError
-        As `write_file`.
     """
     if share:
         try:

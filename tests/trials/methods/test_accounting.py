@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from runmem.trials.methods import METHODS, sacct, sstat
+from runmem.trials.methods import METHODS
 from runmem.trials.outcome import CommandOutcome, Site
 from runmem.units import MIB
 
 
-def collected(name, job):
-    return {reading.column: reading for reading in METHODS[name]().collect(CommandOutcome(0, job=job))}
+def collected(name, job, **options):
+    return {reading.column: reading for reading in METHODS[name](**options).collect(CommandOutcome(0, job=job))}
 
 
 def test_the_largest_step_is_measured_and_the_batch_step_is_a_wrapper(program):
@@ -42,18 +42,16 @@ def test_a_step_recorded_after_the_end_of_its_job_is_awaited(program, tmp_path):
 
 
 @pytest.mark.parametrize("field", ["0", ""])
-def test_steps_of_which_one_has_no_memory_are_a_part_and_named(program, monkeypatch, field):
-    monkeypatch.setattr(sacct, "RECORD_TIMEOUT_S", 0.3)
+def test_steps_of_which_one_has_no_memory_are_a_part_and_named(program, field):
     program("sacct", f"echo '7.extern|0|0|COMPLETED'; echo '7.batch|3M|3M|COMPLETED'; echo '7.0|{field}||COMPLETED'")
-    reading = collected("sacct", "7")["sacct MaxRSS"]
+    reading = collected("sacct", "7", record_s=0.3)["sacct MaxRSS"]
     assert (reading.size_bytes, reading.is_partial) == (3 * MIB, True)
     assert reading.reason.endswith("no memory of 0 is recorded")
 
 
-def test_a_record_that_never_arrives_gives_a_reason_and_no_value(program, monkeypatch):
-    monkeypatch.setattr(sacct, "RECORD_TIMEOUT_S", 0.3)
+def test_a_record_that_never_arrives_gives_a_reason_and_no_value(program):
     program("sacct", "true")
-    for reading in collected("sacct", "7").values():
+    for reading in collected("sacct", "7", record_s=0.3).values():
         assert reading.size_bytes is None
         assert "no record of job 7" in reading.reason
 
@@ -80,12 +78,11 @@ def test_an_unknown_unit_is_an_error_that_shows_it(program):
         collected("sacct", "7")
 
 
-def test_the_highest_value_of_sstat_is_returned(program, tmp_path, monkeypatch):
-    monkeypatch.setattr(sstat, "_LEAST_INTERVAL_S", 0.01)
+def test_the_highest_value_of_sstat_is_returned(program, tmp_path):
     answers = tmp_path / "answers"
     answers.write_text("7.0|5M|2M\n7.0|9M|3M\n7.0|4M|1M\n")
     program("sstat", f"head -n 1 {answers}; sed -i 1d {answers}")
-    method = METHODS["sstat"]()
+    method = METHODS["sstat"](least_interval_s=0.01)
     method.prepare(Site(tmp_path, 0.01))
     for _ in range(3):
         method._sample("7")

@@ -10,9 +10,9 @@ from runmem.trials.methods.contract import JOB_STARTS, Method, MethodColumn, Rea
 from runmem.trials.outcome import CommandOutcome
 from runmem.units import format_bytes
 
-__all__ = ["HIGH", "RECORD_TIMEOUT_S", "Sacct"]
+__all__ = ["HIGH", "Sacct"]
 
-RECORD_TIMEOUT_S = 15.0  # slurmdbd receives the record some tenths of a second after a step's end, if busy later
+_RECORD_TIMEOUT_S = 15.0  # slurmdbd receives the record some tenths of a second after a step's end, if busy later
 _RECORD_POLL_S = 0.25
 _POLLED = "polled (JobAcctGatherFrequency): misses peaks between two polls"
 HIGH = "shared pages count once for each process if Slurm reads /proc"
@@ -23,6 +23,11 @@ class Sacct(Method):
 
     Process or tree: all processes of a task together; of several tasks the largest (MaxRSS) or the mean (AveRSS).
     Kind: the highest of Slurm's polls, one every `JobAcctGatherFrequency` seconds (default 30).
+
+    Parameters
+    ----------
+    record_s : float, optional
+        Longest wait for the record of the job.
     """
 
     name = "sacct"
@@ -61,6 +66,9 @@ class Sacct(Method):
     )
     starts = JOB_STARTS
 
+    def __init__(self, record_s: float = _RECORD_TIMEOUT_S) -> None:
+        self._record_s = record_s
+
     def available(self) -> str | None:
         if (missing := missing_command("sacct")) is not None:
             return missing
@@ -76,7 +84,7 @@ class Sacct(Method):
             return self.missing("there was no job")
         steps = self._recorded(outcome.job)
         if not steps:
-            after = f"after {RECORD_TIMEOUT_S:.0f} s (`sacct -j {outcome.job}` may have it later)"
+            after = f"after {self._record_s:.0f} s (`sacct -j {outcome.job}` may have it later)"
             return self.missing(f"the accounting has no record of job {outcome.job} {after}")
         batch = [step for step in steps if step.name == "batch"]
         partial = len([step for step in steps if step.name != "extern"]) > 1
@@ -90,7 +98,7 @@ class Sacct(Method):
 
     def _recorded(self, job: str) -> list[StepMemory]:
         """Wait until the accounting has the end of all steps; at the timeout return those that it has."""
-        give_up_s = time.monotonic() + RECORD_TIMEOUT_S
+        give_up_s = time.monotonic() + self._record_s
         while True:
             found = recorded_steps(job) or []
             steps = [step for step in found if step.has_ended]

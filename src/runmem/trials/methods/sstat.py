@@ -21,6 +21,11 @@ class Sstat(Method):
     Process or tree: all processes of a task together; of several tasks the largest (MaxRSS) or the mean (AveRSS).
     AveRSS is of Slurm's last poll, so memory freed before is not in it (seen on 22.05).
     Kind: sample. Interval: one second, or the trial's interval if longer, but not more often than Slurm polls.
+
+    Parameters
+    ----------
+    least_interval_s : float, optional
+        Shortest time between polls.
     """
 
     name = "sstat"
@@ -49,8 +54,8 @@ class Sstat(Method):
     )
     starts = JOB_STARTS
 
-    def __init__(self) -> None:
-        self._interval_s = _LEAST_INTERVAL_S
+    def __init__(self, least_interval_s: float = _LEAST_INTERVAL_S) -> None:
+        self._interval_s = self._least_interval_s = least_interval_s
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._highest: dict[str, int] = {}
@@ -61,7 +66,7 @@ class Sstat(Method):
         return missing_command("sstat") or why_no_memory()
 
     def prepare(self, site: Site) -> None:
-        self._interval_s = max(site.interval_s, _LEAST_INTERVAL_S)
+        self._interval_s = max(site.interval_s, self._least_interval_s)
 
     def watch_job(self, job: str) -> None:
         self._thread = threading.Thread(target=self._run, args=(job,), name="runmem-trial-sstat", daemon=True)
