@@ -95,11 +95,11 @@ class Told:
         self.coming_bytes: list[int] = []
         self.blocks: list[Any] = []
 
-    def coming(self, size_bytes: int) -> int:
+    def receiving(self, size_bytes: int) -> int:
         self.coming_bytes.append(size_bytes)
         return size_bytes
 
-    def came(self, coming: int, block: Any) -> None:
+    def received(self, coming: int, block: Any) -> None:
         assert memoryview(block).nbytes == coming
         self.blocks.append(weakref.ref(block))
 

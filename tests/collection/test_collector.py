@@ -170,7 +170,7 @@ def test_foreign_lines_in_a_spool_cost_only_themselves(
     good = writer.start(task, 1, 7, 1.0, 1) + writer.end(task, 1, 7, (1.0, 2.0, 0.1), "finished", None, values)
     spool.profiles(5).write_bytes(b'\xff\x00\n{"node": 3}\n[]\n')
     (spool.root / "deaths-5.jsonl").write_bytes(b"{}\n\xff\n")
-    spool.trace("n.dat").write_bytes(b"MEM\nMEM x y\n\xff\xfe\nLOST\nMEM 1.0 2.0\n")
+    spool.file("n.dat").write_bytes(b"MEM\nMEM x y\n\xff\xfe\nLOST\nMEM 1.0 2.0\n")
     spool.tasks(5).write_bytes(b"\xff\n" + good)
     notes = Notes()
     collector = Collector("run-1", run, replicas, Observers([notes]), None, lambda: None)

@@ -145,7 +145,7 @@ def test_a_killed_master_leaves_what_the_spool_of_its_host_has(
     # On another host, or once the spool is gone, there is the copy, and it says what it may lack.
     shutil.rmtree(tmp_path / "spool")
     for record in read_run(ran.runs[0]).records:
-        assert record.status == "finished" or "may not have read an end of the last second" in record.reason
+        assert record.status == "finished" or "may have missed an end in the last second" in record.reason
 
 
 def test_a_spool_that_was_removed_is_a_loss_and_kills_nobody(tmp_path, runmem, write, environment):

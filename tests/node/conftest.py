@@ -35,7 +35,7 @@ class Obedient:
         self.do("pass")
 
     def do(self, line: str) -> str:
-        """Run `line` in the process and return, when it has run, what it leaves in its variable `said`."""
+        """Run `line` in the process and return the value of its variable `said`."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(line + "\n")
@@ -57,7 +57,7 @@ class Obedient:
 
 @pytest.fixture
 def start() -> Iterator[Callable[[], Obedient]]:
-    """Start a process that does as told; all are ended with the test."""
+    """Start a process that runs given lines; it ends with the test."""
     started: list[Obedient] = []
 
     def one() -> Obedient:

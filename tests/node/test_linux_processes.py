@@ -39,7 +39,7 @@ def member(pid: int, *, descendants: bool = True) -> Member:
 
 
 def settled(processes: LinuxProcesses) -> None:
-    """Look for descendants until all are found and counted: twice, the scan not being held back by its share."""
+    """Find and count all descendants: two calls, since the share of the scan is unlimited."""
     for _ in range(2):
         processes._scan_due = 0.0
         processes.refresh()
@@ -197,7 +197,7 @@ def test_the_total_of_processes_that_share_libraries_is_nearer_the_truth_than_th
     assert abs(error) < abs(summed - true)
 
 
-def test_descendants_are_found_where_the_kernels_last_process_number_is_not_told(start: Callable) -> None:
+def test_descendants_are_found_without_the_kernels_last_process_id(start: Callable) -> None:
     worker = start()
     processes = LinuxProcesses()
     processes._loadavg = None
@@ -233,7 +233,7 @@ def test_a_process_that_stood_still_and_then_changes_is_read_anew():
     assert processes.tree(process.pid) is None
 
 
-def test_only_what_changed_is_told_and_an_end_is_told_once(start: Callable, eventually: Callable) -> None:
+def test_only_changes_are_returned_and_an_end_only_once(start: Callable, eventually: Callable) -> None:
     standing, growing, killed, parent = start(), start(), start(), start()
     has_child(parent, 30)
     processes = LinuxProcesses()

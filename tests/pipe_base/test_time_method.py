@@ -26,7 +26,7 @@ ITEMS = {
 
 
 def touch(size_mib: int) -> None:
-    """Take, touch and give back memory, past the C allocator, which might keep what an earlier call freed."""
+    """Allocate, touch and free memory without the C allocator, which might keep freed memory of an earlier call."""
     if size_mib:
         with mmap.mmap(-1, size_mib * MIB) as block:
             for at in range(0, size_mib * MIB, mmap.PAGESIZE):
@@ -73,7 +73,7 @@ def test_all_keys_of_the_original_are_written_and_the_writers_platform():
     assert start.utcoffset() is not None
 
 
-def test_each_call_has_its_own_peak_whatever_ran_before():
+def test_each_call_has_its_own_peak_after_any_other():
     work = Work()
     for size_mib in (200, 20, 60, 20):
         work.run(size_mib)
@@ -262,7 +262,7 @@ def test_a_peak_that_cannot_be_read_is_left_out_with_the_reason(monkeypatch):
     assert "runEndCpuTime" in work.metadata
 
 
-def test_the_memory_metric_reads_it_and_says_how_the_value_came_about():
+def test_the_memory_metric_reads_it_and_notes_the_method():
     work = Work()
     for size_mib in (10, 90, 5):
         work.run(size_mib)

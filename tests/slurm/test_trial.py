@@ -55,7 +55,7 @@ def test_the_same_command_is_measured_under_every_start(folder: Path, trial: Cal
         for column in ("sacct MaxRSS", "sacct AveRSS", "sstat MaxRSS"):
             assert 100 * MIB < size(commands[start], column) < 130 * MIB
     assert size(commands["sbatch"], "sacct batch") == size(commands["sbatch"], "sacct MaxRSS")
-    assert commands["local"]["readings"]["sacct MaxRSS"]["note"] == "cannot measure what was started by local"
+    assert commands["local"]["readings"]["sacct MaxRSS"]["note"] == "cannot measure commands started by local"
     for each in executions:
         if each["role"] == "control":
             assert abs(size(each, "hwm") - each["truth"]["process_bytes"]) <= 0.5 * MIB

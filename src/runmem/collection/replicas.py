@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runmem.events import DataLost
 from runmem.store.layout import RunDirectory
-from runmem.store.output import link_file, look, place_file
+from runmem.store.output import link_file, place_file, resolve
 from runmem.units import MIB
 
 __all__ = ["Replicas", "remove_replicas"]
@@ -164,7 +164,7 @@ def _linked_as_new(trace: Path, folder: Path) -> Path:
 
 
 def _copy_trace(path: Path, shown: Path) -> None:
-    if look(shown).is_pipe:
+    if resolve(shown).is_pipe:
         raise OSError(errno.EINVAL, "it is a pipe, and may have no reader", str(shown))  # the run would not end
     place_file(path, shown, share=False)
 

@@ -130,7 +130,7 @@ def test_a_group_that_cannot_be_joined_is_an_error_with_its_path(site, tmp_path)
 
 
 def ended(pid):
-    """Wait until a process is gone, or only its number is left for its parent to collect."""
+    """Wait until a process has ended or is a zombie."""
     end_s = time.monotonic() + 60
     while time.monotonic() < end_s:
         try:
