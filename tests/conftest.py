@@ -1,17 +1,21 @@
-"""Ctrl-C works for what tests start; how tests are dealt out to processes; what a file can lie in the place of."""
+"""What every folder of tests shares: signals, kinds and order of tests, waiting, and places to write a file."""
 
 from __future__ import annotations
 
 import fcntl
+import inspect
 import os
 import signal
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
+
+T = TypeVar("T")
 
 TESTS = Path(__file__).parent
 SERVICES = ("slurm", "hosts")  # each makes something of which the machine has one: never two of them at once
@@ -65,6 +69,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     config.option.loadscopereorder = False  # in our order
     return ByFile(config, log)
+
+
+def _eventually(condition: Callable[[], T], within: float = 60) -> T:
+    """Call `condition` until its value is true and return that; fail after `within` seconds.
+
+    The failure shows the last value and the source of `condition`.
+    """
+    __tracebackhide__ = True
+    end_s = time.monotonic() + within
+    while not (value := condition()):
+        if time.monotonic() > end_s:
+            try:
+                source = inspect.getsource(condition).strip()
+            except (OSError, TypeError):  # a method of a built-in type, a partial
+                source = repr(condition)
+            pytest.fail(f"the value is still {value!r} after {within:g} s: {source}")
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Any]:
+    """Return a function that waits for a true value: ``eventually(condition, within=60)``."""
+    return _eventually
 
 
 class Target:

@@ -131,14 +131,13 @@ def test_results_lost_with_their_worker_are_made_again(session: Callable[..., An
     assert max(attempts) > 1
 
 
-def test_a_task_whose_worker_is_killed_once_runs_again(session: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_task_whose_worker_is_killed_once_runs_again(
+    session: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
     started = tmp_path / "started"
     with session() as run:
         future = tasks.note_start(started)
-        deadline = time.monotonic() + 30
-        while not (started.exists() and started.read_text().endswith("\n")):
-            assert time.monotonic() < deadline, "the task did not start"
-            time.sleep(0.01)
+        eventually(lambda: started.exists() and started.read_text().endswith("\n"))
         first = int(started.read_text())
         _kill(first)
         assert wait_on(future) != first
@@ -175,15 +174,14 @@ def test_what_is_advised_goes_with_how_the_worker_ended(
     assert sum(cause in record.reason for record in killed) >= (2 if "signal 15" in cause else 4)
 
 
-def test_a_task_whose_worker_is_interrupted_goes_on(session: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_task_whose_worker_is_interrupted_goes_on(
+    session: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
     """Ctrl-C is for the program: it reaches the workers too, and they leave it to that."""
     started = tmp_path / "started"
     with session() as run:
         future = tasks.note_start(started, 2)
-        deadline = time.monotonic() + 30
-        while not (started.exists() and started.read_text().endswith("\n")):
-            assert time.monotonic() < deadline, "the task did not start"
-            time.sleep(0.01)
+        eventually(lambda: started.exists() and started.read_text().endswith("\n"))
         first = int(started.read_text())
         os.kill(first, signal.SIGINT)
         assert wait_on(future) == first

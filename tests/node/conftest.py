@@ -1,4 +1,4 @@
-"""Real processes to watch, a spool folder whose sampler ends with the test, and waiting for a condition."""
+"""Real processes to watch, and a spool folder whose sampler ends with the test."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from runmem.node.launch import sampler_pid
-
-Eventually = Callable[[Callable[[], object]], None]
 
 _OBEY = """
 import sys
@@ -69,20 +66,7 @@ def start() -> Iterator[Callable[[], Obedient]]:
         process.close()
 
 
-@pytest.fixture
-def eventually() -> Eventually:
-    """Wait until a condition holds; fail after a time that is long even on a busy machine."""
-
-    def wait(condition: Callable[[], object]) -> None:
-        due = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < due, "the condition did not come true in 30 s"
-            time.sleep(0.01)
-
-    return wait
-
-
-def end_sampler(folder: Path, eventually: Eventually) -> None:
+def end_sampler(folder: Path, eventually: Callable) -> None:
     """End the sampler of `folder`, also one that does not look at its ``stop`` file."""
     if (pid := sampler_pid(folder)) is not None:
         (folder / "stop").touch()
@@ -91,7 +75,7 @@ def end_sampler(folder: Path, eventually: Eventually) -> None:
 
 
 @pytest.fixture
-def spool(tmp_path: Path, eventually: Eventually) -> Iterator[Path]:
+def spool(tmp_path: Path, eventually: Callable) -> Iterator[Path]:
     folder = tmp_path / "spool"
     folder.mkdir()
     yield folder
@@ -100,7 +84,7 @@ def spool(tmp_path: Path, eventually: Eventually) -> Iterator[Path]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path, eventually: Eventually) -> Iterator[Path]:
+def small_disk(tmp_path: Path, eventually: Callable) -> Iterator[Path]:
     """A file system of 64 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()

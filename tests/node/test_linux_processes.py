@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,17 +196,21 @@ def test_the_total_of_processes_that_share_libraries_is_nearer_the_truth_than_th
     assert abs(error) < abs(summed - true)
 
 
-def test_descendants_are_found_where_the_kernels_last_process_number_is_not_told(start: Callable) -> None:
+def test_descendants_are_found_where_the_kernels_last_process_number_is_not_told(
+    start: Callable, eventually: Callable
+) -> None:
     worker = start()
     processes = LinuxProcesses()
     processes._loadavg = None
     processes.watch([member(worker.pid)])
     processes.refresh()
     has_child(worker, 60)
-    due = time.monotonic() + 30
-    while of(processes, worker.pid) < 60 * MIB:
+
+    def has_grown() -> bool:
         processes.refresh()
-        assert time.monotonic() < due
+        return of(processes, worker.pid) >= 60 * MIB
+
+    eventually(has_grown)
 
 
 def test_a_process_that_stood_still_and_then_changes_is_read_anew():

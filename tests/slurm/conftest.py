@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -74,19 +73,6 @@ def runmem(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )  # fmt: skip
 
     return run
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    """Return a function that waits until a condition holds, and fails with `what` when it does not come."""
-
-    def wait(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, f"gave up waiting for {what}"
-            time.sleep(0.05)
-
-    return wait
 
 
 @pytest.fixture

@@ -321,8 +321,16 @@ def test_any_number_of_failures_gives_a_code_that_is_not_zero(program, failures)
     assert program.run("--id", f"n=1..{failures}", "-j", "2").returncode == 255
 
 
+def two_targets(program, master: subprocess.Popen) -> list[list[str]] | None:
+    """Return the process numbers of the targets that have begun and of their children, None while there are fewer."""
+    assert master.poll() is None, master.stderr and master.stderr.read()
+    texts = [path.read_text().split() for path in program.folder.glob("began-*")]
+    began = [words for words in texts if len(words) == 2]
+    return began if len(began) == 2 else None
+
+
 @pytest.mark.parametrize("isolation", [[], ["--no-isolation"]])
-def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation):
+def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation, eventually):
     either.write("""
         import subprocess
         class Sleeps(CmdLineTask):
@@ -336,14 +344,7 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation):
     command = either.command("--id", "n=1..4", "-j", "2", *isolation)
     master = subprocess.Popen(command, cwd=either.folder, stderr=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 60
-        began: list[list[str]] = []
-        while len(began) < 2:
-            assert master.poll() is None, master.stderr.read()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-            texts = [path.read_text().split() for path in either.folder.glob("began-*")]
-            began = [words for words in texts if len(words) == 2]
+        began = eventually(lambda: two_targets(either, master))
         family = psutil.Process(master.pid).children(recursive=True)
         pids = {process.pid for process in family}
         assert {int(pid) for words in began for pid in words} <= pids
@@ -359,7 +360,7 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation):
         master.wait()
 
 
-def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(program):
+def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(program, eventually):
     program.write("""
         TaskRunner.localPool = False
         class Sleeps(CmdLineTask):
@@ -373,11 +374,7 @@ def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(program):
     command = program.command("--id", "n=1..4", "-j", "2")
     master = subprocess.Popen(command, cwd=program.folder, env=environment)
     try:
-        deadline = time.monotonic() + 60
-        while not (program.folder / "starting").exists():
-            assert master.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        eventually((program.folder / "starting").exists)
         family = psutil.Process(master.pid).children(recursive=True)
         end = time.monotonic() + 5
         master.send_signal(signal.SIGINT)
@@ -389,7 +386,7 @@ def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(program):
         master.wait()
 
 
-def test_a_caught_interrupt_ends_the_targets_of_a_run_that_goes_on(program):
+def test_a_caught_interrupt_ends_the_targets_of_a_run_that_goes_on(program, eventually):
     program.write("""
         import subprocess
         from runmem import task, wait_on
@@ -411,14 +408,7 @@ def test_a_caught_interrupt_ends_the_targets_of_a_run_that_goes_on(program):
     command = [program.command()[0], "-m", "runmem", "--workers=2", "app.py", "data", "--id", "n=1..40", "-j", "2"]
     master = subprocess.Popen(command, cwd=program.folder, stdout=subprocess.PIPE, text=True)
     try:
-        deadline = time.monotonic() + 60
-        began: list[list[str]] = []
-        while len(began) < 2:
-            assert master.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-            texts = [path.read_text().split() for path in program.folder.glob("began-*")]
-            began = [words for words in texts if len(words) == 2]
+        began = eventually(lambda: two_targets(program, master))
         targets = [psutil.Process(int(pid)) for words in began for pid in words]
         master.send_signal(signal.SIGINT)
         told = master.communicate(timeout=60)[0].splitlines()
