@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 TESTS = Path(__file__).parent
 SERVICES = ("slurm", "hosts")  # each makes something of which the machine has one: never two of them at once
+SERVICE_FIXTURES = {"slurm", "network", "ssh_server"}  # what starts daemons: Slurm's, SSH servers
+SLOW = ("campaign", "differential", "end_to_end")  # folders and files whose tests nearly all take more than two seconds
 LONG = (
     "differential", "campaign", "lsst", "task_runner", "workers", "examples", "end_to_end", "clusters", "execution",
     "docs", "trials", "cli",
@@ -44,7 +46,13 @@ def _signals_are_taken_as_before() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that no process waits for the other at the end."""
+    """Mark what the fast run leaves out, and begin with what takes long: no process is to wait at the end."""
+    for item in items:
+        place = item.path.relative_to(TESTS)
+        if SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.service)
+        if any(place.is_relative_to(slow) for slow in SLOW):
+            item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         first = [*SERVICES, *LONG]
         items.sort(key=lambda item: _place(first, item.path.relative_to(TESTS).parts[0]))

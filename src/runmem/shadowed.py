@@ -227,12 +227,16 @@ def shadow(told: Shadowing | None, import_ahead: Callable[[], object] = lambda: 
         _current.take(name)
 
 
-def shadow_no_more() -> None:
-    """Let everybody find the modules of the libraries again."""
+def shadow_no_more(*, forget: bool = False) -> None:
+    """Let everybody find the modules of the libraries again; `forget` also all that was found, as a new process has."""
     global _current
     if _current is not None:
         _current.end()
         _current = None
+    if forget:
+        _known.clear()
+        _libraries.cache_clear()
+        _is_of_library.cache_clear()
 
 
 def shadowing(folder: str | None = None) -> Shadowing | None:

@@ -10,7 +10,6 @@ import dask
 import distributed  # noqa: F401  # before dask.config.set: what that adds goes with its block
 import pytest
 
-from runmem.clusters import local
 from runmem.clusters.local import EmbeddedCluster, environment_of, put_in_force, worker_count
 from runmem.clusters.spawning import is_embedded_worker
 from runmem.errors import SettingError
@@ -85,7 +84,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let what is done to the environment, and to where modules come from, end with the test."""
     before = dict(os.environ)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(local, "_in_force", set())
     yield
     os.environ.clear()
     os.environ.update(before)

@@ -197,7 +197,7 @@ def test_a_host_that_loses_its_connection_comes_back(
     def pid(_):
         return os.getpid()
 
-    monkeypatch.setattr(remote_host, "_AGAIN_S", (0.1, 0.1))
+    monkeypatch.setattr(remote_host, "RECONNECT_PAUSES_S", (0.1, 0.1))
     monkeypatch.chdir(tmp_path)
     with runmem.session(app="suite", python_memory_profile=True, **options) as current:
         before = set(wait_on([pid(i) for i in range(20)]))
@@ -228,9 +228,8 @@ def test_a_host_that_loses_its_connection_comes_back(
     ],
 )  # fmt: skip
 def test_a_host_that_cannot_take_part_is_told_with_the_words_of_ssh(
-    ssh_server: Any, python: str, options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+    ssh_server: Any, python: str, options: dict[str, Any], message: str
 ) -> None:
-    monkeypatch.setattr("runmem.clusters.address._REFUSED_S", 0.2)
     cluster = cluster_for(resolve({"ssh_command": ssh_server.command, **options}))
     with pytest.raises(ClusterError, match=f"(?s){message}") as raised:
         cluster.connect()

@@ -33,7 +33,7 @@ TICK_S = 0.1
 @pytest.fixture
 def options(hosts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(remote_host, "_AGAIN_S", (0.2, 0.2))
+    monkeypatch.setattr(remote_host, "RECONNECT_PAUSES_S", (0.2, 0.2))
     return {
         "app": "suite", "hosts": "host1,host2", "ssh_command": hosts.ssh_command, "workers": 2,
         "worker_memory_bytes": 500 * MIB, "python_memory_profile": True,

@@ -20,7 +20,6 @@ from runmem.settings import Settings
 
 __all__ = ["AddressCluster", "address_in", "check_answers", "check_versions"]
 
-_TIMEOUT_S = 10
 _REFUSED_S = 3  # a scheduler that was started a moment ago may need as long before it listens
 _VERDICT_S = 1.0
 
@@ -126,15 +125,23 @@ def address_in(file: Path) -> str:
 
 
 class AddressCluster(Cluster):
-    """Connects to a scheduler and leaves it as it was."""
+    """Connects to a scheduler and leaves it as it was.
+
+    Parameters
+    ----------
+    settings : Settings
+    timeout_s : float, optional
+        How long an answer of the scheduler, and a worker, is waited for.
+    """
 
     kind: ClassVar[str] = "address"
     lazy: ClassVar[bool] = False
     ours: ClassVar[bool] = False
     chosen_by: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_file")
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timeout_s: float = 10) -> None:
         super().__init__(settings)
+        self._timeout_s = timeout_s
         self._client: Any = None
         if (settings.scheduler is None) == (settings.scheduler_file is None):
             raise SettingError(
@@ -171,7 +178,7 @@ class AddressCluster(Cluster):
             )
         try:
             check_answers(address, tls)
-            return distributed.Client(address, security=security, timeout=_TIMEOUT_S, set_as_default=False)
+            return distributed.Client(address, security=security, timeout=self._timeout_s, set_as_default=False)
         except ssl.SSLError as error:
             raise ClusterError(
                 f"{self._option}: the scheduler at {address} and this program refuse each other: {error}. Both need "
@@ -185,10 +192,10 @@ class AddressCluster(Cluster):
 
     def _check_workers(self, address: str) -> None:
         try:
-            self._client.wait_for_workers(1, timeout=_TIMEOUT_S)
+            self._client.wait_for_workers(1, timeout=self._timeout_s)
         except (TimeoutError, OSError) as error:
             raise ClusterError(
-                f"{self._option}: {address} has no worker after {_TIMEOUT_S} s. "
+                f"{self._option}: {address} has no worker after {self._timeout_s:g} s. "
                 f"Start some with `dask worker {address}`."
             ) from error
         plain = [one for one in self._client.scheduler_info(n_workers=-1)["workers"]

@@ -33,7 +33,7 @@ _START = (
     'exec "$1" -P -m runmem.clusters.node_workers'
 )
 _KEPT_LINES = 20
-_AGAIN_S = (5.0, 60.0)  # the first pause before another try, and the longest
+RECONNECT_PAUSES_S = (5.0, 60.0)  # the first pause before another try, and the longest
 _END_S = 15.0
 
 
@@ -110,7 +110,7 @@ class RemoteHost:
 
     def _follow(self) -> None:
         """Read what a connection says until it ends; unless the run ends, connect again."""
-        pause_s = _AGAIN_S[0]
+        pause_s = RECONNECT_PAUSES_S[0]
         while self._process is not None:
             self._talk(self._process)
             code = self._process.wait()
@@ -123,7 +123,7 @@ class RemoteHost:
             )  # fmt: skip
             if self._closing.wait(pause_s):
                 return
-            pause_s = min(pause_s * 2, _AGAIN_S[1])
+            pause_s = min(pause_s * 2, RECONNECT_PAUSES_S[1])
             self._said.clear()
             self._process = self._connect()
             if self._closing.is_set():

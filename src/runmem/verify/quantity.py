@@ -99,7 +99,7 @@ class Quantity:
 
 
 @cache
-def _astropy() -> Any:
+def astropy_units() -> Any:
     """Return ``astropy.units``, or None where astropy is not installed; imported only when it is needed (0.2 s)."""
     try:
         return import_module("astropy.units")
@@ -109,7 +109,7 @@ def _astropy() -> Any:
 
 def quantity(value: Any, unit: str) -> Any:
     """Return an ``astropy.units.Quantity``, or a `Quantity` where astropy is not installed."""
-    units = _astropy()
+    units = astropy_units()
     return Quantity(value, unit) if units is None else units.Quantity(value, unit)
 
 
@@ -136,7 +136,7 @@ def check_unit(unit: object) -> str:
     if name in _UNITS:
         return name
     meant = f": write {_MEANT[name]!r}" if name in _MEANT else ""
-    if not meant and (units := _astropy()) is not None:
+    if not meant and (units := astropy_units()) is not None:
         try:
             units.Unit(name)
         except (ValueError, TypeError):
@@ -176,7 +176,7 @@ def _factor(unit: str, to: str) -> float:
     if given and wanted:
         if given[0] == wanted[0]:
             return given[1] / wanted[1]
-    elif (units := _astropy()) is not None:
+    elif (units := astropy_units()) is not None:
         try:
             return float(units.Unit(unit).to(units.Unit(to)))
         except (ValueError, TypeError):  # also astropy's UnitConversionError

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from runmem.trials.methods import METHODS, sacct, sstat
+from runmem.trials.methods import METHODS
 from runmem.trials.outcome import Outcome, Site
 from runmem.units import MIB
 
 
-def collected(name, job):
-    return {reading.column: reading for reading in METHODS[name]().collect(Outcome(0, job=job))}
+def collected(name, job, **options):
+    return {reading.column: reading for reading in METHODS[name](**options).collect(Outcome(0, job=job))}
 
 
 def test_the_largest_step_is_told_and_the_batch_step_as_a_wrapper(program):
@@ -42,18 +42,16 @@ def test_a_step_whose_record_comes_after_the_end_of_its_job_is_waited_for(progra
 
 
 @pytest.mark.parametrize("field", ["0", ""])
-def test_steps_of_which_one_has_no_memory_are_a_part_and_named(program, monkeypatch, field):
-    monkeypatch.setattr(sacct, "_LATE_S", 0.3)
+def test_steps_of_which_one_has_no_memory_are_a_part_and_named(program, field):
     program("sacct", f"echo '7.extern|0|0|COMPLETED'; echo '7.batch|3M|3M|COMPLETED'; echo '7.0|{field}||COMPLETED'")
-    reading = collected("sacct", "7")["sacct MaxRSS"]
+    reading = collected("sacct", "7", record_s=0.3)["sacct MaxRSS"]
     assert (reading.size_bytes, reading.is_partial) == (3 * MIB, True)
     assert reading.reason.endswith("no memory of 0 is recorded")
 
 
-def test_a_record_that_never_comes_is_no_value_with_the_reason(program, monkeypatch):
-    monkeypatch.setattr(sacct, "_LATE_S", 0.3)
+def test_a_record_that_never_comes_is_no_value_with_the_reason(program):
     program("sacct", "true")
-    for reading in collected("sacct", "7").values():
+    for reading in collected("sacct", "7", record_s=0.3).values():
         assert reading.size_bytes is None
         assert "no record of job 7" in reading.reason
 
@@ -80,16 +78,14 @@ def test_an_unknown_unit_is_an_error_that_shows_it(program):
         collected("sacct", "7")
 
 
-def test_the_highest_that_sstat_showed_is_told(program, tmp_path, monkeypatch):
-    monkeypatch.setattr(sstat, "_LEAST_INTERVAL_S", 0.01)
+def test_the_highest_that_sstat_showed_is_told(program, tmp_path, eventually):
     answers = tmp_path / "answers"
     answers.write_text("7.0|5M|2M\n7.0|9M|3M\n7.0|4M|1M\n")
     program("sstat", f"head -n 1 {answers}; sed -i 1d {answers}")
-    method = METHODS["sstat"]()
+    method = METHODS["sstat"](least_interval_s=0.01)
     method.prepare(Site(tmp_path, 0.01))
-    for _ in range(3):
-        method._sample("7")
     method.watch_job("7")
+    eventually(lambda: not answers.read_text())
     readings = {reading.column: reading.size_bytes for reading in method.collect(Outcome(0, job="7"))}
     assert readings == {"sstat MaxRSS": 9 * MIB, "sstat AveRSS": 3 * MIB}
 

@@ -13,8 +13,8 @@ from runmem.units import format_bytes
 
 __all__ = ["Sacct"]
 
-_LATE_S = 15.0  # slurmdbd gets the record of a step some tenths of a second after its end, and of a busy site later
-_LOOK_S = 0.25
+_RECORD_S = 15.0  # slurmdbd gets the record of a step some tenths of a second after its end, and of a busy site later
+_POLL_INTERVAL_S = 0.25
 _POLLED = "polled (JobAcctGatherFrequency): misses what comes and goes between two looks"
 _HIGH = "where Slurm reads /proc, shared pages count once a process"
 
@@ -24,6 +24,11 @@ class Sacct(Method):
 
     Process or tree: all processes of a task together; of several tasks the largest (MaxRSS) or the mean (AveRSS).
     Kind: the highest of Slurm's polls, of which there is one each `JobAcctGatherFrequency` seconds (30 unless set).
+
+    Parameters
+    ----------
+    record_s : float, optional
+        How long the record of the job is waited for.
     """
 
     name: ClassVar[str] = "sacct"
@@ -62,6 +67,9 @@ class Sacct(Method):
     )
     starts: ClassVar[frozenset[str]] = frozenset({"srun", "sbatch"})
 
+    def __init__(self, record_s: float = _RECORD_S) -> None:
+        self._record_s = record_s
+
     def available(self) -> str | None:
         """Explain why there are no records."""
         if (missing := missing_command("sacct")) is not None:
@@ -78,8 +86,10 @@ class Sacct(Method):
             return self.missing("there was no job")
         steps = self._recorded(outcome.job)
         if not steps:
-            return self.missing(f"the accounting has no record of job {outcome.job} after {_LATE_S:.0f} s (`sacct -j "
-                                f"{outcome.job}` may have it later)")  # fmt: skip
+            return self.missing(
+                f"the accounting has no record of job {outcome.job} after {self._record_s:.0f} s (`sacct -j "
+                f"{outcome.job}` may have it later)"
+            )
         batch = [step for step in steps if step.name == "batch"]
         partial = len([step for step in steps if step.name != "extern"]) > 1
         values = [_reading("sacct MaxRSS", steps, "max"), _reading("sacct AveRSS", steps, "ave")]
@@ -92,7 +102,7 @@ class Sacct(Method):
 
     def _recorded(self, job: str) -> list[StepMemory]:
         """Wait until the accounting has the end of all steps, and take what there is when it is too late."""
-        give_up_s = time.monotonic() + _LATE_S
+        give_up_s = time.monotonic() + self._record_s
         while True:
             found = recorded_steps(job) or []
             steps = [step for step in found if step.has_ended]
@@ -100,7 +110,7 @@ class Sacct(Method):
             whole = len(steps) == len(found) and all(step.is_recorded for step in steps)
             if (whole and any(step.name == wanted for step in steps)) or time.monotonic() >= give_up_s:
                 return steps
-            time.sleep(_LOOK_S)
+            time.sleep(_POLL_INTERVAL_S)
 
 
 def _reading(column: str, steps: list[StepMemory], which: str) -> Reading:

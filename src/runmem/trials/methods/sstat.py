@@ -21,6 +21,11 @@ class Sstat(Method):
     Process or tree: all processes of a task together; of several tasks the largest (MaxRSS) or the mean (AveRSS).
     AveRSS is of Slurm's last look, so memory that was given back before is not in it (seen on 22.05).
     Kind: sample. Interval: each second, or the trial's interval if it is longer, and not more often than Slurm looks.
+
+    Parameters
+    ----------
+    least_interval_s : float, optional
+        The shortest time between two questions.
     """
 
     name: ClassVar[str] = "sstat"
@@ -49,8 +54,8 @@ class Sstat(Method):
     )
     starts: ClassVar[frozenset[str]] = frozenset({"srun", "sbatch"})
 
-    def __init__(self) -> None:
-        self._interval_s = _LEAST_INTERVAL_S
+    def __init__(self, least_interval_s: float = _LEAST_INTERVAL_S) -> None:
+        self._interval_s = self._least_interval_s = least_interval_s
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self._highest: dict[str, int] = {}
@@ -63,7 +68,7 @@ class Sstat(Method):
 
     def prepare(self, site: Site) -> None:
         """Remember the interval."""
-        self._interval_s = max(site.interval_s, _LEAST_INTERVAL_S)
+        self._interval_s = max(site.interval_s, self._least_interval_s)
 
     def watch_job(self, job: str) -> None:
         """Ask in a thread."""
