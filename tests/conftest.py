@@ -20,7 +20,17 @@ T = TypeVar("T")
 TESTS = Path(__file__).parent
 SERVICES = ("slurm", "hosts")  # each makes something of which the machine has one: never two of them at once
 SERVICE_FIXTURES = {"slurm", "network", "ssh_server"}  # what starts daemons: Slurm's, SSH servers
-SLOW = ("campaign", "differential", "end_to_end")  # folders and files whose tests nearly all take more than two seconds
+SLOW = (  # folders and files whose tests nearly all take more than two seconds; single tests carry the mark themselves
+    "campaign", "differential", "end_to_end", "examples", "workers",
+    *(f"docs/test_{page}.py" for page in (
+        "lsst", "metric_jobs", "metrics", "program", "semantics", "site", "task_runner", "tasks", "traces", "trials",
+        "tutorial",
+    )),
+    *(f"execution/test_{name}.py" for name in (
+        "forgiving", "killed_master", "killed_tasks", "long_run", "time_limits"
+    )),
+    *(f"lsst/test_{name}.py" for name in ("lsst_timer", "quantum_graph_executor", "task_runner")),
+)  # fmt: skip
 LONG = (
     "differential", "campaign", "lsst", "task_runner", "workers", "examples", "end_to_end", "clusters", "execution",
     "docs", "trials", "cli",

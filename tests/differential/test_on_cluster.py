@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 from grammar import drawn
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = pytest.mark.timeout(7200)
 
 HERE = Path(__file__).parent
 COUNT = int(os.environ.get("DIFFERENTIAL_PROGRAMS", "200"))

@@ -26,9 +26,6 @@ from runmem.lsst import QuantumGraphExecutor, QuantumGraphExecutorError  # noqa:
 from runmem.store.run import read_run  # noqa: E402
 from runmem.units import MIB  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
-
 APP = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
