@@ -1,6 +1,6 @@
 """Generated programs give the same on a real cluster as with `runmem --sequential`, also while its workers are killed.
 
-DIFFERENTIAL_PROGRAMS says how many; 200 take some minutes.
+DIFFERENTIAL_PROGRAMS says how many, as for the other tests of this folder; 200 take some minutes.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from grammar import drawn
+from grammar import PROGRAMS, drawn
 
 pytestmark = pytest.mark.timeout(7200)
 
 HERE = Path(__file__).parent
-COUNT = int(os.environ.get("DIFFERENTIAL_PROGRAMS", "200"))
-TIMEOUT_S = 60 + 4 * COUNT
+TIMEOUT_S = 60 + 4 * PROGRAMS
 
 
 class Way(NamedTuple):
@@ -57,7 +56,7 @@ def by_program(output: str) -> list[str]:
 @pytest.mark.parametrize("name", WAYS)
 def test_programs_give_the_same_on_a_cluster(name: str, tmp_path: Path) -> None:
     way = WAYS[name]
-    sources = drawn(max(4, int(way.share * COUNT)), list(WAYS).index(name))
+    sources = drawn(max(4, int(way.share * PROGRAMS)), list(WAYS).index(name))
     (tmp_path / "sources.json").write_text(json.dumps(sources))
     program = [str(HERE / "many_programs.py"), "sources.json", way.bundles]
     right = runmem(tmp_path, "--sequential", "--no_summary", *program, "0")
