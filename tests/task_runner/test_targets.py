@@ -285,6 +285,7 @@ def test_an_exception_that_takes_no_attributes_goes_up_as_itself(either):
     assert done.stdout in ("caught 1 True\n", "caught 2 True\n"), done.stderr
 
 
+@pytest.mark.slow
 def test_the_time_of_the_whole_run_ends_it(either, request):
     either.write(FAILING + "Fails.parseAndRun()\n")
     limit_s = "15" if "cluster" in request.node.callspec.id else "5"  # a cluster starts in that time too
@@ -361,6 +362,7 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation, e
         master.wait()
 
 
+@pytest.mark.slow
 def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(program, eventually):
     program.write("""
         TaskRunner.localPool = False
@@ -387,6 +389,7 @@ def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(program, even
         master.wait()
 
 
+@pytest.mark.slow
 def test_a_caught_interrupt_ends_the_targets_of_a_run_that_goes_on(program, eventually):
     program.write("""
         import subprocess
