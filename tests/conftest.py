@@ -38,14 +38,14 @@ LONG = (
 
 
 def pytest_configure() -> None:
-    """Let programs that tests start take Ctrl-C, also where the shell of the tests (``pytest &``) has it ignored."""
+    """Let Ctrl-C end programs that tests start, even if a shell started the tests with it ignored (``pytest &``)."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def _signals_are_taken_as_before() -> Iterator[None]:
-    """Undo what the end of a command line does, in tests that run one in their own process: it ignores signals."""
+def _signal_handlers_restored() -> Iterator[None]:
+    """Restore the signal handlers after each test: a command line that ends in this process ignores signals."""
     numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
@@ -56,7 +56,7 @@ def _signals_are_taken_as_before() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what the fast run leaves out, and begin with what takes long: no process is to wait at the end."""
+    """Mark the tests that the fast run leaves out, and run the longest first so that the processes end together."""
     for item in items:
         place = item.path.relative_to(TESTS)
         if SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
@@ -65,18 +65,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         first = [*SERVICES, *LONG]
-        items.sort(key=lambda item: _place(first, item.path.relative_to(TESTS).parts[0]))
+        items.sort(key=lambda item: _rank(first, item.path.relative_to(TESTS).parts[0]))
 
 
-def _place(first: list[str], folder: str) -> int:
+def _rank(first: list[str], folder: str) -> int:
     return first.index(folder) if folder in first else len(first)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Deal out whole files, since the tests of one share clusters and runs, and the services as if they were one file.
+    """Give each process whole files, whose tests share clusters and runs; all services count as one file.
 
-    Marks of groups would say the same, but pytest-xdist 3.8 does not see them under pytest 9.2.
+    Marks for groups would do the same, but pytest-xdist 3.8 does not see them under pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -114,14 +114,14 @@ def eventually() -> Callable[..., Any]:
 
 
 class Target:
-    """What lies where something is to be written, and what became of it.
+    """A place where a test writes, with what exists there before.
 
     Parameters
     ----------
     kind : str
         One of `WRITTEN` or `REFUSED`.
     path : Path
-        Where it is made; what a link points to is made in ``<folder>/elsewhere``.
+        The place; the target of a link is made in ``<folder>/elsewhere``.
     """
 
     WRITTEN = (
@@ -137,7 +137,7 @@ class Target:
         self._before = self._seen()
 
     def _make(self, kind: str, path: Path) -> Path:
-        """Make what is to be there; return what it leads to."""
+        """Make a file of this kind; return the path that it leads to."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind.startswith("link to "):
             elsewhere = path.parent / "elsewhere" / ("link" if kind == "link to a link" else path.name)
@@ -183,11 +183,11 @@ class Target:
 
     @property
     def keeps_content(self) -> bool:
-        """Whether what was written can be looked at afterwards."""
+        """Whether the written bytes can be read afterwards."""
         return "device" not in self.kind
 
     def content(self) -> bytes:
-        """Return what was written."""
+        """Return the written bytes."""
         if self._reader is None:
             return self.end.read_bytes()
         found = b""
@@ -196,7 +196,7 @@ class Target:
         return found
 
     def check(self) -> None:
-        """Assert that what is there is what was there, with its mode and owner, and nothing beside it."""
+        """Assert that the kinds, modes and owners are as before, and that no other file was left."""
         after = self._seen()
         if self.kind in ("nothing", "link to nothing"):
             after = [entry for entry in after if entry[0] != str(self.end)]
@@ -211,7 +211,7 @@ class Target:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `written_kind` or `refused_kind` on each of them."""
+    """Run a test with `written_kind` or `refused_kind` once for each kind."""
     for name, kinds in (("written_kind", Target.WRITTEN), ("refused_kind", Target.REFUSED)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, kinds)
@@ -219,7 +219,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def make_target() -> Iterator[Callable[[str, Path], Target]]:
-    """Return a function that puts something where a test then writes: see `Target`."""
+    """Return a function that makes a `Target`."""
     made: list[Target] = []
 
     def make(kind: str, path: Path) -> Target:
@@ -233,7 +233,7 @@ def make_target() -> Iterator[Callable[[str, Path], Target]]:
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Return a function that puts a shell script in the place of a program."""
+    """Return a function that puts a shell script on the PATH under the name of a program."""
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")

@@ -148,30 +148,30 @@ def test_a_task_whose_worker_is_killed_once_runs_again(
     assert {record.attempt for record in records} == {1, 2}
 
 
-@pytest.mark.parametrize(
-    ("end", "cause", "advice"),
-    [
-        (lambda: tasks.leave(0), "the worker process exited with status 0", "in place of ending its process"),
-        (lambda: tasks.leave(3), "the worker process exited with status 3", "in place of ending its process"),
-        (lambda: tasks.crash(signal.SIGSEGV), "killed by signal 11", "PYTHONFAULTHANDLER=1"),
-        (lambda: tasks.crash(signal.SIGABRT), "killed by signal 6", "PYTHONFAULTHANDLER=1"),
-        (lambda: tasks.crash(signal.SIGTERM), "killed by signal 15", "has sent this signal"),
-    ],
-)
-def test_what_is_advised_goes_with_how_the_worker_ended(
-    session: Callable[..., Any], end: Callable[[], Any], cause: str, advice: str
-) -> None:
+ENDS: list[tuple[Callable[[], Any], str, str]] = [
+    (lambda: tasks.leave(0), "the worker process exited with status 0", "in place of ending its process"),
+    (lambda: tasks.leave(3), "the worker process exited with status 3", "in place of ending its process"),
+    (lambda: tasks.crash(signal.SIGSEGV), "killed by signal 11", "PYTHONFAULTHANDLER=1"),
+    (lambda: tasks.crash(signal.SIGABRT), "killed by signal 6", "PYTHONFAULTHANDLER=1"),
+    (lambda: tasks.crash(signal.SIGTERM), "killed by signal 15", "has sent this signal"),
+]
+
+
+def test_what_is_advised_goes_with_how_the_worker_ended(session: Callable[..., Any]) -> None:
     with session() as run:
-        with pytest.raises(TaskKilledError) as raised:
-            wait_on(end())
-        told = str(raised.value)
-        assert cause in told.replace("The worker", "the worker")
-        assert advice in told
-        assert "--worker_memory" not in told
-    killed = [record for record in read_run(run.directory.root).records if record.status == "killed"]
-    assert len(killed) == 4
-    # One that is asked to end may do so in order before its nanny has seen the signal.
-    assert sum(cause in record.reason for record in killed) >= (2 if "signal 15" in cause else 4)
+        for end, cause, advice in ENDS:
+            with pytest.raises(TaskKilledError) as raised:
+                wait_on(end())
+            message = str(raised.value)
+            assert cause in message.replace("The worker", "the worker")
+            assert advice in message
+            assert "--worker_memory" not in message
+    records = read_run(run.directory.root).records
+    for task_id, (_, cause, _) in enumerate(ENDS, 1):
+        killed = [record for record in records if record.task_id == task_id and record.status == "killed"]
+        assert len(killed) == 4, cause
+        # One that is asked to end may do so in order before its nanny has seen the signal.
+        assert sum(cause in record.reason for record in killed) >= (2 if "signal 15" in cause else 4)
 
 
 def test_a_task_whose_worker_is_interrupted_goes_on(
