@@ -97,7 +97,7 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory, eventually: Callable[..
 
 @pytest.fixture(scope="session")
 def python() -> str:
-    """The interpreter that the hosts are to use: runmem must be installed in it."""
+    """Return the interpreter for the hosts; skip if runmem is not installed in it."""
     done = subprocess.run([sys.executable, "-c", "import runmem"], cwd="/", env={"PATH": os.environ["PATH"]})
     if done.returncode:
         pytest.skip("runmem is not installed in this environment: a host could not import it")

@@ -1,4 +1,4 @@
-"""Hosts of their own for the tests: network namespaces, and an SSH server on each."""
+"""Two hosts for the tests: network namespaces with an SSH server each."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Hosts:
 
     @staticmethod
     def act(what: str, number: int) -> None:
-        """Have a host ``cut`` from the network, or ``mend`` that."""
+        """Disconnect a host from the network (``cut``) or connect it again (``mend``)."""
         subprocess.run([str(_SCRIPT), what, str(number)], check=True, capture_output=True)
 
 

@@ -32,7 +32,7 @@ class Obedient:
         self.do("pass")
 
     def do(self, line: str) -> str:
-        """Run `line` in the process and return, when it has run, what it leaves in its variable `said`."""
+        """Run `line` in the process; return the value that it gave to the variable `said`, or "done"."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(line + "\n")
@@ -54,7 +54,7 @@ class Obedient:
 
 @pytest.fixture
 def start() -> Iterator[Callable[[], Obedient]]:
-    """Start a process that does as told; all are ended with the test."""
+    """Return a function that starts an `Obedient` process; end all of them with the test."""
     started: list[Obedient] = []
 
     def one() -> Obedient:
@@ -67,7 +67,7 @@ def start() -> Iterator[Callable[[], Obedient]]:
 
 
 def end_sampler(folder: Path, eventually: Callable) -> None:
-    """End the sampler of `folder`, also one that does not look at its ``stop`` file."""
+    """End the sampler of `folder`, even one that does not read its ``stop`` file."""
     if (pid := sampler_pid(folder)) is not None:
         (folder / "stop").touch()
         os.kill(pid, signal.SIGTERM)
@@ -85,7 +85,7 @@ def spool(tmp_path: Path, eventually: Callable) -> Iterator[Path]:
 
 @pytest.fixture
 def small_disk(tmp_path: Path, eventually: Callable) -> Iterator[Path]:
-    """A file system of 64 KiB."""
+    """Return a folder on a file system of 64 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]

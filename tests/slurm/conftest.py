@@ -1,4 +1,4 @@
-"""A real Slurm for the tests of this folder, brought up once a session and ended with it."""
+"""A real Slurm for the tests of this folder, started once a session and ended with it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 
 def _run(*arguments: str, timeout_s: float) -> str | None:
-    """Run slurm.sh; return None when it succeeds, else what it said."""
+    """Run slurm.sh; return None if it succeeds, else its last line on standard error."""
     try:
         done = subprocess.run(
             [str(SCRIPT), *arguments], capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
@@ -53,7 +53,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def folder(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a folder to submit jobs from, and be in it; jobs that are left are cancelled."""
+    """Change to a folder from which jobs are submitted; return it."""
     for name in list(os.environ):
         if name.startswith(("RUNMEM_", "COMPSS_", "SLURM", "SBATCH", "DASK_")):
             monkeypatch.delenv(name)

@@ -61,7 +61,7 @@ def either(tmp_path: Path, request: pytest.FixtureRequest) -> Program:
 
 @pytest.fixture(autouse=True)
 def _environment_restored() -> Iterator[None]:
-    """A runner turns implicit threading off for its process; the tests that follow are not to see it."""
+    """Restore the environment: a runner turns implicit threading off for its process."""
     before = dict(os.environ)
     yield
     os.environ.clear()
