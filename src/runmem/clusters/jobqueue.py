@@ -206,6 +206,8 @@ class JobQueueCluster(Cluster):
             if part is not None:
                 with suppress(Exception):  # also one that never came to run
                     part.close()
+        if self._cluster is not None:
+            self._cluster.shutdown_on_close = False  # else Dask tries again for 10 s when Python ends
         self._client = self._cluster = None
         for folder in (self._folder, self._scratch):
             if folder is not None:
