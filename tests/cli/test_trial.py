@@ -21,6 +21,7 @@ def trial(*words: object) -> Result:
     return CliRunner().invoke(command, [str(word) for word in words], standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_a_folder_holds_all_that_is_needed_to_repeat_and_to_look(tmp_path: Path):
     out = tmp_path / "out"
     result = trial(
@@ -55,6 +56,7 @@ def test_a_folder_holds_all_that_is_needed_to_repeat_and_to_look(tmp_path: Path)
     assert [cell.spread.mean for cell in again.cells] == [row["mean_bytes"] for row in document["statistics"]]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_order_and_another_another():
     def order(seed: int) -> list[str]:
         words = [

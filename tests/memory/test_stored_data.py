@@ -304,9 +304,16 @@ def test_what_a_finaliser_gives_up_while_a_window_opens_is_marked() -> None:
     assert least - 1 < 30 < most + 1
 
 
-def test_held_bytes_are_the_stored_bytes_at_the_peak(others: Others) -> None:
+def held_now() -> int:
+    """Return what the process holds for others, by a window in which nothing happens."""
+    held = process_meter().stop(process_meter().start()).held_bytes
+    assert held is not None
+    return held
+
+
+def test_held_bytes_are_those_at_the_peak(others: Others) -> None:
+    before = held_now()
     first, second = others.keep(20), others.keep(30)
-    before = process_meter()._stored_bytes - 50 * MIB
     window = process_meter().start()
     others.give_up(first)
     taken(60).close()
@@ -324,13 +331,13 @@ def test_small_items_are_not_counted(others: Others) -> None:
     others.stored.received(None, None)
 
 
-def test_an_item_is_released_once(others: Others) -> None:
-    before = process_meter()._stored_bytes
+def test_a_thing_is_given_up_once(others: Others) -> None:
+    before = held_now()
     holding = others.stored.add(MIB)
     for _ in range(2):
         with others.stored.removing(holding):
             pass
-    assert process_meter()._stored_bytes == before
+    assert held_now() == before
 
 
 def test_the_next_call_waits_for_the_release_of_the_last_inputs(others: Others) -> None:
@@ -350,10 +357,16 @@ def _release(stored: StoredData, block: mmap.mmap, holding: StoredItem) -> None:
 def test_it_waits_once_for_each_thing_and_not_for_its_own_inputs(
     others: Others, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waits: list[float] = []
-    wait = others.stored._changed.wait
-    monkeypatch.setattr(others.stored._changed, "wait", lambda most: (waits.append(most), wait(most))[1])
+    waits: list[float | None] = []
+    wait = threading.Condition.wait
+
+    def noted(condition: threading.Condition, timeout: float | None = None) -> bool:
+        if threading.current_thread() is threading.main_thread():
+            waits.append(timeout)
+        return wait(condition, timeout)
+
     kept, other = others.keep(10), others.keep(10)
+    monkeypatch.setattr(threading.Condition, "wait", noted)
     others.stored.wait_for_transfers([kept[1], other[1]])
     others.stored.wait_for_transfers([kept[1], other[1]])
     assert waits == []
@@ -361,16 +374,23 @@ def test_it_waits_once_for_each_thing_and_not_for_its_own_inputs(
     assert len(waits) == 1
     others.stored.wait_for_transfers([kept[1]])
     assert len(waits) == 1
+    monkeypatch.undo()
     for one in (kept, other):
         others.give_up(one)
 
 
 def test_it_waits_for_inputs_of_later_calls_that_are_coming(others: Others) -> None:
     coming = others.do(others.stored.receiving, 10 * MIB)
-    later = threading.Timer(0.005, others.do, (others.stored.received, coming, None))
+    arrived: list[bool] = []
+
+    def arrive() -> None:
+        arrived.append(True)
+        others.do(others.stored.received, coming, None)
+
+    later = threading.Timer(0.005, arrive)
     later.start()
     others.stored.wait_for_transfers([])
-    assert coming not in others.stored._in_progress
+    assert arrived
     later.join()
 
 

@@ -161,6 +161,7 @@ def test_it_ends_when_the_spool_is_removed(spool: Path, eventually: Callable) ->
     eventually(lambda: not _lives(pid))
 
 
+@pytest.mark.slow
 def test_it_ends_when_no_member_has_lived_for_some_seconds(spool: Path, start: Callable, eventually: Callable) -> None:
     worker = start()
     join(spool, worker.pid, "node7.dat", "worker")

@@ -14,6 +14,7 @@ import pytest
 import runmem
 from runmem.errors import SettingError
 from runmem.memory.peak import process_meter
+from runmem.memory.process import own_process
 from runmem.metrics.memory_metric import MemoryMetricConfig, MemoryMetricTask
 from runmem.pipe_base.metadata import TaskMetadata
 from runmem.pipe_base.time_method import timeMethod
@@ -254,8 +255,9 @@ def test_a_peak_that_cannot_be_read_is_left_out_with_the_reason(monkeypatch):
         raise OSError("no /proc")
 
     work = Work()
-    meter = process_meter()
-    monkeypatch.setattr(meter, "_read", unreadable.__get__(meter))
+    readings = type(own_process())
+    monkeypatch.setattr(readings, "resident_bytes", unreadable)
+    monkeypatch.setattr(readings, "high_water_and_resident", unreadable)
     work.run()
     assert "runEndMaxResidentSetSize" not in work.metadata
     assert "no /proc" in work.metadata["runPeakReason"]

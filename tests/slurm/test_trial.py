@@ -128,12 +128,12 @@ def test_a_job_that_can_never_start_is_not_waited_for(trial: Callable[..., Any])
 
 
 @pytest.mark.parametrize("start", ["srun", "sbatch"])
-def test_ctrl_c_cancels_the_job(start: str, folder: Path, until: Callable[..., None]) -> None:
+def test_ctrl_c_cancels_the_job(start: str, folder: Path, eventually: Callable[..., Any]) -> None:
     words = ["trial", "--start", start, "--methods", "hwm,sstat", "--control", "none", "--", "sh", "-c",
              "touch begun; exec sleep 300"]  # fmt: skip
     running = subprocess.Popen([sys.executable, "-m", "runmem", *words], stdin=subprocess.DEVNULL, cwd=folder,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
-    until(lambda: (folder / "begun").exists() or running.poll() is not None, "the command")
+    eventually(lambda: (folder / "begun").exists() or running.poll() is not None)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from runmem.events import TaskRecord
-from runmem.store.records import _record_from_unusual, killed, record_from_line, record_to_line
+from runmem.store.records import killed, record_from_line, record_to_line
 
 RECORD = TaskRecord(
     7, "app", "work", "/a/app.py", "node1", 123, 9876543210, 100.5, 1, 101.25, 0.5, 1000, 5000, 2000, "hwm", False,
@@ -133,21 +133,26 @@ _VALUES = [
 ]  # fmt: skip
 
 
+def read_by_json(line: bytes) -> TaskRecord | None:
+    """Read a line with one more field, whose name is not ASCII: such a line is not read by msgspec."""
+    return record_from_line(line.replace(b"{", b'{"\xc3\xa9": 0, ', 1))
+
+
 @pytest.mark.parametrize("field", ["start_s", "end_s", "peak_bytes", "task_id", "attempt", "reason", "shared", "later"])
 @pytest.mark.parametrize("value", _VALUES, ids=range(len(_VALUES)))
 def test_what_is_a_record_does_not_depend_on_the_way_it_is_read(field: str, value: str) -> None:
     text = record_to_line(RECORD).decode()
     for before in ("", f'"{field}": 1, ', f'"{field}": "a", '):  # also a field that is there twice
         line = text.replace("{", "{" + before, 1).replace("}\n", f', "{field}": {value}}}\n').encode()
-        assert repr(record_from_line(line)) == repr(_record_from_unusual(line))
+        assert repr(record_from_line(line)) == repr(read_by_json(line))
         spaced = line.replace(b": -", b":\t-")
-        assert repr(record_from_line(spaced)) == repr(_record_from_unusual(spaced))
+        assert repr(record_from_line(spaced)) == repr(read_by_json(spaced))
 
 
 @pytest.mark.parametrize("line", [b"\xef\xbb\xbf%b", b"%b {}", b"[%b]", b"  %b  ", b"%b\x00", b"\xff%b"])
 def test_both_decoders_agree_on_text_around_a_record(line: bytes) -> None:
     line = line % record_to_line(RECORD).strip()
-    assert record_from_line(line) == _record_from_unusual(line)
+    assert record_from_line(line) == read_by_json(line)
 
 
 def test_of_texts_that_many_records_have_there_is_one() -> None:
