@@ -4,7 +4,7 @@ Run: ``python benchmarks/trial.py [PAIRS]``, 40 by default. The wall time of a c
 with that of the plain command, in turn, in pairs. Printed is the median of their ratios, and between which values it
 lies with 90 % confidence (by resampling the pairs): on a shared machine a single pair may be off by a tenth. Commands:
 one that computes, one that touches memory all the time, and one that starts a process after the other, the worst case
-of following: there `hwm` has executions of its own in a trial, and here too.
+of following: then `hwm` has separate executions in a trial, as here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from runmem.trials import Outcome, Site, Truth, control
+from runmem.trials import CommandOutcome, Site, Truth, control
 from runmem.trials.methods import METHODS, Reading
 from runmem.trials.report.verdict import signed
 from runmem.trials.starts.local import Local
@@ -32,7 +32,7 @@ START = "import subprocess\nfor _ in range(600): subprocess.run(['true'])"
 MOST_OVERHEAD = 0.02
 
 
-def under(command: Sequence[str], names: Sequence[str]) -> tuple[Outcome, dict[str, Reading]]:
+def under(command: Sequence[str], names: Sequence[str]) -> tuple[CommandOutcome, dict[str, Reading]]:
     """Run a command under methods."""
     with tempfile.TemporaryDirectory() as folder:
         methods = [METHODS[name]() for name in names]
@@ -120,7 +120,7 @@ def main() -> None:
         overhead(name, script, everything, "all methods", pairs)
     overhead("starts 600 processes", START, apart, "all but hwm", pairs)
     overhead("starts 600 processes", START, ["hwm"], "hwm alone", pairs)
-    print(f"target: at most {100 * MOST_OVERHEAD:.0f} % of wall, but for hwm alone: it has executions of its own there")
+    print(f"target: at most {100 * MOST_OVERHEAD:.0f} % of wall, except for hwm, which has separate executions")
     errors(5)
 
 

@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from runmem.trials.report.recorded import read_trial
-from runmem.trials.report.results import Results, results_of
+from runmem.trials.report.results import TrialResults, results_of
 from runmem.units import MIB
 
 PLOTS = Path(__file__).resolve().parent
@@ -35,8 +35,8 @@ STEPS = [
 ]
 
 
-def panel(axis, results: Results, series, title: str) -> None:
-    """Draw all executions of some columns, and lines through the means."""
+def panel(axis, results: TrialResults, series, title: str) -> None:
+    """Draw every execution of some columns, and a line through the means."""
     for column, start, label, colour, mark in series:
         done = [e for e in results.trial.executions if e.counts and e.variant.role == "command" and e.start == start]
         known = [(int(e.variant.values["sensors"]), e.readings[column].size_bytes) for e in done]

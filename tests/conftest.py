@@ -1,20 +1,36 @@
-"""Ctrl-C works for what tests start; how tests are dealt out to processes; what a file can lie in the place of."""
+"""What every folder of tests shares: signals, kinds and order of tests, waiting, and places to write a file."""
 
 from __future__ import annotations
 
 import fcntl
+import inspect
 import os
 import signal
 import socket
 import stat
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
+T = TypeVar("T")
+
 TESTS = Path(__file__).parent
 SERVICES = ("slurm", "hosts")  # each makes something of which the machine has one: never two of them at once
+SERVICE_FIXTURES = {"slurm", "network", "ssh_server"}  # what starts daemons: Slurm's, SSH servers
+SLOW = (  # folders and files whose tests nearly all take more than two seconds; single tests carry the mark themselves
+    "campaign", "differential", "end_to_end", "examples", "workers",
+    *(f"docs/test_{page}.py" for page in (
+        "lsst", "metric_jobs", "metrics", "program", "semantics", "site", "task_runner", "tasks", "traces", "trials",
+        "tutorial",
+    )),
+    *(f"execution/test_{name}.py" for name in (
+        "forgiving", "killed_master", "killed_tasks", "long_run", "time_limits"
+    )),
+    *(f"lsst/test_{name}.py" for name in ("lsst_timer", "quantum_graph_executor", "task_runner")),
+)  # fmt: skip
 LONG = (
     "differential", "campaign", "lsst", "task_runner", "workers", "examples", "end_to_end", "clusters", "execution",
     "docs", "trials", "cli",
@@ -22,14 +38,14 @@ LONG = (
 
 
 def pytest_configure() -> None:
-    """Let programs that tests start take Ctrl-C, also where the shell of the tests (``pytest &``) has it ignored."""
+    """Let Ctrl-C end programs that tests start, even if a shell started the tests with it ignored (``pytest &``)."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
-def _signals_are_taken_as_before() -> Iterator[None]:
-    """Undo what the end of a command line does, in tests that run one in their own process: it ignores signals."""
+def _signal_handlers_restored() -> Iterator[None]:
+    """Restore the signal handlers after each test: a command line that ends in this process ignores signals."""
     numbers = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
@@ -40,21 +56,27 @@ def _signals_are_taken_as_before() -> Iterator[None]:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Begin with what takes long, so that no process waits for the other at the end."""
+    """Mark the tests that the fast run leaves out, and run the longest first so that the processes end together."""
+    for item in items:
+        place = item.path.relative_to(TESTS)
+        if SERVICE_FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.service)
+        if any(place.is_relative_to(slow) for slow in SLOW):
+            item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         first = [*SERVICES, *LONG]
-        items.sort(key=lambda item: _place(first, item.path.relative_to(TESTS).parts[0]))
+        items.sort(key=lambda item: _rank(first, item.path.relative_to(TESTS).parts[0]))
 
 
-def _place(first: list[str], folder: str) -> int:
+def _rank(first: list[str], folder: str) -> int:
     return first.index(folder) if folder in first else len(first)
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Deal out whole files, since the tests of one share clusters and runs, and the services as if they were one file.
+    """Give each process whole files, whose tests share clusters and runs; all services count as one file.
 
-    Marks of groups would say the same, but pytest-xdist 3.8 does not see them under pytest 9.2.
+    Marks for groups would do the same, but pytest-xdist 3.8 does not see them under pytest 9.2.
     """
     from xdist.scheduler import LoadScopeScheduling
 
@@ -67,15 +89,39 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return ByFile(config, log)
 
 
+def _eventually(condition: Callable[[], T], within: float = 60) -> T:
+    """Call `condition` until its value is true and return that; fail after `within` seconds.
+
+    The failure shows the last value and the source of `condition`.
+    """
+    __tracebackhide__ = True
+    end_s = time.monotonic() + within
+    while not (value := condition()):
+        if time.monotonic() > end_s:
+            try:
+                source = inspect.getsource(condition).strip()
+            except (OSError, TypeError):  # a method of a built-in type, a partial
+                source = repr(condition)
+            pytest.fail(f"the value is still {value!r} after {within:g} s: {source}")
+        time.sleep(0.01)
+    return value
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Callable[..., Any]:
+    """Return a function that waits for a true value: ``eventually(condition, within=60)``."""
+    return _eventually
+
+
 class Target:
-    """What lies where something is to be written, and what became of it.
+    """A place where a test writes, with what exists there before.
 
     Parameters
     ----------
     kind : str
         One of `WRITTEN` or `REFUSED`.
     path : Path
-        Where it is made; what a link points to is made in ``<folder>/elsewhere``.
+        The place; the target of a link is made in ``<folder>/elsewhere``.
     """
 
     WRITTEN = (
@@ -91,7 +137,7 @@ class Target:
         self._before = self._seen()
 
     def _make(self, kind: str, path: Path) -> Path:
-        """Make what is to be there; return what it leads to."""
+        """Make a file of this kind; return the path that it leads to."""
         path.parent.mkdir(parents=True, exist_ok=True)
         if kind.startswith("link to "):
             elsewhere = path.parent / "elsewhere" / ("link" if kind == "link to a link" else path.name)
@@ -137,11 +183,11 @@ class Target:
 
     @property
     def keeps_content(self) -> bool:
-        """Whether what was written can be looked at afterwards."""
+        """Whether the written bytes can be read afterwards."""
         return "device" not in self.kind
 
     def content(self) -> bytes:
-        """Return what was written."""
+        """Return the written bytes."""
         if self._reader is None:
             return self.end.read_bytes()
         found = b""
@@ -150,7 +196,7 @@ class Target:
         return found
 
     def check(self) -> None:
-        """Assert that what is there is what was there, with its mode and owner, and nothing beside it."""
+        """Assert that the kinds, modes and owners are as before, and that no other file was left."""
         after = self._seen()
         if self.kind in ("nothing", "link to nothing"):
             after = [entry for entry in after if entry[0] != str(self.end)]
@@ -165,7 +211,7 @@ class Target:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `written_kind` or `refused_kind` on each of them."""
+    """Run a test with `written_kind` or `refused_kind` once for each kind."""
     for name, kinds in (("written_kind", Target.WRITTEN), ("refused_kind", Target.REFUSED)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, kinds)
@@ -173,7 +219,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def make_target() -> Iterator[Callable[[str, Path], Target]]:
-    """Return a function that puts something where a test then writes: see `Target`."""
+    """Return a function that makes a `Target`."""
     made: list[Target] = []
 
     def make(kind: str, path: Path) -> Target:
@@ -187,7 +233,7 @@ def make_target() -> Iterator[Callable[[str, Path], Target]]:
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Return a function that puts a shell script in the place of a program."""
+    """Return a function that puts a shell script on the PATH under the name of a program."""
     folder = tmp_path / "programs"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import pickle
+import site
 import sys
 import sysconfig
 import threading
@@ -50,8 +51,7 @@ def write(folder, *names):
 
 
 def be_another_process():
-    stop_shadowing()
-    shadowed._known.clear()
+    stop_shadowing(forget=True)
 
 
 def run(names, source):
@@ -138,7 +138,9 @@ def test_a_library_does_not_find_the_programs_module_for_one_that_is_not_there(f
 
 def test_an_environment_in_the_programs_folder_is_a_librarys_and_a_program_among_libraries_is_none(folder, monkeypatch):
     environment = f"{folder}/.venv/lib/site-packages/"
-    monkeypatch.setattr(shadowed, "_library_folders", lambda: (environment, f"{folder.parent}/"))
+    os.makedirs(environment)
+    monkeypatch.setattr(site, "getsitepackages", lambda: [environment, str(folder.parent)])
+    be_another_process()
     write(folder, "queue")
     shadow(Shadowing(str(folder)))
     assert run_in_program(folder, "import queue")["queue"].mine == "queue"

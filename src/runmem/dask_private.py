@@ -49,10 +49,10 @@ _ANSWER_S = 10.0
 class Receiver(Protocol):
     """Follows the data that a process receives."""
 
-    def coming(self, size_bytes: int) -> object:
+    def receiving(self, size_bytes: int) -> object:
         """Note that so many bytes begin to arrive; return an object that stands for them."""
 
-    def came(self, coming: Any, block: object) -> None:
+    def received(self, coming: Any, block: object) -> None:
         """Note that they have arrived, in `block`; None: they have not."""
 
 
@@ -209,12 +209,12 @@ def tell_of_receiving(told: Receiver) -> bool:
     plain = getattr(reading, "plain", reading)
 
     async def read_bytes_rw(stream: Any, size: int) -> Any:
-        coming = told.coming(size)
+        coming = told.receiving(size)
         block = None
         try:
             block = await plain(stream, size)
         finally:
-            told.came(coming, getattr(block, "obj", None))
+            told.received(coming, getattr(block, "obj", None))
         return block
 
     read_bytes_rw.plain = plain  # type: ignore[attr-defined]

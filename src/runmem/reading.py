@@ -15,12 +15,16 @@ from functools import partial
 from io import BufferedReader
 from pathlib import Path
 from reprlib import Repr
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import yaml
 
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object: text keys, and values of JSON's types."""
+
 __all__ = [
+    "JsonObject",
     "MAX_LINE_BYTES",
     "MAX_SIZE",
     "MAX_TIME_S",

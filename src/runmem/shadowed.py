@@ -241,12 +241,16 @@ def shadow(shadowing: Shadowing | None, import_ahead: Callable[[], object] = lam
         _current.shadow_name(name)
 
 
-def stop_shadowing() -> None:
-    """Give all imports the libraries again."""
+def stop_shadowing(*, forget: bool = False) -> None:
+    """Give all imports the libraries again; `forget` all that was found too, as in a new process."""
     global _current
     if _current is not None:
         _current.uninstall()
         _current = None
+    if forget:
+        _known.clear()
+        _library_folders.cache_clear()
+        _is_library_file.cache_clear()
 
 
 def current_shadowing(folder: str | None = None) -> Shadowing | None:

@@ -19,15 +19,6 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-MARK = pytest.mark.campaign
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(MARK)
-
 
 def seeds(first: int, count: int, share: float) -> Iterator[int]:
     """Yield the seeds of a test: `count`, and more for a share of the time given by hand; or the one that is named."""

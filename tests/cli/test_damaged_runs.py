@@ -34,16 +34,24 @@ def test_damaged_files_are_borne(pristine: Path, block: int) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "said"),
     [
-        ("pid", '"x"', "pid is 'x', which is no process id; passed by"),
-        ("pid", "99999999999999999999", "which is no process id; passed by"),
-        ("started_s", "1e308", "started_s is 1e+308, which is no time in seconds since the epoch; passed by"),
-        ("ended_s", "[1]", "ended_s is [1], which is no time in seconds since the epoch; passed by"),
-        ("exit_code", '"0"', "exit_code is '0', which is no exit code; passed by"),
-        ("nodes", "[[]]", "nodes is [[]], which is no mapping of nodes; passed by"),
-        ("nodes", '{"n1": 3}', "nodes.n1 is 3, which is no mapping of names to values; passed by"),
-        ("nodes", '{"n1": {"limit_bytes": "much"}}', "nodes.n1.limit_bytes is 'much', which is no number of bytes"),
-        ("trace_files", '[1, "a"]', "trace_files[0] is 1, which is no text of up to 10,000 characters; passed by"),
-        ("calls", "-1", "calls is -1, which is no number of calls; passed by"),
+        ("pid", '"x"', "pid is 'x', which is not a valid process id; ignored"),
+        ("pid", "99999999999999999999", "which is not a valid process id; ignored"),
+        ("started_s", "1e308", "started_s is 1e+308, which is not a valid time in seconds since the epoch; ignored"),
+        ("ended_s", "[1]", "ended_s is [1], which is not a valid time in seconds since the epoch; ignored"),
+        ("exit_code", '"0"', "exit_code is '0', which is not a valid exit code; ignored"),
+        ("nodes", "[[]]", "nodes is [[]], which is not a valid mapping of nodes; ignored"),
+        ("nodes", '{"n1": 3}', "nodes.n1 is 3, which is not a valid mapping of names to values; ignored"),
+        (
+            "nodes",
+            '{"n1": {"limit_bytes": "much"}}',
+            "nodes.n1.limit_bytes is 'much', which is not a valid number of bytes",
+        ),
+        (
+            "trace_files",
+            '[1, "a"]',
+            "trace_files[0] is 1, which is not a valid text of up to 10,000 characters; ignored",
+        ),
+        ("calls", "-1", "calls is -1, which is not a valid number of calls; ignored"),
     ],
 )
 def test_a_value_of_another_kind_is_named_and_passed_by(tmp_path, command, key, value, said):
@@ -63,11 +71,11 @@ def test_a_value_of_another_kind_is_named_and_passed_by(tmp_path, command, key, 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[" * 100_000, "nested too deeply"),
-        (b'{"app": "\xff"}', "it is no JSON text: byte 9 is no UTF-8"),
-        (b'{"app": "app"', "it is no JSON text: Expecting ',' delimiter in line 1"),
-        (b"[1, 2]", "it is [1, 2], and not a mapping of names to values"),
-        (b"", "it is no JSON text: Expecting value in line 1"),
+        (b"[" * 100_000, "nested more deeply than can be read"),
+        (b'{"app": "\xff"}', "it is not JSON: byte 9 is not UTF-8"),
+        (b'{"app": "app"', "it is not JSON: Expecting ',' delimiter in line 1"),
+        (b"[1, 2]", "it is [1, 2], not a mapping of names to values"),
+        (b"", "it is not JSON: Expecting value in line 1"),
     ],
 )
 def test_what_is_no_provenance_is_said_and_the_records_are_told(tmp_path, command, content, said):

@@ -305,11 +305,11 @@ def test_the_file_of_a_pipeline_is_a_configuration(run, tmp_path):
         ("target: x", "metric 1: connections.package is None"),
         ("{connections: {package: p, metric: m}}", "target is None"),
         ("{connections: {package: p.q, metric: m}, target: x}", "package.*dot"),
-        ("{connections: {packag: p}}", "no option 'connections.packag'; there are connections.package"),
-        ("{taget: x}", "no option 'taget'"),
+        ("{connections: {packag: p}}", "unknown option 'connections.packag'; there are connections.package"),
+        ("{taget: x}", "unknown option 'taget'"),
         ("{connections: 5}", "connections is 5"),
-        ("{class: x.GuessTask}", "'x.GuessTask' is not known"),
-        ("tasks: {a: {class: x.MemoryMetricTask, config: {file: f.py}}}", "'file' in config is not read"),
+        ("{class: x.GuessTask}", "'x.GuessTask' is unknown"),
+        ("tasks: {a: {class: x.MemoryMetricTask, config: {file: f.py}}}", "'file' in config is not supported"),
         ("a: [", "is not YAML"),
     ],
 )
@@ -384,7 +384,7 @@ def test_traces_of_several_programs_are_not_one_run(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\n", b"hello world\n"])
 def test_a_file_that_is_no_trace_is_refused(tmp_path, content):
     (tmp_path / "x.dat").write_bytes(content)
-    assert "no memory trace" in str(error_of(invoke(tmp_path / "x.dat")))
+    assert "not a memory trace" in str(error_of(invoke(tmp_path / "x.dat")))
     assert "cannot be read" in str(error_of(invoke(tmp_path / "gone.dat")))
     assert "does not exist" in str(error_of(invoke(tmp_path / "gone")))
 

@@ -21,6 +21,7 @@ def trial(*words: object) -> Result:
     return CliRunner().invoke(command, [str(word) for word in words], standalone_mode=False)
 
 
+@pytest.mark.slow
 def test_a_folder_holds_all_that_is_needed_to_repeat_and_to_look(tmp_path: Path):
     out = tmp_path / "out"
     result = trial(
@@ -55,6 +56,7 @@ def test_a_folder_holds_all_that_is_needed_to_repeat_and_to_look(tmp_path: Path)
     assert [cell.spread.mean for cell in again.cells] == [row["mean_bytes"] for row in document["statistics"]]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_order_and_another_another():
     def order(seed: int) -> list[str]:
         words = [
@@ -129,7 +131,7 @@ def test_what_cannot_be_used_is_refused_before_anything_runs(words, complaint, t
 
 def test_a_folder_with_a_trial_is_not_written_over(tmp_path: Path):
     (tmp_path / "trial.json").write_text("{}")
-    assert "holds a trial already" in str(trial("--output", tmp_path, "--", "true").exception)
+    assert "contains a trial already" in str(trial("--output", tmp_path, "--", "true").exception)
 
 
 @pytest.mark.parametrize("words", [["--repeat", "0", "--", "true"], ["--repeat", "2"]])
@@ -141,7 +143,7 @@ def test_no_repeat_or_no_command_is_exit_code_2(words):
 
 def test_what_is_no_trial_is_refused(tmp_path: Path):
     (tmp_path / "trial.json").write_text('{"plan": 3}')
-    with pytest.raises(SettingError, match="is no trial.json of this version"):
+    with pytest.raises(SettingError, match="is not a trial.json of this version"):
         read_trial(tmp_path / "trial.json")
     with pytest.raises(SettingError, match="cannot be read"):
         read_trial(tmp_path / "none.json")
@@ -167,7 +169,7 @@ def test_a_file_of_the_folder_that_could_not_be_written_is_refused_before_anythi
     target = make_target("socket", tmp_path / name)
     result = trial("--sweep", "n=1,2", "--output", tmp_path, "--", "touch", tmp_path / "ran", "{n}")
     if name == "trial.json":
-        assert "holds a trial already" in str(result.exception)
+        assert "contains a trial already" in str(result.exception)
     else:
         assert str(result.exception) == f"--output {target.path} cannot be written: it is a socket. Name another file."
     target.check()

@@ -8,10 +8,11 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,8 +60,8 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
-    """Start an sshd with a new key on a free port; skip if sshd is not installed."""
+def ssh_server(tmp_path_factory: pytest.TempPathFactory, eventually: Callable[..., Any]) -> Iterator[SshServer]:
+    """Start an sshd with a key made for it, on a port of its own; skip where there is none."""
     sshd = shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")
     if sshd is None or shutil.which("ssh") is None:
         pytest.skip("needs ssh and sshd (Debian's openssh-server)")
@@ -78,15 +79,16 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
     (folder / "config").write_text(_CONFIG.format(port=port, dead=free_port(), user=getpass.getuser(), folder=folder))
     process = subprocess.Popen([sshd, "-D", "-e", "-f", str(folder / "sshd_config")], stderr=log.open("w"))
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
+
+        def answers_or_ended() -> bool:
+            with suppress(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", port), timeout=5).close()
-                break
-            except ConnectionRefusedError:
-                if process.poll() is not None or time.monotonic() > deadline:
-                    pytest.skip(f"sshd does not start here: {log.read_text()}")
-                time.sleep(0.05)  # between two looks
+                return True
+            return process.poll() is not None
+
+        eventually(answers_or_ended)
+        if process.poll() is not None:
+            pytest.skip(f"sshd does not start here: {log.read_text()}")
         yield SshServer(f"ssh -F {folder}/config", process.pid)
     finally:
         process.terminate()
@@ -95,7 +97,7 @@ def ssh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshServer]:
 
 @pytest.fixture(scope="session")
 def python() -> str:
-    """Return an interpreter for the hosts, with runmem installed."""
+    """Return the interpreter for the hosts; skip if runmem is not installed in it."""
     done = subprocess.run([sys.executable, "-c", "import runmem"], cwd="/", env={"PATH": os.environ["PATH"]})
     if done.returncode:
         pytest.skip("runmem is not installed in this environment: a host could not import it")

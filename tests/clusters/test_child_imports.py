@@ -54,7 +54,7 @@ def test_a_worker_imports_nothing_of_the_program_and_another_process_does(tmp_pa
 @pytest.mark.parametrize("module", [popen_spawn_posix, popen_forkserver])
 def test_the_standard_library_asks_for_what_a_process_imports_where_it_is_replaced(module) -> None:
     assert "spawn.get_preparation_data(process_obj._name)" in inspect.getsource(module)
-    asked = inspect.getsource(child_imports._original or spawn.get_preparation_data)
+    asked = inspect.getsource(spawn).partition("def get_preparation_data(name):")[2].partition("\ndef ")[0]
     assert "init_main_from_name" in asked
     assert "init_main_from_path" in asked
 
@@ -83,12 +83,17 @@ def test_the_main_module_of_a_process_is_known_by_name_and_file(monkeypatch: pyt
     assert MainModule.of_this_process() == (__file__, "package.module")
 
 
-def test_a_process_that_stands_in_for_another_spawns_what_that_one_would(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child_imports, "_main_module", MainModule(None, "package.module"))
-    child_imports.patch_spawn()
-    assert spawn.get_preparation_data("mine")["init_main_from_name"] == "package.module"
-    assert "init_main_from_path" not in spawn.get_preparation_data("mine")
-    assert not {"init_main_from_name", "init_main_from_path"} & {*spawn.get_preparation_data(child_imports.WORKER_NAME)}
+def test_a_process_that_stands_in_for_another_spawns_what_that_one_would() -> None:
+    code = (
+        "from multiprocessing import spawn\n"
+        "from runmem.clusters.child_imports import WORKER_NAME, MainModule\n"
+        "MainModule(None, 'package.module').import_in_children()\n"
+        "mine = spawn.get_preparation_data('mine')\n"
+        "assert mine['init_main_from_name'] == 'package.module'\n"
+        "assert 'init_main_from_path' not in mine\n"
+        "assert not {'init_main_from_name', 'init_main_from_path'} & {*spawn.get_preparation_data(WORKER_NAME)}\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_this_process_imports_its_main_module_at_no_moment() -> None:

@@ -18,6 +18,7 @@ import pytest
 import runmem
 from runmem import task, wait_on
 from runmem.clusters import CLUSTERS, Cluster, cluster_for
+from runmem.clusters.address import AddressCluster
 from runmem.errors import ClusterError
 from runmem.settings import resolve
 from runmem.store.run import read_run
@@ -178,19 +179,17 @@ def test_a_worker_is_left_as_it_was(scheduler: str, tmp_path: Path, monkeypatch:
     assert [name for names in found.values() for name in names if "runmem" in name] == []
 
 
-def test_an_address_where_nobody_answers_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runmem.clusters.address._CONNECT_S", 0.5)
+def test_an_address_where_nobody_answers_is_told_with_what_to_do() -> None:
     cluster = cluster_for(resolve({"scheduler": "tcp://127.0.0.1:9"}))
     with pytest.raises(ClusterError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9 .*`dask scheduler`"):
         cluster.connect()
     cluster.close()
 
 
-def test_a_scheduler_without_workers_is_told_with_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runmem.clusters.address._CONNECT_S", 0.5)
+def test_a_scheduler_without_workers_is_told_with_what_to_do() -> None:
     with distributed.LocalCluster(
         n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0", processes=False, protocol="tcp"
     ) as empty:
-        cluster = cluster_for(resolve({"scheduler": empty.scheduler.address}))
+        cluster = AddressCluster(resolve({"scheduler": empty.scheduler.address}), timeout_s=0.5)
         with pytest.raises(ClusterError, match=r"has no worker after .*dask worker"):
             cluster.connect()

@@ -147,8 +147,12 @@ def test_the_package_does_not_change_what_an_interruption_does() -> None:
     code = (
         "import signal, sys\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "from runmem.clusters.jobqueue import _dask_jobqueue\n"
-        "_dask_jobqueue()\n"
+        "from contextlib import suppress\n"
+        "from runmem.clusters import cluster_for\n"
+        "from runmem.errors import ClusterError\n"
+        "from runmem.settings import resolve\n"
+        "with suppress(ClusterError):  # where there is no Slurm\n"
+        "    cluster_for(resolve({'cluster': 'slurm', 'workers': 1}))\n"
         "assert 'dask_jobqueue' in sys.modules\n"
         "signal.raise_signal(signal.SIGINT)\n"
     )

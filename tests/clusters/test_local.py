@@ -10,7 +10,6 @@ import dask
 import distributed  # noqa: F401  # before dask.config.set: what that adds goes with its block
 import pytest
 
-from runmem.clusters import local
 from runmem.clusters.child_imports import is_embedded_worker
 from runmem.clusters.local import EmbeddedCluster, apply_environment, script_environment, worker_count
 from runmem.errors import SettingError
@@ -85,7 +84,6 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Restore environment and import path after the test."""
     before = dict(os.environ)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr(local, "_applied_scripts", set())
     yield
     os.environ.clear()
     os.environ.update(before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import socket
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import dask
 import distributed
@@ -93,9 +95,12 @@ def test_a_process_of_another_user_is_known_at_either_end() -> None:
 def test_where_only_a_listener_is_left_the_peer_is_nobody(ends: tuple[socket.socket, socket.socket]) -> None:
     """The kernel returns the listener of a port if no connection has the requested ends."""
     asking, accepted = ends
-    assert loopback._owner(asking.getpeername(), ("127.0.0.1", 9), 1) is None
-    assert loopback._owner(asking.getpeername(), ("0.0.0.0", 0), 10) == os.geteuid()
-    assert loopback._owner(asking.getsockname(), ("0.0.0.0", 0), 10) is None
+    gone = SimpleNamespace(
+        getpeername=asking.getpeername, getsockname=lambda: ("127.0.0.1", 9), getsockopt=asking.getsockopt
+    )
+    assert peer_owner(gone) is None
+    assert listener_owner(asking) == os.geteuid()
+    assert listener_owner(accepted) is None
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +165,10 @@ def test_a_worker_that_is_started_again_speaks_it_too(cluster: EmbeddedCluster) 
 
 
 def test_where_the_kernel_does_not_tell_it_is_tls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loopback, "_SOCK_DIAG_BY_FAMILY", 9999)  # a request that this kernel does not know
+    def refuse(connection: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "sock_diag: this kernel does not know the request")
+
+    monkeypatch.setattr(loopback, "peer_owner", refuse)
     assert not can_look_up_owners()
     cluster = EmbeddedCluster(resolve({"workers": 1}))
     try:

@@ -95,12 +95,12 @@ def test_what_a_full_disk_refused_is_written_when_there_is_room(
 
 
 def test_only_what_is_written_counts_as_synced(
-    run: RunDirectory, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    file = "tasks-1.jsonl"
+    file, replicas = "tasks-1.jsonl", Replicas(run, tmp_path / "shown", backlog_bytes=5)
     assert replicas.synced("n", file, 4) == 0
     replicas.write("n", file, 0, b"one\n")
     assert replicas.synced("n", file, 4) == 4
@@ -109,7 +109,6 @@ def test_only_what_is_written_counts_as_synced(
         patch.setattr(os, "pwrite", full)
         replicas.write("n", file, 4, b"two\n")
         assert replicas.synced("n", file, 8) == 4
-        patch.setattr("runmem.collection.replicas._BACKLOG_BYTES", 5)
         replicas.write("n", file, 8, b"three\n")  # the backlog has no room: it is lost
     replicas.write("n", file, 14, b"four\n")
     assert replicas.synced("n", file, 19) == 8
@@ -170,7 +169,7 @@ def test_foreign_lines_in_a_spool_cost_only_themselves(
     good = writer.start(task, 1, 7, 1.0, 1) + writer.end(task, 1, 7, (1.0, 2.0, 0.1), "finished", None, values)
     spool.profiles(5).write_bytes(b'\xff\x00\n{"node": 3}\n[]\n')
     (spool.root / "deaths-5.jsonl").write_bytes(b"{}\n\xff\n")
-    spool.trace("n.dat").write_bytes(b"MEM\nMEM x y\n\xff\xfe\nLOST\nMEM 1.0 2.0\n")
+    spool.file("n.dat").write_bytes(b"MEM\nMEM x y\n\xff\xfe\nLOST\nMEM 1.0 2.0\n")
     spool.tasks(5).write_bytes(b"\xff\n" + good)
     notes = Notes()
     collector = Collector("run-1", run, replicas, Observers([notes]), None, lambda: None)
@@ -182,10 +181,15 @@ def test_foreign_lines_in_a_spool_cost_only_themselves(
         assert list(run.replicas.glob(f"*/{file}"))
 
 
-def test_of_what_comes_twice_only_the_rest_is_taken(run: RunDirectory, replicas: Replicas) -> None:
+def test_of_what_comes_twice_only_the_rest_is_taken(
+    run: RunDirectory, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pieces = [(0, b"one\n"), (0, b"one\ntwo\n"), (12, b"four\n"), (0, b"one\n"), (4, b"two\nthree\n")]
+    news = iter([SpoolNews("n", {"deaths-1.txt": piece}) for piece in pieces])
+    monkeypatch.setattr("runmem.collection.collector.read_spool", lambda *_: next(news))
     collector = Collector("run-1", run, replicas, Observers([]), None, lambda: None)
-    for offset, data in ((0, b"one\n"), (0, b"one\ntwo\n"), (12, b"four\n"), (0, b"one\n"), (4, b"two\nthree\n")):
-        collector._take(SpoolNews("n", {"deaths-1.txt": (offset, data)}))
+    for _ in pieces:
+        collector.collect()
     assert run.replica("n", "deaths-1.txt").read_bytes() == b"one\ntwo\nthree\n"
 
 

@@ -7,15 +7,19 @@ program itself changes all that it has, between the calls.
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from pieces import CLASSES, HELPERS, NAMES, PRELUDE, TASKS
 
-__all__ = ["drawn", "programs"]
+__all__ = ["PROGRAMS", "drawn", "programs"]
+
+PROGRAMS = int(os.environ.get("DIFFERENTIAL_PROGRAMS", "200"))  # how many each test tries
 
 
 class _Writer:
@@ -377,6 +381,7 @@ def programs(draw: Callable[[Any], Any]) -> str:
     return PRELUDE + "\n\n" + "\n".join(writer.lines) + "\n"
 
 
+@cache
 def drawn(count: int, number: int) -> list[str]:
     """Return `count` different programs, always the same ones for a `number`."""
     found: dict[str, None] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from grammar import programs
+from grammar import PROGRAMS, programs
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from in_process import Schedule, stepped
@@ -26,7 +26,9 @@ def on_the_cluster(source: str, schedule: Schedule) -> Outcome:
 
 
 @pytest.mark.timeout(900)  # half a minute, where nothing else runs
-@settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=PROGRAMS, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 @given(programs(), st.lists(SCHEDULES, min_size=1, max_size=2))
 def test_a_program_gives_the_same_on_a_cluster(source: str, schedules: list[Schedule]) -> None:
     note(source)

@@ -14,6 +14,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from grammar import PROGRAMS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from in_process import Schedule, SteppedSubmitter, stepped
@@ -255,7 +256,9 @@ SCHEDULES = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+@settings(
+    max_examples=PROGRAMS, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
+)
 @given(graphs(), st.data())
 def test_calls_that_fail_or_are_killed_in_any_graph_cost_only_what_depends_on_them(graph: Graph, data: Any) -> None:
     numbers = st.frozensets(st.sampled_from(range(len(graph))), max_size=3)

@@ -20,8 +20,6 @@ from lsst.pipe.base import Pipeline  # noqa: E402
 
 from runmem.pipe_base.butler import FolderButler  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
 TEXT = (ROOT / "docs" / "lsst.md").read_text("utf-8")
 FILL, EACH_DATA_ID, QUANTA = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 

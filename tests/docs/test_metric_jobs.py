@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docs" / "metric_jobs.md").read_text("utf-8")
 
@@ -28,7 +26,6 @@ def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     assert "passed  demo.CountWordsMemory.less_than" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_the_commands_run_on_a_real_run_with_the_files_of_the_page(tmp_path):
     program = (ROOT / "examples" / "wordcount.py").read_text("utf-8")
     (tmp_path / "wordcount.py").write_text(program)

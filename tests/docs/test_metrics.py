@@ -16,5 +16,5 @@ def test_the_examples_run(capsys):
         exec(compile(block, "metrics.md", "exec"), names)
     shown = capsys.readouterr().out
     assert "pipe_tasks.IsrMemory: 314572800 byte" in shown
-    assert "ambiguous: it fits a:isr.runEndMaxResidentSetSize, b:isr.runEndMaxResidentSetSize" in shown
+    assert "ambiguous: it matches a:isr.runEndMaxResidentSetSize, b:isr.runEndMaxResidentSetSize" in shown
     assert "demo.PageFaults" in shown

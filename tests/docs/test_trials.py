@@ -14,7 +14,7 @@ from runmem.cli.trial import command as trial
 from runmem.trials.control import PATTERNS
 from runmem.trials.methods import METHODS
 from runmem.trials.report.recorded import read_trial
-from runmem.trials.report.results import Results, results_of
+from runmem.trials.report.results import TrialResults, results_of
 from runmem.units import KIB
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +23,7 @@ PAGE = (ROOT / "docs" / "trials.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module", params=["one", "steps"])
-def recorded(request: pytest.FixtureRequest) -> tuple[str, Results]:
+def recorded(request: pytest.FixtureRequest) -> tuple[str, TrialResults]:
     return request.param, results_of(read_trial(DATA / f"{request.param}.json"))
 
 
@@ -35,7 +35,7 @@ ROWS = {
 }  # fmt: skip
 
 
-def test_the_numbers_of_the_tables_are_the_recorded_means(recorded: tuple[str, Results]) -> None:
+def test_the_numbers_of_the_tables_are_the_recorded_means(recorded: tuple[str, TrialResults]) -> None:
     name, results = recorded
     for label, (column, start) in ROWS[name].items():
         (told,) = re.findall(rf"^\| {re.escape(label)} \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|", PAGE, re.MULTILINE)

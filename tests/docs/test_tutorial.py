@@ -55,7 +55,6 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[subpr
     return folder, done
 
 
-@pytest.mark.slow
 def test_every_command_does_what_the_page_says(
     followed: tuple[Path, list[subprocess.CompletedProcess[str]]],
 ) -> None:
@@ -69,7 +68,6 @@ def test_every_command_does_what_the_page_says(
     assert (folder / "runmem_runs" / "stars_03" / "metrics" / "survey.json").is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="exact peaks need Linux")
 def test_the_numbers_are_about_those_of_the_page(
     followed: tuple[Path, list[subprocess.CompletedProcess[str]]],

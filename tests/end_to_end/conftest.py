@@ -1,4 +1,4 @@
-"""The real command line in a process of its own, on programs written for the test."""
+"""The command line in a process of its own, on programs that the tests write."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ UNSAID = {  # what a record leaves out where it has nothing to say of it
 
 
 def make_environment(**more: str) -> dict[str, str]:
-    """Return the environment of a child process: nothing of the tests' own settings, and runmem importable."""
+    """Return the environment of a child process, without settings of the tests and with runmem importable."""
     outside = ("RUNMEM_", "COMPSS_", "PYTHON", "DASK_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(outside)}
     return {**kept, "PYTHONPATH": str(SOURCE), MARK: uuid.uuid4().hex, **more}
 
 
 def living_with(mark: str) -> dict[int, str]:
-    """Return the living processes that inherited the mark of a run: process id to command line."""
+    """Return the command lines, by process id, of the living processes that inherited the mark of a run."""
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
@@ -48,7 +48,7 @@ def living_with(mark: str) -> dict[int, str]:
 
 @dataclass
 class Ran:
-    """What a command did."""
+    """A command that has ended, and the runs in its folder."""
 
     folder: Path
     code: int
@@ -119,7 +119,7 @@ def module_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def not_ignored(*numbers: signal.Signals) -> Iterator[None]:
-    """Let programs that are started here take signals, also where `nohup` or a shell had them ignored for the tests."""
+    """Undo, for programs started within, that `nohup` or a shell ignores signals for the tests."""
     ignored = [number for number in numbers if signal.getsignal(number) == signal.SIG_IGN]
     for number in ignored:
         signal.signal(number, signal.SIG_DFL)
@@ -132,7 +132,7 @@ def not_ignored(*numbers: signal.Signals) -> Iterator[None]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Return a function that starts ``runmem`` and leaves it running; what is left at the end is ended."""
+    """Return a function that starts ``runmem``; end after the test what still runs."""
     started: list[tuple[subprocess.Popen[str], str]] = []
 
     def begin(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -124,16 +123,13 @@ def test_a_forked_child_that_comes_to_the_end_leaves_the_run_alone(tmp_path, run
 
 
 def test_leaving_at_once_in_the_middle_of_tasks_gives_the_code_and_leaves_no_process(
-    tmp_path, runmem, write, processes_with
+    tmp_path, runmem, write, processes_with, eventually
 ):
     write(tmp_path, "app.py", TASKS + "print(wait_on(square(3)), flush=True)\nos._exit(5)")
     ran = runmem(tmp_path, "--workers=1", "app.py")
     assert (ran.code, ran.out) == (5, "9\n")
     assert ran.records == []
-    deadline = time.monotonic() + 30  # the sampler waits a while for others to join
-    while left := processes_with(ran.mark):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    eventually(lambda: not processes_with(ran.mark))  # the sampler waits a while for others to join
 
 
 @pytest.fixture(scope="module")

@@ -146,9 +146,8 @@ def test_while_results_are_spilled_to_disk_every_increment_is_right_or_marked(ru
     marked_calls(run_graph("tree", "10,50", "--workers", "1", "--worker_memory", "500MiB"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("shape", SHAPES)
 def test_on_four_workers_with_large_results_every_increment_is_right_or_marked(
     run_graph: Callable[..., Any], shape: str
 ) -> None:
-    marked_calls(run_graph(shape, "1,10,150,500", "--workers", "4", "--worker_memory", "4GiB"))
+    marked_calls(run_graph(shape, "1,10,100,300", "--workers", "4", "--worker_memory", "4GiB"))

@@ -29,14 +29,6 @@ if __name__ == "__main__":
 """
 
 
-def eventually(condition, what: str, patience_s: float = 60) -> None:
-    """Wait for `condition`."""
-    deadline = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.02)
-
-
 @pytest.mark.parametrize(
     ("number", "to_group", "argument", "tidied"),
     [
@@ -49,12 +41,12 @@ def eventually(condition, what: str, patience_s: float = 60) -> None:
     ],
 )
 def test_a_signal_ends_the_program_and_all_that_was_started(
-    tmp_path, start, write, environment, processes_with, number, to_group, argument, tidied
+    tmp_path, start, write, environment, processes_with, eventually, number, to_group, argument, tidied
 ):
     write(tmp_path, "app.py", PROGRAM)
     env = environment()
     process = start(tmp_path, "--python_memory_profile", "--workers=2", "app.py", argument, env=env)
-    eventually(lambda: len(list(tmp_path.glob("started-*"))) == 2, "the tasks' start")
+    eventually(lambda: len(list(tmp_path.glob("started-*"))) == 2)
     family = processes_with(env["RUNMEM_TEST_MARK"])
     assert len(family) >= 4  # master, two workers, sampler
     assert any("sampler.py" in command for command in family.values())
@@ -63,7 +55,7 @@ def test_a_signal_ends_the_program_and_all_that_was_started(
     assert process.returncode == 128 + number
     assert out == "submitted\n" + "tidied up\n" * tidied
     assert f"ended by {signal.Signals(number).name} (exit code {128 + number})" in err
-    eventually(lambda: not processes_with(env["RUNMEM_TEST_MARK"]), "the end of all processes")
+    eventually(lambda: not processes_with(env["RUNMEM_TEST_MARK"]))
 
 
 def test_a_program_that_handles_the_signal_goes_on(tmp_path, start, write):
@@ -83,12 +75,14 @@ def test_a_program_that_handles_the_signal_goes_on(tmp_path, start, write):
 
 
 @pytest.mark.parametrize("pause_s", [0.001, 0.1])
-def test_more_signals_cost_no_trace_and_no_exit_code(tmp_path, start, write, environment, processes_with, pause_s):
+def test_more_signals_cost_no_trace_and_no_exit_code(
+    tmp_path, start, write, environment, processes_with, eventually, pause_s
+):
     write(tmp_path, "app.py", PROGRAM)
     env = environment()
     process = start(tmp_path, "--python_memory_profile", "--workers=2", "app.py", env=env)
-    eventually(lambda: len(list(tmp_path.glob("started-*"))) == 2, "the tasks' start")
-    eventually(lambda: len(list(tmp_path.glob("*.dat"))) == 2, "the traces")
+    eventually(lambda: len(list(tmp_path.glob("started-*"))) == 2)
+    eventually(lambda: len(list(tmp_path.glob("*.dat"))) == 2)
     for trace in tmp_path.glob("*.dat"):
         trace.unlink()  # they must be shown again at the end
     while process.poll() is None:
@@ -99,7 +93,7 @@ def test_more_signals_cost_no_trace_and_no_exit_code(tmp_path, start, write, env
     assert "ended by SIGINT (exit code 130)" in err
     assert len(list(tmp_path.glob("*.dat"))) == 2
     assert (tmp_path / "runmem_runs/app_01/run.json").read_text().count('"exit_code": 130')
-    eventually(lambda: not processes_with(env["RUNMEM_TEST_MARK"]), "the end of all processes")
+    eventually(lambda: not processes_with(env["RUNMEM_TEST_MARK"]))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -31,15 +32,12 @@ def number_of_workers(pid: int) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("pause_s", [0.0, 0.2, 0.5])
 def test_a_worker_that_dies_while_the_cluster_starts_costs_a_second_start(
-    tmp_path, start, write, environment, processes_with, pause_s
+    tmp_path, start, write, environment, processes_with, eventually, pause_s
 ):
     write(tmp_path, "app.py", PROGRAM)
     env = environment()
     process = start(tmp_path, "--python_memory_profile", "--workers=2", "app.py", env=env)
-    deadline = time.monotonic() + 60
-    while not (workers := number_of_workers(process.pid)):
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+    workers = eventually(lambda: number_of_workers(process.pid))
     time.sleep(pause_s)
     workers[0].kill()
     out, err = process.communicate(timeout=90)
@@ -47,18 +45,17 @@ def test_a_worker_that_dies_while_the_cluster_starts_costs_a_second_start(
     assert processes_with(env["RUNMEM_TEST_MARK"]) == {}
 
 
-def test_workers_that_die_each_time_are_told_of_as_such(tmp_path, start, write):
+def test_workers_that_die_each_time_are_told_of_as_such(tmp_path, start, write, eventually):
     write(tmp_path, "app.py", PROGRAM)
     process = start(tmp_path, "--workers=2", "app.py")
-    deadline = time.monotonic() + 60
-    while process.poll() is None:
-        assert time.monotonic() < deadline
+
+    def killed_all_and_ended():
         for worker in number_of_workers(process.pid):
-            try:
+            with suppress(psutil.NoSuchProcess):
                 worker.kill()
-            except psutil.NoSuchProcess:
-                continue
-        time.sleep(0.05)
+        return process.poll() is not None
+
+    eventually(killed_all_and_ended)
     err = process.communicate()[1]
     assert process.returncode == 1
     assert "2 workers did not start: a worker process ended before it was ready, 3 times in a row" in err
@@ -69,7 +66,7 @@ def test_workers_that_die_each_time_are_told_of_as_such(tmp_path, start, write):
 @pytest.mark.parametrize("pause_s", [0.2, 0.4, 0.8, 1.6])
 @pytest.mark.parametrize("times", [1, 2])
 def test_a_signal_during_the_start_is_answered_and_leaves_nothing(
-    tmp_path, start, write, environment, processes_with, number, pause_s, times
+    tmp_path, start, write, environment, processes_with, eventually, number, pause_s, times
 ):
     write(tmp_path, "app.py", PROGRAM + "import time\ntime.sleep(60)\n")
     (tmp_path / "spool").mkdir()
@@ -84,7 +81,4 @@ def test_a_signal_during_the_start_is_answered_and_leaves_nothing(
     if process.returncode == 128 + number:  # else Python itself had not started yet
         assert f"ended by {number.name}" in err
     assert list((tmp_path / "spool").glob("runmem-*/*")) == []
-    deadline = time.monotonic() + 30
-    while left := processes_with(env["RUNMEM_TEST_MARK"]):
-        assert time.monotonic() < deadline, left
-        time.sleep(0.05)
+    eventually(lambda: not processes_with(env["RUNMEM_TEST_MARK"]))

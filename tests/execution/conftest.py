@@ -36,13 +36,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 @pytest.fixture
 def session(tmp_path: Path) -> Callable[..., Any]:
-    """Return what starts a session of the test's own; its settings are those of `runmem.session`."""
+    """Return a function that starts a session for one test; it takes the settings of `runmem.session`."""
     return lambda **settings: _session(tmp_path, **settings)
 
 
 @pytest.fixture(scope="session")
 def records_of() -> Callable[[Run, str], list[TaskRecord]]:
-    """Return a function that gives the records so far of tasks whose qualified name ends so."""
+    """Return a function that gives the records, so far, of the tasks whose qualified name ends with a text."""
 
     def records(run: Run, name: str) -> list[TaskRecord]:
         run.collector.collect()

@@ -65,7 +65,7 @@ def test_the_task_that_ran_is_recorded_as_killed_with_its_last_reading(killed_ru
     assert (record.task_id, record.name) == (51, "long")
     assert record.method == "sampled"
     assert record.last_bytes - record.base_bytes > 75 * MIB
-    assert "master did not live" in record.reason
+    assert "master was killed before" in record.reason
     assert record.end_s > killed_s - 1.5
 
 

@@ -131,14 +131,13 @@ def test_results_lost_with_their_worker_are_made_again(session: Callable[..., An
     assert max(attempts) > 1
 
 
-def test_a_task_whose_worker_is_killed_once_runs_again(session: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_task_whose_worker_is_killed_once_runs_again(
+    session: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
     started = tmp_path / "started"
     with session() as run:
         future = tasks.note_start(started)
-        deadline = time.monotonic() + 30
-        while not (started.exists() and started.read_text().endswith("\n")):
-            assert time.monotonic() < deadline, "the task did not start"
-            time.sleep(0.01)
+        eventually(lambda: started.exists() and started.read_text().endswith("\n"))
         first = int(started.read_text())
         _kill(first)
         assert wait_on(future) != first
@@ -149,41 +148,40 @@ def test_a_task_whose_worker_is_killed_once_runs_again(session: Callable[..., An
     assert {record.attempt for record in records} == {1, 2}
 
 
-@pytest.mark.parametrize(
-    ("end", "cause", "advice"),
-    [
-        (lambda: tasks.leave(0), "the worker process exited with status 0", "in place of ending its process"),
-        (lambda: tasks.leave(3), "the worker process exited with status 3", "in place of ending its process"),
-        (lambda: tasks.crash(signal.SIGSEGV), "killed by signal 11", "PYTHONFAULTHANDLER=1"),
-        (lambda: tasks.crash(signal.SIGABRT), "killed by signal 6", "PYTHONFAULTHANDLER=1"),
-        (lambda: tasks.crash(signal.SIGTERM), "killed by signal 15", "has sent this signal"),
-    ],
-)
-def test_what_is_advised_goes_with_how_the_worker_ended(
-    session: Callable[..., Any], end: Callable[[], Any], cause: str, advice: str
-) -> None:
+ENDS: list[tuple[Callable[[], Any], str, str]] = [
+    (lambda: tasks.leave(0), "the worker process exited with status 0", "in place of ending its process"),
+    (lambda: tasks.leave(3), "the worker process exited with status 3", "in place of ending its process"),
+    (lambda: tasks.crash(signal.SIGSEGV), "killed by signal 11", "PYTHONFAULTHANDLER=1"),
+    (lambda: tasks.crash(signal.SIGABRT), "killed by signal 6", "PYTHONFAULTHANDLER=1"),
+    (lambda: tasks.crash(signal.SIGTERM), "killed by signal 15", "has sent this signal"),
+]
+
+
+def test_what_is_advised_goes_with_how_the_worker_ended(session: Callable[..., Any]) -> None:
     with session() as run:
-        with pytest.raises(TaskKilledError) as raised:
-            wait_on(end())
-        told = str(raised.value)
-        assert cause in told.replace("The worker", "the worker")
-        assert advice in told
-        assert "--worker_memory" not in told
-    killed = [record for record in read_run(run.directory.root).records if record.status == "killed"]
-    assert len(killed) == 4
-    # One that is asked to end may do so in order before its nanny has seen the signal.
-    assert sum(cause in record.reason for record in killed) >= (2 if "signal 15" in cause else 4)
+        for end, cause, advice in ENDS:
+            with pytest.raises(TaskKilledError) as raised:
+                wait_on(end())
+            message = str(raised.value)
+            assert cause in message.replace("The worker", "the worker")
+            assert advice in message
+            assert "--worker_memory" not in message
+    records = read_run(run.directory.root).records
+    for task_id, (_, cause, _) in enumerate(ENDS, 1):
+        killed = [record for record in records if record.task_id == task_id and record.status == "killed"]
+        assert len(killed) == 4, cause
+        # One that is asked to end may do so in order before its nanny has seen the signal.
+        assert sum(cause in record.reason for record in killed) >= (2 if "signal 15" in cause else 4)
 
 
-def test_a_task_whose_worker_is_interrupted_goes_on(session: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_task_whose_worker_is_interrupted_goes_on(
+    session: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
     """Ctrl-C is for the program: it reaches the workers too, and they leave it to that."""
     started = tmp_path / "started"
     with session() as run:
         future = tasks.note_start(started, 2)
-        deadline = time.monotonic() + 30
-        while not (started.exists() and started.read_text().endswith("\n")):
-            assert time.monotonic() < deadline, "the task did not start"
-            time.sleep(0.01)
+        eventually(lambda: started.exists() and started.read_text().endswith("\n"))
         first = int(started.read_text())
         os.kill(first, signal.SIGINT)
         assert wait_on(future) == first

@@ -35,6 +35,7 @@ def _tasks() -> tuple[Any, Any]:
 double, fail = _tasks()
 
 
+@pytest.mark.slow
 def test_sessions_follow_each_other(session: Callable[..., Any]) -> None:
     roots = []
     for number in range(2):

@@ -31,7 +31,7 @@ def test_a_task_shorter_than_the_interval_is_admitted_by_its_peak_alone() -> Non
     assert budget.admits(0.01, 500 * MIB)
 
 
-def test_an_unknown_peak_is_no_record() -> None:
+def test_an_unknown_peak_gets_no_bracket() -> None:
     budget = BracketBudget(budget=1)
     assert budget.admits(1.0, None)
     assert not budget.admits(1.0, None)

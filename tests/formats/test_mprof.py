@@ -56,7 +56,7 @@ def test_a_trace_without_a_total_has_no_peak(trace: Path) -> None:
     assert (read.cmdline, read.peak_bytes, read.peak_time_s, read.children) == (None, None, None, {})
 
 
-def test_names_hold_no_white_space(trace: Path) -> None:
+def test_names_contain_no_white_space(trace: Path) -> None:
     trace.write_bytes(
         cmdline_line("python 'my\napp.py'")
         + child_line("worker 1\n", MIB, EPOCH)

@@ -1,4 +1,4 @@
-"""Hosts of their own for the tests: network namespaces, and an SSH server on each."""
+"""Two hosts for the tests: network namespaces with an SSH server each."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,7 +51,7 @@ class Hosts:
 
     @staticmethod
     def act(what: str, number: int) -> None:
-        """Have a host ``cut`` from the network, or ``mend`` that."""
+        """Disconnect a host from the network (``cut``) or connect it again (``mend``)."""
         subprocess.run([str(_SCRIPT), what, str(number)], check=True, capture_output=True)
 
 
@@ -70,7 +71,7 @@ def network() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def hosts(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
+def hosts(network: None, tmp_path_factory: pytest.TempPathFactory, eventually: Callable[..., Any]) -> Iterator[Hosts]:
     """Start an SSH server on each host, with a key made for it."""
     if not shutil.which("sshd", path=os.environ.get("PATH", "") + ":/usr/sbin") or not shutil.which("ssh"):
         pytest.skip("needs ssh and sshd (Debian's openssh-server)")
@@ -94,7 +95,7 @@ def hosts(network: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[H
         for n in (1, 2):
             command = Hosts.command(n, shutil.which("sshd") or "/usr/sbin/sshd", "-D", "-f", f"{folder}/sshd_config")
             servers.append(subprocess.Popen(command, stderr=subprocess.DEVNULL))
-            _wait_for(_ADDRESS.format(n), 22)
+            eventually(partial(_answers, _ADDRESS.format(n), 22))
         yield Hosts(f"ssh -F {folder}/config", (servers[0].pid, servers[1].pid))
     finally:
         for server in servers:
@@ -109,11 +110,8 @@ def _mended(network: None) -> Iterator[None]:
         Hosts.act("mend", n)
 
 
-def _wait_for(address: str, port: int) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        with suppress(OSError):
-            socket.create_connection((address, port), timeout=1).close()
-            return
-        time.sleep(0.05)  # between two looks
-    raise AssertionError(f"nobody listens at {address}:{port}")
+def _answers(address: str, port: int) -> bool:
+    with suppress(OSError):
+        socket.create_connection((address, port), timeout=1).close()
+        return True
+    return False

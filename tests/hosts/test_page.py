@@ -46,7 +46,6 @@ def environment(hosts: Any, tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PATH": path, "RUNMEM_SSH_COMMAND": str(tmp_path / "ssh")}
 
 
-@pytest.mark.slow
 def test_the_commands_of_the_page_run_on_both_hosts_with_the_workers_asked_for(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -33,7 +33,7 @@ TICK_S = 0.1
 @pytest.fixture
 def options(hosts: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(remote_host, "_RECONNECT_S", (0.2, 0.2))
+    monkeypatch.setattr(remote_host, "RECONNECT_PAUSES_S", (0.2, 0.2))
     return {
         "app": "suite", "hosts": "host1,host2", "ssh_command": hosts.ssh_command, "workers": 2,
         "worker_memory_bytes": 500 * MIB, "python_memory_profile": True,
@@ -45,15 +45,6 @@ def _impatient_dask() -> Iterator[None]:
     """Let the scheduler give a host up after a few seconds and not after half a minute."""
     with dask.config.set({"distributed.comm.timeouts.tcp": "12s"}):
         yield
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """Return what a condition gives once it is true."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "it did not come true"
-        time.sleep(0.05)  # between two looks
-    return found
 
 
 def readings(run: Any, node: str) -> list[float]:
@@ -91,10 +82,12 @@ def wait_for(path):
     return socket.gethostname()
 
 
-def test_each_host_has_its_trace_and_no_task_or_process_is_counted_twice(options: dict[str, Any]) -> None:
+def test_each_host_has_its_trace_and_no_task_or_process_is_counted_twice(
+    options: dict[str, Any], eventually: Callable[..., Any]
+) -> None:
     with runmem.session(**options) as run:
         found = wait_on([where(i) for i in range(60)])
-        until(lambda: readings(run, "host1") and readings(run, "host2"))
+        eventually(lambda: readings(run, "host1") and readings(run, "host2"))
     data = read_run(run.directory.root)
     assert {host for host, _ in found} == {"host1", "host2"}
     assert sorted(record.task_id for record in data.records) == list(range(1, 61))
@@ -122,18 +115,20 @@ def test_what_listens_on_the_network_of_the_hosts_wants_the_key_of_the_run(optio
                 trusting.wrap_socket(connection).recv(1)
 
 
-def test_the_gap_of_a_cut_network_is_filled_when_it_is_mended(options: dict[str, Any], hosts: Any) -> None:
+def test_the_gap_of_a_cut_network_is_filled_when_it_is_mended(
+    options: dict[str, Any], hosts: Any, eventually: Callable[..., Any]
+) -> None:
     with runmem.session(**options) as run:
         wait_on([where(i) for i in range(20)])
-        until(lambda: readings(run, "host1") and readings(run, "host2"))
+        eventually(lambda: readings(run, "host1") and readings(run, "host2"))
         hosts.act("cut", 1)
-        until(lambda: "host1" in run._remote.unreached())
+        eventually(lambda: "host1" in run._remote.unreached())
         cut = readings(run, "host1")[-1]
         goes_on = readings(run, "host2")[-1]
-        until(lambda: readings(run, "host2")[-1] > goes_on + 2)  # the other host is not held up
+        eventually(lambda: readings(run, "host2")[-1] > goes_on + 2)  # the other host is not held up
         assert readings(run, "host1")[-1] - cut < 1
         hosts.act("mend", 1)
-        until(lambda: readings(run, "host1")[-1] > cut + 3)
+        eventually(lambda: readings(run, "host1")[-1] > cut + 3)
         assert run._remote.unreached() == {}
         assert len(wait_on([where(i) for i in range(20)])) == 20
     assert largest_gap(readings(run, "host1")) < 10 * TICK_S
@@ -141,15 +136,15 @@ def test_the_gap_of_a_cut_network_is_filled_when_it_is_mended(options: dict[str,
 
 
 def test_of_a_host_that_does_not_come_back_the_run_says_what_is_lost_and_from_when(
-    options: dict[str, Any], hosts: Any, tmp_path: Path
+    options: dict[str, Any], hosts: Any, eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     with runmem.session(**options) as run:
         running = [wait_for(str(gate)) for _ in range(2)]
-        until(lambda: readings(run, "host1") and readings(run, "host2"))
+        eventually(lambda: readings(run, "host1") and readings(run, "host2"))
         hosts.act("cut", 1)
         cut_s = time.time()
-        until(lambda: "host1" in run._remote.unreached())
+        eventually(lambda: "host1" in run._remote.unreached())
         gate.touch()
         assert set(wait_on(running)) == {"host2"}  # what ran on host1 ran again
     data = read_run(run.directory.root)
@@ -162,16 +157,16 @@ def test_of_a_host_that_does_not_come_back_the_run_says_what_is_lost_and_from_wh
 
 
 def test_a_host_that_dies_comes_back_with_its_trace_and_records(
-    options: dict[str, Any], hosts: Any, tmp_path: Path
+    options: dict[str, Any], hosts: Any, eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
     with runmem.session(**options) as run:
         running = [wait_for(str(gate)) for _ in range(2)]
-        until(lambda: readings(run, "host1") and readings(run, "host2"))
+        eventually(lambda: readings(run, "host1") and readings(run, "host2"))
         before = readings(run, "host1")
         died_s = time.time()
         hosts.kill(1)
-        until(lambda: readings(run, "host1")[-1] > died_s + 1)  # it is back and measured again
+        eventually(lambda: readings(run, "host1")[-1] > died_s + 1)  # it is back and measured again
         gate.touch()
         assert len(wait_on(running)) == 2
     after = readings(run, "host1")
@@ -181,7 +176,7 @@ def test_a_host_that_dies_comes_back_with_its_trace_and_records(
 
 
 def test_a_worker_started_by_hand_that_joins_late_and_leaves_early_is_measured_from_when_to_when(
-    options: dict[str, Any], hosts: Any, tmp_path: Path
+    options: dict[str, Any], hosts: Any, eventually: Callable[..., Any], tmp_path: Path
 ) -> None:
     with runmem.session(**{**options, "hosts": "host2", "workers": 1}) as run:
         wait_on(where(0))
@@ -192,12 +187,12 @@ def test_a_worker_started_by_hand_that_joins_late_and_leaves_early_is_measured_f
         words += ["--tls-ca-file", str(files.ca), "--tls-cert", str(files.cert), "--tls-key", str(files.key)]
         words += ["--nthreads", "1", "--nworkers", "1", "--no-dashboard", "--local-directory", str(tmp_path / "dask")]
         with subprocess.Popen(hosts.command(1, *words), stderr=subprocess.DEVNULL) as late:
-            until(lambda: run._remote.workers() == 2)
-            until(lambda: len(readings(run, "host1")) > 10 and {host for host, _ in wait_on([where(1), where(2)])})
+            eventually(lambda: run._remote.workers() == 2)
+            eventually(lambda: len(readings(run, "host1")) > 10 and {host for host, _ in wait_on([where(1), where(2)])})
             assert {host for host, _ in wait_on([where(i) for i in range(40)])} == {"host1", "host2"}
             left_s = time.time()
             late.terminate()
-        until(lambda: run._remote.workers() == 1)
+        eventually(lambda: run._remote.workers() == 1)
         assert {host for host, _ in wait_on([where(i) for i in range(10)])} == {"host2"}
     times = readings(run, "host1")
     data = read_run(run.directory.root)

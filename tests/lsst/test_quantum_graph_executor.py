@@ -26,9 +26,6 @@ from runmem.lsst import QuantumGraphExecutor, QuantumGraphExecutorError  # noqa:
 from runmem.store.run import read_run  # noqa: E402
 from runmem.units import MIB  # noqa: E402
 
-pytestmark = pytest.mark.slow
-
-
 APP = f"""
 import sys
 sys.path.insert(0, {str(Path(__file__).parent)!r})
@@ -193,7 +190,7 @@ def test_a_killed_quantum_is_tried_once_and_reported(root, tmp_path):
 
 
 def test_a_quantum_whose_time_is_up_is_killed_and_fails_alone(root, tmp_path):
-    ours, error = run_ours(root, "hanging", options={"timeout": 15.0}, hanging=[3])
+    ours, error = run_ours(root, "hanging", options={"timeout": 10.0}, hanging=[3])
     assert isinstance(error, QuantumGraphExecutorError)
     assert isinstance(error, MPTimeoutError)
     assert ours.status is ExecutionStatus.TIMEOUT

@@ -1,4 +1,4 @@
-"""What a task freed and the allocator kept hides nothing of the next task's increment."""
+"""Freed memory that the allocator kept does not hide the next task's increment."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def test_the_same_allocation_is_the_same_increment_each_time_also_in_a_thread() 
 def test_the_allocator_is_asked_only_if_more_than_a_little_may_be_left() -> None:
     leftovers = Leftovers()
     assert leftovers.expected(100 * MIB)
-    assert leftovers.give_back()
-    leftovers.gave_back(100 * MIB)
+    assert leftovers.trim()
+    leftovers.note_trimmed(100 * MIB)
     assert not leftovers.expected(100 * MIB + MIB // 2)
-    assert leftovers.expected(102 * MIB)  # somebody took it, and may have freed it
-    leftovers.may_be()
+    assert leftovers.expected(102 * MIB)  # it was allocated and may have been freed
+    leftovers.note_freed()
     assert leftovers.expected(100 * MIB)
 
 
@@ -65,5 +65,5 @@ def test_where_asking_is_slow_it_is_not_asked_again_at_once(monkeypatch: pytest.
 
     monkeypatch.setattr("runmem.memory.leftovers.trim_free_memory", slow)
     leftovers = Leftovers()
-    assert leftovers.give_back()
-    assert not leftovers.give_back()
+    assert leftovers.trim()
+    assert not leftovers.trim()

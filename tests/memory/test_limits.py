@@ -97,13 +97,13 @@ def test_a_mount_point_with_a_space_in_its_name_is_found(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", ["max\n", "9223372036854771712\n", "0\n", "-1\n", "", "lots\n"])
-def test_an_unlimited_or_unreadable_value_is_no_limit(tmp_path: Path, content: str) -> None:
+def test_an_unlimited_or_unreadable_value_is_ignored(tmp_path: Path, content: str) -> None:
     root = tree(tmp_path, {"memory.max": content})
     assert cgroup_limits(cgroup_folders("0::/\n", V2_MOUNTS.format(root=root))) == []
 
 
 @pytest.mark.parametrize(("cgroup", "mounts"), [("", ""), ("nonsense\n::\n", "nonsense\n - \n1 2 - cgroup2\n")])
-def test_where_there_are_no_cgroups_there_is_no_limit(cgroup: str, mounts: str) -> None:
+def test_without_cgroups_there_is_no_limit(cgroup: str, mounts: str) -> None:
     assert cgroup_folders(cgroup, mounts) == []
 
 
@@ -121,11 +121,11 @@ def test_where_there_are_no_cgroups_there_is_no_limit(cgroup: str, mounts: str) 
         ({}, []),
     ],
 )
-def test_slurm_says_what_the_job_may_use(environment: dict[str, str], limits: list[MemoryLimit]) -> None:
+def test_slurms_limits_are_read(environment: dict[str, str], limits: list[MemoryLimit]) -> None:
     assert slurm_limits(environment) == limits
 
 
-def test_the_memory_of_the_node_is_what_psutil_says() -> None:
+def test_the_memory_of_the_node_equals_that_of_psutil() -> None:
     assert node_memory_bytes() == psutil.virtual_memory().total
 
 
@@ -162,7 +162,7 @@ def cgroup() -> Iterator[Path]:
 
 
 def run_inside(group: Path, code: str) -> str:
-    """Run Python code as a process of `group` and return what it prints."""
+    """Run Python code as a process of `group` and return its output."""
     enter = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0')\n"
     ended = subprocess.run([sys.executable, "-c", enter + code], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -115,7 +115,7 @@ def test_increments_in_a_loop_are_against_the_reading_before_and_not_the_largest
     assert rows["held[0] += size"].occurrences == 2
 
 
-def test_the_first_row_carries_what_was_held_before(tracer):
+def test_the_first_row_has_the_size_at_the_start(tracer):
     held = [1000]
     first = trace(tracer, falling, [], held, read=lambda: held[0]).rows[0]
     assert (first.increment_bytes, first.mem_bytes, first.occurrences) == (1000, 1000, 1)
@@ -262,7 +262,7 @@ def test_nothing_is_traced_after_the_end(tracer):
     assert [row.occurrences for row in profile.rows] == [1, None, None, None]
 
 
-def test_readings_that_fail_leave_the_call_alone_and_are_told(tracer):
+def test_failed_readings_do_not_affect_the_call_and_are_reported(tracer):
     def broken():
         raise OSError("closed")
 
@@ -281,7 +281,7 @@ def test_the_source_of_a_function_ends_with_its_last_line():
     assert source_block(divide.__code__).texts == ("def divide(a, b):", "    return a / b")
 
 
-def test_a_file_that_is_gone_gives_empty_lines(tmp_path):
+def test_a_missing_source_file_has_empty_lines(tmp_path):
     path = tmp_path / "gone.py"
     names = {}
     exec(compile("\n\ndef made(a):\n    return a\n", str(path), "exec"), names)

@@ -167,7 +167,7 @@ def test_trimming_gives_the_allocators_free_memory_back_before_the_base_is_read(
 
 
 class Signalling(PsutilReadings):
-    """Readings without a mark, that tell when a large one was taken."""
+    """Readings without a mark that signal when a large one was taken."""
 
     large = threading.Event()
 

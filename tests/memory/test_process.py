@@ -1,4 +1,4 @@
-"""The readings agree with what the kernel tells by other ways, survive a fork and a program that closes descriptors."""
+"""The readings agree with other sources of the kernel, and survive a fork and a program that closes descriptors."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""`@profile` reports every call, whatever was decorated and however the call ends, and never gets in its way."""
+"""`@profile` reports every call of any callable, even if it raises, and does not affect the call."""
 
 import asyncio
 import functools
@@ -94,14 +94,14 @@ def calls(*values):
 
 
 def manual_reports(tmp_path, calls):
-    """Return what is reported of the example by a process of its own: in this one other threads free memory too."""
+    """Return the report of the example from a new process, since in this one other threads free memory too."""
     done = run_program(MANUAL + calls + "\nprint('\\f'.join(report.text for report in found))\n", tmp_path)
     assert done.returncode == 0, done.stderr
     return [ProfileReport("increment", "program.py", text, True, None) for text in done.stdout.split("\f")]
 
 
 @pytest.mark.skipif(not EXACT, reason="the allocator of macOS keeps what is freed")
-def test_the_example_of_the_manual_comes_out_line_for_line_at_every_call(tmp_path):
+def test_the_example_of_the_manual_is_reproduced_at_every_call(tmp_path):
     values = (3, 3, 1, 3)
     reports = manual_reports(tmp_path, f"calls(*{values})")
     for report, value in zip(reports, values, strict=True):
@@ -109,7 +109,7 @@ def test_the_example_of_the_manual_comes_out_line_for_line_at_every_call(tmp_pat
 
 
 @pytest.mark.skipif(not EXACT, reason="the allocator of macOS keeps what is freed")
-def test_the_example_comes_out_in_a_thread_too(tmp_path):
+def test_the_example_works_in_a_thread(tmp_path):
     reports = manual_reports(
         tmp_path, "thread = threading.Thread(target=calls, args=(3, 2)); thread.start(); thread.join(60)"
     )
@@ -223,7 +223,7 @@ def test_over_a_sequential_task_the_lines_of_the_body_are_filled(reports):
     assert rows(reports[0])["return b"][1] == 1
 
 
-def test_over_a_distributed_task_the_call_stands_on_the_first_row_and_the_body_is_blank(reports):
+def test_over_a_distributed_task_only_the_first_row_has_values(reports):
     def body(a):
         b = a
         return b
@@ -472,7 +472,7 @@ def test_a_profiling_file_that_cannot_be_written_is_named_once_and_standard_outp
     assert done.stderr.count(f"{tmp_path}/no/file") == 1
 
 
-def test_the_profiling_file_goes_before_the_sink_which_is_told_too(tmp_path, reports, monkeypatch, capsys):
+def test_the_profiling_file_and_the_sink_get_the_report(tmp_path, reports, monkeypatch, capsys):
     monkeypatch.setenv("COMPSS_PROFILING_FILE", str(tmp_path / "file"))
     increment(1)
     assert (tmp_path / "file").read_text() == reports[0].text
@@ -493,7 +493,7 @@ def test_a_stream_takes_the_report(capsys, monkeypatch):
     assert capsys.readouterr().out == ""
 
 
-def test_a_sink_that_fails_does_not_fail_the_call_and_is_told_once(capsys):
+def test_a_failing_sink_does_not_fail_the_call_and_is_reported_once(capsys):
     def full(report):
         raise OSError("disk full, says the test")
 
@@ -516,7 +516,7 @@ def test_a_backend_that_means_something_else_warns():
         profile(backend="tracemalloc")
 
 
-def test_a_precision_that_is_no_number_of_decimals_is_refused():
+def test_an_invalid_precision_is_refused():
     with pytest.raises(SettingError, match=r"precision=-1"):
         profile(precision=-1)
 
@@ -543,7 +543,7 @@ def test_a_profiling_file_is_appended_to_what_is_there(kind, make_target, tmp_pa
         assert target.content().decode().endswith(reports[0].text + reports[1].text)
 
 
-def test_a_profiling_file_that_is_no_file_is_named_and_stays(refused_kind, make_target, tmp_path, capsys, monkeypatch):
+def test_an_invalid_profiling_file_is_named_and_kept(refused_kind, make_target, tmp_path, capsys, monkeypatch):
     target = make_target(refused_kind, tmp_path / "reports.txt")
     monkeypatch.setenv("COMPSS_PROFILING_FILE", str(target.path))
     increment(1)

@@ -80,7 +80,7 @@ def test_a_task_that_makes_no_measurement_stores_none(tmp_path, task):
     assert butler.dataIds("metricvalue_demo_Peak") == []
 
 
-def test_metadata_that_are_not_named_or_not_there_are_told(tmp_path, task, caplog):
+def test_missing_metadata_raise(tmp_path, task, caplog):
     assert runFromButler(task, FolderButler(tmp_path)) == []
     assert "there is no isr_metadata in FolderButler" in caplog.text
     task.config.connections.labelName = ""

@@ -45,18 +45,18 @@ def test_a_missing_value_is_left_out_and_counted_never_zero():
     assert metadata["wordcount.count_wordsPeaksMissing"] == 1
 
 
-def test_without_any_peak_there_is_no_key_for_it():
+def test_without_a_peak_there_is_no_key_for_it():
     metadata = metadata_from_records([record(peak_bytes=None)])
     assert "wordcount.count_wordsEndMaxResidentSetSize" not in metadata
     assert "wordcount.count_wordsPeakMethod" not in metadata
 
 
-def test_what_a_record_does_not_hold_has_no_key():
+def test_values_missing_in_records_have_no_key():
     names = metadata_from_records([record()]).paramNames(topLevelOnly=False)
     assert not [name for name in names if "UserTime" in name or "PageFaults" in name]
 
 
-def test_how_the_values_came_about_is_counted():
+def test_methods_of_the_values_are_counted():
     metadata = metadata_from_records([
         record(1), record(2, method="sampled", peak_bytes=900, shared=True), record(3, status="failed"),
         record(4, status="killed"),

@@ -1,4 +1,4 @@
-"""The metrics of a run: what is chosen and what is measured."""
+"""The metrics of a run: their selection and measurement."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def task(kind: type, target: str) -> object:
 
 @pytest.mark.parametrize("kind", [TimingMetricTask, CpuTimingMetricTask])
 @pytest.mark.parametrize("target", [WHOLE_RUN, f"{NODE}n1"])
-def test_memory_never_stands_for_a_time(run, kind, target):
+def test_a_timing_metric_never_measures_memory(run, kind, target):
     job = job_of_run(run, configured(run, [task(kind, target)]))
     assert job.measurements == []
-    assert f"{kind.__name__} measures tasks; of {target} there is memory alone" in job.meta["demo.M.not_measured"]
+    assert f"{kind.__name__} measures tasks; for {target} there is only memory" in job.meta["demo.M.not_measured"]
     assert (job.metrics["demo.M"].unit, job.metrics["demo.M"].tags) == ("s", {"time"})
 
 
@@ -56,7 +56,7 @@ def test_a_time_of_a_task_is_in_seconds(run):
     assert (measurement.value, measurement.unit) == (2.5, "s")
 
 
-def test_a_run_without_tasks_says_that_none_ran(tmp_path):
+def test_a_run_without_tasks_reports_that_none_ran(tmp_path):
     directory = RunDirectory.create("bare", tmp_path)
     (directory.traces / "mprofile_20261120120000.dat").write_bytes(mem_line(6 * MIB, 2.0))
     directory.run_json.write_text("{}")
@@ -66,7 +66,7 @@ def test_a_run_without_tasks_says_that_none_ran(tmp_path):
     assert job.meta["bare.RunMemory.not_measured"].startswith("no task ran")
 
 
-def test_a_folder_without_anything_to_measure_says_what_it_could_hold(tmp_path):
+def test_a_folder_without_measurements_raises_with_valid_contents(tmp_path):
     with pytest.raises(SettingError, match=r"not a run directory .*no \.dat traces"):
         read_measured_runs([tmp_path])
 

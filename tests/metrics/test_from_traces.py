@@ -44,7 +44,7 @@ def test_of_one_node_the_peak_is_its_own_and_of_none_there_is_none():
     assert node_peak(trace()) is None
 
 
-def test_a_worker_may_have_held_more_than_any_sample_of_its_node():
+def test_a_workers_peak_may_exceed_all_samples_of_its_node():
     peak = node_peak(trace((0, 100)), 130)
     assert peak is not None
     assert (peak.peak_bytes, peak.time_s) == (130, None)
@@ -88,13 +88,13 @@ def mprof(totals: list[int], children: dict[str, list[int]]) -> Trace:
     return Trace(None, times_s, np.array(totals, dtype=np.int64), series, [])
 
 
-def test_children_that_the_total_does_not_hold_are_added_to_it():
+def test_children_missing_in_the_total_are_added():
     found = with_children(mprof([10, 10, 11, 10], {"71": [50, 60, 5, 0], "72": [0, 40, 30, 0]}))
     assert list(found.totals_bytes) == [60, 110, 46, 10]
     assert found.notes[0].startswith("rss-sum")
 
 
-def test_children_that_the_total_may_hold_are_not_counted_twice():
+def test_children_that_may_be_in_the_total_are_not_counted_twice():
     held = with_children(mprof([60, 110, 46, 10], {"71": [50, 60, 5, 0], "72": [0, 40, 30, 0]}))
     assert list(held.totals_bytes) == [60, 110, 46, 10]
     assert "unless --include-children" in held.notes[0]

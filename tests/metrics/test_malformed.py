@@ -1,4 +1,4 @@
-"""Whatever stands in metadata: a metric task gives a measurement or one of its two errors, never a raw one."""
+"""For any metadata a metric task returns a measurement or raises one of its two errors."""
 
 from __future__ import annotations
 
@@ -65,6 +65,6 @@ def test_a_value_that_does_not_belong_there_is_never_a_raw_error(task, key, tmp_
 
 
 @pytest.mark.parametrize("metadata", [{1: 2}, {"demo": {1: 2}}])
-def test_a_key_that_is_no_text_is_named(task, metadata):
+def test_a_key_of_another_type_is_named(task, metadata):
     with pytest.raises(MetricComputationError, match="invalid metadata: invalid key 1: a key is a string"):
         task.run(metadata)

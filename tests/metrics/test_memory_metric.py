@@ -51,12 +51,12 @@ def test_a_path_a_mapping_and_metadata_give_the_same(tmp_path):
 
 
 @pytest.mark.parametrize("empty", [None, {}, {"demo:sub.walkEndMaxResidentSetSize": [1]}])
-def test_metadata_without_the_target_are_no_work(empty):
+def test_metadata_without_the_target_raise_no_work_found(empty):
     with pytest.raises(NoWorkFound, match="demo:sub.runEndMaxResidentSetSize"):
         task().run(empty)
 
 
-def test_a_target_without_any_measured_peak_says_so():
+def test_a_target_without_a_measured_peak_raises():
     with pytest.raises(NoWorkFound, match="no execution of demo:sub.run has a measured peak"):
         task().run({"demo:sub.runPeaksMissing": 3})
 
@@ -77,7 +77,7 @@ def test_a_malformed_value_is_named_with_its_key(value):
 
 
 @pytest.mark.parametrize("value", [None, [None], [1, "2"], [1, 2.0], [[1]], {1, 2}])
-def test_a_value_that_metadata_cannot_hold_is_named_with_its_key(value):
+def test_an_invalid_metadata_value_is_named_with_its_key(value):
     with pytest.raises(MetricComputationError, match=r"invalid metadata: demo:sub\.runEndMaxResidentSetSize = "):
         task().run(metadata(value))
 
@@ -89,7 +89,7 @@ def test_an_odd_version_is_named_with_its_key(version):
 
 
 @pytest.mark.parametrize("version", [1, 2, 1.0, [1]])
-def test_from_version_one_the_unit_is_the_byte_whatever_the_platform(version):
+def test_from_version_one_the_unit_is_the_byte_on_every_platform(version):
     assert task().run(metadata([10], __version__=version, platform="linux")).measurement.value == 10
 
 
@@ -104,7 +104,7 @@ def test_before_version_one_the_unit_is_that_of_the_writers_platform(version, pl
     assert "unit_assumed" not in measurement.notes
 
 
-def test_the_platform_may_stand_above_and_an_unknown_page_size_is_noted():
+def test_the_platform_may_be_in_a_level_above_and_an_unknown_page_size_is_noted():
     measurement = task().run({KEY: [10], "platform": "solaris"}).measurement
     assert measurement.value == 10 * resource.getpagesize()
     assert str(resource.getpagesize()) in measurement.notes["page_size_assumed"]
@@ -170,13 +170,13 @@ def test_the_platform_may_be_spelled_as_either_module_does(platform, factor):
 
 
 @pytest.mark.parametrize("value", ["4096", True, 0, -4096, 0.5])
-def test_a_page_size_that_is_none_is_told_instead_of_guessed(value):
+def test_an_invalid_page_size_is_an_error(value):
     content = {KEY: [100], "demo:sub.platform": "sunos5", "demo:sub.pageSize": value}
     with pytest.raises(MetricComputationError, match=f"pageSize = {value!r} is not a number of bytes"):
         task().run(content)
 
 
 @pytest.mark.parametrize("value", ["", 5])
-def test_a_platform_that_is_none_is_told_instead_of_guessed(value):
+def test_an_invalid_platform_is_an_error(value):
     with pytest.raises(MetricComputationError, match=f"platform = {value!r} is not the name"):
         task().run({KEY: [100], "demo:sub.platform": value})

@@ -44,16 +44,16 @@ def test_a_key_that_is_not_there_is_none():
 @pytest.mark.parametrize(
     ("metadata", "message"),
     [
-        ({"a.isrGood": 1, "b.isrGood": 2}, r"fits a\.isrGood, b\.isrGood"),
+        ({"a.isrGood": 1, "b.isrGood": 2}, r"matches a\.isrGood, b\.isrGood"),
         ({"isrGood": []}, r"isrGood = \[\] has no value"),
     ],
 )
-def test_what_cannot_be_told_is_an_error(metadata, message):
+def test_ambiguous_or_invalid_metadata_are_an_error(metadata, message):
     with pytest.raises(MetricComputationError, match=message):
         task().run(metadata)
 
 
-def test_a_task_that_does_not_say_what_it_reads_is_told_to():
+def test_a_metric_task_without_input_keys_raises():
     with pytest.raises(TypeError, match="MetadataMetricTask does not say which keys it reads"):
         task(MetadataMetricTask).run({})
 
@@ -138,11 +138,11 @@ def test_the_path_of_a_run_directory_is_metadata(tmp_path):
         (5, "5 is a int: give"),
         ("", "the path is empty"),
         ("gone.json", "gone.json cannot be read: No such file"),
-        ("trace.dat", "trace.dat is no JSON file of task metadata"),
-        ("list.json", "list.json is no JSON file of task metadata: not task metadata"),
+        ("trace.dat", "trace.dat is not a JSON file of task metadata"),
+        ("list.json", "list.json is not a JSON file of task metadata: not task metadata"),
     ],
 )
-def test_a_source_that_holds_no_metadata_is_named(tmp_path, monkeypatch, source, message):
+def test_a_source_without_metadata_is_named(tmp_path, monkeypatch, source, message):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trace.dat").write_text("MEM 5.0 1.0\n")
     (tmp_path / "list.json").write_text("[]")
@@ -151,6 +151,6 @@ def test_a_source_that_holds_no_metadata_is_named(tmp_path, monkeypatch, source,
 
 
 @pytest.mark.parametrize("config", [MemoryMetricTask.ConfigClass, {"target": "isr"}, "isr"])
-def test_a_configuration_that_is_none_is_told_how_to_make_one(config):
+def test_an_invalid_configuration_object_raises_with_the_remedy(config):
     with pytest.raises(SettingError, match=r"give an object, config = MemoryMetricTask\.ConfigClass\(\)"):
         MemoryMetricTask(config)

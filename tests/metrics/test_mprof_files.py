@@ -64,13 +64,13 @@ def peak_of(run: MeasuredRun) -> int:
 
 @pytest.mark.parametrize("children", [True, False])
 @pytest.mark.parametrize("multiprocess", [True, False])
-def test_children_count_where_mprof_was_told_of_them(tmp_path, multiprocess, children):
+def test_children_written_by_mprof_count(tmp_path, multiprocess, children):
     options = ["--multiprocess"] * multiprocess + ["--include-children"] * children
     path = mprof_run(tmp_path, WITH_CHILD, *options)
     assert bool(read_trace(path).children) == multiprocess
     (run,) = read_measured_runs([path])
     least = PARENT + CHILD if multiprocess or children else PARENT
-    assert least < peak_of(run) < least + 60 * MIB  # what Python takes, twice at most
+    assert least < peak_of(run) < least + 60 * MIB  # at most twice the memory of Python
     summary = TraceSummary.from_file(path)
     assert summary.peak_bytes == peak_of(run)
     assert panel_of_trace(path).trace.peak_bytes == peak_of(run)

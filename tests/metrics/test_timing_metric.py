@@ -60,8 +60,8 @@ def test_calls_that_were_timed_are_read():
 
 
 @pytest.mark.parametrize("kind", [TimingMetricTask, CpuTimingMetricTask])
-def test_metadata_without_the_target_are_no_work(kind):
-    with pytest.raises(NoWorkFound, match="hold no runEnd"):
+def test_metadata_without_the_target_raise_no_work_found(kind):
+    with pytest.raises(NoWorkFound, match="have no runEnd"):
         task(kind).run({"walkStartUtc": START})
 
 
@@ -73,7 +73,7 @@ def test_a_malformed_processor_time_is_named_with_its_key(value):
 
 @pytest.mark.parametrize("value", ["yesterday", "", 5, 1.5, True])
 def test_a_malformed_time_of_day_is_named_with_its_key(value):
-    with pytest.raises(MetricComputationError, match=r"invalid metadata: runStartUtc = .* is no time of the form"):
+    with pytest.raises(MetricComputationError, match=r"invalid metadata: runStartUtc = .* is not a time such as"):
         task(TimingMetricTask).run({"runStartUtc": value, "runEndUtc": END})
 
 
@@ -87,10 +87,10 @@ def test_a_malformed_time_of_day_is_named_with_its_key(value):
         ({"runStartCpuTime": 5.0, "runEndCpuTime": 3.0}, "runEndCpuTime = 3.0 is before runStartCpuTime = 5.0"),
         (
             {"a.runStartCpuTime": 1.0, "b.runStartCpuTime": 1.0},
-            "ambiguous: it fits a.runStartCpuTime, b.runStartCpuTime",
+            "ambiguous: it matches a.runStartCpuTime, b.runStartCpuTime",
         ),
     ],
 )
-def test_what_does_not_fit_together_is_told(values, message):
+def test_inconsistent_metadata_raise(values, message):
     with pytest.raises(MetricComputationError, match=message.replace(".", r"\.")):
         task(CpuTimingMetricTask).run(values)

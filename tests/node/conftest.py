@@ -1,4 +1,4 @@
-"""Real processes to watch, a spool folder whose sampler ends with the test, and waiting for a condition."""
+"""Real processes to watch, and a spool folder whose sampler ends with the test."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from runmem.node.launch import sampler_pid
-
-Eventually = Callable[[Callable[[], object]], None]
 
 _OBEY = """
 import sys
@@ -35,7 +32,7 @@ class Obedient:
         self.do("pass")
 
     def do(self, line: str) -> str:
-        """Run `line` in the process and return, when it has run, what it leaves in its variable `said`."""
+        """Run `line` in the process; return the value that it gave to the variable `said`, or "done"."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(line + "\n")
@@ -57,7 +54,7 @@ class Obedient:
 
 @pytest.fixture
 def start() -> Iterator[Callable[[], Obedient]]:
-    """Start a process that does as told; all are ended with the test."""
+    """Return a function that starts an `Obedient` process; end all of them with the test."""
     started: list[Obedient] = []
 
     def one() -> Obedient:
@@ -69,21 +66,8 @@ def start() -> Iterator[Callable[[], Obedient]]:
         process.close()
 
 
-@pytest.fixture
-def eventually() -> Eventually:
-    """Wait until a condition holds; fail after a time that is long even on a busy machine."""
-
-    def wait(condition: Callable[[], object]) -> None:
-        due = time.monotonic() + 30
-        while not condition():
-            assert time.monotonic() < due, "the condition did not come true in 30 s"
-            time.sleep(0.01)
-
-    return wait
-
-
-def end_sampler(folder: Path, eventually: Eventually) -> None:
-    """End the sampler of `folder`, also one that does not look at its ``stop`` file."""
+def end_sampler(folder: Path, eventually: Callable) -> None:
+    """End the sampler of `folder`, even one that does not read its ``stop`` file."""
     if (pid := sampler_pid(folder)) is not None:
         (folder / "stop").touch()
         os.kill(pid, signal.SIGTERM)
@@ -91,7 +75,7 @@ def end_sampler(folder: Path, eventually: Eventually) -> None:
 
 
 @pytest.fixture
-def spool(tmp_path: Path, eventually: Eventually) -> Iterator[Path]:
+def spool(tmp_path: Path, eventually: Callable) -> Iterator[Path]:
     folder = tmp_path / "spool"
     folder.mkdir()
     yield folder
@@ -100,8 +84,8 @@ def spool(tmp_path: Path, eventually: Eventually) -> Iterator[Path]:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path, eventually: Eventually) -> Iterator[Path]:
-    """A file system of 64 KiB."""
+def small_disk(tmp_path: Path, eventually: Callable) -> Iterator[Path]:
+    """Return a folder on a file system of 64 KiB."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]

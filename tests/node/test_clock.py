@@ -1,4 +1,4 @@
-"""The clock of a run goes on evenly, whatever is done to the system's."""
+"""The clock of a run advances steadily, even if the system's clock is set."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from runmem.node import clock as clock_module
 from runmem.node.clock import clock_of, steady_s
 
 
-def test_it_tells_the_time_of_day(tmp_path: Path) -> None:
+def test_the_clock_returns_the_time_of_day(tmp_path: Path) -> None:
     now = clock_of(tmp_path)
     before, told, after = time.time(), now(), time.time()
     assert before - 0.01 <= told <= after + 0.01
 
 
 @pytest.mark.parametrize("jump_s", [-60.0, -3600.0, 1e6, -1e9])
-def test_who_comes_after_a_jump_has_the_time_of_those_before(
+def test_a_process_started_after_a_jump_of_the_clock_has_the_time_of_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump_s: float
 ) -> None:
     first = clock_of(tmp_path)

@@ -43,7 +43,7 @@ def test_the_first_call_starts_the_sampler_and_the_next_ones_find_it(spool: Path
     assert pid is not None
     assert not ensure_sampler(spool, 0.05)
     assert sampler_pid(spool) == pid
-    assert Spool(spool).sampler_lock.read_text() == f"{pid}\n"
+    assert (spool / "sampler.lock").read_text() == f"{pid}\n"
 
 
 @linux
@@ -102,6 +102,6 @@ def test_a_spool_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         ensure_sampler(tmp_path / "none", 0.05)
 
 
-def test_a_number_that_went_to_another_process_is_no_sampler(spool: Path) -> None:
+def test_a_reused_process_id_is_not_taken_for_a_sampler(spool: Path) -> None:
     (spool / "sampler.lock").write_text(f"{os.getpid()}\n")
     assert sampler_pid(spool) is None

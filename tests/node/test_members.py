@@ -58,7 +58,7 @@ def test_a_trace_outside_of_the_spool_is_refused(tmp_path: Path, trace: str) -> 
 @pytest.mark.parametrize(
     "content", [b"", b"{", b"[]", b"7", b"\0\xff", b'{"trace": 3, "series": ""}', b'{"trace": "a"}']
 )
-def test_a_file_that_is_no_members_is_left_out(tmp_path: Path, content: bytes) -> None:
+def test_an_invalid_member_file_is_ignored(tmp_path: Path, content: bytes) -> None:
     join(tmp_path, 7, "a.dat")
     (tmp_path / "members" / "8").write_bytes(content)
     (tmp_path / "members" / "notes").write_bytes(b"{}")
@@ -66,7 +66,7 @@ def test_a_file_that_is_no_members_is_left_out(tmp_path: Path, content: bytes) -
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="no /proc: a start time is not known")
-def test_the_start_time_tells_processes_apart_and_is_none_for_one_that_ended() -> None:
+def test_the_start_time_identifies_processes_and_is_none_after_their_end() -> None:
     child = subprocess.Popen([sys.executable, "-S", "-E", "-c", "input()"], stdin=subprocess.PIPE)
     mine, its = start_ticks(os.getpid()), start_ticks(child.pid)
     child.communicate(b"\n")

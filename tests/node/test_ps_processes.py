@@ -56,7 +56,7 @@ def test_the_values_say_that_they_are_sums() -> None:
     assert PsProcesses.least_interval_s == 1.0
 
 
-def test_a_trace_made_with_ps_says_so_in_a_line_that_readers_keep(spool: Path, start: Callable) -> None:
+def test_a_trace_made_with_ps_has_a_note(spool: Path, start: Callable) -> None:
     worker = start()
     join(spool, worker.pid, "node7.dat", "worker", "app.py")
     sampler = Sampler(str(spool), 0.1, PsProcesses())

@@ -161,6 +161,7 @@ def test_it_ends_when_the_spool_is_removed(spool: Path, eventually: Callable) ->
     eventually(lambda: not _lives(pid))
 
 
+@pytest.mark.slow
 def test_it_ends_when_no_member_has_lived_for_some_seconds(spool: Path, start: Callable, eventually: Callable) -> None:
     worker = start()
     join(spool, worker.pid, "node7.dat", "worker")
@@ -233,7 +234,7 @@ def test_it_loads_neither_the_package_nor_anything_but_the_standard_library(spoo
 @pytest.mark.parametrize(
     "arguments", [[], ["{spool}", "--interval", "0"], ["{spool}", "--interval", "often"], ["{spool}", "--speed", "1"]]
 )
-def test_unusable_arguments_are_told_and_end_with_code_2(spool: Path, arguments: list[str]) -> None:
+def test_unusable_arguments_are_reported_and_end_with_code_2(spool: Path, arguments: list[str]) -> None:
     command = [sys.executable, SCRIPT, *(text.format(spool=spool) for text in arguments)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 2

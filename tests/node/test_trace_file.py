@@ -71,7 +71,7 @@ def test_a_full_disk_loses_whole_ticks_and_the_loss_is_stated_when_there_is_room
     assert (small_disk / "a.dat").read_bytes().count(b"LOST") == 1
 
 
-def test_a_file_closed_on_a_full_disk_holds_whole_lines(small_disk: Path) -> None:
+def test_a_file_closed_on_a_full_disk_has_whole_lines(small_disk: Path) -> None:
     file = TraceFile(str(small_disk / "a.dat"), HEADER)
     fill(file, 1)
     assert not (small_disk / "a.dat").read_bytes().endswith(b"\n")  # else the case that is meant did not occur

@@ -6,7 +6,7 @@ from runmem.node.trace_lines import TraceLines
 from runmem.units import MIB
 
 
-def test_a_line_says_the_memory_at_the_last_change_and_the_time_of_the_tick() -> None:
+def test_a_line_has_the_memory_of_the_last_change_and_the_time_of_the_tick() -> None:
     lines = TraceLines()
     lines.add(5, "a")
     lines.add(6, "b")
@@ -24,7 +24,7 @@ def test_a_process_without_a_series_counts_in_the_total_alone() -> None:
     assert lines.at(1.0) == b"MEM 2.000000 1.0000\n"
 
 
-def test_a_process_that_ended_has_no_line_and_without_any_there_is_no_tick() -> None:
+def test_an_ended_process_has_no_line_and_without_processes_there_is_no_tick() -> None:
     lines = TraceLines()
     lines.add(5, "a")
     lines.add(6, "b")

@@ -1,4 +1,4 @@
-"""The folder of datasets: whatever is put comes back, names are safe, writing is whole or nothing."""
+"""The folder of datasets: stored data survive a round trip, names are safe, writes are atomic."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_metadata_come_back_and_are_the_json_of_lsst(butler):
     assert files(butler) == ["demo_metadata/instrument=DECam,visit=42.metadata.json"]
 
 
-def test_a_measurement_comes_back_with_its_notes_and_its_file_is_a_job(butler):
+def test_a_stored_measurement_keeps_its_notes_and_its_file_is_a_job(butler):
     measurement = Measurement("demo.Peak", 12345678, "byte", {"estimator": "x", "values": 3})
     path = butler.put(measurement, "metricvalue_demo_Peak", visit=1)
     found = butler.get("metricvalue_demo_Peak", visit=1)
@@ -44,20 +44,20 @@ def test_a_measurement_comes_back_with_its_notes_and_its_file_is_a_job(butler):
     assert Job.read(path).json == Job([measurement]).json
 
 
-def test_a_job_comes_back(butler):
+def test_a_job_survives_a_round_trip(butler):
     job = Job([Measurement("demo.Peak", 1.0)], [Metric("demo.Peak")])
     butler.put(job, "job")
     assert butler.get("job").json == job.json
 
 
 @pytest.mark.parametrize("text", ["", "config.a = 1\nconfig.b = 'ä'\n", "with\r\nother\rline ends", '{"a": 1}'])
-def test_text_comes_back_byte_for_byte(butler, text):
+def test_text_survives_a_round_trip(butler, text):
     butler.put(text, "demo_config")
     assert butler.get("demo_config") == text
 
 
 @pytest.mark.parametrize("value", [None, 0, 1.5, True, [], {"a": [1, None, {"b": "c"}]}])
-def test_what_json_can_hold_comes_back(butler, value):
+def test_json_values_survive_a_round_trip(butler, value):
     butler.put(value, "packages")
     found = butler.get("packages")
     assert found == value
@@ -112,7 +112,7 @@ def test_any_name_of_a_dataset_type_stays_inside_the_folder(butler, name):
         ({"visit": True}, "visit = True is a bool"),
         ({3: 1}, "a dimension is 3"),
         ({"": 1}, "a dimension is ''"),
-        ([1], "is no data id"),
+        ([1], "is not a data id"),
         ({"filter": "x" * 300}, "the file would have 307 characters"),
     ],
 )
@@ -192,14 +192,14 @@ def test_a_dataset_is_written_to_what_is_there(written_kind, make_target, butler
         assert target.content() == b"new"
 
 
-def test_a_dataset_does_not_replace_what_is_no_file(refused_kind, make_target, butler):
+def test_a_dataset_does_not_replace_a_folder_or_device(refused_kind, make_target, butler):
     target = make_target(refused_kind, butler.root / "demo.txt")
     with pytest.raises(ButlerError, match=r"demo cannot be written to .*demo\.txt: it is a "):
         butler.put("new", "demo")
     target.check()
 
 
-def test_what_is_no_dataset_of_another_kind_stays(refused_kind, make_target, butler):
+def test_other_files_are_not_removed(refused_kind, make_target, butler):
     target = make_target(refused_kind, butler.root / "demo.json")
     butler.put("new", "demo")
     target.check()

@@ -135,7 +135,7 @@ def test_an_added_value_joins_the_same_list_and_one_of_another_type_is_refused()
 
 
 class Slowly(TaskMetadata):
-    """Metadata that are always read by what decides what metadata are."""
+    """Metadata that are always read by the general parser, which defines the valid content."""
 
 
 _PLAIN = '"a": 1'

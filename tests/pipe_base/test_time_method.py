@@ -14,6 +14,7 @@ import pytest
 import runmem
 from runmem.errors import SettingError
 from runmem.memory.peak import process_meter
+from runmem.memory.process import own_process
 from runmem.metrics.memory_metric import MemoryMetricConfig, MemoryMetricTask
 from runmem.pipe_base.metadata import TaskMetadata
 from runmem.pipe_base.time_method import timeMethod
@@ -26,7 +27,7 @@ ITEMS = {
 
 
 def touch(size_mib: int) -> None:
-    """Take, touch and give back memory, past the C allocator, which might keep what an earlier call freed."""
+    """Allocate, touch and free memory without the C allocator, which might keep freed memory of an earlier call."""
     if size_mib:
         with mmap.mmap(-1, size_mib * MIB) as block:
             for at in range(0, size_mib * MIB, mmap.PAGESIZE):
@@ -73,7 +74,7 @@ def test_all_keys_of_the_original_are_written_and_the_writers_platform():
     assert start.utcoffset() is not None
 
 
-def test_each_call_has_its_own_peak_whatever_ran_before():
+def test_each_call_has_its_own_peak_after_any_other():
     work = Work()
     for size_mib in (200, 20, 60, 20):
         work.run(size_mib)
@@ -254,15 +255,16 @@ def test_a_peak_that_cannot_be_read_is_left_out_with_the_reason(monkeypatch):
         raise OSError("no /proc")
 
     work = Work()
-    meter = process_meter()
-    monkeypatch.setattr(meter, "_read", unreadable.__get__(meter))
+    readings = type(own_process())
+    monkeypatch.setattr(readings, "resident_bytes", unreadable)
+    monkeypatch.setattr(readings, "high_water_and_resident", unreadable)
     work.run()
     assert "runEndMaxResidentSetSize" not in work.metadata
     assert "no /proc" in work.metadata["runPeakReason"]
     assert "runEndCpuTime" in work.metadata
 
 
-def test_the_memory_metric_reads_it_and_says_how_the_value_came_about():
+def test_the_memory_metric_reads_it_and_notes_the_method():
     work = Work()
     for size_mib in (10, 90, 5):
         work.run(size_mib)

@@ -38,7 +38,7 @@ def test_a_png_is_a_picture_that_is_not_empty(write_run, record, tmp_path):
     assert picture[..., :3].std() > 0.02
 
 
-def test_a_limit_far_above_is_told_and_not_drawn(write_run, record, tmp_path):
+def test_a_limit_far_above_is_in_the_title_and_not_drawn(write_run, record, tmp_path):
     nodes = {"n1": {"limit_bytes": 8000 * MIB}}
     run = read_run(write_run([record(1, limit_bytes=None)], nodes=nodes).root)
     text = svg_text(draw(panels_of_run(run), tmp_path / "run.svg"))
@@ -46,13 +46,13 @@ def test_a_limit_far_above_is_told_and_not_drawn(write_run, record, tmp_path):
     assert "limit of a worker:" not in text
 
 
-def test_the_fullest_node_comes_first_and_the_master_last(write_run, record):
+def test_the_fullest_node_is_first_and_the_master_last(write_run, record):
     run = write_run([record(1)])
     (run.traces / "n2.dat").write_bytes(mem_line(999 * MIB, START))
     assert [panel.title for panel in panels_of_run(read_run(run.root))] == ["n2", "n1", "master"]
 
 
-def test_many_nodes_are_cut_to_the_fullest_and_the_figure_says_so(write_run, record, tmp_path):
+def test_only_the_fullest_nodes_are_drawn_and_the_figure_says_so(write_run, record, tmp_path):
     run = write_run([record(1)])
     for number in range(10):
         (run.traces / f"m{number}.dat").write_bytes(mem_line((200 + number) * MIB, START))
@@ -125,7 +125,7 @@ def test_a_figure_is_written_to_what_is_there(written_kind, make_target, tmp_pat
         assert b"</svg>" in target.content()
 
 
-def test_a_figure_does_not_replace_what_is_no_file(refused_kind, make_target, tmp_path):
+def test_a_figure_does_not_replace_a_folder_or_device(refused_kind, make_target, tmp_path):
     trace = tmp_path / "n1.dat"
     trace.write_bytes(mem_line(MIB, START))
     target = make_target(refused_kind, tmp_path / "memory.png")

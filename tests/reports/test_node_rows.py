@@ -34,7 +34,7 @@ def test_the_top_worker_may_be_known_from_a_record_where_the_samples_missed_it(t
     assert row.worker_peak_bytes == 400 * MIB
 
 
-def test_a_node_holds_at_least_what_a_task_on_it_held_though_when_is_not_known(trace, record):
+def test_a_nodes_peak_is_at_least_that_of_a_task_at_an_unknown_time(trace, record):
     traces = {"n1.dat": trace("MEM 914 1000\nCHLD worker-10 900 1000\n")}
     (row,) = node_rows([record(1, peak_bytes=962 * MIB), record(2, node="n2", peak_bytes=GIB)], traces, {})[:1]
     assert (row.peak_bytes, row.peak_time_s) == (962 * MIB, None)
@@ -47,22 +47,20 @@ def test_a_limit_above_the_memory_of_a_node_does_not_allow_more(trace):
 
 
 @pytest.mark.parametrize(("is_limited", "allowed_bytes"), [(True, 256 * MIB), (False, GIB)])
-def test_the_limit_of_its_host_holds_for_a_master_whose_child_processes_the_workers_are(
-    trace, is_limited, allowed_bytes
-):
+def test_the_limit_of_its_host_applies_to_a_master_that_started_the_workers(trace, is_limited, allowed_bytes):
     traces = {"mprofile_20260921132320.dat": trace("MEM 128 1\n")}
     nodes = {"a": {"memory_bytes": GIB, "limit_bytes": 256 * MIB}}
     master = node_rows([], traces, nodes, "a", is_limited)[0]
     assert (master.node, master.allowed_bytes) == ("master", allowed_bytes)
 
 
-def test_totals_that_count_shared_pages_repeatedly_are_no_lower_bound(trace):
+def test_totals_that_count_shared_pages_repeatedly_are_not_lower_bounds(trace):
     exact, summed = trace("MEM 1 1\n"), trace("NOTE rss-sum: shared pages count repeatedly\nMEM 1 1\n")
     rows = node_rows([], {"linux.dat": exact, "mac.dat": summed}, {})
     assert [row.is_lower_bound for row in rows] == [True, False]
 
 
-def test_the_limit_that_applied_to_the_tasks_goes_before_the_one_the_node_stated(record):
+def test_the_limit_in_the_records_overrides_that_of_the_node(record):
     (row,) = node_rows([record(1, limit_bytes=512 * MIB)], {}, {"n1": {"limit_bytes": 2 * GIB}})
     assert row.limit_bytes == 512 * MIB
 
@@ -72,14 +70,14 @@ def test_a_node_without_a_trace_has_a_row_with_what_is_known(record):
     assert (row.node, row.peak_bytes, row.allowed_fraction, row.limit_bytes) == ("n1", None, None, 512 * MIB)
 
 
-def test_the_master_comes_first_and_is_held_against_the_memory_of_its_host(trace):
+def test_the_master_is_first_and_compared_with_the_memory_of_its_host(trace):
     traces = {"a.dat": trace("MEM 1 1\n"), "mprofile_20260921132320.dat": trace("MEM 512 1\n")}
     rows = node_rows([], traces, {"a": {"memory_bytes": GIB}}, master_host="a")
     assert [row.node for row in rows] == ["master", "a"]
     assert rows[0].allowed_fraction == 0.5
 
 
-def test_what_a_writer_says_of_its_values_travels_with_the_row(trace):
+def test_notes_of_a_trace_are_in_the_row(trace):
     (row,) = node_rows([], {"mac.dat": trace("NOTE rss-sum shared pages are counted more than once\nMEM 1 1\n")}, {})
     assert "rss-sum" in row.notes[0]
 

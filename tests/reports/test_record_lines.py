@@ -27,7 +27,7 @@ def test_without_data_ids_there_is_no_column_for_them(record):
     assert "Data id" not in record_lines([record(1)])[0]
 
 
-def test_a_record_with_a_data_id_tells_it(record):
+def test_a_record_with_a_data_id_shows_it(record):
     titles, first, second = record_lines([record(1, data_id="{visit: 1, detector: 2}"), record(2)])
     assert "Data id" in titles
     assert "{visit: 1, detector: 2}" in first
@@ -36,9 +36,9 @@ def test_a_record_with_a_data_id_tells_it(record):
 
 def test_an_unclear_increment_is_marked_and_explained_below(record):
     more = {"increment_bytes": 9 * 2**20, "held_bytes": 7 * 2**20}
-    reason = "between 1.0 MiB and 9.0 MiB: results for other tasks came meanwhile"
+    reason = "between 1.0 MiB and 9.0 MiB: results for other tasks were received meanwhile"
     titles, clear, unclear, below = record_lines([record(1, **more), record(2, increment_unclear=reason, **more)])
     assert titles.split()[-3:] == ["Held", "Increment", "How"]
     assert clear.split()[-5:] == ["7.0", "MiB", "9.0", "MiB", "exact"]
     assert unclear.split()[-5:] == ["7.0", "MiB", "~9.0", "MiB", "exact"]
-    assert below == "  ~ 1 unclear: results for other tasks came meanwhile"
+    assert below == "  ~ 1 unclear: results for other tasks were received meanwhile"

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from runmem.reports.statistics import percentile
+from runmem.reports.task_rows import percentile
 
 
 def test_it_is_the_smallest_value_that_so_many_percent_do_not_exceed():

@@ -20,7 +20,7 @@ def printed(summary: RunSummary, **console: object) -> str:
     return out.getvalue()
 
 
-def test_the_summary_of_a_run_tells_tasks_nodes_and_files(write_run, record):
+def test_the_summary_of_a_run_shows_tasks_nodes_and_files(write_run, record):
     run = write_run([record(1), record(2, peak_bytes=200 * MIB), record(3, name="merge", peak_bytes=70 * MIB)])
     summary = RunSummary.from_run(read_run(run.root))
     assert [(row.name, row.calls, row.max_peak_bytes) for row in summary.tasks] == [
@@ -64,12 +64,12 @@ def test_a_file_of_another_run_that_has_the_name_of_a_trace_is_not_named(tmp_pat
     assert str(tmp_path / "n1.dat") not in text
 
 
-def test_a_task_that_goes_on_is_said_to(record):
+def test_a_running_task_is_reported_as_such(record):
     text = printed(RunSummary.from_records([record(1, status="running", end_s=None, peak_bytes=None, method=None)]))
     assert "missing: it has not ended yet" in text
 
 
-def test_the_95th_percentile_is_told_of_20_values(record):
+def test_the_95th_percentile_needs_20_values(record):
     few = printed(RunSummary.from_records([record(number) for number in range(19)]))
     assert "p95" not in few
     peaks = [record(number, peak_bytes=(100 + number) * MIB) for number in range(20)]
@@ -85,7 +85,7 @@ def test_a_killed_task_is_named_with_its_last_reading_its_limit_and_the_reason(r
     assert ">=500.0 MiB" in text
 
 
-def test_what_was_lost_and_what_was_skipped_is_said(write_run, record):
+def test_losses_and_skipped_lines_are_reported(write_run, record):
     run = write_run(
         [record(1)], node_lines=b"LOST 5 1790000009\nMEM 12.3\n\0\0\xff\n", task_lines=b"\x00\xff\n{torn\n",
         lost=["n2: the node went away"],
@@ -97,7 +97,7 @@ def test_what_was_lost_and_what_was_skipped_is_said(write_run, record):
     assert "n2: the node went away" in text
 
 
-def test_a_whole_run_says_nothing_of_losses(write_run, record):
+def test_a_complete_run_reports_no_losses(write_run, record):
     assert "Lost" not in printed(RunSummary.from_run(read_run(write_run([record(1)]).root)))
 
 
@@ -124,14 +124,14 @@ def test_a_peak_that_is_not_exact_is_marked_and_explained(record, fields, mark, 
     assert meaning in text
 
 
-def test_exact_peaks_are_said_to_be_exact(record):
+def test_exact_peaks_are_reported_as_exact(record):
     assert "Peaks are exact" in printed(RunSummary.from_records([record(1)]))
 
 
-def test_executions_beyond_the_calls_are_said(record):
+def test_repeated_executions_are_reported(record):
     text = printed(RunSummary.from_records([record(1, status="failed"), record(1, attempt=2), record(2)]))
     assert "Peaks of 3 executions are exact" in text
-    assert "1 ran again: a worker died that ran the call or held its result" in text
+    assert "1 ran again: a worker died that ran the call or stored its result" in text
     assert "2 task calls" in text
 
 
@@ -139,7 +139,7 @@ def test_executions_beyond_the_calls_are_said(record):
     ("exit_code", "words"),
     [(0, "exit code 0"), (3, "exit code 3"), (137, "SIGKILL (exit code 137)"), (None, "no end is recorded")],
 )
-def test_how_the_program_ended_is_said(record, exit_code, words):
+def test_the_end_of_the_program_is_reported(record, exit_code, words):
     assert words in printed(RunSummary.from_records([record(1)], provenance={"exit_code": exit_code}))
 
 
@@ -175,7 +175,7 @@ def test_many_tasks_are_cut_to_the_highest_and_the_rest_is_counted(record):
     assert re.search(r"^task_1 ", out.getvalue(), re.M)
 
 
-def test_a_node_with_a_limit_below_its_memory_is_held_against_the_limit(write_run, record):
+def test_a_node_with_a_limit_below_its_memory_is_compared_with_the_limit(write_run, record):
     limited = {"memory_bytes": 24 * GIB, "limit_bytes": 680 * MIB, "limit_source": "cgroup v2 /sys/fs/cgroup/job"}
     text = printed(RunSummary.from_run(read_run(write_run([record(1)], nodes={"n1": limited}).root)))
     assert re.search(r"^Node +Peak +At +Allowed +Used ", text, re.M)
@@ -183,7 +183,7 @@ def test_a_node_with_a_limit_below_its_memory_is_held_against_the_limit(write_ru
     assert "  Allowed: 680.0 MiB by cgroup v2, of 24.0 GiB of memory\n" in text
 
 
-def test_a_node_without_a_lower_limit_is_held_against_its_memory(write_run, record):
+def test_a_node_without_a_lower_limit_is_compared_with_its_memory(write_run, record):
     run = write_run([record(1)], nodes={"n1": {"memory_bytes": GIB, "limit_bytes": GIB}})
     text = printed(RunSummary.from_run(read_run(run.root)))
     assert re.search(r"^Node +Peak +At +Memory +Used ", text, re.M)
@@ -196,7 +196,7 @@ def test_the_mark_of_sampled_values_is_explained_once(write_run, record, method)
     assert text.count(">= sampled: the highest of the readings, a lower bound") == 1
 
 
-def test_a_total_that_is_no_lower_bound_is_not_shown_as_one(write_run, record):
+def test_a_total_that_may_be_too_high_is_not_shown_as_a_lower_bound(write_run, record):
     run = write_run([record(1)], node_lines=b"NOTE rss-sum: shared pages count repeatedly\n")
     assert re.search(r"^n1 +~170\.0 MiB ", printed(RunSummary.from_run(read_run(run.root))), re.M)
 
@@ -220,16 +220,16 @@ def test_a_total_that_is_no_lower_bound_is_not_shown_as_one(write_run, record):
         ),
     ],
 )
-def test_a_summary_without_tasks_says_why(provenance, words):
+def test_a_summary_without_tasks_gives_the_reason(provenance, words):
     assert words in printed(RunSummary.from_records([], provenance=provenance)).splitlines()
 
 
-def test_calls_that_nobody_counted_are_not_given_as_none():
+def test_unknown_numbers_of_calls_are_not_shown_as_zero():
     text = printed(RunSummary.from_records([], provenance={"settings": {"python_memory_profile": False}}))
     assert text.startswith("run: no end is recorded")
 
 
-def test_a_run_without_records_says_under_lost_that_they_are():
+def test_missing_records_are_listed_as_lost():
     provenance = {"calls": 1, "ended_s": 1.0, "settings": {"python_memory_profile": True}}
     text = printed(RunSummary.from_records([], provenance=provenance))
     assert text.index("see Lost") < text.index("Lost or unreadable") < text.index("no record of 1 task call")
@@ -254,7 +254,7 @@ def test_importing_the_summary_loads_neither_rich_nor_matplotlib_nor_numpy():
     assert done.stdout.strip() == "[]"
 
 
-UNCLEAR = "between 1.0 MiB and 90.0 MiB: results for other tasks came meanwhile"
+UNCLEAR = "between 1.0 MiB and 90.0 MiB: results for other tasks were received meanwhile"
 
 
 def test_unclear_increments_are_counted_and_left_out(record):
@@ -265,15 +265,15 @@ def test_unclear_increments_are_counted_and_left_out(record):
     text = printed(summary)
     assert re.search(r"^count_words +4 +0 +100\.0 MiB +20\.0 MiB +30\.0 MiB$", text, re.M)
     assert "Increments: the median and the largest. 1 of 4 are unclear and left out.\n" in text
-    assert "  unclear: results for other tasks came meanwhile\n" in text
+    assert "  unclear: results for other tasks were received meanwhile\n" in text
     assert summary.as_dict()["tasks"][0]["unclear_increments"] == 1
 
 
 def test_where_no_increment_is_clear_the_others_are_shown_with_a_mark(record):
     text = printed(RunSummary.from_records([record(1, increment_bytes=90 * MIB, increment_unclear=UNCLEAR)]))
     assert re.search(r"^count_words .* +~90\.0 MiB +~90\.0 MiB$", text, re.M)
-    assert "1 of 1 are unclear and left out; ~ where a task has no others.\n" in text
+    assert "1 of 1 are unclear and left out; ~ if a task has no others.\n" in text
 
 
-def test_without_unclear_increments_nothing_is_said_of_them(record):
+def test_without_unclear_increments_they_are_not_mentioned(record):
     assert "unclear" not in printed(RunSummary.from_records([record(1)]))

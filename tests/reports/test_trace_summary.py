@@ -10,7 +10,7 @@ from runmem.reports.trace_summary import TraceSummary
 from runmem.units import MIB
 
 
-def test_a_trace_of_mprof_tells_its_peak_and_when(tmp_path):
+def test_a_trace_of_mprof_has_its_peak_and_time(tmp_path):
     path = tmp_path / "mprofile_20260921132320.dat"
     path.write_text("CMDLINE python app.py\nMEM 10.0 1000.0\nFUNC app.f 10 1000 20 1002 0\nMEM 30.5 1002.5\n")
     summary = TraceSummary.from_file(path)
@@ -44,7 +44,7 @@ def test_a_trace_with_only_children_has_no_total_and_does_not_invent_one(tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"", b"\x7fELF\x00\x01\n", b"hello\n"])
-def test_a_file_that_is_no_trace_is_refused(tmp_path, content):
+def test_a_file_without_a_trace_is_refused(tmp_path, content):
     path = tmp_path / "x.dat"
     path.write_bytes(content)
     with pytest.raises(SettingError, match=r"x\.dat is not a memory trace"):

@@ -48,10 +48,13 @@ def test_what_is_kept_is_bounded_in_bytes() -> None:
     tasks = [a_task(number) for number in range(20)]
     snapshots = [snapshot_of(made) for made in tasks]
     copies = ProgramCopies(keep_bytes=5 * len(snapshots[0].outline))
-    assert [run(copies, snapshot, made) for snapshot, made in zip(snapshots, tasks, strict=True)] == list(range(20))
-    kept = [outline for outline, idle in copies._idle.items() if idle]
-    assert 1 <= len(kept) <= 5
-    assert kept[-1] == snapshots[-1].outline
+    definitions = list(zip(snapshots, tasks, strict=True))
+    ran = [run(copies, *each, lambda copy, own: (copy, own.function())) for each in definitions]
+    assert [value for _, value in ran] == list(range(20))
+    again = [run(copies, *each, lambda copy, own: copy) for each in reversed(definitions)]
+    kept = [copy is first for copy, (first, _) in zip(again, reversed(ran), strict=True)]
+    assert kept[0]
+    assert 1 <= sum(kept) <= 5
 
 
 def test_one_copy_serves_calls_one_after_the_other_and_several_those_at_the_same_time() -> None:

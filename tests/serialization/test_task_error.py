@@ -17,6 +17,7 @@ from runmem.serialization.task_error import (
     traceback_text,
     unprinted_notes,
 )
+from runmem.units import MIB
 
 
 class TwoArguments(Exception):
@@ -326,13 +327,12 @@ def test_a_value_that_cannot_be_made_again_stays_behind() -> None:
     assert (type(again), again.code, hasattr(again, "value")) == (ValueError, 4, False)
 
 
-def test_a_value_without_bounds_stays_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runmem.serialization.task_error._ROOM_BYTES", 100_000)
+def test_a_value_without_bounds_stays_behind() -> None:
     error: Any = ValueError("why")
-    error.value, error.code = bytes(200_000), 4
+    error.value, error.code = bytes(65 * MIB), 4
     again: Any = carried(error)
     assert (type(again), again.code, hasattr(again, "value")) == (ValueError, 4, False)
-    long = carried(ValueError("x" * 200_000))
+    long = carried(ValueError("x" * 65 * MIB))
     assert type(long) is RemoteError
     assert 60_000 < len(str(long)) < 70_000
 
@@ -374,19 +374,18 @@ def test_hundreds_of_causes_come_along() -> None:
     assert codes == list(range(599, -1, -1))
 
 
-def test_more_exceptions_than_the_bound_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runmem.serialization.task_error._MOST_ERRORS", 5)
+def test_more_exceptions_than_10_000_are_left() -> None:
     error: BaseException = ValueError(0)
-    for number in range(1, 20):
+    for number in range(1, 10_020):
         error = caused(ValueError(number), error)
     again: Any = carried(error)
     numbers = []
     while again is not None:
         numbers.append(again.args[0])
         again = again.__cause__
-    assert numbers == [19, 18, 17, 16, 15]
-    group: Any = carried(ExceptionGroup("g", [ValueError(number) for number in range(9)]))
-    assert [member.args[0] for member in group.exceptions] == [0, 1, 2, 3]
+    assert numbers == list(range(10_019, 19, -1))
+    group: Any = carried(ExceptionGroup("g", [ValueError(number) for number in range(10_004)]))
+    assert [member.args[0] for member in group.exceptions] == list(range(9999))
     assert group.__notes__ == ["5 of its exceptions were left on the worker"]
 
 

@@ -1,4 +1,4 @@
-"""A real Slurm for the tests of this folder, started once per session."""
+"""A real Slurm for the tests of this folder, started once a session and ended with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 
 
 def _run(*arguments: str, timeout_s: float) -> str | None:
-    """Run slurm.sh; return its output if it fails, else None."""
+    """Run slurm.sh; return None if it succeeds, else its last line on standard error."""
     try:
         done = subprocess.run(
             [str(SCRIPT), *arguments], capture_output=True, text=True, timeout=timeout_s, stdin=subprocess.DEVNULL
@@ -54,7 +53,7 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture
 def folder(slurm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a new current folder for submitting jobs; cancel remaining jobs afterwards."""
+    """Change to a folder from which jobs are submitted; return it."""
     for name in list(os.environ):
         if name.startswith(("RUNMEM_", "COMPSS_", "SLURM", "SBATCH", "DASK_")):
             monkeypatch.delenv(name)
@@ -74,19 +73,6 @@ def runmem(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
         )  # fmt: skip
 
     return run
-
-
-@pytest.fixture
-def until() -> Callable[..., None]:
-    """Return a function that waits for a condition, and fails with `what` after a time limit."""
-
-    def wait(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < deadline, f"gave up waiting for {what}"
-            time.sleep(0.05)
-
-    return wait
 
 
 @pytest.fixture

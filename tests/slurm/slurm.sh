@@ -39,12 +39,16 @@ until_true() {
   done
 }
 
+lives() { # lives PID: a process that has ended and was not collected by its parent does not
+  grep -q '^State:[[:space:]]*[^[:space:]ZX]' "/proc/$1/status" 2>/dev/null
+}
+
 end() { # end PIDFILE: end a process that `up` started and wait for it
   local pid
   [[ -s $1 ]] || return 0
   pid=$(<"$1")
   kill "$pid" 2>/dev/null || true
-  for _ in {1..100}; do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+  for _ in {1..100}; do lives "$pid" || break; sleep 0.1; done
   kill -KILL "$pid" 2>/dev/null || true
   rm -f "$1"
 }

@@ -178,10 +178,11 @@ def test_a_script_reaches_sbatch_with_its_options_and_environment(program, tmp_p
     assert (tmp_path / "seen").read_text() == "--parsable --ntasks=1 extra\n#!/bin/sh\n"
 
 
+@pytest.mark.slow
 def test_a_controller_that_does_not_answer_in_time_is_an_error_in_one_line(program):
     program("sbatch", "echo 'error: Unable to contact slurm controller' >&2; exec sleep 60")
     with pytest.raises(ClusterError, match="`scontrol ping`"):
-        submit("#!/bin/sh", timeout_s=5)
+        submit("#!/bin/sh", timeout_s=2)
     program("sbatch", "exec sleep 60")
     with pytest.raises(ClusterError, match=r"does not answer within 1 s \(`sbatch --parsable`\)"):
         submit("#!/bin/sh", timeout_s=0.7)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,24 +15,21 @@ HANDLES_SIGTERM = "trap 'exit {code}' TERM; touch ready; sleep 100 & wait"
 
 
 @pytest.fixture
-def ended(folder: Path, until: Callable[..., None]) -> Iterator[Callable[..., JobState]]:
-    """Return a function that submits a script, cancels it if requested, and returns the end state of the job."""
+def ended(folder: Path, eventually: Callable[..., Any]) -> Iterator[Callable[..., JobState]]:
+    """Return a function that submits a script, cancels it where that is asked, and returns how the job ended."""
     jobs: list[str] = []
 
     def run(script: str, *options: str, cancel_when: Callable[[], bool] | None = None) -> JobState:
         jobs.append(submit(f"#!/bin/sh\n{script}\n", ["--ntasks=1", "--output=out", *options]))
         if cancel_when is not None:
-            until(cancel_when, "the time to cancel the job")
+            eventually(cancel_when)
             cancel(jobs[-1])
 
-        def is_over() -> bool:
+        def ended_state() -> JobState | None:
             state = job_state(jobs[-1])
-            return state is not None and state.has_ended
+            return state if state is not None and state.has_ended else None
 
-        until(is_over, "the end of the job")
-        state = job_state(jobs[-1])
-        assert state is not None
-        return state
+        return eventually(ended_state)
 
     yield run
     for job in jobs:
@@ -65,10 +63,10 @@ def test_a_job_that_is_cancelled_before_it_starts_has_not_succeeded(ended: Calla
     assert (found.state, found.exit_code) == ("CANCELLED", 143)
 
 
-def test_a_job_that_waits_tells_why_and_when_it_starts(folder: Path, until: Callable[..., None]) -> None:
+def test_a_job_that_waits_tells_why_and_when_it_starts(folder: Path, eventually: Callable[..., Any]) -> None:
     job = submit("#!/bin/sh\ntrue\n", ["--begin=now+1hour"])
     try:
-        until(lambda: [found.reason for found in jobs_in_queue([job])] == ["BeginTime"], "the reason of the queue")
+        eventually(lambda: [found.reason for found in jobs_in_queue([job])] == ["BeginTime"])
         (in_queue,), shown = jobs_in_queue([job]), job_state(job)
         assert shown is not None
         for found in (in_queue, shown):

@@ -38,7 +38,7 @@ def jobs() -> list[str]:
 
 
 def test_workers_are_jobs_that_end_with_the_program(
-    folder: Path, app: str, runmem: Callable[..., Any], until: Callable[..., None]
+    folder: Path, app: str, runmem: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
     done = runmem("--cluster=slurm", "--workers=3", "--worker_memory=400MiB", "--python_memory_profile", app)
     assert done.returncode == 5, done.stderr
@@ -50,7 +50,7 @@ def test_workers_are_jobs_that_end_with_the_program(
     assert len(records) == 12
     assert {record["node"] for record in records} == set(provenance["nodes"]) - {provenance["host"]}
     assert all((folder / f"{record['node']}.dat").is_file() for record in records)
-    until(lambda: not jobs(), "the end of the jobs")
+    eventually(lambda: not jobs())
     assert list(folder.glob(".runmem-tls-*")) == []  # the key of the run is gone with it
 
 
@@ -68,13 +68,13 @@ def test_a_queue_that_does_not_exist_is_told_before_the_program_starts(
 
 
 def test_jobs_that_never_start_are_told_with_the_reason_and_cancelled(
-    folder: Path, app: str, runmem: Callable[..., Any], until: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    folder: Path, app: str, runmem: Callable[..., Any], eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DASK_JOBQUEUE__SLURM__WALLTIME", "90:00:00")
     done = runmem("--cluster=slurm", "--workers=1", app)
     assert done.returncode == 2
     assert "no job of a worker will start as it is (Partition" in done.stderr
-    until(lambda: not jobs(), "the end of the jobs")
+    eventually(lambda: not jobs())
 
 
 def test_a_system_that_is_not_here_is_told(folder: Path, app: str, runmem: Callable[..., Any]) -> None:

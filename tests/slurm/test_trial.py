@@ -55,7 +55,7 @@ def test_the_same_command_is_measured_under_every_start(folder: Path, trial: Cal
         for column in ("sacct MaxRSS", "sacct AveRSS", "sstat MaxRSS"):
             assert 100 * MIB < size(commands[start], column) < 130 * MIB
     assert size(commands["sbatch"], "sacct batch") == size(commands["sbatch"], "sacct MaxRSS")
-    assert commands["local"]["readings"]["sacct MaxRSS"]["note"] == "cannot measure what was started by local"
+    assert commands["local"]["readings"]["sacct MaxRSS"]["note"] == "cannot measure commands started by local"
     for each in executions:
         if each["role"] == "control":
             assert abs(size(each, "hwm") - each["truth"]["process_bytes"]) <= 0.5 * MIB
@@ -128,12 +128,12 @@ def test_a_job_that_can_never_start_is_not_waited_for(trial: Callable[..., Any])
 
 
 @pytest.mark.parametrize("start", ["srun", "sbatch"])
-def test_ctrl_c_cancels_the_job(start: str, folder: Path, until: Callable[..., None]) -> None:
+def test_ctrl_c_cancels_the_job(start: str, folder: Path, eventually: Callable[..., Any]) -> None:
     words = ["trial", "--start", start, "--methods", "hwm,sstat", "--control", "none", "--", "sh", "-c",
              "touch begun; exec sleep 300"]  # fmt: skip
     running = subprocess.Popen([sys.executable, "-m", "runmem", *words], stdin=subprocess.DEVNULL, cwd=folder,
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)  # fmt: skip
-    until(lambda: (folder / "begun").exists() or running.poll() is not None, "the command")
+    eventually(lambda: (folder / "begun").exists() or running.poll() is not None)
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130, said

@@ -33,7 +33,7 @@ def test_blocks_are_free_and_what_is_kept_stays_in_its_place(file: Path) -> None
     assert file.read_bytes() == DATA[:4096] + bytes(39 * 4096) + DATA[40 * 4096 :]
 
 
-def test_a_writer_goes_on_at_the_end(file: Path) -> None:
+def test_a_writer_appends_at_the_end(file: Path) -> None:
     with file.open("ab", buffering=0) as writer:
         free_beginning(file, SIZE)
         writer.write(b"next\n")
@@ -46,7 +46,7 @@ def test_less_than_a_block_is_kept(file: Path) -> None:
     assert file.read_bytes() == DATA
 
 
-def test_where_it_cannot_be_done_that_is_said(tmp_path: Path) -> None:
+def test_a_missing_or_special_file_raises(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         free_beginning(tmp_path / "none", 8192)
     read, write = os.pipe()

@@ -31,7 +31,7 @@ def test_numbers_of_runs_that_were_deleted_are_not_used_again(tmp_path: Path) ->
     assert RunDirectory.create("app", tmp_path).root.name == "app_101"
 
 
-def test_the_folder_of_the_runs_goes_with_the_last_of_them(tmp_path: Path) -> None:
+def test_the_folder_of_the_runs_is_removed_with_the_last_run(tmp_path: Path) -> None:
     first, second = (RunDirectory.create("app", tmp_path / "runs") for _ in range(2))
     first.remove()
     assert [path.name for path in (tmp_path / "runs").iterdir()] == ["app_02"]
@@ -90,7 +90,7 @@ def test_a_spool_below_another_users_folder_is_refused(own_temporary_folder: Pat
     parent = Spool.of_run("run-1").root.parent
     parent.mkdir()
     os.chown(parent, 65534, 65534)
-    with pytest.raises(SettingError, match=r"belongs to somebody else; set TMPDIR"):
+    with pytest.raises(SettingError, match=r"belongs to another user; set TMPDIR"):
         Spool.of_run("run-1").make()
 
 
@@ -101,7 +101,7 @@ def test_a_spool_that_cannot_be_made_is_refused_with_what_to_do(own_temporary_fo
 
 
 @pytest.mark.parametrize("letter", ["f", "é", "漢", "\U0001f600"])
-def test_a_long_name_is_cut_and_told_from_others_that_begin_as_it_does(letter: str) -> None:
+def test_long_names_with_equal_beginnings_are_shortened_differently(letter: str) -> None:
     names = {safe_name(letter * 300 + end) for end in ("", "a", "b")}
     assert len(names) == 3
     for name in names:

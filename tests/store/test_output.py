@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runmem.errors import SettingError
-from runmem.store.output import check_folder, check_output, link_file, look, place_file, write_file
+from runmem.store.output import check_folder, check_output, link_file, place_file, resolve, write_file
 
 NOBODY = 65534
 REFUSALS = {
@@ -52,7 +52,7 @@ def source_for(path: Path) -> Path:
 
 @pytest.fixture(params=[write, copy, share])
 def writer(request: pytest.FixtureRequest) -> Callable[[Path], bytes]:
-    """Return each of the functions that write a file; it returns what it has written."""
+    """Return each function that writes a file; it returns the written content."""
     return request.param
 
 
@@ -191,7 +191,7 @@ def test_a_shared_file_is_one_file_on_the_disk_and_nothing_else_is_it(tmp_path: 
 def test_linking_where_it_is_linked_already_leaves_no_rest(tmp_path: Path) -> None:
     source = source_for(tmp_path / "a")
     link_file(source, tmp_path / "a")
-    with pytest.raises(OSError, match="shared already"):
+    with pytest.raises(OSError, match="other hard links"):
         link_file(source, tmp_path / "a")
     assert sorted(os.listdir(tmp_path)) == ["a", "versions"]
 
@@ -245,7 +245,7 @@ def test_a_full_disk_leaves_the_old_content_and_no_rest(tmp_path: Path, small_fi
     assert os.listdir(small_file_system) == ["a"]
 
 
-def test_a_device_that_takes_nothing_says_so(tmp_path: Path, make_target: Any) -> None:
+def test_a_device_that_accepts_no_data_raises(tmp_path: Path, make_target: Any) -> None:
     make_target("device", tmp_path / "null")
     os.mknod(tmp_path / "full", 0o666 | stat.S_IFCHR, os.makedev(1, 7))
     with pytest.raises(OSError, match="No space left"):
@@ -286,12 +286,12 @@ def test_a_file_that_is_a_mount_point_is_written_over(writer: Any, tmp_path: Pat
     assert inside.read_bytes() == b""
 
 
-# --- as somebody who may not do everything ----------------------------------------------------------------------------
+# --- as an unprivileged user ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def as_nobody() -> Iterator[tuple[Path, Callable[[Callable[[], Any]], None]]]:
-    """Return a folder of an ordinary user, and what calls a function as that user, in a child if the tests are root's.
+    """Return a folder of an ordinary user, and a function that calls another as that user, for root in a child.
 
     An assertion that fails there, or another error, fails the test.
     """
@@ -351,7 +351,7 @@ def test_what_has_other_names_is_not_written_over(as_nobody: Any) -> None:
         path.write_text("old")
         os.link(path, other)
         path.parent.chmod(0o555)
-        with pytest.raises(PermissionError, match="other hard links, which would change with it"):
+        with pytest.raises(PermissionError, match="other hard links, which would change too"):
             write_file(path, "new")
         with pytest.raises(SettingError, match="other hard links"):
             check_output(path, "--output")
@@ -406,18 +406,18 @@ def test_a_link_of_another_user_in_a_folder_for_everybody_is_not_followed(
     ):
         mine.write_text("mine")
         if refused:
-            with pytest.raises(PermissionError, match="a symbolic link that another user has put"):
+            with pytest.raises(PermissionError, match="a symbolic link of another user"):
                 attempt()
         else:
             attempt()
         assert mine.read_text() == ("mine" if refused else "new")
     if refused:
-        with pytest.raises(SettingError, match="--output .* cannot be written: it is a symbolic link that another"):
+        with pytest.raises(SettingError, match="--output .* cannot be written: it is a symbolic link of another"):
             check_output(link, "--output")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can make files of two users")
-def test_a_file_of_somebody_else_is_written_over_where_its_owner_could_not_stay(as_nobody: Any) -> None:
+def test_another_users_file_is_overwritten_if_its_owner_would_change(as_nobody: Any) -> None:
     folder, call = as_nobody
     path, source = folder / "a", folder / "v"
     path.write_text("old and longer")
@@ -438,7 +438,7 @@ def test_a_file_of_somebody_else_is_written_over_where_its_owner_could_not_stay(
     assert source.stat().st_uid == os.getuid()
 
 
-# --- what a process has open ------------------------------------------------------------------------------------------
+# --- open files of a process ------------------------------------------------------------------------------------------
 
 
 WRITES = """
@@ -468,7 +468,7 @@ def test_standard_output_is_written_to_where_it_is(path: str, to: str, tmp_path:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_file_has_one_name_whatever_leads_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_paths_to_a_file_resolve_to_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = tmp_path / "data" / "deep"
     real.mkdir(parents=True)
     (real / "a").touch()
@@ -477,12 +477,12 @@ def test_a_file_has_one_name_whatever_leads_to_it(tmp_path: Path, monkeypatch: p
     (real / "b").symlink_to(tmp_path / "a")
     monkeypatch.chdir(tmp_path)
     for path in ("a", "./a", "way/a", "way/b", "way/../deep/a", str(real / "a"), "data//deep/./a"):
-        assert look(path).real == str(real / "a"), path
-        assert os.path.samefile(look(path).path, real / "a")
-        assert os.path.isabs(look(path).path)
+        assert resolve(path).real == str(real / "a"), path
+        assert os.path.samefile(resolve(path).path, real / "a")
+        assert os.path.isabs(resolve(path).path)
     (tmp_path / "later").symlink_to("way/new")
-    assert look("later").real == str(real / "new")
-    assert look("later").status is None
+    assert resolve("later").real == str(real / "new")
+    assert resolve("later").status is None
 
 
 def test_a_folder_is_checked_without_touching_what_is_in_it(tmp_path: Path) -> None:

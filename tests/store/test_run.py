@@ -71,7 +71,7 @@ def test_torn_foreign_and_binary_lines_are_skipped_and_counted(tmp_path: Path) -
     assert data.skipped == {"tasks.jsonl": 4}
 
 
-def test_what_the_master_did_not_live_to_write_comes_from_the_copies(tmp_path: Path) -> None:
+def test_records_that_a_killed_master_did_not_write_are_read_from_the_copies(tmp_path: Path) -> None:
     run = _run(tmp_path)
     run.tasks_jsonl.write_bytes(record_to_line(ENDED))
     _spooled(run, 5, _start(1, 10.0), _end(1, 10.0, 11.0), _start(2, 12.0), _end(2, 12.0, 13.0), _start(3, 14.0))
@@ -88,7 +88,7 @@ def test_what_the_master_did_not_live_to_write_comes_from_the_copies(tmp_path: P
     assert (records[3].last_bytes, records[3].peak_bytes, records[3].end_s) == (int(2.5 * MIB), 3 * MIB, 15.5)
 
 
-def test_a_task_of_a_run_that_goes_on_is_running(tmp_path: Path) -> None:
+def test_an_unfinished_task_of_a_live_run_is_running(tmp_path: Path) -> None:
     run = _run(tmp_path, pid=os.getpid())
     _spooled(run, 5, _start(1, 10.0))
     assert [record.status for record in read_run(run.root).records] == ["running"]
@@ -102,7 +102,7 @@ def test_a_damaged_run_json_is_named_and_the_records_are_read(tmp_path: Path) ->
     assert data.records == [ENDED]
     assert data.provenance == {}
     assert data.skipped == {}
-    assert data.refused == ["run.json: it is no JSON text: Unterminated string starting at in line 1"]
+    assert data.refused == ["run.json: it is not JSON: Unterminated string starting at in line 1"]
 
 
 def test_provenance_is_written_whole(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_the_newest_run_is_the_one_written_last(tmp_path: Path) -> None:
     assert newest_run(tmp_path) == second.root
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingError, match=r"is not a run directory: it has no run.json"):
         read_run(tmp_path)
     with pytest.raises(SettingError, match=r"no run in .*start a program with"):

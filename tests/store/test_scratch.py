@@ -77,7 +77,7 @@ def test_what_may_not_be_ours_stays(abandoned: Path, tmp_path: Path) -> None:
     assert foreign.is_dir() == (os.getuid() == 0)
 
 
-def test_a_folder_that_is_made_for_another_process_goes_when_that_has_ended(tmp_path: Path) -> None:
+def test_a_folder_for_another_process_is_removed_after_its_end(tmp_path: Path) -> None:
     environment = {**os.environ, "TMPDIR": str(tmp_path)}
     shell = f"{sys.executable} -P -m runmem.store.scratch $$; read -r wait"
     with subprocess.Popen(

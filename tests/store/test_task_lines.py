@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 from runmem.store.line_writer import LineWriter
 from runmem.store.records import record_from_line
-from runmem.store.task_lines import Fed, TaskLines
+from runmem.store.task_lines import NewLines, TaskLines
 
 TASK = SimpleNamespace(module="app", name="work", file='/a "b"/app.py', data_id=None)
 NODE, PID = "n", 5
@@ -25,20 +25,20 @@ def calls(*task_ids: int) -> bytes:
     return b"".join(start(number, number) + end(number, number, number + 1) for number in task_ids)
 
 
-def records(fed: Fed) -> list[dict[str, object]]:
+def records(fed: NewLines) -> list[dict[str, object]]:
     return [{"attempt": 1, **json.loads(line)} for line in b"".join(fed.records).splitlines()]
 
 
-def attempts(fed: Fed) -> list[object]:
+def attempts(fed: NewLines) -> list[object]:
     return [record["attempt"] for record in records(fed)]
 
 
-def test_a_call_that_has_begun_is_known_as_its_line_says() -> None:
+def test_a_started_call_has_the_record_of_its_line() -> None:
     lines = TaskLines()
     fed = lines.feed(NODE, {PID: calls(1, 2, 3) + start(4, 4.0)})
     assert ([record["task_id"] for record in records(fed)], attempts(fed)) == ([1, 2, 3], [1, 1, 1])
     assert lines.running == 1
-    (running,) = lines.give_up(NODE, PID)
+    (running,) = lines.pop_unfinished(NODE, PID)
     assert (running.task_id, running.attempt, running.status) == (4, 1, "running")
     assert (running.start_s, running.base_bytes, running.peak_bytes, running.end_s) == (4.0, 10, None, None)
     assert (running.name, running.file, running.thread, running.limit_bytes) == (TASK.name, TASK.file, 77, 1000)
@@ -50,7 +50,7 @@ def test_calls_that_run_again_have_second_attempts() -> None:
     lines.feed(NODE, {PID: calls(1, 2) + start(3, 3.0)})
     fed = lines.feed(NODE, {PID + 1: calls(2, 3, 4)})
     assert attempts(fed) == [2, 2, 1]
-    assert [record.attempt for record in lines.give_up(NODE, PID)] == [1]
+    assert [record.attempt for record in lines.pop_unfinished(NODE, PID)] == [1]
     assert lines.running == 0
 
 
@@ -61,24 +61,24 @@ def test_calls_that_run_again_and_are_read_at_the_same_time_are_numbered_as_they
         assert sorted((record["task_id"], record["attempt"]) for record in records(lines.feed(NODE, chunks))) == [
             (1, 1), (2, 1), (3, 2),
         ]  # fmt: skip
-        assert [(record.task_id, record.attempt) for record in lines.give_up()] == [(3, 1)]
+        assert [(record.task_id, record.attempt) for record in lines.pop_unfinished()] == [(3, 1)]
 
 
-def test_a_call_that_goes_on_while_another_worker_runs_it_again_keeps_its_attempt() -> None:
+def test_a_running_call_keeps_its_attempt_if_another_worker_repeats_it() -> None:
     left = start(1, 1.0) + end(1, 1.0, 9.0) + start(2, 9.0)
     again = start(1, 3.0) + end(1, 3.0, 4.0) + calls(7)
     for chunks in ({1: left, 2: again}, {2: again, 1: left}):
         lines = TaskLines()
         found = [(entry["task_id"], entry["start_s"], entry["attempt"]) for entry in records(lines.feed(NODE, chunks))]
         assert sorted(found) == [(1, 1.0, 1), (1, 3.0, 2), (7, 7.0, 1)]
-        assert [record.task_id for record in lines.give_up()] == [2]
+        assert [record.task_id for record in lines.pop_unfinished()] == [2]
 
 
 def test_an_end_line_that_was_lost_leaves_its_task_unfinished() -> None:
     lines = TaskLines()
     fed = lines.feed(NODE, {PID: calls(1) + start(2, 2.0) + calls(3, 4)})
     assert [record["task_id"] for record in records(fed)] == [1, 3, 4]
-    assert [record.task_id for record in lines.give_up()] == [2]
+    assert [record.task_id for record in lines.pop_unfinished()] == [2]
 
 
 def test_a_start_line_that_was_lost_leaves_the_record_as_it_is() -> None:
@@ -94,9 +94,9 @@ def test_lines_of_several_threads_may_take_turns() -> None:
     assert ([record["task_id"] for record in records(fed)], lines.running) == ([1, 11, 2, 12], 0)
 
 
-def test_what_has_begun_is_told() -> None:
+def test_started_attempts_are_returned() -> None:
     fed = TaskLines().feed(NODE, {PID: calls(1, 2) + start(3, 3.0)})
-    found = [begun.record() for begun in fed.begun]
+    found = [begun.record() for begun in fed.started]
     assert [(record.task_id, record.start_s, record.base_bytes) for record in found] == [
         (1, 1.0, 10), (2, 2.0, 10), (3, 3.0, 10),
     ]  # fmt: skip
@@ -109,7 +109,7 @@ def test_lines_with_spaces_as_an_earlier_version_wrote_them_are_read_too() -> No
     fed = lines.feed(NODE, {PID: "\n".join([*written, ""]).encode()})
     again = lines.feed(NODE, {PID + 1: written[0].encode() + b"\n" + written[1].encode() + b"\n"})
     assert (attempts(fed), attempts(again), lines.skipped) == ([1], [2], 0)
-    assert [record.task_id for record in lines.give_up()] == [2]
+    assert [record.task_id for record in lines.pop_unfinished()] == [2]
 
 
 def test_the_lines_of_a_worker_are_records() -> None:
@@ -126,18 +126,18 @@ def test_what_was_not_measured_is_null() -> None:
     assert ended.reason == "no /proc"
 
 
-def test_what_a_probe_adds_stands_in_the_line() -> None:
+def test_fields_of_a_probe_are_in_the_line() -> None:
     assert json.loads(end(3, 1.5, 2.5, gpu_bytes=7))["gpu_bytes"] == 7
 
 
-def test_tasks_are_told_as_they_start_and_end() -> None:
+def test_task_lines_report_starts_and_ends() -> None:
     lines = TaskLines()
     fed = lines.feed(NODE, {PID: start(1, 1.0) + start(2, 1.0)})
-    assert (len(fed.begun), len(fed.records), lines.running) == (2, 0, 2)
+    assert (len(fed.started), len(fed.records), lines.running) == (2, 0, 2)
     fed = lines.feed(NODE, {PID: end(2, 1.0, 2.0)})
-    assert (len(fed.begun), len(fed.records)) == (0, 1)
+    assert (len(fed.started), len(fed.records)) == (0, 1)
     assert lines.running == 1
-    assert [record.task_id for record in lines.give_up(NODE, PID)] == [1]
+    assert [record.task_id for record in lines.pop_unfinished(NODE, PID)] == [1]
     assert lines.running == 0
 
 
@@ -145,9 +145,9 @@ def test_each_task_counts_its_own_attempts() -> None:
     lines = TaskLines()
     for task_id in (1, 2, 12):
         fed = lines.feed(NODE, {PID: start(task_id, 1.0) + end(task_id, 1.0, 2.0)})
-        assert [begun.attempt for begun in fed.begun] == attempts(fed) == [1]
+        assert [begun.attempt for begun in fed.started] == attempts(fed) == [1]
     fed = lines.feed(NODE, {PID + 1: start(2, 3.0) + end(2, 3.0, 4.0)})
-    assert [begun.attempt for begun in fed.begun] == attempts(fed) == [2]
+    assert [begun.attempt for begun in fed.started] == attempts(fed) == [2]
 
 
 def test_an_attempt_keeps_its_number_when_another_one_began_meanwhile() -> None:
@@ -155,7 +155,7 @@ def test_an_attempt_keeps_its_number_when_another_one_began_meanwhile() -> None:
     lines.feed(NODE, {PID: start(1, 1.0)})
     lines.feed(NODE, {PID + 1: start(1, 2.0)})
     assert attempts(lines.feed(NODE, {PID: end(1, 1.0, 3.0)})) == [1]
-    assert [record.attempt for record in lines.give_up(NODE, PID + 1)] == [2]
+    assert [record.attempt for record in lines.pop_unfinished(NODE, PID + 1)] == [2]
 
 
 def test_torn_and_foreign_lines_are_counted() -> None:
@@ -171,7 +171,7 @@ def test_attempts_are_numbered_as_they_happened_when_both_are_read_at_once() -> 
     for chunks in ({1: again, 2: killed}, {1: killed, 2: again}):
         lines = TaskLines()
         assert attempts(lines.feed(NODE, chunks)) == [1, 2]
-        assert [record.attempt for record in lines.give_up()] == [1]
+        assert [record.attempt for record in lines.pop_unfinished()] == [1]
 
 
 def test_lines_may_come_in_any_portions_of_whole_lines() -> None:
@@ -193,17 +193,17 @@ def split(lines: bytes) -> list[bytes]:
     return lines.splitlines(keepends=True)
 
 
-def test_an_unfinished_task_is_given_up_once() -> None:
+def test_an_unfinished_task_is_returned_once() -> None:
     lines = TaskLines()
     lines.feed(NODE, {PID: start(1, 10.0)})
-    assert [record.task_id for record in lines.give_up(NODE, PID)] == [1]
-    assert lines.give_up(NODE, PID) == []
+    assert [record.task_id for record in lines.pop_unfinished(NODE, PID)] == [1]
+    assert lines.pop_unfinished(NODE, PID) == []
 
 
-def test_a_task_that_ran_again_for_a_lost_result_need_not_be_given_up() -> None:
+def test_a_task_repeated_for_a_lost_result_may_be_omitted() -> None:
     lines = TaskLines()
     lines.feed(NODE, {PID: start(1, 1.0) + end(1, 1.0, 2.0) + start(1, 3.0) + start(2, 3.0)})
-    assert [record.task_id for record in lines.give_up(also_repeated=False)] == [2]
+    assert [record.task_id for record in lines.pop_unfinished(include_repeated=False)] == [2]
 
 
 def test_the_data_id_of_a_task_that_was_made_for_one_call_is_in_both_lines_and_in_no_other_call():

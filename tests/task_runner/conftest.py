@@ -48,7 +48,12 @@ def program(tmp_path: Path) -> Program:
     return Program(tmp_path)
 
 
-@pytest.fixture(params=["", "TaskRunner.localPool = False\n"], ids=["pool", "cluster"])
+@pytest.fixture(
+    params=[
+        pytest.param("", id="pool"),
+        pytest.param("TaskRunner.localPool = False\n", id="cluster", marks=pytest.mark.slow),
+    ]
+)
 def either(tmp_path: Path, request: pytest.FixtureRequest) -> Program:
     """A program whose targets run in processes forked from it, and one whose targets run on a cluster."""
     return Program(tmp_path, HEAD + request.param)
@@ -56,7 +61,7 @@ def either(tmp_path: Path, request: pytest.FixtureRequest) -> Program:
 
 @pytest.fixture(autouse=True)
 def _environment_restored() -> Iterator[None]:
-    """A runner turns implicit threading off for its process; the tests that follow are not to see it."""
+    """Restore the environment: a runner turns implicit threading off for its process."""
     before = dict(os.environ)
     yield
     os.environ.clear()

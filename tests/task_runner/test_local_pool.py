@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 
 import psutil
 import pytest
@@ -114,16 +113,13 @@ def test_a_target_that_uses_more_memory_than_a_worker_may_is_ended_and_its_recor
 
 
 @pytest.mark.parametrize("isolation", [[], ["--no-isolation"]])
-def test_no_process_outlives_a_program_that_was_killed(program, isolation):
+def test_no_process_outlives_a_program_that_was_killed(program, isolation, eventually):
     program.write(SLEEPS + "Sleeps.parseAndRun()\n")
     master = subprocess.Popen(program.command("--id", "s=1000^1001", "-j", "2", *isolation), cwd=program.folder)
     try:
-        deadline = time.monotonic() + 60
-        family: list[psutil.Process] = []
-        while len(family) < (5 if not isolation else 3):  # with the dispatcher
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-            family = psutil.Process(master.pid).children(recursive=True)
+        expected = 5 if not isolation else 3  # with the dispatcher
+        eventually(lambda: len(psutil.Process(master.pid).children(recursive=True)) >= expected)
+        family = psutil.Process(master.pid).children(recursive=True)
         master.send_signal(signal.SIGKILL)
         master.wait()
         _, alive = psutil.wait_procs(family, timeout=10)
@@ -155,17 +151,14 @@ def statuses(program) -> dict[str, str]:
     return {yaml.safe_load(record["data_id"])["what"]: record["status"] for record in program.records()}
 
 
-def test_what_has_ended_before_an_interrupt_is_recorded_and_what_runs_too(program):
+def test_what_has_ended_before_an_interrupt_is_recorded_and_what_runs_too(program, eventually):
     program.write(MIXED + "Mixed.parseAndRun()\n")
     quick = [f"quick{n}" for n in range(20)]
     ids = "^".join([*quick, "long1", "long2", "quick20"])
     command = program.command("--id", f"what={ids}", "-j", "2", "--no-isolation")
     master = subprocess.Popen(command, cwd=program.folder)
     try:
-        deadline = time.monotonic() + 60
-        while not (program.folder / "long2").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        eventually((program.folder / "long2").exists)
         master.send_signal(signal.SIGINT)  # at once: the program has not looked yet what came
         assert master.wait(30) == -signal.SIGINT
     finally:

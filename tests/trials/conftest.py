@@ -9,11 +9,11 @@ import pytest
 
 from runmem.trials import control
 from runmem.trials.methods import METHODS, Reading
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.outcome import CommandOutcome, Site
 from runmem.trials.starts.local import Local
 from runmem.trials.truth import Truth
 
-Measured = tuple[Outcome, dict[str, Reading]]
+Measured = tuple[CommandOutcome, dict[str, Reading]]
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def site(tmp_path: Path) -> Site:
 
 @pytest.fixture
 def measure(site: Site) -> Callable[..., Measured]:
-    """Run a command under the methods of these names, and return how it ended and what they told."""
+    """Run a command under methods, and return its outcome and their readings."""
 
     def run(command: Sequence[str], *names: str) -> Measured:
         methods = [METHODS[name]() for name in names]
@@ -43,7 +43,7 @@ def measure(site: Site) -> Callable[..., Measured]:
 def measure_control(
     measure: Callable[..., Measured], tmp_path: Path
 ) -> Callable[..., tuple[Truth, dict[str, Reading]]]:
-    """Run a control under the methods of these names, and return what is right and what they told."""
+    """Run a control under methods, and return its truth and their readings."""
 
     def run(pattern: str, *names: str, options: Sequence[str] = ()) -> tuple[Truth, dict[str, Reading]]:
         truth = tmp_path / "truth"

@@ -6,10 +6,10 @@ import pytest
 
 from runmem.errors import SettingError
 from runmem.trials.variants import (
-    ControlWish,
+    ControlRequest,
     check_program,
+    control_requests,
     control_variant,
-    control_wishes,
     numeric,
     parse_sweeps,
     variants_of,
@@ -42,8 +42,8 @@ def test_doubled_braces_are_the_name_itself_and_other_braces_stay():
         (["visit="], "a name and its values"),
         (["visit=1,,2"], "a name and its values"),
         (["a b=1"], "a name and its values"),
-        (["v=1,1"], "a value comes twice"),
-        (["v=1", "v=2"], "v is swept already"),
+        (["v=1,1"], "a value occurs twice"),
+        (["v=1", "v=2"], "v has a sweep already"),
         (["cores=1,2"], "use --cores"),
     ],
 )  # fmt: skip
@@ -53,7 +53,7 @@ def test_a_sweep_that_cannot_be_used_is_refused(texts, complaint):
 
 
 def test_a_name_without_a_sweep_is_refused():
-    with pytest.raises(SettingError, match=r"the command has \{ccd\}, and there is no --sweep ccd"):
+    with pytest.raises(SettingError, match=r"the command has \{ccd\}, but there is no --sweep ccd"):
         variants_of(["echo", "{visit}", "{ccd}"], {"visit": ["1"]})
 
 
@@ -74,24 +74,27 @@ def test_a_program_that_cannot_be_executed_is_refused(tmp_path):
         check_program(["no-such-program-at-all"])
     with pytest.raises(SettingError, match="does not exist"):
         check_program([str(tmp_path / "none")])
-    with pytest.raises(SettingError, match="cannot be executed: try python .*app.py"):
+    with pytest.raises(SettingError, match="is not executable: try python .*app.py"):
         check_program([str(script)])
 
 
 def test_controls_are_read_with_their_sizes():
-    assert control_wishes([]) is None
-    assert control_wishes(["auto"]) is None
-    assert control_wishes(["none"]) == []
-    assert control_wishes(["fork", "parallel:200MiB"]) == [ControlWish("fork"), ControlWish("parallel", 200 * MIB)]
+    assert control_requests([]) is None
+    assert control_requests(["auto"]) is None
+    assert control_requests(["none"]) == []
+    assert control_requests(["fork", "parallel:200MiB"]) == [
+        ControlRequest("fork"),
+        ControlRequest("parallel", 200 * MIB),
+    ]
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("huge", "the patterns are one, parallel"), ("one:x", "not an amount of memory"), ("one:1KiB", "1 MiB at least")],
+    [("huge", "the patterns are one, parallel"), ("one:x", "not an amount of memory"), ("one:1KiB", "at least 1 MiB")],
 )
 def test_a_control_that_cannot_be_had_is_refused(text, complaint):
     with pytest.raises(SettingError, match=complaint):
-        control_wishes([text])
+        control_requests([text])
 
 
 @pytest.mark.parametrize(
@@ -99,8 +102,8 @@ def test_a_control_that_cannot_be_had_is_refused(text, complaint):
     [(None, GIB * 16, "64"), (200 * MIB, GIB * 16, "200"), (GIB * 9, GIB * 16, "512"), (GIB, GIB, "64")],
 )
 def test_a_control_is_as_large_as_the_command_within_bounds(like, memory, size):
-    assert control_variant(ControlWish("one"), like, memory).command[-1] == size
+    assert control_variant(ControlRequest("one"), like, memory).command[-1] == size
 
 
-def test_values_that_are_numbers_are_told_from_words():
+def test_numeric_values_are_recognized():
     assert [numeric(text) for text in ("2", "1e3", "nan", "inf", "r")] == [2.0, 1000.0, None, None, None]

@@ -1,4 +1,4 @@
-"""Which methods share an execution, and what the trial tells of its own overhead."""
+"""Methods that share an execution, and the reported overhead of a trial."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import sys
 import pytest
 
 from runmem.trials.methods import METHODS
-from runmem.trials.outcome import Outcome
+from runmem.trials.outcome import CommandOutcome
 from runmem.trials.report.overhead import overheads_of, wall_grid
 from runmem.trials.report.results import results_of
 from runmem.trials.starts import STARTS
-from runmem.trials.trial import Execution, Plan, Trial
+from runmem.trials.trial import Plan, Trial, TrialExecution
 from runmem.trials.variants import Variant
-from runmem.trials.watch import Watch, is_disturbed
+from runmem.trials.watch import Watch, is_slowed_down
 
 SWARM = Variant("command", ("sh", "-c", "for n in $(seq 100); do /bin/true; done"))
 COMPUTING = Variant("command", (sys.executable, "-c", "for n in range(8_000_000): pass"))
@@ -39,10 +39,10 @@ def test_what_starts_many_short_processes_gives_hwm_executions_of_its_own():
         assert (each.readings["rusage"].size_bytes is None) == (each.watch is Watch.TRACED)
     results = results_of(trial)
     assert {cell.column.name: cell.spread.count for cell in results.cells} == {"hwm": 3, "hwm sum": 3, "rusage": 3}
-    assert any("so after the first execution hwm had executions of its own" in each for each in results.sentences())
+    assert any("so after the first execution hwm had separate executions" in each for each in results.sentences())
     notes = {row[1]: row[-1] for row in results.grids()[0].rows}
-    assert "executions of its own" in notes["hwm"]
-    assert "of its own" not in notes["rusage"]
+    assert "separate executions" in notes["hwm"]
+    assert "separate" not in notes["rusage"]
 
 
 def test_what_computes_is_watched_by_all_methods_in_each_execution():
@@ -51,10 +51,10 @@ def test_what_computes_is_watched_by_all_methods_in_each_execution():
     assert results_of(trial).grids()[1].title != "Wall time"
 
 
-def test_hwm_alone_is_not_taken_apart_and_says_what_it_held_up():
+def test_hwm_alone_is_not_split_and_reports_its_overhead():
     trial = trial_of(SWARM, "hwm", repeat=2)
     assert watches(trial) == [(1, Watch.ALL), (2, Watch.ALL)]
-    assert any("held it up for at least" in each for each in results_of(trial).sentences())
+    assert any("stopped it for at least" in each for each in results_of(trial).sentences())
 
 
 def test_executions_without_a_method_are_what_the_others_are_compared_with():
@@ -68,8 +68,10 @@ def test_executions_without_a_method_are_what_the_others_are_compared_with():
     assert [row[1] for row in grid.rows] == ["all methods", "nothing"]
 
 
-def timed(watch, *walls_s):
-    return [Execution(SWARM, "local", 1, 0.0, Outcome(0, wall_s), {}, watch=watch) for wall_s in walls_s]
+def timed(watch, *wall_times_s):
+    return [
+        TrialExecution(SWARM, "local", 1, 0.0, CommandOutcome(0, wall_s), {}, watch=watch) for wall_s in wall_times_s
+    ]
 
 
 def test_medians_are_compared():
@@ -98,4 +100,4 @@ def test_where_everything_watched_the_same_there_is_nothing_to_compare():
     [(1.0, 0.02, True), (1.0, 0.005, False), (0.01, 0.001, False), (1.0, None, False), (None, 0.5, False)],
 )
 def test_a_hundredth_of_the_time_is_too_much(wall_s, stopped_s, disturbed):
-    assert is_disturbed(Outcome(0, wall_s, stopped_s=stopped_s)) is disturbed
+    assert is_slowed_down(CommandOutcome(0, wall_s, stopped_s=stopped_s)) is disturbed

@@ -43,12 +43,12 @@ def test_astropys_quantity_is_taken_as_it_is():
 @pytest.mark.parametrize(
     ("arguments", "message"), [((1.5,), "has no unit"), (([1.0],), "has no unit"), (({},), "dict"), ((1, "KB"), "'kB'")]
 )
-def test_what_a_datum_cannot_hold_is_refused(arguments, message):
+def test_invalid_values_of_a_datum_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Datum(*arguments)
 
 
-def test_a_blob_holds_only_data_and_survives_json():
+def test_a_blob_accepts_only_data_and_survives_json():
     blob = Blob("b", a=Datum(1))
     blob["c"] = Datum("x")
     assert Blob.deserialize(**blob.json) == blob

@@ -118,7 +118,7 @@ def test_a_defined_metric_gives_its_unit_to_the_measurement():
         Job([Measurement("p.T", 1, "byte")], [Metric("p.T", unit="s")])
 
 
-def test_the_report_tells_pass_fail_and_what_was_not_measured():
+def test_the_report_shows_passed_failed_and_unmeasured_metrics():
     job = Job([Measurement("p.A", 600 * 2**20), Measurement("p.N", None, notes={"reason": "no peak"})],
               [Metric("p.A", tags=["memory"])])  # fmt: skip
     for text in ("p.A<500 MiB", "p.A.minimum>1 kB", "p.Gone<1 byte", "p.N<1 byte", "p.A.wrong<5 s"):
@@ -162,9 +162,9 @@ def test_a_missing_value_stays_missing(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Job([5]), "5 cannot be put into a Job: give a Measurement"),
-        (lambda: Job(specs=["p.A<5 MiB"]), "give a specification, such as ThresholdSpecification.parse makes"),
-        (lambda: Job(metrics=["p.A"]), "for 'p.A': give a Metric"),
+        (lambda: Job([5]), "5 cannot be added to a Job: give a Measurement"),
+        (lambda: Job(specs=["p.A<5 MiB"]), "give a specification, for example from ThresholdSpecification.parse"),
+        (lambda: Job(metrics=["p.A"]), "cannot store 'p.A' as .*: give a Metric"),
         (lambda: Job.deserialize([{"metric": "p.A", "value": 1.0}]), "has no identifier, no unit"),
     ],
 )
@@ -174,7 +174,7 @@ def test_what_does_not_belong_into_a_job_is_named(make, message):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_value_that_json_cannot_hold_is_not_written(tmp_path, value):
+def test_a_value_that_is_invalid_in_json_is_not_written(tmp_path, value):
     with pytest.raises(SettingError, match=r"p\.A"):
         Job([Measurement("p.A", value)]).write(tmp_path / "j.json")
     assert list(tmp_path.iterdir()) == []
@@ -184,7 +184,7 @@ def test_a_value_that_json_cannot_hold_is_not_written(tmp_path, value):
     "content", [b"", b"[]", b"{}", b"\x00\xff", json.dumps(FOREIGN)[:-9].encode(), b'{"measurements": []}',
                 json.dumps({**FOREIGN, "measurements": [{"metric": "x"}]}).encode()],
 )  # fmt: skip
-def test_a_file_that_is_no_job_is_refused(tmp_path, content):
+def test_a_file_without_a_job_is_refused(tmp_path, content):
     path = tmp_path / "j.json"
     path.write_bytes(content)
     with pytest.raises(SettingError, match=r"j\.json cannot be read as a Job"):
@@ -204,9 +204,9 @@ def test_the_units_are_ones_that_astropy_reads():
 
 @pytest.mark.parametrize("unit", ["bytes", "KB"])
 def test_a_unit_that_lsst_refuses_is_refused_here(unit):
-    with pytest.raises(ValueError, match=f"'{unit}' is not a unit's name"):
+    with pytest.raises(ValueError, match=f"'{unit}' is not a unit"):
         Measurement("p.A", 1, unit)
-    with pytest.raises(ValueError, match=f"'{unit}' is not a unit's name"):
+    with pytest.raises(ValueError, match=f"'{unit}' is not a unit"):
         Metric("p.A", unit=unit)
 
 
@@ -218,7 +218,7 @@ def test_a_job_is_written_to_what_is_there(written_kind, make_target, tmp_path):
         assert json.loads(target.content()) == FOREIGN
 
 
-def test_a_job_does_not_replace_what_is_no_file(refused_kind, make_target, tmp_path):
+def test_a_job_does_not_replace_a_folder_or_device(refused_kind, make_target, tmp_path):
     target = make_target(refused_kind, tmp_path / "job.json")
     with pytest.raises(
         SettingError, match=r"cannot be written to .*job\.json: it is a .*Name another file with --output"

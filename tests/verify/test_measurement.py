@@ -35,7 +35,7 @@ def test_each_measurement_has_an_identifier_of_its_own():
 
 @pytest.fixture
 def without_astropy(monkeypatch):
-    monkeypatch.setattr(quantities, "_astropy", lambda: None)
+    monkeypatch.setattr(quantities, "astropy_units", lambda: None)
 
 
 def test_the_quantity_is_astropys_and_converts():

@@ -36,6 +36,6 @@ def test_the_parts_join_to_one_name_however_they_are_given(name):
         ({}, "is not a name"),
     ],
 )
-def test_what_is_no_name_is_refused(parts, message):
+def test_invalid_names_are_refused(parts, message):
     with pytest.raises(ValueError, match=message):
         Name(**parts)

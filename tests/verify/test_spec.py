@@ -54,7 +54,7 @@ def test_a_metric_without_package_takes_the_one_given():
         ("a.b.c.d<5 MiB", "not a name"),
     ],
 )
-def test_a_text_that_is_none_says_what_to_write(text, message):
+def test_an_invalid_specification_text_raises_with_the_form(text, message):
     with pytest.raises(SettingError, match=message):
         ThresholdSpecification.parse(text)
 
@@ -75,7 +75,7 @@ def test_astropys_quantities_are_compared_too():
 
 
 def test_an_unknown_operator_lists_those_there_are():
-    with pytest.raises(SettingError, match="'=>' is no operator; there are <, <="):
+    with pytest.raises(SettingError, match="'=>' is not an operator; there are <, <="):
         ThresholdSpecification("p.A.x", Quantity(1, "byte"), "=>")
 
 
@@ -130,8 +130,8 @@ def test_a_single_file_names_its_metrics_in_full(tmp_path):
         ("name: a.b.c", "threshold|missing"),
         ("{name: a.b.c, threshold: {unit: s, operator: '<'}}", "has no value"),
         ("{name: a.b.c, threshold: {value: x, unit: s, operator: '<'}}", "'x' is not a finite number"),
-        ("{name: a.b.c, threshold: {value: 1, unit: s, operator: '~'}}", "is no operator"),
-        ("{name: a.b.c, base: '#gone', threshold: {value: 1, unit: s, operator: '<'}}", "'limits#gone'.* not there"),
+        ("{name: a.b.c, threshold: {value: 1, unit: s, operator: '~'}}", "is not an operator"),
+        ("{name: a.b.c, base: '#gone', threshold: {value: 1, unit: s, operator: '<'}}", "'limits#gone'.* not exist"),
         ("{name: a.b.c, base: a.b.c}", "inherits from itself"),
         ("{name: x, threshold: {value: 1, unit: s, operator: '<'}}", "name"),
     ],

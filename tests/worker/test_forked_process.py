@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 
 import pytest
 
@@ -12,7 +13,7 @@ from runmem.worker.isolation.forked_process import has_exited
 
 @pytest.mark.parametrize("system", ["this one", "one without waitid"])
 def test_a_child_has_exited_once_it_is_dead_and_can_be_waited_for_still(
-    system: str, monkeypatch: pytest.MonkeyPatch
+    system: str, monkeypatch: pytest.MonkeyPatch, eventually: Callable
 ) -> None:
     reader, writer = os.pipe()
     pid = os.fork()
@@ -28,6 +29,5 @@ def test_a_child_has_exited_once_it_is_dead_and_can_be_waited_for_still(
     assert not has_exited(pid)
     os.kill(pid, signal.SIGCONT)
     os.close(writer)
-    while not has_exited(pid):
-        pass
+    eventually(lambda: has_exited(pid))
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 3

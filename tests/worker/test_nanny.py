@@ -6,7 +6,7 @@ import tempfile
 
 import pytest
 
-from runmem.worker.nanny import _DeathWatch, cause_of
+from runmem.worker.nanny import DeathWatch, cause_of
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_the_nannys_log_tells_why_a_worker_died(message: str, oom_kills: int | N
 def test_deaths_are_heard_of_also_when_a_program_has_disabled_the_loggers_that_exist(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     logger = logging.getLogger("distributed.nanny.of_this_test")
-    watch = _DeathWatch("a-run", logger)
+    watch = DeathWatch("a-run", logger)
     logger.disabled = True  # as `logging.config.dictConfig` does
     logger.info("Worker process 12 was killed by signal 11")
     watch.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runmem.errors import RunmemError
-from runmem.shadowed import Shadowing, _known, current_shadowing, library_module, shadow, stop_shadowing
+from runmem.shadowed import Shadowing, current_shadowing, library_module, shadow, stop_shadowing
 from runmem.worker.process_state import FollowedProcess, become, follow, follow_no_more
 
 
@@ -139,14 +139,12 @@ def test_a_process_that_follows_nothing_finds_the_programs_modules_all_the_same(
     try:
         shadow(Shadowing(str(tmp_path), ("queue",)))
         packed = FollowedProcess().packed()
-        stop_shadowing()
-        _known.clear()  # as in another process
+        stop_shadowing(forget=True)  # as in another process
         shadow(Shadowing(str(tmp_path)))
         follow_no_more()
         become(packed)
         assert current_shadowing() == Shadowing(str(tmp_path), ("queue",))
         assert library_module("queue") is queue
     finally:
-        stop_shadowing()
-        _known.clear()
+        stop_shadowing(forget=True)
     assert sys.modules["queue"] is queue

@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,21 +45,16 @@ def end(process: subprocess.Popen[str]) -> None:
         process.wait()
 
 
-def first_line_with(words: str, log: Path, process: subprocess.Popen[str]) -> str:
-    """Wait for the first line of a log with `words`, and return it."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        for line in log.read_text().splitlines():
-            if words in line:
-                return line
-        if process.poll() is not None:
-            break
-        time.sleep(0.05)  # between two looks
-    raise AssertionError(f"no line with {words!r} came; exit code {process.poll()}:\n{log.read_text()}")
+def has_written(words: str, log: Path, process: subprocess.Popen[str]) -> bool:
+    """Return True if the log of a process has `words`; fail when the process has ended without them."""
+    has_ended = process.poll() is not None
+    text = log.read_text()
+    assert words in text or not has_ended, f"exit code {process.poll()}:\n{text}"
+    return words in text
 
 
 @pytest.fixture
-def scheduler(tmp_path) -> Iterator[str]:
+def scheduler(tmp_path, eventually) -> Iterator[str]:
     """The address of a Dask scheduler on loopback."""
     log = tmp_path / "scheduler.log"
     told = tmp_path / "scheduler.json"
@@ -71,15 +65,15 @@ def scheduler(tmp_path) -> Iterator[str]:
             stdout=output, stderr=output, text=True,
         )  # fmt: skip
     try:
-        first_line_with("Scheduler at:", log, process)
+        eventually(lambda: has_written("Scheduler at:", log, process))
         yield json.loads(told.read_text())["address"]
     finally:
         end(process)
 
 
 @pytest.fixture
-def worker(tmp_path, scheduler) -> Iterator[Path]:
-    """Return the log of a worker started by workers/start_worker.sh."""
+def worker(tmp_path, scheduler, eventually) -> Iterator[Path]:
+    """The log of a worker that workers/start_worker.sh started."""
     log = tmp_path / "worker.log"
     environment = {
         **os.environ, "PYTHON": sys.executable, "RUNMEM_WORKER_MEMORY": str(LIMIT_BYTES),
@@ -91,7 +85,7 @@ def worker(tmp_path, scheduler) -> Iterator[Path]:
             stdout=output, stderr=output, text=True, env=environment,
         )  # fmt: skip
     try:
-        first_line_with("Registered to:", log, process)
+        eventually(lambda: has_written("Registered to:", log, process))
         yield log
     finally:
         end(process)

@@ -18,7 +18,7 @@ from runmem.errors import RunmemError, SettingError
 if TYPE_CHECKING:
     from runmem.trials.methods import Method
     from runmem.trials.starts.contract import JobOptions
-    from runmem.trials.trial import Execution, Plan, Trial
+    from runmem.trials.trial import Plan, Trial, TrialExecution
 
 __all__ = ["TrialError", "command"]
 
@@ -144,7 +144,7 @@ def _plan(
     from runmem.memory.limits import memory_limit
     from runmem.trials.starts import starts_named
     from runmem.trials.trial import Plan
-    from runmem.trials.variants import Variant, check_program, control_wishes, parse_sweeps, variants_of
+    from runmem.trials.variants import Variant, check_program, control_requests, parse_sweeps, variants_of
 
     if not 0.01 <= interval <= 3600:
         raise SettingError(f"--interval {interval}: expected a number of seconds from 0.01 to 3600")
@@ -157,7 +157,7 @@ def _plan(
     chosen = _methods_for(_listed(methods), [way.name for way in ways])
     return Plan(
         variants,
-        control_wishes(controls),
+        control_requests(controls),
         chosen,
         ways,
         repeat,
@@ -246,7 +246,7 @@ class _Progress:
         self._count = 0
         self._terminal = sys.stderr.isatty()
 
-    def __call__(self, done: Execution) -> None:
+    def __call__(self, done: TrialExecution) -> None:
         self._count += 1
         what = "warm-up" if done.repeat == 0 else f"repeat {done.repeat}"
         if done.outcome.exit_code and done.output:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AddressCluster", "check_reachable", "check_versions"]
 
-_CONNECT_S = 10
 _LISTEN_S = 3  # a scheduler that has just been started may take this long to listen
 _TLS_VERDICT_S = 1.0
 
@@ -130,14 +129,22 @@ def _read_scheduler_file(file: Path) -> str:
 
 
 class AddressCluster(Cluster):
-    """Connects to a scheduler and never changes or ends it."""
+    """Connects to a scheduler and never changes or ends it.
+
+    Parameters
+    ----------
+    settings : Settings
+    timeout_s : float, optional
+        Longest wait for an answer of the scheduler, and for a worker.
+    """
 
     kind: ClassVar[str] = "address"
     ours: ClassVar[bool] = False
     chosen_by: ClassVar[tuple[str, ...]] = ("scheduler", "scheduler_file")
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timeout_s: float = 10) -> None:
         super().__init__(settings)
+        self._timeout_s = timeout_s
         if (settings.scheduler is None) == (settings.scheduler_file is None):
             raise SettingError("give either --scheduler or --scheduler_file to use a running cluster.")
         self._option = "--scheduler" if settings.scheduler is not None else "--scheduler_file"
@@ -151,10 +158,10 @@ class AddressCluster(Cluster):
             require_insecure(self.settings, f"{self._option}: the scheduler at {address} and its workers")
         self._client = client = self._connect(address)
         try:
-            client.wait_for_workers(1, timeout=_CONNECT_S)
+            client.wait_for_workers(1, timeout=self._timeout_s)
         except (TimeoutError, OSError) as error:
             raise ClusterError(
-                f"{self._option}: {address} has no worker after {_CONNECT_S} s. "
+                f"{self._option}: {address} has no worker after {self._timeout_s:g} s. "
                 f"Start some with `dask worker {address}`."
             ) from error
         workers = client.scheduler_info(n_workers=-1)["workers"]
@@ -175,7 +182,7 @@ class AddressCluster(Cluster):
             )
         try:
             check_reachable(address, tls)
-            return distributed.Client(address, security=security, timeout=_CONNECT_S, set_as_default=False)
+            return distributed.Client(address, security=security, timeout=self._timeout_s, set_as_default=False)
         except ssl.SSLError as error:
             raise ClusterError(
                 f"{self._option}: the TLS handshake of {address} and this program failed: {error}. Both need "

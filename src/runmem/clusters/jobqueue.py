@@ -186,7 +186,10 @@ class JobQueueCluster(Cluster):
 
     def close(self, abandon: bool = False) -> None:
         """Cancel the jobs and end the scheduler."""
+        cluster = self._scheduler.cluster
         self._scheduler.close()
+        if cluster is not None:
+            cluster.shutdown_on_close = False  # else Dask tries again for 10 s when Python ends
         self._client = None
         if self._tls_folder is not None:
             shutil.rmtree(self._tls_folder, ignore_errors=True)

@@ -33,7 +33,7 @@ _START = (
     'exec "$1" -P -m runmem.clusters.node_workers'
 )
 _KEPT_LINES = 20
-_RECONNECT_S = (5.0, 60.0)  # first and longest pause before another connection
+RECONNECT_PAUSES_S = (5.0, 60.0)  # first and longest pause before another connection
 _SSH_END_S = 15.0
 
 
@@ -110,7 +110,7 @@ class RemoteHost:
 
     def _follow(self) -> None:
         """Read the output of a connection to its end, and connect again unless the run ends."""
-        pause_s = _RECONNECT_S[0]
+        pause_s = RECONNECT_PAUSES_S[0]
         while self._process is not None:
             self._read_output(self._process)
             code = self._process.wait()
@@ -122,7 +122,7 @@ class RemoteHost:
             logging.getLogger("runmem").warning(text, self.name, code, last)
             if self._closing.wait(pause_s):
                 return
-            pause_s = min(pause_s * 2, _RECONNECT_S[1])
+            pause_s = min(pause_s * 2, RECONNECT_PAUSES_S[1])
             self._output.clear()
             self._process = self._connect()
             if self._closing.is_set():

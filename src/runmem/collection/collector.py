@@ -251,7 +251,7 @@ class Collector:
         if records:
             self._observers.records_written(RecordLines(records, len(fed.records)))
         if self._observers.hears("task_started"):
-            for begun in fed.begun:
+            for begun in fed.started:
                 if (record := begun.record()) is not None:
                     self._observers.task_started(TaskStarted(record))
         if self._observers.hears("task_measured"):
@@ -284,7 +284,7 @@ class Collector:
             if death is None and not last and time.monotonic() - since < 1.0:
                 continue
             self._buried.add((node, pid))
-            unfinished = self._tasks.give_up(node, pid)
+            unfinished = self._tasks.pop_unfinished(node, pid)
             cause = death.cause if death is not None else "the worker process died; nothing says why"
             if death is not None and death.task_id is not None:
                 late = [replace(record, stack=death.stack) for record in unfinished if record.task_id == death.task_id]
@@ -338,7 +338,7 @@ class Collector:
         if self._thread.is_alive():
             self._thread.join()
         self.collect(last=True)
-        given_up = self._tasks.give_up(also_repeated=False)
+        given_up = self._tasks.pop_unfinished(include_repeated=False)
         left = [record for record in given_up if self._tasks.has_begun_again(record)]
         unfinished = [record for record in given_up if record not in left]
         self._end_as_cut_off(

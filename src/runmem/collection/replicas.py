@@ -11,7 +11,7 @@ from pathlib import Path
 
 from runmem.events import DataLost
 from runmem.store.layout import RunDirectory
-from runmem.store.output import link_file, look, place_file
+from runmem.store.output import link_file, place_file, resolve
 from runmem.units import MIB
 
 __all__ = ["Replicas", "remove_replicas"]
@@ -22,16 +22,19 @@ _BACKLOG_BYTES = 64 * MIB
 class Replicas:
     """Copies of the nodes' spool files, written at the offsets at which they were read.
 
-    Writing twice is harmless. What cannot be written (a full disk) is kept in memory up to 64 MiB and tried again.
+    Writing twice is harmless. What cannot be written (a full disk) is kept in memory and tried again.
 
     Parameters
     ----------
     run : RunDirectory
     trace_folder : Path
         Where the `.dat` traces appear beside the run directory, under their own names.
+    backlog_bytes : int, optional
+        How much of what cannot be written is kept; the rest is lost.
     """
 
-    def __init__(self, run: RunDirectory, trace_folder: Path) -> None:
+    def __init__(self, run: RunDirectory, trace_folder: Path, backlog_bytes: int = _BACKLOG_BYTES) -> None:
+        self._backlog_bytes = backlog_bytes
         self._run = run
         self._trace_folder = trace_folder
         self._backlog: dict[Path, list[tuple[int, bytes]]] = {}
@@ -73,7 +76,7 @@ class Replicas:
         return written
 
     def _keep(self, path: Path, offset: int, data: bytes) -> None:
-        if self._kept + len(data) > _BACKLOG_BYTES:
+        if self._kept + len(data) > self._backlog_bytes:
             self.lost[path] = self.lost.get(path, 0) + len(data)
             self._missing[path] = min(offset, self._missing.get(path, offset))
             return
@@ -164,7 +167,7 @@ def _linked_as_new(trace: Path, folder: Path) -> Path:
 
 
 def _copy_trace(path: Path, shown: Path) -> None:
-    if look(shown).is_pipe:
+    if resolve(shown).is_pipe:
         raise OSError(errno.EINVAL, "it is a pipe, and may have no reader", str(shown))  # the run would not end
     place_file(path, shown, share=False)
 

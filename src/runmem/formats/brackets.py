@@ -1,4 +1,4 @@
-"""Which tasks get a bracket in a `.dat` trace: the longest and the highest, so that `mprof plot` stays quick."""
+"""Choose the tasks that get a bracket in a `.dat` trace: the longest and the highest, to keep `mprof plot` fast."""
 
 from __future__ import annotations
 
@@ -8,24 +8,22 @@ _STEP = 1.5
 
 
 class BracketBudget:
-    """Decide, task by task as they end, which ones are drawn as a bracket.
+    """Decide for each task, as it ends, whether it gets a bracket.
 
-    The legend of `mprof plot` has a line for each bracket, and room for 26 lines in all; and a trace is append-only: a
-    line cannot be taken back when a higher task comes. So the first `budget` tasks that
-    last at least one sampling interval are admitted, and after them only one that is a new record by half, in duration
-    or in peak.
+    The legend of `mprof plot` has a line for each bracket, and room for 26 lines, and a trace is append-only: a bracket
+    cannot be removed for a higher task. So the first `budget` tasks that last at least one sampling interval are
+    admitted, and after them only tasks that exceed all earlier ones by half, in duration or in peak.
 
     Parameters
     ----------
     budget : int
-        Tasks that are admitted before only records are.
+        Number of tasks to admit unconditionally.
     interval_s : float
-        Sampling interval in seconds: a shorter task is no wider than a point of the plot, and is admitted by its
-        peak alone.
+        Sampling interval in seconds: a shorter task is only a point in the plot, and is admitted only by its peak.
 
     Notes
     -----
-    At most ``budget + log(d1/d0, 1.5) + log(p1/p0, 1.5) + 2`` tasks are admitted, d0 and d1 being the shortest
+    At most ``budget + log(d1/d0, 1.5) + log(p1/p0, 1.5) + 2`` tasks are admitted, where d0 and d1 are the shortest
     (at least `interval_s`) and longest duration and p0 and p1 the least and greatest peak above zero.
     """
 
@@ -38,14 +36,14 @@ class BracketBudget:
         self._highest_bytes = 0
 
     def admits(self, duration_s: float, peak_bytes: int | None) -> bool:
-        """Return whether the task gets a bracket, and count it if so.
+        """Return True and count the task if it gets a bracket.
 
         Parameters
         ----------
         duration_s : float
             Wall time of the task in seconds.
         peak_bytes : int or None
-            Its peak; None, when it is not known, is no record.
+            Its peak; None if not known.
         """
         peak = peak_bytes or 0
         lasts = duration_s >= self.interval_s

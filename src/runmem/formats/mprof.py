@@ -6,10 +6,10 @@
     MEM <MiB> <epoch s>                                   total of the trace's owner
     CHLD <series> <MiB> <epoch s>                         one series a worker
     FUNC <name> <MiB> <epoch s> <MiB> <epoch s> <level>   a task that ran, drawn as a bracket
-    LOST <lines> <epoch s>                                ours: lines that the disk had no room for until then
-    NOTE <text>                                           ours: what a reader must know of the values
+    LOST <lines> <epoch s>                                only in runmem: lines lost until then, because the disk was
+    full NOTE <text>                                           only in runmem: a remark on the values
 
-`mprof` ignores the last two, and fails on a blank line, on a line without a space, and on a name with a space in it.
+`mprof` ignores the last two, and fails on a blank line, on a line without a space, and on a name that contains a space.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Bracket", "Trace", "read_trace"]
 
-_MOST_MIB = float(2**43)  # 2**63 bytes: more is no reading, and no 64-bit integer holds it
+_MOST_MIB = float(2**43)  # 2**63 bytes, the limit of a 64-bit integer
 _MOST_S = 1e12
 
 
 @dataclass(frozen=True, slots=True)
 class Bracket:
-    """A task (or function) that ran: resident set size and time at its start and at its end.
+    """A task (or function), with the resident set size and the time at its start and at its end.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Bracket:
     start_s, end_s : float
         Seconds since the epoch.
     level : int
-        Depth in the stack; 0 where the file does not say.
+        Depth in the stack; 0 if the file has none.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Bracket:
 
 @dataclass(frozen=True)
 class Trace:
-    """What a `.dat` file holds, in the order of its lines.
+    """The content of a `.dat` file, in the order of its lines.
 
     Attributes
     ----------
     cmdline : str or None
-        The command, if the file says it.
+        The command, if the file has it.
     times_s : array of float, shape (n,)
         Seconds since the epoch of each total.
     totals_bytes : array of int, shape (n,)
@@ -72,11 +72,11 @@ class Trace:
         Name of the series to ``(times_s, sizes_bytes)``, two arrays of one length.
     brackets : list of Bracket
     notes : list of str
-        What the writer says of its values, such as that they are plain sums of resident set sizes.
+        The writer's remarks on the values, such as that they are plain sums of resident set sizes.
     skipped : int
-        Lines left out because they were torn, binary, or of a type that is not known.
+        Number of torn, binary and unknown lines, which are ignored.
     lost_lines : int
-        Lines that the writer itself says it could not write (disk full).
+        Number of lines that the writer could not write (disk full).
     """
 
     cmdline: str | None
@@ -90,34 +90,29 @@ class Trace:
 
     @property
     def peak_bytes(self) -> int | None:
-        """The highest total; None when the file has no total."""
+        """The highest total; None without a total."""
         return int(self.totals_bytes.max()) if self.totals_bytes.size else None
 
     @property
     def peak_time_s(self) -> float | None:
-        """When the highest total was first read, in seconds since the epoch."""
+        """Time of the highest total, in seconds since the epoch."""
         return float(self.times_s[int(self.totals_bytes.argmax())]) if self.totals_bytes.size else None
 
 
 def read_trace(path: Path | str, begin: int = 0) -> Trace:
-    """Read a trace, written by this package, by `mprof` or by PyCOMPSs; only from the first line after `begin` on.
+    """Read a trace of this package, of `mprof` or of PyCOMPSs, from the first line after `begin` on.
 
-    Content never makes it fail: what cannot be read is left out and counted.
+    Lines that cannot be parsed are ignored and counted.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be opened, or is none: a pipe or a device in its place.
+    Raises OSError if the file cannot be opened, or is a pipe or a device.
 
-    Notes
-    -----
-    A last line without a line break is torn, even when it looks whole: its number may have lost digits.
+    A last line without a line break counts as torn, since its number may have lost digits.
     """
-    return _Reading().of(read_lines(path, begin))
+    return _TraceReader().read(read_lines(path, begin))
 
 
-class _Reading:
-    """The columns of a trace while its lines come in."""
+class _TraceReader:
+    """The columns of a trace during reading."""
 
     def __init__(self) -> None:
         self.cmdline: str | None = None
@@ -127,21 +122,21 @@ class _Reading:
         self.notes: list[str] = []
         self.lost_lines = 0
 
-    def of(self, lines: Iterable[bytes]) -> Trace:
+    def read(self, lines: Iterable[bytes]) -> Trace:
         skipped = 0
         for line in lines:
             try:
                 if line[-1:] != b"\n":
                     raise ValueError("torn")
-                self._take(line)
+                self._parse(line)
             except ValueError:
                 skipped += 1
         times_s, totals_bytes = _arrays(self.totals)
         children = {name.decode("utf-8", "replace"): _arrays(columns) for name, columns in self.children.items()}
         return Trace(self.cmdline, times_s, totals_bytes, children, self.brackets, self.notes, skipped, self.lost_lines)
 
-    def _take(self, line: bytes) -> None:
-        """Take one whole line; raise ValueError if it is none."""
+    def _parse(self, line: bytes) -> None:
+        """Parse one whole line; raise ValueError if it is not valid."""
         kind, *values = line.split()
         if kind == b"CHLD":
             series, size, time = values
@@ -154,12 +149,12 @@ class _Reading:
             reading = _checked(float(time), float(size))
             columns = self.totals
         else:
-            self._take_rare(kind, values, line)
+            self._parse_rare(kind, values, line)
             return
         columns[0].append(reading[0])
         columns[1].append(reading[1])
 
-    def _take_rare(self, kind: bytes, values: list[bytes], line: bytes) -> None:
+    def _parse_rare(self, kind: bytes, values: list[bytes], line: bytes) -> None:
         if kind == b"FUNC":
             self.brackets.append(_bracket(*values) if len(values) in (5, 6) else _not_a_bracket())
         elif kind == b"LOST":
@@ -171,7 +166,7 @@ class _Reading:
         elif kind == b"NOTE" and b"\0" not in line:
             self.notes.append(_text(line))
         else:
-            raise ValueError("a type of record that is not known")
+            raise ValueError("unknown type of line")
 
 
 def _text(line: bytes) -> str:
@@ -179,9 +174,9 @@ def _text(line: bytes) -> str:
 
 
 def _checked(time_s: float, size_mib: float) -> tuple[float, float]:
-    if 0 <= size_mib < _MOST_MIB and 0 <= time_s < _MOST_S:  # false for not-a-number too
+    if 0 <= size_mib < _MOST_MIB and 0 <= time_s < _MOST_S:  # false for NaN too
         return time_s, size_mib
-    raise ValueError("no reading")
+    raise ValueError("not a reading")
 
 
 def _bracket(name: bytes, mem0: bytes, t0: bytes, mem1: bytes, t1: bytes, level: bytes = b"0") -> Bracket:

@@ -1,4 +1,4 @@
-"""Look up a total in a trace that is still being written, without reading the whole of it."""
+"""Look up a total in a trace that is still being written, without reading the whole trace."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from runmem.units import MIB
 
 __all__ = ["KEPT_BEGINNING", "first_kept", "offset_before", "total_at"]
 
-KEPT_BEGINNING = 4096  # of a trace, that is never freed: its first line
-_BLOCK = 65536  # more than a tick of a node with a thousand workers
+KEPT_BEGINNING = 4096  # bytes with the first line of a trace, which are never freed
+_BLOCK = 65536  # more than the lines of one tick with a thousand workers
 _TOTAL = re.compile(rb"^MEM (\d+\.\d+) (\d+\.\d+)$", re.MULTILINE)
 
 
 def total_at(path: Path | str, time_s: float) -> int | None:
-    """Return the total in bytes that a trace had at `time_s`: its last reading until then, or else its first.
+    """Return the total of a trace at `time_s`, in bytes: its last reading until then, or otherwise its first.
 
-    A trace whose beginning was freed (`runmem.store.freeing`) has no first one, and no total before what it still has.
-
-    For the two memories of a bracket: `mprof plot` draws them as points of the total's own curve, so the memory of one
-    worker would show as a fall of the whole node. Reads some 64 KiB blocks, by bisection, however long the trace is.
+    It is used for the two memories of a bracket, which `mprof plot` draws on the curve of the totals. Reads some 64 KiB
+    blocks, by bisection, however long the trace is.
 
     Parameters
     ----------
@@ -31,11 +29,11 @@ def total_at(path: Path | str, time_s: float) -> int | None:
     Returns
     -------
     int or None
-        None when there is no file, no total in it, or none from so long ago.
+        None if there is no file or no total, or if that part of the trace was freed (`runmem.store.freeing`).
 
     Notes
     -----
-    Assumption: totals are in the order of their times, as one sampler writes them.
+    Assumption: the totals are in chronological order, as a sampler writes them.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -49,17 +47,17 @@ def total_at(path: Path | str, time_s: float) -> int | None:
 
 
 def first_kept(descriptor: int, begin: int = 0) -> int:
-    """Return the first offset from `begin` on that was not freed; `begin` itself where none was, or at the end."""
+    """Return the first offset from `begin` on that was not freed; `begin` if nothing was, or at the end of the file."""
     try:
         return os.lseek(descriptor, begin, os.SEEK_DATA)
-    except (OSError, AttributeError):  # nothing is there; a system that knows no holes
+    except (OSError, AttributeError):  # the end of the file; a system without holes
         return begin
 
 
 def offset_before(path: Path | str, time_s: float) -> int:
-    """Return an offset in a whole trace behind which is all that was read from `time_s` on, and little else.
+    """Return an offset in a whole trace shortly before the first reading from `time_s` on; 0 if it cannot be found.
 
-    What stands there first may be the rest of a line. 0 where nothing can be told.
+    The offset may be inside a line.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -72,11 +70,11 @@ def offset_before(path: Path | str, time_s: float) -> int:
 
 
 def _narrowed(descriptor: int, begin: int, time_s: float) -> tuple[int, int]:
-    """Return offsets around the last total until `time_s`, one block apart."""
+    """Return two offsets around the last total until `time_s`, one block apart."""
     low, high = begin, os.fstat(descriptor).st_size
     while high - low > _BLOCK:
         middle = (low + high) // 2
-        found = _TOTAL.search(os.pread(descriptor, _BLOCK, middle), 1)  # from 1: the first line there may be cut
+        found = _TOTAL.search(os.pread(descriptor, _BLOCK, middle), 1)  # from 1, since the first line may be incomplete
         if found is not None and float(found.group(2)) <= time_s:
             low = middle
         else:

@@ -12,7 +12,7 @@ from runmem.graph.directions import Direction, Kind, Parameter
 from runmem.graph.elements import elements
 from runmem.graph.files import FileVersions
 from runmem.graph.signature import TaskSignature
-from runmem.store.output import Place, look
+from runmem.store.output import ResolvedPath, resolve
 
 __all__ = ["FileArgument", "FilesOfCall", "file_arguments", "use_files"]
 
@@ -20,7 +20,7 @@ __all__ = ["FileArgument", "FilesOfCall", "file_arguments", "use_files"]
 class FileArgument(NamedTuple):
     """A path among the arguments: where it leads, and its declared use."""
 
-    place: Place
+    place: ResolvedPath
     use: Parameter
 
 
@@ -72,11 +72,11 @@ def _paths(value: object, use: Parameter, argument: int | str, where: str) -> It
         yield from ((element.slot, element.value) for element in elements(value, use.depth, argument, where))
 
 
-def _place_of(path: object, use: Parameter, where: str) -> Place:
+def _place_of(path: object, use: Parameter, where: str) -> ResolvedPath:
     if not isinstance(path, (str, os.PathLike)):
         raise ArgumentError(f"{where}, so it takes a path; it was given {path!r} of type {type(path).__name__}.")
     try:
-        place = look(path)
+        place = resolve(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ArgumentError(f"{where}, and {os.fspath(path)!r} cannot be used: {reason}. Give another path.") from error

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from runmem.errors import FilePlacementError
 from runmem.graph.call import Execution, FileUse, Origin, Submitter
-from runmem.store.output import Place, look, place_file, place_folder
+from runmem.store.output import ResolvedPath, place_file, place_folder, resolve
 
 __all__ = ["FileVersions"]
 
@@ -122,7 +122,9 @@ class FileVersions:
 
         return restore
 
-    def read(self, place: Place, reader: Execution, is_folder: bool = False) -> tuple[FileUse | None, Execution | None]:
+    def read(
+        self, place: ResolvedPath, reader: Execution, is_folder: bool = False
+    ) -> tuple[FileUse | None, Execution | None]:
         """Note a reader; return where it finds the file, and the execution that writes its version, if one does."""
         if place.is_stream or place.obstacle is not None and not is_folder:
             return None, None
@@ -136,7 +138,7 @@ class FileVersions:
         return FileUse(file.version, is_folder=is_folder), file.writer
 
     def write(
-        self, place: Place, writer: Execution, reads: bool, is_folder: bool = False
+        self, place: ResolvedPath, writer: Execution, reads: bool, is_folder: bool = False
     ) -> tuple[FileUse | None, Execution | None]:
         """Make a new version.
 
@@ -172,7 +174,7 @@ class FileVersions:
         use = FileUse(file.version, True, before if reads else None, kept, is_folder=is_folder)
         return use, last if reads else None
 
-    def _used_in_place(self, file: _File, place: Place, user: Execution) -> str:
+    def _used_in_place(self, file: _File, place: ResolvedPath, user: Execution) -> str:
         """Note a call that uses the version in place; return where that goes to when another one comes there."""
         file.users_in_place.add(user)
         if user.origin is not None:
@@ -181,11 +183,11 @@ class FileVersions:
             file.kept = self._new_path(place)
         return file.kept
 
-    def _new_path(self, place: Place) -> str:
+    def _new_path(self, place: ResolvedPath) -> str:
         self._count += 1
         return str(self._folder() / f"v{self._count}" / os.path.basename(place.path))
 
-    def path_for(self, place: Place) -> str:
+    def path_for(self, place: ResolvedPath) -> str:
         """Return where a task finds the current version of a file, under the base name by which the program calls it.
 
         A version has the name by which its writer called it. A link to it has another one.
@@ -206,7 +208,7 @@ class FileVersions:
 
     def forget(self, path: str) -> None:
         """Know nothing of a file any more: the program deletes it."""
-        self._files.pop(look(path).real, None)
+        self._files.pop(resolve(path).real, None)
 
     def settle(
         self,
@@ -231,7 +233,7 @@ class FileVersions:
         Exception
             What the writer raised; the file stays as it was. An error of a reader is no matter here.
         """
-        place = look(path)
+        place = resolve(path)
         name = place.real
         while True:
             with lock:

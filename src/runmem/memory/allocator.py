@@ -1,4 +1,4 @@
-"""The C library's allocator, as far as it hides from the resident set size what a program takes and gives back."""
+"""Settings of the C library's allocator, which may hide from the resident set size what a program takes and frees."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["trim_free_memory", "return_freed_memory_at_once", "use_one_arena"]
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
-_GLIBC_THRESHOLD = 128 * 1024  # what glibc starts with, for both
+_GLIBC_THRESHOLD = 128 * 1024  # glibc's initial value of both
 
 
 @cache
@@ -26,10 +26,10 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def trim_free_memory() -> bool:
-    """Give back to the kernel what the allocator holds but does not use; return whether that is possible (glibc).
+    """Return the allocator's free memory to the kernel; return True if that is possible (glibc).
 
-    Memory that an earlier task left in the allocator hides the next task's increment. Costs about 0.1 ms when nothing
-    is free, and more the more there is.
+    Free memory that an earlier task left in the allocator hides the next task's increment. Costs about 0.1 ms if
+    nothing is free, and more otherwise.
     """
     library = _glibc()
     if library is None:
@@ -40,10 +40,10 @@ def trim_free_memory() -> bool:
 
 @cache
 def use_one_arena() -> bool:
-    """Let threads that have not allocated yet take memory from the common heap; return whether that is possible.
+    """Make new threads allocate from the main heap; return True if that is possible.
 
-    glibc gives every thread a heap of its own, and `trim_free_memory` gives the end of none but the common one back:
-    up to 64 MiB of what a task freed would stay. Only one thread of a Python process allocates at most times.
+    glibc gives every thread its own heap, and `trim_free_memory` returns the end of the main heap only: up to 64 MiB
+    that a task freed would stay. In a Python process rarely more than one thread allocates at a time.
     """
     library = _glibc()
     return library is not None and hasattr(library, "mallopt") and bool(library.mallopt(_M_ARENA_MAX, 1))
@@ -51,16 +51,14 @@ def use_one_arena() -> bool:
 
 @cache
 def return_freed_memory_at_once() -> bool:
-    """Make every block of 128 KiB or more return to the kernel when it is freed; return whether that is possible.
+    """Return every block of 128 KiB or more to the kernel when it is freed; return True if that is possible.
 
-    glibc starts like that, but whenever such a block is freed it raises the limit to the size of that block, up to
+    glibc does so at first, but whenever such a block is freed it raises the threshold to the size of that block, up to
     32 MiB: from the second call on, a list of 24 MB comes from the heap, and `del` no longer lowers the resident set
-    size. Setting the limit by hand, to the value that it had at first, ends the raising.
+    size. Setting the threshold, even to its initial value, makes it constant.
 
-    Notes
-    -----
-    Holds for the rest of the process: glibc has no way back to a limit that moves. Programs that take and free blocks
-    between 128 KiB and 32 MiB at a high rate become slower, since every block is fetched from the kernel anew.
+    This lasts for the rest of the process: glibc cannot return to a dynamic threshold. Programs that allocate and free
+    blocks between 128 KiB and 32 MiB at a high rate become slower, since every block comes from the kernel.
     """
     library = _glibc()
     if library is None or not hasattr(library, "mallopt"):

@@ -1,4 +1,4 @@
-"""Run a generator or a coroutine to its end with something around each of its steps, but not between them."""
+"""Run a generator or a coroutine with a context around each of its steps, but not between them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Around = Callable[[], AbstractContextManager[object]]
 
 
 @types.coroutine
-def steps(inner: Any, around: Around) -> Generator[Any, Any, Any]:
-    """Do as ``yield from inner`` or ``await inner`` does, each step inside ``with around()``.
+def steps(inner: Any, around: Around) -> Generator[object, object, object]:
+    """Run ``yield from inner`` or ``await inner``, with each step inside ``with around()``.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def steps(inner: Any, around: Around) -> Generator[Any, Any, Any]:
     around : callable
         Returns a context manager.
     """
-    value: Any = None
+    value: object = None
     error: BaseException | None = None
     while True:
         try:

@@ -1,6 +1,6 @@
-"""How much memory the processes of this node may use: the least of what the kernel, Slurm and the machine allow.
+"""The memory limit of the processes on this node: the lowest limit of the kernel, Slurm and the machine.
 
-Dask's own computation looks at the root of the cgroup tree alone, and so gives workers memory that they do not have.
+Dask reads the root of the cgroup tree only, and so gives workers memory that they do not have.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _UNLIMITED = 2**62  # cgroup v1 writes the largest number of whole pages when th
 
 @dataclass(frozen=True, slots=True)
 class MemoryLimit:
-    """A limit and where it comes from.
+    """A memory limit and its source.
 
     Attributes
     ----------
     limit_bytes : int
-        What the processes it applies to may use together.
+        Memory that its processes may use together.
     source : str
         ``cgroup v1 <folder>``, ``cgroup v2 <folder>``, ``SLURM_MEM_PER_NODE``,
         ``SLURM_MEM_PER_CPU x SLURM_CPUS_ON_NODE`` or ``node memory``.
@@ -46,21 +46,14 @@ class MemoryLimit:
 
 @dataclass(frozen=True, slots=True)
 class CgroupFolder:
-    """A folder of the memory controller that applies to this process.
-
-    Attributes
-    ----------
-    version : int
-        1 or 2.
-    path : Path
-    """
+    """A folder of the memory controller, version 1 or 2, that applies to this process."""
 
     version: int
     path: Path
 
     @property
     def limit_file(self) -> Path:
-        """The file that holds the limit."""
+        """The file with the limit."""
         return self.path / ("memory.limit_in_bytes" if self.version == 1 else "memory.max")
 
     @property
@@ -70,10 +63,10 @@ class CgroupFolder:
 
 
 def memory_limit() -> MemoryLimit:
-    """Return the least limit on the memory of this process, its source with it.
+    """Return the lowest limit on the memory of this process, with its source.
 
-    Limitations: a limit on the address space (``ulimit -v``) and ``memory.high``, which slows a process down and does
-    not kill it, are left out, and so is what other processes in the same cgroup or on the node use already.
+    Limitations: a limit on the address space (``ulimit -v``) and ``memory.high``, which slows a process down but does
+    not kill it, are ignored, and so is the memory that other processes in the same cgroup or on the node use.
     """
     limits = [
         *cgroup_limits(_own_folders()),
@@ -89,12 +82,9 @@ def node_memory_bytes() -> int:
 
 
 def share(limit: MemoryLimit, workers: int) -> int:
-    """Return the bytes that each of `workers` processes may use of `limit`.
+    """Return the share of `limit`, in bytes, of each of `workers` processes.
 
-    Raises
-    ------
-    ValueError
-        If there is no worker to share among.
+    Raises ValueError if `workers` is below 1.
     """
     if workers < 1:
         raise ValueError(f"memory cannot be shared among {workers} workers: there must be at least 1")
@@ -102,10 +92,10 @@ def share(limit: MemoryLimit, workers: int) -> int:
 
 
 def oom_kill_count() -> int | None:
-    """Return how many processes of this process's cgroup the kernel has killed for want of memory.
+    """Return the number of out-of-memory kills in this process's cgroup.
 
-    Read before and after the death of a worker it tells whether the kernel did it. None where there is no memory
-    controller, or a kernel that does not count (before 4.13).
+    Compared before and after the death of a worker, it shows whether the kernel killed it. None without a memory
+    controller, or on a kernel that does not count (before 4.13).
 
     Limitation: it counts the group, not a process.
     """
@@ -174,8 +164,8 @@ def _unescaped(field: str) -> str:
 def _folders_of_mount(version: int, group: str, root: str, mount_point: str) -> list[CgroupFolder]:
     """Return the folders from that of `group` up to the mount point.
 
-    A group outside of what is mounted (a container that sees its own group as the root of the mount, but its full name
-    in ``/proc/self/cgroup``) is looked for at the mount point itself.
+    For a group outside the mount the mount point is used: a container sees its own group as the root of the mount, but
+    its full name in ``/proc/self/cgroup``.
     """
     inside = group[len(root.rstrip("/")) :] if (group + "/").startswith(root.rstrip("/") + "/") else "/"
     names = [name for name in inside.split("/") if name]
@@ -185,7 +175,7 @@ def _folders_of_mount(version: int, group: str, root: str, mount_point: str) -> 
 
 
 def cgroup_limits(folders: list[CgroupFolder]) -> list[MemoryLimit]:
-    """Return the limits that are set in `folders`; a folder that is not there or is unlimited gives none."""
+    """Return the limits in `folders`; a missing or unlimited folder has none."""
     limits = []
     for folder in folders:
         text = _read(folder.limit_file).strip()
@@ -195,7 +185,7 @@ def cgroup_limits(folders: list[CgroupFolder]) -> list[MemoryLimit]:
 
 
 def slurm_limits(environment: Mapping[str, str]) -> list[MemoryLimit]:
-    """Return what Slurm says this job may use on this node; its megabytes are MiB, and 0 means all of the node."""
+    """Return Slurm's limits of this job on this node; its megabytes are MiB, and 0 means no limit."""
     limits = []
     if per_node := _whole(environment.get("SLURM_MEM_PER_NODE")):
         limits.append(MemoryLimit(per_node * MIB, "SLURM_MEM_PER_NODE"))
@@ -210,7 +200,7 @@ def _whole(text: str | None) -> int:
 
 
 def _read(path: Path) -> str:
-    """Return the content of a small file, empty if it cannot be read: that is a limit that is not there."""
+    """Return the content of a small file, empty if unreadable: then there is no such limit."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -1,8 +1,8 @@
 """The line-by-line profile of one call: the table that a tracer fills, and its text.
 
-The resident set size is read when the *next* line begins (or the function returns) and credited to the line before.
-The first row, a decorator or the ``def``, carries all that the process held at the start. Functions, lambdas and
-comprehensions defined inside the function count in its table.
+The resident set size is read when the *next* line begins (or the function returns) and attributed to the line before.
+The first row, a decorator or the ``def``, has the size of the process at the start. The table includes functions,
+lambdas and comprehensions defined inside the function.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class LineRow:
     line : int
         Its number in the file.
     mem_bytes : int or None
-        Largest resident set size after any visit; None for a line that was not run.
+        Largest resident set size after any visit; None for a line that did not run.
     increment_bytes : int or None
         Sum over all visits of the size after the visit less the reading before it.
     occurrences : int or None
-        How often the line was left.
+        Number of visits.
     source : str
         Its text, without the newline; empty if it cannot be found.
     """
@@ -46,14 +46,14 @@ class LineRow:
 
 @dataclass(frozen=True, slots=True)
 class LineProfile:
-    """The table of one call. `reason` says why readings are missing, if any are."""
+    """The table of one call, with the reason for missing readings."""
 
     file: str
     rows: tuple[LineRow, ...]
     reason: str | None = None
 
     def render(self, precision: int = 1) -> str:
-        """Return the table as memory_profiler lays it out, sizes in MiB with `precision` decimals."""
+        """Format the table as memory_profiler does, with sizes in MiB with `precision` decimals."""
         header = _COLUMNS.format("Line #", "Mem usage", "Increment", "Occurrences", "Line Contents")
         lines = [f"Filename: {self.file}", "", header, "=" * len(header)]
         for row in self.rows:
@@ -66,27 +66,27 @@ class LineProfile:
 def _size(value: int | None, precision: int) -> str:
     if value is None:
         return ""
-    number = round(mib(value), precision) + 0.0  # + 0.0: a tiny loss is 0.0, not -0.0
+    number = round(mib(value), precision) + 0.0  # turns -0.0 into 0.0
     return f"{number:{precision + 4}.{precision}f} MiB"
 
 
 class LineTable:
     """Collect the readings of one call; a tracer calls `enter`, `line` and `leave` as the code runs.
 
-    Assumptions: the calls come from one thread at a time, each with the id of the frame that runs. Limitations: a
-    reading is of the process, so what other threads take meanwhile is credited to the line that happens to run; what a
-    line takes and gives back again is not seen (the peak of the whole call is, see `runmem.memory.peak`).
+    Assumptions: one thread at a time calls these, with the id of the running frame. Limitations: a reading is of the
+    process, so memory that other threads take is attributed to the current line; memory that a line takes and frees
+    again is not seen (except in the peak of the whole call, see `runmem.memory.peak`).
 
     Notes
     -----
-    The increment of a visit is taken against the actual reading before it. memory_profiler subtracts the largest value
-    ever recorded on the line before instead, which in a loop that takes and gives back 100 and then 10 shows +110 and
-    -200 for what is +110 and -110.
+    The increment of a visit is relative to the reading before it. memory_profiler subtracts the largest value ever
+    recorded on the line before instead: a loop that takes and frees 100 and then 10 shows +110 and -200 there, here
+    +110 and -110.
 
     Parameters
     ----------
     code : CodeType
-        Of the function.
+        Code of the function.
     read : callable
         Returns the resident set size in bytes.
     """
@@ -99,38 +99,35 @@ class LineTable:
         self._previous = 0
         self._seen: dict[int, list[int]] = {}  # line: increment, largest size, occurrences
         self._frames: list[int] = []
-        self._lines: list[int] = []  # the line that each of the frames is at
+        self._lines: list[int] = []  # the current line of each frame
 
     @property
     def highest_bytes(self) -> int:
-        """Largest reading that was credited to a line; 0 before the first."""
+        """Largest reading of a line; 0 before the first."""
         return max((size for _, size, _ in self._seen.values()), default=0)
 
     def enter(self, frame: int, line: int) -> None:
-        """A frame begins, or goes on after a ``yield`` or ``await``; `line` is where."""
-        if frame in self._frames:  # the number of one that ended with an exception is used again
+        """Record that a frame begins, or continues after a ``yield`` or ``await``, at `line`."""
+        if frame in self._frames:  # the id of a frame that ended with an exception was reused
             self._drop_to(self._frames.index(frame))
         now = self._now()
-        if self._lines:  # what the caller's line took before it called
+        if self._lines:  # memory that the caller's line took before the call
             self._seen.setdefault(self._lines[-1], [0, 0, 0])[0] += now - self._previous
             self._previous = now
-        elif self._seen:  # what was taken elsewhere while this function was suspended
+        elif self._seen:  # ignore memory taken while this function was suspended
             self._previous = now
         self._frames.append(frame)
         self._lines.append(line)
 
     def line(self, frame: int, line: int) -> None:
-        """Line `line` of `frame` begins."""
+        """Record that line `line` of `frame` begins."""
         frames = self._frames
         if not frames or frames[-1] != frame:
             if frame not in frames:
                 self.enter(frame, line)
                 return
             self._drop_to(frames.index(frame) + 1)
-        try:
-            now = self._read()
-        except (OSError, ValueError, IndexError) as error:
-            now = self._failed(error)
+        now = self._now()
         before = self._lines[-1]
         seen = self._seen.get(before)
         if seen is None:
@@ -144,12 +141,12 @@ class LineTable:
         self._lines[-1] = line
 
     def leave(self, frame: int) -> None:
-        """`frame` returns, yields, or ends with an exception."""
+        """Record that `frame` returns, yields, or ends with an exception."""
         if frame in self._frames:
             self._drop_to(self._frames.index(frame))
 
     def profile(self, source: SourceBlock) -> LineProfile:
-        """End what is still open and return the table; a call that ran no line here stands on the first row."""
+        """Complete the open frames and return the table; a call that ran no line here is in the first row."""
         self._drop_to(0)
         if not self._seen:
             self._lines, self._frames = [self.first_line], [0]
@@ -161,7 +158,7 @@ class LineTable:
         return LineProfile(source.file, tuple(rows), self.reason)
 
     def _drop_to(self, depth: int) -> None:
-        """Complete the frames above `depth`; without an event of their own, those ended with an exception."""
+        """Complete the frames above `depth`, which ended with an exception if no event reported their end."""
         while len(self._frames) > depth:
             now = self._now()
             seen = self._seen.setdefault(self._lines[-1], [0, 0, 0])
@@ -176,8 +173,5 @@ class LineTable:
         try:
             return self._read()
         except (OSError, ValueError, IndexError) as error:
-            return self._failed(error)
-
-    def _failed(self, error: Exception) -> int:
-        self.reason = f"some readings are missing: {error}"
-        return self._previous
+            self.reason = f"some readings are missing: {error}"
+            return self._previous

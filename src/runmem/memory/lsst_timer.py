@@ -1,10 +1,9 @@
-"""The peaks that LSST's ``timeMethod`` writes, made those of the timed method.
+"""Correct the peaks that LSST's ``timeMethod`` writes to those of the timed method.
 
 ``lsst.utils.timer`` writes ``ru_maxrss``: the highest resident set size since the process started, whichever task or
-method it owed it to. Resetting the kernel's high-water mark lowers that number too, but never below what the process
-that started this one had reached, and of several timed methods in one task each would still hold those before it. So
-the value is replaced where it is read. LSST's files are not changed: two functions of the module are wrapped when it is
-imported.
+method caused it. Resetting the kernel's high-water mark lowers that number too, but never below the peak of the parent
+process, and each of several timed methods in a task would still include those before it. So the value is replaced where
+it is read. LSST's files are not changed: two functions of the module are wrapped when it is imported.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ __all__ = ["ORIGINAL_PEAKS", "correct_lsst_timer"]
 log = logging.getLogger(__name__)
 
 ORIGINAL_PEAKS = "RUNMEM_ORIGINAL_LSST_PEAKS"
-"""Environment variable of a worker: set to anything but 0, LSST's metadata hold what LSST itself reads."""
+"""Environment variable of a worker: if set to anything but 0, LSST's metadata keep LSST's own readings."""
 
 _MODULE = "lsst.utils.timer"
 _WRAPPER = "timeMethod_wrapper"
@@ -38,20 +37,17 @@ _STACKLEVEL_POSITION = 6  # of logInfo's parameters
 
 
 def correct_lsst_timer() -> None:
-    """Let ``lsst.utils.timer`` write, inside measured windows, the peak of each timed method; now or when imported.
+    """Make ``lsst.utils.timer`` write the peak of each timed method inside measured windows, now or when imported.
 
-    Of a method ``m`` then ``mStartMaxResidentSetSize`` is the resident set size when it started and
-    ``mEndMaxResidentSetSize`` its highest value until the method ended, however it ended; a method holds those that it
-    calls. What else is written (``prep``, ``init``, ``start`` and ``end`` of a quantum) is the highest value since the
-    outermost window of the thread began, which is the runmem task. Bytes, as in the original.
+    For a method ``m``, ``mStartMaxResidentSetSize`` is then the resident set size at its start and
+    ``mEndMaxResidentSetSize`` its highest value until the method ended or raised, including the methods that it calls.
+    Other values (``prep``, ``init``, ``start`` and ``end`` of a quantum) are the highest size since the outermost
+    window of the thread began, which is the runmem task. Bytes, as in the original.
 
-    Notes
-    -----
-    Assumption: ``timeMethod`` calls ``logInfo`` of its module before and after the method, and that takes the usage
-    from ``_get_current_rusage``; where it does not, the log says so once and the values are the original's.
-    Limitations: as those of `PeakMeter`: children are not in it, and methods that overlap in several threads of a
-    process see each other's memory. Outside of measured windows the values are the original's; so are those of
-    ``time_this``.
+    Assumption: ``timeMethod`` calls ``logInfo`` of its module before and after the method, which takes the usage from
+    ``_get_current_rusage``; otherwise a warning is logged and the values are the original's. Limitations: as for
+    `PeakMeter`, child processes are not included, and methods that overlap in several threads include each other's
+    memory. Outside measured windows, and in ``time_this``, the values are the original's.
     """
     if os.environ.get(ORIGINAL_PEAKS, "0") not in ("", "0"):
         return
@@ -62,7 +58,7 @@ def correct_lsst_timer() -> None:
 
 
 class _Finder(importlib.abc.MetaPathFinder):
-    """Corrects the module right after it was imported; finds nothing itself."""
+    """Correct the module right after its import; find nothing itself."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
@@ -86,10 +82,8 @@ def _correct(module: Any) -> None:
     if getattr(module, "_runmem_timed_methods", None) is not None:
         return
     if (misfit := _misfit(module)) is not None:
-        log.warning(
-            "peaks in the metadata of LSST tasks are those of the whole process: this %s is not as expected (%s)",
-            _MODULE, misfit,
-        )  # fmt: skip
+        whole = "peaks in the metadata of LSST tasks are those of the whole process"
+        log.warning("%s: this %s is not as expected (%s)", whole, _MODULE, misfit)
         return
     timed = module._runmem_timed_methods = _TimedMethods(process_meter())
     module._get_current_rusage = timed.corrected(module._get_current_rusage)
@@ -97,7 +91,7 @@ def _correct(module: Any) -> None:
 
 
 def _misfit(module: Any) -> str | None:
-    """Return what is not as it must be, or None."""
+    """Return the first unexpected property of the module, or None."""
     log_info, usage = getattr(module, "logInfo", None), getattr(module, "_get_current_rusage", None)
     if not isinstance(log_info, types.FunctionType) or not callable(usage):
         return "logInfo or _get_current_rusage is missing"
@@ -117,7 +111,7 @@ def _misfit(module: Any) -> str | None:
 
 
 def _code_in(function: Any, name: str) -> types.CodeType | None:
-    """Return the code called `name` inside the code of `function`, at any depth."""
+    """Return the code named `name` inside the code of `function`, at any depth."""
     waiting = [getattr(function, "__code__", None)]
     while waiting:
         code = waiting.pop()
@@ -129,7 +123,7 @@ def _code_in(function: Any, name: str) -> types.CodeType | None:
 
 
 class _Values(threading.local):
-    """What one thread is in: the timed methods, the outermost first, and the value that is to be written next."""
+    """The open timed methods of one thread, outermost first, and the value to write next."""
 
     def __init__(self) -> None:
         self.open: list[tuple[types.FrameType, Window]] = []
@@ -137,14 +131,14 @@ class _Values(threading.local):
 
 
 class _TimedMethods:
-    """Opens a window at the start of each timed method and closes it at its end."""
+    """Open a window at the start of each timed method and close it at its end."""
 
     def __init__(self, meter: PeakMeter) -> None:
         self._meter = meter
         self._here = _Values()
 
     def corrected(self, usage: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `usage` with the peak replaced by the one that is known, if one is."""
+        """Wrap `usage` to return the measured peak, if there is one."""
 
         @functools.wraps(usage)
         def current_usage(for_children: bool = False) -> Any:
@@ -156,20 +150,20 @@ class _TimedMethods:
         return current_usage
 
     def following(self, log_info: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `log_info`, which `timeMethod` calls at the start and at the end, with a window opened and closed."""
+        """Wrap `log_info`, which `timeMethod` calls at the start and at the end, to open and close a window."""
 
         @functools.wraps(log_info)
         def log_info_of_window(*args: Any, **kwargs: Any) -> Any:
             frame = sys._getframe(1)
             here = self._here
             if frame.f_code.co_name == _WRAPPER:
-                self._turn(frame)
-            if len(args) < _STACKLEVEL_POSITION:  # a log message shall name the caller, not us
+                self._open_or_close(frame)
+            if len(args) < _STACKLEVEL_POSITION:  # the log message names the caller, not this function
                 kwargs["stacklevel"] = (kwargs.get("stacklevel") or 1) + 1
             try:
                 return log_info(*args, **kwargs)
             except BaseException:
-                if here.open and here.open[-1][0] is frame:  # the method will not be called, nor its end told
+                if here.open and here.open[-1][0] is frame:  # the method will not be called
                     self._meter.stop(here.open.pop()[1])
                 raise
             finally:
@@ -177,8 +171,8 @@ class _TimedMethods:
 
         return log_info_of_window
 
-    def _turn(self, frame: types.FrameType) -> None:
-        """Take the first call from a wrapper's frame as the start of its method, and the second as its end."""
+    def _open_or_close(self, frame: types.FrameType) -> None:
+        """Open a window at the first call from a wrapper's frame, and close it at the second."""
         here = self._here
         self._leave_abandoned(frame)
         if here.open and here.open[-1][0] is frame:
@@ -189,7 +183,7 @@ class _TimedMethods:
             here.next_bytes = window.base_bytes
 
     def _leave_abandoned(self, frame: types.FrameType) -> None:
-        """Close the windows of wrappers that were left between their two calls, as by an interrupt."""
+        """Close the windows of wrappers that ended between their two calls, as by an interrupt."""
         here = self._here
         while here.open and not _is_below(frame, here.open[-1][0]):
             self._meter.stop(here.open.pop()[1])

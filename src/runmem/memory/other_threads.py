@@ -1,4 +1,4 @@
-"""Page faults of threads that take memory for others than the task that runs, such as the one that receives inputs."""
+"""Page faults of threads that take memory for other tasks, such as the one that receives inputs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["OtherThreads"]
 
 
 class OtherThreads:
-    """The threads of this process that were named, and their page faults.
+    """Registered threads of this process, and their page faults.
 
-    Assumptions: the threads live as long as the process, or are forgotten. Limitations: nothing can be read without
-    ``/proc``; the count is 0 there.
+    Assumptions: the threads live as long as the process, or are forgotten. Limitations: without ``/proc`` the count
+    is 0.
     """
 
     def __init__(self) -> None:
@@ -23,7 +23,7 @@ class OtherThreads:
         return len(self._files)
 
     def add_current(self) -> None:
-        """Name the thread that calls this; once is enough."""
+        """Register the calling thread; registering it again has no effect."""
         number = threading.get_native_id()
         if number in self._files or not sys.platform.startswith("linux"):
             return
@@ -33,17 +33,17 @@ class OtherThreads:
             return
 
     def page_faults(self) -> int:
-        """Return how many page faults they have had (4 microseconds a thread)."""
+        """Return the number of their page faults (4 microseconds a thread)."""
         found = 0
         for file in self._files.values():
             try:
                 text = os.pread(file, 512, 0)
-                fields = text[text.rindex(b")") + 2 :].split(b" ", 10)  # the name in brackets may hold anything
+                fields = text[text.rindex(b")") + 2 :].split(b" ", 10)  # the name in brackets may contain anything
                 found += int(fields[7]) + int(fields[9])
             except (OSError, ValueError, IndexError):
                 continue  # the thread has ended
         return found
 
     def forget(self) -> None:
-        """Name none any more. The files are not closed: after a fork their numbers may be others'."""
+        """Forget all threads. The files are not closed: after a fork their descriptors may be reused."""
         self._files = {}

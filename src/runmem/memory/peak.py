@@ -1,11 +1,11 @@
 """The highest resident set size inside a window of time, from the kernel's high-water mark.
 
-The mark is one for the process. At every start and stop of a window it is read and folded into each open window, and
-at every start it is reset. So each window knows the exact peak of the *process* between its start and its stop; where
-windows of several threads overlap, that is an upper bound for each of them, and they are labelled `shared`.
+The process has one mark. At every start and stop of a window it is read into each open window, and at every start it is
+reset. So each window has the exact peak of the *process* between its start and its stop. If windows of several threads
+overlap, that is an upper bound for each of them, and they are labelled `shared`.
 
-What the process holds for others (`held.py`) may come and go inside a window. Then what is read is folded with what of
-it was the window's own before, and with what is after.
+Data that the process stores for other tasks (`stored_data.py`) may be received and released inside a window. The
+readings before and after that are compared with different levels.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import os
 import threading
 
 from runmem.memory.allocator import trim_free_memory
+from runmem.memory.data_tracking import DataTracking
 from runmem.memory.high_water import UNREADABLE
 from runmem.memory.process import own_process
-from runmem.memory.traffic import Coming, Leaving, Traffic
 from runmem.memory.window import TOLERANCE_BYTES, PeakReading, Window
 
-__all__ = ["Coming", "PeakReading", "PeakMeter", "Leaving", "Window", "process_meter"]
+__all__ = ["PeakMeter", "PeakReading", "Window", "process_meter"]
 
-_MANY_FAULTS = 64  # a thread that only passes messages on has up to 35 during a task, however long that is
-_FOREIGN = "threads of the worker took memory for other tasks meanwhile"
-_UNTRIMMED = "what earlier tasks left in the allocator could not be given back before it"
+_MANY_FAULTS = 64  # a thread that only forwards messages has up to 35 during a task, however long that is
+_OTHER_THREADS = "threads of the worker took memory for other tasks meanwhile"
+_UNTRIMMED = "free memory of earlier tasks could not be returned by the allocator before it"
 
 
-class PeakMeter(Traffic):
+class PeakMeter(DataTracking):
     """Measure windows of time in one process; any thread may start and stop any number of them.
 
-    Assumptions: nothing else in the process resets its high-water mark. Limitations: child processes are not in it.
-    Memory that another thread takes and gives back in the few microseconds between the reading and the reset of the
-    mark, at a start, is lost to the windows that are open then. Where the mark cannot be reset, a window's peak is
-    still exact if the mark rose above its value at the start; else it is the largest of the readings at the start, at
-    the stop and every 10 ms between, and labelled.
+    Assumptions: nothing else in the process resets its high-water mark. Limitations: child processes are not included.
+    If another thread takes and frees memory in the few microseconds between the reading and the reset of the mark at a
+    start, the open windows miss it. If the mark cannot be reset, a window's peak is still exact if the mark rose above
+    its value at the start; otherwise it is the largest of the readings at the start, at the stop and every 10 ms, and
+    labelled.
 
     Parameters
     ----------
     readings : Readings, optional
-        Where the values come from; this process by default.
+        Source of the values; default this process.
     """
 
     def start(self, trim: bool = False, within: object = None, tidy: bool = False) -> Window:
@@ -48,12 +48,12 @@ class PeakMeter(Traffic):
         Parameters
         ----------
         trim : bool
-            Give free memory of the allocator back to the kernel first (glibc only), see `trim_free_memory`.
+            Return free memory of the allocator to the kernel first (glibc only), see `trim_free_memory`.
         within : object, optional
-            What runs by turns with others in one thread, such as an asyncio task: windows within different ones
-            count as overlapping although their thread is the same.
+            The asyncio task or the like that shares its thread with others: windows within different ones count as
+            overlapping although their thread is the same.
         tidy : bool
-            The same as `trim`, but only if more than a little may be left of what was measured before.
+            As `trim`, but only if earlier measurements may have left more than the tolerance.
         """
         window = Window(within)
         if trim:
@@ -72,11 +72,11 @@ class PeakMeter(Traffic):
             self._open.append(window)
             if not window._exact:
                 self._poll()
-            self._account_for_given_up()
+            self._account_for_releases()
         return window
 
     def stop(self, window: Window) -> PeakReading:
-        """Close `window` and return what it measured; never raises."""
+        """Close `window` and return its reading; never raises."""
         with self._lock:
             self._busy = True
             end: int | None = None
@@ -85,17 +85,17 @@ class PeakMeter(Traffic):
                 end = self._read()[1]
             except UNREADABLE as error:
                 reason = f"the memory of the process could not be read at the end: {error}"
-            self._account_for_given_up()
+            self._account_for_releases()
             self._close(window)
             return self._measured(window, end, reason)
 
     def next(self, window: Window) -> tuple[PeakReading, Window]:
-        """Close `window` and open another of the same thread at that moment, with one reading for both; never raises.
+        """Close `window` and open another in the same thread, with one reading for both; never raises.
 
-        For work that follows at once. What is done between this call and that work is in the new window.
+        For work that follows at once: the new window includes the time until that work.
         """
         with self._lock:
-            # With other windows open, or where marks cannot be reset, there is more to see to than at the common place.
+            # The fast path needs a single open window and a mark that can be reset.
             if self._open == [window] and window._thread == threading.get_ident() and self._reason is None:
                 follower = Window(window._within)
                 self._busy = True
@@ -103,18 +103,18 @@ class PeakMeter(Traffic):
                     mark, resident = self._read()
                     self._open_at(follower, mark, resident)
                 except UNREADABLE:
-                    pass  # told by what follows
+                    pass  # the calls below report the error
                 else:
                     if follower._exact:
                         self._open[0] = follower
-                        self._account_for_given_up()
+                        self._account_for_releases()
                         return self._measured(window, resident, window._reason), follower
         return self.stop(window), self.start(within=window._within)
 
     def _open_at(self, window: Window, mark: int | None, resident: int) -> None:
-        """Let `window` begin at a reading; a mark above it is reset, so that a lower peak is seen too."""
+        """Open `window` at a reading; a mark above it is reset, so that a lower peak is seen too."""
         window.base_bytes = window._peak = window._level = resident
-        self._note_traffic(window)
+        self._init_stored_data(window)
         if self._reason is None and mark != resident:
             self._reset(mark)
         if self._reason is None:
@@ -126,27 +126,27 @@ class PeakMeter(Traffic):
     def _measured(self, window: Window, end_bytes: int | None, reason: str | None) -> PeakReading:
         if not window._exact:
             reason = reason or self._reason
-        if not self._expected and self._foreign_faults() - window._foreign > _MANY_FAULTS:
+        if not self._expected_bytes and self._faults_of_other_threads() - window._other_faults > _MANY_FAULTS:
             window._least = 0
-            window._doubt(_FOREIGN)
+            window._doubt(_OTHER_THREADS)
         if window._most > TOLERANCE_BYTES:
-            self._leftovers.may_be()
+            self._leftovers.note_freed()
         return window._reading(end_bytes, self._lifetime_peak, reason)
 
     def _tidy(self, window: Window) -> None:
-        """Have free memory given back if more than a little of it may be left."""
+        """Trim the allocator if more than the tolerance may be free."""
         try:
             readings = self._readings or own_process()
             if self._leftovers.expected(readings.resident_bytes()):
-                if self._leftovers.give_back():
-                    self._leftovers.gave_back(readings.resident_bytes())
+                if self._leftovers.trim():
+                    self._leftovers.note_trimmed(readings.resident_bytes())
                 else:
                     window._hidden = _UNTRIMMED
         except UNREADABLE:
-            return  # told by the reading that follows
+            return  # the reading that follows reports the error
 
     def so_far(self) -> int | None:
-        """Return the peak up to now, in bytes, of the calling thread's outermost open window; None if there is none."""
+        """Return the peak so far, in bytes, of the calling thread's outermost open window; None if there is none."""
         thread = threading.get_ident()
         with self._lock:
             window = next((window for window in self._open if window._thread == thread), None)
@@ -160,25 +160,25 @@ class PeakMeter(Traffic):
             return
         at = self._open.index(window)
         for later in self._open[at + 1 :]:
-            if later._thread == window._thread:  # neither holds the other: generators or coroutines that take turns
+            if later._thread == window._thread:  # not nested: generators or coroutines that alternate
                 window._shared = later._shared = True
         del self._open[at]
         if not self._open and self._poller is not None:
             self._poller.pause()
 
     def _after_fork(self) -> None:
-        """Go on in the child: of the open windows, those of the thread that forked are the child's too."""
+        """Continue in the child with the open windows of the thread that forked."""
         mine = [window for window in self._open if window._thread == threading.get_ident()]
-        held, number = self._held, self._held_number
+        stored, number = self._stored_bytes, self._stored_number
         self._begin()
-        self._open, self._held, self._held_number = mine, held, number
+        self._open, self._stored_bytes, self._stored_number = mine, stored, number
 
 
 _meter = PeakMeter()
 
 
 def process_meter() -> PeakMeter:
-    """Return the meter of this process: all measuring goes through it, since a second one would reset its mark."""
+    """Return the meter of this process, its only one: a second would reset the mark of the first."""
     return _meter
 
 

@@ -1,4 +1,4 @@
-"""Memory readings of the own process, from descriptors that are kept open because opening costs more than reading."""
+"""Memory readings of this process, from descriptors kept open because opening is slower than reading."""
 
 from __future__ import annotations
 
@@ -15,42 +15,39 @@ __all__ = ["Readings", "ProcReadings", "PsutilReadings", "own_process", "residen
 _STATUS_BYTES = 4096  # a status file has some 1.5 kB; the user's list of groups can make it longer
 _LONG_STATUS_BYTES = 1 << 20
 _PR_SET_DUMPABLE = 4
-_MARK = b"\nVmHWM:"  # with the newline: the first line holds the process's name, which may be anything but a newline
+_MARK = b"\nVmHWM:"  # with the newline: the first line has the process's name, which may contain anything else
 
 
 class Readings(Protocol):
-    """What can be read of the own process."""
+    """The memory readings of this process."""
 
     def resident_bytes(self) -> int:
         """Return the resident set size in bytes. Raises OSError or ValueError if it cannot be read."""
 
     def high_water_and_resident(self) -> tuple[int | None, int]:
-        """Return the high-water mark of the resident set size (None: this system has none) and the size, in bytes."""
+        """Return the high-water mark of the resident set size (None if not supported) and the size, in bytes."""
 
     def page_faults(self) -> int | None:
-        """Page faults of the process so far; None where their count says nothing about the resident set size."""
+        """Return the page faults of the process; None if the size may rise without them."""
 
     def thread_page_faults(self) -> int | None:
-        """Page faults of the calling thread so far; None where they are not counted."""
+        """Return the page faults of the calling thread; None if they are not counted."""
 
     def reset_high_water_mark(self) -> None:
-        """Lower the mark to the present size. Raises OSError where that is not possible."""
+        """Lower the mark to the present size. Raises OSError if that is not possible."""
 
     def reopen(self) -> None:
-        """Refer to the present process, after a fork."""
+        """Switch to the present process, after a fork."""
 
 
 class ProcReadings:
     """Readings from ``/proc/self`` on Linux, each a single system call.
 
-    Assumptions: ``/proc`` is that of the own process namespace. Limitations: kernels from 6.2 to 6.16 count pages in
-    batches per processor, so a reading may be low by up to ``max(32, 2 * processors)`` pages for each processor that
-    touched memory; the mark does not cover child processes.
+    Assumptions: ``/proc`` belongs to the namespace of this process. Limitations: kernels from 6.2 to 6.16 count pages
+    in batches per processor, so a reading may be low by up to ``max(32, 2 * processors)`` pages for each processor that
+    touched memory; the mark does not include child processes.
 
-    Raises
-    ------
-    OSError
-        If ``/proc/self`` cannot be read.
+    Raises OSError if ``/proc/self`` cannot be read.
     """
 
     def __init__(self) -> None:
@@ -60,11 +57,11 @@ class ProcReadings:
     def reopen(self) -> None:
         """Open the files of the present process.
 
-        The old descriptors are not closed: a kept one reads the parent after a fork, but a program that closed all of
-        its descriptors (as daemons do) may by now use their numbers for files of its own.
+        The old descriptors are not closed: after a fork they refer to the parent, and a program that closed all of its
+        descriptors (as daemons do) may have reused their numbers.
         """
-        # The status file comes first and so has the lowest number. If a program closed our descriptors and their
-        # numbers are used again, it is the status file that turns into nonsense first, before "5" is ever written.
+        # The status file is opened first and so has the lowest number. If a program closed our descriptors and reuses
+        # their numbers, the status file is the first to become unreadable, before "5" is written to a wrong file.
         self._status = os.open("/proc/self/status", os.O_RDONLY | os.O_CLOEXEC)
         self._statm = os.open("/proc/self/statm", os.O_RDONLY | os.O_CLOEXEC)
         self._clear_refs: int | None = None
@@ -91,23 +88,23 @@ class ProcReadings:
         self.reopen()
         text = os.pread(self._status, _LONG_STATUS_BYTES, 0)
         at = text.find(_MARK)
-        if at < 0:  # a /proc that is not the kernel's own, as in some sandboxes
+        if at < 0:  # an emulated /proc, as in some sandboxes
             return None, self.resident_bytes()
         parts = text[at : at + 80].split(None, 5)
         return int(parts[1]) * 1024, int(parts[4]) * 1024
 
     def page_faults(self) -> int | None:
-        """Return how many page faults the process has had (0.7 microseconds).
+        """Return the page faults of the process (0.7 microseconds).
 
-        Memory comes to a process page by page, each with a fault: while the count stands still, the resident set size
-        has not risen. (`userfaultfd` and the kernel's merging of small pages into huge ones are the exceptions; the
-        latter may add up to 2 MiB a merged area.)
+        A process gets memory page by page, each with a fault: while the count is constant, the resident set size has
+        not risen. (Exceptions are `userfaultfd` and the kernel's merging of small pages into huge ones, which may add
+        up to 2 MiB for a merged area.)
         """
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        return usage[6] + usage[7] or None  # minor and major ones; a sandbox that does not count says 0
+        return usage[6] + usage[7] or None  # minor and major; 0 in a sandbox that does not count
 
     def thread_page_faults(self) -> int | None:
-        """Return how many page faults the calling thread has had (0.5 microseconds)."""
+        """Return the page faults of the calling thread (0.5 microseconds)."""
         usage = resource.getrusage(resource.RUSAGE_THREAD)
         return usage[6] + usage[7]
 
@@ -128,7 +125,7 @@ class ProcReadings:
 
 
 def _open_clear_refs() -> int:
-    """Open the file that takes the reset, once more after making the process dumpable if it was refused.
+    """Open the file for the reset; if access is denied, make the process dumpable and try again.
 
     A process that changed its user is not dumpable and its ``/proc/self`` belongs to root.
     """
@@ -141,38 +138,34 @@ def _open_clear_refs() -> int:
 
 
 class PsutilReadings:
-    """Readings where there is no ``/proc`` (macOS): the present size only.
+    """Readings without ``/proc`` (macOS): the present size only.
 
-    Limitations: there is no mark that could be reset; a peak has to be sampled.
+    Limitations: there is no high-water mark that can be reset, so peaks are sampled.
     """
 
     def __init__(self) -> None:
         self.reopen()
 
     def reopen(self) -> None:
-        """Refer to the present process."""
         import psutil  # here: on Linux the package is not needed, and it costs 10 ms
 
         self._process = psutil.Process()
 
     def resident_bytes(self) -> int:
-        """Return the resident set size in bytes."""
         return int(self._process.memory_info().rss)
 
     def high_water_and_resident(self) -> tuple[int | None, int]:
-        """Return None, for the mark, and the resident set size in bytes."""
         return None, self.resident_bytes()
 
     def page_faults(self) -> int | None:
-        """None: not known to stand still while memory does."""
+        """Return None: the size may rise without a page fault."""
         return None
 
     def thread_page_faults(self) -> int | None:
-        """None, as those of the process."""
         return None
 
     def reset_high_water_mark(self) -> None:
-        """Raise OSError: not possible here."""
+        """Raise OSError, since it is not possible."""
         raise OSError(errno.ENOTSUP, f"{sys.platform} keeps no high-water mark that can be reset")
 
 
@@ -191,10 +184,7 @@ _own: Readings | None = None
 def own_process() -> Readings:
     """Return the readings of this process, kept open; after a fork the same object reads the child.
 
-    Raises
-    ------
-    OSError
-        If nothing can be read of the process.
+    Raises OSError if nothing can be read of the process.
     """
     global _own
     if _own is None:

@@ -1,7 +1,7 @@
 """``@profile``: report the memory of every call of a function, line by line or in one line.
 
-Use it under ``@task`` (the report is of the task, in the process that runs it), over ``@task`` (the report is of the
-call, in the master), or on a plain function, method, generator or coroutine function.
+Use it under ``@task`` (reports the task, in the process that runs it), over ``@task`` (reports the call, in the
+master), or on a plain function, method, generator or coroutine function.
 """
 
 from __future__ import annotations
@@ -21,10 +21,8 @@ from runmem.memory.source import SourceBlock
 
 __all__ = ["profile", "Profile", "ProfileReport", "set_report_sink", "set_job_name"]
 
-_BACKENDS = {
-    "psutil": True, "posix": True, "psutil_pss": False, "psutil_uss": False, "tracemalloc": False,
-}  # fmt: skip
-_DEEPEST_STACK = 100  # decorators over one function; an object may claim to wrap itself
+_BACKENDS = {"psutil": True, "posix": True, "psutil_pss": False, "psutil_uss": False, "tracemalloc": False}
+_MOST_DECORATORS = 100  # over one function; an object may claim to wrap itself
 
 
 @overload
@@ -44,45 +42,43 @@ def profile(
     backend: str = "psutil",
     stream: TextIO | None = None,
 ) -> Any:
-    """Report the memory of every call of `func`, also of one that raises.
+    """Report the memory of every call of `func`, including calls that raise.
 
     Parameters
     ----------
     func : callable
-        What is decorated; with other arguments, or none, the decorator for it is returned.
+        The function to decorate; without it the decorator is returned.
     full_report : bool
         True: a table of the function's lines, then job name, start, elapsed time, and initial, final and peak memory of
         this process. False: the line ``<file> <function> <peak> MiB``.
     precision : int
         Decimals of the sizes in MiB.
     backend : str
-        For compatibility. Sizes are resident set sizes, which is what ``psutil`` and ``posix`` mean; the other names
-        of memory_profiler are taken with a warning.
+        For compatibility. Sizes are resident set sizes, as with ``psutil`` and ``posix``; the other names of
+        memory_profiler are accepted with a warning.
     stream : text file, optional
-        Where the report is printed instead of standard output, in this process; it does not travel to a worker.
+        Output for the report instead of standard output, in this process; it is not sent to workers.
 
     Raises
     ------
     SettingError
-        If `backend` or `precision` is not one that exists.
+        If `backend` or `precision` is not valid.
 
     Notes
     -----
-    The report is printed to the file that the environment variable ``COMPSS_PROFILING_FILE`` names, if it is set.
+    The report is printed to the file in the environment variable ``COMPSS_PROFILING_FILE``, if set.
 
-    Assumptions: the peak is that of the process while the call lasts, from the kernel's high-water mark. Limitations: a
-    full report makes each line that runs some two microseconds slower, and has the allocator return freed blocks of 128
-    KiB or more to the kernel at once, for the rest of the process, since the table would show neither taking nor
-    giving back otherwise. The time that a generator or coroutine is suspended counts in its peak, but not in its lines.
+    Assumptions: the peak is that of the process during the call, from the kernel's high-water mark. Limitations: a full
+    report makes each line about two microseconds slower, and makes the allocator return freed blocks of 128 KiB or more
+    to the kernel at once, for the rest of the process; otherwise the table would show no change. The time that a
+    generator or coroutine is suspended counts for its peak, but not for its lines.
     """
     if backend not in _BACKENDS:
-        raise SettingError(
-            f"profile(backend={backend!r}): there is no such backend; use one of {', '.join(_BACKENDS)}."
-        )
+        raise SettingError(f"profile(backend={backend!r}): unknown backend; use one of {', '.join(_BACKENDS)}.")
     if not isinstance(precision, int) or precision < 0:
         raise SettingError(f"profile(precision={precision!r}): use the number of decimals, 0 or more.")
     if not _BACKENDS[backend]:
-        warnings.warn(f"profile(backend={backend!r}) reports resident set sizes all the same.", stacklevel=2)
+        warnings.warn(f"profile(backend={backend!r}) still reports resident set sizes.", stacklevel=2)
     if func is None:
         return functools.partial(_decorate, full_report=full_report, precision=precision, stream=stream)
     return _decorate(func, full_report, precision, stream)
@@ -105,51 +101,51 @@ def _decorate(func: Any, full_report: bool, precision: int, stream: TextIO | Non
 
 
 def _wrapper(func: Any, profiled: _Profiled) -> Any:
-    """Return a function of the same kind as `func`.
+    """Return a wrapper of the same kind as `func`.
 
-    A plain function, so that it binds as a method. It refers to nothing but `profiled`: cloudpickle, which sends a
-    function of the main program by value, would otherwise copy what it refers to of this module too.
+    It is a plain function, so that it binds as a method. It refers only to `profiled`, since cloudpickle, which sends a
+    function of the main program by value, copies all globals that it refers to.
     """
     call = func if inspect.isroutine(func) or isinstance(func, functools.partial) else type(func).__call__
     if inspect.iscoroutinefunction(call):
 
-        async def coroutine_wrapper(*args: Any, **kwargs: Any) -> Any:
+        async def coroutine_wrapper(*args: object, **kwargs: object) -> object:
             return await profiled.run_coroutine(args, kwargs)
 
         return coroutine_wrapper
     if inspect.isasyncgenfunction(call):
 
-        def async_generator_wrapper(*args: Any, **kwargs: Any) -> Any:
+        def async_generator_wrapper(*args: object, **kwargs: object) -> object:
             return profiled.run_async_generator(args, kwargs)
 
         return async_generator_wrapper
     if inspect.isgeneratorfunction(call):
 
-        def generator_wrapper(*args: Any, **kwargs: Any) -> Any:
+        def generator_wrapper(*args: object, **kwargs: object) -> Generator[object, object, object]:
             return (yield from profiled.run_generator(args, kwargs))
 
         return generator_wrapper
 
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
+    def wrapper(*args: object, **kwargs: object) -> object:
         return profiled.run(args, kwargs)
 
     return wrapper
 
 
 def _pass_through(func: Any, wrapper: Any) -> None:
-    """Give `wrapper` what `func`, an object such as a task, offers to its users."""
+    """Copy the public attributes of `func`, an object such as a task, to `wrapper`."""
     for name in dir(func):
         if not name.startswith("_") and name not in wrapper.__dict__:
             try:
                 wrapper.__dict__[name] = getattr(func, name)
-            except Exception:  # a property of the user's object that does not work
+            except Exception:  # a property of the user's object that fails
                 continue
 
 
 def _subject(func: Any, source: SourceBlock | None) -> Subject:
-    """Return what to profile: the function that the user wrote, below decorators, tasks, partials and bound methods."""
+    """Return the function that the user wrote, below decorators, tasks, partials and bound methods."""
     raw = func
-    for _ in range(_DEEPEST_STACK):
+    for _ in range(_MOST_DECORATORS):
         below = _below(raw)
         if below is None:
             break
@@ -163,7 +159,7 @@ def _subject(func: Any, source: SourceBlock | None) -> Subject:
 
 
 def _below(raw: Any) -> Any:
-    """Return the function that `raw` was made from, or None."""
+    """Return the function that `raw` wraps, or None."""
     if isinstance(raw, functools.partial):
         return raw.func
     if inspect.ismethod(raw):
@@ -186,43 +182,38 @@ class _Profiled:
 
     @functools.cached_property
     def subject(self) -> Subject:
-        """What is profiled, found in the function itself: its code is another object in each process."""
+        """The function that is profiled, looked up in each process, since its code differs."""
         return _subject(self._func, self._source)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # The text of the lines goes along: the file may not exist where a task runs.
+    def __getstate__(self) -> dict[str, object]:
+        # The text of the lines is included, since the file may not exist where a task runs.
         own = {name: value for name, value in self.__dict__.items() if name != "subject"}
         return {**own, "_stream": None, "_source": self.subject.source()}
 
-    def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        measurement = CallMeasurement(self.subject, self._full_report)
-        try:
+    def _measured(self, within: object = None) -> CallMeasurement:
+        return CallMeasurement(self.subject, self._full_report, self._precision, self._stream, within)
+
+    def run(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        with self._measured() as measurement:
             if not self._full_report:
                 return self._func(*args, **kwargs)
             with measurement.lines():
                 return self._func(*args, **kwargs)
-        finally:
-            measurement.report(self._precision, self._stream)
 
-    def run_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Generator[Any, Any, Any]:
-        measurement = CallMeasurement(self.subject, self._full_report)
-        try:
+    def run_generator(self, args: tuple[object, ...], kwargs: dict[str, object]) -> Generator[object, object, object]:
+        with self._measured() as measurement:
             return (yield from steps(self._func(*args, **kwargs), measurement.lines))
-        finally:
-            measurement.report(self._precision, self._stream)
 
-    async def run_coroutine(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        measurement = CallMeasurement(self.subject, self._full_report, within=_current_task())
-        try:
+    async def run_coroutine(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        with self._measured(_current_task()) as measurement:
             return await steps(self._func(*args, **kwargs), measurement.lines)
-        finally:
-            measurement.report(self._precision, self._stream)
 
-    async def run_async_generator(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> AsyncGenerator[Any, Any]:
-        measurement = CallMeasurement(self.subject, self._full_report, within=_current_task())
-        inner = self._func(*args, **kwargs)
-        step = inner.asend(None)
-        try:
+    async def run_async_generator(
+        self, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> AsyncGenerator[object, object]:
+        with self._measured(_current_task()) as measurement:
+            inner = self._func(*args, **kwargs)
+            step = inner.asend(None)
             while True:
                 try:
                     item = await steps(step, measurement.lines)
@@ -237,12 +228,10 @@ class _Profiled:
                     step = inner.athrow(thrown)
                 else:
                     step = inner.asend(value)
-        finally:
-            measurement.report(self._precision, self._stream)
 
 
 def _current_task() -> object:
-    import asyncio  # here, where it has been imported already: most programs do without, and it takes a while
+    import asyncio  # here, since its import is slow and most programs do not need it
 
     try:
         return asyncio.current_task()

@@ -1,4 +1,4 @@
-"""What a `@profile` reports, and where the report goes."""
+"""The reports of `@profile`, and their output."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, TextIO
 from runmem.standard_error import say
 from runmem.units import mib
 
-if TYPE_CHECKING:  # a process that only takes reports needs no more
+if TYPE_CHECKING:  # not imported by processes that only forward reports
     from runmem.memory.lines import LineProfile
     from runmem.memory.peak import PeakReading
 
@@ -34,11 +34,11 @@ class ProfileReport(NamedTuple):
     name, file : str
         Of the function.
     text : str
-        What is printed, with its last newline.
+        The text to print, with its last newline.
     full_report : bool
-        Whether `text` is a table with its summary, or the one line.
+        Whether `text` is a table with its summary, or a single line.
     peak_bytes : int or None
-        Highest resident set size of this process during the call; None if it could not be read.
+        Highest resident set size of this process during the call; None if unreadable.
     """
 
     name: str
@@ -55,28 +55,28 @@ _warning_lock = threading.Lock()
 
 
 def set_report_sink(sink: Callable[[ProfileReport], None] | None) -> None:
-    """Give every report of this process to `sink`, instead of printing it; None prints again.
+    """Pass every report of this process to `sink` instead of printing it; None prints again.
 
-    With ``COMPSS_PROFILING_FILE`` set, or a `stream` given to the decorator, the report is printed there all the same.
+    With ``COMPSS_PROFILING_FILE``, or a `stream` argument of the decorator, the report is also printed there.
     """
     global _sink
     _sink = sink
 
 
 def set_job_name(name: str) -> None:
-    """Say which job the calls in this thread (and this asyncio task) belong to from now on; ``master`` by default."""
+    """Set the job name for later calls in this thread (and this asyncio task); the default is ``master``."""
     _job_name.set(name)
 
 
 def compose(
     name: str, file: str, table: LineProfile | None, peak: PeakReading, times: tuple[float, float], precision: int
 ) -> ProfileReport:
-    """Return the report of a call: with a `table` the full one, without it the line ``<file> <name> <peak> MiB``.
+    """Return the report of a call: the full one with a `table`, else the line ``<file> <name> <peak> MiB``.
 
     Parameters
     ----------
     peak : PeakReading
-        Of the window of the call.
+        Reading of the call's window.
     times : (start, elapsed)
         Seconds since the epoch, seconds.
     precision : int
@@ -84,7 +84,7 @@ def compose(
 
     Notes
     -----
-    A path that a shell would not read as one word is quoted as in a shell. An unknown peak is printed as ``-``.
+    A path that is not one word in a shell is quoted. An unknown peak is printed as ``-``.
     """
     if table is None:
         text = f"{_one_word(file)} {name} {_size(peak.peak_bytes, precision)}\n"
@@ -128,10 +128,9 @@ def _one_word(path: str) -> str:
 
 
 def emit(report: ProfileReport, stream: TextIO | None = None) -> None:
-    """Print `report` and give it to the sink; a failure of the sink is told once on standard error.
+    """Print `report` and pass it to the sink; a failure of the sink is reported once on standard error.
 
-    It is printed to the file that ``COMPSS_PROFILING_FILE`` names, else to `stream`, else, unless there is a sink, to
-    standard output.
+    It is printed to the file in ``COMPSS_PROFILING_FILE``, else to `stream`, else, without a sink, to standard output.
     """
     sink = _sink
     if path := os.environ.get(_FILE_VARIABLE):
@@ -153,12 +152,12 @@ def emit(report: ProfileReport, stream: TextIO | None = None) -> None:
 
 
 def _append(path: str, text: str) -> None:
-    """Append `text` whole: processes take turns by a lock on the file. OSError for a block device, too."""
+    """Append the whole `text` under a lock on the file. Raises OSError also for a block device."""
     if os.path.exists(path) and stat.S_ISBLK(os.stat(path).st_mode):
         raise OSError(errno.EINVAL, "it is a block device", path)
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks; a single write is whole on local ones
+        with contextlib.suppress(OSError):  # a file system without locks; on local ones a single write is whole
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         rest = memoryview(text.encode("utf-8", "backslashreplace"))
         while rest:  # one write, unless the kernel cuts it short
@@ -175,7 +174,7 @@ def _print(text: str, stream: TextIO | None) -> None:
 
 
 def warn_once(message: str) -> None:
-    """Write `message` to standard error, the first time it comes."""
+    """Write `message` to standard error, unless it was written before."""
     with _warning_lock:
         if message in _warned:
             return

@@ -1,11 +1,12 @@
-"""The measuring of one call of a profiled function."""
+"""Measure one call of a profiled function."""
 
 from __future__ import annotations
 
 import time
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from types import CodeType
-from typing import Any, TextIO
+from typing import TextIO
 
 from runmem.memory.allocator import return_freed_memory_at_once, trim_free_memory
 from runmem.memory.lines import LineProfile, LineTable
@@ -13,53 +14,49 @@ from runmem.memory.peak import PeakReading, Window, process_meter
 from runmem.memory.process import own_process
 from runmem.memory.profile_report import compose, emit, warn_once
 from runmem.memory.source import SourceBlock, source_block
-from runmem.memory.tracers import line_tracer
+from runmem.memory.tracers import LineTracer, line_tracer
 
 __all__ = ["Subject", "CallMeasurement"]
 
 
+@dataclass(slots=True)
 class Subject:
     """The function whose calls are profiled: its name, its code, and the text of its lines.
 
-    Parameters
+    Attributes
     ----------
     name, file : str
     code : CodeType or None
         None for a function that is not written in Python.
     module_globals : dict or None
-        Of the function.
-    source : SourceBlock, optional
-        Its lines, if they are known.
+        Globals of the function.
+    known_source : SourceBlock, optional
+        Its lines; read from its file by default.
     """
 
-    def __init__(
-        self,
-        name: str,
-        file: str,
-        code: CodeType | None,
-        module_globals: dict[str, Any] | None,
-        source: SourceBlock | None = None,
-    ) -> None:
-        self.name = name
-        self.file = file
-        self.code = code
-        self._globals = module_globals
-        self._source = source
+    name: str
+    file: str
+    code: CodeType | None
+    module_globals: dict[str, object] | None
+    known_source: SourceBlock | None = None
 
     def source(self) -> SourceBlock:
-        """Return the function's lines, as they were when first asked for."""
-        if self._source is None:
+        """Return the lines of the function, which are read only once."""
+        if self.known_source is None:
             if self.code is None:
                 return SourceBlock(self.file, 1, ())
-            self._source = source_block(self.code, self._globals)
-        return self._source
+            self.known_source = source_block(self.code, self.module_globals)
+        return self.known_source
 
 
 class CallMeasurement:
-    """Measure one call from here to `report`; nothing in it raises, and what fails is told once on standard error."""
+    """Measure one call, as a context; never raises, but reports failures once on standard error."""
 
-    def __init__(self, subject: Subject, full_report: bool, within: object = None) -> None:
+    def __init__(
+        self, subject: Subject, full_report: bool, precision: int, stream: TextIO | None, within: object = None
+    ) -> None:
         self._subject = subject
+        self._precision, self._stream = precision, stream
         self._window: Window | None = None
         self._table: LineTable | None = None
         self._full_report = full_report
@@ -67,21 +64,24 @@ class CallMeasurement:
         self._clock_s = time.perf_counter()
         try:
             if full_report:
-                # Else the second call of a function shows neither what it takes nor what it gives back.
+                # Otherwise later calls of a function reuse freed memory and show no change.
                 return_freed_memory_at_once()
                 trim_free_memory()
                 if subject.code is not None:
                     self._table = LineTable(subject.code, own_process().resident_bytes)
             self._window = process_meter().start(within=within)
         except Exception as error:
-            _tell(subject, error)
+            _warn(subject, error)
 
     def lines(self) -> AbstractContextManager[None]:
-        """Have the lines that run inside counted in the table, if there is one."""
+        """Return a context in which lines are recorded in the table, if there is one."""
         return _Lines(self._table)
 
-    def report(self, precision: int, stream: TextIO | None) -> None:
-        """End the measurement and emit its report."""
+    def __enter__(self) -> CallMeasurement:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Stop the measurement and emit its report."""
         elapsed_s = time.perf_counter() - self._clock_s
         try:
             subject = self._subject
@@ -97,17 +97,17 @@ class CallMeasurement:
                     profile = self._table.profile(source)
                     peak = _with_readings(peak, self._table.highest_bytes)
             times = (self._start_s, elapsed_s)
-            emit(compose(subject.name, subject.file, profile, peak, times, precision), stream)
+            emit(compose(subject.name, subject.file, profile, peak, times, self._precision), self._stream)
         except Exception as error:
-            _tell(self._subject, error)
+            _warn(self._subject, error)
 
 
 class _Lines(AbstractContextManager[None]):
-    """The lines that run inside are counted. Not a `contextmanager`: that sets attributes of what is raised inside."""
+    """Trace the lines that run inside. (A `contextmanager` would set attributes of exceptions raised inside.)"""
 
     def __init__(self, table: LineTable | None) -> None:
         self._table = table
-        self._tracer: Any = None
+        self._tracer: LineTracer | None = None
 
     def __enter__(self) -> None:
         if self._table is None:
@@ -124,16 +124,16 @@ class _Lines(AbstractContextManager[None]):
             return
         try:
             self._tracer.end(self._table)
-        except Exception as error:  # another tool freed our number of sys.monitoring
-            self._table.reason = f"the tracing of the lines was ended from outside: {error}"
+        except Exception as error:  # another tool freed our tool id of sys.monitoring
+            self._table.reason = f"another tool stopped the tracing of the lines: {error}"
 
 
 def _with_readings(peak: PeakReading, highest_bytes: int) -> PeakReading:
-    """Return `peak` with the readings of the lines: the kernel's mark lags by some pages a processor."""
+    """Return `peak`, raised to the readings of the lines: the kernel's mark lags by some pages a processor."""
     if peak.peak_bytes is None or highest_bytes <= peak.peak_bytes:
         return peak
     return peak._replace(peak_bytes=highest_bytes)
 
 
-def _tell(subject: Subject, error: Exception) -> None:
+def _warn(subject: Subject, error: Exception) -> None:
     warn_once(f"{subject.file}: {subject.name} could not be profiled: {error!r}")

@@ -1,4 +1,4 @@
-"""Where a function's code stands in its file, and the text of its lines."""
+"""The source lines of a function."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import CodeType
-from typing import Any
 
 __all__ = ["SourceBlock", "nested_codes", "source_block"]
 
@@ -20,10 +19,10 @@ class SourceBlock:
     Attributes
     ----------
     file : str
-        As the code names it; ``<stdin>`` and the like where there is no file.
+        The code's file name; ``<stdin>`` and the like without a file.
     first_line : int
     texts : tuple of str
-        One line each, without the newline; empty strings where the text cannot be found.
+        One for each line, without the newline; empty if it cannot be found.
     """
 
     file: str
@@ -32,21 +31,21 @@ class SourceBlock:
 
 
 def nested_codes(code: CodeType) -> Iterator[CodeType]:
-    """Yield `code` and the codes of all functions, lambdas, comprehensions and classes defined in it."""
+    """Yield `code` and the codes of all functions, lambdas, comprehensions and classes inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from nested_codes(constant)
 
 
-def source_block(code: CodeType, module_globals: dict[str, Any] | None = None) -> SourceBlock:
+def source_block(code: CodeType, module_globals: dict[str, object] | None = None) -> SourceBlock:
     """Return the lines of the function with `code`.
 
     Parameters
     ----------
     code : CodeType
     module_globals : dict, optional
-        The function's globals, for modules that are read from an archive.
+        The function's globals, for modules in an archive.
     """
     file = code.co_filename
     linecache.checkcache(file)

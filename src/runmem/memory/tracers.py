@@ -1,4 +1,4 @@
-"""Two sources of line events, behind one contract: ``sys.monitoring`` from Python 3.12 on, ``sys.settrace`` before."""
+"""Two sources of line events with one contract: ``sys.monitoring`` from Python 3.12 on, ``sys.settrace`` before."""
 
 from __future__ import annotations
 
@@ -7,35 +7,37 @@ import sys
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from runmem.memory.lines import LineTable
 
 __all__ = ["LineTracer", "SettraceTracer", "MonitoringTracer", "line_tracer"]
 
-monitoring: Any = getattr(sys, "monitoring", None)  # typed so because Python 3.11 has none
+TraceFunction: TypeAlias = Callable[..., Any]
+
+monitoring: Any = getattr(sys, "monitoring", None)  # Any because Python 3.11 has none
 
 
 class LineTracer(Protocol):
-    """Tells tables of the lines that run in the calling thread."""
+    """Report the lines that run in the calling thread to tables."""
 
     def begin(self, table: LineTable) -> None:
-        """Tell `table` of its codes from now on, until `end`. Tables begun later take precedence."""
+        """Report lines of the table's codes to it, until `end`. Tables begun later take precedence."""
 
     def end(self, table: LineTable) -> None:
-        """Tell `table` no more."""
+        """Stop reporting to `table`."""
 
 
 class _Thread(threading.local):
-    """The tables that were begun in this thread, and the trace function that `SettraceTracer` found."""
+    """The active tables of this thread, and the previous trace function."""
 
     def __init__(self) -> None:
         self.tables: list[LineTable] = []
-        self.before: Callable[..., Any] | None = None
+        self.before: TraceFunction | None = None
 
     def table_of(self, code: CodeType) -> LineTable | None:
-        """Return the innermost table that `code` belongs to: in a recursion each call has its own."""
-        key = id(code)  # hashing a code object reads all of it
+        """Return the innermost table with `code`: in a recursion each call has its own."""
+        key = id(code)  # hashing a code object is slow
         for table in reversed(self.tables):
             if key in table.codes:
                 return table
@@ -45,15 +47,14 @@ class _Thread(threading.local):
 class SettraceTracer:
     """Line events from ``sys.settrace``.
 
-    A trace function that is already set (a debugger's, coverage's) is called for every event as before, and set again
-    at the end. Limitations: every Python call in the thread becomes slower meanwhile, also of code that is not traced.
+    A trace function that is already set (by a debugger or coverage) is still called for every event, and restored at
+    the end. Limitations: every Python call in the thread becomes slower, even of code that is not traced.
     """
 
     def __init__(self) -> None:
         self._thread = _Thread()
 
     def begin(self, table: LineTable) -> None:
-        """See `LineTracer`."""
         thread = self._thread
         thread.tables.append(table)
         if len(thread.tables) == 1:
@@ -61,30 +62,29 @@ class SettraceTracer:
             sys.settrace(self._trace)
 
     def end(self, table: LineTable) -> None:
-        """See `LineTracer`."""
         thread = self._thread
         if table in thread.tables:
             thread.tables.remove(table)
         if not thread.tables:
             before, thread.before = thread.before, None
-            if sys.gettrace() == self._trace:  # else a debugger was started meanwhile: it stays
+            if sys.gettrace() == self._trace:  # otherwise a debugger was started meanwhile
                 sys.settrace(before)
 
-    def _trace(self, frame: FrameType, event: str, arg: Any) -> Callable[..., Any] | None:
+    def _trace(self, frame: FrameType, event: str, arg: object) -> TraceFunction | None:
         before = self._thread.before
         theirs = before(frame, event, arg) if before is not None else None
         if before is not None and sys.gettrace() != self._trace:
-            sys.settrace(self._trace)  # coverage's tracer sets itself whenever it is called
+            sys.settrace(self._trace)  # the tracer of coverage sets itself whenever it is called
         table = self._thread.table_of(frame.f_code)
         if table is None:
             return theirs
         table.enter(id(frame), frame.f_lineno)
         return self._local(table, theirs)
 
-    def _local(self, table: LineTable, theirs: Callable[..., Any] | None) -> Callable[..., Any]:
+    def _local(self, table: LineTable, theirs: TraceFunction | None) -> TraceFunction:
         key: int | None = None
 
-        def trace(frame: FrameType, event: str, arg: Any) -> Callable[..., Any]:
+        def trace(frame: FrameType, event: str, arg: object) -> TraceFunction:
             nonlocal key, theirs
             if theirs is not None:
                 theirs = theirs(frame, event, arg)
@@ -102,28 +102,25 @@ class SettraceTracer:
 class MonitoringTracer:
     """Line events from ``sys.monitoring`` (Python 3.12 and later).
 
-    Only the codes of open tables send events: all other code runs at full speed, and debuggers and coverage are not
-    touched. Limitations: takes one of Python's six tool numbers for the life of the process; the end of an inner
-    function by an exception is noticed at the next line of an outer one.
+    Only the codes of active tables send events: all other code runs at full speed, and debuggers and coverage are not
+    affected. Limitations: uses one of Python's six tool ids for the life of the process; if an inner function ends with
+    an exception, this is noticed at the next line of an outer one.
 
-    Raises
-    ------
-    RuntimeError
-        If all tool numbers are taken.
+    Raises RuntimeError if all tool ids are taken.
     """
 
     def __init__(self) -> None:
         self._thread = _Thread()
         self._lock = threading.Lock()
-        self._users: dict[int, int] = {}  # id of a code: how many open tables want its events
-        self._loops: dict[tuple[int, int], int] = {}  # id of a code, offset of a jump in it that stays in its line
-        for number in (3, 4, monitoring.PROFILER_ID):  # the first two have no purpose that Python names
+        self._users: dict[int, int] = {}  # id of a code -> number of active tables with it
+        self._loops: dict[tuple[int, int], int] = {}  # id of a code and offset of a jump within a line -> line
+        for number in (3, 4, monitoring.PROFILER_ID):  # 3 and 4 have no predefined purpose
             with contextlib.suppress(ValueError):
                 monitoring.use_tool_id(number, "runmem")
                 self._tool = number
                 break
         else:
-            raise RuntimeError("all tool numbers of sys.monitoring are taken")
+            raise RuntimeError("all tool ids of sys.monitoring are taken")
         events = monitoring.events
         self._events = 0
         for event, callback in (
@@ -138,7 +135,6 @@ class MonitoringTracer:
             monitoring.register_callback(self._tool, event, callback)
 
     def begin(self, table: LineTable) -> None:
-        """See `LineTracer`."""
         self._thread.tables.append(table)
         with self._lock:
             for key, code in table.codes.items():
@@ -147,7 +143,6 @@ class MonitoringTracer:
                     monitoring.set_local_events(self._tool, code, self._events)
 
     def end(self, table: LineTable) -> None:
-        """See `LineTracer`."""
         if table not in self._thread.tables:
             return
         self._thread.tables.remove(table)
@@ -162,18 +157,18 @@ class MonitoringTracer:
     def _on_line(self, code: CodeType, line: int) -> None:
         tables = self._thread.tables
         table = tables[-1] if tables else None
-        if table is not None and id(code) not in table.codes:  # the lookup is left out where it is not needed
+        if table is not None and id(code) not in table.codes:
             table = self._thread.table_of(code)
         if table is not None:
             table.line(id(sys._getframe(1)), line)
 
     def _on_jump(self, code: CodeType, offset: int, target: int) -> object:
-        """A loop within one line sends no line events, though each turn is a visit: its jump back tells of it."""
+        """Record a visit for each jump back of a loop within one line, which sends no line events."""
         line = self._loops.get((id(code), offset))
         if line is None:
             line = _line_at(code, offset)
             if target > offset or line is None or line != _line_at(code, target):
-                return monitoring.DISABLE  # this one jump, from now on
+                return monitoring.DISABLE  # for this jump
             self._loops[id(code), offset] = line
         table = self._thread.table_of(code)
         if table is not None:
@@ -206,7 +201,7 @@ _tracer_lock = threading.Lock()
 
 
 def line_tracer() -> LineTracer:
-    """Return the tracer of this process: ``sys.monitoring`` where it exists and has a number free."""
+    """Return the tracer of this process: ``sys.monitoring`` if it exists and has a free tool id."""
     global _tracer
     with _tracer_lock:
         if _tracer is None:

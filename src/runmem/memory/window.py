@@ -1,4 +1,4 @@
-"""A window of time in which memory is measured, and what it measured."""
+"""A window of time in which memory is measured, and its reading."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from runmem.units import MIB, format_bytes
 __all__ = ["PeakReading", "Window", "TOLERANCE_BYTES"]
 
 TOLERANCE_BYTES = MIB
-"""An increment is called clear if it is known to within this."""
+"""An increment is clear if it is known to this precision."""
 
-_CLEAR_BYTES = TOLERANCE_BYTES * 3 // 4  # the rest is for what the interpreter and small messages take
+_CLEAR_BYTES = TOLERANCE_BYTES * 3 // 4  # the rest is for the interpreter and small messages
 
 
 class PeakReading(NamedTuple):
-    """What a window measured.
+    """The measurement of a window.
 
     Attributes
     ----------
     base_bytes, peak_bytes, end_bytes : int or None
         Resident set size of the process at the start, its highest value inside the window, and at the stop.
     method : str or None
-        ``hwm`` (the kernel's high-water mark, exact) or ``sampled`` (largest of the readings taken, a lower bound);
-        None if nothing could be read.
+        ``hwm`` (the kernel's high-water mark, exact) or ``sampled`` (largest of the readings, a lower bound); None if
+        nothing could be read.
     shared : bool
-        Whether a window of another thread overlapped this one: the peak is then an upper bound.
+        Whether a window of another thread overlapped this one: then the peak is an upper bound.
     lifetime_peak_bytes : int or None
-        Highest resident set size since the process started; None where there is no high-water mark.
+        Highest resident set size since the process started; None without a high-water mark.
     reason : str or None
         Why the peak is only sampled, or why a value is missing.
     increment_bytes : int or None
-        The most that what runs inside the window added itself: what the process holds for others (`held.py`), and what
-        came and went of that meanwhile, is left out. Known to within `TOLERANCE_BYTES`, or `increment_unclear` says so.
+        The most that the code inside the window added itself, without the data that the process stores for other tasks
+        (`stored_data.py`). Known to within `TOLERANCE_BYTES` unless `increment_unclear` is set.
     increment_unclear : str or None
-        Why the increment is not known so well, and between which values it lies; `increment_bytes` is then the higher.
+        Why the increment is not known so well, and its bounds; `increment_bytes` is then the upper one.
     held_bytes : int or None
-        How much was held for others when the peak was reached, as it was told to `held.py`.
+        Data stored for other tasks when the peak was reached, as reported to `stored_data.py`.
     """
 
     base_bytes: int | None
@@ -54,15 +54,15 @@ class PeakReading(NamedTuple):
 
 
 class Window:
-    """An open measurement. Opaque but for `base_bytes`, the resident set size at its start (None: not readable).
+    """An open measurement; only `base_bytes`, the resident set size at its start (None if unreadable), is public.
 
-    What of the resident set size is not the window's own is its level: the base, less what of that was given up since,
-    and what came for others. Where it is not known to the byte it lies between `_level` and `_level + _slack`.
+    The level is the part of the resident set size that is not the window's own: the base, less the data released since,
+    plus the data received for other tasks. It lies between `_level` and `_level + _slack`.
     """
 
     __slots__ = (
         "base_bytes", "_thread", "_within", "_peak", "_floor", "_exact", "_shared", "_reason",
-        "_level", "_slack", "_least", "_most", "_held", "_opened", "_foreign", "_doubts", "_hidden",
+        "_level", "_slack", "_least", "_most", "_stored_bytes", "_last_number", "_other_faults", "_doubts", "_hidden",
     )  # fmt: skip
 
     def __init__(self, within: object) -> None:
@@ -70,51 +70,46 @@ class Window:
         self._thread = threading.get_ident()
         self._within = within
         self._peak: int | None = None
-        self._floor = sys.maxsize  # a mark up to this one may be older than the window
+        self._floor = sys.maxsize  # a mark up to this size may be older than the window
         self._exact = False
         self._shared = False
         self._reason: str | None = None
         self._level = 0
         self._slack = 0
-        self._least = self._most = 0  # what was added at most is at least and at most this
-        self._held = 0  # for others, at the peak
-        self._opened = 0  # number of the first thing that is held from now on
-        self._foreign = 0  # page faults of threads that work for others, when these were known to hold nothing untold
+        self._least = self._most = 0  # bounds of the increment
+        self._stored_bytes = 0  # at the peak
+        self._last_number = 0  # number of the last data stored before
+        self._other_faults = 0  # page faults of other tasks' threads when all their data was last known
         self._doubts: tuple[str, ...] = ()
         self._hidden: str | None = None  # why something may hide a part of the increment
 
-    def _fold(self, mark: int | None, resident: int, held: int) -> None:
+    def _fold(self, mark: int | None, resident: int, stored_bytes: int) -> None:
         highest = resident
         if mark is not None and mark > self._floor:
             self._exact = True
             highest = max(mark, resident)
         if self._peak is None or highest > self._peak:
             self._peak = highest
-            self._held = held
+            self._stored_bytes = stored_bytes
         added = highest - self._level
         if added > self._most:
             self._most = added
         if added - self._slack > self._least:
             self._least = added - self._slack
 
-    def _give_up(self, size: int, reason: str, uncertain: int | None = None) -> None:
-        """Lower the level by `size`, of which `uncertain` bytes, None for all, may be there still."""
+    def _release(self, size: int, reason: str, uncertain: int | None = None) -> None:
+        """Lower the level by `size`, of which `uncertain` bytes (None for all) may still be in memory."""
         self._level -= size
         self._slack += size if uncertain is None else uncertain
         self._doubt(reason)
 
-    def _take_back(self, size: int) -> None:
-        """Take back what `_give_up` did, all of which was uncertain."""
-        self._level += size
-        self._slack -= size
-
     def _expect(self, size: int, reason: str) -> None:
-        """Let the level rise by up to `size` from now on."""
+        """Allow for a rise of the level by up to `size` from now on."""
         self._slack += size
         self._doubt(reason)
 
-    def _came(self, size: int) -> None:
-        """Let what was expected be there."""
+    def _confirm(self, size: int) -> None:
+        """Raise the level by `size` uncertain bytes that are in memory."""
         self._level += size
         self._slack -= size
 
@@ -134,11 +129,11 @@ class Window:
             self.base_bytes, self._peak, end_bytes, method, self._shared, lifetime_peak_bytes, reason,
             self._most if known else None,
             self._unclear() if known and (self._shared or self._doubts or self._hidden) else None,
-            self._held if known else None,
+            self._stored_bytes if known else None,
         )  # fmt: skip
 
     def _unclear(self) -> str | None:
-        """Return why the increment is unclear; None if it is clear in spite of all doubts."""
+        """Return the reason why the increment is unclear; None if it is clear in spite of all doubts."""
         if self._shared:
             return "another task ran in the process at the same time"
         if self._hidden is not None:

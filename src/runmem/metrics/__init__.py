@@ -1,4 +1,4 @@
-"""A run becomes measurements: the metric tasks, and what they read."""
+"""Measure metrics of a run: the metric tasks and their inputs."""
 
 from __future__ import annotations
 

@@ -1,42 +1,43 @@
-"""Configurations of metric tasks in a YAML file."""
+"""Read configurations of metric tasks from a YAML file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from runmem.errors import SettingError
 from runmem.metrics.memory_metric import MemoryMetricTask
+from runmem.metrics.metric_task import MetadataMetricTask
 from runmem.metrics.timing_metric import CpuTimingMetricTask, TimingMetricTask
+from runmem.reading import JsonObject
 from runmem.verify.yaml_file import read_documents
 
 __all__ = ["TASKS", "read_metric_tasks"]
 
-TASKS: dict[str, type[Any]] = {
+TASKS: dict[str, type[MetadataMetricTask]] = {
     task.__name__: task for task in (MemoryMetricTask, TimingMetricTask, CpuTimingMetricTask)
 }
-"""Last part of the ``class`` in a pipeline's file to the task here."""
+"""Last part of the ``class`` in a pipeline file to the metric task."""
 
-_CONNECTIONS = ("package", "metric", "labelName", "metadata")
-_OTHERS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
+Configuration: TypeAlias = tuple[str, type[MetadataMetricTask], Mapping[str, object]]
+
+_CONNECTION_OPTIONS = ("package", "metric", "labelName", "metadata")
+_OPTIONS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
 
 
-def read_metric_tasks(path: Path | str) -> list[Any]:
-    """Return the metric tasks that a YAML file configures, one or several.
+def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
+    """Return the metric tasks that a YAML file configures.
+
+    Raises SettingError if the file cannot be read, or a configuration is not valid; with the file and the key.
 
     Parameters
     ----------
     path : path
-        A configuration; a list of them; or a pipeline as ``pipetask`` takes it, whose ``tasks`` are configurations with
-        a ``class`` (its last part counts: ``lsst.verify.tasks.MemoryMetricTask`` is the one here). A configuration has
+        A configuration; a list of them; or a pipeline of ``pipetask``, whose ``tasks`` are configurations with a
+        ``class`` (only its last part matters, as in ``lsst.verify.tasks.MemoryMetricTask``). A configuration has
         ``target`` and, below ``connections`` or as ``connections.package``, the names ``package`` and ``metric``, and
-        ``labelName`` or, in the older form, ``metadata``. Without a class it is of a ``MemoryMetricTask``.
-
-    Raises
-    ------
-    SettingError
-        If the file cannot be read, or a configuration is not valid; the message names the file and the key.
+        ``labelName`` or, in the older form, ``metadata``. The default class is ``MemoryMetricTask``.
     """
     tasks = []
     for label, task_class, content in _configurations(Path(path)):
@@ -53,7 +54,7 @@ def read_metric_tasks(path: Path | str) -> list[Any]:
     return tasks
 
 
-def _configurations(path: Path) -> Iterator[tuple[str, type[Any], Mapping[str, Any]]]:
+def _configurations(path: Path) -> Iterator[Configuration]:
     """Yield label, class and content of each configuration of the file."""
     number = 0
     for document in read_documents(path):
@@ -72,36 +73,36 @@ def _configurations(path: Path) -> Iterator[tuple[str, type[Any], Mapping[str, A
             yield f"metric {number}", _task_class(path, name), {k: v for k, v in content.items() if k != "class"}
 
 
-def _of_pipeline(path: Path, label: str, task: Any) -> Iterator[tuple[str, type[Any], Mapping[str, Any]]]:
-    """Yield the task of a pipeline if it is a metric's; a pipeline has others too."""
+def _of_pipeline(path: Path, label: str, task: object) -> Iterator[Configuration]:
+    """Yield a task of a pipeline if it is a metric task."""
     if not isinstance(task, Mapping):  # `label: some.Task`, without a configuration
         return
     if str(task.get("class", "")).rpartition(".")[2] not in TASKS:
         return
     configs = task.get("config") or {}
-    merged: dict[str, Any] = {}
+    merged: JsonObject = {}
     for config in configs if isinstance(configs, list) else [configs]:
         if not isinstance(config, Mapping):
             raise SettingError(f"{path}: {label}: config is {config!r}: expected names and values")
         for unusable in ("file", "python"):
             if unusable in config:
-                raise SettingError(f"{path}: {label}: {unusable!r} in config is not read here: write the values")
+                raise SettingError(f"{path}: {label}: {unusable!r} in config is not supported: write the values")
         merged |= config
     yield label, _task_class(path, task["class"]), merged
 
 
-def _task_class(path: Path, name: object) -> type[Any]:
+def _task_class(path: Path, name: object) -> type[MetadataMetricTask]:
     if name is None:
         return MemoryMetricTask
     try:
         return TASKS[str(name).rpartition(".")[2]]
     except KeyError:
-        raise SettingError(f"{path}: class {name!r} is not known; there are {', '.join(TASKS)}") from None
+        raise SettingError(f"{path}: class {name!r} is unknown; there are {', '.join(TASKS)}") from None
 
 
-def _flat(content: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
+def _flat(content: Mapping[str, object], place: str) -> Iterator[tuple[str, object]]:
     """Yield ``connections.<name>`` or the name of another option, and its value."""
-    valid = [*(f"connections.{name}" for name in _CONNECTIONS), *_OTHERS]
+    valid = [*(f"connections.{name}" for name in _CONNECTION_OPTIONS), *_OPTIONS]
     for key, value in content.items():
         if key == "connections":
             if not isinstance(value, Mapping):
@@ -111,5 +112,5 @@ def _flat(content: Mapping[str, Any], place: str) -> Iterator[tuple[str, Any]]:
             pairs = [(str(key), value)]
         for name, inner in pairs:
             if name not in valid:
-                raise SettingError(f"{place}: there is no option {name!r}; there are {', '.join(valid)}")
+                raise SettingError(f"{place}: unknown option {name!r}; there are {', '.join(valid)}")
             yield name, inner

@@ -1,4 +1,4 @@
-"""A metric for each data id: metadata are taken from a Butler and the measurements are put back."""
+"""Measure a metric for each data id, with metadata from a Butler and measurements stored in it."""
 
 from __future__ import annotations
 
@@ -16,54 +16,54 @@ __all__ = ["runFromButler"]
 log = logging.getLogger(__name__)
 
 
-def runFromButler(task: Any, butler: Butler, dataIds: Iterable[Any] | None = None) -> list[Struct]:
+def runFromButler(task: Any, butler: Butler, dataIds: Iterable[object] | None = None) -> list[Struct]:
     """Run a metric task on the metadata of each data id, and store each measurement.
 
-    What a pipeline does with one quantum a data id (``runQuantum``): reads ``{labelName}_metadata``, calls ``run`` and
-    writes ``metricvalue_{package}_{metric}`` under the same data id.
+    Like a pipeline with one quantum for each data id (``runQuantum``): read ``{labelName}_metadata``, call ``run`` and
+    write ``metricvalue_{package}_{metric}`` with the same data id.
 
     Parameters
     ----------
     task : MemoryMetricTask or another task with ``config.connections`` and ``run(metadata)``
     butler : Butler
-        `FolderButler`, or ``runmem.lsst.LsstButler`` around a Butler of LSST's.
+        `FolderButler`, or ``runmem.lsst.LsstButler`` around a Butler of LSST.
     dataIds : iterable of mapping, optional
-        Default: all for which `butler` has the metadata.
+        Default: all with metadata in `butler`.
 
     Returns
     -------
     list of Struct
-        For each data id ``dataId``; ``measurement``, or None where there is none; and then in ``error`` the
-        `NoWorkFound`, `MetricComputationError` or `LookupError` that tells why (else None). One data id does not keep
-        another from being measured; each error is logged, `NoWorkFound` as information.
+        For each data id ``dataId``, ``measurement`` (None if missing) and ``error``: the `NoWorkFound`,
+        `MetricComputationError` or `LookupError` for a missing measurement, else None. After an error the other data
+        ids are still measured; each error is logged, `NoWorkFound` as information.
 
     Raises
     ------
     SettingError
-        If the configuration names no metadata, neither by ``labelName`` nor by ``metadata``.
+        If the configuration has neither ``labelName`` nor ``metadata``.
     ButlerError
         If `dataIds` is not given and the Butler cannot list them, or a measurement cannot be stored.
     """
     connections = task.config.connections
     if connections.metadata is None and not connections.labelName:
-        raise SettingError("connections.labelName is empty: give the label of the task whose metadata are to be read")
+        raise SettingError("connections.labelName is empty: give the label of the task with the metadata")
     data_ids = list(_listed(butler, connections.inputName) if dataIds is None else dataIds)
     if not data_ids:
         log.warning("there is no %s in %r: nothing is measured", connections.inputName, butler)
     return [_run_one(task, butler, connections.inputName, connections.outputName, data_id) for data_id in data_ids]
 
 
-def _listed(butler: Any, name: str) -> Iterable[Any]:
+def _listed(butler: object, name: str) -> Iterable[object]:
     if not hasattr(butler, "dataIds"):
         raise ButlerError(
-            f"a {type(butler).__name__} does not list data ids: give dataIds=, or wrap a Butler of LSST's in "
+            f"a {type(butler).__name__} does not list data ids: give dataIds=, or wrap a Butler of LSST in "
             "runmem.lsst.LsstButler."
         )
-    found: Iterable[Any] = butler.dataIds(name)
+    found: Iterable[object] = butler.dataIds(name)
     return found
 
 
-def _run_one(task: Any, butler: Butler, input_name: str, output_name: str, data_id: Any) -> Struct:
+def _run_one(task: Any, butler: Butler, input_name: str, output_name: str, data_id: object) -> Struct:
     try:
         measurement = task.run(butler.get(input_name, data_id)).measurement
         if measurement is None:

@@ -1,4 +1,4 @@
-"""Task metadata from the records of a run, with the keys that LSST's ``timeMethod`` writes."""
+"""Convert the records of a run to task metadata, with the keys of LSST's ``timeMethod``."""
 
 from __future__ import annotations
 
@@ -16,30 +16,31 @@ __all__ = ["metadata_from_records"]
 def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
     """Return the metadata of all tasks in `records`.
 
-    The task ``wordcount.count_words`` becomes the nested metadata ``wordcount`` with these items, the arrays having one
-    element a record (one execution of the task):
+    The task ``wordcount.count_words`` becomes the nested metadata ``wordcount`` with these items; the arrays have one
+    element for each record (one execution of the task):
 
     ``count_wordsStartUtc``, ``count_wordsEndUtc``
-        ISO 8601 with +00:00; of the executions of which both are known.
+        ISO 8601 with +00:00; of executions with both times.
     ``count_wordsStartCpuTime``, ``count_wordsEndCpuTime``
-        Seconds on a clock of the task's thread that is zero when the task starts.
+        Processor seconds of the task's thread since the start of the task.
     ``count_wordsStartMaxResidentSetSize``, ``count_wordsEndMaxResidentSetSize``
         Bytes. The high-water mark is reset when the task starts, so the first is the resident set size at the start and
-        the second the peak of this task alone, not that of the process's life.
+        the second the peak of this task, not of the process's life.
     ``count_wordsExecutions``, ``...Failed``, ``...Killed``
-        Scalars: how many records there were, how many ended in an exception, how many by the death of the process.
+        Scalars: number of records, of exceptions, and of deaths of the process.
     ``count_wordsPeaksMissing``, ``...PeaksSampled``, ``...PeaksShared``
-        Scalars: how many had no peak, a sampled one (a lower bound), one shared with another task (an upper bound).
+        Scalars: number of missing peaks, of sampled ones (lower bounds), and of those shared with another task (upper
+        bounds).
     ``count_wordsPeakMethod``
-        How the highest peak was obtained: ``hwm`` or ``sampled``, with ``, shared`` where that applies.
+        Method of the highest peak: ``hwm`` or ``sampled``, followed by ``, shared`` if so.
     ``__version__``, ``nodeName``
-        The second only where all executions ran on one node.
+        The latter only if all executions ran on one node.
 
     Notes
     -----
-    Assumption: `records` are of one run. Limitation: arrays cannot hold a missing value, so a record without one is
-    left out of that array (never written as 0), and the arrays of a task may then differ in length. What a record does
-    not hold (user and system time, page faults, context switches) has no key.
+    Assumption: `records` are of one run. Limitation: arrays have no missing values, so a record without a value is
+    omitted from that array (never written as 0), and the arrays of a task may differ in length. Values that records do
+    not have (user and system time, page faults, context switches) have no key.
     """
     groups: dict[tuple[str, str], _Executions] = defaultdict(_Executions)
     for record in records:
@@ -62,7 +63,7 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
 
 
 class _Executions:
-    """What the records of one task say, without the records: there may be a million."""
+    """The values of one task's records, without the records, of which there may be a million."""
 
     def __init__(self) -> None:
         self.nodes: set[str] = set()
@@ -125,5 +126,5 @@ def _utc(time_s: float) -> str:
 
 @lru_cache(maxsize=4096)
 def _to_the_second(seconds: int) -> str:
-    """Return a time without its fraction and zone. (Many tasks start in one second, and formatting it is slow.)"""
+    """Format a time without fraction and zone, cached since many tasks start in one second and formatting is slow."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")

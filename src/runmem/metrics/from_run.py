@@ -1,4 +1,4 @@
-"""The metrics of a run: what can be measured of it, under which names, and the Job of it."""
+"""The metrics of a run: the possible metrics with their names, their measurements, and the Job."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from runmem.errors import SettingError
 from runmem.metrics.from_records import metadata_from_records
 from runmem.metrics.from_traces import TracePeak
 from runmem.metrics.measured_run import MeasuredRun
 from runmem.metrics.memory_metric import MemoryMetricTask
+from runmem.metrics.metric_task import MetadataMetricTask
 from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
+from runmem.reading import JsonObject
 from runmem.verify.job import Job
 from runmem.verify.measurement import Measurement
 from runmem.verify.metric import Metric
@@ -32,13 +33,13 @@ __all__ = [
 ]
 
 NODE = "node:"
-WHOLE_RUN = "whole-run"  # no task can be called that: a hyphen is in no name of Python's
+WHOLE_RUN = "whole-run"  # not a valid name of a task, because of the hyphen
 _MOST_LISTED = 40
 
 
 @dataclass(frozen=True)
 class MetricChoice:
-    """A metric and what it is of.
+    """A metric and its target.
 
     Attributes
     ----------
@@ -46,23 +47,24 @@ class MetricChoice:
         ``package.metric``.
     target : str
         The full name of a task; ``node:`` and the name of a node (or ``master``); or ``whole-run``.
-    task : MemoryMetricTask or another metric task, or None
-        What computes the metric of a task; None for a `MemoryMetricTask` of that name and target.
+    task : MetadataMetricTask or None
+        The metric task; None for a `MemoryMetricTask` with that name and target.
     problem : str or None
         Why there is nothing to measure.
     """
 
     name: Name
     target: str
-    task: Any = None
+    task: MetadataMetricTask | None = None
     problem: str | None = None
 
 
 def all_choices(run: MeasuredRun, package: str | None = None) -> list[MetricChoice]:
     """Return a metric for each task, for each node and the master, and for the whole run.
 
-    A task ``wordcount.count_words`` gives ``<package>.CountWordsMemory``, and ``WordcountCountWordsMemory`` where two
-    tasks have one name; node ``n1`` gives ``NodeMemory_n1``, the master ``MasterMemory``, the run ``RunMemory``.
+    The metric of task ``wordcount.count_words`` is ``<package>.CountWordsMemory``, or ``WordcountCountWordsMemory`` if
+    the name is not unique; that of node ``n1`` is ``NodeMemory_n1``, of the master ``MasterMemory``, of the run
+    ``RunMemory``.
     """
     tasks, nodes = run.targets, [*run.masters, *run.nodes]
     short = Counter(_camel(target.rpartition(".")[2]) for target in tasks)
@@ -86,17 +88,14 @@ def all_choices(run: MeasuredRun, package: str | None = None) -> list[MetricChoi
 def chosen(
     run: MeasuredRun, targets: Iterable[str], package: str | None = None, metric: str | None = None
 ) -> list[MetricChoice]:
-    """Return the metrics of some targets, each named in full or by as much of its end as is unambiguous.
+    """Return the metrics of targets, each given by its full name or an unambiguous end of it.
+
+    Raises SettingError if the run does not have the target, or a name or its package has a dot or is empty.
 
     Parameters
     ----------
     metric : str, optional
         Name of the metric of a single target.
-
-    Raises
-    ------
-    SettingError
-        If the run has no such target, or a name or its package has a dot or is empty.
     """
     found = list(dict.fromkeys(full_target(run, target) for target in targets))
     if metric is not None:
@@ -107,8 +106,8 @@ def chosen(
     return [by_target[target] for target in found]
 
 
-def configured(run: MeasuredRun, tasks: Iterable[Any]) -> list[MetricChoice]:
-    """Return the metrics of metric tasks, such as a file configures; one without its target in the run is kept."""
+def configured(run: MeasuredRun, tasks: Iterable[MetadataMetricTask]) -> list[MetricChoice]:
+    """Return the metrics of configured metric tasks, including those whose target is not in the run."""
     choices = []
     for task in tasks:
         connections = task.config.connections
@@ -121,12 +120,9 @@ def configured(run: MeasuredRun, tasks: Iterable[Any]) -> list[MetricChoice]:
 
 
 def full_target(run: MeasuredRun, target: str) -> str:
-    """Return the one target that `target` names, in full or by the end of its name.
+    """Return the full name of a target, given by it or an unambiguous end of it.
 
-    Raises
-    ------
-    SettingError
-        If there is none or are several; the message lists them.
+    Raises SettingError if there is none or several; the message lists them.
     """
     if target == WHOLE_RUN:
         return target
@@ -142,24 +138,21 @@ def full_target(run: MeasuredRun, target: str) -> str:
     kind = "node" if target.startswith(NODE) else "task"
     what = f"{target!r} fits several tasks of the run" if found else f"the run has no {kind} {target!r}"
     if not known:
-        raise SettingError(f"{what}: {run.title} marks none. {WHOLE_RUN} and {', '.join(nodes)} can be measured.")
+        raise SettingError(f"{what}: {run.title} has no tasks. {WHOLE_RUN} and {', '.join(nodes)} can be measured.")
     listed = found or known
     more = f", and {len(listed) - _MOST_LISTED} more" if len(listed) > _MOST_LISTED else ""
     raise SettingError(f"{what}; name one of: {', '.join(listed[:_MOST_LISTED])}{more}")
 
 
 def job_of_run(run: MeasuredRun, choices: Iterable[MetricChoice]) -> Job:
-    """Return the Job of a run; what cannot be measured has its reason in ``meta`` in place of a measurement.
+    """Return the Job of a run; for a missing measurement ``meta`` has the reason.
 
-    Raises
-    ------
-    SettingError
-        If two choices have one name.
+    Raises SettingError if two choices have the same name.
     """
     job = Job(meta={"run": run.title, "lines_skipped": sum(run.skipped.values())})
     for choice in choices:
         if str(choice.name) in job.metrics:
-            raise SettingError(f"two metrics are called {choice.name}: give each a name of its own")
+            raise SettingError(f"two metrics are named {choice.name}: give them different names")
         try:
             measurement = measure(run, choice)
         except (NoWorkFound, MetricComputationError) as error:
@@ -173,20 +166,16 @@ def job_of_run(run: MeasuredRun, choices: Iterable[MetricChoice]) -> Job:
 
 
 def measure(run: MeasuredRun, choice: MetricChoice) -> Measurement:
-    """Return the measurement of one metric, with notes that say how it came about.
+    """Measure one metric, with notes on the method.
 
-    Raises
-    ------
-    NoWorkFound
-        If the run holds nothing to measure it by; the message says why.
-    MetricComputationError
-        If what the run holds is malformed.
+    Raises NoWorkFound if the run has no data for it; the message gives the reason. Raises MetricComputationError if the
+    data is malformed.
     """
     if choice.problem is not None:
         raise NoWorkFound(choice.problem)
     if not _is_of_memory(choice) and (choice.target == WHOLE_RUN or choice.target.startswith(NODE)):
         raise NoWorkFound(
-            f"{type(choice.task).__name__} measures tasks; of {choice.target} there is memory alone: configure a "
+            f"{type(choice.task).__name__} measures tasks; for {choice.target} there is only memory: configure a "
             f"{MemoryMetricTask.__name__} for it"
         )
     if choice.target == WHOLE_RUN:
@@ -197,9 +186,7 @@ def measure(run: MeasuredRun, choice: MetricChoice) -> Measurement:
         records = [record for record in run.records if record.target == choice.target]
         measurement = (choice.task or _memory_task(choice)).run(metadata_from_records(records)).measurement
     elif not _is_of_memory(choice):
-        raise NoWorkFound(
-            f"{type(choice.task).__name__} needs the records of a run: traces alone hold no times of calls"
-        )
+        raise NoWorkFound(f"{type(choice.task).__name__} needs the records of a run: traces have no times of calls")
     else:
         measurement = _of_brackets(run, choice)
     measurement.notes |= {
@@ -251,22 +238,22 @@ def _of_whole_run(run: MeasuredRun, choice: MetricChoice) -> Measurement:
 def _of_brackets(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     peaks = run.bracket_peaks(choice.target)
     if not peaks:
-        raise NoWorkFound(f"the traces mark no {choice.target} (no FUNC line)")
+        raise NoWorkFound(f"the traces have no task {choice.target} (no FUNC line)")
     highest = max(peaks, key=lambda peak: peak.peak_bytes)
     notes = _trace_notes(run, highest, run.traces) | {
         "executions": len(peaks),
         "value": "the highest total of the trace inside the brackets of the target",
     }
     marking = [t for t in run.traces.values() if any(bracket.name == choice.target for bracket in t.brackets)]
-    if any(trace.children for trace in marking):  # the total of one process is a lower bound of what it reached
-        notes["value"] += ", and so with all else that ran then"
+    if any(trace.children for trace in marking):  # the total of one process would be a lower bound
+        notes["value"] += ", which includes everything else that ran"
         notes["bound"] = "none"
     return Measurement(choice.name, highest.peak_bytes, "byte", notes)
 
 
-def _trace_notes(run: MeasuredRun, peak: TracePeak, nodes: Iterable[str]) -> dict[str, Any]:
-    """Return how a peak of traces came about."""
-    notes: dict[str, Any] = {
+def _trace_notes(run: MeasuredRun, peak: TracePeak, nodes: Iterable[str]) -> JsonObject:
+    """Return notes on a peak from traces."""
+    notes: JsonObject = {
         "estimator": ".dat traces",
         "method": "sampled" if peak.time_s is not None else "sampled, of a worker",
         "samples": peak.samples,

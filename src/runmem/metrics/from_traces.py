@@ -1,4 +1,4 @@
-"""Peaks of nodes and of a whole run, from the traces of its nodes."""
+"""Compute the peaks of nodes and of a whole run from traces."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ MASTER = "master"
 
 @dataclass(frozen=True)
 class TracePeak:
-    """The highest memory that traces tell of.
+    """The highest memory in traces.
 
     Attributes
     ----------
     peak_bytes : int
     time_s : float or None
-        When it was read, in seconds since the epoch; None where it is the peak of a worker, whose time is not known.
+        Its time, in seconds since the epoch; None for the peak of a worker, whose time is unknown.
     samples : int
-        Readings that it is the highest of.
+        Number of readings.
     """
 
     peak_bytes: int
@@ -45,7 +45,7 @@ class TracePeak:
 
 
 def trace_owner(file: str, nodes: Iterable[str]) -> str:
-    """Return the node whose trace is called `file`, ``master`` for the master's, or else the name without suffix."""
+    """Return the node whose trace is named `file`, ``master`` for that of the master, else the name without suffix."""
     stem = file.removesuffix(".dat")
     if stem.startswith("mprofile_"):
         return MASTER
@@ -58,8 +58,7 @@ def node_peak(trace: Trace, worker_peak_bytes: int | None = None) -> TracePeak |
     Parameters
     ----------
     worker_peak_bytes : int or None
-        Highest peak of one worker process of the node, where that is known from elsewhere too; None takes the totals
-        alone.
+        Highest peak of a worker process of the node from another source; None to use only the totals.
 
     Returns
     -------
@@ -68,7 +67,8 @@ def node_peak(trace: Trace, worker_peak_bytes: int | None = None) -> TracePeak |
 
     Notes
     -----
-    Assumption: the totals count all processes of the node. Limitation: they are sampled, so the peak is a lower bound.
+    Assumption: the totals include all processes of the node. Limitation: they are sampled, so the peak is a lower
+    bound.
     """
     if trace.peak_bytes is None:
         return None
@@ -79,13 +79,11 @@ def node_peak(trace: Trace, worker_peak_bytes: int | None = None) -> TracePeak |
 
 
 def with_children(trace: Trace) -> Trace:
-    """Return a trace whose total holds the child processes that `mprof run --multiprocess` wrote beside it.
+    """Return a trace whose total includes the child processes that `mprof run --multiprocess` writes separately.
 
-    Notes
-    -----
-    Their series are called by numbers there, and the total is the main process alone unless ``--include-children`` was
-    given, which the file does not say. Assumption: it was not if the children of most readings are more than the total.
-    Limitation: children that are less than the total cannot be told apart; then the total is left, and a note says so.
+    The names of their series are numbers, and the total is only the main process unless ``--include-children`` was
+    given, which the file does not record. Assumption: it was not given if in most readings the children exceed the
+    total. Limitation: otherwise the case is unclear; then the total is unchanged, and a note is added.
     """
     import numpy as np
 
@@ -95,22 +93,20 @@ def with_children(trace: Trace) -> Trace:
     order = np.argsort(trace.times_s, kind="stable")
     times_s, totals = trace.times_s[order], trace.totals_bytes[order]
     sums = np.zeros_like(totals)
-    for child_times_s, sizes in series:  # written after the total of their reading
+    for child_times_s, sizes in series:  # each follows its total
         np.add.at(sums, np.searchsorted(times_s, child_times_s, "right").clip(1) - 1, sizes)
     if 2 * np.count_nonzero(sums > totals) <= np.count_nonzero(sums):
-        note = "mprof: the total is the main process alone unless --include-children was given"
+        note = "mprof: the total is only the main process unless --include-children was given"
         return replace(trace, notes=[*trace.notes, note])
-    note = "rss-sum: the main process and its children; pages that they share are counted in each"
+    note = "rss-sum: the main process and its children; shared pages are counted in each"
     return replace(trace, times_s=times_s, totals_bytes=totals + sums, notes=[*trace.notes, note])
 
 
 def total_over_time(traces: Iterable[Trace]) -> tuple[Floats, Integers]:
-    """Return when the sum over the traces changes (seconds since the epoch, rising), and the sum from then on (bytes).
+    """Return the times at which the sum over the traces changes (seconds since the epoch), and the sums (bytes).
 
-    Notes
-    -----
-    A trace holds its last reading until the next one, and counts from its first to its last. Assumption: the clocks of
-    the nodes agree to within a sampling interval. Limitation: between its readings a node may have held more.
+    A reading is valid until the next one; a trace counts from its first to its last reading. Assumption: the clocks of
+    the nodes agree to within a sampling interval. Limitation: between readings a node may have used more.
     """
     import numpy as np
 
@@ -130,14 +126,14 @@ def total_over_time(traces: Iterable[Trace]) -> tuple[Floats, Integers]:
 
 
 def run_peak(traces: Mapping[str, Trace], peaks: Mapping[str, TracePeak]) -> TracePeak | None:
-    """Return the peak over time of the sum over nodes at one moment, which is not the sum of their peaks.
+    """Return the peak of the sum over nodes at one time, which is not the sum of their peaks.
 
     Parameters
     ----------
     traces : mapping
         Node to trace.
     peaks : mapping
-        Node to its own peak. Of one node it is the run's; of several, the run's is no less than any of them.
+        Node to its own peak. The peak of the run is at least as high as each of them.
     """
     if len(peaks) <= 1:
         return next(iter(peaks.values()), None)
@@ -151,11 +147,9 @@ def run_peak(traces: Mapping[str, Trace], peaks: Mapping[str, TracePeak]) -> Tra
 
 
 def bracket_peaks(traces: Iterable[Trace]) -> dict[str, list[TracePeak]]:
-    """Return for each name that the traces bracket the highest total inside each bracket.
+    """Return the highest total inside each bracket, by name of the bracket.
 
-    Notes
-    -----
-    Limitation: the total is that of the whole trace, so it holds what else ran in that time; and it is sampled.
+    Limitation: the total of a trace includes everything that ran at that time, and it is sampled.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""What metrics are computed from: a run directory, or traces alone."""
+"""The input of metrics: a run directory, or only traces."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class MeasuredRun:
     Attributes
     ----------
     name : str
-        That of its program, for metrics that are given no package.
+        Name of its program, the default package of metrics.
     title : str
-        What it is called: its directory, its trace, or the folder of its traces.
+        Name of its directory, its trace, or the folder of its traces.
     folder : Path
-        Where what is made from it is kept.
+        Folder for the results.
     records : list of TaskRecord
     traces : dict of str to Trace
-        By the node, ``master`` for the program itself.
+        By node, with ``master`` for the program itself.
     nodes : tuple of str
-        Nodes without the master, those without a trace too.
+        All nodes except the master, even without a trace.
     skipped : dict of str to int
-        File name to the number of its lines that could not be read.
+        File name to the number of its unreadable lines.
     refused : list of str
-        What else of the files was passed by, and why.
+        Other ignored parts of the files, with the reason.
     has_records : bool
-        Whether it is a run directory; traces alone have no records of tasks, only brackets.
+        Whether it is a run directory; otherwise there are traces only, with brackets for tasks.
     files : dict of str to str
         Node to the file name of its trace.
     """
@@ -56,7 +56,7 @@ class MeasuredRun:
 
     @classmethod
     def from_directory(cls, path: Path) -> MeasuredRun:
-        """Return the run in a run directory; raises `SettingError` where `read_run` does."""
+        """Return the run in a run directory. Raises as `read_run`."""
         data = read_run(path)
         known = {*data.nodes, *(record.node for record in data.records)}
         traces, files, skipped = _read_traces(data.traces, known)
@@ -69,18 +69,15 @@ class MeasuredRun:
 
     @classmethod
     def from_traces(cls, paths: Sequence[Path], folder: Path) -> MeasuredRun:
-        """Return the run that left some `.dat` traces, one a node.
+        """Return the run of `.dat` traces, one for each node.
 
-        Raises
-        ------
-        SettingError
-            If a file cannot be read, or none holds anything that a trace holds.
+        Raises SettingError if a file cannot be read, or none is a trace.
         """
         traces, files, skipped = _read_traces(paths, ())
         traces = {node: with_children(trace) for node, trace in traces.items()}
         if not any(trace.times_s.size or trace.children or trace.brackets for trace in traces.values()):
             raise SettingError(
-                f"{', '.join(map(str, paths))}: no memory trace, there is no MEM, CHLD or FUNC line, and "
+                f"{', '.join(map(str, paths))}: not a memory trace, there is no MEM, CHLD or FUNC line, and "
                 f"{sum(trace.skipped for trace in traces.values())} others"
             )
         title = paths[0].name if len(paths) == 1 else folder.resolve().name
@@ -89,18 +86,18 @@ class MeasuredRun:
 
     @property
     def masters(self) -> tuple[str, ...]:
-        """The traces of programs: at most one in a run directory."""
+        """The names of traces of programs: at most one in a run directory."""
         return tuple(node for node in self.traces if _is_master(node))
 
     @property
     def targets(self) -> list[str]:
-        """Tasks that can be measured, in the order of their names."""
+        """The measurable tasks, in the order of their names."""
         if self.has_records:
             return sorted({record.target for record in self.records})
         return sorted({bracket.name for trace in self.traces.values() for bracket in trace.brackets})
 
     def node_peak(self, node: str) -> TracePeak | None:
-        """Return the peak of a node or of the master, as `runmem report` tells it; None without a trace of totals."""
+        """Return the peak of a node or the master, as in `runmem report`; None without totals."""
         trace = self.traces.get(node)
         if trace is None:
             return None
@@ -111,29 +108,26 @@ class MeasuredRun:
         return node_peak(trace, max(sizes, default=0))
 
     def run_peak(self) -> TracePeak | None:
-        """Return the peak of the sum over the nodes; where only one program was traced, that program's."""
+        """Return the peak of the sum over the nodes, or that of the program if only one program was traced."""
         nodes = self.nodes or (() if self.has_records or len(self.masters) != 1 else self.masters)
         peaks = {node: peak for node in nodes if (peak := self.node_peak(node)) is not None}
         return run_peak({node: self.traces[node] for node in peaks}, peaks)
 
     def bracket_peaks(self, name: str) -> list[TracePeak]:
-        """Return the highest totals inside the brackets of `name`."""
+        """Return the highest total inside each bracket named `name`."""
         return bracket_peaks(self.traces.values()).get(name, [])
 
 
 def read_measured_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
     """Return the runs at `paths`.
 
+    Raises SettingError if a path is none of these.
+
     Parameters
     ----------
     paths : sequence of Path
-        Run directories or their ``run.json``, folders of `.dat` traces, and `.dat` traces. Traces that are named
-        themselves are taken as the nodes of one run, as are those of a folder.
-
-    Raises
-    ------
-    SettingError
-        If one of them is none of these.
+        Run directories or their ``run.json``, folders of `.dat` traces, and `.dat` traces. All traces in `paths` belong
+        to one run, as do those in a folder.
     """
     lone = [path for path in paths if path.suffix == ".dat" and not path.is_dir()]
     found = [MeasuredRun.from_traces(lone, lone[0].parent)] if lone else []
@@ -148,7 +142,7 @@ def read_measured_runs(paths: Sequence[Path]) -> list[MeasuredRun]:
         is_run = not path.is_dir() or RunDirectory(path).is_one
         if not is_run and not dats:
             raise SettingError(
-                f"{path} holds nothing to measure: it is not a run directory (it has no run.json), and it has no .dat "
+                f"{path} has nothing to measure: it is not a run directory (it has no run.json), and it has no .dat "
                 "traces"
             )
         found.append(MeasuredRun.from_traces(dats, path) if dats and not is_run else MeasuredRun.from_directory(path))
@@ -162,7 +156,7 @@ def _is_master(node: str) -> bool:
 def _read_traces(
     paths: Iterable[Path], known: Iterable[str]
 ) -> tuple[dict[str, Trace], dict[str, str], dict[str, int]]:
-    """Return traces and file names by node, and the lines that were skipped by file name."""
+    """Return traces and file names by node, and numbers of skipped lines by file name."""
     traces: dict[str, Trace] = {}
     files: dict[str, str] = {}
     skipped: dict[str, int] = {}

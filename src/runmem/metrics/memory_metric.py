@@ -1,16 +1,16 @@
-"""The memory that a task took, from its metadata: the counterpart of ``lsst.verify``'s MemoryMetricTask."""
+"""Measure the memory of a task from its metadata: the counterpart of ``lsst.verify``'s MemoryMetricTask."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from typing import Any
 
 from runmem.metrics.metric_config import MetricConnections, TimeMethodMetricConfig
 from runmem.metrics.metric_task import MetadataMetricTask, metadata_from
 from runmem.pipe_base.errors import MetricComputationError
-from runmem.pipe_base.metadata import TaskMetadata
+from runmem.pipe_base.metadata import Primitive, TaskMetadata
 from runmem.pipe_base.struct import Struct
+from runmem.reading import JsonObject
 from runmem.verify.measurement import Measurement
 
 __all__ = ["MemoryMetricConfig", "MemoryMetricConnections", "MemoryMetricTask"]
@@ -44,18 +44,17 @@ class MemoryMetricTask(MetadataMetricTask):
 
     Notes
     -----
-    Assumption: the values are peaks. Those that runmem wrote are peaks of the call itself; those that LSST's
-    ``timeMethod`` wrote are the highest the process had reached by then, whichever call it owed it to. Limitation: of
-    several values the maximum is taken (``lsst.verify`` takes the last), and a sampled one among them is a lower bound;
-    the notes say how many there were of each kind.
+    Assumption: the values are peaks. Those of runmem are peaks of the call; those of LSST's ``timeMethod`` are the
+    highest of the process so far, whichever call caused them. Limitation: of several values the maximum is taken
+    (``lsst.verify`` takes the last), and a sampled value is a lower bound; the notes have the number of each kind.
     """
 
     @classmethod
-    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
+    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
         """Return the key of the peak."""
         return {"EndMemory": f"{config.target}{_ITEM}"}
 
-    def run(self, metadata: Any) -> Struct:
+    def run(self, metadata: object) -> Struct:
         """Return ``Struct(measurement=...)``; see `MetadataMetricTask.run`.
 
         Raises
@@ -63,7 +62,7 @@ class MemoryMetricTask(MetadataMetricTask):
         NoWorkFound
             If no full name contains ``<target>EndMaxResidentSetSize``.
         MetricComputationError
-            If several do, or a value or the version is malformed; the message names the key and the value.
+            If several do, or a value or the version is malformed; with the key and the value.
         """
         content = metadata_from(metadata)
         fragment = self.getInputMetadataKeys(self.config)["EndMemory"]
@@ -72,7 +71,7 @@ class MemoryMetricTask(MetadataMetricTask):
             raise self.no_work(content, fragment)
         level, _, item = key.rpartition(".")
         beside = content.level(level)
-        notes: dict[str, Any] = {}
+        notes: JsonObject = {}
         factor = _unit_bytes(content, level, beside, notes)
         sizes = [_checked_size(key, value) for value in beside.getArray(item)]
         if not sizes:
@@ -84,13 +83,13 @@ class MemoryMetricTask(MetadataMetricTask):
             measurement.notes |= notes
         return Struct(measurement=measurement)
 
-    def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
+    def makeMeasurement(self, values: Mapping[str, object]) -> Measurement | None:
         """Return the measurement of ``values["EndMemory"]``, in bytes."""
         return Measurement(self.config.metricName, values["EndMemory"], "byte")
 
 
 def _checked_size(key: str, value: object) -> float:
-    """Return a size that is a positive number: 0 is what a failed reading looks like, and no process is that small."""
+    """Return a positive size; 0 would be a failed reading."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise MetricComputationError(f"invalid metadata: {key} = {value!r} is not a number")
     if not 0 < value < _LARGEST:  # also false for NaN
@@ -98,15 +97,15 @@ def _checked_size(key: str, value: object) -> float:
     return value
 
 
-def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: dict[str, Any]) -> int:
-    """Return how many bytes the unit of the values has, by the version of the metadata and the writer's platform."""
+def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: JsonObject) -> int:
+    """Return the unit of the values in bytes, by the version of the metadata and the writer's platform."""
     version = beside.scalars.get("__version__")
     if (type(version) is int and version >= 1) or _checked_version(level, beside) >= 1:
         return 1
     platform = _inherited(content, level, "platform")
     if platform is None:
         platform = sys.platform
-        notes["unit_assumed"] = f"metadata of version 0 do not say their platform; taken as written on {platform}"
+        notes["unit_assumed"] = f"metadata of version 0 do not have their platform; assumed {platform}"
     if not isinstance(platform, str) or not platform:
         raise MetricComputationError(f"invalid metadata: platform = {platform!r} is not the name of a platform")
     name = platform.lower()  # sys.platform has darwin, platform.system() has Darwin
@@ -118,7 +117,7 @@ def _unit_bytes(content: TaskMetadata, level: str, beside: TaskMetadata, notes: 
 
 
 def _checked_version(level: str, beside: TaskMetadata) -> float:
-    """Return the version of the metadata, 0 where it is missing or empty."""
+    """Return the version of the metadata, 0 if missing or empty."""
     key = f"{level}.__version__".lstrip(".")
     found = [version for version in _array(beside, "__version__") if version != ""]
     for version in found:
@@ -129,7 +128,7 @@ def _checked_version(level: str, beside: TaskMetadata) -> float:
     return float(found[0]) if found else 0.0
 
 
-def _page_bytes(page_size: object, notes: dict[str, Any]) -> int:
+def _page_bytes(page_size: object, notes: JsonObject) -> int:
     if isinstance(page_size, (int, float)) and page_size > 0 and page_size % 1 == 0 and not isinstance(page_size, bool):
         return int(page_size)
     if page_size is not None:
@@ -141,7 +140,7 @@ def _page_bytes(page_size: object, notes: dict[str, Any]) -> int:
 
 
 def _inherited(content: TaskMetadata, level: str, item: str) -> object:
-    """Return `item` from the metadata at `level`, or else from the nearest level above that has it."""
+    """Return `item` from the metadata at `level`, or from the nearest level above that has it."""
     parts = level.split(".") if level else []
     for depth in range(len(parts), -1, -1):
         value: object = content.get(".".join([*parts[:depth], item]))
@@ -150,17 +149,17 @@ def _inherited(content: TaskMetadata, level: str, item: str) -> object:
     return None
 
 
-def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict[str, Any]:
-    """Return what is known of how the value came about, the largest of `value_count` values, at index `at`."""
+def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> JsonObject:
+    """Return notes on the method of the value, the largest of `value_count` values, at index `at`."""
     methods = [method for method in _array(beside, f"{prefix}PeakMethod") if isinstance(method, str)]
     of_run = _value(beside, f"{prefix}Executions") is not None
     estimator = "runmem task records" if of_run else "runmem timeMethod" if methods else "utils.timer.timeMethod"
-    notes: dict[str, Any] = {"estimator": estimator}
+    notes: JsonObject = {"estimator": estimator}
     if value_count > 1:
         notes["values"] = f"the maximum of {value_count} values"
     if methods:
         notes["method"] = methods[at] if len(methods) == value_count else methods[-1]
-    if len(methods) == value_count > 1:  # one a call, of timeMethod
+    if len(methods) == value_count > 1:  # one for each call, from timeMethod
         for note, word in (("peaks_sampled", "sampled"), ("peaks_shared", "shared"), ("contaminated",) * 2):
             if count := sum(word in method for method in methods):
                 notes[note] = count
@@ -170,15 +169,15 @@ def _notes(beside: TaskMetadata, prefix: str, value_count: int, at: int) -> dict
     return notes
 
 
-def _array(metadata: TaskMetadata, key: str) -> list[Any]:
-    """Return the values of `key`, which has no dot; none where there is no such key."""
+def _array(metadata: TaskMetadata, key: str) -> list[Primitive]:
+    """Return the values of `key`, which has no dot; empty without such a key."""
     if (values := metadata.arrays.get(key)) is not None:
         return values
     return [metadata[key]] if key in metadata else []
 
 
 def _value(metadata: TaskMetadata, key: str) -> object:
-    """Return the scalar `key` or the last element of the array, None where there is neither; `key` has no dot."""
+    """Return the scalar `key` or the last element of the array, else None; `key` has no dot."""
     if key in metadata.scalars:
         return metadata.scalars[key]
     values = metadata.arrays.get(key)

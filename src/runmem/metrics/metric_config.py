@@ -1,4 +1,4 @@
-"""The configuration of a metric task, in the form that LSST's metric tasks have."""
+"""The configuration of a metric task, with the attributes of LSST's metric tasks."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ __all__ = ["MetricConnections", "TimeMethodMetricConfig"]
 
 @dataclass(slots=True)
 class MetricConnections:
-    """Names of what goes in and what comes out.
+    """The names of input and output.
 
     Attributes
     ----------
     package, metric : str
-        The metric is called ``package.metric``; neither part has a dot.
+        Parts of the metric's name ``package.metric``, without dots.
     labelName : str
         Label of the task whose metadata are read.
     metadata : str or None
-        Full name of the input, in place of `labelName` (the older form).
+        Full name of the input, instead of `labelName` (the older form).
     """
 
     package: str | None = None
@@ -42,18 +42,18 @@ class MetricConnections:
 
 @dataclass(slots=True)
 class TimeMethodMetricConfig:
-    """Which method's calls are measured, and under what name; an unknown attribute is refused.
+    """The method to measure and the name of the metric; unknown attributes are refused.
 
     Attributes
     ----------
     connections : MetricConnections
     target : str
-        The method or function, such as ``wordcount.count_words``; it may be the end of the full name. Required.
+        The method or function, such as ``wordcount.count_words``, or an end of its full name. Required.
     metadataDimensions : list of str
         Dimensions of the metadata, for pipelines.
     saveLogOutput, saveMetadata : bool
         Whether a pipeline keeps the log and the metadata of the metric task itself (`saveMetadata`: the older form).
-        `run` of a metric task writes neither.
+        `run` of a metric task ignores both.
     """
 
     connections: MetricConnections = field(default_factory=MetricConnections)
@@ -73,8 +73,7 @@ class TimeMethodMetricConfig:
         Raises
         ------
         SettingError
-            (a `ValueError`) If a required value is missing, one is of another type, or the package or the metric has a
-            dot.
+            (a `ValueError`) If a required value is missing, a type is wrong, or the package or the metric has a dot.
         """
         for name in ("package", "metric"):
             checked_part(name, getattr(self.connections, name), f"connections.{name} is ")

@@ -1,11 +1,11 @@
-"""What the metrics of a task's metadata have in common: find the values by their keys, and make one measurement."""
+"""The base of metric tasks: find values of a task's metadata by their keys, and make a measurement."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from runmem.errors import SettingError
 from runmem.metrics.from_butler import runFromButler
@@ -21,7 +21,7 @@ __all__ = ["MetadataMetricTask", "metadata_from"]
 
 
 class MetadataMetricTask:
-    """A metric computed from some values of a task's metadata. Subclass it for a metric of your own.
+    """A metric computed from values of a task's metadata. Subclass it for your own metric.
 
     Override `getInputMetadataKeys`, which names the values by (the end of) their keys, and `makeMeasurement`, which
     turns them into a `Measurement`.
@@ -29,7 +29,7 @@ class MetadataMetricTask:
     Parameters
     ----------
     config : TimeMethodMetricConfig, optional
-        Of `ConfigClass`; default one without changes.
+        An instance of `ConfigClass`; default an unchanged one.
 
     Raises
     ------
@@ -39,7 +39,7 @@ class MetadataMetricTask:
 
     ConfigClass: ClassVar[type[TimeMethodMetricConfig]] = TimeMethodMetricConfig
 
-    def __init__(self, config: Any = None) -> None:
+    def __init__(self, config: TimeMethodMetricConfig | None = None) -> None:
         self.config = self.ConfigClass() if config is None else config
         if isinstance(self.config, type) or not hasattr(self.config, "validate"):
             raise SettingError(
@@ -49,28 +49,28 @@ class MetadataMetricTask:
         self.config.validate()
 
     @classmethod
-    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
-        """Return what `makeMeasurement` needs: a name of its own for each, and the text that the full key contains."""
+    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
+        """Return the inputs of `makeMeasurement`: a name for each, and a text that the full key contains."""
         raise TypeError(f"{cls.__name__} does not say which keys it reads: define getInputMetadataKeys(cls, config).")
 
-    def makeMeasurement(self, values: Mapping[str, Any]) -> Measurement | None:
+    def makeMeasurement(self, values: Mapping[str, object]) -> Measurement | None:
         """Return the measurement.
 
         Parameters
         ----------
         values : mapping
-            For each name of `getInputMetadataKeys` the value, of an array the last; None where there is no such key.
+            For each name of `getInputMetadataKeys` the value, or the last of an array; None without such a key.
 
         Raises
         ------
         NoWorkFound
             If there is nothing to measure.
         MetricComputationError
-            If the values cannot be turned into the metric.
+            If the values are not valid.
         """
         raise TypeError(f"{type(self).__name__} does not say how it measures: define makeMeasurement(self, values).")
 
-    def run(self, metadata: Any) -> Struct:
+    def run(self, metadata: object) -> Struct:
         """Return ``Struct(measurement=...)``.
 
         Parameters
@@ -82,7 +82,7 @@ class MetadataMetricTask:
         Raises
         ------
         NoWorkFound
-            If the metadata hold nothing for the target.
+            If the metadata have nothing for the target.
         MetricComputationError
             If several keys fit, or a value is malformed; the message names the key and the value.
         """
@@ -96,22 +96,22 @@ class MetadataMetricTask:
             values[name] = array[-1] if array else None
         return Struct(measurement=self.makeMeasurement(values))
 
-    def runFromButler(self, butler: Butler, dataIds: Iterable[Any] | None = None) -> list[Struct]:
+    def runFromButler(self, butler: Butler, dataIds: Iterable[object] | None = None) -> list[Struct]:
         """Run on the metadata of each data id, and store each measurement; see `runmem.metrics.from_butler`."""
         return runFromButler(self, butler, dataIds)
 
     def matching_key(self, metadata: TaskMetadata, fragment: str) -> str | None:
-        """Return the one full name that contains `fragment`, None if none does.
+        """Return the full name that contains `fragment`, None if there is none.
 
         Raises
         ------
         MetricComputationError
-            If several do: the target is ambiguous; all are named.
+            If there are several, so that the target is ambiguous; the message lists them.
         """
         found = _names_with(fragment, metadata)
         if len(found) > 1:
             raise MetricComputationError(
-                f"target {self.config.target!r} is ambiguous: it fits {', '.join(sorted(found))}. "
+                f"target {self.config.target!r} is ambiguous: it matches {', '.join(sorted(found))}. "
                 "Give more of the name."
             )
         return found[0] if found else None
@@ -120,26 +120,26 @@ class MetadataMetricTask:
         """Return the error for metadata without `fragment`."""
         if _names_with(f"{self.config.target}PeaksMissing", metadata):
             return NoWorkFound(f"no execution of {self.config.target} has a measured peak; was memory profiling on?")
-        return NoWorkFound(f"the metadata hold no {fragment}")
+        return NoWorkFound(f"the metadata have no {fragment}")
 
     @classmethod
-    def areInputDatasetsScalar(cls, config: Any) -> dict[str, bool]:
-        """Tell that one metric is made of one set of metadata."""
+    def areInputDatasetsScalar(cls, config: TimeMethodMetricConfig) -> dict[str, bool]:
+        """Return the number of inputs: one set of metadata for one metric."""
         return {"metadata": True}
 
     @classmethod
-    def getInputDatasetTypes(cls, config: Any) -> dict[str, str]:
-        """Return the name of the dataset that is read."""
+    def getInputDatasetTypes(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
+        """Return the name of the input dataset."""
         return {"metadata": config.connections.inputName}
 
     @classmethod
-    def getOutputMetricName(cls, config: Any) -> str:
+    def getOutputMetricName(cls, config: TimeMethodMetricConfig) -> str:
         """Return ``package.metric``."""
         return str(config.metricName)
 
 
-def metadata_from(source: Any) -> TaskMetadata:
-    """Return the metadata that `MetadataMetricTask.run` was given; raises `MetricComputationError` if they are none."""
+def metadata_from(source: object) -> TaskMetadata:
+    """Convert the argument of `MetadataMetricTask.run`; raises `MetricComputationError` if it is not metadata."""
     if isinstance(source, TaskMetadata):
         return source
     if source is None:
@@ -156,7 +156,7 @@ def metadata_from(source: Any) -> TaskMetadata:
                 "or of a run directory"
             )
         return TaskMetadata.from_metadata(source)
-    except KeyError as error:  # a key that is no text; its own text is in quotes
+    except KeyError as error:  # a key that is not a text
         raise MetricComputationError(f"invalid metadata: {error.args[0]}") from error
     except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise MetricComputationError(f"invalid metadata: {error}") from error
@@ -175,11 +175,11 @@ def _of_path(source: Path | str) -> TaskMetadata:
     except OSError as error:
         raise ValueError(f"{path} cannot be read: {error.strerror or error}") from error
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is no JSON file of task metadata: {error}") from error
+        raise ValueError(f"{path} is not a JSON file of task metadata: {error}") from error
 
 
 def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> list[str]:
-    """Return the full names of scalars and arrays, of all levels, that contain `fragment`."""
+    """Return the full names of scalars and arrays of all levels that contain `fragment`."""
     scalars, arrays, below = metadata.scalars, metadata.arrays, metadata.metadata
     found = [*_fitting(fragment, prefix, (*scalars, *arrays))] if scalars or arrays else []
     if below:
@@ -190,7 +190,7 @@ def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> list
 
 @lru_cache(maxsize=64)
 def _fitting(fragment: str, prefix: str, names: tuple[str, ...]) -> list[str]:
-    """Return the full names of one level that contain `fragment`. (The metadata of a million quanta have the same.)"""
-    last = fragment.rpartition(".")[2]  # it lies within one level's name: most full names need not be made
+    """Return the full names of one level that contain `fragment`, cached for equal metadata of a million quanta."""
+    last = fragment.rpartition(".")[2]  # part of a single name, so that few full names have to be made
     likely = names if last in prefix else [name for name in names if last in name]
     return [prefix + name for name in likely if fragment in prefix + name]

@@ -1,6 +1,5 @@
-"""The sampler of a node: one small process a node and run, apart from Dask and from the workers that it watches.
+"""The sampler of a node: one small process for each node and run, separate from Dask and from the workers.
 
-`members` says which processes are watched and `launch` sees to it that the sampler lives; both are called by the
-workers. The rest is the sampler's own, and is started by path, never through the package: the sampler imports nothing
-but the standard library and its neighbours in this folder.
+Workers use `members` to choose the watched processes and `launch` to start the sampler. The other modules run in the
+sampler, which is started by path and imports only the standard library and modules of this folder.
 """

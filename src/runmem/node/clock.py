@@ -1,10 +1,10 @@
-"""The clock of a run on a node: seconds since the epoch that go on evenly, whatever is done to the system's clock.
+"""The clock of a run on a node: seconds since the epoch that advance steadily, even if the system's clock is set.
 
-A clock that is set while a run goes on (by a person, or by NTP after a start with a wrong time) would give tasks that
-end before they begin, and readings that belong to none. So the time of day is looked at once, by whoever comes first on
-the node, and from then on the seconds since the machine was started are counted; `<spool>/clock` has the difference.
+If the system's clock is set during a run (by a person, or by NTP after a start with a wrong time), tasks would end
+before they begin, and readings would match no task. So the first process on the node reads the time of day once, and
+from then on the seconds since boot are counted; `<spool>/clock` has the difference.
 
-This module is also loaded by the sampler, without the package: standard library only, and little of that.
+The sampler also loads this module, without the package: it imports only a few modules of the standard library.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["clock_of", "steady_s"]
 
 _FILE = "clock"
-_BOOT: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # goes on while the machine sleeps
+_BOOT: int | None = getattr(time, "CLOCK_BOOTTIME", None)  # also advances while the machine sleeps
 
 
 def steady_s() -> float:
-    """Return seconds since some time in the past, the same for all processes of the machine; never set back."""
+    """Return the seconds since a fixed time in the past, equal in all processes of the machine and never set back."""
     return time.monotonic() if _BOOT is None else time.clock_gettime(_BOOT)
 
 
 def clock_of(spool_root: Path | str) -> Callable[[], float]:
-    """Return what tells the time of a run on this node, in seconds since the epoch.
+    """Return the clock of a run on this node: a function that returns seconds since the epoch.
 
     Parameters
     ----------
     spool_root : Path or str
-        Spool folder of the run. Where nothing can be written there, a process has a clock of its own.
+        Spool folder of the run. If it cannot be written, the clock is only valid in this process.
     """
     difference_s = _difference(os.path.join(spool_root, _FILE))
     if _BOOT is None:
@@ -51,7 +51,7 @@ def _difference(path: str) -> float:
             with open(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w") as file:
                 file.write(repr(own))
             try:
-                os.link(partial, path)  # whole, and only if nobody was quicker
+                os.link(partial, path)  # atomic: fails if another process was faster
             except FileExistsError:
                 pass
             finally:

@@ -1,4 +1,4 @@
-"""See to it that a node has its one sampler."""
+"""Start the sampler of a node."""
 
 from __future__ import annotations
 
@@ -13,14 +13,17 @@ __all__ = ["ensure_sampler", "sampler_pid"]
 
 _SAMPLER = Path(__file__).with_name("sampler.py")
 _START_TIMEOUT_S = 30.0
-_TURN_S = 0.002
+_START_POLL_S = 0.002
 
 
 def ensure_sampler(spool_root: Path, interval_s: float) -> bool:
-    """Start the sampler of the spool folder unless it runs; return whether this call started it.
+    """Start the sampler of the spool folder unless it is running; return True if this call started it.
 
-    Costs about ten microseconds when it runs. Any number of processes may call this at the same time: one starts it.
-    A sampler that was killed is replaced by the next call. Once ``stop`` is in the folder none is started.
+    Costs about ten microseconds if it is running. If several processes call this at the same time, only one starts it.
+    The next call replaces a sampler that was killed. Once ``stop`` is in the folder, none is started.
+
+    Raises ValueError if the interval is not a number above zero. Raises OSError if the folder cannot be written or the
+    process cannot be started.
 
     Parameters
     ----------
@@ -29,20 +32,13 @@ def ensure_sampler(spool_root: Path, interval_s: float) -> bool:
     interval_s : float
         Seconds from one sample to the next.
 
-    Raises
-    ------
-    ValueError
-        If the interval is not a number above zero.
-    OSError
-        If the folder cannot be written or the process cannot be started.
-
     Notes
     -----
-    The lock belongs to the open file and not to a process. It is taken here and handed to the sampler with the file,
-    so there is no moment in which two could start, and none in which a start fails because another one was tried.
+    The lock belongs to the open file and not to a process. It is acquired here and passed to the sampler with the file,
+    so two samplers can never start at the same time, and simultaneous calls do not make each other fail.
     """
     if not 0 < interval_s < float("inf"):
-        raise ValueError(f"a sampling interval of {interval_s} s cannot be kept: give seconds above zero")
+        raise ValueError(f"a sampling interval of {interval_s} s is not possible: give seconds above zero")
     if (spool_root / "stop").exists():
         return False
     lock = os.open(spool_root / "sampler.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -58,7 +54,7 @@ def ensure_sampler(spool_root: Path, interval_s: float) -> bool:
 
 
 def _start(spool_root: Path, interval_s: float, lock: int) -> None:
-    """Start the sampler and wait, tens of milliseconds, until the process that stays is there; leave no zombie."""
+    """Start the sampler and wait, tens of milliseconds, until it has forked its final process; leave no zombie."""
     command = [sys.executable, "-S", "-E", str(_SAMPLER), str(spool_root.absolute())]
     process = subprocess.Popen(
         [*command, "--interval", repr(float(interval_s)), "--lock", str(lock)],
@@ -67,11 +63,11 @@ def _start(spool_root: Path, interval_s: float, lock: int) -> None:
         stderr=subprocess.DEVNULL,
         pass_fds=(lock,),
         start_new_session=True,
-        cwd="/",  # it must not keep a file system busy
+        cwd="/",  # so that it does not keep a file system busy
     )
     deadline = time.monotonic() + _START_TIMEOUT_S
     while (code := process.poll()) is None and time.monotonic() < deadline:
-        time.sleep(_TURN_S)  # `wait` would sleep twice as long each time
+        time.sleep(_START_POLL_S)  # `wait` would double its sleep each time
     if code is None:
         raise subprocess.TimeoutExpired(process.args, _START_TIMEOUT_S)
     if code != 0:
@@ -79,7 +75,7 @@ def _start(spool_root: Path, interval_s: float, lock: int) -> None:
 
 
 def sampler_pid(spool_root: Path) -> int | None:
-    """Return the process id of the sampler of the spool folder, or None when none runs."""
+    """Return the process id of the spool folder's sampler, or None if none is running."""
     try:
         pid = int((spool_root / "sampler.lock").read_text())
     except (OSError, ValueError):
@@ -89,7 +85,7 @@ def sampler_pid(spool_root: Path) -> int | None:
 
 
 def _command_of(pid: int) -> str:
-    """Return the command line of a process, empty when it has ended: a number may have gone to another process."""
+    """Return the command line of a process, empty if it has ended: its id may have been reused."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:

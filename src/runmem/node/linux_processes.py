@@ -1,4 +1,4 @@
-"""The memory of watched processes and their descendants from Linux's ``/proc``, at some microseconds a process.
+"""Read the memory of watched processes and their descendants from ``/proc``, in some microseconds for each process.
 
 Standard library only, and without the package: see `runmem.node`.
 """
@@ -18,27 +18,27 @@ if TYPE_CHECKING:
 __all__ = ["LinuxProcesses"]
 
 SAMPLER = b"/node/sampler.py"
-_SCAN_SHARE = 0.0005  # of a core, that looking for new processes may use unless told otherwise
-_RESCAN_S = 5.0  # a scan at least so often, for systems whose loadavg says nothing
+_SCAN_SHARE = 0.0005  # of a core, for finding new processes
+_RESCAN_S = 5.0  # longest time between scans, for systems whose loadavg lacks the last process id
 _STATM_BYTES = 96
-_DEEPEST = 64  # generations between a process and its member; a bound, because stale links could form a circle
+_MOST_GENERATIONS = 64  # between a process and its member; a limit, because stale links could form a cycle
 
 
 class LinuxProcesses:
-    """Reads ``/proc/<pid>/statm`` by kept descriptors and finds descendants by listing ``/proc``.
+    """Read ``/proc/<pid>/statm`` through open descriptors, and find descendants by listing ``/proc``.
 
     Assumptions
     -----------
-    The kernel's last process number, in ``/proc/loadavg``, tells whether any process was started since the last look:
-    while it stands still, no listing is needed. The parent of a process is read once, when it is first seen.
+    The kernel's last process id, in ``/proc/loadavg``, changes if any process was started since the last scan: while it
+    is constant, no listing is needed. The parent of a process is read once, when it is first seen.
 
     Limitations
     -----------
-    A descendant counts from the tick after the one it was found in. Until it executes a program of its own, a child
-    that was just forked seems as large as its parent, and would show as a peak that was not there. So a child that
-    lives for less than two ticks is not seen. A descendant whose parent ended before it was first seen (a daemon) is
-    not found. Copy-on-write pages that a forked child still has in common with its parent are anonymous memory and
-    count in both; file-backed and shared memory counts once a tree, as that of the process with most of it.
+    A descendant counts from the tick after the one that found it. Until exec, a forked child seems as large as its
+    parent, and would show a peak that does not exist. So a child that lives for less than two ticks is missed. A
+    descendant whose parent ended before it was first seen (a daemon) is not found. Copy-on-write pages that a forked
+    child still shares with its parent are anonymous memory and count in both; file-backed and shared memory counts once
+    for each tree, as that of the process with most of it.
     """
 
     note = ""
@@ -48,16 +48,16 @@ class LinuxProcesses:
         self._proc = proc
         self._scan_share = scan_share
         self._page = os.sysconf("SC_PAGE_SIZE")
-        self._statm: dict[int, int] = {}  # process -> kept descriptor
+        self._statm: dict[int, int] = {}  # process -> open descriptor
         self._trees: dict[int, list[int]] = {}  # living member -> itself and its descendants
         self._members: dict[int, Member] = {}
         self._former: set[int] = set()
         self._parents: dict[int, int] = {}
         self._newborn: list[int] = []
-        self._alone: list[int] | None = None  # members without descendants; None: to be found again
-        self._descriptors: list[int] = []  # theirs
-        self._reads: list[bytes] = []  # of them, at the last call of `changes`
-        self._told: dict[int, tuple[int, int]] = {}  # members with descendants -> result of the last call of `changes`
+        self._alone: list[int] | None = None  # members without descendants; None if unknown
+        self._descriptors: list[int] = []  # of `_alone`
+        self._reads: list[bytes] = []  # of `_alone`, at the last call of `changes`
+        self._reported: dict[int, tuple[int, int]] = {}  # members with descendants -> memory in the last `changes`
         self._names: set[str] = set()
         self._last_pid: bytes | None = None
         self._scan_due = self._rescan_due = 0.0
@@ -67,7 +67,7 @@ class LinuxProcesses:
             self._loadavg = None
 
     def watch(self, members: Sequence[Member]) -> None:
-        """Watch these processes and no others; descendants that are known already stay known."""
+        """Watch exactly these processes; known descendants are kept."""
         new = {member.pid: member for member in members}
         self._former |= self._members.keys() - new.keys()
         self._former -= new.keys()
@@ -85,7 +85,7 @@ class LinuxProcesses:
             self._close(pid)
 
     def refresh(self) -> None:
-        """Count the descendants found at the last call, and look for new ones if there may be any."""
+        """Count the descendants found by the last call, and find new ones if there may be any."""
         found, self._newborn = self._newborn, []
         for pid in found:
             self._adopt(pid)
@@ -102,13 +102,13 @@ class LinuxProcesses:
         self._rescan_due = max(self._scan_due, now + _RESCAN_S)
 
     def changes(self) -> dict[int, tuple[int, int] | None]:
-        """Return what `tree` does, of the watched processes for which it may have changed since the last call.
+        """Return the results of `tree` that may have changed since the last call, by watched process.
 
-        At 10 Hz the caches are cold each time, and what costs is the code that is run through. So that nothing is done
-        in Python for a process that stands still, all are read by one `map` and compared as bytes.
+        At 10 Hz the caches are cold each time, and the cost is the amount of code that runs. One `map` reads all
+        processes and compares bytes, so that no Python code runs for a process without changes.
         """
         if self._alone is None:
-            self._sort_out()
+            self._find_alone()
         alone = self._alone or []
         try:
             reads = list(map(os.pread, self._descriptors, repeat(_STATM_BYTES), repeat(0)))
@@ -120,23 +120,23 @@ class LinuxProcesses:
                 if read != last:
                     changed[pid] = self._sizes(pid, read)
             self._reads = reads
-        for pid in list(self._told):
+        for pid in list(self._reported):
             tree = self.tree(pid)
-            if tree != self._told.get(pid):
+            if tree != self._reported.get(pid):
                 changed[pid] = tree
             if tree is not None:
-                self._told[pid] = tree
+                self._reported[pid] = tree
         return changed
 
-    def _sort_out(self) -> None:
-        """Find which members are alone; all count as changed."""
+    def _find_alone(self) -> None:
+        """Find the members without descendants; all count as changed."""
         self._alone = [pid for pid, tree in self._trees.items() if len(tree) == 1]
         self._descriptors = [self._statm[pid] for pid in self._alone]
         self._reads = [b""] * len(self._alone)
-        self._told = {pid: (-1, -1) for pid, tree in self._trees.items() if len(tree) > 1}
+        self._reported = {pid: (-1, -1) for pid, tree in self._trees.items() if len(tree) > 1}
 
     def _sizes(self, pid: int, read: bytes) -> tuple[int, int] | None:
-        """Return private and shared bytes of a member that is alone, from its ``statm``."""
+        """Return private and shared bytes of a member without descendants, from its ``statm``."""
         _, resident, shared, _ = read.split(None, 3)
         if resident == b"0":  # a zombie
             self._forget(pid, [pid])
@@ -145,14 +145,13 @@ class LinuxProcesses:
         return (int(resident) - shared_pages) * self._page, shared_pages * self._page
 
     def _read_statm(self, pid: int) -> bytes:
-        """Return the ``statm`` of a process, with zeros when it has ended, as the kernel gives it for a zombie."""
+        """Return the ``statm`` of a process; zeros if it has ended, as for a zombie."""
         try:
             return os.pread(self._statm[pid], _STATM_BYTES, 0)
         except OSError:  # ESRCH: it has ended and was reaped
             return b"0 0 0 0"
 
     def tree(self, pid: int) -> tuple[int, int] | None:
-        """Return private and shared bytes of `pid` and its descendants; None when `pid` has ended."""
         tree = self._trees.get(pid)
         if tree is None:
             return None
@@ -174,21 +173,21 @@ class LinuxProcesses:
     def _forget(self, member: int, ended: list[int]) -> None:
         self._alone = None
         if member in ended:
-            ended = self._trees.pop(member)  # also its living descendants: the series ends with the member
+            ended = self._trees.pop(member)  # with its living descendants: the series ends with the member
         else:
             self._trees[member] = [pid for pid in self._trees[member] if pid not in ended]
         for pid in ended:
             self._close(pid)
 
     def _open(self, pid: int, start: int | None = None) -> bool:
-        """Keep a descriptor for `pid`; False if it has ended or is a later process with the number of a member."""
+        """Open a descriptor for `pid`; return False if it has ended or its id was reused."""
         if pid in self._statm:
             return True
         try:
             folder = os.open(f"{self._proc}/{pid}", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError:
             return False
-        try:  # below one folder descriptor all files are of one process, whatever becomes of its number
+        try:  # all files below one folder descriptor belong to one process, even if its id is reused
             if start is not None and int(_stat_fields(_read("stat", folder))[19]) != start:
                 return False
             self._statm[pid] = os.open("statm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
@@ -212,7 +211,7 @@ class LinuxProcesses:
             return None
 
     def _scan(self) -> None:
-        """Read the parent of every process that was not there at the last look."""
+        """Read the parent of every process that is new since the last scan."""
         names = set(os.listdir(self._proc))
         for pid in _numbers(self._names - names):
             self._parents.pop(pid, None)
@@ -223,15 +222,15 @@ class LinuxProcesses:
             try:
                 self._parents[pid] = int(_stat_fields(_read(f"{self._proc}/{pid}/stat"))[1])
             except (OSError, ValueError, IndexError):
-                continue  # it has ended again
+                continue  # it has ended
         self._newborn = [pid for pid in fresh if pid not in self._members and self._owner(pid) is not None]
 
     def _owner(self, pid: int) -> int | None:
-        """Return the living member that `pid` counts with."""
+        """Return the living member whose tree includes `pid`."""
         if pid in self._former:
             return None
         parent = self._parents.get(pid, 0)
-        for _ in range(_DEEPEST):
+        for _ in range(_MOST_GENERATIONS):
             member = self._members.get(parent)
             if member is not None:
                 return parent if member.descendants and parent in self._trees else None
@@ -267,5 +266,5 @@ def _read(path: str, folder: int | None = None) -> bytes:
 
 
 def _stat_fields(stat: bytes) -> list[bytes]:
-    """Return the fields of a ``stat`` line from the state on; the name before them may hold spaces and brackets."""
+    """Return the fields of a ``stat`` line from the state on; the name before may contain spaces and brackets."""
     return stat.rpartition(b")")[2].split()

@@ -1,11 +1,11 @@
-"""Which processes the sampler of a node watches: one small file a process, ``<spool>/members/<pid>``.
+"""The processes that a node's sampler watches, its members: one small file for each, ``<spool>/members/<pid>``.
 
-The file is one JSON line: ``trace`` (name of the file that the readings go to), ``series`` (name in that trace, empty
-for a process that counts in the total alone), ``cmdline``, ``start`` (start time of the process in clock ticks since
-boot, null where there is no ``/proc``: it tells the process from a later one of the same number) and ``descendants``
-(whether its children count with it).
+The file is one JSON line: ``trace`` (file name of the trace), ``series`` (name in that trace, empty for a process that
+counts in the total only), ``cmdline``, ``start`` (start time of the process in clock ticks since boot, null without
+``/proc``; it distinguishes the process from a later one with the same id) and ``descendants`` (whether its children
+count with it).
 
-This module is also loaded by the sampler itself, without the package: standard library only, and little of that.
+The sampler also loads this module, without the package: it imports only a few modules of the standard library.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ FOLDER = "members"
 
 
 class Member:
-    """A process that is watched.
+    """A watched process.
 
     Attributes
     ----------
     pid : int
     start : int or None
-        Start time in clock ticks since boot; None where it is not known.
+        Start time in clock ticks since boot; None if unknown.
     trace : str
         Name of the trace file in the spool folder.
     series : str
-        Its name in the trace; empty: it counts in the total and has no line of its own.
+        Its name in the trace; if empty, it counts in the total only.
     cmdline : str
-        What the first line of the trace says.
+        Command in the first line of the trace.
     descendants : bool
-        Whether processes that it started count with it.
+        Whether its descendants count with it.
     """
 
     __slots__ = ("pid", "start", "trace", "series", "cmdline", "descendants")
@@ -55,7 +55,7 @@ class Member:
 
 
 def start_ticks(pid: int) -> int | None:
-    """Return the start time of process `pid` in clock ticks since boot; None if it is gone or there is no ``/proc``."""
+    """Return the start time of process `pid` in clock ticks since boot; None if it has ended or without ``/proc``."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as stat:
             return int(stat.read().rpartition(b")")[2].split()[19])
@@ -66,7 +66,9 @@ def start_ticks(pid: int) -> int | None:
 def join(
     spool_root: Path, pid: int, trace: str, series: str = "", cmdline: str = "", *, descendants: bool = True
 ) -> None:
-    """Have process `pid` sampled from the next tick on. Joining again changes its trace or series.
+    """Sample process `pid` from the next tick on. Joining again changes its trace or series.
+
+    Raises ValueError if `trace` is not a plain file name. Raises OSError if the file cannot be written.
 
     Parameters
     ----------
@@ -75,19 +77,12 @@ def join(
     trace : str
         Name of the trace, such as ``node7.dat``; several processes may share one.
     series : str
-        Name of the process in the trace; what is no letter, digit or one of ``_.+-`` becomes an underscore.
+        Name of the process in the trace; characters other than letters, digits and ``_.+-`` become underscores.
     descendants : bool
-        Whether the children of the process, and theirs, count with it. Those that joined themselves never do.
-
-    Raises
-    ------
-    ValueError
-        If `trace` is not a plain file name.
-    OSError
-        If the file cannot be written.
+        Whether the descendants of the process count with it, except those that joined themselves.
     """
     if trace != os.path.basename(trace) or trace in ("", ".", ".."):
-        raise ValueError(f"the trace {trace!r} is not a plain file name: the sampler writes in its spool folder alone")
+        raise ValueError(f"the trace {trace!r} is not a plain file name: the sampler writes only to its spool folder")
     line = {
         "trace": trace,
         "series": re.sub(r"[^\w.+-]", "_", series),
@@ -104,7 +99,7 @@ def join(
 
 
 def leave(spool_root: Path, pid: int) -> None:
-    """Have process `pid` sampled no longer; no error if it was not."""
+    """Stop sampling process `pid`, if it was sampled."""
     try:
         os.unlink(os.path.join(spool_root, FOLDER, str(pid)))
     except FileNotFoundError:
@@ -112,12 +107,9 @@ def leave(spool_root: Path, pid: int) -> None:
 
 
 def read_members(spool_root: str) -> list[Member]:
-    """Return the processes that joined, in the order of their numbers; a file that is no member's is left out.
+    """Return the members in the order of their process ids; invalid files are ignored.
 
-    Raises
-    ------
-    OSError
-        If the folder cannot be listed.
+    Raises OSError if the folder cannot be listed.
     """
     folder = os.path.join(spool_root, FOLDER)
     members = []
@@ -134,7 +126,7 @@ def _read_member(path: str, pid: int) -> Member | None:
             line = json.loads(file.read())
         trace, series, start = line["trace"], line["series"], line.get("start")
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None  # it left just now, or the file is not ours
+        return None  # it has just left, or the file is invalid
     if not isinstance(trace, str) or not isinstance(series, str) or os.path.basename(trace) != trace or not trace:
         return None
     known_start = start if isinstance(start, int) else None

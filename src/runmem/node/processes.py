@@ -1,4 +1,4 @@
-"""What the sampler asks of the operating system. Implementations: `linux_processes`, `ps_processes`."""
+"""The contract between the sampler and the operating system. Implementations: `linux_processes`, `ps_processes`."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ __all__ = ["Processes"]
 
 
 class Processes(Protocol):
-    """Reads the memory of processes and of the processes that they started.
+    """Read the memory of watched processes and their descendants.
 
-    A descendant belongs to the nearest ancestor that is watched. Nobody's are: a process that was watched before and
-    is no longer (a worker on its way out is not its parent's memory), what such a process started, and samplers.
+    A descendant belongs to the nearest watched ancestor. Not counted are processes that are no longer watched (an
+    ending worker is not memory of its parent), their descendants, and samplers.
     """
 
     note: str
-    """What a reader of a trace must know of the values; empty when they are what the format's documentation says."""
+    """A remark on the values for readers of a trace; empty if they are as the format's documentation describes."""
 
     least_interval_s: float
-    """Reading more often than this, in seconds, gives nothing new."""
+    """Shortest interval, in seconds, at which readings change."""
 
     def watch(self, members: Sequence[Member]) -> None:
-        """Watch these processes and no others."""
+        """Watch exactly these processes."""
 
     def refresh(self) -> None:
-        """Look for new descendants. Called once a tick, before `tree`."""
+        """Find new descendants. Called once a tick, before `tree`."""
 
     def tree(self, pid: int) -> tuple[int, int] | None:
         """Return the memory of watched process `pid` and its descendants.
@@ -36,12 +36,12 @@ class Processes(Protocol):
         Returns
         -------
         (private_bytes, shared_bytes) or None
-            The sum of what each process does not share, and the largest of what each may share; their sum is the
-            resident set size when there is no descendant. None when the process itself has ended.
+            The sum of the memory that each process does not share, and the largest memory that one may share. Without
+            descendants the two add up to the resident set size. None if the process itself has ended.
         """
 
     def changes(self) -> dict[int, tuple[int, int] | None]:
-        """Return what `tree` does, of the watched processes for which it may have changed since the last call.
+        """Return the results of `tree` that may have changed since the last call, by watched process.
 
-        After `watch` these are all that live. That a process has ended is told once. Called once a tick.
+        After `watch` these are all living processes. The end of a process is reported once. Called once a tick.
         """

@@ -1,4 +1,4 @@
-"""The memory of watched processes and their descendants from ``ps``, for systems without ``/proc`` (macOS).
+"""Read the memory of watched processes and their descendants with ``ps``, for systems without ``/proc`` (macOS).
 
 Standard library only, and without the package: see `runmem.node`.
 """
@@ -21,11 +21,11 @@ _TIMEOUT_S = 10.0
 
 
 class PsProcesses:
-    """Reads all processes with one ``ps`` at most once a second.
+    """Read all processes with one ``ps`` at most once a second.
 
-    Limitations: a value is the plain sum of the resident set sizes of a process and its descendants, so memory that
-    they share counts in each. A process is known by its number alone: a later process with the number of a member that
-    died is taken for it until it leaves.
+    Limitations: a value is the plain sum of the resident set sizes of a process and its descendants, so shared memory
+    counts in each. A process is identified only by its id: a later process with the id of an ended member is mistaken
+    for it until that leaves.
     """
 
     note = (
@@ -38,20 +38,19 @@ class PsProcesses:
         self._former: set[int] = set()
         self._rss: dict[int, int] = {}
         self._sums: dict[int, int] = {}
-        self._told: dict[int, tuple[int, int]] = {}
+        self._reported: dict[int, tuple[int, int]] = {}
         self._due = 0.0
 
     def watch(self, members: Sequence[Member]) -> None:
-        """Watch these processes and no others."""
         new = {member.pid: member for member in members}
         self._former |= self._members.keys() - new.keys()
         self._former -= new.keys()
         self._members = new
-        self._told = {}
+        self._reported = {}
         self._due = 0.0
 
     def refresh(self) -> None:
-        """Run ``ps`` and sum up, unless it is less than a second since the last time."""
+        """Run ``ps`` and add up the sizes, unless it ran less than a second ago."""
         now = time.monotonic()
         if now < self._due:
             return
@@ -66,18 +65,17 @@ class PsProcesses:
                 self._sums[owner] += rss
 
     def tree(self, pid: int) -> tuple[int, int] | None:
-        """Return the summed resident set size and 0, nothing being known of sharing; None when `pid` has ended."""
+        """Return the sum of resident set sizes and 0, since sharing is unknown; None if `pid` has ended."""
         return (self._sums.get(pid, 0), 0) if self._rss.get(pid) else None
 
     def changes(self) -> dict[int, tuple[int, int] | None]:
-        """Return what `tree` does, of the watched processes for which it has changed since the last call."""
         trees = {pid: self.tree(pid) for pid in self._members}
-        changed = {pid: tree for pid, tree in trees.items() if tree != self._told.get(pid)}
-        self._told = {pid: tree for pid, tree in trees.items() if tree is not None}
+        changed = {pid: tree for pid, tree in trees.items() if tree != self._reported.get(pid)}
+        self._reported = {pid: tree for pid, tree in trees.items() if tree is not None}
         return changed
 
     def _owner(self, pid: int, table: dict[int, tuple[int, int]]) -> int | None:
-        """Return the member that `pid`, not a member itself, counts with."""
+        """Return the member whose tree includes `pid`, which is not a member itself."""
         if pid in self._members or pid in self._former:
             return None
         seen = set()
@@ -92,7 +90,7 @@ class PsProcesses:
 
 
 def _table() -> dict[int, tuple[int, int]]:
-    """Return process -> (parent, resident set size in bytes); empty when ``ps`` fails."""
+    """Return process -> (parent, resident set size in bytes); empty if ``ps`` fails."""
     try:
         listing = subprocess.run(_COMMAND, capture_output=True, timeout=_TIMEOUT_S, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):

@@ -1,10 +1,10 @@
-"""The sampler of a node: reads the memory of every process that joined and appends it to the traces, until told to end.
+"""The sampler of a node: read the memory of every member and append it to the traces.
 
-Started by path, as ``python -S -E .../node/sampler.py SPOOL --interval 0.1``, so that it costs a node some MiB and
-starts in tens of milliseconds; `runmem.node.launch` does it. Standard library only, and of that little.
+`runmem.node.launch` starts it by path, as ``python -S -E .../node/sampler.py SPOOL --interval 0.1``, so that it uses
+only some MiB and starts in tens of milliseconds. It imports only a few modules of the standard library.
 
-It ends when ``SPOOL/stop`` exists (after a last sample), when the spool folder is gone, when no process that joined
-has lived for five seconds, and on SIGTERM (after a last sample).
+It ends when ``SPOOL/stop`` exists (after a last sample), when the spool folder is gone, when no member has been alive
+for five seconds, and on SIGTERM (after a last sample).
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ if TYPE_CHECKING:
 __all__ = ["Sampler", "total_bytes", "main"]
 
 _IDLE_S = 5.0
-_LONGEST_SLEEP_S = 0.5  # a long interval must not keep a run from ending
-_SETTLED_S = 0.1  # two changes of a folder closer than its file system's clock show one time stamp
+_LONGEST_SLEEP_S = 0.5  # a long interval must not delay the end of a run
+_TIMESTAMP_S = 0.1  # two changes of a folder within this time may have the same time stamp
 
 
 class _Folder:
-    """A folder in which files come and go."""
+    """A folder whose files are added and removed."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._time_ns = 0
 
     def changed(self, now_s: float) -> bool:
-        """Tell whether a file may have come or gone since the last call. Raises OSError when the folder is gone."""
+        """Return True if files may have come or gone since the last call. Raises OSError without the folder."""
         time_ns = os.stat(self._path).st_mtime_ns
         if time_ns == self._time_ns:
             return False
-        self._time_ns = time_ns if now_s - time_ns / 1e9 > _SETTLED_S else 0
+        self._time_ns = time_ns if now_s - time_ns / 1e9 > _TIMESTAMP_S else 0
         return True
 
 
 class Sampler:
-    """Samples the members of one spool folder.
+    """Sample the members of one spool folder.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Sampler:
     interval_s : float
         Seconds from one sample to the next.
     processes : Processes
-        How memory is read here.
+        Reader of the memory.
     """
 
     def __init__(self, spool_root: str, interval_s: float, processes: Processes) -> None:
@@ -87,15 +87,15 @@ class Sampler:
         os.set_blocking(self._waker, False)
 
     def wake_by_signals(self) -> None:
-        """Let a signal end the pause between two samples; only the main thread may ask for it."""
+        """Let signals end the pause between two samples; call it in the main thread."""
         signal.set_wakeup_fd(self._waker)
 
     def end(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
-        """Have `run` return after one more sample."""
+        """Make `run` return after one more sample."""
         self._ending = True
 
     def run(self) -> None:
-        """Sample on an absolute schedule, so that it does not drift; a missed tick is skipped and not made up for."""
+        """Sample on an absolute schedule, so that it does not drift; missed ticks are skipped."""
         began = last_alive = time.monotonic()
         tick = 0
         while True:
@@ -110,8 +110,8 @@ class Sampler:
             file.close()
 
     def sample(self, now_s: float) -> bool:
-        """Append one reading of every member, taken at `now_s` (seconds since the epoch); False when none lives."""
-        self._look_for_members()
+        """Append a reading of every member at `now_s` (seconds since the epoch); return False if none is alive."""
+        self._update_members()
         self._processes.refresh()
         for pid, tree in self._processes.changes().items():
             self._lines[self._trace_of[pid]].change(pid, tree)
@@ -122,13 +122,13 @@ class Sampler:
                 self._files[trace].append(tick, now_s)
         return alive
 
-    def _look_for_members(self) -> None:
+    def _update_members(self) -> None:
         try:
             if not self._member_folder.changed(time.time()):
                 return
             members = read_members(self._root)
         except OSError:
-            return  # nobody has joined yet, or the spool is gone and the run loop sees it
+            return  # no member has joined yet, or the spool is gone, which `_must_end` notices
         self._trace_of = {member.pid: member.trace for member in members}
         self._lines = {member.trace: TraceLines() for member in members}
         for member in members:
@@ -160,7 +160,7 @@ class Sampler:
 
 
 def processes_of_this_system() -> Processes:
-    """Return the reader that works here."""
+    """Return the reader for this system."""
     if os.path.exists("/proc/self/statm"):
         return LinuxProcesses()
     if TYPE_CHECKING or __package__:
@@ -171,10 +171,10 @@ def processes_of_this_system() -> Processes:
 
 
 def main(arguments: list[str]) -> int:
-    """Sample until the end; return 0, also when another sampler has the spool, and 2 for unusable arguments.
+    """Sample until the end; return 0, even if another sampler has the spool, and 2 for unusable arguments.
 
-    With ``--lock DESCRIPTOR``, an open lock file that is locked already, it goes on as a process of its own that has
-    no parent to reap it, and the first process ends as soon as the second one's number is in the file.
+    With ``--lock DESCRIPTOR``, an open and locked file, it continues in a forked process, which no parent has to reap,
+    and the first process ends as soon as the file contains the id of the second.
     """
     try:
         root, *rest = arguments
@@ -194,7 +194,7 @@ def main(arguments: list[str]) -> int:
         return 0
     pid = os.fork() if inherited >= 0 else 0
     number = b"%d\n" % (pid or os.getpid())
-    os.pwrite(lock, number, 0)  # by both processes: once the first one has, nobody finds the file empty
+    os.pwrite(lock, number, 0)  # by both processes, so that the file is never empty after the first has ended
     os.ftruncate(lock, len(number))
     if not pid:
         _sample_until_the_end(root, interval_s)
@@ -208,11 +208,11 @@ def _sample_until_the_end(root: str, interval_s: float) -> None:
     for terminal in (signal.SIGINT, signal.SIGHUP):
         signal.signal(terminal, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a descriptor a process is kept
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one descriptor is open for each process
     try:
         sampler.run()
     except Exception:
-        import traceback  # nobody reads its standard error: the reason has to lie with the traces
+        import traceback  # its standard error is not read: write the reason to a file beside the traces
 
         with open(os.path.join(root, "sampler.err"), "a", encoding="utf-8") as reason:
             traceback.print_exc(file=reason)
@@ -220,4 +220,4 @@ def _sample_until_the_end(root: str, interval_s: float) -> None:
 
 
 if __name__ == "__main__":
-    os._exit(main(sys.argv[1:]))  # a run that ends waits for it; nothing is left to be flushed
+    os._exit(main(sys.argv[1:]))  # faster, since the end of a run waits for it; there is nothing to flush

@@ -1,4 +1,4 @@
-"""A `.dat` trace that the sampler appends to: whole lines, one write a tick, and a full disk is survived.
+"""Append to a `.dat` trace: whole lines, one write for each tick, robust to a full disk.
 
 Standard library only, and without the package: see `runmem.node`. The lines are those of `runmem.formats.mprof`.
 """
@@ -11,21 +11,21 @@ import os
 __all__ = ["TraceFile"]
 
 _LONGEST_TICK = 65536
-_KEPT_BEGINNING = 4096  # of a trace in use, that is not freed
+_KEPT_BEGINNING = 4096  # bytes of a trace that are never freed
 
 
 class TraceFile:
-    """Append ticks to a trace. Nothing here raises because the disk is full or broken.
+    """Append ticks to a trace; never raise because the disk is full or broken.
 
-    When a write is cut short, its rest is remembered and written before anything else; ticks that come while there is
-    no room are dropped, and once there is room again a line ``LOST <lines> <epoch>`` says how many lines are missing.
+    After an incomplete write its rest is written first. Ticks without room are dropped, and once there is room again a
+    line ``LOST <lines> <epoch>`` records the number of missing lines.
 
     Parameters
     ----------
     path : str
-        The file, made at the first tick with mode 0600.
+        The file, created at the first tick with mode 0600.
     header : bytes
-        Lines that begin a new file; not written again when a sampler is started anew on a file that has them.
+        First lines of a new file; not repeated if the file has them already.
     """
 
     def __init__(self, path: str, header: bytes) -> None:
@@ -33,11 +33,11 @@ class TraceFile:
         self._header = header
         self._descriptor: int | None = None
         self._rest = b""
-        self._torn = 0  # bytes at the end of the file that `_rest` completes to a line
+        self._torn = 0  # bytes of the incomplete line at the end of the file, which `_rest` completes
         self.lost_lines = 0
 
     def append(self, lines: bytes, time_s: float) -> None:
-        """Write the lines of one tick, read at `time_s` (seconds since the epoch), or count them as lost."""
+        """Write the lines of the tick at `time_s` (seconds since the epoch), or count them as lost."""
         try:
             if self._descriptor is None:
                 self._descriptor = self._open()
@@ -49,12 +49,12 @@ class TraceFile:
                 self._header = b""
                 self.lost_lines = 0
                 return
-        except OSError:  # no room at all, for the file or for a byte of it
+        except OSError:  # the disk is full
             pass
         self.lost_lines += lines.count(b"\n")
 
     def close(self) -> None:
-        """Close the file. Half a line that there was no room for is cut off, unless somebody appended after it."""
+        """Close the file. An incomplete last line is removed, unless another process appended after it."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is None:
             return
@@ -76,7 +76,7 @@ class TraceFile:
         return descriptor
 
     def _write(self, descriptor: int, data: bytes) -> None:
-        """Write `data` with one call; what does not fit becomes the rest. Raises OSError if not a byte fits."""
+        """Write `data` with one call and store the unwritten rest. Raises OSError if nothing was written."""
         written = os.write(descriptor, data)
         self._rest = data[written:]
         newline = data.rfind(b"\n", 0, written)
@@ -84,7 +84,7 @@ class TraceFile:
 
 
 def _cut_torn_end(descriptor: int) -> None:
-    """Cut off half a line at the end, which a sampler killed with a full disk may have left."""
+    """Remove an incomplete last line, which a sampler killed with a full disk may have left."""
     size = os.fstat(descriptor).st_size
     end = os.pread(descriptor, _LONGEST_TICK, max(0, size - _LONGEST_TICK))
     torn = len(end) - end.rfind(b"\n") - 1

@@ -1,4 +1,4 @@
-"""What a tick says in one trace: the lines of its processes, made anew only for those whose memory changed.
+"""The lines of a tick in one trace, formatted only for processes whose memory has changed.
 
 Standard library only, and without the package: see `runmem.node`.
 """
@@ -19,43 +19,43 @@ _shared: Callable[[tuple[int, int]], int] = itemgetter(1)
 
 
 def total_bytes(trees: Collection[tuple[int, int]]) -> int:
-    """Return the memory of several processes together, from the private and shared bytes of each.
+    """Return the total memory of several processes, from the private and shared bytes of each.
 
-    What each process may share counts once, as that of the process with most of it. Resident set sizes added up count
-    every shared page as often as it is mapped.
+    Shared memory counts once, as that of the process with most of it. A sum of resident set sizes would count a shared
+    page once for each process.
 
-    Assumption: processes that share memory share the same (one interpreter, one set of libraries). Limitation: what a
-    process shares that the one with the most does not have is missing, such as a second file that it alone maps.
+    Assumption: processes share the same memory (one interpreter, one set of libraries). Limitation: shared memory that
+    the process with most of it does not map is missing.
     """
     return sum(map(_private, trees)) + max(map(_shared, trees), default=0)
 
 
 class TraceLines:
-    """The lines of one trace, kept from tick to tick: of a node's processes most stand still most of the time."""
+    """The lines of one trace, cached between ticks, since most processes rarely change."""
 
     def __init__(self) -> None:
-        self._begins: dict[int, bytes] = {}
+        self._prefixes: dict[int, bytes] = {}
         self._trees: dict[int, tuple[int, int]] = {}
         self._lines: dict[int, bytes] = {}  # without the time
         self._total: bytes | None = None
 
     def add(self, pid: int, series: str) -> None:
-        """Take process `pid`, whose lines name it `series`; without that it counts in the total alone."""
-        self._begins[pid] = b"CHLD %s " % series.encode() if series else b""
+        """Add process `pid` with the name `series` in its lines; with an empty name it counts in the total only."""
+        self._prefixes[pid] = b"CHLD %s " % series.encode() if series else b""
 
     def change(self, pid: int, tree: tuple[int, int] | None) -> None:
-        """Note the private and shared bytes of `pid` from here on; None: it has ended."""
+        """Set the private and shared bytes of `pid`, None if it has ended."""
         self._total = None
         if tree is None:
             self._trees.pop(pid, None)
             self._lines.pop(pid, None)
             return
         self._trees[pid] = tree
-        if begin := self._begins[pid]:
-            self._lines[pid] = b"%s%.6f" % (begin, (tree[0] + tree[1]) / MIB)
+        if prefix := self._prefixes[pid]:
+            self._lines[pid] = b"%s%.6f" % (prefix, (tree[0] + tree[1]) / MIB)
 
     def at(self, time_s: float) -> bytes:
-        """Return the lines of a tick at `time_s` (seconds since the epoch); empty when no process lives."""
+        """Return the lines of a tick at `time_s` (seconds since the epoch); empty if no process is alive."""
         if not self._trees:
             return b""
         if self._total is None:

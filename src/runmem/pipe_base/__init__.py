@@ -1,4 +1,4 @@
-"""What tasks of `lsst.pipe.base` are made of: metadata, `Struct`, `timeMethod`, Butlers."""
+"""Counterparts of `lsst.pipe.base`: metadata, `Struct`, `timeMethod`, Butlers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets by the name of their type and a data id: what a Butler does, and one that keeps a folder of files."""
+"""The Butler protocol, for datasets with a type and a data id, and a Butler that uses a folder of files."""
 
 from __future__ import annotations
 
@@ -20,44 +20,45 @@ from runmem.verify.measurement import Measurement
 
 __all__ = ["Butler", "ButlerError", "DatasetNotFoundError", "FolderButler", "job_of_one"]
 
-_LONGEST_NAME_BYTES = 200  # most file systems take 255; a suffix and a backup's number come on top
+_LONGEST_NAME_BYTES = 200  # of the 255 of most file systems: a suffix and a backup's number may follow
 
 
 class ButlerError(RunmemError):
-    """A dataset that cannot be read or written, or a data id that cannot name one."""
+    """A dataset that cannot be read or written, or an invalid data id."""
 
 
 class DatasetNotFoundError(ButlerError, LookupError):
-    """A dataset that is not there."""
+    """A dataset that does not exist."""
 
 
 @runtime_checkable
 class Butler(Protocol):
-    """What runmem asks of a Butler; ``lsst.daf.butler.Butler`` fits as it is.
+    """The methods of a Butler that runmem uses; ``lsst.daf.butler.Butler`` has them.
 
-    A dataset is named by its type, such as ``isr_metadata``, and by a data id: a mapping of dimensions to values, or
-    keywords, or both (keywords win).
+    A dataset is identified by its type, such as ``isr_metadata``, and by a data id: a mapping of dimensions to values,
+    or keywords, which override the mapping.
     """
 
-    def get(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
-        """Return a dataset; raises `LookupError` if it is not there."""
+    def get(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> Any:
+        """Return a dataset; raises `LookupError` if it does not exist."""
 
-    def put(self, obj: Any, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+    def put(self, obj: object, datasetType: str, /, dataId: object = None, **kwargs: object) -> object:
         """Store `obj`."""
 
-    def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
-        """Tell whether the dataset is there (a `bool`, or what is as true or false)."""
+    def exists(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> object:
+        """Return a true value if the dataset exists."""
 
 
 class FolderButler:
-    """Keep datasets in a folder of files that people and other programs can read.
+    """A Butler with a folder of files that users and other programs can read.
 
     A dataset without a data id is the file ``<type><suffix>``, one with a data id
-    ``<type>/<dimension>=<value>,...<suffix>``, the dimensions in alphabetical order. The suffix tells what it holds:
+    ``<type>/<dimension>=<value>,...<suffix>``, with the dimensions in alphabetical order. The suffix depends on the
+    content:
 
     ===================== =========================================================================
     ``.metadata.json``    `TaskMetadata`, in the JSON of ``lsst.pipe.base``
-    ``.measurement.json`` `Measurement`, as a Job of ``lsst.verify`` that holds just this one
+    ``.measurement.json`` `Measurement`, as a Job of ``lsst.verify`` with this measurement only
     ``.job.json``         `Job`
     ``.txt``              `str`: configurations
     ``.json``             dictionaries with text keys, lists, numbers, booleans, None
@@ -70,11 +71,10 @@ class FolderButler:
 
     Notes
     -----
-    A file is written whole or not at all, so a reader sees the old dataset or the new one; a symbolic link stays, and
-    owner and mode too. Characters that could leave
-    the folder, or that are used to write the name (``/ . , = ~ %`` and what is not a plain letter, digit, ``_``, ``-``
-    or ``+``), stand in names as ``%`` and two hexadecimal digits. Limitation: on a file system that does not tell small
-    letters from capitals, neither do data ids.
+    A file is written as a whole or not at all, so a reader sees the old or the new dataset; symbolic links, owner and
+    mode are kept. Characters with a special meaning in names (``/ . , = ~ %`` and all except letters, digits, ``_``,
+    ``-`` and ``+``) are written as ``%`` and two hexadecimal digits. Limitation: on a case-insensitive file system data
+    ids are case-insensitive.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -83,13 +83,13 @@ class FolderButler:
     def __repr__(self) -> str:
         return f"FolderButler({str(self.root)!r})"
 
-    def get(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
-        """Return a dataset, as the kind of object that was put.
+    def get(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> Any:
+        """Return a dataset, with the type of the object that was stored.
 
         Raises
         ------
         DatasetNotFoundError
-            If it is not there; the message says where it would be.
+            If it does not exist; the message has its path.
         ButlerError
             If the file cannot be read.
         """
@@ -103,27 +103,29 @@ class FolderButler:
         try:
             return read(read_file(path).decode())
         except FileNotFoundError as error:
-            raise DatasetNotFoundError(f"{path} was removed while it was read") from error
+            raise DatasetNotFoundError(f"{path} was removed during reading") from error
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ButlerError(f"{path} cannot be read: {error}") from error
 
-    def put(self, obj: Any, datasetType: str, /, dataId: Any = None, *, doBackup: bool = False, **kwargs: Any) -> Path:
-        """Store `obj`, in place of what is stored under this name, and return its file.
+    def put(
+        self, obj: object, datasetType: str, /, dataId: object = None, *, doBackup: bool = False, **kwargs: object
+    ) -> Path:
+        """Store `obj`, replacing the dataset if it exists, and return its file.
 
         Parameters
         ----------
-        obj : TaskMetadata, Measurement, Job, str, or what JSON can hold
-            Metadata of ``lsst.pipe.base`` are taken too, and come back as ours.
+        obj : TaskMetadata, Measurement, Job, str, or a JSON value
+            Metadata of ``lsst.pipe.base`` are converted to `TaskMetadata`.
         datasetType : str
         dataId : mapping, optional
             Dimensions and their values, each an `int` or a `str`.
         doBackup : bool
-            Keep what was stored under this name as ``<file>~1``; what was ``~1`` becomes ``~2``, and so on.
+            Keep the previous dataset as ``<file>~1``; the previous ``~1`` becomes ``~2``, and so on.
 
         Raises
         ------
         ButlerError
-            If `obj` is of no such kind, the data id cannot be one, or the file cannot be written.
+            If `obj` has another type, the data id is invalid, or the file cannot be written.
         """
         stem = self._stem(datasetType, dataId, kwargs)
         suffix, content = _serialized(obj, datasetType)
@@ -135,18 +137,18 @@ class FolderButler:
             write_file(path, content)
             for other in _READERS:
                 old = stem.with_name(stem.name + other)
-                if other != suffix and old.is_file():  # the dataset was of another kind before
+                if other != suffix and old.is_file():  # the dataset had another type before
                     old.unlink(missing_ok=True)
         except OSError as error:
             raise ButlerError(f"{datasetType} cannot be written to {path}: {error.strerror or error}") from error
         return path
 
-    def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> bool:
-        """Tell whether the dataset is there. Raises `ButlerError` for a data id that cannot be one."""
+    def exists(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> bool:
+        """Return True if the dataset exists. Raises `ButlerError` for an invalid data id."""
         return self._stored(self._stem(datasetType, dataId, kwargs)) is not None
 
     def dataIds(self, datasetType: str) -> list[dict[str, int | str]]:
-        """Return the data ids for which there is a dataset of this type, in the order of their values."""
+        """Return the data ids of the datasets of this type, in the order of their values."""
         found: list[dict[str, int | str]] = []
         name = _quoted(datasetType, "the name of the dataset type")
         if any((self.root / (name + suffix)).is_file() for suffix in _READERS):
@@ -159,7 +161,7 @@ class FolderButler:
                 found.append(dict(_parsed(item) for item in items))
         return sorted(found, key=lambda data_id: [(key, isinstance(v, str), v) for key, v in data_id.items()])
 
-    def _stem(self, dataset_type: str, data_id: Any, more: Mapping[str, Any]) -> Path:
+    def _stem(self, dataset_type: str, data_id: object, more: Mapping[str, object]) -> Path:
         """Return the path of the dataset without its suffix."""
         name = _quoted(dataset_type, "the name of the dataset type")
         values = {**_mapping(data_id), **more}
@@ -177,21 +179,21 @@ class FolderButler:
         return None
 
 
-def _mapping(data_id: Any) -> Mapping[str, Any]:
+def _mapping(data_id: object) -> Mapping[str, object]:
     values = {} if data_id is None else getattr(data_id, "mapping", data_id)  # a DataCoordinate has a mapping
     if not isinstance(values, Mapping):
-        raise ButlerError(f"{data_id!r} is no data id: give a mapping such as {{'visit': 42, 'detector': 3}}")
+        raise ButlerError(f"{data_id!r} is not a data id: give a mapping such as {{'visit': 42, 'detector': 3}}")
     return values
 
 
-def _described(data_id: Any, more: Mapping[str, Any]) -> str:
+def _described(data_id: object, more: Mapping[str, object]) -> str:
     values = {**_mapping(data_id), **more}
     return ", ".join(f"{key}={values[key]!r}" for key in sorted(values)) or "the empty data id"
 
 
 def _quoted(text: object, what: str) -> str:
     if not isinstance(text, str) or not text:
-        raise ButlerError(f"{what} is {text!r}: it must be a text that is not empty")
+        raise ButlerError(f"{what} is {text!r}: it must be a nonempty text")
     return _escaped(text)
 
 
@@ -203,7 +205,7 @@ def _escaped(text: str) -> str:
 
 
 def _value(key: str, value: object) -> str:
-    """Return `value` as it stands in a file's name; a text that looks like a number begins with an escape."""
+    """Return `value` as part of a file name; a text that looks like a number begins with an escape."""
     if isinstance(value, numbers.Integral) and not isinstance(value, bool):
         return str(int(value))
     if not isinstance(value, str):
@@ -218,7 +220,7 @@ def _parsed(item: str) -> tuple[str, int | str]:
 
 
 def _back_up(path: Path) -> None:
-    """Copy `path` to ``path~1`` after moving each older backup one number up; `path` itself stays until replaced."""
+    """Copy `path` to ``path~1`` after renumbering the older backups; `path` itself exists until it is replaced."""
     last = 1
     while os.path.lexists(path.with_name(f"{path.name}~{last}")):
         last += 1
@@ -227,8 +229,8 @@ def _back_up(path: Path) -> None:
     place_file(path, path.with_name(f"{path.name}~1"), share=False)
 
 
-def _serialized(obj: Any, dataset_type: str) -> tuple[str, bytes]:
-    """Return the suffix for `obj` and the content of its file. Raises `ButlerError` if it cannot be stored."""
+def _serialized(obj: object, dataset_type: str) -> tuple[str, bytes]:
+    """Return the file suffix and content for `obj`. Raises `ButlerError` if it cannot be stored."""
     try:
         suffix, text = _text(obj)
         return suffix, text.encode()
@@ -236,7 +238,7 @@ def _serialized(obj: Any, dataset_type: str) -> tuple[str, bytes]:
         raise ButlerError(f"{dataset_type} cannot be stored: {error}") from error
 
 
-def _text(obj: Any) -> tuple[str, str]:
+def _text(obj: object) -> tuple[str, str]:
     if isinstance(obj, Job):
         return ".job.json", obj.to_json()
     if isinstance(obj, Measurement):
@@ -251,12 +253,12 @@ def _text(obj: Any) -> tuple[str, str]:
     return ".json", _json(obj)
 
 
-def _json(content: Any) -> str:
+def _json(content: object) -> str:
     return json.dumps(content, indent=1) + "\n"
 
 
-def _check_json(obj: Any) -> None:
-    """Raise `TypeError` unless `obj` comes back from JSON as it is."""
+def _check_json(obj: object) -> None:
+    """Raise `TypeError` if `obj` does not survive a round trip through JSON."""
     if isinstance(obj, dict):
         for key, value in obj.items():
             if type(key) is not str:
@@ -267,13 +269,12 @@ def _check_json(obj: Any) -> None:
             _check_json(value)
     elif obj is not None and type(obj) not in (str, int, float, bool):
         raise TypeError(
-            f"{obj!r} is a {type(obj).__name__}; what can be stored is TaskMetadata, Measurement, Job, str, and what "
-            "JSON can hold"
+            f"{obj!r} is a {type(obj).__name__}; only TaskMetadata, Measurement, Job, str and JSON values can be stored"
         )
 
 
 def job_of_one(measurement: Measurement) -> Job:
-    """Return the Job that a measurement is stored as; raises `ButlerError` if it has no value."""
+    """Return a Job with one measurement, to store it; raises `ButlerError` if it has no value."""
     if measurement.value is None:
         reason = measurement.notes.get("reason") or "no reason is recorded"
         raise ButlerError(f"{measurement.metric_name} has no value ({reason}): there is nothing to store")

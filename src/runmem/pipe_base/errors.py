@@ -1,4 +1,4 @@
-"""Errors of the computation of metrics."""
+"""Errors of metadata and metrics."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ __all__ = ["MetadataError", "MetricComputationError", "NoWorkFound"]
 
 
 class MetadataError(RunmemError, ValueError, TypeError):
-    """A value that task metadata cannot hold. (LSST's raise ValueError; its type is what is wrong with it.)"""
+    """A value with a type that task metadata cannot have. (LSST's metadata raise ValueError.)"""
 
 
 class MetricComputationError(RunmemError, RuntimeError):
-    """Metadata that match a metric's target and cannot be turned into a value."""
+    """Metadata that match a metric's target but have no valid value."""
 
 
 class NoWorkFound(RunmemError, LookupError):
-    """Metadata that hold nothing for a metric's target, which is no fault of theirs."""
+    """Metadata without values for a metric's target, which is not an error of the metadata."""

@@ -1,4 +1,4 @@
-"""Task metadata: named numbers and texts of tasks, in LSST's layout and JSON."""
+"""Task metadata: named numbers and texts of tasks, in the layout and JSON of LSST."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, TypeAlias
 import msgspec
 
 from runmem.pipe_base.errors import MetadataError
-from runmem.reading import read_file
+from runmem.reading import JsonObject, read_file
 
 __all__ = ["METADATA_VERSION", "Primitive", "TaskMetadata"]
 
 METADATA_VERSION = 1
-"""Version of the layout: from 1 on, `MaxResidentSetSize` is in bytes on every platform."""
+"""Version of the layout: from 1 on, `MaxResidentSetSize` is in bytes on all platforms."""
 
 Primitive: TypeAlias = str | float | int | bool
 _PARTS = frozenset({"scalars", "arrays", "metadata"})
@@ -29,9 +29,8 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
     """Scalars, arrays and nested metadata under hierarchical names.
 
     A dot in a key goes one level down: ``metadata["demo.runEndCpuTime"]`` is item ``runEndCpuTime`` of the nested
-    metadata ``demo``. Values are `str`, `float` (also NaN and the infinities), `int` and `bool`, or lists of one of
-    these types. The methods and the JSON are those of ``lsst.pipe.base.TaskMetadata``, so either side reads the other's
-    files.
+    metadata ``demo``. Values are `str`, `float` (including NaN and infinity), `int` and `bool`, or lists of one of
+    these types. The methods and the JSON are those of ``lsst.pipe.base.TaskMetadata``, so both read the same files.
 
     Attributes
     ----------
@@ -47,13 +46,13 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
     # -- building --
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> TaskMetadata:
+    def from_dict(cls, values: Mapping[str, object]) -> TaskMetadata:
         """Return the metadata of a mapping from (dotted) names to values, lists and nested mappings.
 
         Raises
         ------
         MetadataError
-            (a `ValueError` and `TypeError`) For a value that metadata cannot hold, naming the key and the value.
+            (a `ValueError` and `TypeError`) For an invalid value, with the key.
         """
         found = cls()
         for key, value in values.items():
@@ -61,15 +60,15 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
         return found
 
     @classmethod
-    def from_json(cls, document: str | bytes | Mapping[str, Any]) -> TaskMetadata:
-        """Return the metadata of a JSON text, or of what a JSON reader made of it.
+    def from_json(cls, document: str | bytes | Mapping[str, object]) -> TaskMetadata:
+        """Return the metadata of a JSON text or of its content.
 
         Raises
         ------
         ValueError
-            If the text is not JSON, or not of the form ``{"scalars": {}, "arrays": {}, "metadata": {}}``.
+            If the text is not JSON, or does not have the form ``{"scalars": {}, "arrays": {}, "metadata": {}}``.
         MetadataError
-            (a `ValueError` and `TypeError`) For a value that metadata cannot hold, naming the key and the value.
+            (a `ValueError` and `TypeError`) For an invalid value, with the key.
         """
         if isinstance(document, (str, bytes)):
             if cls is TaskMetadata and (whole := _decoded(document)) is not None:
@@ -84,7 +83,7 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
             owner, last = found._owner(key, make=True)
             owner.metadata[last] = cls.from_json(value) if value else cls()
         scalars, arrays = content.get("scalars", {}), content.get("arrays", {})
-        if _is_plain(scalars, arrays):  # as everything is that either side has written; looking at each is slow
+        if _is_plain(scalars, arrays):  # true for all files of runmem and LSST, and fast
             found.scalars, found.arrays = dict(scalars), dict(arrays)
             return found
         for key, value in scalars.items():
@@ -97,9 +96,9 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
 
     @staticmethod
     def is_json_form(content: object) -> bool:
-        """Tell whether `content` has the three parts of the JSON form (or fewer) and nothing else."""
+        """Return True if `content` has the three parts of the JSON form (or fewer) and nothing else."""
         if type(content) is dict and content.keys() == _PARTS and set(map(type, content.values())) == {dict}:
-            return True  # at once, as nearly always: what follows takes ten times as long
+            return True  # the usual case, ten times as fast as the general check
         return (
             isinstance(content, Mapping)
             and bool(content)
@@ -123,12 +122,12 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
 
     # -- writing --
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return scalars, arrays and nested metadata in one plain dictionary."""
+    def to_dict(self) -> JsonObject:
+        """Return scalars, arrays and nested metadata as one dictionary."""
         return {**self.scalars, **self.arrays, **{key: nested.to_dict() for key, nested in self.metadata.items()}}
 
-    def to_json_form(self) -> dict[str, Any]:
-        """Return what `from_json` reads, before it is made text."""
+    def to_json_form(self) -> JsonObject:
+        """Return the metadata as a JSON object for `from_json`."""
         return {
             "scalars": dict(self.scalars),
             "arrays": {key: list(values) for key, values in self.arrays.items()},
@@ -136,14 +135,14 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
         }
 
     def to_json(self) -> str:
-        """Return the JSON text; NaN and the infinities are written as the constants ``NaN`` and ``Infinity``."""
+        """Return the JSON text, with the constants ``NaN`` and ``Infinity`` for such numbers."""
         return json.dumps(self.to_json_form())
 
     # -- items --
 
-    def __setitem__(self, key: str, value: Any) -> None:
+    def __setitem__(self, key: str, value: object) -> None:
         owner, last = self._owner(key, make=True)
-        if owner is not self:  # what had the name of a level gives way to it
+        if owner is not self:  # levels replace items with the same name
             self._clear_path(key)
         for part in (owner.scalars, owner.arrays, owner.metadata):
             part.pop(last, None)
@@ -200,9 +199,7 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
     def __repr__(self) -> str:
         return f"TaskMetadata({self.to_dict()!r})"
 
-    __hash__ = None  # type: ignore[assignment]  # mutable, as a dict is
-
-    def get(self, key: str, default: Any = None) -> Any:
+    def get(self, key: str, default: object = None) -> Any:
         """Return ``self[key]``, or `default` where there is none."""
         try:
             return self[key]
@@ -210,23 +207,23 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
             return default
 
     def getScalar(self, key: str) -> Any:
-        """Return the value of `key`; of an array its last element. Raises `KeyError`."""
+        """Return the value of `key`, for an array its last element. Raises `KeyError`."""
         return self[key]
 
     def getArray(self, key: str) -> list[Any]:
-        """Return the values of `key` as a list, also of a scalar. Raises `KeyError`."""
+        """Return the values of `key` as a list, even for a scalar. Raises `KeyError`."""
         owner, last = self._owner(key)
         if last in owner.arrays:
             return owner.arrays[last]
         return [self[key]]
 
     def add(self, key: str, value: Primitive | Sequence[Primitive]) -> None:
-        """Append `value` to the array `key`, which a scalar becomes; raises `MetadataError` if the type changes."""
+        """Append `value` to `key`, which becomes an array; raises `MetadataError` if the type differs."""
         owner, last = self._owner(key, make=True)
         if last in owner.metadata:
             raise MetadataError(f"{key!r} is nested metadata: nothing can be added to it")
         array = owner.arrays.get(last)
-        if array and type(value) is type(array[0]):  # appended in place: copying makes many additions quadratic
+        if array and type(value) is type(array[0]):  # append in place: copying would make many additions quadratic
             array.append(value)
             return
         known = array or ([owner.scalars[last]] if last in owner.scalars else [])
@@ -244,31 +241,31 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
         yield from self.arrays.items()
         yield from self.metadata.items()
 
-    def get_dict(self, key: str) -> dict[str, Any]:
-        """Return a copy of the nested metadata `key` as a dictionary; an empty one if there are none."""
+    def get_dict(self, key: str) -> JsonObject:
+        """Return a copy of the nested metadata `key` as a dictionary, empty if missing."""
         nested = self.get(key)
         return nested.to_dict() if isinstance(nested, TaskMetadata) else {}
 
-    def set_dict(self, key: str, value: Mapping[str, Any]) -> None:
-        """Make a possibly nested mapping the nested metadata `key`."""
+    def set_dict(self, key: str, value: Mapping[str, object]) -> None:
+        """Set the nested metadata `key` from a mapping, which may be nested."""
         self[key] = value
 
     def level(self, path: str) -> TaskMetadata:
-        """Return the nested metadata at the dotted `path`, these metadata for an empty one. Raises `KeyError`."""
+        """Return the nested metadata at the dotted `path`, which may be empty. Raises `KeyError`."""
         if not path:
             return self
-        below = self.metadata.get(path)  # most often one level down
-        return self._owner(f"{path}.")[0] if below is None else below
+        nested = self.metadata.get(path)  # the usual case: one level down
+        return self._owner(f"{path}.")[0] if nested is None else nested
 
     def names(self) -> set[str]:
-        """Return all full names, those of nested metadata included."""
+        """Return all full names, including those of nested metadata."""
         found = set(self)
         for key, nested in self.metadata.items():
             found.update(f"{key}.{name}" for name in nested.names())
         return found
 
     def paramNames(self, topLevelOnly: bool = True) -> set[str]:
-        """Return the full names of scalars and arrays: of this level, or of all levels."""
+        """Return the full names of scalars and arrays of this level or of all levels."""
         found = {*self.scalars, *self.arrays}
         if not topLevelOnly:
             for key, nested in self.metadata.items():
@@ -283,7 +280,7 @@ class TaskMetadata(msgspec.Struct, eq=False, forbid_unknown_fields=True):
             owner = owner.metadata[part]
 
     def _owner(self, key: str, make: bool = False) -> tuple[TaskMetadata, str]:
-        """Return the metadata that hold the last part of the dotted `key`, and that part."""
+        """Return the metadata that contain the last part of the dotted `key`, and that part."""
         if not isinstance(key, str):
             raise KeyError(f"invalid key {key!r}: a key is a string")
         if "." not in key:
@@ -305,8 +302,8 @@ def _is_list(value: object) -> bool:
     return bool(getattr(value, "ndim", 0))  # an array of numpy
 
 
-def _is_plain(scalars: Mapping[str, Any], arrays: Mapping[str, Any]) -> bool:
-    """Tell whether no key has a dot and all values are as metadata hold them."""
+def _is_plain(scalars: Mapping[str, object], arrays: Mapping[str, Any]) -> bool:
+    """Return True if no key has a dot and all values have valid types."""
     if "." in " ".join((*scalars, *arrays)) or not set(map(type, scalars.values())) <= _PLAIN:
         return False
     if not set(map(type, arrays.values())) <= {list}:
@@ -317,9 +314,9 @@ def _is_plain(scalars: Mapping[str, Any], arrays: Mapping[str, Any]) -> bool:
 
 
 def _decoded(document: str | bytes) -> TaskMetadata | None:
-    """Return the metadata of a JSON text as either side writes it, in a tenth of the time that `from_json` takes else.
+    """Return the metadata of a JSON text as runmem and LSST write it, ten times as fast as the general parser.
 
-    None for any other text: NaN and the infinities, keys with dots, arrays of numpy's types, and what is wrong.
+    None for any other text: with NaN or infinity, keys with dots, or invalid values.
     """
     try:
         found = _decoder.decode(document)
@@ -329,14 +326,14 @@ def _decoded(document: str | bytes) -> TaskMetadata | None:
 
 
 def _is_flat(metadata: TaskMetadata) -> bool:
-    """Tell whether no key, of any level, has a dot, and no array holds values of two types."""
+    """Return True if no key of any level has a dot, and no array has values of two types."""
     scalars, arrays, nested = metadata.scalars, metadata.arrays, metadata.metadata
     if (scalars and "." in "".join(scalars)) or (arrays and "." in "".join(arrays)):
         return False
     if not _AT_MOST_ONE.issuperset(map(len, arrays.values())) and not all(map(_is_uniform, arrays.values())):
         return False
-    for name, below in nested.items():  # noqa: SIM110 - all(...) takes longer than what it asks
-        if "." in name or not _is_flat(below):
+    for name, level in nested.items():  # noqa: SIM110 - all(...) would be slower
+        if "." in name or not _is_flat(level):
             return False
     return True
 
@@ -349,8 +346,8 @@ _decoder = msgspec.json.Decoder(TaskMetadata)
 
 
 def _primitive(key: str, value: object) -> Primitive:
-    """Return `value` as one of the four types; numbers of numpy become plain ones."""
-    if type(value) in _PLAIN:  # most are, and asking the abstract classes of numbers is slow
+    """Return `value` as one of the four types, converting numbers of numpy."""
+    if type(value) in _PLAIN:  # the usual case; checks against abstract classes are slow
         return value  # type: ignore[return-value]
     if isinstance(value, (str, bool)):
         return value
@@ -358,7 +355,7 @@ def _primitive(key: str, value: object) -> Primitive:
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
-    raise MetadataError(f"{key} = {value!r} is a {type(value).__name__}: task metadata hold str, float, int and bool")
+    raise MetadataError(f"{key} = {value!r} is a {type(value).__name__}: task metadata have str, float, int and bool")
 
 
 def _array(key: str, values: Any) -> list[Primitive]:
@@ -368,5 +365,5 @@ def _array(key: str, values: Any) -> list[Primitive]:
     kinds = {type(value) for value in found}
     if len(kinds) > 1:
         names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise MetadataError(f"{key} = {values!r} mixes {names}: an array holds values of one type")
+        raise MetadataError(f"{key} = {values!r} mixes {names}: an array has values of one type")
     return found

@@ -12,18 +12,18 @@ class Struct(SimpleNamespace):
     """Results by name, such as ``Struct(measurement=m).measurement``."""
 
     def getDict(self) -> dict[str, Any]:
-        """Return the results as a dictionary of their own."""
+        """Return the results as a new dictionary."""
         return dict(vars(self))
 
     def mergeItems(self, struct: Struct, *nameList: str) -> None:
-        """Take results by these names over from another; `RuntimeError` for one that is here already."""
+        """Copy results with these names from another Struct; raises `RuntimeError` for an existing name."""
         for name in nameList:
             if hasattr(self, name):
                 raise RuntimeError(f"{name!r} is in this Struct already: {self!r}")
             setattr(self, name, getattr(struct, name))
 
     def copy(self) -> Struct:
-        """Return another with the same results, which are not copied."""
+        """Return a shallow copy."""
         return Struct(**vars(self))
 
     def __len__(self) -> int:

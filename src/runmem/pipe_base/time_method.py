@@ -1,4 +1,4 @@
-"""`timeMethod`: what a call took of time and memory, written into metadata under the names that LSST gives them."""
+"""`timeMethod`: write the time and memory of calls to metadata, with the key names of LSST."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from runmem.pipe_base.metadata import METADATA_VERSION
 __all__ = ["CONTAMINATED", "timeMethod"]
 
 CONTAMINATED = "contaminated"
-"""Method of a peak that is the process's highest up to then, whichever call it owes it to."""
+"""Method of a peak that is the highest of the process so far, whichever call caused it."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_Pairs = list[tuple[str, Any]]
+_Pairs = list[tuple[str, object]]
 
 log = logging.getLogger(__name__)
 
@@ -34,55 +34,54 @@ log = logging.getLogger(__name__)
 def timeMethod(_func: _F) -> _F: ...
 @overload
 def timeMethod(
-    *, metadata: Any = None, logger: Any = None, logLevel: int = logging.DEBUG, contaminated: bool = False
+    *, metadata: object = None, logger: object = None, logLevel: int = logging.DEBUG, contaminated: bool = False
 ) -> Callable[[_F], _F]: ...
 
 
 def timeMethod(
     _func: Any = None,
     *,
-    metadata: Any = None,
-    logger: Any = None,
+    metadata: object = None,
+    logger: object = None,
     logLevel: int = logging.DEBUG,
     contaminated: bool = False,
 ) -> Any:
-    """Write the time and memory of each call of a method into metadata, as ``lsst.utils.timer.timeMethod`` does.
+    """Write the time and memory of each call of a method to metadata, as ``lsst.utils.timer.timeMethod`` does.
 
     Each key is the method's name, ``Start`` or ``End``, and: ``Utc`` (ISO 8601), ``CpuTime``, ``UserTime``,
     ``SystemTime`` (seconds), ``MaxResidentSetSize`` (bytes), ``MinorPageFaults``, ``MajorPageFaults``, ``BlockInputs``,
-    ``BlockOutputs``, ``VoluntaryContextSwitches``, ``InvoluntaryContextSwitches``. Every call appends a value to each,
-    also a call that raises. Beside them stand ``__version__`` (1), ``nodeName`` and ``platform`` (`sys.platform` of
-    the writer), and for each call ``<method>PeakMethod``: ``hwm`` (exact), ``sampled`` (a lower bound) or
-    ``contaminated``, and ``, shared`` after it where a call in another thread overlapped (an upper bound); where a peak
-    is only sampled, or missing, ``<method>PeakReason`` says why.
+    ``BlockOutputs``, ``VoluntaryContextSwitches``, ``InvoluntaryContextSwitches``. Every call, even one that raises,
+    appends a value to each. Further keys are ``__version__`` (1), ``nodeName`` and ``platform`` (`sys.platform` of the
+    writer), and for each call ``<method>PeakMethod``: ``hwm`` (exact), ``sampled`` (a lower bound) or ``contaminated``,
+    followed by ``, shared`` if a call in another thread overlapped (an upper bound). If a peak is only sampled, or
+    missing, ``<method>PeakReason`` has the reason.
 
     Parameters
     ----------
     metadata : TaskMetadata, mutable mapping or object with ``add(name, value)``, optional
-        Where to write; default the attribute ``metadata`` of the method's object. With neither nothing is written.
+        Destination; default the attribute ``metadata`` of the method's object. Without either nothing is written.
     logger : logging.Logger, optional
-        Told of the values too, at `logLevel`, by the logger ``timer.<its name>``; default the object's ``log``.
+        The values are also logged, at `logLevel`, by the logger ``timer.<its name>``; default the object's ``log``.
     logLevel : int
     contaminated : bool
-        Write the original's value: the highest resident set size of the process up to then, whichever call it was
-        that reached it, what the process inherited from its parent included.
+        Write the original's value: the highest resident set size of the process so far, whichever call caused it,
+        including the peak inherited from the parent process.
 
     Raises
     ------
     SettingError
-        (a `TypeError`) For an asynchronous generator, which has no end that could be waited for.
+        (a `TypeError`) For an asynchronous generator, whose end cannot be timed.
 
     Notes
     -----
-    ``EndMaxResidentSetSize`` is the highest resident set size of the process between the call's start and its end: the
-    kernel's high-water mark, which is reset at the start. ``StartMaxResidentSetSize`` is the size at the start, which
-    is what the mark was reset to. A call within another is part of it, so the outer peak is never less than the inner.
+    ``EndMaxResidentSetSize`` is the highest resident set size of the process between the start and the end of the call:
+    the kernel's high-water mark, which is reset at the start. ``StartMaxResidentSetSize`` is the size at the start. An
+    outer call includes inner calls, so its peak is never lower.
 
-    Assumption: nothing else resets the mark of the process. Limitations: child processes are not in it; while a call
-    in another thread overlaps, the peak is that of both. A coroutine is measured from its first step to its end, and a
-    generator likewise; what runs in between belongs to it, and overlapping ones are labelled shared. A measurement
-    that fails is logged and left out; the method never fails of it. ``LSST_UTILS_DISABLE_TIMER`` in the environment
-    turns the decorator off.
+    Assumption: nothing else resets the mark of the process. Limitations: child processes are not included; if a call in
+    another thread overlaps, the peak is that of both. A coroutine or generator is measured from its first step to its
+    end, including code that runs in between; overlapping ones are labelled shared. If a measurement fails, this is
+    logged, and the method is not affected. ``LSST_UTILS_DISABLE_TIMER`` in the environment disables the decorator.
 
     Examples
     --------
@@ -102,26 +101,26 @@ def timeMethod(
         wrapper: Any
         if inspect.isasyncgenfunction(func):
             raise _NotTimed(
-                f"{func.__qualname__} is an asynchronous generator, and its calls have no end that could be timed: "
+                f"{func.__qualname__} is an asynchronous generator, and the end of its calls cannot be timed: "
                 "put @timeMethod on the coroutine that reads it."
             )
         if inspect.iscoroutinefunction(func):
 
-            async def wrapper(*args: Any, **kwargs: Any) -> Any:
-                import asyncio  # here: most programs do without, and it takes a while
+            async def wrapper(*args: object, **kwargs: object) -> Any:
+                import asyncio  # here, since its import is slow and most programs do not need it
 
                 with timer.call(args, within=asyncio.current_task()):
                     return await func(*args, **kwargs)
 
         elif inspect.isgeneratorfunction(func):
 
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
+            def wrapper(*args: object, **kwargs: object) -> Any:
                 with timer.call(args):
                     return (yield from func(*args, **kwargs))
 
         else:
 
-            def wrapper(*args: Any, **kwargs: Any) -> Any:
+            def wrapper(*args: object, **kwargs: object) -> Any:
                 started = timer.start(args)
                 try:
                     return func(*args, **kwargs)
@@ -140,7 +139,7 @@ class _NotTimed(SettingError, TypeError):
 
 
 class _Timer:
-    """Writes the start and the end of the calls of one method."""
+    """Write the start and the end of the calls of one method."""
 
     def __init__(self, name: str, metadata: Any, logger: Any, level: int, contaminated: bool) -> None:
         self._name = name
@@ -148,14 +147,14 @@ class _Timer:
         self._metadata, self._logger, self._level = metadata, logger, level
         self._contaminated = contaminated
 
-    def call(self, args: tuple[Any, ...], within: object = None) -> AbstractContextManager[Any]:
-        """Measure what is done inside."""
-        stack = ExitStack()  # not a `contextmanager`, which sets attributes of what is raised inside
+    def call(self, args: tuple[object, ...], within: object = None) -> AbstractContextManager[object]:
+        """Return a context that measures the code inside."""
+        stack = ExitStack()  # a `contextmanager` would set attributes of exceptions raised inside
         stack.callback(self.end, args, self.start(args, within))
         return stack
 
-    def start(self, args: tuple[Any, ...], within: object = None) -> Window | None:
-        """Write the values of the start; return the open window of the peak."""
+    def start(self, args: tuple[object, ...], within: object = None) -> Window | None:
+        """Write the values of the start and return the open window of the peak."""
         window = None if self._contaminated else process_meter().start(within=within)
         try:
             pairs = _usage(self._start_keys, None if window is None else window.base_bytes, self._contaminated)
@@ -169,7 +168,7 @@ class _Timer:
             log.warning("the start of %s could not be written", self._name, exc_info=True)
         return window
 
-    def end(self, args: tuple[Any, ...], window: Window | None) -> None:
+    def end(self, args: tuple[object, ...], window: Window | None) -> None:
         """Close the window and write the values of the end."""
         reading = None if window is None else process_meter().stop(window)
         try:
@@ -179,15 +178,15 @@ class _Timer:
             log.warning("the end of %s could not be written", self._name, exc_info=True)
 
     def _peak_pairs(self, reading: PeakReading | None) -> _Pairs:
-        """Return how the peak was had."""
+        """Return the keys and values for the method of the peak."""
         if reading is None:
             return [(f"{self._name}PeakMethod", CONTAMINATED)]
-        reason = [] if reading.reason is None else [(f"{self._name}PeakReason", reading.reason)]
+        reason: _Pairs = [] if reading.reason is None else [(f"{self._name}PeakReason", reading.reason)]
         if reading.peak_bytes is None:
             return reason
         return [(f"{self._name}PeakMethod", f"{reading.method}{', shared' * reading.shared}"), *reason]
 
-    def _places(self, args: tuple[Any, ...]) -> tuple[Any, Any]:
+    def _places(self, args: tuple[object, ...]) -> tuple[Any, Any]:
         """Return the metadata and the logger of a call."""
         owner = args[0] if args else None
         metadata = getattr(owner, "metadata", None) if self._metadata is None else self._metadata
@@ -200,8 +199,8 @@ class _Timer:
                 add(name, value)
         if logger is not None:
             timer_log = logging.getLogger(f"timer.{logger.name}")
-            if timer_log.isEnabledFor(self._level):  # the caller of the method is three calls up
-                text = "; ".join(f"{name}={value}" for name, value in pairs[1:])  # a log has times of its own
+            if timer_log.isEnabledFor(self._level):  # the caller of the method is three frames up
+                text = "; ".join(f"{name}={value}" for name, value in pairs[1:])  # without the time, which the log has
                 timer_log.log(self._level, text, stacklevel=4)
 
 
@@ -216,7 +215,7 @@ def _keys(prefix: str) -> tuple[str, ...]:
 
 
 def _usage(keys: tuple[str, ...], size_bytes: int | None, contaminated: bool) -> _Pairs:
-    """Return what the process used up to now, by key; without a size where it could not be read."""
+    """Return the resource usage of the process by key, without a size if unreadable."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     if contaminated:
         size_bytes = usage.ru_maxrss * _maxrss_unit_bytes()
@@ -228,23 +227,23 @@ def _usage(keys: tuple[str, ...], size_bytes: int | None, contaminated: bool) ->
 
 
 def _maxrss_unit_bytes() -> int:
-    """Return what one of `ru_maxrss` is on this platform."""
+    """Return the unit of `ru_maxrss` on this platform."""
     if sys.platform == "darwin":
         return 1
     return resource.getpagesize() if sys.platform.startswith("sunos") else 1024
 
 
-def _adder(metadata: Any) -> Callable[[str, Any], None]:
-    """Return what appends a value to metadata: TaskMetadata, a PropertySet of LSST's, or a plain mapping."""
-    add: Callable[[str, Any], None] | None = getattr(metadata, "add", None)
+def _adder(metadata: Any) -> Callable[[str, object], None]:
+    """Return a function that appends a value to metadata: TaskMetadata, a PropertySet of LSST, or a mapping."""
+    add: Callable[[str, object], None] | None = getattr(metadata, "add", None)
     if add is None:
         return lambda name, value: metadata.setdefault(name, []).append(value)
     add_long_long = getattr(metadata, "addLongLong", None)
     if add_long_long is None:
         return add
 
-    def add_any(name: str, value: Any) -> None:
-        # A PropertySet takes small and large integers for different types, and one array holds only one type.
+    def add_any(name: str, value: object) -> None:
+        # In a PropertySet small and large integers have different types, and an array has only one type.
         is_integer = isinstance(value, int) and not isinstance(value, bool)
         (add_long_long if is_integer else add)(name, value)
 

@@ -1,4 +1,4 @@
-"""A figure of memory over time: every node, every worker, every task, and the limit."""
+"""Draw memory over time: nodes, workers, tasks and limits."""
 
 from __future__ import annotations
 
@@ -30,11 +30,14 @@ _MOST_EDGED = 2000
 _MOST_BARS = 20_000
 _MOST_NAMED = 8
 _MOST_PEAKS = 300
-_NEAR = 1.6  # a limit up to so many times the highest value is drawn, a higher one is told
-_SPLIT = 4  # a total above so many times the highest worker gets an axis of its own
+_NEAR = 1.6  # a limit up to so many times the highest value is drawn, a higher one is in the title
+_SPLIT = 4  # a total above so many times the highest worker gets a separate axis
 _GIB_FROM = 8 * GIB
-_SPARE_S = 3600.0
-_MOST_LEADING = 0.2  # of the width, for what was before the first task and no higher than what follows
+_CLOCK_TOLERANCE_S = 3600.0
+_MOST_LEADING = 0.2  # of the width, for the time before the first task if it has no peak
+_BESIDE: Any = {
+    "loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0, "fontsize": 8, "frameon": False,
+}  # fmt: skip
 _TOTAL, _LIMIT, _KILLED = "#7b8794", "#c0392b", "#c0392b"
 _WORKERS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#b8860b", "#7a5195", "#777777")
 _TASKS = ("#b9add9", "#f3d28f", "#b7dcb4", "#f2b8c6", "#a9d3e0", "#d8c3a5", "#c5d86d", "#d9d9d9")  # unlike any worker's
@@ -42,14 +45,14 @@ _TASKS = ("#b9add9", "#f3d28f", "#b7dcb4", "#f2b8c6", "#a9d3e0", "#d8c3a5", "#c5
 
 @dataclass(frozen=True)
 class Panel:
-    """What is drawn of one node.
+    """The data of one node's panel.
 
     Attributes
     ----------
     title : str
     trace : Trace
     bars : list of Bar
-        The tasks that ran there.
+        Tasks of the node.
     killed : list of TaskRecord
     limit_bytes : int or None
         Memory limit of one worker.
@@ -63,12 +66,9 @@ class Panel:
 
 
 def panels_of_run(run: RunData) -> list[Panel]:
-    """Return a panel for each trace of the run, the fullest node first and the master last.
+    """Return a panel for each trace of the run, in descending order of the nodes' peaks, with the master last.
 
-    Raises
-    ------
-    SettingError
-        If the run has no trace with a reading.
+    Raises SettingError if the run has no trace with a reading.
     """
     hosts = {*run.nodes, *(record.node for record in run.records)}
     window = _window(run)
@@ -93,18 +93,18 @@ def panels_of_run(run: RunData) -> list[Panel]:
 
 
 def _window(run: RunData) -> tuple[float, float]:
-    """Return the seconds since the epoch between which all of a run was, an hour to spare: clocks of nodes differ.
+    """Return the times between which a run took place, plus an hour, since clocks of nodes may differ.
 
-    A damaged line may have a time years away, and would leave no room for all others.
+    A damaged line may have a time years away, which would compress the rest of the figure.
     """
     started_s, ended_s = run.provenance.get("started_s"), run.provenance.get("ended_s")
     if started_s is None or ended_s is None or ended_s < started_s:
         return 0.0, MAX_TIME_S
-    return started_s - _SPARE_S, ended_s + _SPARE_S
+    return started_s - _CLOCK_TOLERANCE_S, ended_s + _CLOCK_TOLERANCE_S
 
 
 def _inside(trace: Trace, window: tuple[float, float]) -> Trace:
-    """Return what of a trace was read inside a time."""
+    """Return the part of a trace inside a time window."""
     first, last = window
     kept = (trace.times_s >= first) & (trace.times_s <= last)
     children = {}
@@ -116,12 +116,9 @@ def _inside(trace: Trace, window: tuple[float, float]) -> Trace:
 
 
 def panel_of_trace(path: Path) -> Panel:
-    """Return the panel of a lone `.dat` file; children of `mprof run --multiprocess` are in its total.
+    """Return the panel of a single `.dat` file; its total includes the children of `mprof run --multiprocess`.
 
-    Raises
-    ------
-    SettingError
-        If the file has no reading.
+    Raises SettingError if the file has no reading.
     """
     trace = with_children(read_trace(path))
     if not trace.times_s.size:
@@ -132,20 +129,17 @@ def panel_of_trace(path: Path) -> Panel:
 def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | None = None) -> Path:
     """Draw the panels one above the other into `path` (PNG, SVG or PDF by its suffix) and return it.
 
+    Raises SettingError if the file cannot be written, or its suffix is not supported.
+
     Parameters
     ----------
     start_s : float or None
-        Time that the axis calls 0, in seconds since the epoch; None for the first reading.
-
-    Raises
-    ------
-    SettingError
-        If the file cannot be written, or its suffix is of no kind that can be drawn.
+        Zero of the time axis, in seconds since the epoch; default the first reading.
 
     Notes
     -----
-    Of more than six nodes only the fullest six are drawn, and of more than 20,000 tasks on a node only the longest; the
-    figure says so.
+    At most six nodes with the highest peaks are drawn, and at most 20,000 tasks of a node, the longest; the figure says
+    what is left out.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -173,14 +167,14 @@ def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | 
 
 
 def _heights(panel: Panel) -> list[float]:
-    """Return the heights, in inches, of what is drawn of a panel: the curves, and the lanes if there are any."""
+    """Return the heights, in inches, of a panel's axes: the curves, and the lanes if there are any."""
     lane_count = len(lanes(_longest(panel.bars)))
     curves = [1.5] if panel.title == MASTER else [1.5, 2.2] if _is_split(panel) else [2.6]
     return [*curves, min(0.22 * lane_count + 0.1, 2.2)] if lane_count else curves
 
 
 def _longest(bars: Sequence[Bar]) -> list[Bar]:
-    """Return the tasks that can be told apart in a figure: the longest."""
+    """Return the longest tasks, as many as a figure can show."""
     return sorted(bars, key=lambda bar: bar.start_s - bar.end_s)[:_MOST_BARS]
 
 
@@ -193,12 +187,9 @@ def _save(figure: Figure, path: Path) -> None:
 
 
 def drawn(figure: Figure, path: Path) -> bytes:
-    """Return a figure in the format that the ending of `path` names; PNG if it names none.
+    """Return a figure in the format of the suffix of `path`, by default PNG.
 
-    Raises
-    ------
-    ValueError
-        If there is no such format.
+    Raises ValueError if the format is unknown.
     """
     content = BytesIO()
     figure.savefig(content, dpi=130, format=path.suffix[1:] or "png")
@@ -220,7 +211,7 @@ def _time_range(panels: Sequence[Panel], zero_s: float) -> tuple[float, float]:
 
 
 def _is_low_before(panel: Panel, time_s: float) -> bool:
-    """Tell whether no peak of a panel was before a time: then it may be left out of the figure."""
+    """Return True if no peak of a panel was before a time, so that the figure may start there."""
     series = [(panel.trace.times_s, panel.trace.totals_bytes), *panel.trace.children.values()]
     return all(
         not before.any() or bool((~before).any() and sizes[before].max() <= sizes[~before].max())
@@ -230,7 +221,7 @@ def _is_low_before(panel: Panel, time_s: float) -> bool:
 
 
 def _task_colours(panels: Sequence[Panel]) -> dict[str, str]:
-    """Give a colour to the names that ran longest; the rest share the last one."""
+    """Assign colours to the names with the longest total time; the others share the last colour."""
     total_s: dict[str, float] = {}
     for panel in panels:
         for bar in panel.bars:
@@ -240,7 +231,7 @@ def _task_colours(panels: Sequence[Panel]) -> dict[str, str]:
 
 
 def _draw_total(axis: Axes, panel: Panel, zero_s: float, scale: float) -> int:
-    """Draw the total of the trace; return its highest value in bytes."""
+    """Draw the total of the trace and return its highest value in bytes."""
     trace = panel.trace
     times = trace.times_s - zero_s
     label = "process" if panel.title == MASTER or not trace.children else "all processes of the workers"
@@ -250,7 +241,7 @@ def _draw_total(axis: Axes, panel: Panel, zero_s: float, scale: float) -> int:
 
 
 def _draw_workers(axis: Axes, panel: Panel, zero_s: float, scale: float) -> int:
-    """Draw each worker with the tasks' peaks, the limit and the killed; return the highest value drawn, in bytes."""
+    """Draw the workers, the tasks' peaks, the limit and killed tasks; return the highest value in bytes."""
     by_height = sorted(panel.trace.children.items(), key=lambda item: -int(item[1][1].max(initial=0)))
     for number, (series, (times, sizes)) in reversed([*enumerate(by_height)]):  # the highest on top
         named = number < _MOST_NAMED
@@ -273,7 +264,7 @@ def _title(panel: Panel) -> str:
     text = f"{panel.title}: peak {format_bytes(panel.trace.peak_bytes)}"
     highest = max(panel.trace.peak_bytes or 0, _top_worker(panel))
     if panel.limit_bytes is not None and panel.limit_bytes > _NEAR * highest:
-        text += f", limit of a worker {format_bytes(panel.limit_bytes)}"  # a line far above would press the curves flat
+        text += f", limit of a worker {format_bytes(panel.limit_bytes)}"  # a line far above would flatten the curves
     return text
 
 
@@ -285,12 +276,12 @@ def _top_worker(panel: Panel) -> int:
 
 
 def _is_split(panel: Panel) -> bool:
-    """Tell whether the total is so far above the workers that they need an axis of their own to be seen."""
+    """Return True if the total is so far above the workers that they need a separate axis."""
     return bool(panel.trace.children) and (panel.trace.peak_bytes or 0) > _SPLIT * max(_top_worker(panel), 1)
 
 
 def _draw_memory(axes: Sequence[Axes], panel: Panel, zero_s: float) -> None:
-    """Draw total and workers on one axis, or on two."""
+    """Draw the total and the workers on one axis or on two."""
     everything = max(panel.trace.peak_bytes or 0, _top_worker(panel))
     parts = [[_draw_total], [_draw_workers]] if len(axes) > 1 else [[_draw_total, _draw_workers]]
     for axis, drawings in zip(axes, parts, strict=True):
@@ -308,13 +299,12 @@ def _draw_memory(axes: Sequence[Axes], panel: Panel, zero_s: float) -> None:
 
 
 def _order_legend(axis: Axes) -> None:
-    """Put the legend beside the axis: total, workers by height, then the rest."""
+    """Place the legend beside the axis: total, workers by height, then the rest."""
     handles, labels = axis.get_legend_handles_labels()
     workers = [number for number, label in enumerate(labels) if label.startswith("worker ")]
     order = [*(n for n in range(min(workers, default=0))), *reversed(workers)]
     order += [n for n in range(len(labels)) if n not in order]
-    axis.legend([handles[n] for n in order], [labels[n] for n in order], loc="upper left", bbox_to_anchor=(1.01, 1.0),
-                borderaxespad=0, fontsize=8, frameon=False)  # fmt: skip
+    axis.legend([handles[n] for n in order], [labels[n] for n in order], **_BESIDE)
 
 
 def _mark_peaks(axis: Axes, panel: Panel, zero_s: float, scale: float) -> None:
@@ -337,12 +327,13 @@ def _mark_killed(axis: Axes, panel: Panel, zero_s: float, scale: float) -> None:
     marked = [record for record in panel.killed if record.end_s is not None and record.last_bytes is not None]
     for number, record in enumerate(marked):
         at = ((record.end_s or 0.0) - zero_s, (record.last_bytes or 0) / scale)
-        axis.plot(*at, "X", color=_KILLED, markersize=9, markeredgecolor="white", zorder=5,
-                  label=None if number else "killed")  # fmt: skip
+        label = None if number else "killed"
+        axis.plot(*at, "X", color=_KILLED, markersize=9, markeredgecolor="white", zorder=5, label=label)
         if number < _MOST_NAMED:
-            is_right = (record.end_s or 0.0) > _middle_s(panel)  # to the left there: at the right is the legend
-            axis.annotate(record.name, at, xytext=(-7 if is_right else 7, -3), textcoords="offset points",
-                          ha="right" if is_right else "left", color=_KILLED, fontsize=8)  # fmt: skip
+            is_right = (record.end_s or 0.0) > _middle_s(panel)  # then to the left, away from the legend
+            offset, side = (-7, "right") if is_right else (7, "left")
+            place: Any = {"xytext": (offset, -3), "textcoords": "offset points", "ha": side}
+            axis.annotate(record.name, at, color=_KILLED, fontsize=8, **place)
 
 
 def _middle_s(panel: Panel) -> float:
@@ -351,14 +342,14 @@ def _middle_s(panel: Panel) -> float:
 
 
 def _draw_tasks(axis: Axes, panel: Panel, zero_s: float, colours: dict[str, str]) -> None:
-    """Draw a lane per worker with a bar per task."""
+    """Draw the lanes of the workers, with a bar for each task."""
     kept = _longest(panel.bars)
     rows = lanes(kept)
     for height, (_, bars) in enumerate(rows):
         spans = [(bar.start_s - zero_s, max(bar.end_s - bar.start_s, 1e-4)) for bar in bars]
         edges = [_KILLED if bar.killed else "white" if len(kept) <= _MOST_EDGED else "none" for bar in bars]
-        axis.broken_barh(spans, (height - 0.4, 0.8), facecolors=[colours[bar.name] for bar in bars],
-                         edgecolors=edges, linewidth=0.4)  # fmt: skip
+        faces = [colours[bar.name] for bar in bars]
+        axis.broken_barh(spans, (height - 0.4, 0.8), facecolors=faces, edgecolors=edges, linewidth=0.4)
     if len(rows) <= 2 * _MOST_NAMED:
         axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
     else:
@@ -381,6 +372,4 @@ def _name_tasks(axis: Axes, bars: Sequence[Bar], colours: dict[str, str], left_o
         handles.append(Patch(color=_TASKS[-1], label=f"{len(names) - len(own)} more tasks"))
     if left_out:
         handles.append(Patch(color="none", label=f"({left_out} shorter ones not drawn)"))
-    axis.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, fontsize=8, frameon=False
-    )
+    axis.legend(handles=handles, **_BESIDE)

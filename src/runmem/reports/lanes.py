@@ -1,4 +1,4 @@
-"""Tasks as bars on lanes: a lane per worker process, more where tasks overlap in one."""
+"""Arrange tasks as bars on lanes: one lane for each worker process, or more if its tasks overlap."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ __all__ = ["Bar", "bars_of_records", "bars_of_brackets", "lanes"]
 
 @dataclass(frozen=True)
 class Bar:
-    """A task that ran, from `start_s` to `end_s` (seconds since the epoch), on the worker called `lane`.
+    """A task from `start_s` to `end_s` (seconds since the epoch) on the worker `lane`.
 
-    Its peak (bytes) is None where it is not known for this task alone.
+    Its peak (bytes) is None if it is not known for this task alone.
     """
 
     name: str
@@ -45,22 +45,19 @@ def bars_of_records(records: Iterable[TaskRecord]) -> list[Bar]:
 
 
 def bars_of_brackets(brackets: Iterable[Bracket]) -> list[Bar]:
-    """Return a bar for each bracket of a trace, which does not say on which worker it ran."""
+    """Return a bar for each bracket of a trace, whose worker is unknown."""
     return [Bar(bracket.name, "", bracket.start_s, bracket.end_s) for bracket in brackets]
 
 
 def lanes(bars: Sequence[Bar]) -> list[tuple[str, list[Bar]]]:
-    """Return ``(name, bars)`` for as few lanes as are needed for no two bars of a lane to overlap.
-
-    Only the first lane of a worker is named.
-    """
+    """Return ``(name, bars)`` for the fewest lanes without overlapping bars; only a worker's first lane has a name."""
     by_worker: dict[str, list[Bar]] = defaultdict(list)
     for bar in bars:
         by_worker[bar.lane].append(bar)
     found = []
     for worker in sorted(by_worker, key=_natural):
         rows: list[list[Bar]] = []
-        free: list[tuple[float, int]] = []  # when each lane becomes free
+        free: list[tuple[float, int]] = []  # time at which each lane becomes free
         for bar in sorted(by_worker[worker], key=lambda bar: bar.start_s):
             if free and free[0][0] <= bar.start_s:
                 _, row = heapq.heappop(free)

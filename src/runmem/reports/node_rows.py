@@ -1,18 +1,18 @@
-"""What is told of the memory of each node."""
+"""The memory of each node as a row of a report."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace
-from runmem.metrics.from_traces import MASTER, trace_owner
+from runmem.metrics.from_traces import MASTER, node_peak, trace_owner
+from runmem.reading import JsonObject
 
 __all__ = ["MASTER", "NodeRow", "node_rows", "trace_owner"]
 
-_SUM_NOTE = "rss-sum"  # how the note begins of a trace whose totals are sums of resident set sizes
+_SUM_NOTE = "rss-sum"  # prefix of the note on a trace whose totals are sums of resident set sizes
 
 
 @dataclass(frozen=True)
@@ -26,28 +26,27 @@ class NodeRow:
     trace : str or None
         File name of its trace.
     peak_bytes : int or None
-        Highest total in the trace, or `worker_peak_bytes` where that is more; None without a trace.
+        Highest total in the trace, or `worker_peak_bytes` if that is higher; None without a trace.
     peak_time_s : float or None
-        When that total was read, in seconds since the epoch; None where the peak is a worker's, whose time in its task
-        is not known.
+        Time of that total, in seconds since the epoch; None if the peak is a worker's, whose time is unknown.
     memory_bytes : int or None
         Memory of the host.
     allowed_bytes : int or None
-        What the run's processes there may use together: the memory, or a limit of the node's cgroup or of Slurm that is
-        less.
+        Memory that the run's processes there may use together: that of the host, or a lower limit of the node's cgroup
+        or of Slurm.
     worker_peak_bytes, limit_bytes : int or None
-        Highest resident set size of any one worker process, in the trace or in the task records, and the limit of one:
-        as the task records have it, or else as the node stated it.
+        Highest resident set size of a worker process, in the trace or in the task records, and the limit of one worker,
+        in the task records or as reported by the node.
     limit_source : str or None
-        Where what the node allows comes from.
+        Source of `allowed_bytes`.
     notes : tuple of str
-        What the trace's writer says of its values.
+        Remarks of the trace's writer on its values.
 
     Notes
     -----
-    Limitation: the total is sampled, so a spike between two samples is not in it, though it is in the workers' peaks
-    where these were read as high-water marks. A node holds at least what one of its workers does: the greater
-    of the two is the better lower bound.
+    Limitation: the total is sampled, so it misses a spike between two samples; a worker's peak from a high-water mark
+    includes it. The memory of a node is at least that of any of its workers, so the higher of both is the better lower
+    bound.
     """
 
     node: str
@@ -63,28 +62,28 @@ class NodeRow:
 
     @property
     def allowed_fraction(self) -> float | None:
-        """Peak of the total in parts of what the node allows."""
+        """Peak of the total as a fraction of the allowed memory."""
         return _fraction(self.peak_bytes, self.allowed_bytes)
 
     @property
     def is_lower_bound(self) -> bool:
-        """Whether the true peak is at least `peak_bytes`; not where shared pages were counted repeatedly."""
+        """Whether the true peak is at least `peak_bytes`; not if shared pages were counted repeatedly."""
         return not any(note.startswith(_SUM_NOTE) for note in self.notes)
 
     @property
     def limit_fraction(self) -> float | None:
-        """Peak of a worker in parts of its limit."""
+        """Peak of a worker as a fraction of its limit."""
         return _fraction(self.worker_peak_bytes, self.limit_bytes)
 
 
 def node_rows(
     records: Iterable[TaskRecord],
     traces: Mapping[str, Trace],
-    nodes: Mapping[str, Mapping[str, Any]],
+    nodes: Mapping[str, JsonObject],
     master_host: str | None = None,
     master_is_limited: bool = False,
 ) -> list[NodeRow]:
-    """Return a row for the master and one per node, in the order of their names.
+    """Return a row for the master and one for each node, in the order of their names.
 
     Parameters
     ----------
@@ -93,9 +92,9 @@ def node_rows(
     nodes : mapping
         Host name to ``memory_bytes``, ``limit_bytes``, ``limit_source``, as in a run's provenance.
     master_host : str or None
-        Host of the master, whose memory the master's peak is compared with.
+        Host of the master.
     master_is_limited : bool
-        Whether the limit of that host, which its workers stated, is the master's too: they are its child processes.
+        Whether the limit of that host, reported by its workers, applies to the master, which started them.
     """
     highest: dict[str, int] = {}
     limits: dict[str, int] = {}
@@ -112,15 +111,13 @@ def node_rows(
         host_limit = host.get("limit_bytes") if node != MASTER or master_is_limited else None
         series = [int(sizes.max()) for _, sizes in trace.children.values() if sizes.size] if trace else []
         worker_peak = max([*series, highest.get(node, 0)])
-        peak_bytes, peak_time_s = (trace.peak_bytes, trace.peak_time_s) if trace else (None, None)
-        if peak_bytes is not None and worker_peak > peak_bytes:
-            peak_bytes, peak_time_s = worker_peak, None
+        peak = node_peak(trace, worker_peak) if trace else None
         rows.append(
             NodeRow(
                 node=node,
                 trace=file,
-                peak_bytes=peak_bytes,
-                peak_time_s=peak_time_s,
+                peak_bytes=peak.peak_bytes if peak else None,
+                peak_time_s=peak.time_s if peak else None,
                 memory_bytes=_size(host.get("memory_bytes")),
                 allowed_bytes=_least(_size(host.get("memory_bytes")), _size(host_limit)),
                 worker_peak_bytes=worker_peak or None,

@@ -1,4 +1,4 @@
-"""The records of a run as lines, one a record."""
+"""Format the records of a run as a table with one line for each."""
 
 from __future__ import annotations
 
@@ -12,26 +12,24 @@ from runmem.units import format_bytes
 
 __all__ = ["record_lines"]
 
-_COLUMNS = (
-    TableColumn("Call", right=True), TableColumn("Try", right=True), TableColumn("Task", flexible=True),
-    TableColumn("Node", flexible=True), TableColumn("Process", right=True), TableColumn("Status"),
-    TableColumn("Start", right=True), TableColumn("Time", right=True), TableColumn("Base", right=True),
-    TableColumn("Peak", right=True), TableColumn("Held", right=True), TableColumn("Increment", right=True),
-    TableColumn("How"),
-)  # fmt: skip
+_LEFT, _FLEXIBLE = ("Task", "Node", "Status", "How"), ("Task", "Node")
+_NUMBERS = ("Start", "Time", "Base", "Peak", "Held", "Increment")
+_TITLES = ("Call", "Try", "Task", "Node", "Process", "Status", *_NUMBERS, "How")
+_COLUMNS = [TableColumn(title, right=title not in _LEFT, flexible=title in _FLEXIBLE) for title in _TITLES]
 
 
 def record_lines(records: Sequence[TaskRecord], started_s: float | None = None, width: int | None = None) -> list[str]:
-    """Return a table with a line per record, in the order in which the tasks started; data ids where there are any.
+    """Return a table with a line for each record, in the order of their starts, with data ids if there are any.
 
-    ``Held`` is what of the peak was held for other tasks; lines below the table say why increments are unclear.
+    ``Held`` is the part of the peak that was stored for other tasks; lines below the table give the reasons for unclear
+    increments.
 
     Parameters
     ----------
     started_s : float or None
-        Time that the column ``Start`` counts from, in seconds since the epoch; None for the first start.
+        Zero of the column ``Start``, in seconds since the epoch; default the first start.
     width : int or None
-        Characters that a line may have; None for as many as it takes: a line for each record.
+        Longest line in characters; None for one line for each record.
     """
     ordered = sorted(records, key=lambda record: (record.start_s, record.task_id))
     zero_s = started_s if started_s is not None else (ordered[0].start_s if ordered else 0.0)

@@ -1,4 +1,4 @@
-"""The parts of a run's summary as lines of text, each with the style it has on a terminal."""
+"""The sections of a run's summary as lines of text, each with its style on a terminal."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 Line = tuple[str, str]
-"""Text, and its style in rich's words (empty for none)."""
+"""A text and its style for rich (empty for none)."""
 
 _MOST_FRAMES = 4
 _BOUND = {"exact": "", "sampled": ">=", "shared": "<=", "unclear": "~"}
@@ -41,7 +41,7 @@ _NEARLY_FULL, _FILLING = 0.9, 0.75
 
 
 def seconds(time_s: float | None) -> str:
-    """Return a duration for a person: ``0.25 s``, ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
+    """Format a duration: ``0.25 s``, ``12.3 s``, ``4 min 05 s``, ``2 h 03 min``."""
     if time_s is None:
         return "-"
     if time_s < 1:
@@ -53,14 +53,14 @@ def seconds(time_s: float | None) -> str:
 
 
 def lines_skipped(count: int) -> str:
-    """Say how many lines of a file were left out."""
+    """Format the number of ignored lines of a file."""
     return f"{count} line{'' if count == 1 else 's'} skipped (torn, foreign or binary)"
 
 
 def headline(
     title: str, elapsed_s: float | None, exit_code: int | None, tasks: Sequence[TaskRow], called: int | None = None
 ) -> list[Line]:
-    """Say in one line what ran, for how long, and how it ended; without `called` the calls of the records count."""
+    """Return a line with title, calls, duration and exit; the default of `called` is the calls in the records."""
     calls = sum(row.calls for row in tasks) if called is None else called
     ran = [calls_counted(calls)] if calls or called is not None else []
     if elapsed_s is not None:
@@ -70,13 +70,13 @@ def headline(
 
 
 def calls_counted(count: int) -> str:
-    """Return a number of task calls in words."""
+    """Format a number of task calls."""
     return f"{count:,} task call{'' if count == 1 else 's'}"
 
 
 def _ending(exit_code: int | None) -> str:
     if exit_code is None:
-        return "no end is recorded (it goes on, or its master was killed)"
+        return "no end is recorded (it is running, or its master was killed)"
     try:
         return f"ended by {signal.Signals(exit_code - 128).name} (exit code {exit_code})"
     except ValueError:
@@ -84,14 +84,14 @@ def _ending(exit_code: int | None) -> str:
 
 
 def without_tasks(called: int | None, is_measured: bool | None) -> list[Line]:
-    """Say why there is no task to list.
+    """Explain why no task is listed.
 
     Parameters
     ----------
     called : int or None
-        Task calls of the program; None where no end of it is recorded.
+        Task calls of the program; None without a recorded end.
     is_measured : bool or None
-        Whether the run was to measure memory; None if that is not known.
+        Whether the run was to measure memory; None if unknown.
     """
     if called == 0 or (called is None and is_measured is not False):
         return [("No task ran." if called == 0 else "No task is recorded.", "")]
@@ -102,7 +102,7 @@ def without_tasks(called: int | None, is_measured: bool | None) -> list[Line]:
 
 
 def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None = None) -> list[Line]:
-    """Return a table with a row per task; the columns ``Killed`` and ``Node`` only where they say something."""
+    """Return a table with a row for each task; the columns ``Killed`` and ``Node`` are included only if useful."""
     shown = rows[:most_rows]
     has_percentiles = any(row.p95_peak_bytes is not None for row in shown)
     several_nodes = len({row.max_node for row in rows if row.max_node}) > 1
@@ -122,7 +122,7 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
         columns.append((TableColumn("Node", flexible=True), lambda row: row.max_node or "-"))
     cells = [[text(row) for _, text in columns] for row in shown]
     titles = [column for column, _ in columns]
-    if several_nodes and not fits(titles, cells, width):  # where the highest peak was is in --tasks too
+    if several_nodes and not fits(titles, cells, width):  # --tasks shows the node of the highest peak too
         titles, cells = titles[:-1], [row[:-1] for row in cells]
     found = [
         (line, "bold" if at is None else "red" if shown[at].failed or shown[at].killed else "")
@@ -142,26 +142,26 @@ def _increment(row: TaskRow, value: int | None) -> str:
 
 
 def unclear_lines(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]:
-    """Say how many increments are left out because they are not the task's own alone, and what ``~`` means."""
+    """Report the number of unclear increments, which are left out, and the meaning of ``~``."""
     unclear = sum(row.unclear_increments for row in rows)
     if not unclear:
         return []
     executions = sum(row.executions for row in rows)
     left_out = f"Increments: the median and the largest. {unclear:,} of {executions:,} are unclear and left out"
     if any(not row.increments_are_clear for row in rows):
-        left_out += "; ~ where a task has no others"
+        left_out += "; ~ if a task has no others"
     return [(f"{left_out}.", ""), *((f"  unclear: {printable(reason)}", "dim") for reason in reasons)]
 
 
 def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]:
-    """Say how the peaks were obtained, and what the marks before them mean."""
+    """Report how the peaks were measured, and the meaning of the marks before them."""
     if not rows:
         return []
     kinds = ("exact", "sampled", "shared", "unclear", "missing")
     counts = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
     executions, calls = sum(row.executions for row in rows), sum(row.calls for row in rows)
     of_all = f" of {executions:,} executions" if executions > calls else ""
-    again = [(f"  {executions - calls:,} ran again: a worker died that ran the call or held its result", "dim")]
+    again = [(f"  {executions - calls:,} ran again: a worker died that ran the call or stored its result", "dim")]
     again = again if executions > calls else []
     if counts["exact"] == executions:
         return [(f"Peaks{of_all} are exact: the kernel's high-water mark of each task.", "dim"), *again]
@@ -172,23 +172,15 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
 
 
 def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | None) -> list[Line]:
-    """Return a table with a row per node: its peak, when, in parts of what it may use, and its highest worker.
+    """Return a table with a row for each node: its peak, with time and share of the allowed memory, and top worker.
 
-    The column of what it may use is called ``Memory``, or ``Allowed`` where a limit of a node is less than its memory.
+    The column of the allowed memory is called ``Memory``, or ``Allowed`` if a limit is lower than the memory.
     """
     if not rows:
         return []
     limits = _limits(rows)
-    columns = [
-        TableColumn("Node", flexible=True),
-        TableColumn("Peak", right=True),
-        TableColumn("At", right=True),
-        TableColumn("Allowed" if limits else "Memory", right=True),
-        TableColumn("Used", right=True),
-        TableColumn("Top worker", right=True),
-        TableColumn("Limit", right=True),
-        TableColumn("Used", right=True),
-    ]
+    titles = ("Peak", "At", "Allowed" if limits else "Memory", "Used", "Top worker", "Limit", "Used")
+    columns = [TableColumn("Node", flexible=True), *(TableColumn(title, right=True) for title in titles)]
     cells = [
         [
             row.node,
@@ -218,7 +210,7 @@ def _node_peak(row: NodeRow) -> str:
 
 
 def _limits(rows: Sequence[NodeRow]) -> list[str]:
-    """Say what limits nodes to less than their memory, each limit once: the nodes of a job mostly have the same."""
+    """Return the limits of nodes below their memory, each once, since nodes of a job mostly have equal limits."""
     found: dict[str, None] = {}
     for row in rows:
         if row.allowed_bytes is not None and row.memory_bytes is not None and row.allowed_bytes < row.memory_bytes:
@@ -244,36 +236,33 @@ def _fill_style(row: NodeRow) -> str:
 
 
 def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list[Line]:
-    """Say of each killed task what ran where, what it had reached, and why it died."""
+    """Report for each killed task its call, node, last reading and cause of death."""
     found: list[Line] = []
     for record in records[:most]:
-        after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
-        where = f"on {record.node} (process {record.pid})"
-        what = f"{record.target} {record.data_id}" if record.data_id else record.target
-        found.append((printable(f"  {what}, call {record.task_id}, attempt {record.attempt}, {where}{after}"), "red"))
+        found.append((_call_line(record, f", attempt {record.attempt}"), "red"))
         fraction = record.last_bytes / record.limit_bytes if record.last_bytes and record.limit_bytes else None
         share = f" ({_percent(fraction)})" if fraction is not None else ""
         found.append(
             (f"    last reading {format_bytes(record.last_bytes)}, limit {format_bytes(record.limit_bytes)}{share}", "")
         )
-        found.append((f"    {printable(record.reason or 'nothing is known of the cause')}", ""))
+        found.append((f"    {printable(record.reason or 'the cause is unknown')}", ""))
         found += [(f"    {printable(line.strip())}", "") for line in (record.stack or "").splitlines()[-_MOST_FRAMES:]]
     if most is not None and len(records) > most:
         found.append((f"  and {len(records) - most} more killed tasks", "dim"))
     return found
 
 
+def _call_line(record: TaskRecord, attempt: str = "") -> str:
+    after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
+    what = f"{record.target} {record.data_id}" if record.data_id else record.target
+    return printable(f"  {what}, call {record.task_id}{attempt}, on {record.node} (process {record.pid}){after}")
+
+
 def cancelled_lines(records: Sequence[TaskRecord], not_begun: int, most: int | None = None) -> list[Line]:
-    """Say which tasks ran when the run ended, and how many calls had not begun."""
-    found: list[Line] = []
-    for record in records[:most]:
-        after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
-        what = f"{record.target} {record.data_id}" if record.data_id else record.target
-        found.append(
-            (printable(f"  {what}, call {record.task_id}, on {record.node} (process {record.pid}){after}"), "")
-        )
+    """List the tasks that were running when the run ended, and the number of calls that had not begun."""
+    found: list[Line] = [(_call_line(record), "") for record in records[:most]]
     if most is not None and len(records) > most:
-        found.append((f"  and {len(records) - most} more that ran", "dim"))
+        found.append((f"  and {len(records) - most} more that were running", "dim"))
     if records:
         found.append((f"    {printable(records[0].reason or 'the run ended before they did')}", ""))
     if not_begun:
@@ -282,5 +271,5 @@ def cancelled_lines(records: Sequence[TaskRecord], not_begun: int, most: int | N
 
 
 def section(title: str, lines: Sequence[Line]) -> list[Line]:
-    """Return `lines` under a title and after an empty line; nothing for no lines."""
+    """Return `lines` after an empty line and a title; empty without lines."""
     return [("", ""), (title, "bold"), *lines] if lines else []

@@ -1,4 +1,4 @@
-"""The summary of a run: as data, and as what a person reads at its end."""
+"""The summary of a run, as data and as printed text."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
+from runmem.reading import JsonObject
 from runmem.reports import sections
 from runmem.reports.node_rows import MASTER, NodeRow, node_rows
 from runmem.reports.task_rows import TaskRow, task_rows, unclear_reasons
@@ -28,7 +29,7 @@ _MOST_KILLED = 10
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What is told of a run.
+    """The summary of a run.
 
     Attributes
     ----------
@@ -41,7 +42,7 @@ class RunSummary:
     lost : list of str
         Measurements that were lost, and why.
     skipped : dict of str to int
-        File name to the number of its lines that could not be read.
+        File name to the number of its unreadable lines.
     missing_reasons : list of str
         Why peaks are missing, the most frequent reason first.
     unclear_reasons : list of str
@@ -49,16 +50,16 @@ class RunSummary:
     directory : Path or None
         The run directory.
     trace_files : list of Path
-        Traces, those in the folder that the run was started from where they are still there.
+        Traces, named in the folder where the run was started if they are still there.
     profile_count : int
-        Files of `@profile` reports in the run directory.
+        Number of files of `@profile` reports in the run directory.
     started_s, ended_s : float or None
         Seconds since the epoch.
     exit_code : int or None
     calls : int or None
-        Task calls of the program; None where no end of it is recorded.
+        Task calls of the program; None without a recorded end.
     is_measured : bool or None
-        Whether the run was to measure memory; None if that is not known.
+        Whether the run was to measure memory; None if unknown.
     """
 
     title: str
@@ -82,7 +83,7 @@ class RunSummary:
 
     @classmethod
     def from_run(cls, run: RunData) -> RunSummary:
-        """Return the summary of a run directory; its traces are read."""
+        """Return the summary of a run directory, reading its traces."""
         traces, unreadable = {}, list(run.refused)
         for path in run.traces:
             try:
@@ -107,7 +108,7 @@ class RunSummary:
         cls,
         records: Iterable[TaskRecord],
         traces: Mapping[str, Trace] | None = None,
-        provenance: Mapping[str, Any] | None = None,
+        provenance: JsonObject | None = None,
         skipped: Mapping[str, int] | None = None,
         lost: Iterable[str] = (),
         title: str = "run",
@@ -120,14 +121,12 @@ class RunSummary:
         traces : mapping
             File name to trace.
         provenance : mapping
-            What ``run.json`` holds.
+            Content of ``run.json``.
         **files
             `directory`, `trace_files`, `profile_count`.
         """
         records, traces, known = list(records), dict(traces or {}), dict(provenance or {})
-        nodes, settings = known.get("nodes"), known.get("settings")
-        measured = settings.get("python_memory_profile") if isinstance(settings, dict) else None
-        nodes = nodes if isinstance(nodes, dict) else {}
+        nodes, settings = known.get("nodes") or {}, known.get("settings") or {}
         reasons = Counter(r.reason or _without_reason(r) for r in records if r.peak_bytes is None)
         unclear = unclear_reasons(records)
         return cls(
@@ -136,33 +135,33 @@ class RunSummary:
             nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
             cancelled=[record for record in records if record.status == "cancelled"],
-            calls_not_begun=count if isinstance(count := known.get("calls_not_begun"), int) else 0,
-            lost=[*_lost(traces, known.get("lost")), *_texts(known.get("lost_output")), *lost],
+            calls_not_begun=known.get("calls_not_begun") or 0,
+            lost=[*(known.get("lost") or ()), *_lost_lines(traces), *filter(None, [known.get("lost_output")]), *lost],
             skipped={**(skipped or {}), **{file: trace.skipped for file, trace in traces.items() if trace.skipped}},
             missing_reasons=[reason for reason, _ in reasons.most_common(3)],
             unclear_reasons=[reason for reason, _ in unclear.most_common(3)],
-            started_s=_number(known.get("started_s")),
-            ended_s=_number(known.get("ended_s")),
-            exit_code=code if isinstance(code := known.get("exit_code"), int) else None,
-            calls=calls if isinstance(calls := known.get("calls"), int) and known.get("ended_s") else None,
-            is_measured=measured if isinstance(measured, bool) else None,
+            started_s=known.get("started_s"),
+            ended_s=known.get("ended_s"),
+            exit_code=known.get("exit_code"),
+            calls=known.get("calls") if known.get("ended_s") else None,
+            is_measured=settings.get("python_memory_profile"),
             **files,
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the summary for JSON: sizes in bytes, times in seconds since the epoch, a missing value as null."""
+    def as_dict(self) -> JsonObject:
+        """Return the summary for JSON: sizes in bytes, times in seconds since the epoch, null for missing values."""
         content = asdict(self)
         content["directory"] = None if self.directory is None else str(self.directory)
         content["trace_files"] = [str(path) for path in self.trace_files]
         return content
 
     def render(self, console: Console, most_rows: int | None = 30) -> None:
-        """Print the summary; on a terminal it fits the width and has colour, elsewhere it is plain lines.
+        """Print the summary, in colour and fitting the width on a terminal, as plain lines elsewhere.
 
         Parameters
         ----------
         most_rows : int or None
-            Tasks to list, the highest peaks first; None for all.
+            Number of tasks to list, in descending order of their peaks; None for all.
         """
         from rich.text import Text
 
@@ -177,7 +176,7 @@ class RunSummary:
             tasks = sections.task_table(self.tasks, width, most_rows)
         tasks += sections.how_line(self.tasks, self.missing_reasons)
         tasks += sections.unclear_lines(self.tasks, self.unclear_reasons)
-        # A mark that the tasks have explained is not explained again.
+        # Do not explain a mark again that the tasks section explains.
         nodes = [line for line in sections.node_table(self.nodes, self.started_s, width) if line not in tasks]
         return [
             *sections.headline(self.title, elapsed_s, self.exit_code, self.tasks, self.calls),
@@ -209,7 +208,7 @@ class RunSummary:
         return [(f"  {printable(text)}", "") for text in found]
 
     def next_commands(self) -> list[str]:
-        """Return commands to type next: draw the run, and plot the trace of the fullest node."""
+        """Suggest commands: draw the run, and plot the trace of the node with the highest peak."""
         found = []
         if self.directory is not None:
             found.append(f"runmem report {shlex.quote(_near(self.directory))} --figure memory.png")
@@ -225,26 +224,15 @@ def _without_reason(record: TaskRecord) -> str:
     return "it has not ended yet" if record.status == "running" else "no reason is recorded"
 
 
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
-
-
-def _lost(traces: Mapping[str, Trace], stated: object) -> list[str]:
-    """Return what the run's master and the traces' writers say was lost."""
-    lines = [
-        f"{file}: {t.lost_lines} lines could not be written on the node" for file, t in traces.items() if t.lost_lines
-    ]
-    return [*(map(str, stated) if isinstance(stated, list) else ()), *lines]
-
-
-def _texts(stated: object) -> list[str]:
-    return [stated] if isinstance(stated, str) else []
+def _lost_lines(traces: Mapping[str, Trace]) -> list[str]:
+    lost = {file: trace.lost_lines for file, trace in traces.items() if trace.lost_lines}
+    return [f"{file}: {count} lines could not be written on the node" for file, count in lost.items()]
 
 
 def _trace_files(run: RunData) -> list[Path]:
-    """Return the run's traces, each by its name in the launching folder where that still is the same file.
+    """Return the run's traces, each by its path in the launch folder if that is still the same file.
 
-    A later run in that folder may have put a trace of its own there.
+    A later run may have replaced it.
     """
     outside = {Path(path).name: Path(path) for path in run.provenance.get("trace_files") or ()}
     return [there if _is_same(there := outside.get(path.name, path), path) else path for path in run.traces]
@@ -258,7 +246,7 @@ def _is_same(one: Path, other: Path) -> bool:
 
 
 def _near(path: Path) -> str:
-    """Return the path as one types it here: relative where it lies below the current folder."""
+    """Return a path relative to the current folder if it is below it, else as it is."""
     try:
         return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
     except OSError:

@@ -1,18 +1,18 @@
-"""What is told of all executions of one task."""
+"""The executions of each task as a row of a report."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runmem.events import TaskRecord
-from runmem.reports.statistics import percentile
 
-__all__ = ["TaskRow", "task_rows", "how_measured", "unclear_reasons"]
+__all__ = ["TaskRow", "task_rows", "how_measured", "unclear_reasons", "percentile"]
 
 LEAST_FOR_P95 = 20
-"""Of fewer values the 95th percentile is the highest, and is not told as something else."""
+"""With fewer values the 95th percentile would be the highest, so it is omitted."""
 
 
 @dataclass(frozen=True)
@@ -22,25 +22,25 @@ class TaskRow:
     Attributes
     ----------
     target, name : str
-        ``module.name``, and the shortest name that no other task of the run has.
+        ``module.name``, and the shortest name that is unique in the run.
     calls, executions : int
-        Calls in the program; executions, which are more where a call was run again.
+        Calls in the program, and executions, which include repeated ones.
     failed, killed : int
         Executions that raised, and those whose process died.
     max_peak_bytes, p95_peak_bytes : int or None
-        Highest peak, and the 95th percentile of the peaks (nearest rank); None without a measured peak, and the second
-        of fewer than 20, of which it would be the highest.
+        Highest peak, and the 95th percentile of the peaks (nearest rank); None without a peak, and the latter also with
+        fewer than 20.
     median_increment_bytes, max_increment_bytes : int or None
-        Of the increments that are clear; where none is, of the others.
+        Median and highest of the clear increments, or of the unclear ones if there are no others.
     unclear_increments : int
-        Executions whose increment is unclear (see `TaskRecord.increment_unclear`).
+        Number of unclear increments (see `TaskRecord.increment_unclear`).
     increments_are_clear : bool
-        Whether the two are of clear increments.
+        Whether median and highest are of clear increments.
     max_node, max_how : str or None
-        Node of the highest peak, and how that was obtained (see `how_measured`).
+        Node of the highest peak, and how it was measured (see `how_measured`).
     exact, sampled, shared, unclear, missing : int
-        Executions whose peak is exact; sampled (a lower bound); shared with an overlapping task (an upper bound);
-        sampled and shared (neither bound); or not known. Together `executions`.
+        Number of executions whose peak is exact; sampled (a lower bound); shared with an overlapping task (an upper
+        bound); sampled and shared (neither bound); or unknown. They add up to `executions`.
     """
 
     target: str
@@ -74,7 +74,7 @@ def how_measured(record: TaskRecord) -> str:
 
 
 def unclear_reasons(records: Iterable[TaskRecord]) -> Counter[str]:
-    """Return why increments are unclear, without the sizes that are each one's own, and how many of them are."""
+    """Count the reasons for unclear increments, without their individual bounds."""
     return Counter(
         record.increment_unclear.partition(": ")[2] or record.increment_unclear
         for record in records
@@ -83,7 +83,7 @@ def unclear_reasons(records: Iterable[TaskRecord]) -> Counter[str]:
 
 
 def task_rows(records: Iterable[TaskRecord]) -> list[TaskRow]:
-    """Return a row per task, the one with the highest peak first and those without a peak last."""
+    """Return a row for each task, in descending order of their highest peaks, with those without a peak last."""
     groups: dict[str, list[TaskRecord]] = defaultdict(list)
     for record in records:
         groups[record.target].append(record)
@@ -121,3 +121,19 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         unclear=how["unclear"],
         missing=how["missing"],
     )
+
+
+def percentile(values: Iterable[int], percent: float) -> int | None:
+    """Return the nearest-rank percentile: the smallest value that at least `percent` % of the values do not exceed.
+
+    It is always one of the values; of fewer than 20 values the 95th percentile is therefore the maximum. None for no
+    values.
+
+    Raises ValueError if `percent` is not above 0 and at most 100.
+    """
+    if not 0 < percent <= 100:
+        raise ValueError(f"{percent} is not a percentage above 0 and at most 100")
+    ordered = sorted(values)
+    if not ordered:
+        return None
+    return ordered[math.ceil(len(ordered) * percent / 100) - 1]

@@ -1,15 +1,16 @@
-"""The summary of a lone `.dat` file, of runmem, PyCOMPSs or `mprof`."""
+"""The summary of a single `.dat` file, of runmem, PyCOMPSs or `mprof`."""
 
 from __future__ import annotations
 
 import shlex
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runmem.errors import SettingError
 from runmem.formats.mprof import read_trace
 from runmem.metrics.from_traces import with_children
+from runmem.reading import JsonObject
 from runmem.reports.sections import Line, lines_skipped, seconds
 from runmem.table import TableColumn, lay_out, printable
 from runmem.units import format_bytes
@@ -24,7 +25,7 @@ _MOST_SERIES = 30
 
 @dataclass(frozen=True)
 class TraceSummary:
-    """What is told of one trace.
+    """The summary of one trace.
 
     Attributes
     ----------
@@ -33,14 +34,14 @@ class TraceSummary:
     samples : int
         Readings of the total.
     span_s : float or None
-        Time between the first and the last.
+        Time between the first and the last reading.
     peak_bytes, peak_after_s : int, float or None
         The highest total, with the children of `mprof run --multiprocess`, and its time since the first reading;
         None in a file without totals.
     series_peaks_bytes : dict of str to int
-        Highest reading of each child, the highest child first.
+        Highest reading of each child, in descending order.
     brackets : int
-        Tasks or functions that the file marks.
+        Number of tasks or functions in the file.
     notes : tuple of str
     skipped, lost_lines : int
         Lines that could not be read, and lines that the writer could not write.
@@ -62,10 +63,7 @@ class TraceSummary:
     def from_file(cls, path: Path) -> TraceSummary:
         """Return the summary of the file at `path`.
 
-        Raises
-        ------
-        SettingError
-            If it cannot be opened, or holds nothing that a trace holds.
+        Raises SettingError if it cannot be opened, or holds nothing that a trace holds.
         """
         try:
             trace = with_children(read_trace(path))
@@ -91,8 +89,8 @@ class TraceSummary:
             lost_lines=trace.lost_lines,
         )
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return the summary for JSON: sizes in bytes, times in seconds, a missing value as null."""
+    def as_dict(self) -> JsonObject:
+        """Return the summary for JSON: sizes in bytes, times in seconds, null for missing values."""
         return {**asdict(self), "path": str(self.path)}
 
     def render(self, console: Console) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from runmem.errors import ResultError
-from runmem.memory.held import Holding, held
+from runmem.memory.stored_data import StoredItem, stored_data
 from runmem.serialization.error_parts import class_name, text_of
 from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.references import ATOMS, dumps, loads
@@ -82,11 +82,12 @@ class Packed:
         self.data = data
         self.buffers = tuple(memoryview(buffer).cast("B") for buffer in buffers)
         inside = sum(buffer.nbytes for buffer in self.buffers)
-        self.holding = held().add_received(inside, len(data)) if received else held().add(inside + len(data))
+        account = stored_data()
+        self.holding = account.add_received(inside, len(data)) if received else account.add(inside + len(data))
 
     def __del__(self) -> None:
         if (holding := getattr(self, "holding", None)) is not None:
-            with held().removing(holding):
+            with stored_data().removing(holding):
                 self.data, self.buffers = b"", ()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -155,9 +156,9 @@ class Wrapped:
         return 200 + sum(_size(value) for value in self.values)
 
 
-def holdings(values: Iterable[Any]) -> list[Holding]:
+def holdings(values: Iterable[Any]) -> list[StoredItem]:
     """Return what this process holds of values as they are kept, as far as it is large."""
-    found: list[Holding] = []
+    found: list[StoredItem] = []
     for value in values:
         if type(value) is Packed:
             if value.holding is not None:

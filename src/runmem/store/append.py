@@ -12,18 +12,18 @@ __all__ = ["LineAppender", "read_lines"]
 class LineAppender:
     """Append whole lines, each batch with a single ``write``; never raise because the disk is full.
 
-    What was written survives SIGKILL of the writer, because the page cache does. When a write is cut short, the rest is
-    kept and written first next time, so that no line is ever torn in the middle of the file; lines that cannot be
-    written at all are counted in `lost_lines`.
+    Written lines survive SIGKILL of the writer, because the page cache does. After an incomplete write the rest is
+    written first next time, so that no line in the file is torn; lines that cannot be written are counted in
+    `lost_lines`.
 
     Parameters
     ----------
     path : Path
-        The file; made with mode 0600.
+        The file; created with mode 0600.
 
-    Assumptions: one writer process a file, or batches so small that the kernel appends them whole. Limitations: a write
-    that was cut short by a full disk leaves the file with half a line at its end until there is room again; readers
-    take only what ends with a newline.
+    Assumptions: each file has one writer process, or batches so small that the kernel appends them as a whole.
+    Limitations: on a full disk the file may end with an incomplete line until there is room; readers only take lines
+    with a newline.
     """
 
     def __init__(self, path: Path) -> None:
@@ -34,7 +34,7 @@ class LineAppender:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def write(self, lines: bytes) -> bool:
-        """Append `lines` (whole, each ending with a newline); return whether they are in the file."""
+        """Append `lines` (whole, each ending with a newline); return True if they are in the file."""
         with self._lock:
             if self._rest and not self._put(self._rest):
                 self.lost_lines += lines.count(b"\n")
@@ -54,12 +54,12 @@ class LineAppender:
 
     @property
     def was_removed(self) -> bool:
-        """Whether nobody can find the file any more: what is written goes nowhere."""
+        """Whether the file was deleted, so that lines are lost."""
         with self._lock:
             return self._fd >= 0 and os.fstat(self._fd).st_nlink == 0
 
     def close(self) -> None:
-        """Close the file; further writes count as lost. Closing again does nothing."""
+        """Close the file; later writes count as lost. Closing again does nothing."""
         with self._lock:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -67,12 +67,9 @@ class LineAppender:
 
 
 def read_lines(path: str, offset: int, most_bytes: int) -> bytes:
-    """Return the whole lines of a file from `offset` on: about `most_bytes` of them, but one at least.
+    """Return the whole lines of a file from `offset` on: about `most_bytes`, but at least one line.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
+    Raises OSError if the file cannot be read.
     """
     with open(path, "rb") as file:
         file.seek(offset)

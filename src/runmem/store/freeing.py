@@ -1,8 +1,8 @@
-"""Gives the room of a file's beginning back to the file system, while processes go on appending to it.
+"""Free the blocks at the beginning of a file while processes append to it.
 
-A run that lasts days must not fill the folder for temporary files of a node. What the master has of a file is taken out
-of it as a hole: nothing is renamed, no writer must open another file, every byte that is left stays at its offset, and
-a kill at any moment leaves the file as it was before or after. The blocks are free; ``ls -l`` still shows the length.
+A run of several days must not fill a node's folder for temporary files. The part of a file that the master has copied
+is replaced by a hole: nothing is renamed, writers keep their open files, all other bytes keep their offset, and a kill
+leaves the file as it was before or after. The blocks are free; ``ls -l`` still shows the full length.
 """
 
 from __future__ import annotations
@@ -18,16 +18,11 @@ _KEEP_SIZE, _PUNCH_HOLE = 1, 2  # fallocate(2)
 
 
 def free_beginning(path: Path, end: int, begin: int = 0) -> None:
-    """Free the blocks of a file between the offsets `begin` and `end`; those that are in part outside are kept.
+    """Free the blocks of a file that are entirely between the offsets `begin` and `end`.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be opened, or its file system (or this system) cannot do it.
+    Raises OSError if the file cannot be opened, or its file system or the operating system has no holes.
 
-    Notes
-    -----
-    Limitation: Linux, on file systems with holes: ext4, xfs, btrfs, tmpfs; neither NFS before 4.2 nor macOS.
+    Limitation: Linux, on ext4, xfs, btrfs or tmpfs; neither NFS before 4.2 nor macOS.
     """
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:

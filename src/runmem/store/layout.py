@@ -1,4 +1,4 @@
-"""Where things lie: the run directory on the master and the spool folder on a node. No other module builds a path."""
+"""The paths in the run directory on the master and in the spool folder on a node. No other module builds them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from runmem.store.node_name import node_name
 __all__ = ["RunDirectory", "Spool", "safe_name", "worker_series"]
 
 
-_MOST_NAME_BYTES = 200  # of the 255 that a file name may have: others add a number and an ending
+_MOST_NAME_BYTES = 200  # of the 255 of a file name: a number and an ending may follow
 
 
 def safe_name(text: str) -> str:
-    """Return `text` as a file name and as a name in a `.dat` line: no space, no slash, never empty, never too long.
+    """Return `text` as a name of a file or in a `.dat` line: without spaces and slashes, not empty and not too long.
 
-    Of a long name the end gives way to a few characters that tell it from others that begin in the same way.
+    The end of a long name is replaced by a hash.
     """
     name = re.sub(r"[^\w.+-]", "_", text) or "_"
     if len(name.encode("utf-8", "surrogatepass")) <= _MOST_NAME_BYTES:
@@ -40,22 +40,19 @@ def worker_series(pid: int) -> str:
 
 
 class RunDirectory(NamedTuple):
-    """The folder that holds all that is known of one run.
+    """The folder with the files of one run.
 
-    ``run.json`` (provenance), ``tasks.jsonl`` (a line a record), ``traces/*.dat``, ``profiles/*.txt``, and
-    ``replica/<node>/``, byte-for-byte copies of the spool files of each node.
+    ``run.json`` (provenance), ``tasks.jsonl`` (one record on each line), ``traces/*.dat``, ``profiles/*.txt``, and
+    ``replica/<node>/``, exact copies of the spool files of each node.
     """
 
     root: Path
 
     @classmethod
     def create(cls, app: str, base: Path) -> RunDirectory:
-        """Make and return ``<base>/<app>_<NN>``, NN being the first free number from 01.
+        """Make and return ``<base>/<app>_<NN>``, with the first free number from 01.
 
-        Raises
-        ------
-        SettingError
-            If the folder cannot be made.
+        Raises SettingError if the folder cannot be made.
         """
         try:
             while (run := cls._numbered(app, base)) is None:
@@ -69,13 +66,13 @@ class RunDirectory(NamedTuple):
         except OSError as error:
             raise SettingError(
                 f"the run directory cannot be made in {base}: {error.strerror or error}. "
-                "Start runmem in a folder that you may write to, or name one with --run_folder."
+                "Start runmem in a writable folder, or name one with --run_folder."
             ) from error
         return run
 
     @classmethod
     def _numbered(cls, app: str, base: Path) -> RunDirectory | None:
-        """Make the directory with the next number; None: another run has come or gone between the look and that."""
+        """Make the directory with the next number; return None if another run interfered."""
         base.mkdir(parents=True, exist_ok=True)
         name = re.compile(re.escape(app) + r"_(\d+)")
         try:
@@ -85,13 +82,13 @@ class RunDirectory(NamedTuple):
         except FileExistsError:
             return None
         except FileNotFoundError:
-            if base.is_dir():  # it is no race
+            if base.is_dir():  # not a race
                 raise
             return None
         return run
 
     def remove(self) -> None:
-        """Remove it with all that is in it, and the folder of the runs if that is empty then."""
+        """Remove the directory, and the folder of the runs if it is then empty."""
         shutil.rmtree(self.root, ignore_errors=True)
         with suppress(OSError):
             self.root.parent.rmdir()
@@ -103,17 +100,17 @@ class RunDirectory(NamedTuple):
 
     @property
     def tasks_jsonl(self) -> Path:
-        """One line a task record, in the order in which the tasks ended."""
+        """Task records, one on each line, in the order in which the tasks ended."""
         return self.root / "tasks.jsonl"
 
     @property
     def is_one(self) -> bool:
-        """Whether the folder is that of a run, as far as what lies in it tells."""
+        """Whether the folder has the files of a run."""
         return self.run_json.is_file() or self.tasks_jsonl.is_file()
 
     @property
     def files(self) -> Path:
-        """Folder of the versions of files that do not lie in place, while the run goes on."""
+        """Folder of the file versions that are not in place, during the run."""
         return self.root / "files"
 
     @property
@@ -123,7 +120,7 @@ class RunDirectory(NamedTuple):
 
     @property
     def profiles(self) -> Path:
-        """Folder of the `@profile` reports, one text file a task name."""
+        """Folder of the `@profile` reports, one text file for each task name."""
         return self.root / "profiles"
 
     @property
@@ -132,7 +129,7 @@ class RunDirectory(NamedTuple):
         return self.root / "replica"
 
     def replica(self, node: str, file: str) -> Path:
-        """Return the copy of spool file `file` of `node`; a trace lies in `traces`, so that people find it."""
+        """Return the copy of spool file `file` of `node`; that of a trace is in `traces`, where users find it."""
         return self.traces / file if file.endswith(".dat") else self.replicas / safe_name(node) / file
 
 
@@ -145,31 +142,19 @@ class Spool(NamedTuple):
     def of_run(cls, run_id: str) -> Spool:
         """Return the spool of run `run_id` on this node, below the folder for temporary files."""
         node = node_name()
-        own = f"{run_id}.{safe_name(node)}"  # nodes may share a machine, or a file system for temporary files
+        own = f"{run_id}.{safe_name(node)}"  # nodes may share a machine, or the folder for temporary files
         return cls(Path(tempfile.gettempdir()) / f"runmem-{os.getuid()}" / own)
 
     def make(self) -> None:
-        """Make the folder, readable by nobody else.
+        """Make the folder, readable only by this user.
 
-        Raises
-        ------
-        SettingError
-            If the folder cannot be made, or the parent belongs to another user.
+        Raises SettingError if the folder cannot be made, or the parent belongs to another user.
         """
-        parent = self.root.parent
         try:
-            parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            found = parent.lstat()
-            if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
-                raise SettingError(f"{parent} belongs to somebody else; set TMPDIR to a folder of your own.")
-            if found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX:  # a folder for all, as /tmp, stays that
-                parent.chmod(0o700)
+            self.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(self.root.parent)
             self.root.mkdir(mode=0o700, exist_ok=True)
-            made = self.root.lstat()  # in a folder for all it may be somebody else's, or a link of theirs
-            if made.st_uid != os.getuid() or not stat.S_ISDIR(made.st_mode):
-                raise SettingError(f"{self.root} belongs to somebody else; set TMPDIR to a folder of your own.")
-            if made.st_mode & 0o077:
-                self.root.chmod(0o700)
+            _make_private(self.root)
             self.members.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise SettingError(
@@ -178,7 +163,7 @@ class Spool(NamedTuple):
             ) from error
 
     def remove_old_ones(self, days: float = 1.0) -> None:
-        """Remove the spools of this user's runs whose master died, when nothing was written to them for some days."""
+        """Remove this user's spools of runs whose master died, if they have not changed for some days."""
         for folder in self.root.parent.iterdir() if self.root.parent.is_dir() else ():
             try:
                 newest = max((path.lstat().st_mtime for path in [folder, *folder.iterdir()]), default=time.time())
@@ -189,30 +174,21 @@ class Spool(NamedTuple):
 
     @property
     def members(self) -> Path:
-        """Folder of the processes to sample: one file a process, named by its process id (see `runmem.node`)."""
+        """Folder of the processes to sample: one file for each, named by its process id (see `runmem.node`)."""
         return self.root / "members"
 
     @property
-    def sampler_lock(self) -> Path:
-        """File whose lock is held by the node's one sampler."""
-        return self.root / "sampler.lock"
-
-    @property
     def taken(self) -> Path:
-        """File with what the master has of this spool, for the process that leaves last."""
+        """File that records how much of this spool the master has copied, for the last process to leave."""
         return self.root / "master-had"
 
     @property
     def stop(self) -> Path:
-        """File whose existence tells the sampler to end."""
+        """File whose existence ends the sampler."""
         return self.root / "stop"
 
-    def trace(self, name: str) -> Path:
-        """Return the trace file called `name`."""
-        return self.file(name)
-
     def file(self, name: str) -> Path:
-        """Return any file of the spool by its name."""
+        """Return a file of the spool by its name."""
         return self.root / name
 
     def tasks(self, pid: int) -> Path:
@@ -220,7 +196,7 @@ class Spool(NamedTuple):
         return self.root / f"tasks-{pid}.jsonl"
 
     def deaths(self, pid: int) -> Path:
-        """Return the file in which process `pid` tells why others died."""
+        """Return the file in which process `pid` records why workers died."""
         return self.root / f"deaths-{pid}.jsonl"
 
     def profiles(self, pid: int) -> Path:
@@ -228,13 +204,22 @@ class Spool(NamedTuple):
         return self.root / f"profiles-{pid}.jsonl"
 
     def limits(self, pid: int) -> Path:
-        """Return the file in which worker process `pid` says which of its calls have a time limit."""
+        """Return the file with the time limits of calls in worker process `pid`."""
         return self.root / f"limits-{pid}.bin"
 
     def stacks(self, pid: int) -> Path:
-        """Return the file to which worker process `pid` writes the stacks of its threads when it is asked to."""
+        """Return the file to which worker process `pid` writes its threads' stacks on request."""
         return self.root / f"stacks-{pid}.txt"
 
     def logs(self, pid: int) -> Path:
-        """Return the file of what tasks have logged in worker process `pid`."""
+        """Return the file of log records of tasks in worker process `pid`."""
         return self.root / f"logs-{pid}.jsonl"
+
+
+def _make_private(folder: Path) -> None:
+    """Restrict a folder to this user, except a shared one such as ``/tmp``; raise SettingError if it is another's."""
+    found = folder.lstat()  # in a shared folder it may be another user's, or a link
+    if found.st_uid != os.getuid() or not stat.S_ISDIR(found.st_mode):
+        raise SettingError(f"{folder} belongs to another user; set TMPDIR to a folder of your own.")
+    if found.st_mode & 0o077 and not found.st_mode & stat.S_ISVTX:
+        folder.chmod(0o700)

@@ -1,4 +1,4 @@
-"""What the spool of this host has beyond the master's copy: it stays behind when the master of a run is killed."""
+"""The spool that a killed master has left on this host, with lines that it had not copied."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import os
 import re
 import stat
 from pathlib import Path
-from typing import Any
 
+from runmem.reading import JsonObject
 from runmem.store.append import read_lines
 from runmem.store.layout import safe_name
 from runmem.store.node_name import node_name
@@ -15,17 +15,16 @@ from runmem.store.node_name import node_name
 __all__ = ["LeftSpool"]
 
 _RUN_ID = re.compile(r"\d{14}-\d+-[0-9a-f]{8}")
-_AT_ONCE_BYTES = 16 * 1024**2
+_PORTION_BYTES = 16 * 1024**2
 
 
 class LeftSpool:
-    """The spool that a run has left on this host, by what its ``run.json`` says; it may not be there.
+    """The spool of a run on this host, located by its ``run.json``; it may not exist.
 
-    Only a folder of this user's own is read, and of the name that the spool of this run has: a ``run.json`` may come
-    from anywhere.
+    Since a ``run.json`` may come from anywhere, only a folder of this user with the name of this run's spool is read.
     """
 
-    def __init__(self, provenance: dict[str, Any]) -> None:
+    def __init__(self, provenance: JsonObject) -> None:
         self.node = node_name()
         self.root: Path | None = None
         run_id, place = provenance.get("run_id"), provenance.get("spool")
@@ -41,12 +40,12 @@ class LeftSpool:
             self.root = root
 
     def lines(self, file: str, offset: int) -> bytes:
-        """Return the whole lines that a file of the spool has from `offset` on; nothing if it is not there."""
+        """Return the whole lines of a spool file from `offset` on; empty if it does not exist."""
         if self.root is None:
             return b""
         found = b""
         try:
-            while portion := read_lines(str(self.root / file), offset + len(found), _AT_ONCE_BYTES):
+            while portion := read_lines(str(self.root / file), offset + len(found), _PORTION_BYTES):
                 found += portion
         except OSError:
             pass
@@ -57,7 +56,7 @@ class LeftSpool:
         return self._named(r"tasks-\d+\.jsonl")
 
     def traces(self) -> list[Path]:
-        """Return its traces of workers, which may go on after those of the run directory."""
+        """Return its traces of workers, which may be longer than those of the run directory."""
         return [self.root / name for name in self._named(r"(?!mprofile_).*\.dat")] if self.root is not None else []
 
     def _named(self, pattern: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a worker writes about its tasks, one line at a time; `task_lines.py` says what stands in them."""
+"""Make the lines that a worker writes about its tasks; `task_lines.py` describes them."""
 
 from __future__ import annotations
 
@@ -6,35 +6,33 @@ import json
 from functools import lru_cache
 from typing import Any
 
+from runmem.reading import JsonObject
+
 __all__ = ["LineWriter", "line_of"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_UNSAID = {
-    **dict.fromkeys(("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra")),
-    "shared": False, "attempt": 1,
-}  # fmt: skip
-_MEASURED = dict.fromkeys(
-    ("method", "reason", "base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes",
-     "lifetime_peak_bytes")
-)  # fmt: skip
+_EMPTY = ("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra")
+_DEFAULTS: JsonObject = {**dict.fromkeys(_EMPTY), "shared": False, "attempt": 1}
+_SIZES = ("base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes", "lifetime_peak_bytes")
+_MEASURED = dict.fromkeys(("method", "reason", *_SIZES))
 
 
-def line_of(values: dict[str, Any], same: bytes = b"}\n") -> bytes:
-    """Return a line with `values`, of which those are taken out that have nothing to say; reading gives them back.
+def line_of(values: JsonObject, end: bytes = b"}\n") -> bytes:
+    """Return a line with `values` that ends with `end`.
 
-    Such is the exception of a task that raised none. A value that was to be had and was not stays, as ``null``. `same`
-    is how the line ends.
+    Values equal to their default, such as the exception of a task that raised none, are omitted; reading restores them.
+    A missing measurement is written as ``null``.
     """
-    for name, nothing in _UNSAID.items():
-        if values.get(name, ...) is nothing:
+    for name, default in _DEFAULTS.items():
+        if values.get(name, ...) is default:
             del values[name]
-    return _encode(values)[:-1].encode() + same
+    return _encode(values)[:-1].encode() + end
 
 
 class LineWriter:
-    """Makes the lines of the worker process `pid`, which may use `limit_bytes`.
+    """Make the lines of the worker process `pid`, which may use `limit_bytes`.
 
-    Files below `folder`, the program's, are named from there on.
+    Files in `folder`, that of the program, are named relative to it.
     """
 
     def __init__(self, node: str, limit_bytes: int | None, pid: int, folder: str = "") -> None:
@@ -47,12 +45,18 @@ class LineWriter:
             f'{{"event":"start","task_id":{task_id},"thread":{thread},"start_s":{start_s:.6f},'
             f'"base_bytes":{"null" if base_bytes is None else base_bytes}'
         )
-        return line.encode() + self._same_of(task)
+        return line.encode() + self._line_end(task)
 
     def end(
-        self, task: Any, task_id: int, thread: int, times: tuple[float, float, float], status: str,
-        exception: str | None, measured: dict[str, Any],
-    ) -> bytes:  # fmt: skip
+        self,
+        task: Any,
+        task_id: int,
+        thread: int,
+        times: tuple[float, float, float],
+        status: str,
+        exception: str | None,
+        measured: JsonObject,
+    ) -> bytes:
         """Return the line of a task that ended, which is its record.
 
         Parameters
@@ -60,7 +64,7 @@ class LineWriter:
         times : (float, float, float)
             Start, end, processor seconds.
         measured : dict
-            What was measured, and what others' probes add.
+            The measurements, and the fields of user probes.
         """
         start_s, end_s, cpu_s = times
         head = (
@@ -69,21 +73,18 @@ class LineWriter:
         values = {"status": status, "exception": exception, **_MEASURED, **measured}
         base, peak = values["base_bytes"], values["peak_bytes"]
         if "increment_bytes" not in measured and base is not None and peak is not None:
-            values["increment_bytes"] = max(0, peak - base)  # of another process, all its own
-        return head.encode() + line_of(values, self._same_of(task))[1:]
+            values["increment_bytes"] = max(0, peak - base)  # a process that runs nothing else
+        return head.encode() + line_of(values, self._line_end(task))[1:]
 
-    def _same_of(self, task: Any) -> bytes:
+    def _line_end(self, task: Any) -> bytes:
         file = task.file.removeprefix(self._folder)
-        return _end_of_lines(task.module, task.name, file, *self._process, task.data_id)
+        return _line_end(task.module, task.name, file, *self._process, task.data_id)
 
 
 @lru_cache(maxsize=256)
-def _end_of_lines(
+def _line_end(
     module: str, name: str, file: str, node: str, pid: int, limit_bytes: int | None, data_id: str | None
 ) -> bytes:
-    """Return how all lines of a task end here; to make that anew each time takes as long as to measure a call."""
-    values = {
-        "module": module, "name": name, "file": file, "node": node, "pid": pid, "limit_bytes": limit_bytes,
-        "data_id": data_id,
-    }  # fmt: skip
-    return b"," + line_of(values)[1:]
+    """Return the end of all lines of a task; formatting it takes as long as measuring a call, so it is cached."""
+    process = {"node": node, "pid": pid, "limit_bytes": limit_bytes, "data_id": data_id}
+    return b"," + line_of({"module": module, "name": name, "file": file, **process})[1:]

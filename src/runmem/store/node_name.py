@@ -1,4 +1,4 @@
-"""The name of this node, under which its traces, records and spool are kept."""
+"""The name of this node in traces, records and spools."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["machine_id", "node_name"]
 
 
 def node_name() -> str:
-    """Return what this node is called: RUNMEM_NODE_NAME, else Slurm's name for it in a job step, else the host name.
+    """Return the name of this node: RUNMEM_NODE_NAME, else Slurm's name for it in a job step, else the host name.
 
-    Slurm's name (``SLURMD_NODENAME``) is the one that its users know from ``squeue`` and ``sacct``, and two of its
-    nodes may share a host, as they do on test systems and with several slurmd on a front end.
+    Users know Slurm's name (``SLURMD_NODENAME``) from ``squeue`` and ``sacct``, and several Slurm nodes may share a
+    host, as on test systems.
     """
     for variable in ("RUNMEM_NODE_NAME", "SLURMD_NODENAME"):
         if name := os.environ.get(variable, "").strip():
@@ -22,10 +22,9 @@ def node_name() -> str:
 
 
 def machine_id() -> str:
-    """Return what tells this system of processes from any other: the boot of its kernel and its process namespace.
+    """Return an id of this process namespace: the boot id of the kernel and the namespace, without ``/proc`` the host.
 
-    Two containers on one machine have one kernel and numbers of processes of their own, so they are two. Where there is
-    no ``/proc`` it is the host name.
+    Two containers on one machine share a kernel but have separate process ids, so their ids differ.
     """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()

@@ -1,13 +1,12 @@
-"""What ``run.json`` holds, as values of the types that are written there; what is of another is named and passed by."""
+"""Read ``run.json`` and check the types of its values; others are reported and ignored."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from runmem.reading import MAX_SIZE, MAX_TIME_S, read_json, short_repr
+from runmem.reading import MAX_SIZE, MAX_TIME_S, JsonObject, read_json, short_repr
 
 __all__ = ["read_provenance"]
 
@@ -16,13 +15,13 @@ _MOST_TEXT = 10_000
 _MOST_NAMED = 20
 _MOST_PID = 2**31  # Linux gives no more than 2**22
 
-Check = Callable[[Any, str, list[str]], Any]
+Check = Callable[[object, str, list[str]], object]
 
 
-def read_provenance(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return what ``run.json`` says, and what was not taken and why, a line each.
+def read_provenance(path: Path) -> tuple[JsonObject, list[str]]:
+    """Return the valid values of ``run.json``, and a line for each ignored value with the reason.
 
-    What is not known, or null, is not in the mapping; keys of a later version stay as they are.
+    Unknown values and null are omitted; keys of a later version are kept.
     """
     name = path.name
     try:
@@ -30,9 +29,9 @@ def read_provenance(path: Path) -> tuple[dict[str, Any], list[str]]:
     except OSError as error:
         return {}, [f"{name}: it cannot be read: {error.strerror or error}"]
     except ValueError as error:
-        return {}, [f"{name}: it is no JSON text: {_reason(error)}"]
+        return {}, [f"{name}: it is not JSON: {_reason(error)}"]
     if not isinstance(content, dict):
-        return {}, [f"{name}: it is {short_repr(content)}, and not a mapping of names to values"]
+        return {}, [f"{name}: it is {short_repr(content)}, not a mapping of names to values"]
     refused: list[str] = []
     found = {}
     for key, value in content.items():
@@ -40,50 +39,49 @@ def read_provenance(path: Path) -> tuple[dict[str, Any], list[str]]:
         checked = value if check is None or value is None else check(value, key, refused)
         if checked is not None:
             found[key] = checked
-    named = [f"{name}: {text}; passed by" for text in refused[:_MOST_NAMED]]
+    named = [f"{name}: {text}; ignored" for text in refused[:_MOST_NAMED]]
     more = len(refused) - len(named)
-    return found, [*named, f"{name}: {more} more values; passed by"] if more else named
+    return found, [*named, f"{name}: {more} more values; ignored"] if more else named
 
 
 def _reason(error: ValueError) -> str:
     if isinstance(error, json.JSONDecodeError):
         return f"{error.msg} in line {error.lineno}"
-    return f"byte {error.start} is no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+    return f"byte {error.start} is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
 
 
 def _refuse(value: object, place: str, wanted: str, refused: list[str]) -> None:
-    """Note why a value is not taken."""
-    refused.append(f"{place} is {short_repr(value)}, which is no {wanted}")
+    """Record why a value is ignored."""
+    refused.append(f"{place} is {short_repr(value)}, which is not a valid {wanted}")
 
 
 def _number(wanted: str, most: float, least: float = 0, whole: bool = True) -> Check:
     types = (int,) if whole else (int, float)
 
-    def check(value: Any, place: str, refused: list[str]) -> float | None:
-        if type(value) in types and least <= value < most:  # false for not-a-number and the infinities
-            number: float = value if whole else float(value)
-            return number
+    def check(value: object, place: str, refused: list[str]) -> float | None:
+        if isinstance(value, types) and type(value) is not bool and least <= value < most:  # false for NaN and infinity
+            return value if whole else float(value)
         _refuse(value, place, wanted, refused)
         return None
 
     return check
 
 
-def _text(value: Any, place: str, refused: list[str]) -> str | None:
+def _text(value: object, place: str, refused: list[str]) -> str | None:
     if not isinstance(value, str) or len(value) > _MOST_TEXT:
         _refuse(value, place, f"text of up to {_MOST_TEXT:,} characters", refused)
         return None
     return value
 
 
-def _flag(value: Any, place: str, refused: list[str]) -> bool | None:
+def _flag(value: object, place: str, refused: list[str]) -> bool | None:
     if isinstance(value, bool):
         return value
     refused.append(f"{place} is {short_repr(value)}, which is neither true nor false")
     return None
 
 
-def _texts(value: Any, place: str, refused: list[str]) -> list[str] | None:
+def _texts(value: object, place: str, refused: list[str]) -> list[str] | None:
     if not isinstance(value, list):
         _refuse(value, place, "list of texts", refused)
         return None
@@ -92,7 +90,7 @@ def _texts(value: Any, place: str, refused: list[str]) -> list[str] | None:
 
 
 def _mapping(checks: dict[str, Check]) -> Check:
-    def check(value: Any, place: str, refused: list[str]) -> dict[str, Any] | None:
+    def check(value: object, place: str, refused: list[str]) -> JsonObject | None:
         if not isinstance(value, dict):
             _refuse(value, place, "mapping of names to values", refused)
             return None
@@ -111,7 +109,7 @@ _size = _number("number of bytes", MAX_SIZE)
 _node = _mapping({"memory_bytes": _size, "limit_bytes": _size, "limit_source": _text})
 
 
-def _nodes(value: Any, place: str, refused: list[str]) -> dict[str, dict[str, Any]] | None:
+def _nodes(value: object, place: str, refused: list[str]) -> JsonObject | None:
     if not isinstance(value, dict):
         _refuse(value, place, "mapping of nodes", refused)
         return None
@@ -132,6 +130,7 @@ _CHECKS: dict[str, Check] = {
     "cluster": _text,
     "workers": _number("number of workers", MAX_SIZE),
     "calls": _number("number of calls", MAX_SIZE),
+    "calls_not_begun": _number("number of calls", MAX_SIZE),
     "versions": _mapping({}),
     "settings": _mapping({"python_memory_profile": _flag}),
     "nodes": _nodes,

@@ -1,4 +1,4 @@
-"""Records as lines of ``tasks.jsonl``, one a line."""
+"""Convert records to and from lines of ``tasks.jsonl``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ import re
 from dataclasses import MISSING, asdict, fields, replace
 from operator import attrgetter
 from sys import intern
-from typing import Any
 
 import msgspec
 
 from runmem.events import TaskRecord
-from runmem.reading import MAX_SIZE, MAX_TIME_S
+from runmem.reading import MAX_SIZE, MAX_TIME_S, JsonObject
 from runmem.store.line_writer import line_of
 
 __all__ = ["LOST_END", "record_to_line", "record_from_line", "killed"]
 
-LOST_END = "how the task ended is not known: the line that says it was lost"
+LOST_END = "it is not known how the task ended: the line that reports it was lost"
 
 _INFINITY = float("inf")
-# What may stand in each field; `bool` counts as no number here, unlike in Python.
+# Types of each field; unlike in Python, `bool` is not a number here.
 _TYPES = {
     field.name: {
         "int": (int,), "float": (float, int), "str": (str,), "bool": (bool,), "int | None": (int, type(None)),
@@ -29,7 +28,7 @@ _TYPES = {
     for field in fields(TaskRecord)
 }  # fmt: skip
 
-_PLAIN = (int, float, str, bool, type(None))  # what probes of the user measure
+_PLAIN = (int, float, str, bool, type(None))  # values of user probes
 
 _REQUIRED = {field.name for field in fields(TaskRecord) if field.default is MISSING}
 
@@ -40,7 +39,7 @@ def record_to_line(record: TaskRecord) -> bytes:
 
 
 _decoded = msgspec.json.Decoder(TaskRecord).decode
-_below_zero = re.compile(rb"[:\s]-").search  # how a number below zero begins; a text may have it too
+_may_be_negative = re.compile(rb"[:\s]-").search  # also matches some texts
 _TEXTS = [
     (attrgetter(field.name), TaskRecord.__dict__[field.name].__set__)
     for field in fields(TaskRecord)
@@ -50,7 +49,7 @@ _TEXTS = [
 
 def record_from_line(line: bytes) -> TaskRecord | None:
     """Return the record of a line of ``tasks.jsonl``, or None for a torn or foreign line."""
-    if not line.isascii() or (b"-" in line and _below_zero(line)):
+    if not line.isascii() or (b"-" in line and _may_be_negative(line)):
         return _record_from_unusual(line)
     try:
         record = _decoded(line)
@@ -58,7 +57,7 @@ def record_from_line(line: bytes) -> TaskRecord | None:
         return _record_from_unusual(line)
     if _is_out_of_range(record):
         return None
-    for text_of, set_text in _TEXTS:  # the same few names of tasks, files and nodes: one of each is kept
+    for text_of, set_text in _TEXTS:  # the names of tasks, files and nodes repeat: only one of each is stored
         if (text := text_of(record)) is not None:
             set_text(record, intern(text))
     return record
@@ -68,16 +67,16 @@ _numbers_of = attrgetter(*(name for name, types in _TYPES.items() if int in type
 
 
 def _is_out_of_range(record: TaskRecord) -> bool:
-    """Tell whether a size or a time is larger than any can be: nobody can compute with it, or draw it."""
+    """Return True if a size or a time is too large to compute with or draw."""
     if record.start_s >= MAX_TIME_S or (record.end_s or 0.0) >= MAX_TIME_S or record.task_id >= MAX_SIZE:
         return True
-    return max(filter(None, _numbers_of(record)), default=0) >= 2 * MAX_SIZE  # threads have 64 bits without a sign
+    return max(filter(None, _numbers_of(record)), default=0) >= 2 * MAX_SIZE  # thread ids are unsigned 64-bit numbers
 
 
 def _record_from_unusual(line: bytes) -> TaskRecord | None:
-    """Return what `record_from_line` does, for any line; nine times as slow.
+    """Return the record of any line, at a ninth of the speed.
 
-    `json` and the checks here decide what a record is. The other way takes only what is a record by these too.
+    `json` and the checks here define a valid record; the faster decoder accepts only such records.
     """
     try:
         values = json.loads(line)
@@ -86,12 +85,12 @@ def _record_from_unusual(line: bytes) -> TaskRecord | None:
     return _record(values) if isinstance(values, dict) else None
 
 
-def _record(values: dict[str, Any]) -> TaskRecord | None:
-    """Return a record, or None if a value has not the type or the range of its field: the line is not ours."""
+def _record(values: JsonObject) -> TaskRecord | None:
+    """Return a record, or None if a value does not have the type or the range of its field."""
     names = [name for name in values if name in _TYPES]  # others are derived, or of a later version
     if not set(names) >= _REQUIRED:
         return None
-    known: dict[str, Any] = {}
+    known: JsonObject = {}
     for name in names:
         value, types = values[name], _TYPES[name]
         if type(value) not in types or (type(value) in (int, float) and not 0 <= value < _INFINITY):
@@ -115,23 +114,23 @@ def killed(
     at_least_bytes: int | None = None,
     status: str = "killed",
 ) -> TaskRecord:
-    """Return the unfinished `record` as that of a task that was cut off.
+    """Return the unfinished `record` with the status of a killed or cancelled task.
 
     Parameters
     ----------
     readings : (times, sizes)
-        What the sampler read of the worker's process: seconds since the epoch, bytes.
+        The sampler's readings of the worker's process: seconds since the epoch, bytes.
     reason : str
-        What is known of the cause.
+        The cause, as far as known.
     at_least_bytes : int, optional
-        What the process held at some time, if the cause proves it; it counts for the peak and is no reading.
+        A size that the process had at some time, if the cause proves it; counts for the peak.
     status : str
-        ``killed`` (its process died) or ``cancelled`` (the run ended before it did).
+        ``killed`` (its process died) or ``cancelled`` (the run ended first).
 
     Notes
     -----
-    Assumption: the readings are those of the record's own process. Limitation: the peak is the largest reading, so a
-    rise in the last sampling interval before death is not in it; it is labelled ``sampled``.
+    Assumption: the readings are of the record's own process. Limitation: the peak is the largest reading, so it misses
+    a rise in the last sampling interval before the death; it is labelled ``sampled``.
     """
     inside = [(t, size) for t, size in zip(*readings, strict=True) if t >= record.start_s]
     sizes = [size for _, size in inside]
@@ -144,7 +143,7 @@ def killed(
         last_bytes=sizes[-1] if sizes else record.base_bytes,
         peak_bytes=peak,
         increment_bytes=None if peak is None or record.base_bytes is None else peak - record.base_bytes,
-        increment_unclear="what the process gave up of other tasks meanwhile is not known",
+        increment_unclear="data of other tasks that the process released meanwhile is not known",
         method="sampled" if known else None,
         reason=reason,
     )

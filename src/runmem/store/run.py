@@ -1,4 +1,4 @@
-"""Read a run directory, also that of a run whose master was killed."""
+"""Read a run directory, even of a run whose master was killed."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
-from runmem.reading import open_file, read_lines
+from runmem.reading import JsonObject, open_file, read_lines
 from runmem.store.layout import RunDirectory, safe_name, worker_series
 from runmem.store.left_spool import LeftSpool
 from runmem.store.node_name import node_name
@@ -30,7 +29,7 @@ _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
 @dataclass(frozen=True)
 class RunData:
-    """All that is known of a run.
+    """The content of a run directory.
 
     Attributes
     ----------
@@ -41,26 +40,26 @@ class RunData:
     traces : list of Path
         The `.dat` files in the run directory.
     skipped : dict
-        File name to the number of its lines that could not be read.
+        File name to the number of its unreadable lines.
     refused : list of str
-        What else of the files was passed by, and why: values of ``run.json``, files that are none.
+        Other parts that were ignored, with the reason: values of ``run.json``, unreadable files.
     """
 
     directory: RunDirectory
-    provenance: dict[str, Any]
+    provenance: JsonObject
     records: list[TaskRecord]
     traces: list[Path]
     skipped: dict[str, int] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
 
     @property
-    def nodes(self) -> dict[str, dict[str, Any]]:
+    def nodes(self) -> dict[str, JsonObject]:
         """Host name to ``memory_bytes``, ``limit_bytes`` (for all processes of the run there), ``limit_source``."""
         return self.provenance.get("nodes") or {}
 
 
 def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[int]]:
-    """Return times (seconds since the epoch) and sizes (bytes) that were sampled of worker process `pid`."""
+    """Return the times (seconds since the epoch) and sizes (bytes) of the samples of worker process `pid`."""
     for trace in traces:
         if (series := trace.children.get(worker_series(pid))) is not None:
             times, sizes = series
@@ -68,8 +67,8 @@ def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[in
     return [], []
 
 
-def write_provenance(run: RunDirectory, provenance: dict[str, Any]) -> None:
-    """Write ``run.json``, whole or not at all; on a full disk over the present one, which has its place there."""
+def write_provenance(run: RunDirectory, provenance: JsonObject) -> None:
+    """Write ``run.json`` as a whole or not at all; on a full disk overwrite the present file, which has blocks."""
     data = json.dumps(provenance, indent=1).encode() + b"\n"
     try:
         write_file(run.run_json, data)
@@ -80,12 +79,9 @@ def write_provenance(run: RunDirectory, provenance: dict[str, Any]) -> None:
 
 
 def newest_run(base: Path) -> Path:
-    """Return the run directory below `base` that was made last.
+    """Return the newest run directory below `base`.
 
-    Raises
-    ------
-    SettingError
-        If there is none.
+    Raises SettingError if there is none.
     """
     runs = {path.parent: path.stat().st_mtime for path in base.glob("*/run.json") if path.is_file()}
     if not runs:
@@ -94,12 +90,9 @@ def newest_run(base: Path) -> Path:
 
 
 def read_run(path: Path | str) -> RunData:
-    """Read the run directory `path` (or its ``run.json``); torn, foreign and binary lines are skipped and counted.
+    """Read the run directory `path` (or its ``run.json``); skip and count torn, foreign and binary lines.
 
-    Raises
-    ------
-    SettingError
-        If `path` is not a run directory.
+    Raises SettingError if `path` is not a run directory.
     """
     run = _run_directory(path)
     skipped: dict[str, int] = {}
@@ -113,11 +106,9 @@ def read_run(path: Path | str) -> RunData:
 
 
 def each_record(path: Path | str) -> Iterator[TaskRecord]:
-    """Yield the records of `read_run` one after another: a million need not be in memory at once. Raises as that does.
+    """Yield the records of `read_run` one by one, without having all in memory. Raises as that does.
 
-    Notes
-    -----
-    Those of a run whose master was killed are read first, and all.
+    The records of a run whose master was killed are all read first.
     """
     run = _run_directory(path)
     if _has_more_records(run, read_provenance(run.run_json)[0]):
@@ -131,17 +122,17 @@ def _run_directory(path: Path | str) -> RunDirectory:
     run = RunDirectory(root)
     if not run.run_json.is_file() and not run.tasks_jsonl.is_file():
         raise SettingError(
-            f"{root} is not a run directory: it has no run.json. Runs lie in runmem_runs/<program>_<number>."
+            f"{root} is not a run directory: it has no run.json. Runs are in runmem_runs/<program>_<number>."
         )
     return run
 
 
-def _has_more_records(run: RunDirectory, provenance: dict[str, Any]) -> bool:
+def _has_more_records(run: RunDirectory, provenance: JsonObject) -> bool:
     return not provenance.get("records_complete") and (run.replicas.is_dir() or bool(LeftSpool(provenance).files()))
 
 
 def _traces(run: RunDirectory, refused: list[str]) -> list[Path]:
-    """Return the traces that can be read."""
+    """Return the readable traces."""
     found = []
     for path in sorted(run.traces.glob("*.dat")):
         try:
@@ -168,9 +159,9 @@ def _read_records(path: Path, skipped: dict[str, int]) -> Iterator[TaskRecord]:
 
 
 def _records_of_replicas(
-    run: RunDirectory, traces: list[Path], known: list[TaskRecord], provenance: dict[str, Any], skipped: dict[str, int]
+    run: RunDirectory, traces: list[Path], known: list[TaskRecord], provenance: JsonObject, skipped: dict[str, int]
 ) -> list[TaskRecord]:
-    """Return what the nodes' task lines tell beyond the `known` records: the master died before it wrote them."""
+    """Return the records in the nodes' task lines that are not `known`: the master died before it wrote them."""
     seen = {(record.node, record.pid, record.task_id, record.start_s) for record in known}
     lines = TaskLines()
     found: list[TaskRecord] = []
@@ -185,7 +176,7 @@ def _records_of_replicas(
         found += [record for record in read if record is not None]
         place = f"{run.replicas.name}/{name}"
         skipped[place] = skipped.get(place, 0) + lines.skipped - before + read.count(None)
-    unfinished = lines.give_up()
+    unfinished = lines.pop_unfinished()
     if unfinished and not _still_running(provenance):
         readings = [read_trace(path) for path in [*spool.traces(), *traces]]
         unfinished = [_cut_off(record, readings, provenance, spool) for record in unfinished]
@@ -193,7 +184,7 @@ def _records_of_replicas(
 
 
 def _task_lines(folder: Path | None, spool: LeftSpool | None) -> dict[int, bytes]:
-    """Return the task lines of a node by process id: the master's copy, and what the spool has beyond that."""
+    """Return the task lines of a node by process id: the master's copy, and later lines of the spool."""
     chunks: dict[int, bytes] = {}
     names = {path.name for path in folder.iterdir()} if folder is not None else set()
     for name in sorted(names.union(spool.files() if spool is not None else [])):
@@ -206,18 +197,18 @@ def _task_lines(folder: Path | None, spool: LeftSpool | None) -> dict[int, bytes
     return chunks
 
 
-def _cut_off(record: TaskRecord, readings: list[Trace], provenance: dict[str, Any], spool: LeftSpool) -> TaskRecord:
-    """Return the record of a task of which no end is known, in a run that has ended."""
+def _cut_off(record: TaskRecord, readings: list[Trace], provenance: JsonObject, spool: LeftSpool) -> TaskRecord:
+    """Return the record of a task without a known end, in a run that has ended."""
     if provenance.get("ended_s") is not None:
         return replace(record, reason=LOST_END)
-    reason = "the process ended before the task did; the run's master did not live to say why"
+    reason = "the process ended before the task did; the run's master was killed before it recorded why"
     if spool.root is None or record.node != safe_name(spool.node):
-        reason += ", and may not have read an end of the last second"
+        reason += ", and may have missed an end in the last second"
     return killed(record, readings_of(readings, record.pid), reason)
 
 
-def _still_running(provenance: dict[str, Any]) -> bool:
-    """Tell whether the run's master lives, as far as this host can know."""
+def _still_running(provenance: JsonObject) -> bool:
+    """Return True if the run's master is known to be alive on this host."""
     if provenance.get("ended_s") is not None or provenance.get("host") != node_name():
         return False
     try:

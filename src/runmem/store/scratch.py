@@ -1,8 +1,8 @@
-"""Folders for what Dask keeps on disk while a run goes on; those of processes that were killed are removed later.
+"""Folders for the files of Dask during a run; those of killed processes are removed later.
 
     python -m runmem.store.scratch PID
 
-makes one that belongs to another process, such as the shell of a job, and prints it.
+makes one that belongs to another process, such as the shell of a job, and prints its path.
 """
 
 from __future__ import annotations
@@ -22,31 +22,28 @@ from runmem.store.node_name import machine_id
 __all__ = ["make_scratch", "remove_abandoned_scratch"]
 
 _PREFIX = "runmem-dask-"
-_NAME = re.compile(_PREFIX + r"([0-9a-f]{12})-(\d+)-(\d+)-\w+")
+_FOLDER_NAME = re.compile(_PREFIX + r"([0-9a-f]{12})-(\d+)-(\d+)-\w+")
 
 
 def make_scratch(owner: int | None = None) -> Path:
-    """Make a folder (0700) whose name says whose it is; Dask's default is a name that anybody can take.
+    """Make a folder (0700) with its owner in the name; Dask's default name could be taken by any user.
+
+    Raises OSError if it cannot be made.
 
     Parameters
     ----------
     owner : int, optional
-        Id of the process that removes it; default: this one. When that has ended, others of this user remove it.
-
-    Raises
-    ------
-    OSError
-        If it cannot be made.
+        Id of the process that removes it; default this one. After its end other processes of this user remove it.
     """
     pid = owner or os.getpid()
     return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{_machine()}-{pid}-{start_ticks(pid) or 0}-"))
 
 
 def remove_abandoned_scratch() -> None:
-    """Remove the folders of this user's processes that have ended without doing so, on this machine since its start.
+    """Remove the folders that ended processes of this user have left on this machine since its boot.
 
-    A folder is left alone if it belongs to somebody else, if it is a link, if its name is not one of ours, if it was
-    made by another machine (they may share a file system) or if its process lives: the same number and start time.
+    A folder is kept if it belongs to another user, is a link, has another kind of name, was made by another machine (on
+    a shared file system), or if its process is alive: the same id and start time.
     """
     ours = _machine()
     try:
@@ -54,7 +51,7 @@ def remove_abandoned_scratch() -> None:
     except OSError:
         return
     for folder in folders:
-        match = _NAME.fullmatch(folder.name)
+        match = _FOLDER_NAME.fullmatch(folder.name)
         if match is None or match[1] != ours or not Path("/proc/self/stat").exists():
             continue
         if match[3] == "0" or start_ticks(int(match[2])) == int(match[3]):
@@ -68,7 +65,7 @@ def remove_abandoned_scratch() -> None:
 
 
 def _machine() -> str:
-    """Return what tells this machine, since its start, and this space of process numbers from others."""
+    """Return a short hash of this machine's boot and process namespace."""
     return hashlib.sha256(machine_id().encode()).hexdigest()[:12]
 
 

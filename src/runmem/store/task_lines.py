@@ -1,13 +1,13 @@
-"""The lines that a worker writes about its tasks, and what is read from them without parsing them.
+"""The lines that a worker writes about its tasks, and how they are followed without parsing.
 
-A task has a line when it starts and one when it ends, each written when it happens, so that a task whose process was
-killed has at least its first::
+A worker writes a line when a task starts and another when it ends, so that a task whose process was killed has at least
+the first::
 
     {"event":"start","task_id":17,"start_s":...,"base_bytes":...,"module":...,"name":...,...}
     {"task_id":17,"start_s":...,"end_s":...,"peak_bytes":...,...}
 
-The line of a task that ended is its whole record, so the master copies it to ``tasks.jsonl`` as it is: what it must
-know meanwhile is which tasks run, and whether a task was tried before.
+The line at the end is the task's whole record, which the master copies to ``tasks.jsonl``. Meanwhile it only has to
+know which tasks are running, and how often a task was attempted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from runmem.events import TaskRecord
 from runmem.store.number_set import NumberSet
 from runmem.store.records import record_from_line
 
-__all__ = ["TaskLines", "Fed", "Begun"]
+__all__ = ["NewLines", "StartedAttempt", "TaskLines"]
 
 _LINE = re.compile(rb'\{(?:"event": ?"(start|end)", ?)?"task_id": ?(\d+)')  # with spaces: of an earlier version
 _ATTEMPT = re.compile(rb'"attempt": ?1')
@@ -28,65 +28,65 @@ _MOST_DIGITS = 18  # of the number of a call; a line with more is damaged
 _TIMES = re.compile(rb'"(?:start|end)_s": ?([\d.]+)')
 
 
-class Begun(NamedTuple):
-    """One attempt at a task that has begun, and its start line."""
+class StartedAttempt(NamedTuple):
+    """One attempt at a task, with its start line."""
 
     number: int
     attempt: int
     line: bytes
 
     def record(self) -> TaskRecord | None:
-        """Return what is known of it; None if the line is damaged."""
+        """Return its unfinished record; None if the line is damaged."""
         return record_from_line(self.line)
 
 
 @dataclass(slots=True)
-class Fed:
-    """What the lines of a node say.
+class NewLines:
+    """The content of new lines of a node.
 
     Attributes
     ----------
     records : list of bytes
-        Records of tasks that ended, a line each.
-    begun : list of Begun
-        Attempts that began.
+        Records of tasks that ended, one line for each.
+    started : list of StartedAttempt
+        Attempts that started.
     """
 
     records: list[bytes] = field(default_factory=list)
-    begun: list[Begun] = field(default_factory=list)
+    started: list[StartedAttempt] = field(default_factory=list)
 
 
 class TaskLines:
-    """Follows the task lines of all workers.
+    """Follow the task lines of all workers.
 
     Attributes
     ----------
     skipped : int
-        Lines that were torn or not ours.
+        Number of torn and foreign lines.
     """
 
     def __init__(self) -> None:
         self.skipped = 0
-        self._running: dict[tuple[str, int], dict[int, Begun]] = {}
+        self._running: dict[tuple[str, int], dict[int, StartedAttempt]] = {}
         self._begun = NumberSet()
         self._repeated: dict[int, int] = {}  # number of attempts at each call that has begun more than once
         self._ended = NumberSet()
 
-    def feed(self, node: str, chunks: dict[int, bytes]) -> Fed:
-        """Take whole lines of a node's workers, by process id, each in their order.
+    def feed(self, node: str, chunks: dict[int, bytes]) -> NewLines:
+        """Process whole lines of a node's workers, by process id.
 
         A task that runs again starts on another worker, and both starts may be read at the same time: then the lines
-        are taken in the order of time, so that attempts are numbered as they happened.
+        are sorted by time, so that attempts are numbered in the right order.
         """
-        fed = Fed()
+        new = NewLines()
         lines = [(pid, line) for pid, data in chunks.items() for line in data.splitlines(keepends=True)]
         if len(chunks) > 1 and _starts_twice(lines):
             lines.sort(key=_time_of)
         for pid, line in lines:
-            self._feed_line(self._running.setdefault((node, pid), {}), line, fed)
-        return fed
+            self._feed_line(self._running.setdefault((node, pid), {}), line, new)
+        return new
 
-    def _feed_line(self, running: dict[int, Begun], line: bytes, fed: Fed) -> None:
+    def _feed_line(self, running: dict[int, StartedAttempt], line: bytes, new: NewLines) -> None:
         if (found := _LINE.match(line)) is None:
             self.skipped += bool(line.strip())
             return
@@ -98,12 +98,12 @@ class TaskLines:
             attempt = 1
             if not self._begun.add(number):
                 attempt = self._repeated[number] = self._attempts(number) + 1
-            begun = running[number] = Begun(number, attempt, _numbered(line, attempt))
-            fed.begun.append(begun)
+            started = running[number] = StartedAttempt(number, attempt, _numbered(line, attempt))
+            new.started.append(started)
         else:
             ended = running.pop(number, None)
             self._ended.add(number)
-            fed.records.append(_numbered(line, ended.attempt if ended else max(1, self._attempts(number))))
+            new.records.append(_numbered(line, ended.attempt if ended else max(1, self._attempts(number))))
 
     def _attempts(self, number: int) -> int:
         """Return the number of attempts at a call that have begun."""
@@ -111,7 +111,7 @@ class TaskLines:
 
     @property
     def running(self) -> int:
-        """Number of tasks that started and of whose end nothing is known."""
+        """Number of tasks that started and have no known end."""
         return sum(len(tasks) for tasks in self._running.values())
 
     @property
@@ -120,55 +120,54 @@ class TaskLines:
         return len(self._ended)
 
     def has_ended(self, task_id: int) -> bool:
-        """Tell whether a task ended at least once."""
+        """Return True if a task ended at least once."""
         return task_id in self._ended
 
     def running_record(self, task_id: int) -> TaskRecord | None:
-        """Return what is known of the attempt at a task that runs, the last to start; None if there is none."""
+        """Return the unfinished record of the last running attempt at a task; None if it is not running."""
         begun = [tasks[task_id] for tasks in self._running.values() if task_id in tasks]
         return max(begun, key=lambda attempt: attempt.attempt).record() if begun else None
 
     def has_begun_again(self, record: TaskRecord) -> bool:
-        """Tell whether there is a later attempt at the task of an unfinished record."""
+        """Return True if a later attempt at the task of an unfinished record has started."""
         return record.attempt < self._attempts(record.task_id)
 
-    def give_up(self, node: str | None = None, pid: int | None = None, also_repeated: bool = True) -> list[TaskRecord]:
-        """Take out and return the unfinished records of a process that is gone, or (None) of all.
+    def pop_unfinished(
+        self, node: str | None = None, pid: int | None = None, include_repeated: bool = True
+    ) -> list[TaskRecord]:
+        """Remove and return the unfinished records of an ended process, by default of all processes.
 
         Parameters
         ----------
-        also_repeated : bool
-            Whether those are returned too that had ended before: they ran again for a result that was lost.
-
-        Notes
-        -----
-        Of a task that has begun again since, elsewhere, the earlier attempt is returned in any case.
+        include_repeated : bool
+            Whether to return tasks that ended before and were repeated for a lost result. An attempt that was followed
+            by a later one is returned in any case.
         """
         gone = [key for key in self._running if node is None or key == (node, pid)]
-        running = [begun for key in gone for begun in self._running.pop(key).values()]
-        given_up = [
-            begun
-            for begun in running
-            if also_repeated or begun.number not in self._ended or begun.attempt < self._attempts(begun.number)
+        running = [each for key in gone for each in self._running.pop(key).values()]
+        unfinished = [
+            each
+            for each in running
+            if include_repeated or each.number not in self._ended or each.attempt < self._attempts(each.number)
         ]
-        return [record for begun in given_up if (record := begun.record()) is not None]
+        return [record for each in unfinished if (record := each.record()) is not None]
 
 
 def _numbered(line: bytes, attempt: int) -> bytes:
-    """Return the line of an attempt; that of the first does not say so."""
+    """Return the line with the number of the attempt, which is omitted for the first."""
     if attempt == 1:
         return line
-    said = b'"attempt":%d' % attempt
-    numbered, found = _ATTEMPT.subn(said, line, count=1)  # of an earlier version
-    return numbered if found else _LINE.sub(lambda match: match[0] + b"," + said, line, count=1)
+    field = b'"attempt":%d' % attempt
+    numbered, found = _ATTEMPT.subn(field, line, count=1)  # of an earlier version
+    return numbered if found else _LINE.sub(lambda match: match[0] + b"," + field, line, count=1)
 
 
 def _starts_twice(lines: list[tuple[int, bytes]]) -> bool:
-    """Tell whether a task is said to start more than once."""
+    """Return True if the lines start a task more than once."""
     found = [match[2] for _, line in lines if (match := _LINE.match(line)) is not None and match[1] == b"start"]
     return len(set(found)) < len(found)
 
 
 def _time_of(line_of: tuple[int, bytes]) -> float:
-    """Return when a line was written; 0, at once, for one without a time."""
+    """Return the time of a line, 0 for a line without a time."""
     return max(map(float, _TIMES.findall(line_of[1])), default=0.0)

@@ -1,20 +1,20 @@
-"""A program whose memory is known: it touches a given number of MiB in the pattern asked for, and says what it took.
+"""A program of known memory: it touches a given number of MiB in a given pattern, and reports its true peak.
 
     python -m runmem.trials.control PATTERN [--size_mib 64] [--children 3] [--hold_s 0.4] [--spike_s 0.005]
         [--truth FILE] [--folder FOLDER]
 
 Patterns: `one` process; children in `parallel`; children in `turn`; a `spike`; `fork`, pages shared with forked
 children; page `cache` by reading a file; `freed` before the end. A trial starts it by path, without the package, so
-that it is as small as Python can be: standard library only, and of that little.
+that it is as small as Python can be: it imports only a few modules of the standard library.
 
 Assumptions
 -----------
-What the interpreter holds before it touches anything is read from ``/proc/self/status``; what is touched is known to
-the page, since it is a private anonymous map of its own, each page of which is written once.
+The size of the interpreter at the start is read from ``/proc/self/status``. The touched memory is known to the page: it
+is a private anonymous map, each page of which is written once.
 
 Limitations
 -----------
-Pages that the interpreter faults in later (some 100 KiB) are missing. File-backed pages of the tree (interpreter and
+Pages that the interpreter faults in later (about 100 KiB) are missing. File-backed pages of the tree (interpreter and
 libraries) count once, as those of the process with most of them.
 """
 
@@ -33,22 +33,6 @@ _PAGE = mmap.PAGESIZE
 _OPTIONS = {"--size_mib": 64.0, "--children": 3.0, "--hold_s": 0.4, "--spike_s": 0.005}
 
 
-class Truth:
-    """What the program took: the largest process, all processes together at their highest, and page cache; in bytes."""
-
-    def __init__(self, process: int, tree: int, cache: int = 0) -> None:
-        self.process = process
-        self.tree = tree
-        self.cache = cache
-
-    def to_json(self, pattern: str) -> str:
-        """Return one line of JSON."""
-        return (
-            f'{{"pattern": "{pattern}", "process_bytes": {self.process}, "tree_bytes": {self.tree}, '
-            f'"cache_bytes": {self.cache}}}\n'
-        )
-
-
 def resident() -> tuple[int, int]:
     """Return the anonymous and the file-backed resident bytes of this process, the latter with shared memory."""
     found = {}
@@ -61,29 +45,29 @@ def resident() -> tuple[int, int]:
 
 
 def touched(size: int) -> mmap.mmap:
-    """Return a private anonymous map of `size` bytes, every page of which was written."""
+    """Return a private anonymous map of `size` bytes with every page written."""
     memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory[::_PAGE] = b"\1" * (size // _PAGE)
     return memory
 
 
 class Leaf:
-    """A child process that touches `size` bytes, says what it had before, and holds them until told to end."""
+    """A child process that touches `size` bytes, reports its size before that, and keeps them until `end`."""
 
     def __init__(self, size: int) -> None:
-        said, says = os.pipe()
-        waits, self._hold = os.pipe()
-        os.set_inheritable(says, True)
+        sizes, report = os.pipe()
+        waits, self._go = os.pipe()
+        os.set_inheritable(report, True)
         os.set_inheritable(waits, True)
-        command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "leaf", str(size), str(says), str(waits)]
+        command = [sys.executable, "-I", "-S", os.path.abspath(__file__), "leaf", str(size), str(report), str(waits)]
         self._pid = os.posix_spawn(sys.executable, command, os.environ)
-        os.close(says)
+        os.close(report)
         os.close(waits)
-        self.anonymous, self.file = _two_numbers(said)
+        self.anonymous, self.file = _two_numbers(sizes)
 
     def end(self) -> None:
-        """Let it end, and wait for that."""
-        os.close(self._hold)
+        """End the process and wait for it."""
+        os.close(self._go)
         if os.waitpid(self._pid, 0)[1] != 0:
             raise SystemExit("control: a child failed")
 
@@ -96,47 +80,50 @@ def _two_numbers(descriptor: int) -> tuple[int, int]:
     return int(fields[0]), int(fields[1])
 
 
-def leaf(size: int, says: int, waits: int) -> None:
-    """Be a `Leaf`'s process."""
+def leaf(size: int, report: int, waits: int) -> None:
+    """Run the process of a `Leaf`."""
     before, file = resident()
     memory = touched(size)
-    os.write(says, b"%d %d" % (before + size, file))
-    os.close(says)
+    os.write(report, b"%d %d" % (before + size, file))
+    os.close(report)
     os.read(waits, 1)
     memory.close()
 
 
-def one(size: int, hold_s: float, after_s: float = 0.0) -> Truth:
-    """Touch, hold, and end; or free and go on for `after_s`."""
+# Each pattern returns the true peaks in bytes: of the largest process, of all processes together, and of page cache.
+
+
+def one(size: int, hold_s: float, after_s: float = 0.0) -> tuple[int, int, int]:
+    """Touch memory, keep it for `hold_s`, free it, and continue for `after_s`."""
     before = sum(resident())
     memory = touched(size)
     time.sleep(hold_s)
     memory.close()
     time.sleep(after_s)
-    return Truth(before + size, before + size)
+    return before + size, before + size, 0
 
 
-def spike(size: int, spike_s: float, hold_s: float) -> Truth:
-    """Hold next to nothing but for `spike_s` in the middle."""
+def spike(size: int, spike_s: float, hold_s: float) -> tuple[int, int, int]:
+    """Touch memory for `spike_s` in the middle of `hold_s`."""
     time.sleep(hold_s / 2)
-    truth = one(size, spike_s)
+    peaks = one(size, spike_s)
     time.sleep(hold_s / 2)
-    return truth
+    return peaks
 
 
-def parallel(size: int, count: int, hold_s: float) -> Truth:
-    """Have `count` children hold `size` bytes each at the same time."""
+def parallel(size: int, count: int, hold_s: float) -> tuple[int, int, int]:
+    """Have `count` children keep `size` bytes each at the same time."""
     leaves = [Leaf(size) for _ in range(count)]
     time.sleep(hold_s)
     own, file = resident()
     for each in leaves:
         each.end()
     tree = own + sum(each.anonymous for each in leaves) + max(file, *(each.file for each in leaves))
-    return Truth(max(each.anonymous + each.file for each in leaves), tree)
+    return max(each.anonymous + each.file for each in leaves), tree, 0
 
 
-def in_turn(size: int, count: int, hold_s: float) -> Truth:
-    """Have `count` children hold `size` bytes each, one after the other."""
+def in_turn(size: int, count: int, hold_s: float) -> tuple[int, int, int]:
+    """Have `count` children keep `size` bytes each, one after another."""
     process = tree = 0
     for _ in range(count):
         each = Leaf(size)
@@ -145,51 +132,51 @@ def in_turn(size: int, count: int, hold_s: float) -> Truth:
         each.end()
         process = max(process, each.anonymous + each.file)
         tree = max(tree, own + each.anonymous + max(file, each.file))
-    return Truth(process, tree)
+    return process, tree, 0
 
 
-def forked(size: int, count: int, hold_s: float) -> Truth:
-    """Share `size` bytes with `count` forked children that read them all and write none."""
+def forked(size: int, count: int, hold_s: float) -> tuple[int, int, int]:
+    """Share `size` bytes with `count` forked children that only read them."""
     before = sum(resident())
     memory = touched(size)
     children: list[tuple[int, int, int]] = []
     for _ in range(count):
-        said, says = os.pipe()
-        waits, hold = os.pipe()
+        sizes, report = os.pipe()
+        waits, go = os.pipe()
         pid = os.fork()
         if not pid:
-            os.close(hold)
-            for _, _, other in children:  # or no child would ever see the end of its pipe
+            os.close(go)
+            for _, _, other in children:  # an inherited end would keep the other children waiting
                 os.close(other)
-            _be_forked(memory, says, waits)
-        os.close(says)
+            _run_forked_child(memory, report, waits)
+        os.close(report)
         os.close(waits)
-        children.append((pid, said, hold))
-    own = sum(_two_numbers(said)[0] for _, said, _ in children)
+        children.append((pid, sizes, go))
+    own = sum(_two_numbers(sizes)[0] for _, sizes, _ in children)
     time.sleep(hold_s)
-    for pid, _, hold in children:
-        os.close(hold)
+    for pid, _, go in children:
+        os.close(go)
         os.waitpid(pid, 0)
     memory.close()
-    return Truth(before + size, before + size + own)
+    return before + size, before + size + own, 0
 
 
-def _be_forked(memory: mmap.mmap, says: int, waits: int) -> None:
-    """Read the shared pages, say how much this child has for itself, and end when told."""
+def _run_forked_child(memory: mmap.mmap, report: int, waits: int) -> None:
+    """Read the shared pages, report the private memory of this child, and wait for the signal to end."""
     sum(memory[::_PAGE])
     private = 0
     with open("/proc/self/smaps_rollup", "rb") as rollup:
         for line in rollup:
             if line.startswith(b"Private_Dirty:"):
                 private = int(line.split()[1]) * 1024
-    os.write(says, b"%d 0" % private)
-    os.close(says)
+    os.write(report, b"%d 0" % private)
+    os.close(report)
     os.read(waits, 1)
     os._exit(0)
 
 
-def cache(size: int, hold_s: float, folder: str) -> Truth:
-    """Write a file of `size` bytes and read it: page cache, and a process that holds 1 MiB."""
+def cache(size: int, hold_s: float, folder: str) -> tuple[int, int, int]:
+    """Fill page cache by writing and reading a file of `size` bytes, in a process with a buffer of 1 MiB."""
     path = os.path.join(folder, f"control-{os.getpid()}.bin")
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     buffer = bytearray(MIB)
@@ -206,11 +193,11 @@ def cache(size: int, hold_s: float, folder: str) -> Truth:
     finally:
         os.close(descriptor)
         os.unlink(path)
-    return Truth(process, process, size // MIB * MIB)
+    return process, process, size // MIB * MIB
 
 
 def main(arguments: list[str]) -> int:
-    """Do what the arguments say; 2 for arguments that cannot be used."""
+    """Run a pattern and report its peaks; return 2 for unusable arguments."""
     if len(arguments) == 4 and arguments[0] == "leaf":
         leaf(*map(int, arguments[1:]))
         return 0
@@ -236,7 +223,9 @@ def main(arguments: list[str]) -> int:
         "fork": lambda: forked(size, children, hold_s),
         "cache": lambda: cache(size, hold_s, folder),
     }
-    line = patterns[pattern]().to_json(pattern)
+    process, tree, cached = patterns[pattern]()
+    sizes = f'"process_bytes": {process}, "tree_bytes": {tree}, "cache_bytes": {cached}'
+    line = f'{{"pattern": "{pattern}", {sizes}}}\n'
     if truth_file is None:
         sys.stdout.write(line)
     else:

@@ -1,24 +1,26 @@
-"""What is known of one execution of a command once it has ended."""
+"""The result of one execution of a command."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-__all__ = ["Outcome", "ProcessEnd", "Site", "exit_code_of"]
+from runmem.reading import JsonObject
+
+__all__ = ["CommandOutcome", "ProcessEnd", "Site", "exit_code_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where one execution takes place.
+    """The folder, interval and processors of one execution.
 
     Attributes
     ----------
     folder : Path
-        Folder of this execution alone; methods may put files there.
+        Folder of this execution alone, also for files of the methods.
     interval_s : float
-        Seconds between the samples of the methods that take samples.
+        Seconds between samples.
     cpus : tuple of int
         Processors that the command may use; empty for all.
     """
@@ -29,18 +31,18 @@ class Site:
 
     @property
     def stdout(self) -> Path:
-        """What the command wrote to its standard output."""
+        """File of the command's standard output."""
         return self.folder / "stdout"
 
     @property
     def stderr(self) -> Path:
-        """What the command wrote to its standard error."""
+        """File of the command's standard error."""
         return self.folder / "stderr"
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessEnd:
-    """One process of the command, as it was when it ended.
+    """One process of the command at its end.
 
     Attributes
     ----------
@@ -49,7 +51,7 @@ class ProcessEnd:
     start_s, end_s : float
         Monotonic clock of the host; `end_s` is None for a process that outlived the command.
     peak_bytes : int or None
-        Its high-water mark at its exit; None where it could not be read.
+        Its high-water mark at its exit; None if unreadable.
     """
 
     pid: int
@@ -59,37 +61,43 @@ class ProcessEnd:
     end_s: float | None
     peak_bytes: int | None
 
+    @classmethod
+    def from_launcher(cls, processes: Iterable[JsonObject]) -> tuple[ProcessEnd, ...]:
+        """Return the processes of the launcher's report that had memory of their own."""
+        names = [each.name for each in fields(cls)]
+        return tuple(cls(**{name: each[name] for name in names}) for each in processes if each["has_own_memory"])
+
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """One execution.
+class CommandOutcome:
+    """The result of one execution.
 
     Attributes
     ----------
     exit_code : int
-        Of the command; 128 + the number of the signal that ended it.
+        Of the command; 128 + the signal number if a signal ended it.
     wall_s : float or None
         Seconds from its first instruction to its end.
     pid : int or None
-        The command's process; None where it ran out of sight (on another host).
+        The command's process; None if it ran on another host.
     processes : tuple of ProcessEnd
-        The command and all that it started; empty where they were not followed.
+        The command and its descendants; empty if they were not traced.
     maxrss_bytes : int or None
-        ``ru_maxrss`` that ``wait4`` gave.
+        ``ru_maxrss`` from ``wait4``.
     floor_bytes : int or None
-        What `maxrss_bytes` is at least, whatever the command does: the peak of the process that became it.
+        Lower bound of `maxrss_bytes`: the peak of the process before it executed the command.
     job : str or None
-        Number of the batch job, with its step where it has one.
+        Id of the batch job, with its step if it has one.
     cpu_s : float or None
-        Processor time, user and system, of the command and all that was waited for.
+        Processor time, user and system, of the command and all processes that were waited for.
     reasons : dict of str to str
-        Name of a method to why it could not measure.
+        Name of a method to the reason why it could not measure.
     unseen : str or None
-        Why the processes of this machine are not those of the command, or not all of them.
+        Why not all processes of the command are on this machine.
     has_other_parts : bool
-        Whether further tasks or steps of the job hold memory of the command.
+        Whether the job has further tasks or steps with memory of the command.
     stopped_s : float or None
-        About how long threads of the command stood still because its processes were followed; None where they were not.
+        About how long tracing stopped threads of the command; None without tracing.
     """
 
     exit_code: int
@@ -106,7 +114,6 @@ class Outcome:
     stopped_s: float | None = None
 
 
-def exit_code_of(status: int) -> int:
-    """Return the exit code for a status of ``wait``, as a shell has it."""
-    code = os.waitstatus_to_exitcode(status)
+def exit_code_of(code: int) -> int:
+    """Return the exit code that a shell shows for a Python return code, which is negative for a signal."""
     return code if code >= 0 else 128 - code

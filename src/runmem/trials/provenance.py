@@ -1,4 +1,4 @@
-"""What is needed to repeat a trial: versions, machine, kernel, control groups, Slurm's configuration."""
+"""Collect the provenance of a trial: versions, machine, kernel, control groups, Slurm's configuration."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from runmem.errors import ClusterError
 from runmem.memory.limits import memory_limit, node_memory_bytes
+from runmem.reading import JsonObject
 from runmem.slurm.client import configuration
 
 __all__ = ["provenance"]
@@ -24,11 +24,11 @@ _SLURM = re.compile(
     r"(SLURM_VERSION|ClusterName|AccountingStorage\w*|JobAcctGather\w*|Proctrack\w*|TaskPlugin\w*|SelectType\w*|"
     r"DefMemPer\w*|MaxMemPer\w*|MemLimitEnforce\w*)"
 )
-_PATIENCE_S = 10.0
+_VERSION_TIMEOUT_S = 10.0
 
 
-def provenance() -> dict[str, Any]:
-    """Return it as JSON has it; what cannot be found out is null."""
+def provenance() -> JsonObject:
+    """Return the provenance as a JSON object, with null for unknown values."""
     limit = memory_limit()
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}},
@@ -63,7 +63,7 @@ def _first_line(command: list[str]) -> str | None:
     if shutil.which(command[0]) is None:
         return None
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_S, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     lines = (done.stdout or done.stderr).strip().splitlines()
@@ -71,14 +71,12 @@ def _first_line(command: list[str]) -> str | None:
 
 
 def _cgroup_version() -> str | None:
-    """Return where the memory controller is: ``1``, ``2``, or None."""
+    """Return the version of the control groups that have the memory controller: ``1``, ``2``, or None."""
     controllers = _read("/sys/fs/cgroup/cgroup.controllers")
     if controllers is not None and "memory" in controllers.split():
         return "2"
-    groups = _read("/proc/self/cgroup") or ""
-    return (
-        "1" if any("memory" in line.split(":")[1].split(",") for line in groups.splitlines() if ":" in line) else None
-    )
+    groups = [line.split(":") for line in (_read("/proc/self/cgroup") or "").splitlines() if ":" in line]
+    return "1" if any("memory" in fields[1].split(",") for fields in groups) else None
 
 
 def _cpu() -> str | None:
@@ -94,7 +92,7 @@ def _read(path: str) -> str | None:
 
 
 def _slurm() -> dict[str, str] | None:
-    """Read the part of Slurm's configuration that decides how it measures memory; None where there is no Slurm."""
+    """Return the part of Slurm's configuration that affects its memory measurements; None without Slurm."""
     try:
         settings = configuration()
     except ClusterError:

@@ -1,4 +1,4 @@
-"""A trial: the executions of all variants in random order, each under all methods that can watch it."""
+"""A trial: execute all variants in random order, each under all methods that can watch it."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from runmem.trials.kinds import Kind, kind_of
-from runmem.trials.methods import Column, Method, Reading, columns_of
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.kinds import ProgramKind, program_kind
+from runmem.trials.methods import Method, MethodColumn, Reading, columns_of
+from runmem.trials.outcome import CommandOutcome, Site
 from runmem.trials.starts import Start
 from runmem.trials.starts.contract import JobOptions
 from runmem.trials.truth import Truth
-from runmem.trials.variants import ControlWish, Variant, control_variant
-from runmem.trials.watch import Watch, is_disturbed
+from runmem.trials.variants import ControlRequest, Variant, control_variant
+from runmem.trials.watch import Watch, is_slowed_down
 
-__all__ = ["Execution", "Plan", "Trial"]
+__all__ = ["TrialExecution", "Plan", "Trial"]
 
 _TAIL_BYTES = 4000
 
 
 @dataclass(frozen=True, slots=True)
-class Execution:
-    """One execution and what every method told of it.
+class TrialExecution:
+    """One execution with the readings of every method.
 
     Attributes
     ----------
     variant : Variant
     start : str
-        Name of the way it was started.
+        Name of the start.
     repeat : int
         From 1; 0 for a warm-up.
     started_s : float
         Seconds since the epoch.
-    outcome : Outcome
+    outcome : CommandOutcome
     readings : dict of str to Reading
-        By the name of the column.
+        Name of the column to its reading.
     truth : Truth or None
         Of a control.
     output : str
-        The end of what it wrote, where it failed.
+        The end of its output, if it failed.
     watch : Watch
-        Which methods took part.
+        The methods that watched it.
     process_count : int
-        Of the command; 0 where they were not followed.
+        Processes of the command; 0 if they were not traced.
     """
 
     variant: Variant
     start: str
     repeat: int
     started_s: float
-    outcome: Outcome
+    outcome: CommandOutcome
     readings: dict[str, Reading]
     truth: Truth | None = None
     output: str = ""
@@ -64,37 +64,37 @@ class Execution:
 
     @property
     def counts(self) -> bool:
-        """Whether it goes into the statistics: no warm-up, and it did not fail."""
+        """Whether the statistics include it: it is not a warm-up and did not fail."""
         return self.repeat > 0 and self.outcome.exit_code == 0
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a trial is to do.
+    """The settings of a trial.
 
     Attributes
     ----------
     variants : list of Variant
         Commands, and the baseline.
-    controls : list of ControlWish or None
-        None: chosen by what the first executions look like.
+    controls : list of ControlRequest or None
+        None: chosen after the first executions.
     methods : list of method classes
     starts : list of start classes
     repeat, warmup : int
     seed : int
-        Of the order.
+        Seed of the random order.
     interval_s : float
     keep_going : bool
     control_memory_bytes : int
-        Memory of this machine, which bounds the size of automatic controls.
+        Memory of this machine, which limits the size of automatic controls.
     job : JobOptions
-        For the starts that are jobs.
+        For starts that submit jobs.
     overhead : bool
-        Whether the commands run without any method too, in each repetition.
+        Whether every repetition also runs the commands without any method.
     """
 
     variants: list[Variant]
-    controls: list[ControlWish] | None
+    controls: list[ControlRequest] | None
     methods: list[type[Method]]
     starts: list[type[Start]]
     repeat: int = 5
@@ -109,26 +109,26 @@ class Plan:
 
 @dataclass
 class Trial:
-    """A trial under way or done: call `run`, also in the middle of which everything found so far can be told.
+    """A trial, in progress or finished; if `run` is interrupted, the executions so far are kept.
 
     Attributes
     ----------
     plan : Plan
     unavailable : dict of str to str
-        Method to why it is missing on this machine.
-    executions : list of Execution
-    kind : Kind or None
-        What kind of program the command is.
+        Method to the reason why this machine lacks it.
+    executions : list of TrialExecution
+    kind : ProgramKind or None
+        The kind of program that the command is.
     stopped : str or None
-        Why the trial ended before its plan was done.
+        Why the trial ended before its plan was finished.
     """
 
     plan: Plan
     unavailable: dict[str, str] = field(default_factory=dict)
-    executions: list[Execution] = field(default_factory=list)
-    kind: Kind | None = None
+    executions: list[TrialExecution] = field(default_factory=list)
+    kind: ProgramKind | None = None
     stopped: str | None = None
-    _apart: set[tuple[str, str]] = field(default_factory=set)  # label and start of what tracing disturbs
+    _slowed_down: set[tuple[str, str]] = field(default_factory=set)  # labels and starts
     _say: Callable[[str], None] = field(default=lambda _: None, repr=False)
 
     @property
@@ -137,31 +137,35 @@ class Trial:
         return [method for method in self.plan.methods if method.name not in self.unavailable]
 
     @property
-    def columns(self) -> list[Column]:
+    def columns(self) -> list[MethodColumn]:
         """The columns of the methods that can be used here."""
         return columns_of(self.methods)
 
+    def columns_under(self, start: type[Start]) -> list[MethodColumn]:
+        """Return the columns that can be measured under a start."""
+        return columns_of(method for method in self.methods if start.name in method.starts)
+
+    def counted(self, variant: Variant, start: str) -> list[TrialExecution]:
+        """Return the executions of a variant under a start that the statistics include."""
+        return [each for each in self.executions if each.counts and each.variant == variant and each.start == start]
+
     @property
-    def failed(self) -> list[Execution]:
-        """Executions of the command or the baseline that failed."""
+    def failed(self) -> list[TrialExecution]:
+        """The failed executions of the command and the baseline."""
         return [each for each in self.executions if each.variant.role != "control" and each.outcome.exit_code != 0]
 
     @property
     def exit_code(self) -> int:
-        """The command's: that of its first failure, or 0."""
+        """The exit code of the first failed execution, or 0."""
         return self.failed[0].outcome.exit_code if self.failed else 0
 
     def run(
-        self, tell: Callable[[Execution], None] = lambda _: None, say: Callable[[str], None] = lambda _: None
+        self, report: Callable[[TrialExecution], None] = lambda _: None, say: Callable[[str], None] = lambda _: None
     ) -> None:
-        """Do what is planned; `tell` is called after each execution, `say` with a line for a person on the way.
+        """Carry out the plan; call `report` after each execution, and `say` with lines for the user.
 
-        Raises
-        ------
-        StartError
-            If a command cannot be started at all.
-        KeyboardInterrupt
-            On Ctrl-C; the command has ended, and what is there can be told.
+        Raises StartError if a command cannot be started. Raises KeyboardInterrupt on Ctrl-C, after the command has
+        ended.
         """
         for method in self.plan.methods:
             if (reason := method().available()) is not None:
@@ -173,29 +177,32 @@ class Trial:
         try:
             for number in range(-self.plan.warmup, self.plan.repeat):
                 first = number == 0
-                if not self._round(order, [*self.plan.variants, *controls], max(0, number + 1), folder, tell):
+                if not self._round(order, [*self.plan.variants, *controls], max(0, number + 1), folder, report):
                     return
                 if first:
-                    self.kind = kind_of(self._of_commands(), self.columns, self.plan.interval_s)
+                    self.kind = program_kind(self._of_commands(), self.columns, self.plan.interval_s)
                     controls = self._controls()
-                    if not self._round(order, controls, 1, folder, tell):
+                    if not self._round(order, controls, 1, folder, report):
                         return
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _folder(self) -> Path:
-        """Return a new folder: with jobs in the current one, which the nodes see too."""
-        if not any(start.shares_folder for start in self.plan.starts):
-            return Path(tempfile.mkdtemp(prefix="runmem-trial-"))
-        return Path(tempfile.mkdtemp(prefix="runmem-trial-", dir=Path.cwd()))
+        """Return a new folder: in the current one for jobs, so that the nodes see it."""
+        is_shared = any(start.shares_folder for start in self.plan.starts)
+        return Path(tempfile.mkdtemp(prefix="runmem-trial-", dir=Path.cwd() if is_shared else None))
 
     def _round(
-        self, order: random.Random, variants: Sequence[Variant], repeat: int, folder: Path,
-        tell: Callable[[Execution], None],
-    ) -> bool:  # fmt: skip
-        """Execute each variant once by each start and watch, in random order; False when the trial is to end."""
-        cells = [(variant, start, watch) for variant in variants for start in self.plan.starts
-                 for watch in self._watches(variant, start)]  # fmt: skip
+        self,
+        order: random.Random,
+        variants: Sequence[Variant],
+        repeat: int,
+        folder: Path,
+        report: Callable[[TrialExecution], None],
+    ) -> bool:
+        """Execute each variant once with each start and watch, in random order; return False to end the trial."""
+        pairs = [(variant, start) for variant in variants for start in self.plan.starts]
+        cells = [(variant, start, watch) for variant, start in pairs for watch in self._watches(variant, start)]
         order.shuffle(cells)
         for variant, start, watch in cells:
             site = Site(folder / str(len(self.executions)), self.plan.interval_s, variant.cpus)
@@ -203,28 +210,28 @@ class Trial:
             done = self._execute(variant, start(self.plan.job, self._say), repeat, site, watch)
             shutil.rmtree(site.folder, ignore_errors=True)
             self.executions.append(done)
-            if watch is Watch.ALL and is_disturbed(done.outcome):
-                self._apart.add((variant.label, start.name))
-            tell(done)
+            if watch is Watch.ALL and is_slowed_down(done.outcome):
+                self._slowed_down.add((variant.label, start.name))
+            report(done)
             if done.outcome.exit_code and variant.role != "control" and not self.plan.keep_going:
                 self.stopped = f"{variant.label} failed with exit code {done.outcome.exit_code}"
                 return False
         return True
 
     def _watches(self, variant: Variant, start: type[Start]) -> list[Watch]:
-        """Return what is to watch a variant in this round: an execution each."""
+        """Return the watches of a variant in this round, one for each execution."""
         able = [method for method in self.methods if start.name in method.starts]
-        is_apart = (variant.label, start.name) in self._apart and not all(method.traces for method in able)
-        found = [Watch.UNTRACED, Watch.TRACED] if is_apart else [Watch.ALL]
+        is_split = (variant.label, start.name) in self._slowed_down and not all(method.traces for method in able)
+        found = [Watch.UNTRACED, Watch.TRACED] if is_split else [Watch.ALL]
         return [*found, Watch.NOTHING] if self.plan.overhead and variant.role != "control" else found
 
-    def _execute(self, variant: Variant, start: Start, repeat: int, site: Site, watch: Watch) -> Execution:
+    def _execute(self, variant: Variant, start: Start, repeat: int, site: Site, watch: Watch) -> TrialExecution:
         reasons: dict[str, str] = {}
         methods = []
         every = watch.methods(self.methods)
         for made in (method() for method in every):
             if start.name not in made.starts:
-                reasons[made.name] = f"cannot measure what was started by {start.name}"
+                reasons[made.name] = f"cannot measure commands started by {start.name}"
                 continue
             try:
                 made.prepare(site)
@@ -236,7 +243,7 @@ class Trial:
         if variant.role == "control":
             command += ["--truth", str(truth_file), "--folder", str(site.folder)]
         started_s = time.time()
-        outcome = Outcome(-1)
+        outcome = CommandOutcome(-1)
         try:
             outcome = start.run(command, methods, site)
         finally:
@@ -245,9 +252,9 @@ class Trial:
         truth = Truth.from_json(json.loads(truth_file.read_text())) if truth_file.exists() else None
         output = _tail(site) if outcome.exit_code else ""
         count = len(outcome.processes)
-        return Execution(variant, start.name, repeat, started_s, outcome, readings, truth, output, watch, count)
+        return TrialExecution(variant, start.name, repeat, started_s, outcome, readings, truth, output, watch, count)
 
-    def _of_commands(self) -> list[tuple[Outcome, dict[str, Reading]]]:
+    def _of_commands(self) -> list[tuple[CommandOutcome, dict[str, Reading]]]:
         return [
             (each.outcome, each.readings)
             for each in self.executions
@@ -255,22 +262,23 @@ class Trial:
         ]
 
     def _controls(self) -> list[Variant]:
-        wishes = self.plan.controls
-        if wishes is None:
-            wishes = [ControlWish(pattern) for pattern in (self.kind.patterns if self.kind is not None else ())]
+        requests = self.plan.controls
+        if requests is None:
+            requests = [ControlRequest(pattern) for pattern in (self.kind.patterns if self.kind is not None else ())]
         sizes = [
             reading.size_bytes
             for _, readings in self._of_commands()
             for reading in readings.values()
             if reading.size_bytes is not None and reading.column in ("hwm", "time", "rusage", "sacct MaxRSS")
         ]
-        return [control_variant(wish, max(sizes, default=None), self.plan.control_memory_bytes) for wish in wishes]
+        size = max(sizes, default=None)
+        return [control_variant(request, size, self.plan.control_memory_bytes) for request in requests]
 
 
 def _collected(
-    methods: Sequence[Method], outcome: Outcome, reasons: dict[str, str], every: Sequence[type[Method]]
+    methods: Sequence[Method], outcome: CommandOutcome, reasons: dict[str, str], every: Sequence[type[Method]]
 ) -> dict[str, Reading]:
-    """Return the readings of all methods by column; a method that fails has a reason in place of its value."""
+    """Return the readings of all methods by column, with a reason in place of the value if a method failed."""
     found = {}
     for method in methods:
         try:
@@ -289,7 +297,7 @@ def _collected(
 
 
 def _tail(site: Site) -> str:
-    """Return the ends of what the command wrote."""
+    """Return the ends of the command's standard output and error."""
     parts = []
     for name, path in (("standard output", site.stdout), ("standard error", site.stderr)):
         try:

@@ -1,17 +1,17 @@
-"""What a control took, as it says itself."""
+"""The memory that a control reports of itself."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+
+from runmem.reading import JsonObject
 
 __all__ = ["Truth"]
 
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """The right answers, in bytes.
+    """The true peak memory of a control, in bytes.
 
     Attributes
     ----------
@@ -21,7 +21,7 @@ class Truth:
     tree_bytes : int
         Peak of all processes together; pages that they share count once.
     cache_bytes : int
-        Page cache that it brought in, which is in neither of these.
+        Page cache that it filled, included in neither of these.
     """
 
     pattern: str
@@ -30,10 +30,10 @@ class Truth:
     cache_bytes: int
 
     @classmethod
-    def from_json(cls, line: Mapping[str, Any]) -> Truth:
-        """Return what the control wrote."""
+    def from_json(cls, line: JsonObject) -> Truth:
+        """Return the truth that the control wrote."""
         return cls(str(line["pattern"]), *(int(line[f"{name}_bytes"]) for name in ("process", "tree", "cache")))
 
     def of(self, scope: str) -> int:
-        """Return the right answer for a column of scope ``process`` or ``tree``."""
+        """Return the true value for a column of scope ``process`` or ``tree``."""
         return self.process_bytes if scope == "process" else self.tree_bytes

@@ -1,4 +1,4 @@
-"""The model of `lsst.verify`: metrics, measurements, specifications and Jobs."""
+"""The classes of `lsst.verify`: metrics, measurements, specifications and Jobs."""
 
 from __future__ import annotations
 

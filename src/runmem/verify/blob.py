@@ -1,24 +1,25 @@
-"""Data that belong to measurements and explain them."""
+"""Additional data of measurements."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Mapping
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.verify.datum import Datum
 from runmem.verify.identified import Identified
+from runmem.verify.named_items import NamedItems
 
 __all__ = ["Blob"]
 
 
-class Blob(Identified, MutableMapping[str, Datum]):
+class Blob(Identified, NamedItems[Datum]):
     """Named data; several measurements may refer to one blob.
 
     Parameters
     ----------
     name : str
-        What kind of data it holds. The blob with the name of a metric holds the extras of its measurement.
+        Kind of the data. The blob with the name of a metric has the extras of its measurement.
     **datums : Datum
     """
 
@@ -26,46 +27,32 @@ class Blob(Identified, MutableMapping[str, Datum]):
         if not isinstance(name, str):
             raise SettingError(f"the name of a blob is a text, not {name!r}")
         self.name = name
-        self._datums: dict[str, Datum] = {}
+        super().__init__()
         if datums:
             self.update(datums)
-
-    def __getitem__(self, key: str) -> Datum:
-        return self._datums[key]
 
     def __setitem__(self, key: str, datum: Datum) -> None:
         if not isinstance(key, str) or not isinstance(datum, Datum):
             raise SettingError(f"blob {self.name!r}: {key!r} is {datum!r}; give a text as key and a Datum as value")
-        self._datums[key] = datum
-
-    def __delitem__(self, key: str) -> None:
-        del self._datums[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._datums)
-
-    def __len__(self) -> int:
-        return len(self._datums)
+        self._items[key] = datum
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Blob) and self.json == other.json
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
     def __repr__(self) -> str:
-        return f"Blob({self.name!r}, {self._datums!r})"
+        return f"Blob({self.name!r}, {self._items!r})"
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         """The blob as an entry of ``blobs`` in a Job."""
-        data = {key: datum.json for key, datum in self._datums.items()}
+        data = {key: datum.json for key, datum in self._items.items()}
         return {"identifier": self.identifier, "name": self.name, "data": data}
 
     @classmethod
     def deserialize(
-        cls, identifier: str | None = None, name: str = "", data: Mapping[str, Mapping[str, Any]] | None = None
+        cls, identifier: str | None = None, name: str = "", data: Mapping[str, JsonObject] | None = None
     ) -> Blob:
-        """Return the blob of what `json` gave."""
+        """Return the blob of a document from `json`."""
         found = cls(name)
         found.update({key: Datum.from_json(document) for key, document in (data or {}).items()})
         found._identifier = identifier

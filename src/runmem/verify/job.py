@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from runmem.errors import SettingError
-from runmem.reading import read_json
+from runmem.reading import JsonObject, read_json
 from runmem.store.output import write_file
 from runmem.verify.blob import Blob
 from runmem.verify.measurement import Measurement
@@ -28,25 +27,25 @@ NOT_MEASURED_KEY = "not_measured"
 
 
 class DuplicateMeasurementError(SettingError):
-    """A second measurement of a metric in one Job, of which one would be lost."""
+    """A second measurement of a metric in one Job, which would replace the first."""
 
 
 class Job:
     """Measurements of one run, with their metrics, specifications, blobs and notes.
 
-    A Job has one measurement a metric, as readers of its JSON expect. Measurements of one metric by several runs belong
-    into a Job each; a second one is refused, unless it is the same (by its identifier) or to replace the first.
+    A Job has one measurement for each metric, as readers of its JSON expect. A second one is refused, unless it has the
+    same identifier or is meant to replace the first; measurements of several runs need separate Jobs.
 
     Parameters
     ----------
     measurements : iterable of Measurement
     metrics : iterable of Metric, or MetricSet
-        Definitions. A measurement whose metric is defined takes the definition.
+        Definitions, which are attached to the measurements.
     specs : iterable of ThresholdSpecification, or SpecificationSet
     meta : mapping
-        Further entries; a measurement's notes are entries too, as ``<package>.<metric>.<note>``.
+        Further entries; notes of measurements are entries too, as ``<package>.<metric>.<note>``.
     blobs : iterable of Blob
-        Blobs that no measurement refers to; those of the measurements are found there.
+        Blobs that no measurement refers to.
 
     Raises
     ------
@@ -61,7 +60,7 @@ class Job:
         measurements: Iterable[Measurement] = (),
         metrics: Iterable[Metric] | MetricSet = (),
         specs: Iterable[ThresholdSpecification] | SpecificationSet = (),
-        meta: Mapping[str, Any] | None = None,
+        meta: JsonObject | None = None,
         blobs: Iterable[Blob] = (),
     ) -> None:
         self.metrics = metrics if isinstance(metrics, MetricSet) else MetricSet(metrics)
@@ -76,12 +75,12 @@ class Job:
 
     @property
     def measurements(self) -> list[Measurement]:
-        """The measurements, one a metric."""
+        """The measurements, one for each metric."""
         return list(self._measurements.values())
 
     @property
     def blobs(self) -> list[Blob]:
-        """All blobs that hold something, each once."""
+        """All blobs with data, each once."""
         linked = {b.identifier: b for m in self.measurements for b in m.blobs.values() if len(b)}
         return list({**self._blobs, **linked}.values())
 
@@ -98,21 +97,21 @@ class Job:
         Parameters
         ----------
         replace : bool
-            Whether it takes the place of another measurement of its metric.
+            Whether it replaces another measurement of its metric.
 
         Raises
         ------
         DuplicateMeasurementError
-            If the Job has another measurement of the metric and it is not to be replaced.
+            If the Job has another measurement of the metric and `replace` is False.
         """
         if not isinstance(measurement, Measurement):
-            raise SettingError(f"{measurement!r} cannot be put into a Job: give a Measurement")
+            raise SettingError(f"{measurement!r} cannot be added to a Job: give a Measurement")
         name = str(measurement.metric_name)
         before = self._measurements.get(name)
         if before is not None and not replace and before.identifier != measurement.identifier:
             raise DuplicateMeasurementError(
                 f"the Job has a measurement of {name} already: {before} ({before.identifier}), and now {measurement} "
-                f"({measurement.identifier}). Give each run a Job of its own, or say replace=True."
+                f"({measurement.identifier}). Make a Job for each run, or pass replace=True."
             )
         if measurement.metric is not None:
             self.metrics.setdefault(name, measurement.metric)
@@ -121,16 +120,16 @@ class Job:
         self._measurements[name] = measurement
 
     def not_measured(self, metric_name: str, reason: str) -> None:
-        """Record why a metric has no measurement; `report` tells it."""
+        """Record the reason why a metric has no measurement, for `report`."""
         self.meta[f"{Name(metric=metric_name)}.{NOT_MEASURED_KEY}"] = reason
 
     def update(self, other: Job, replace: bool = False) -> None:
-        """Take over all that another Job has; its definitions and entries replace those of the same name.
+        """Add the content of another Job; its definitions and entries replace those with the same name.
 
         Raises
         ------
         DuplicateMeasurementError
-            If both have a measurement of one metric that is not to be replaced; nothing has changed then.
+            If both have a measurement of one metric and `replace` is False; then nothing is changed.
         """
         Job(self.measurements).insert_all(other.measurements, replace)
         self.metrics.update(other.metrics)
@@ -151,8 +150,6 @@ class Job:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Job) and self.json == other.json
 
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
     # -- definitions of a package --
 
     @classmethod
@@ -161,9 +158,9 @@ class Job:
         package_name_or_path: Path | str = "verify_metrics",
         subset: str | None = None,
         measurements: Iterable[Measurement] = (),
-        meta: Mapping[str, Any] | None = None,
+        meta: JsonObject | None = None,
     ) -> Job:
-        """Return a Job with the metrics and specifications of a package; raises as the two sets do."""
+        """Return a Job with the metrics and specifications of a package. Raises as the sets do."""
         job = cls(meta=meta)
         job.reload_metrics_package(package_name_or_path, subset)
         job.insert_all(measurements)
@@ -172,7 +169,7 @@ class Job:
     def reload_metrics_package(
         self, package_name_or_path: Path | str = "verify_metrics", subset: str | None = None
     ) -> None:
-        """Add the metrics and specifications of a package, also to the measurements that are there."""
+        """Add the metrics and specifications of a package, and attach the metrics to present measurements."""
         metrics = MetricSet.load_metrics_package(package_name_or_path, subset)
         specs = SpecificationSet.load_metrics_package(package_name_or_path, subset)
         for name, measurement in self._measurements.items():
@@ -187,19 +184,19 @@ class Job:
         spec_tags: Iterable[str] | None = None,
         metric_tags: Iterable[str] | None = None,
     ) -> Report:
-        """Tell which specifications pass.
+        """Check the specifications.
 
         Parameters
         ----------
         name : str, optional
-            Package or metric whose specifications are told.
+            Package or metric of the specifications.
         spec_tags, metric_tags : iterable of str, optional
-            Tags that a specification, or its metric, must all have.
+            Tags that the specifications, or their metrics, must have.
 
         Returns
         -------
         Report
-            A row a specification that applies to the Job's ``meta``, also of one whose metric was not measured.
+            A row for each specification that applies to the Job's ``meta``, even if its metric was not measured.
         """
         wanted = set(metric_tags or ())
         tags = {key: sorted(metric.tags) for key, metric in self.metrics.items()}
@@ -213,10 +210,10 @@ class Job:
     # -- JSON --
 
     @property
-    def json(self) -> dict[str, Any]:
-        """The Job as ``lsst.verify.Job.deserialize`` takes it.
+    def json(self) -> JsonObject:
+        """The Job as a document for ``lsst.verify.Job.deserialize``.
 
-        A measurement without a value would stop that: it is left out, and ``meta`` has its reason (`not_measured`).
+        That fails for a measurement without a value, so such a one is omitted and ``meta`` has its reason.
         """
         notes = {f"{m.metric_name}.{note}": value for m in self.measurements for note, value in m.notes.items()}
         for unmeasured in (m for m in self.measurements if m.value is None):
@@ -233,13 +230,13 @@ class Job:
     @classmethod
     def deserialize(
         cls,
-        measurements: Iterable[Mapping[str, Any]] | None = None,
-        blobs: Iterable[Mapping[str, Any]] | None = None,
-        metrics: Iterable[Mapping[str, Any]] | None = None,
-        specs: Iterable[Mapping[str, Any]] | None = None,
-        meta: Mapping[str, Any] | None = None,
+        measurements: Iterable[JsonObject] | None = None,
+        blobs: Iterable[JsonObject] | None = None,
+        metrics: Iterable[JsonObject] | None = None,
+        specs: Iterable[JsonObject] | None = None,
+        meta: JsonObject | None = None,
     ) -> Job:
-        """Return the Job of what `json` gave."""
+        """Return the Job of a document from `json`."""
         rest, known = dict(meta or {}), [Blob.deserialize(**document) for document in blobs or ()]
         definitions = MetricSet.deserialize(metrics)
         found = []
@@ -277,8 +274,8 @@ class Job:
         Raises
         ------
         SettingError
-            If a value is NaN or infinite, which JSON readers other than Python's refuse, or a note is of a type that
-            JSON does not have.
+            If a value is NaN or infinite, which JSON readers other than Python's refuse, or a note is not of a JSON
+            type.
         """
         for measurement in self.measurements:
             if measurement.value is not None and not math.isfinite(measurement.value):
@@ -289,14 +286,14 @@ class Job:
             raise SettingError(f"the Job cannot be written: a note or a datum in it: {error}") from error
 
     def write(self, path: Path | str) -> Path:
-        """Write the JSON to `path`, make its folder if need be, and return it.
+        """Write the JSON to `path`, make its folder if it does not exist, and return the path.
 
-        A file is written whole or not at all, and keeps its owner and mode; a device or a pipe is written through.
+        A file is written as a whole or not at all, and keeps its owner and mode; a device or a pipe is written through.
 
         Raises
         ------
         SettingError
-            If the file cannot be written, or what it is to hold (`to_json`).
+            If the file cannot be written, or as `to_json`.
         """
         target = Path(path)
         text = self.to_json()

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
 from runmem.verify.blob import Blob
 from runmem.verify.datum import Datum
@@ -20,7 +21,7 @@ __all__ = ["Measurement", "Metric"]
 
 @lru_cache(maxsize=256)
 def _known_name(metric: str) -> Name:
-    """Return the name of a metric. (Of one metric there may be a million measurements, and a name is immutable.)"""
+    """Return the name of a metric, cached since a metric may have a million measurements."""
     name = Name(metric=metric)
     if not name.is_metric:
         raise SettingError(f"{metric!r} is the name of a specification: a metric is called package.metric")
@@ -39,18 +40,18 @@ class Measurement(Identified):
     Parameters
     ----------
     metric : str or Metric
-        ``package.metric``, or the definition, whose unit the value must convert into and is written in.
+        ``package.metric``, or the definition. The value must convert into its unit, and is written in it.
     quantity : quantity, float or None
-        An astropy quantity, a `Quantity`, or a number in `unit`. None if nothing could be measured, which is not 0.
+        An astropy quantity, a `Quantity`, or a number in `unit`. None if nothing could be measured.
     unit : str, optional
-        Name of a unit as astropy has it; without it the metric's, or ``byte``.
+        Name of a unit in astropy; default the metric's, or ``byte``.
     notes : mapping of str to str, float, int or bool
-        How the value came about.
+        How the value was measured.
     blobs : iterable of Blob
     extras : mapping of str to Datum
-        Data of this measurement alone; they are kept in a blob of its own that has the name of the metric.
+        Data of this measurement only, stored in a blob with the name of the metric.
     identifier : str, optional
-        32 hexadecimal digits; made if not given.
+        32 hexadecimal digits; random by default.
 
     Raises
     ------
@@ -58,7 +59,7 @@ class Measurement(Identified):
         (a `ValueError`) For a name that is not ``package.metric``, or a value that is not one number.
     UnitError
         (a `ValueError` and a `TypeError`) For a unit that astropy does not have, such as ``bytes``, or that does not
-        convert into the metric's.
+        convert into the metric's unit.
 
     Attributes
     ----------
@@ -71,9 +72,9 @@ class Measurement(Identified):
     def __init__(
         self,
         metric: str | Metric,
-        quantity: Any = None,
+        quantity: object = None,
         unit: str | None = None,
-        notes: Mapping[str, Any] | None = None,
+        notes: JsonObject | None = None,
         blobs: Iterable[Blob] | None = None,
         extras: Mapping[str, Datum] | None = None,
         identifier: str | None = None,
@@ -85,7 +86,7 @@ class Measurement(Identified):
         self._blobs = {blob.name: blob for blob in blobs} if blobs else {}
         if extras:
             self.extras.update(extras)
-        self.unknown_blob_refs: list[str] = []  # of a Job that was read and does not hold them
+        self.unknown_blob_refs: list[str] = []  # references of a Job that does not contain the blobs
         self._value: float | None = None
         self._unit = "byte"
         if hasattr(quantity, "unit"):
@@ -106,18 +107,18 @@ class Measurement(Identified):
 
     @property
     def quantity(self) -> Any:
-        """The value as an astropy quantity (a `Quantity` where astropy is not installed); None without a value."""
+        """The value as an astropy quantity (a `Quantity` without astropy); None without a value."""
         return None if self._value is None else quantities.quantity(self._value, self._unit)
 
     @quantity.setter
-    def quantity(self, given: Any) -> None:
+    def quantity(self, given: object) -> None:
         value, unit = quantities.parts_of(given)
         self._set(value, self._unit if value is None else unit)
 
-    def _set(self, value: Any, unit: str) -> None:
+    def _set(self, value: object, unit: str) -> None:
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             if isinstance(value, bool) or not hasattr(value, "__float__"):  # a number of numpy has it
-                raise SettingError(f"{self.metric_name} = {value!r} is not a number: a measurement has one, or None")
+                raise SettingError(f"{self.metric_name} = {value!r} is not a number: give a number or None")
             value = float(value)
         if self.metric is not None and not quantities.same_kind(unit, self.metric.unit):
             raise quantities.UnitError(
@@ -127,7 +128,7 @@ class Measurement(Identified):
 
     @property
     def blobs(self) -> dict[str, Blob]:
-        """The blobs by their names; that of the extras is made here, since most measurements have none."""
+        """The blobs by name; the blob of the extras is made here, since most measurements have none."""
         name = str(self.metric_name)
         if name not in self._blobs:
             self._blobs[name] = Blob(name)
@@ -135,12 +136,12 @@ class Measurement(Identified):
 
     @property
     def extras(self) -> Blob:
-        """The data of this measurement alone."""
+        """The data of this measurement only."""
         return self.blobs[str(self.metric_name)]
 
     @property
     def description(self) -> str | None:
-        """What the metric measures, where its definition is known."""
+        """The description of the metric, if its definition is known."""
         return self.metric.description if self.metric else None
 
     @property
@@ -149,12 +150,12 @@ class Measurement(Identified):
         return Datum(self.value, self.unit, str(self.metric_name), self.description)
 
     def attach_metric(self, metric: Metric) -> None:
-        """Give the measurement the definition of its metric.
+        """Set the definition of the metric.
 
         Raises
         ------
         UnitError
-            If the value does not convert into its unit; the measurement is as it was then.
+            If the value does not convert into its unit; then the measurement is unchanged.
         """
         before, self.metric = self.metric, metric
         try:
@@ -164,19 +165,19 @@ class Measurement(Identified):
             raise
 
     def link_blob(self, blob: Blob) -> None:
-        """Let the measurement refer to a blob, which is not copied."""
+        """Add a reference to a blob."""
         self._blobs[blob.name] = blob
 
     @property
     def blob_refs(self) -> list[str]:
-        """Identifiers of the blobs that hold something."""
+        """Identifiers of the blobs with data."""
         return [*self.unknown_blob_refs, *(blob.identifier for blob in self._blobs.values() if len(blob))]
 
     @property
-    def json(self) -> dict[str, Any]:
-        """The measurement as an entry of ``measurements`` in a Job, in the unit of its metric where that is known.
+    def json(self) -> JsonObject:
+        """The measurement as an entry of ``measurements`` in a Job, in the unit of its metric if known.
 
-        The notes are kept in the Job's ``meta``.
+        The notes are in the Job's ``meta``.
         """
         unit = self.metric.unit if self.metric else self.unit
         value = None if self.value is None else float(quantities.converted(self.value, self.unit, unit))
@@ -197,9 +198,9 @@ class Measurement(Identified):
         unit: str | None = None,
         blob_refs: Iterable[str] | None = None,
         blobs: Iterable[Blob] | None = None,
-        notes: Mapping[str, Any] | None = None,
+        notes: JsonObject | None = None,
     ) -> Measurement:
-        """Return the measurement of what `json` gave; of `blobs`, those that it refers to are taken."""
+        """Return the measurement of a document from `json`, with those of `blobs` that it refers to."""
         refs, known = list(blob_refs or ()), {blob.identifier: blob for blob in blobs or ()}
         taken = [known[ref] for ref in refs if ref in known]
         found = cls(metric, value, unit or "", notes, taken, identifier=identifier)
@@ -207,7 +208,7 @@ class Measurement(Identified):
         return found
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether both are of one metric and have one value (to 9 digits, in any unit) and one set of notes."""
+        """Return True if metric, value (to 9 digits, in any unit) and notes are equal."""
         if not isinstance(other, Measurement) or self.metric_name != other.metric_name or self.notes != other.notes:
             return False
         if self.value is None or other.value is None:
@@ -215,8 +216,6 @@ class Measurement(Identified):
         if not quantities.same_kind(other.unit, self.unit):
             return False
         return math.isclose(self.value, quantities.converted(other.value, other.unit, self.unit))
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __str__(self) -> str:
         return f"{self.metric_name}: {quantities.text_of(self.value, self.unit)}"

@@ -1,11 +1,11 @@
-"""What is measured."""
+"""The definition of a metric."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
 from runmem.verify.name import Name
 
@@ -21,11 +21,11 @@ class Metric:
         ``package.metric``.
     description : str
     unit : str or unit of astropy
-        Measurements of the metric are in a unit that converts into it. Empty for a plain number.
+        Measurements must have a unit that converts into it. Empty for a plain number.
     tags : iterable of str, or str
-        What metrics are grouped by.
+        Tags to group metrics by.
     reference_doc, reference_url, reference_page : str, str, int or str, optional
-        Where the metric is defined.
+        Document that defines the metric.
 
     Raises
     ------
@@ -37,7 +37,7 @@ class Metric:
         self,
         name: str,
         description: str = "",
-        unit: Any = "byte",
+        unit: object = "byte",
         tags: Iterable[str] | str | None = None,
         reference_doc: str | None = None,
         reference_url: str | None = None,
@@ -55,17 +55,17 @@ class Metric:
 
     @property
     def reference(self) -> str:
-        """Where the metric is defined, as a text."""
+        """The document that defines the metric, as a text."""
         page = f"p. {self.reference_page}" if self.reference_doc and self.reference_page else None
         return ", ".join(str(part) for part in (self.reference_doc, page, self.reference_url) if part)
 
-    def check_unit(self, quantity: Any) -> bool:
-        """Tell whether a quantity can be given in the unit of the metric."""
+    def check_unit(self, quantity: object) -> bool:
+        """Return True if a quantity can be converted into the unit of the metric."""
         return quantities.same_kind(quantities.parts_of(quantity)[1], self.unit)
 
     @property
-    def definition(self) -> dict[str, Any]:
-        """The metric as it stands below its name in a YAML file."""
+    def definition(self) -> JsonObject:
+        """The definition of the metric in a YAML file."""
         reference = {"doc": self.reference_doc, "page": self.reference_page, "url": self.reference_url}
         return {
             "description": self.description,
@@ -75,7 +75,7 @@ class Metric:
         }
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         """The metric as an entry of ``metrics`` in a Job."""
         return {"name": str(self.name), **self.definition}
 
@@ -86,16 +86,14 @@ class Metric:
         description: str | None = None,
         unit: str | None = None,
         tags: Iterable[str] | str | None = None,
-        reference: Mapping[str, Any] | None = None,
+        reference: JsonObject | None = None,
     ) -> Metric:
-        """Return the metric of what `json` gave, or of its definition in a YAML file."""
+        """Return the metric of a document from `json`, or of a definition in a YAML file."""
         where = reference or {}
         return cls(name, description or "", unit or "", tags, where.get("doc"), where.get("url"), where.get("page"))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Metric) and self.json == other.json
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __str__(self) -> str:
         return f"{self.name} ({self.unit or 'dimensionless_unscaled'}): {self.description}"

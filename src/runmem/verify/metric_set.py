@@ -1,23 +1,24 @@
-"""Definitions of metrics, as they stand in the YAML files of a package."""
+"""A set of metrics, read from the YAML files of a package."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.store.output import write_file
 from runmem.verify.metric import Metric
 from runmem.verify.name import Name
+from runmem.verify.named_items import NamedItems
 from runmem.verify.yaml_file import package_folder, read_documents
 
 __all__ = ["MetricSet"]
 
 
-class MetricSet(MutableMapping[str, Metric]):
+class MetricSet(NamedItems[Metric]):
     """Metrics by their names, ``package.metric``.
 
     Parameters
@@ -26,7 +27,7 @@ class MetricSet(MutableMapping[str, Metric]):
     """
 
     def __init__(self, metrics: Iterable[Metric] | None = None) -> None:
-        self._metrics: dict[str, Metric] = {}
+        super().__init__()
         for metric in metrics or ():
             self.insert(metric)
 
@@ -43,7 +44,7 @@ class MetricSet(MutableMapping[str, Metric]):
         package_name_or_path : path
             A folder, an EUPS package that is set up, or a Python package.
         subset : str, optional
-            Take the metrics of this package only, those in ``metrics/<subset>.yaml``.
+            Only the metrics of this package, in ``metrics/<subset>.yaml``.
 
         Raises
         ------
@@ -56,7 +57,7 @@ class MetricSet(MutableMapping[str, Metric]):
 
     @classmethod
     def load_single_package(cls, metrics_yaml_path: Path | str) -> MetricSet:
-        """Return the metrics of one YAML file, whose name without ``.yaml`` is the name of their package.
+        """Return the metrics of one YAML file, which is named after their package.
 
         Raises
         ------
@@ -73,8 +74,8 @@ class MetricSet(MutableMapping[str, Metric]):
         return found
 
     @classmethod
-    def parse(cls, definitions: Mapping[str, Any] | str, package: str) -> MetricSet:
-        """Return the metrics of a YAML text, or of what a YAML reader made of it.
+    def parse(cls, definitions: JsonObject | str, package: str) -> MetricSet:
+        """Return the metrics of a YAML text or of its content.
 
         Parameters
         ----------
@@ -105,19 +106,19 @@ class MetricSet(MutableMapping[str, Metric]):
         return found
 
     @classmethod
-    def deserialize(cls, metrics: Iterable[Mapping[str, Any]] | None = None) -> MetricSet:
-        """Return the metrics of what `json` gave."""
+    def deserialize(cls, metrics: Iterable[JsonObject] | None = None) -> MetricSet:
+        """Return the metrics of documents from `json`."""
         return cls(Metric.deserialize(**document) for document in metrics or ())
 
     # -- writing --
 
     @property
-    def json(self) -> list[dict[str, Any]]:
+    def json(self) -> list[JsonObject]:
         """The metrics as ``metrics`` of a Job."""
         return [metric.json for metric in self.values()]
 
     def write(self, folder: Path | str) -> list[Path]:
-        """Write ``metrics/<package>.yaml`` below `folder`, a file a package, and return the files.
+        """Write ``metrics/<package>.yaml`` below `folder` for each package, and return the files.
 
         Raises
         ------
@@ -139,11 +140,11 @@ class MetricSet(MutableMapping[str, Metric]):
     # -- content --
 
     def insert(self, metric: Metric) -> None:
-        """Add a metric, in place of one of the same name."""
+        """Add a metric, replacing one with the same name."""
         self[getattr(metric, "name", "?")] = metric
 
     def subset(self, package: str | None = None, tags: Iterable[str] | None = None) -> MetricSet:
-        """Return the metrics of a package that have all the tags; without an argument all of them."""
+        """Return the metrics of a package with all the tags; without arguments all metrics."""
         wanted = set(tags or ())
         return MetricSet(
             metric
@@ -151,22 +152,10 @@ class MetricSet(MutableMapping[str, Metric]):
             if (package is None or metric.name.package == package) and wanted <= metric.tags
         )
 
-    def __getitem__(self, key: str) -> Metric:
-        return self._metrics[key]
-
     def __setitem__(self, key: str, metric: Metric) -> None:
         if not isinstance(metric, Metric) or metric.name != key:
-            raise SettingError(f"{key!r} cannot stand for {metric!r}: give a Metric; the key is its name")
-        self._metrics[str(key)] = metric
-
-    def __delitem__(self, key: str) -> None:
-        del self._metrics[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._metrics)
-
-    def __len__(self) -> int:
-        return len(self._metrics)
+            raise SettingError(f"cannot store {metric!r} as {key!r}: give a Metric, with its name as the key")
+        self._items[str(key)] = metric
 
     def __iadd__(self, other: MetricSet) -> MetricSet:
         self.update(other)

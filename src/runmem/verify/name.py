@@ -12,18 +12,18 @@ _PART = re.compile(r"[^\s.]+")
 
 
 class Name(str):
-    """A name with up to three parts, joined by dots; a text like any other.
+    """A string of up to three parts, joined by dots.
 
     Parameters
     ----------
     package, metric, spec : str, optional
-        Each may hold the parts before it too, as in ``Name(metric="demo.Peak")`` or
+        Each may include the parts before it, as in ``Name(metric="demo.Peak")`` or
         ``Name(package="demo", spec="Peak.design")``. The first may be a full name of any kind.
 
     Raises
     ------
     SettingError
-        (a `ValueError`) If there are more than three parts, an empty one, or two that contradict each other.
+        (a `ValueError`) For more than three parts, an empty part, or contradictory arguments.
     """
 
     __slots__ = ()
@@ -81,24 +81,24 @@ class Name(str):
         return len(self.parts) == 3
 
     def belongs_to(self, other: str) -> bool:
-        """Tell whether this is a metric of package `other`, or a specification of that package or metric."""
+        """Return True for a metric of package `other`, or a specification of that package or metric."""
         return self.startswith(f"{other}.")
 
 
 def checked_part(part: str, value: object, place: str = "") -> str:
-    """Return `value` if it can be the name of a package or of a metric.
+    """Return `value` if it is a valid name of a package or a metric.
 
     Parameters
     ----------
     part : str
         ``package`` or ``metric``.
     place : str
-        What begins the message, such as ``connections.package is ``.
+        Beginning of the message, such as ``connections.package is ``.
 
     Raises
     ------
     SettingError
-        (a `ValueError`) If it is no text, is empty, or has a dot or white space in it.
+        (a `ValueError`) If it is not a text, is empty, or contains a dot or white space.
     """
     if not isinstance(value, str) or not value:
         raise SettingError(f"{place}{value!r}: the metric needs a {part} name")
@@ -109,7 +109,7 @@ def checked_part(part: str, value: object, place: str = "") -> str:
 
 
 def _joined(known: list[str], given: list[str], level: int) -> list[str]:
-    """Return the parts known so far with those of a name of that level, which may repeat what is known."""
+    """Return the known parts extended by those of a name of that level, which may repeat known parts."""
     missing = max(level - len(given), 0)
     joined = known[:missing] + given
     if len(joined) < level:

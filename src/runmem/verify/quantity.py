@@ -1,4 +1,4 @@
-"""Values with a unit: astropy's where astropy is installed, and the few units of memory and time without it."""
+"""Values with a unit: those of astropy if it is installed, otherwise with units of memory and time only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TIMES_S = {
     "s": 1, "second": 1, "ms": 1e-3, "us": 1e-6, "ns": 1e-9, "min": 60, "minute": 60, "h": 3600, "hr": 3600,
     "hour": 3600, "d": 86400, "day": 86400,
 }  # fmt: skip
-# Name to kind and size; the names are astropy's.
+# Name in astropy to kind and size.
 _UNITS: dict[str, tuple[str, float]] = {
     "": ("number", 1), "%": ("number", 0.01), "percent": ("number", 0.01),
     **{f"{prefix}{unit}": ("memory", size) for prefix, size in {"": 1, **_DECIMAL, **_BINARY}.items()
@@ -40,34 +40,29 @@ class UnitError(SettingError, TypeError):
 
 @dataclass(frozen=True, eq=False)
 class Quantity:
-    """A number and its unit, what is used of astropy's class of this name where astropy is not installed.
+    """A number and its unit, a substitute for astropy's class of this name without astropy.
 
     Attributes
     ----------
     value : float or list of float
     unit : str
-        Name of a unit as astropy has it.
+        Name of a unit in astropy.
 
     Notes
     -----
     Assumption: the unit is one of memory (``byte`` or ``B`` with a prefix: ``MB`` is 10**6 byte, ``MiB`` 2**20), of
-    time, or none. Limitation: any other unit is kept, and can only be compared with itself.
+    time, or none. Limitation: any other unit can only be compared with itself.
     """
 
-    value: Any
+    value: object
     unit: str = ""
 
-    @property
-    def isscalar(self) -> bool:
-        """Whether the value is one number."""
-        return not isinstance(self.value, (list, tuple))
-
     def to(self, unit: str) -> Quantity:
-        """Return the same quantity in another unit; raises `UnitError` if it is of another kind."""
+        """Return the quantity in another unit; raises `UnitError` for a unit of another kind."""
         return Quantity(converted(self.value, self.unit, str(unit)), str(unit))
 
     def to_value(self, unit: str) -> Any:
-        """Return the value in another unit; raises `UnitError` if it is of another kind."""
+        """Return the value in another unit; raises `UnitError` for a unit of another kind."""
         return self.to(unit).value
 
     def __str__(self) -> str:
@@ -78,8 +73,6 @@ class Quantity:
             return self._compared(other, operator.eq)
         except (TypeError, ValueError, AttributeError):
             return False
-
-    __hash__ = None  # type: ignore[assignment]  # equal in other units too
 
     def __lt__(self, other: object) -> bool:
         return self._compared(other, operator.lt)
@@ -93,30 +86,30 @@ class Quantity:
     def __ge__(self, other: object) -> bool:
         return self._compared(other, operator.ge)
 
-    def _compared(self, other: object, compare: Callable[[Any, Any], Any]) -> bool:
+    def _compared(self, other: object, compare: Callable[[Any, Any], object]) -> bool:
         value, unit = parts_of(other)
         return bool(compare(self.value, converted(value, unit, self.unit)))
 
 
 @cache
-def _astropy() -> Any:
-    """Return ``astropy.units``, or None where astropy is not installed; imported only when it is needed (0.2 s)."""
+def astropy_units() -> Any:
+    """Import ``astropy.units`` on first use (0.2 s); return None if astropy is not installed."""
     try:
         return import_module("astropy.units")
     except ImportError:
         return None
 
 
-def quantity(value: Any, unit: str) -> Any:
-    """Return an ``astropy.units.Quantity``, or a `Quantity` where astropy is not installed."""
-    units = _astropy()
+def quantity(value: object, unit: str) -> Any:
+    """Return an ``astropy.units.Quantity``, or a `Quantity` without astropy."""
+    units = astropy_units()
     return Quantity(value, unit) if units is None else units.Quantity(value, unit)
 
 
 def parts_of(given: Any) -> tuple[Any, str]:
-    """Return the value and the name of the unit of a quantity, astropy's or ours, or of a plain number.
+    """Return the value and the name of the unit of a quantity (of astropy or runmem) or of a number.
 
-    A value of numpy becomes a plain number, or a list of them.
+    A value of numpy becomes a number or a list of numbers.
     """
     if not hasattr(given, "unit"):
         return given, ""
@@ -130,13 +123,13 @@ def check_unit(unit: object) -> str:
     Raises
     ------
     UnitError
-        If it does not, as far as can be told: without astropy every name passes but some that are mistaken often.
+        If it does not have it; without astropy only for some common mistakes.
     """
     name = str(unit)
     if name in _UNITS:
         return name
     meant = f": write {_MEANT[name]!r}" if name in _MEANT else ""
-    if not meant and (units := _astropy()) is not None:
+    if not meant and (units := astropy_units()) is not None:
         try:
             units.Unit(name)
         except (ValueError, TypeError):
@@ -144,12 +137,12 @@ def check_unit(unit: object) -> str:
         else:
             return name
     if meant or not isinstance(unit, str):
-        raise UnitError(f"{name!r} is not a unit's name that astropy and lsst.verify can read{meant}")
+        raise UnitError(f"{name!r} is not a unit of astropy and lsst.verify{meant}")
     return name
 
 
 def same_kind(first: str, second: str) -> bool:
-    """Tell whether a value in one unit can be given in the other."""
+    """Return True if a value can be converted from one unit into the other."""
     try:
         converted(1.0, first, second)
     except UnitError:
@@ -176,7 +169,7 @@ def _factor(unit: str, to: str) -> float:
     if given and wanted:
         if given[0] == wanted[0]:
             return given[1] / wanted[1]
-    elif (units := _astropy()) is not None:
+    elif (units := astropy_units()) is not None:
         try:
             return float(units.Unit(unit).to(units.Unit(to)))
         except (ValueError, TypeError):  # also astropy's UnitConversionError
@@ -185,7 +178,7 @@ def _factor(unit: str, to: str) -> float:
 
 
 def text_of(value: float | None, unit: str) -> str:
-    """Return a value with its unit for a person, such as ``327745536 byte (312.6 MiB)``; ``-`` for an unknown one."""
+    """Format a value with its unit, such as ``327745536 byte (312.6 MiB)``; ``-`` for None."""
     if value is None:
         return "-"
     text = f"{value:.15g} {unit}".rstrip()

@@ -1,12 +1,12 @@
-"""Which measurements pass their specifications."""
+"""Check measurements against their specifications."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from html import escape
-from typing import Any
 
+from runmem.reading import JsonObject
 from runmem.table import TableColumn, lay_out
 from runmem.verify import quantity as quantities
 from runmem.verify.measurement import Measurement
@@ -21,7 +21,7 @@ _NAMES, _SENTENCES = {"Specification"}, {"Metric tags", "Spec. tags", "Reason"}
 
 @dataclass(frozen=True)
 class ReportRow:
-    """What became of one specification.
+    """The result for one specification.
 
     Attributes
     ----------
@@ -35,7 +35,7 @@ class ReportRow:
         Such as ``< 500 MiB``.
     metric_tags, spec_tags : tuple of str
     reason : str or None
-        Why there is no measurement, or why it could not be compared.
+        Why there is no measurement, or why it cannot be compared.
     """
 
     status: str
@@ -49,34 +49,30 @@ class ReportRow:
 
 @dataclass(frozen=True)
 class Report:
-    """What became of all specifications.
-
-    Attributes
-    ----------
-    rows : tuple of ReportRow
-        In the order of the specifications' names.
-    """
+    """The results for all specifications, in the order of their names."""
 
     rows: tuple[ReportRow, ...]
 
     @property
     def passed(self) -> bool:
-        """Whether every specification passed; what was not measured has not passed."""
+        """Whether every specification passed; a missing measurement does not pass."""
         return all(row.status == PASSED for row in self.rows)
 
-    def as_dicts(self) -> list[dict[str, Any]]:
-        """Return a dictionary a row, for JSON and for tables of other libraries."""
+    def as_dicts(self) -> list[JsonObject]:
+        """Return a dictionary for each row, for JSON and for tables of other libraries."""
         return [asdict(row) for row in self.rows]
 
     def table(self) -> list[list[str]]:
-        """Return the titles and then the rows as texts; columns that say nothing are left out."""
-        cells = [[row.status, row.specification, row.measurement, row.test, ", ".join(row.metric_tags),
-                  ", ".join(row.spec_tags), row.reason or ""] for row in self.rows]  # fmt: skip
+        """Return the titles and the rows as texts, without empty columns."""
+        cells = []
+        for row in self.rows:
+            tags = [", ".join(row.metric_tags), ", ".join(row.spec_tags)]
+            cells.append([row.status, row.specification, row.measurement, row.test, *tags, row.reason or ""])
         kept = [at for at in range(len(_TITLES)) if at < 4 or any(row[at] for row in cells)]
         return [[line[at] for at in kept] for line in ([*_TITLES], *cells)]
 
     def lines(self, width: int | None = None) -> list[str]:
-        """Return the table as lines of text of at most `width` characters; None for as many as they take."""
+        """Return the table as lines of at most `width` characters, by default of any length."""
         head, *rows = self.table()
         columns = [TableColumn(title, flexible=title in _NAMES, text=title in _SENTENCES) for title in head]
         return lay_out(columns, rows, width, keys=2)
@@ -98,7 +94,7 @@ def judge(
     tags: Mapping[str, Sequence[str]],
     reasons: Mapping[str, str],
 ) -> Report:
-    """Return what becomes of `specs`.
+    """Check `specs`.
 
     Parameters
     ----------
@@ -107,12 +103,12 @@ def judge(
     tags : mapping
         Name of the metric to its tags.
     reasons : mapping
-        Name of the metric to why it could not be measured.
+        Name of the metric to the reason why it could not be measured.
 
     Notes
     -----
-    Limitation: a value is compared as it is. One that is a lower bound (sampled) may pass ``<`` though the true one
-    does not; the measurement's notes say how it came about.
+    Limitation: a lower bound (sampled) may pass ``<`` although the true value does not; the measurement's notes tell
+    how it was measured.
     """
     rows = []
     for spec in sorted(specs, key=lambda spec: spec.name):

@@ -1,4 +1,4 @@
-"""Specifications: what a measurement must be to pass."""
+"""Specifications: conditions that a measurement must satisfy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
 from runmem.verify.datum import Datum
 from runmem.verify.name import Name
@@ -22,12 +23,12 @@ _CALLED = {
     "<": "less_than", "<=": "at_most", ">": "more_than", ">=": "at_least", "==": "equal_to", "!=": "not_equal_to",
 }  # fmt: skip
 _TEXT = re.compile(r"\s*(?P<name>[^\s<>=!]+)\s*(?P<operator><=|>=|==|!=|<|>)(?P<threshold>.*)", re.DOTALL)
-_BITS = re.compile(r"([kMGTPEm]|[KMGTPE]i)b")  # astropy's megabit, mebibit and millibit: hardly ever what is meant
+_BITS = re.compile(r"([kMGTPEm]|[KMGTPE]i)b")  # megabit, mebibit and millibit in astropy, which are rarely intended
 _THRESHOLD = re.compile(r"\s*(?P<value>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*", re.DOTALL)
 
 
 def is_specification_text(text: str) -> bool:
-    """Tell whether a text has an operator and so is a specification, not the name of a file."""
+    """Return True if a text has an operator, and so is a specification and not a file name."""
     return bool(re.search(r"[<>=!]", text))
 
 
@@ -39,17 +40,17 @@ class ThresholdSpecification:
     name : str
         ``package.metric.specification``.
     threshold : quantity
-        A finite number with its unit, astropy's or ours.
+        A finite number with a unit, of astropy or runmem.
     operator_str : str
-        One of ``<``, ``<=``, ``>``, ``>=``, ``==``, ``!=``; the measurement stands to its left.
+        One of ``<``, ``<=``, ``>``, ``>=``, ``==``, ``!=``, with the measurement on the left.
     tags : iterable of str, or str
     metadata_query : mapping
-        Entries of a Job's ``meta`` for the specification to apply to it; every Job without any.
+        Entries that a Job's ``meta`` must have for the specification to apply; none by default.
 
     Raises
     ------
     SettingError
-        (a `ValueError`) For a name of another form, an unknown operator, or a threshold that is no finite number.
+        (a `ValueError`) For an invalid name, an unknown operator, or a threshold that is not a finite number.
     """
 
     type = "threshold"
@@ -57,14 +58,14 @@ class ThresholdSpecification:
     def __init__(
         self,
         name: str,
-        threshold: Any,
+        threshold: object,
         operator_str: str,
         tags: Iterable[str] | str = (),
-        metadata_query: Mapping[str, Any] | None = None,
+        metadata_query: JsonObject | None = None,
     ) -> None:
         self.name = Name(spec=name)
         if operator_str not in _OPERATORS:
-            raise SettingError(f"{self.name}: {operator_str!r} is no operator; there are {', '.join(_OPERATORS)}")
+            raise SettingError(f"{self.name}: {operator_str!r} is not an operator; there are {', '.join(_OPERATORS)}")
         value, unit = quantities.parts_of(threshold)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise SettingError(f"{self.name}: the threshold {value!r} is not a finite number")
@@ -76,21 +77,21 @@ class ThresholdSpecification:
 
     @classmethod
     def parse(cls, text: str, package: str | None = None) -> ThresholdSpecification:
-        """Return the specification of a text such as ``demo.CountWordsMemory<500 MiB``.
+        """Parse a specification such as ``demo.CountWordsMemory<500 MiB``.
 
         Parameters
         ----------
         text : str
-            ``package.metric`` or ``package.metric.specification``, an operator, a number, and a unit as astropy has it.
-            ``MiB`` is 2**20 byte and ``MB`` 10**6. Without a name of its own the specification is called after the
-            operator: ``less_than``, ``at_most``, ``more_than``, ``at_least``, ``equal_to``, ``not_equal_to``.
+            ``package.metric`` or ``package.metric.specification``, an operator, a number, and a unit of astropy.
+            ``MiB`` is 2**20 byte and ``MB`` 10**6. Without a name the specification is named after the operator:
+            ``less_than``, ``at_most``, ``more_than``, ``at_least``, ``equal_to``, ``not_equal_to``.
         package : str, optional
-            Package of a metric that is named without one.
+            Default package.
 
         Raises
         ------
         SettingError
-            If the text is not of this form, or the unit does not exist or is one of bits (``Mb``).
+            If the text does not have this form, or the unit does not exist or is one of bits (``Mb``).
         """
         match = _TEXT.fullmatch(text)
         number = _THRESHOLD.fullmatch(match["threshold"]) if match else None
@@ -121,7 +122,7 @@ class ThresholdSpecification:
 
     @property
     def threshold(self) -> Any:
-        """The limit as an astropy quantity (a `Quantity` where astropy is not installed)."""
+        """The limit as an astropy quantity (a `Quantity` without astropy)."""
         return quantities.quantity(self.value, self.unit)
 
     @property
@@ -134,8 +135,8 @@ class ThresholdSpecification:
         """The comparison as a text, such as ``< 500 MiB``."""
         return f"{self.operator_str} {self.value:.15g} {self.unit}".rstrip()
 
-    def check(self, quantity: Any) -> bool:
-        """Tell whether a quantity passes.
+    def check(self, quantity: object) -> bool:
+        """Return True if a quantity passes.
 
         Raises
         ------
@@ -143,19 +144,19 @@ class ThresholdSpecification:
             If its unit does not convert into that of the threshold.
         """
         value, unit = quantities.parts_of(quantity)
-        # In the smaller of both units the numbers of memory are whole, and `==` is exact.
+        # In the smaller unit, sizes of memory are integers, and `==` is exact.
         try:
             in_given = quantities.converted(self.value, self.unit, unit)
         except quantities.UnitError as error:
             raise quantities.UnitError(f"{self.name} {self.test}: {error}") from error
         return bool(_OPERATORS[self.operator_str](value, in_given))
 
-    def query_metadata(self, meta: Mapping[str, Any]) -> bool:
-        """Tell whether the specification applies to a Job with these entries in ``meta``."""
+    def query_metadata(self, meta: JsonObject) -> bool:
+        """Return True if the specification applies to a Job with these entries in ``meta``."""
         return all(key in meta and meta[key] == value for key, value in self.metadata_query.items())
 
     @property
-    def json(self) -> dict[str, Any]:
+    def json(self) -> JsonObject:
         """The specification as an entry of ``specs`` in a Job."""
         return {
             "name": str(self.name),
@@ -169,20 +170,20 @@ class ThresholdSpecification:
     def deserialize(
         cls,
         name: str,
-        threshold: Mapping[str, Any],
+        threshold: JsonObject,
         tags: Iterable[str] | str = (),
-        metadata_query: Mapping[str, Any] | None = None,
-        **_: Any,
+        metadata_query: JsonObject | None = None,
+        **_: object,
     ) -> ThresholdSpecification:
-        """Return the specification of what `json` gave, or of its definition in a YAML file.
+        """Return the specification of a document from `json`, or of a definition in a YAML file.
 
         Raises
         ------
         SettingError
             If the threshold has no value, unit or operator.
         """
-        missing = [key for key in ("value", "unit", "operator") if not isinstance(threshold, Mapping)
-                   or threshold.get(key) is None]  # fmt: skip
+        given = threshold if isinstance(threshold, Mapping) else {}
+        missing = [key for key in ("value", "unit", "operator") if given.get(key) is None]
         if missing:
             raise SettingError(f"specification {name!r}: the threshold has no {', no '.join(missing)}")
         limit = quantities.Quantity(threshold["value"], threshold["unit"])
@@ -190,8 +191,6 @@ class ThresholdSpecification:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ThresholdSpecification) and self.json == other.json
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __str__(self) -> str:
         return f"{self.name}: {self.test}"

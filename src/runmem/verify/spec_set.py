@@ -1,21 +1,21 @@
-"""Specifications, as they stand in the YAML files of a package."""
+"""A set of specifications, read from the YAML files of a package."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 from runmem.errors import SettingError
-from runmem.reading import short_repr
+from runmem.reading import JsonObject, short_repr
 from runmem.verify.name import Name
+from runmem.verify.named_items import NamedItems
 from runmem.verify.spec import ThresholdSpecification
 from runmem.verify.yaml_file import package_folder, read_documents
 
 __all__ = ["SpecificationSet"]
 
 
-class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
+class SpecificationSet(NamedItems[ThresholdSpecification]):
     """Specifications by their names, ``package.metric.specification``.
 
     Parameters
@@ -24,7 +24,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
     """
 
     def __init__(self, specifications: Iterable[ThresholdSpecification] | None = None) -> None:
-        self._specs: dict[str, ThresholdSpecification] = {}
+        super().__init__()
         for spec in specifications or ():
             self.insert(spec)
 
@@ -32,7 +32,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
     def load_metrics_package(
         cls, package_name_or_path: Path | str = "verify_metrics", subset: str | None = None
     ) -> SpecificationSet:
-        """Return the specifications in the folder ``specs`` of a package, which has a folder a package in it.
+        """Return the specifications in the folder ``specs`` of a package, which has a folder for each package.
 
         Raises
         ------
@@ -45,7 +45,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
 
     @classmethod
     def load_single_package(cls, package_specs_dirname: Path | str) -> SpecificationSet:
-        """Return the specifications of all YAML files below a folder, whose name is the name of their package.
+        """Return the specifications of all YAML files below a folder, which is named after their package.
 
         Raises
         ------
@@ -63,7 +63,7 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
         Parameters
         ----------
         package : str, optional
-            Package of metrics that the file names without one.
+            Default package.
 
         Raises
         ------
@@ -74,8 +74,8 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
 
     @classmethod
     def _of_files(cls, files: Iterable[Path], folder: Path, package: str | None) -> SpecificationSet:
-        """Return the specifications of files, whose definitions may inherit from each other."""
-        bases: dict[str, dict[str, Any]] = {}
+        """Return the specifications of files; definitions may inherit from each other."""
+        bases: dict[str, JsonObject] = {}
         named: list[tuple[Path, str]] = []
         for path in files:
             place = path.relative_to(folder).with_suffix("").as_posix()
@@ -95,21 +95,21 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
         return found
 
     @classmethod
-    def deserialize(cls, specs: Iterable[Mapping[str, Any]] | None = None) -> SpecificationSet:
-        """Return the specifications of what `json` gave."""
+    def deserialize(cls, specs: Iterable[JsonObject] | None = None) -> SpecificationSet:
+        """Return the specifications of documents from `json`."""
         return cls(ThresholdSpecification.deserialize(**document) for document in specs or ())
 
     @property
-    def json(self) -> list[dict[str, Any]]:
+    def json(self) -> list[JsonObject]:
         """The specifications as ``specs`` of a Job."""
         return [spec.json for spec in self.values()]
 
     def insert(self, spec: ThresholdSpecification) -> None:
-        """Add a specification, in place of one of the same name."""
+        """Add a specification, replacing one with the same name."""
         self[getattr(spec, "name", "?")] = spec
 
     def subset(
-        self, name: str | None = None, meta: Mapping[str, Any] | None = None, spec_tags: Iterable[str] | None = None
+        self, name: str | None = None, meta: JsonObject | None = None, spec_tags: Iterable[str] | None = None
     ) -> SpecificationSet:
         """Return the specifications of a package or metric that apply to a Job's `meta` and have all the tags."""
         wanted = set(spec_tags or ())
@@ -121,32 +121,20 @@ class SpecificationSet(MutableMapping[str, ThresholdSpecification]):
             and wanted <= spec.tags
         )
 
-    def __getitem__(self, key: str) -> ThresholdSpecification:
-        return self._specs[key]
-
     def __setitem__(self, key: str, spec: ThresholdSpecification) -> None:
         if not isinstance(spec, ThresholdSpecification) or spec.name != key:
             raise SettingError(
-                f"{key!r} cannot stand for {spec!r}: give a specification, such as ThresholdSpecification.parse makes "
-                "of a text; the key is its name"
+                f"cannot store {spec!r} as {key!r}: give a specification, for example from "
+                "ThresholdSpecification.parse, with its name as the key"
             )
-        self._specs[str(key)] = spec
-
-    def __delitem__(self, key: str) -> None:
-        del self._specs[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._specs)
-
-    def __len__(self) -> int:
-        return len(self._specs)
+        self._items[str(key)] = spec
 
     def __str__(self) -> str:
         return f"<SpecificationSet: {len(self)} Specification{'' if len(self) == 1 else 's'}>"
 
 
-def _named(path: Path, place: str, definition: Any, package: str | None) -> tuple[str, dict[str, Any]]:
-    """Return the key of a definition (``place#id`` of one that is only inherited from) and the definition."""
+def _named(path: Path, place: str, definition: object, package: str | None) -> tuple[str, JsonObject]:
+    """Return the key of a definition (``place#id`` for a base without name) and the definition."""
     if not isinstance(definition, Mapping) or not ("name" in definition or "id" in definition):
         raise SettingError(f"{path}: expected a specification with name and threshold, not {definition!r}")
     filled = {"package": package, **definition}
@@ -158,8 +146,8 @@ def _named(path: Path, place: str, definition: Any, package: str | None) -> tupl
     return _key(filled), filled
 
 
-def _key(definition: Mapping[str, Any]) -> str:
-    """Return the name of a specification as far as it is known before it inherits."""
+def _key(definition: JsonObject) -> str:
+    """Return the name of a specification as far as known before inheritance."""
     if "name" not in definition:
         raise SettingError(f"a specification has no name: {short_repr(dict(definition))}")
     parts = str(definition["name"]).split(".")
@@ -167,26 +155,26 @@ def _key(definition: Mapping[str, Any]) -> str:
         parts.insert(0, str(definition["metric"]))
     if len(parts) < 3 and definition.get("package") and parts[0] != definition["package"]:
         parts.insert(0, str(definition["package"]))
-    # Two `minimum` of two metrics that both come to know their metric by inheritance.
+    # The bases distinguish specifications with the same name that inherit their metric.
     return ".".join([*parts, *definition["base"]] if len(parts) < 3 else parts)
 
 
-def _full_name(definition: Mapping[str, Any]) -> Name:
+def _full_name(definition: JsonObject) -> Name:
     parts = _key({**definition, "base": []})
     return Name(spec=parts)
 
 
-def _resolved(key: str, known: Mapping[str, dict[str, Any]], above: tuple[str, ...]) -> dict[str, Any]:
-    """Return a definition with what it inherits: later bases over earlier ones, its own content over all."""
+def _resolved(key: str, known: Mapping[str, JsonObject], above: tuple[str, ...]) -> JsonObject:
+    """Return a definition merged with its bases: later bases override earlier ones, its own content overrides all."""
     if key in above:
-        raise SettingError(f"{key!r} inherits from itself by way of {', '.join(above)}")
+        raise SettingError(f"{key!r} inherits from itself through {', '.join(above)}")
     own = known[key]
-    built: dict[str, Any] = {}
+    built: JsonObject = {}
     for base in own["base"]:
         matches = [name for name in known if name == base or ("#" not in base and name.endswith(f".{base}"))]
         matches = matches or [f for f in known if "#" in base and f == base.rpartition(":")[2]]
         if not matches:
-            raise SettingError(f"{key!r} inherits from {base!r}, which is not there")
+            raise SettingError(f"{key!r} inherits from {base!r}, which does not exist")
         inherited = _resolved(matches[0], known, (*above, key))
         built = _merged(built, {name: value for name, value in inherited.items() if name not in ("id", "base")})
         if "#" not in matches[0]:
@@ -195,7 +183,7 @@ def _resolved(key: str, known: Mapping[str, dict[str, Any]], above: tuple[str, .
     return _merged(built, {name: value for name, value in own.items() if name != "base" and value is not None})
 
 
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(base: Mapping[str, object], over: Mapping[str, object]) -> JsonObject:
     merged = dict(base)
     for name, value in over.items():
         before = merged.get(name)

@@ -14,12 +14,12 @@ __all__ = ["package_folder", "read_documents"]
 
 
 def read_documents(path: Path | str) -> list[Any]:
-    """Return the documents of a YAML file, without empty ones; tags that build Python objects are refused.
+    """Return the nonempty documents of a YAML file; tags for Python objects are refused.
 
     Raises
     ------
     SettingError
-        If the file cannot be read or is not YAML; the message has the file and the line.
+        If the file cannot be read or is not YAML; with the file and the line.
     """
     try:
         return [document for document in read_yaml(path) if document is not None]
@@ -35,8 +35,8 @@ def package_folder(name_or_path: Path | str, inside: str) -> Path:
     Parameters
     ----------
     name_or_path : path
-        A folder; or a name: of a package that EUPS has set up (the environment variable ``VERIFY_METRICS_DIR`` for
-        ``verify_metrics``), or of a Python package that can be imported.
+        A folder, or the name of an EUPS package that is set up (the environment variable ``VERIFY_METRICS_DIR`` for
+        ``verify_metrics``) or of an importable Python package.
     inside : str
         ``metrics`` or ``specs``.
 

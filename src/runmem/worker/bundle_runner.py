@@ -16,7 +16,7 @@ from runmem.graph.file_attempt import FileAttempt
 from runmem.graph.isolation import Isolation
 from runmem.graph.lazy_values import Items
 from runmem.graph.task import TaskFunction
-from runmem.memory.held import held
+from runmem.memory.stored_data import stored_data
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.error_parts import text_of
 from runmem.serialization.inputs import Arguments, Inputs, unpack
@@ -69,7 +69,7 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
     calls: list[PackedCall] = pickle.loads(data.data if isinstance(data, Buffer) else data)
     run = worker_runs.get(run_id)
     if run is not None and run.measures:
-        held().settle(holdings(dependencies))
+        stored_data().wait_for_transfers(holdings(dependencies))
     try:
         return _run_calls(run, run_id, key, calls, tasks, dependencies)
     finally:
@@ -183,7 +183,7 @@ def run_call(
     if not good:
         return False, kept
     if run is not None and run.measures:
-        held().call_with(holdings(kept))
+        stored_data().set_inputs(holdings(kept))
     inputs = Inputs(kept, packed_task.copied, _written_inputs(call))
     is_isolated = isolated is not None and packed_task.isolation.fresh_process
     failure: BaseException | None = None

@@ -171,7 +171,7 @@ class WorkerRun:
             trace = trace or safe_name(self.node) + ".dat"
             self._writer = LineWriter(self.node, limit_bytes, os.getpid(), run.folder)
             self._lines = LineAppender(self.spool.tasks(os.getpid()))
-            self._trace = LineAppender(self.spool.trace(trace))
+            self._trace = LineAppender(self.spool.file(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             if self._joined:
                 join(self.spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")

@@ -18,11 +18,11 @@ from runmem.collection.spool_reader import read_last
 from runmem.dask_private import tell_of_receiving, worker_memory_limit
 from runmem.graph.current import current_program
 from runmem.memory.allocator import use_one_arena
-from runmem.memory.held import held
 from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
+from runmem.memory.stored_data import stored_data
 from runmem.shadowed import stop_shadowing
 from runmem.store.node_name import node_name
 from runmem.worker.bundle_runner import isolated_calls
@@ -77,7 +77,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             correct_lsst_timer()
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
-            tell_of_receiving(held())
+            tell_of_receiving(stored_data())
         logs = run.spool.logs(os.getpid())
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run

@@ -62,7 +62,7 @@ class _AlwaysEnabled(logging.Logger):
         self._asked_for = value  # by `logging.config`
 
 
-class _DeathWatch(logging.Filter):
+class DeathWatch(logging.Filter):
     """Listens to the nanny's log, whatever level it shows, and writes what it hears of deaths to the spool."""
 
     def __init__(self, run_id: str, logger: logging.Logger) -> None:
@@ -103,7 +103,7 @@ class _DeathWatch(logging.Filter):
 class _ExitWatch:
     """Writes of workers that have ended with code 0, which the log of their nanny does not."""
 
-    def __init__(self, watch: _DeathWatch) -> None:
+    def __init__(self, watch: DeathWatch) -> None:
         self._watch = watch
         self.close = tell_of_exits(self._ended)
 
@@ -117,7 +117,7 @@ class _Watches(NamedTuple):
 
     watchdog: Watchdog
     exits: _ExitWatch
-    deaths: list[_DeathWatch]
+    deaths: list[DeathWatch]
 
     def close(self) -> None:
         self.watchdog.close()
@@ -155,7 +155,7 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
 
     def _watches(self) -> _Watches:
         names = ("distributed.nanny", "distributed.nanny.memory", "distributed.worker.memory")
-        deaths = [_DeathWatch(self._run_id, logging.getLogger(name)) for name in names]
+        deaths = [DeathWatch(self._run_id, logging.getLogger(name)) for name in names]
         watchdog = Watchdog(Spool.of_run(self._run_id), deaths[0].note, self._report)
         return _Watches(watchdog, _ExitWatch(deaths[0]), deaths)
 

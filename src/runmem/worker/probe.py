@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from runmem.memory.held import held
 from runmem.memory.peak import PeakMeter, PeakReading, Window, process_meter
+from runmem.memory.stored_data import stored_data
 from runmem.memory.window import TOLERANCE_BYTES
 
 __all__ = ["Probe", "PeakProbe", "Probes", "peak_fields"]
@@ -162,7 +162,7 @@ def _is_plain(value: Any) -> bool:
 
 def peak_fields(reading: PeakReading) -> dict[str, Any]:
     """Return the fields of a task's record that a window of the peak of this thread gives."""
-    others = reading.held_bytes and max(0, reading.held_bytes - held().input_bytes())
+    others = reading.held_bytes and max(0, reading.held_bytes - stored_data().input_bytes())
     return {
         "base_bytes": reading.base_bytes,
         "peak_bytes": reading.peak_bytes,

@@ -13,7 +13,7 @@ from runmem.trials.control import PATTERNS
 from runmem.trials.methods import METHODS, columns_of, methods_named
 from runmem.trials.methods.contract import Method
 from runmem.trials.methods.top import parse_res
-from runmem.trials.outcome import Outcome
+from runmem.trials.outcome import CommandOutcome
 from runmem.units import GIB, KIB, MIB
 
 
@@ -30,9 +30,7 @@ def test_hwm_sees_every_child_however_short_its_life(measure_control):
 
 
 @pytest.mark.parametrize("pattern", ["one", "parallel", "turn", "freed"])
-def test_the_tree_sampler_is_within_one_percent_or_one_mib_of_what_is_held_for_several_samples(
-    measure_control, pattern
-):
+def test_the_tree_sampler_is_within_one_percent_or_one_mib_after_several_samples(measure_control, pattern):
     truth, readings = measure_control(pattern, "tree", options=["--hold_s", "1"])
     assert abs(readings["tree"].size_bytes - truth.tree_bytes) <= max(MIB, 0.01 * truth.tree_bytes)
 
@@ -65,13 +63,13 @@ def test_a_control_group_counts_page_cache(measure_control):
     assert readings["hwm"].size_bytes < 0.5 * truth.cache_bytes
 
 
-def test_a_control_group_holds_all_processes_and_is_removed(measure_control):
+def test_a_control_group_has_all_processes_and_is_removed(measure_control):
     truth, readings = measure_control("parallel", "cgroup")
     assert readings["cgroup"].size_bytes == pytest.approx(truth.tree_bytes, rel=0.1)
 
 
 @pytest.mark.parametrize("name", ["time", "rusage"])
-def test_the_largest_process_that_was_waited_for_is_told(measure_control, name):
+def test_the_largest_awaited_process_is_measured(measure_control, name):
     truth, readings = measure_control("parallel", name)
     assert readings[name].size_bytes == pytest.approx(truth.process_bytes, abs=MIB)
     assert readings[name].size_bytes < 0.5 * truth.tree_bytes
@@ -85,7 +83,7 @@ def test_time_reads_its_value_also_when_the_command_was_killed(measure):
     assert readings["time"].size_bytes > 64 * MIB
 
 
-def test_rusage_says_that_a_small_command_is_hidden_by_what_started_it(measure):
+def test_rusage_reports_that_the_parents_peak_hides_a_small_command(measure):
     _, readings = measure(["true"], "rusage", "hwm")
     assert "inherited" in readings["rusage"].reason
     assert readings["hwm"].size_bytes < readings["rusage"].size_bytes
@@ -111,14 +109,14 @@ def test_the_units_of_top_are_understood(text, size):
 
 @pytest.mark.parametrize("text", ["", "1.2x", "RES", "1,2g"])
 def test_what_top_does_not_write_is_refused(text):
-    with pytest.raises(ValueError, match="no size"):
+    with pytest.raises(ValueError, match="not a size"):
         parse_res(text)
 
 
 @pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 def test_a_method_that_watched_nothing_has_a_reason_and_no_value(method, site):
     made = method()
-    for reading in made.collect(Outcome(0)):
+    for reading in made.collect(CommandOutcome(0)):
         assert reading.size_bytes is None
         assert reading.reason
 
@@ -141,7 +139,7 @@ def test_columns_have_different_names():
 
 
 def test_an_unknown_method_is_refused_with_the_valid_ones():
-    with pytest.raises(SettingError, match="'massif' is no measuring method; the methods are hwm, tree"):
+    with pytest.raises(SettingError, match="'massif' is not a measuring method; the methods are hwm, tree"):
         methods_named(["hwm", "massif"])
 
 

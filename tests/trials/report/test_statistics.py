@@ -41,7 +41,7 @@ def test_a_fit_gives_slopes_with_their_intervals():
     assert slope.is_seen
 
 
-def test_two_variables_are_told_apart():
+def test_the_effects_of_two_variables_are_separated():
     points = [(a, b) for a in (1.0, 2.0, 4.0) for b in (1.0, 3.0)]
     fit = linear_fit({"a": [a for a, _ in points], "b": [b for _, b in points]}, [5 + 2 * a - b for a, b in points])
     assert [slope.value for slope in fit.slopes] == pytest.approx([2.0, -1.0])

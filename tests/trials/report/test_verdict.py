@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 
-from runmem.trials.kinds import Kind, kind_of
+from runmem.trials.kinds import ProgramKind, program_kind
 from runmem.trials.methods import METHODS, Reading
-from runmem.trials.outcome import Outcome, ProcessEnd
+from runmem.trials.outcome import CommandOutcome, ProcessEnd
 from runmem.trials.report.results import results_of
 from runmem.trials.starts import STARTS
-from runmem.trials.trial import Execution, Plan, Trial
+from runmem.trials.trial import Plan, Trial, TrialExecution
 from runmem.trials.truth import Truth
 from runmem.trials.variants import Variant
 from runmem.units import MIB
@@ -20,12 +20,12 @@ def readings(**sizes):
 
 
 def execution(variant, repeat=1, truth=None, exit_code=0, **sizes):
-    return Execution(variant, "local", repeat, 0.0, Outcome(exit_code, 1.0), readings(**sizes), truth)
+    return TrialExecution(variant, "local", repeat, 0.0, CommandOutcome(exit_code, 1.0), readings(**sizes), truth)
 
 
 def trial_of(variants, executions, *methods, kind=("one",)):
     plan = Plan(variants, [], [METHODS[name] for name in methods], [STARTS["local"]])
-    return Trial(plan, executions=executions, kind=Kind(kind, "a kind"))
+    return Trial(plan, executions=executions, kind=ProgramKind(kind, "a kind"))
 
 
 COMMAND = Variant("command", ("app",))
@@ -47,7 +47,7 @@ def test_a_method_is_trusted_if_it_was_right_on_every_control():
     assert [each.column.name for each in results.verdict.columns if each.is_trusted] == ["time"]
     text = "\n".join(results.sentences())
     assert "Memory of the command (one process): trust time (310.0 MiB)" in text
-    assert "Not tree: -40.00 MiB on spike (sampled: misses what is shorter than two samples)" in text
+    assert "Not tree: -40.00 MiB on spike (sampled: misses peaks shorter than two samples)" in text
 
 
 def test_of_several_processes_the_largest_is_not_taken_for_all():
@@ -124,7 +124,9 @@ def test_a_baseline_gives_ratios():
 
 
 def test_a_missing_value_is_shown_with_its_reason_and_never_as_zero():
-    done = Execution(COMMAND, "local", 1, 0.0, Outcome(0), {"tree": Reading("tree", None, "it ended at once")})
+    done = TrialExecution(
+        COMMAND, "local", 1, 0.0, CommandOutcome(0), {"tree": Reading("tree", None, "it ended at once")}
+    )
     grid = results_of(trial_of([COMMAND], [done], "tree")).grids()[0]
     assert grid.rows[0][2:6] == ["-"] * 4
     assert grid.rows[0][-1] == "it ended at once"
@@ -132,7 +134,7 @@ def test_a_missing_value_is_shown_with_its_reason_and_never_as_zero():
 
 def test_a_method_may_be_right_under_one_start_and_wrong_under_another():
     def by(start, done):
-        return Execution(done.variant, start, 1, 0.0, done.outcome, done.readings, done.truth)
+        return TrialExecution(done.variant, start, 1, 0.0, done.outcome, done.readings, done.truth)
 
     executions = [
         by(start, each)
@@ -140,7 +142,7 @@ def test_a_method_may_be_right_under_one_start_and_wrong_under_another():
         for each in (execution(COMMAND, tree=300), execution(CONTROL, truth=truth("one"), tree=told))
     ]
     plan = Plan([COMMAND], [], [METHODS["tree"]], [STARTS["local"], STARTS["sbatch"]])
-    results = results_of(Trial(plan, executions=executions, kind=Kind(("one",), "a kind")))
+    results = results_of(Trial(plan, executions=executions, kind=ProgramKind(("one",), "a kind")))
     assert results.verdict.of("tree", "local").is_trusted
     assert not results.verdict.of("tree", "sbatch").is_trusted
     text = "\n".join(results.sentences())
@@ -154,7 +156,10 @@ def test_a_method_may_be_right_under_one_start_and_wrong_under_another():
 
 def test_a_column_is_shown_for_the_starts_that_it_can_measure():
     plan = Plan([COMMAND], [], [METHODS["rusage"], METHODS["tree"]], [STARTS["local"], STARTS["srun"]])
-    done = [Execution(COMMAND, start, 1, 0.0, Outcome(0), readings(rusage=1, tree=1)) for start in ("local", "srun")]
+    done = [
+        TrialExecution(COMMAND, start, 1, 0.0, CommandOutcome(0), readings(rusage=1, tree=1))
+        for start in ("local", "srun")
+    ]
     cells = results_of(Trial(plan, executions=done)).cells
     assert [(cell.start, cell.column.name) for cell in cells] == [
         ("local", "rusage"), ("local", "tree"), ("srun", "tree")
@@ -162,11 +167,13 @@ def test_a_column_is_shown_for_the_starts_that_it_can_measure():
 
 
 def test_what_leaves_a_part_out_is_not_trusted_however_right_on_the_controls():
-    part = Execution(COMMAND, "local", 1, 0.0, Outcome(0), {"time": Reading("time", MIB, "the wrapper", True)})
+    part = TrialExecution(
+        COMMAND, "local", 1, 0.0, CommandOutcome(0), {"time": Reading("time", MIB, "the wrapper", True)}
+    )
     executions = [part, execution(CONTROL, truth=truth("one"), time=100)]
     results = results_of(trial_of([COMMAND], executions, "time"))
     assert not results.verdict.of("time", "local").is_trusted
-    assert any(sentence.startswith("Not time: it left a part of the command out") for sentence in results.sentences())
+    assert any(sentence.startswith("Not time: it left out a part of the command") for sentence in results.sentences())
 
 
 def process(pid, start_s, end_s, peak_mib):
@@ -188,20 +195,20 @@ def process(pid, start_s, end_s, peak_mib):
     ],
 )
 def test_the_kind_of_a_program_decides_on_its_controls(processes, sizes, patterns):
-    done = (Outcome(0, 9.0, 1, tuple(processes)), readings(**sizes))
-    assert kind_of([done], [], 0.1).patterns == patterns
+    done = (CommandOutcome(0, 9.0, 1, tuple(processes)), readings(**sizes))
+    assert program_kind([done], [], 0.1).patterns == patterns
 
 
 def test_a_program_that_was_not_followed_gets_every_control():
-    assert len(kind_of([(Outcome(0, 9.0), {})], [], 0.1).patterns) == 7
+    assert len(program_kind([(CommandOutcome(0, 9.0), {})], [], 0.1).patterns) == 7
 
 
-def test_of_a_start_whose_controls_did_not_run_it_is_said_that_none_ran():
+def test_a_start_without_controls_is_reported():
     def started(variant, start, right=None):
-        return Execution(variant, start, 1, 0.0, Outcome(0), readings(rusage=100, tree=100), right)
+        return TrialExecution(variant, start, 1, 0.0, CommandOutcome(0), readings(rusage=100, tree=100), right)
 
     done = [started(COMMAND, "local"), started(COMMAND, "srun"), started(CONTROL, "local", truth("one"))]
     plan = Plan([COMMAND], [], [METHODS["tree"]], [STARTS["local"], STARTS["srun"]])
-    said = results_of(Trial(plan, executions=done, kind=Kind(("one",), "a kind"))).sentences()
+    said = results_of(Trial(plan, executions=done, kind=ProgramKind(("one",), "a kind"))).sentences()
     assert any(each.startswith("Started by local: Memory of the command (one process): trust tree") for each in said)
     assert any(each.startswith("Started by srun: No control ran") for each in said)

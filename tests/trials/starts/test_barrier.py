@@ -14,7 +14,7 @@ from runmem.trials.starts.follower import Follower
 
 @pytest.fixture
 def waiting(site):
-    """Return a function that starts a command at a barrier, and its barrier and waiting once it stands there."""
+    """Return a function that starts a command at a barrier and returns the barrier and the waiting process."""
     started = []
 
     def start(command, **environment):
@@ -32,7 +32,7 @@ def waiting(site):
         process.wait()
 
 
-def test_the_process_stands_there_says_who_it_is_and_becomes_the_command(waiting, tmp_path):
+def test_the_process_waits_reports_its_id_and_executes_the_command(waiting, tmp_path):
     mark = tmp_path / "mark"
     barrier, waiting, process = waiting(["sh", "-c", f"echo $$ >{mark}"], SLURM_STEP_ID="3")
     assert (waiting.pid, waiting.job, waiting.step, waiting.tasks, waiting.unseen) == (process.pid, "7", "3", 1, None)
@@ -52,10 +52,10 @@ def test_one_of_several_tasks_is_not_taken_for_all(waiting):
 def test_a_process_of_another_host_is_out_of_sight(site):
     barrier = JobBarrier(site.folder)
     (site.folder / "arrived-0").write_text(f"{os.getpid()} 7 batch 1 file\n")
-    assert "out of sight" in barrier.waiting_process().unseen
+    assert "another host" in barrier.waiting_process().unseen
 
 
-def test_half_a_line_is_nobody_yet(site):
+def test_an_incomplete_line_is_ignored(site):
     barrier = JobBarrier(site.folder)
     (site.folder / "arrived-0").write_text("12")
     assert barrier.waiting_process() is None
@@ -88,5 +88,5 @@ def test_its_processes_are_followed_from_outside_with_their_marks(waiting):
     assert waiting.pid in {each.pid for each in processes}
 
 
-def test_a_method_does_nothing_for_a_job_unless_it_says_so():
+def test_a_method_ignores_jobs_by_default():
     assert Method().watch_job("7") is None

@@ -10,7 +10,7 @@ from runmem.trials.starts import starts_named
 
 @pytest.fixture
 def slurm(program):
-    """Put scripts in the place of all that is looked for, and return what puts another one in the place of sbatch."""
+    """Replace the commands of Slurm by scripts, and return a function that replaces sbatch by another one."""
     for name in ("squeue", "scontrol", "scancel", "sinfo"):
         program(name, "exit 1")
     return lambda script: program("sbatch", script)
@@ -27,7 +27,7 @@ def test_slurm_without_a_configuration_is_one_clear_line(slurm):
     assert "res_nsearch" not in str(caught.value)
 
 
-def test_what_slurm_refuses_is_told_in_its_words(slurm):
+def test_a_refusal_of_slurm_is_reported_in_its_words(slurm):
     slurm("echo 'sbatch: error: Batch job submission failed: Invalid qos specification' >&2; exit 1")
     with pytest.raises(SettingError, match="Slurm refuses the job: .*Invalid qos specification"):
         starts_named(["sbatch"])

@@ -1,4 +1,4 @@
-"""`cgroup`: the peak that the kernel keeps for a control group, one made for the execution."""
+"""`cgroup`: the peak that the kernel keeps for a control group made for the execution."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import contextlib
 import os
 import time
 from pathlib import Path
-from typing import ClassVar
 
 from runmem.memory.limits import CgroupFolder, cgroup_folders
-from runmem.trials.methods.contract import Column, Method, Reading
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.methods.contract import Method, MethodColumn, Reading
+from runmem.trials.outcome import CommandOutcome, Site
 
 __all__ = ["Cgroup"]
 
@@ -18,49 +17,44 @@ _REMOVE_TRIES, _REMOVE_PAUSE_S = 20, 0.01
 
 
 class Cgroup(Method):
-    """``memory.peak`` (v2) or ``memory.max_usage_in_bytes`` (v1): what the limit of a job is compared with."""
+    """``memory.peak`` (v2) or ``memory.max_usage_in_bytes`` (v1), which the limit of a job applies to."""
 
-    name: ClassVar[str] = "cgroup"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column(
+    name = "cgroup"
+    columns = (
+        MethodColumn(
             "cgroup",
             "tree",
             "peak",
             "peak charge of a control group made for the command",
-            low="files and libraries that others brought into memory before are not charged",
-            high="counts page cache and kernel memory too",
+            low="files and libraries that other processes read before are not charged",
+            high="includes page cache and kernel memory",
         ),
     )
-    assumptions: ClassVar[str] = "A group may be made beside or below that of this process."
-    limitations: ClassVar[str] = (
-        "Page cache that the command brings in counts, though the kernel would give it back; pages of files and "
-        "libraries that others brought in before do not. The charge is taken in batches of some hundred KiB. "
-        "Not under srun and sbatch: "
-        "a group of its own would take the command out of Slurm's, with its limits and its accounting."
+    assumptions = "A control group can be made beside or below that of this process."
+    limitations = (
+        "Page cache that the command fills is included, though the kernel would free it; pages of files and libraries "
+        "that other processes read before are not. The kernel charges in batches of several hundred KiB. "
+        "Not under srun and sbatch: in a group of its own the command would escape Slurm's limits and accounting."
     )
 
     def __init__(self) -> None:
         self._group: CgroupFolder | None = None
 
     def available(self) -> str | None:
-        """Return why no group can be made."""
         try:
-            self._make(f"runmem-trial-{os.getpid()}-look")
+            self._make(f"runmem-trial-{os.getpid()}-test")
         except OSError as error:
             return str(error)
         self._remove()
         return None
 
     def prepare(self, site: Site) -> None:
-        """Make the group."""
         self._make(f"runmem-trial-{os.getpid()}-{site.folder.name}")
 
     def group(self) -> Path | None:
-        """Return the file of the group's processes."""
         return self._group.path / "cgroup.procs" if self._group is not None else None
 
-    def collect(self, outcome: Outcome) -> list[Reading]:
-        """Read the peak and remove the group."""
+    def collect(self, outcome: CommandOutcome) -> list[Reading]:
         if self._group is None:
             return self.missing("no control group was made")
         try:
@@ -69,7 +63,7 @@ class Cgroup(Method):
             self._remove()
 
     def _make(self, name: str) -> None:
-        """Make a group in the nearest folder that allows it. Raises OSError with the last reason."""
+        """Make a control group in the nearest folder that allows it; raise OSError if none does."""
         text = [Path(f"/proc/self/{file}").read_text(errors="replace") for file in ("cgroup", "mountinfo")]
         reason = "this machine has no memory controller"
         for parent in cgroup_folders(*text):
@@ -87,7 +81,7 @@ class Cgroup(Method):
         raise OSError(reason)
 
     def _remove(self) -> None:
-        """Remove the group; the kernel may take a moment to let go of it, and what outlives the command keeps it."""
+        """Remove the control group; the kernel may need a moment, and processes that outlive the command prevent it."""
         group, self._group = self._group, None
         for _ in range(_REMOVE_TRIES if group is not None else 0):
             with contextlib.suppress(OSError):

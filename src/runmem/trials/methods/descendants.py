@@ -1,4 +1,4 @@
-"""Which processes a command consists of at this moment."""
+"""Find the processes of a command."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ __all__ = ["tree_of"]
 
 
 def tree_of(root: int) -> list[int]:
-    """Return the numbers of `root` and its descendants, `root` first.
+    """Return the process ids of `root` and its descendants, `root` first.
 
-    Assumption: the kernel lists children (CONFIG_PROC_CHILDREN, as distributions have it); otherwise every process's
-    parent is looked at, which takes some milliseconds. Limitation: a descendant whose parent has ended is not found.
+    Assumption: the kernel lists children (CONFIG_PROC_CHILDREN, set by distributions); otherwise the parent of every
+    process is read, which takes some milliseconds. Limitation: a descendant whose parent has ended is not found.
     """
     found = [root]
     for pid in found:

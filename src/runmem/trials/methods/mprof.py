@@ -1,4 +1,4 @@
-"""`mprof`: memory_profiler's own sampling of a process with its children, as ``mprof run`` does it."""
+"""`mprof`: memory_profiler's samples of a process and its children, as ``mprof run`` takes them."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import sys
 import time
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
 
 from runmem.formats.mprof import read_trace
-from runmem.trials.methods.contract import Column, Method, Reading
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.methods.contract import ANY_START, Method, MethodColumn, Reading
+from runmem.trials.outcome import CommandOutcome, Site
 
 __all__ = ["Mprof"]
 
-_READY_S = 10.0
+_FIRST_SAMPLE_S = 10.0
 _WATCH = """
 import sys
 import psutil
@@ -32,24 +31,24 @@ except psutil.NoSuchProcess:
 class Mprof(Method):
     """memory_profiler's sampler with the options of ``mprof run --include-children --multiprocess``."""
 
-    name: ClassVar[str] = "mprof"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column(
+    name = "mprof"
+    columns = (
+        MethodColumn(
             "mprof",
             "tree",
             "sample",
             "highest sum of the RSS of all processes, memory_profiler's samples",
-            low="sampled: misses what is shorter than a sample",
-            high="counts every shared page once a process",
+            low="sampled: misses peaks shorter than a sample",
+            high="counts a shared page once for each process",
         ),
     )
-    assumptions: ClassVar[str] = "memory_profiler is installed."
-    limitations: ClassVar[str] = (
-        "Shared pages count in every process that maps them. A sample of many children takes milliseconds, and the "
-        "interval is that much longer."
+    assumptions = "memory_profiler is installed."
+    limitations = (
+        "Shared pages count in every process that maps them. A sample of many children takes milliseconds, which "
+        "lengthens the interval."
     )
-    starts: ClassVar[frozenset[str]] = frozenset({"local", "srun", "sbatch"})
-    watches: ClassVar[bool] = True
+    starts = ANY_START
+    watches = True
 
     def __init__(self) -> None:
         self._trace = Path()
@@ -57,27 +56,23 @@ class Mprof(Method):
         self._process: subprocess.Popen[bytes] | None = None
 
     def available(self) -> str | None:
-        """Return why memory_profiler cannot be used."""
         return None if find_spec("memory_profiler") else "memory_profiler is not installed"
 
     def prepare(self, site: Site) -> None:
-        """Choose the trace."""
         self._trace = site.folder / "mprof.dat"
         self._interval_s = site.interval_s
 
     def watch(self, pid: int) -> None:
-        """Start it and return when it has written its first sample."""
         command = [sys.executable, "-c", _WATCH, str(pid), str(self._interval_s), str(self._trace)]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                         stderr=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
-        end_s = time.monotonic() + _READY_S
+        quiet = subprocess.DEVNULL
+        self._process = subprocess.Popen(command, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True)
+        end_s = time.monotonic() + _FIRST_SAMPLE_S
         while self._process.poll() is None and time.monotonic() < end_s:
             if self._trace.exists() and self._trace.stat().st_size:
                 return
             time.sleep(0.005)
 
-    def collect(self, outcome: Outcome) -> list[Reading]:
-        """End it and return the highest sum of its trace."""
+    def collect(self, outcome: CommandOutcome) -> list[Reading]:
         if self._process is None:
             return self.missing("mprof was not started")
         self._process.kill()

@@ -1,4 +1,4 @@
-"""`pss`: proportional set size, summed over the command and all that it started."""
+"""`pss`: proportional set size, summed over the command and its descendants."""
 
 from __future__ import annotations
 
@@ -7,41 +7,40 @@ import re
 import threading
 import time
 from pathlib import Path
-from typing import ClassVar
 
-from runmem.trials.methods.contract import Column, Method, Reading
+from runmem.trials.methods.contract import ANY_START, Method, MethodColumn, Reading
 from runmem.trials.methods.descendants import tree_of
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.outcome import CommandOutcome, Site
 from runmem.units import KIB
 
 __all__ = ["ProportionalSize"]
 
 _PSS = re.compile(r"^Pss:\s+(\d+) kB", re.MULTILINE)
-_SHARE = 0.02  # of a core, that the reading may use: it walks the page tables, 140 ms for 8 GiB
+_SHARE = 0.02  # of a core, for the readings: one walks the page tables, 140 ms for 8 GiB
 
 
 class ProportionalSize(Method):
-    """Samples of ``smaps_rollup``: a page that n processes map counts as 1/n in each."""
+    """Sample ``smaps_rollup``: a page that n processes map counts as 1/n in each."""
 
-    name: ClassVar[str] = "pss"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column(
+    name = "pss"
+    columns = (
+        MethodColumn(
             "pss",
             "tree",
             "sample",
             "highest sum of proportional set sizes, shared pages divided",
-            low="pages shared with processes outside count in part; sampled: misses what is short",
-            high="the processes are not read at one moment",
+            low="pages shared with other processes count in part; sampled: misses short peaks",
+            high="the processes are not read at the same moment",
         ),
     )
-    assumptions: ClassVar[str] = "The command runs as this user, or this is root."
-    limitations: ClassVar[str] = (
-        "Pages shared with processes outside of the command count in part. The processes are read one after the other, "
-        "so a sum is not of one moment. The larger a process the longer a reading, and the rarer they are: at most 2 % "
-        "of a core go into them. A child that lives for less than the interval is missed."
+    assumptions = "The command runs as this user, or this user is root."
+    limitations = (
+        "Pages shared with processes outside the command count in part. The processes are read one after another, so a "
+        "sum is not of one moment. Readings of large processes take longer and are rarer: they use at most 2 % of a "
+        "core. A child that lives for less than the interval is missed."
     )
-    starts: ClassVar[frozenset[str]] = frozenset({"local", "srun", "sbatch"})
-    watches: ClassVar[bool] = True
+    starts = ANY_START
+    watches = True
 
     def __init__(self) -> None:
         self._interval_s = 0.1
@@ -51,24 +50,20 @@ class ProportionalSize(Method):
         self._thread: threading.Thread | None = None
 
     def available(self) -> str | None:
-        """Return why it cannot be read here."""
         try:
             return None if _PSS.search(Path("/proc/self/smaps_rollup").read_text()) else "smaps_rollup has no Pss"
         except OSError as error:
-            return f"this kernel gives no smaps_rollup (Linux 4.14 does): {error.strerror}"
+            return f"this kernel has no smaps_rollup (Linux 4.14 has): {error.strerror}"
 
     def prepare(self, site: Site) -> None:
-        """Remember the interval."""
         self._interval_s = site.interval_s
 
     def watch(self, pid: int) -> None:
-        """Sample in a thread, the first time here."""
         self._sample(pid)
         self._thread = threading.Thread(target=self._run, args=(pid,), name="runmem-trial-pss", daemon=True)
         self._thread.start()
 
-    def collect(self, outcome: Outcome) -> list[Reading]:
-        """Return the highest sum."""
+    def collect(self, outcome: CommandOutcome) -> list[Reading]:
         self._end.set()
         if self._thread is None or self._peak is None:
             return self.missing("no sample could be taken: the command belongs to another user, or ended at once")

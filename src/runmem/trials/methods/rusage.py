@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-from runmem.trials.methods.contract import Column, Method, Reading
-from runmem.trials.outcome import Outcome
+from runmem.trials.methods.contract import Method, MethodColumn, Reading
+from runmem.trials.outcome import CommandOutcome
 from runmem.units import format_bytes
 
 __all__ = ["Rusage"]
 
 
 class Rusage(Method):
-    """What Python's ``resource`` and ``subprocess`` users see: the largest process among those that were waited for."""
+    """Read the value that users of Python's ``resource`` see: the largest process that was waited for."""
 
-    name: ClassVar[str] = "rusage"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column(
+    name = "rusage"
+    columns = (
+        MethodColumn(
             "rusage",
             "process",
             "peak",
             "ru_maxrss of wait4: largest process that was waited for",
-            low="a process that nobody waited for is missing",
+            low="a process that no parent waited for is missing",
             high="never less than the process that started it",
         ),
     )
-    assumptions: ClassVar[str] = "Every process waits for its children."
-    limitations: ClassVar[str] = (
-        "It is inherited through exec: the value is at least the peak of the process that became the command (here "
-        "some 8 MiB of a bare Python, so that little is hidden). A child that nobody waited for is missing."
+    assumptions = "Every process waits for its children."
+    limitations = (
+        "It is inherited through exec: the value is at least the peak of the process that became the command (about "
+        "8 MiB, of a small Python process). A child that no parent waited for is missing."
     )
 
-    def collect(self, outcome: Outcome) -> list[Reading]:
-        """Return the value; with the reason where it says nothing of the command."""
+    def collect(self, outcome: CommandOutcome) -> list[Reading]:
+        """Return the value, with a remark if it is only the inherited one."""
         if outcome.maxrss_bytes is None:
             return self.missing("the command was not waited for by its own parent")
         floor = outcome.floor_bytes

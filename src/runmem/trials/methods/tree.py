@@ -1,50 +1,49 @@
-"""`tree`: runmem's own sampler of a node, on the command and all that it starts."""
+"""`tree`: runmem's own sampler of a node, on the command and its descendants."""
 
 from __future__ import annotations
 
 import threading
 import time
-from typing import ClassVar
 
 from runmem.formats.mprof import read_trace
 from runmem.node.linux_processes import LinuxProcesses
 from runmem.node.members import join
 from runmem.node.sampler import Sampler, processes_of_this_system
-from runmem.trials.methods.contract import Column, Method, Reading
+from runmem.trials.methods.contract import ANY_START, Method, MethodColumn, Reading
 from runmem.trials.methods.forked_pages import ForkedPages
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.outcome import CommandOutcome, Site
 
 __all__ = ["Tree"]
 
 _TRACE = "tree.dat"
-_READY_S = 5.0
-_SCAN_SHARE = 1.0  # of a core, so at every sample: a trial must not miss a child, a run goes on for hours
+_FIRST_SAMPLE_S = 5.0
+_SCAN_SHARE = 1.0  # of a core: new processes are looked for at every sample, since a trial must not miss one
 
 
 class Tree(Method):
-    """The peak of the sum over all processes, from samples: what a node needs to hold at once."""
+    """Sample the sum over all processes: the memory that a node needs at one time."""
 
-    name: ClassVar[str] = "tree"
-    columns: ClassVar[tuple[Column, ...]] = (
-        Column(
+    name = "tree"
+    columns = (
+        MethodColumn(
             "tree",
             "tree",
             "sample",
             "highest sum over all processes at once, shared pages once",
-            low="sampled: misses what is shorter than two samples",
-            high="pages shared by fork, where the kernel does not tell them apart",
+            low="sampled: misses peaks shorter than two samples",
+            high="pages shared by fork, if the kernel does not report them",
         ),
     )
-    assumptions: ClassVar[str] = "A process lives for two samples, and its parent until it is found."
-    limitations: ClassVar[str] = (
-        "A child counts from the sample after the one it was found in, so one that lives for less than two is missed. "
-        "Pages that a forked child still has in common with its parent count once where the kernel tells them apart "
-        "(Linux 5.14); of large processes that is read now and then, since it may use 5 % of a core. File-backed and "
-        "shared pages count once, as those of the process with most of them. A descendant whose parent ended before it "
-        "was found is missing."
+    assumptions = "A process lives for two samples, and its parent until it is found."
+    limitations = (
+        "A child counts from the sample after the one that found it, so one that lives for less than two is missed. "
+        "Pages that a forked child still shares with its parent count once if the kernel reports them (Linux 5.14); "
+        "for large processes they are read less often, to use at most 5 % of a core. File-backed and shared pages "
+        "count once, as those of the process with most of them. A descendant whose parent ended before it was found "
+        "is missing."
     )
-    starts: ClassVar[frozenset[str]] = frozenset({"local", "srun", "sbatch"})
-    watches: ClassVar[bool] = True
+    starts = ANY_START
+    watches = True
 
     def __init__(self) -> None:
         self._site: Site | None = None
@@ -52,13 +51,11 @@ class Tree(Method):
         self._thread: threading.Thread | None = None
 
     def prepare(self, site: Site) -> None:
-        """Remember where the trace goes."""
         self._site = site
 
     def watch(self, pid: int) -> None:
-        """Sample in a thread; return after the first sample."""
         if self._site is None:
-            raise ValueError("watch before prepare")
+            raise ValueError("watch was called before prepare")
         join(self._site.folder, pid, _TRACE)
         processes = processes_of_this_system()
         if isinstance(processes, LinuxProcesses):
@@ -66,13 +63,12 @@ class Tree(Method):
         self._sampler = Sampler(str(self._site.folder), self._site.interval_s, processes)
         self._thread = threading.Thread(target=self._sampler.run, name="runmem-trial-tree", daemon=True)
         self._thread.start()
-        end_s = time.monotonic() + _READY_S
+        end_s = time.monotonic() + _FIRST_SAMPLE_S
         trace = self._site.folder / _TRACE
         while self._thread.is_alive() and time.monotonic() < end_s and not (trace.exists() and trace.stat().st_size):
             time.sleep(0.002)
 
-    def collect(self, outcome: Outcome) -> list[Reading]:
-        """Return the highest total of the trace."""
+    def collect(self, outcome: CommandOutcome) -> list[Reading]:
         if self._sampler is None or self._thread is None or self._site is None:
             return self.missing("the sampler was not started")
         self._sampler.end()

@@ -1,1 +1,1 @@
-"""What is made of a trial: its results, tables and figures."""
+"""The report of a trial: results, tables and figures."""

@@ -1,14 +1,14 @@
-"""Figures of a trial: the methods against each other, and memory against each variable of a sweep."""
+"""Figures of a trial: the methods compared, and memory against each variable of a sweep."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runmem.store.output import write_file
-from runmem.trials.report.results import Cell, Results
+from runmem.trials.report.results import Cell, TrialResults
 from runmem.trials.variants import Variant, numeric
 from runmem.units import GIB, KIB, MIB
 
@@ -18,24 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["draw_methods", "draw_sweep", "swept"]
 
-_COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#56b4e9",
-    "#b8860b",
-    "#7a5195",
-    "#777777",
-    "#c0392b",
-    "#2c3e50",
-)
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#b8860b", "#7a5195", "#777777", "#c0392b")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
+_BESIDE: Any = {
+    "loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "fontsize": 8, "frameon": False, "borderaxespad": 0,
+}  # fmt: skip
 _MOST_VARIANTS = 12
 
 
 def swept(variants: Iterable[Variant]) -> list[str]:
-    """Return the variables that have more than one value."""
+    """Return the variables with more than one value."""
     values: dict[str, set[str]] = {}
     for variant in variants:
         for name, value in variant.values.items():
@@ -68,8 +60,8 @@ def _scale(cells: list[Cell]) -> tuple[int, str]:
     return (GIB, "GiB") if highest >= 8 * GIB else (MIB, "MiB") if highest >= MIB else (KIB, "KiB")
 
 
-def draw_methods(results: Results, path: Path) -> Path:
-    """Draw what each method told of each variant, every execution a point, and the error on the controls beside it."""
+def draw_methods(results: TrialResults, path: Path) -> Path:
+    """Draw the readings of each method for each variant, one point for each execution."""
     from matplotlib.lines import Line2D
 
     cells = [cell for cell in results.cells if cell.spread is not None]
@@ -95,41 +87,43 @@ def draw_methods(results: Results, path: Path) -> Path:
     axis.set_ylim(len(columns) - 0.5, -0.5)
     axis.set_xlim(left=0)
     axis.set_xlabel(f"peak memory ({unit})")
-    axis.set_title("What each method told (bold: right on the controls)", loc="left", fontsize=11, fontweight="bold")
+    axis.set_title("Readings of each method (bold: right on the controls)", loc="left", fontsize=11, fontweight="bold")
     several = len({start for _, start in variants}) > 1
+    names = [f"{label} by {start}" if several else label for label, start in variants]
+    colours = [_COLOURS[number % len(_COLOURS)] for number in range(len(names))]
     handles = [
-        Line2D([], [], marker="o", linestyle="", color=_COLOURS[number % len(_COLOURS)],
-               label=f"{label} by {start}" if several else label)
-        for number, (label, start) in enumerate(variants)
-    ]  # fmt: skip
-    axis.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False, borderaxespad=0
-    )
+        Line2D([], [], marker="o", linestyle="", color=colour, label=name)
+        for name, colour in zip(names, colours, strict=True)
+    ]
+    axis.legend(handles=handles, **_BESIDE)
     return _saved(figure, path)
 
 
-def draw_sweep(results: Results, variable: str, path: Path) -> Path:
-    """Draw memory against one variable, a panel a start: a line a method through its means, and a point a variant."""
+def draw_sweep(results: TrialResults, variable: str, path: Path) -> Path:
+    """Draw memory against one variable: a panel for each start, a line for each method, a point for each variant."""
     cells = [c for c in results.cells if c.spread is not None and variable in c.variant.values]
     scale, unit = _scale(cells)
     starts = list(dict.fromkeys(cell.start for cell in cells))
     figure, axes = _figure(4.6, len(starts))
-    places = _places(cells, variable)
+    positions = _positions(cells, variable)
     columns = list(dict.fromkeys(cell.column.name for cell in cells))
     for start, axis in zip(starts, axes, strict=True):
         own = [cell for cell in cells if cell.start == start]
         for number, name in enumerate(columns):
             constant = ": insensitive" if (start, name) in results.insensitive else ""
-            points = [(places[c.variant.values[variable]], c.spread.mean / scale)
-                      for c in own if c.column.name == name and c.spread is not None]  # fmt: skip
+            points = [
+                (positions[c.variant.values[variable]], c.spread.mean / scale)
+                for c in own
+                if c.column.name == name and c.spread is not None
+            ]
             if points:
                 _draw_series(axis, points, number, name + constant)
-        axis.set_xticks(list(places.values()), list(places))
+        axis.set_xticks(list(positions.values()), list(positions))
         axis.set_xlabel(variable)
         title = f"Peak memory against {variable}" if len(starts) == 1 else f"Started by {start}"
         axis.set_title(title, loc="left", fontsize=11, fontweight="bold")
         if len(starts) == 1:
-            axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), fontsize=8, frameon=False, borderaxespad=0)
+            axis.legend(**_BESIDE)
         else:
             axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, fontsize=8, frameon=False)
     axes[0].set_ylim(bottom=0)
@@ -137,19 +131,19 @@ def draw_sweep(results: Results, variable: str, path: Path) -> Path:
     return _saved(figure, path)
 
 
-def _places(cells: list[Cell], variable: str) -> dict[str, float]:
-    """Return where each value of a variable is drawn: at itself if all are numbers, else in order."""
+def _positions(cells: list[Cell], variable: str) -> dict[str, float]:
+    """Return the position of each value of a variable: the value if all are numbers, else its index."""
     values = list(dict.fromkeys(cell.variant.values[variable] for cell in cells))
     numbers = [number for value in values if (number := numeric(value)) is not None]
     return dict(zip(values, numbers if len(numbers) == len(values) else map(float, range(len(values))), strict=True))
 
 
 def _draw_series(axis: Axes, points: list[tuple[float, float]], number: int, label: str) -> None:
-    """Draw the points of a method, and a line through the means at each place."""
-    ordered = sorted({place for place, _ in points})
-    means = [sum(y for x, y in points if x == place) / sum(x == place for x, _ in points) for place in ordered]
+    """Draw the points of a method, and a line through their mean at each position."""
+    ordered = sorted({x for x, _ in points})
+    means = [sum(y for x, y in points if x == at) / sum(x == at for x, _ in points) for at in ordered]
     colour, mark = _COLOURS[number % len(_COLOURS)], _MARKS[number % len(_MARKS)]
     dashes = (0, (4, 2 + number % 3)) if number % 2 else "-"
-    axis.plot(ordered, means, color=colour, linewidth=1.2, alpha=0.9, linestyle=dashes, marker=mark, markersize=5,
-              label=label)  # fmt: skip
+    line: Any = {"linestyle": dashes, "linewidth": 1.2, "alpha": 0.9, "marker": mark, "markersize": 5}
+    axis.plot(ordered, means, color=colour, label=label, **line)
     axis.plot([x for x, _ in points], [y for _, y in points], mark, color=colour, markersize=5, alpha=0.7)

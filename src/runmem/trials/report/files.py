@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from runmem.errors import SettingError
+from runmem.reading import JsonObject
 from runmem.store.output import check_folder, check_output, write_file
 from runmem.trials.report.figure import draw_methods, draw_sweep, swept
 from runmem.trials.report.overhead import Overhead
-from runmem.trials.report.results import Results
-from runmem.trials.trial import Execution
+from runmem.trials.report.results import TrialResults
+from runmem.trials.trial import TrialExecution
 from runmem.trials.variants import Variant
 
 __all__ = ["claim_folder", "document", "draw_all", "write_folder"]
@@ -26,30 +26,27 @@ _METHODS = "methods.png"
 
 
 def claim_folder(folder: Path, variants: Sequence[Variant] = ()) -> None:
-    """Make the folder, and see that a trial can be written there, before any work is done.
+    """Make the folder and check that a trial can be written there, before any work is done.
+
+    Raises SettingError if the folder cannot be made or written, or contains a trial.
 
     Parameters
     ----------
     variants : sequence of Variant
-        What is to be tried: it tells which figures are drawn.
-
-    Raises
-    ------
-    SettingError
-        If it cannot be made or written, or holds a trial.
+        The variants of the trial, which determine the figures.
     """
     try:
         check_folder(folder)
     except OSError as error:
         raise SettingError(f"--output {folder}: nothing can be written there: {error.strerror}") from error
     if (folder / "trial.json").exists():
-        raise SettingError(f"--output {folder}: it holds a trial already (trial.json): name another folder")
+        raise SettingError(f"--output {folder}: it contains a trial already (trial.json): name another folder")
     for name in (*_TEXTS, _METHODS, *map(_sweep_file, swept(variants))):
         check_output(folder / name, "--output")
 
 
-def document(results: Results, provenance: dict[str, Any]) -> dict[str, Any]:
-    """Return all that is known of the trial, as JSON has it: sizes in bytes, times in seconds."""
+def document(results: TrialResults, provenance: JsonObject) -> JsonObject:
+    """Return the whole trial as a JSON object: sizes in bytes, times in seconds."""
     trial, plan = results.trial, results.trial.plan
     return {
         "provenance": provenance,
@@ -93,7 +90,7 @@ def document(results: Results, provenance: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _execution(each: Execution) -> dict[str, Any]:
+def _execution(each: TrialExecution) -> JsonObject:
     truth = each.truth
     return {
         "label": each.variant.label, "role": each.variant.role, "values": each.variant.values, "start": each.start,
@@ -108,15 +105,15 @@ def _execution(each: Execution) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _overhead(each: Overhead) -> dict[str, Any]:
+def _overhead(each: Overhead) -> JsonObject:
     return {
         "label": each.variant.label, "start": each.start, "stopped_share": each.stopped_share,
         "walls": [{"watched_by": watch.value, "seconds": walls, "overhead": each.ratio(watch)}
-                  for watch, walls in each.walls_s.items()],
+                  for watch, walls in each.wall_times_s.items()],
     }  # fmt: skip
 
 
-def _cell(results: Results, at: int) -> dict[str, Any]:
+def _cell(results: TrialResults, at: int) -> JsonObject:
     cell = results.cells[at]
     spread = cell.spread
     sizes = (spread.mean, spread.deviation, spread.least, spread.highest) if spread else (None,) * 4
@@ -128,13 +125,10 @@ def _cell(results: Results, at: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write_folder(results: Results, provenance: dict[str, Any], folder: Path) -> list[Path]:
+def write_folder(results: TrialResults, provenance: JsonObject, folder: Path) -> list[Path]:
     """Write ``trial.json``, ``executions.csv``, ``statistics.csv``, ``trial.md`` and the figures; return the paths.
 
-    Raises
-    ------
-    SettingError
-        If a file cannot be written.
+    Raises SettingError if a file cannot be written.
     """
     whole = document(results, provenance)
     try:
@@ -149,8 +143,8 @@ def write_folder(results: Results, provenance: dict[str, Any], folder: Path) -> 
     return written
 
 
-def draw_all(results: Results, folder: Path) -> list[Path]:
-    """Draw ``methods.png`` and ``sweep-NAME.png`` for each variable; return the paths, none where there is no value."""
+def draw_all(results: TrialResults, folder: Path) -> list[Path]:
+    """Draw ``methods.png`` and ``sweep-NAME.png`` for each variable; return the paths, none without a value."""
     if not any(cell.spread for cell in results.cells):
         return []
     variables = swept(results.trial.plan.variants)
@@ -162,7 +156,7 @@ def _sweep_file(variable: str) -> str:
     return f"sweep-{variable}.png"
 
 
-def _execution_rows(results: Results) -> list[dict[str, Any]]:
+def _execution_rows(results: TrialResults) -> list[JsonObject]:
     names = list(dict.fromkeys(name for each in results.trial.executions for name in each.variant.values))
     rows = []
     for each in results.trial.executions:
@@ -179,7 +173,7 @@ def _execution_rows(results: Results) -> list[dict[str, Any]]:
     return rows
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: list[JsonObject]) -> None:
     text = StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["label"])
     writer.writeheader()
@@ -187,7 +181,7 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     write_file(path, text.getvalue())
 
 
-def markdown(results: Results, whole: dict[str, Any], figures: list[Path]) -> str:
+def markdown(results: TrialResults, whole: JsonObject, figures: list[Path]) -> str:
     """Return the report in Markdown."""
     plan = results.trial.plan
     parts = ["# Memory trial\n", *(f"- {sentence}" for sentence in results.sentences()), ""]

@@ -10,9 +10,9 @@ from runmem.table import TableColumn, numbered_lines, printable
 
 __all__ = ["Grid"]
 
-_KEYS = {"Run", "Start", "Method", "Watched by", "Variable"}  # what a row is about
+_KEYS = {"Run", "Start", "Method", "Watched by", "Variable"}  # columns that identify a row
 _NAMES = {"Run", "Variable"}
-_SENTENCES = {"Note", "What it tells", "Verdict", ""}
+_SENTENCES = {"Note", "What it measures", "Verdict", ""}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Grid:
     headers : sequence of str
     rows : sequence of sequence of str
     right : set of str
-        Headers of the columns that are aligned to the right.
+        Headers of the right-aligned columns.
     """
 
     title: str
@@ -34,7 +34,7 @@ class Grid:
     right: AbstractSet[str] = field(default_factory=frozenset)
 
     def lines(self, width: int | None) -> list[tuple[str, str]]:
-        """Return the lines of the table, its title first, each with its style in rich's words (empty for none)."""
+        """Return the lines of the table, starting with its title, each with a style of rich (empty for none)."""
         columns = [
             TableColumn(header, header in self.right, flexible=header in _NAMES, text=header in _SENTENCES)
             for header in self.headers

@@ -15,7 +15,7 @@ _LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Values of one quantity, in its unit: their number, mean, standard deviation (None for one), least and highest."""
+    """The values of one quantity: their number, mean, standard deviation (None for one value), minimum and maximum."""
 
     count: int
     mean: float
@@ -25,7 +25,7 @@ class Spread:
 
 
 def spread_of(values: Sequence[float]) -> Spread | None:
-    """Return the spread of the values, None for no values. The standard deviation is that of a sample (n - 1)."""
+    """Return the spread of the values, None for no values. The standard deviation is of a sample (n - 1)."""
     if not values:
         return None
     mean = math.fsum(values) / len(values)
@@ -36,7 +36,7 @@ def spread_of(values: Sequence[float]) -> Spread | None:
 
 @dataclass(frozen=True, slots=True)
 class Slope:
-    """Change of a quantity for one more of a variable, with its 95 % interval (None without a degree of freedom)."""
+    """Change of a quantity per unit of a variable, with its 95 % interval (None without a degree of freedom)."""
 
     variable: str
     value: float
@@ -45,7 +45,7 @@ class Slope:
 
     @property
     def is_seen(self) -> bool:
-        """Whether the interval is known and leaves 0 out."""
+        """Whether the interval is known and excludes 0."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
@@ -53,8 +53,8 @@ class Slope:
 class Fit:
     """A least-squares fit ``intercept + sum(slope * variable)`` to `count` measurements.
 
-    `explained` is the part of the variance that it explains (R squared), 1 where there is none: a low one says that the
-    dependence is not of this form, such as memory that goes with the product of two variables.
+    `explained` is the share of the variance that it explains (R squared), 1 if there is none. A low one means that the
+    dependence is not linear, such as memory proportional to the product of two variables.
     """
 
     intercept: float
@@ -64,16 +64,17 @@ class Fit:
 
 
 def linear_fit(variables: Mapping[str, Sequence[float]], values: Sequence[float]) -> Fit | None:
-    """Fit `values` to all variables at once; None where they do not determine the slopes.
+    """Fit `values` to all variables at once; return None if they do not determine the slopes.
 
     Parameters
     ----------
     variables : dict of str to sequence of float
-        Name to its value in each measurement.
+        Name of a variable to its value in each measurement.
 
     Notes
     -----
-    The intervals are Student's, 95 %. Assumptions: the dependence is linear, the errors independent and of one size.
+    The intervals are Student's, 95 %. Assumptions: the dependence is linear, the errors are independent and have equal
+    variance.
     """
     matrix = np.column_stack([np.ones(len(values)), *(np.asarray(column, float) for column in variables.values())])
     wanted = np.asarray(values, float)
@@ -100,14 +101,11 @@ def _interval(value: float, half: float) -> tuple[float | None, float | None]:
 
 
 def student_quantile(freedom: int, level: float = _LEVEL) -> float:
-    """Return t so that a value of Student's distribution lies within -t and t with probability `level`.
+    """Return t such that a value of Student's distribution lies between -t and t with probability `level`.
 
-    The probability has a finite series for whole degrees of freedom (Abramowitz and Stegun, 26.7.3 and 26.7.4).
+    For integer degrees of freedom the probability is a finite series (Abramowitz and Stegun, 26.7.3 and 26.7.4).
 
-    Raises
-    ------
-    ValueError
-        If `freedom` is below 1.
+    Raises ValueError if `freedom` is below 1.
     """
     if freedom < 1:
         raise ValueError(f"Student's distribution has no {freedom} degrees of freedom")

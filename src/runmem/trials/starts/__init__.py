@@ -1,4 +1,4 @@
-"""The ways to start a command: one file and one class each. `STARTS` is the table."""
+"""The starts, ways to start a command: one file and one class each. `STARTS` is the table."""
 
 from __future__ import annotations
 
@@ -16,17 +16,14 @@ STARTS: dict[str, type[Start]] = {start.name: start for start in (Local, Srun, S
 
 
 def starts_named(names: Iterable[str], job: JobOptions | None = None) -> list[type[Start]]:
-    """Return the ways of these names, each once.
+    """Return the starts with these names, each once.
 
-    Raises
-    ------
-    SettingError
-        If there is no way of a name, or it cannot be used on this machine, with the options of `job`.
+    Raises SettingError if a name is unknown, or the start cannot be used on this machine with the options of `job`.
     """
     found = {}
     for name in names:
         if name not in STARTS:
-            raise SettingError(f"{name!r} is no way to start a command; the ways are {', '.join(STARTS)}")
+            raise SettingError(f"{name!r} is not a way to start a command; the ways are {', '.join(STARTS)}")
         if (reason := STARTS[name](job).available()) is not None:
             raise SettingError(f"commands cannot be started by {name} here: {reason}")
         found[name] = STARTS[name]

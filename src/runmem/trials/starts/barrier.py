@@ -1,6 +1,6 @@
-"""Holds the process of a command at a start barrier until every method is ready, so that nothing goes unmeasured.
+"""A start barrier, at which the process of a command waits until every method is ready.
 
-The shell that writes its process number and waits becomes the command: nothing of it is left when the command begins.
+A shell writes its process id, waits, and then executes the command in its place.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from pathlib import Path
 
 __all__ = ["JobBarrier", "WaitingProcess"]
 
-# Of a job. On the host of the trial it waits at a named pipe, which starts no process; elsewhere, or where the step has
-# several tasks, it looks for a file, since a pipe does not reach other hosts. $0 is the folder, $1 the trial's boot.
+# On the host of the trial a job waits at a named pipe, which starts no process. On other hosts, or with several tasks,
+# it polls for a file, since a pipe does not work across hosts. $0 is the folder, $1 the boot id of the trial's host.
 _SCRIPT = """
 read -r boot </proc/sys/kernel/random/boot_id
 tasks=${SLURM_STEP_NUM_TASKS:-1} how=file
@@ -26,14 +26,14 @@ shift
 exec "$@"
 """
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
-_PAUSE_S = 0.01
+_OPEN_POLL_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class WaitingProcess:
-    """The process that waits at the barrier: its number where it runs; its job (``12``), step (``batch``) and tasks.
+    """The process that waits at the barrier: its id on its host, its job (``12``), step (``batch``) and task count.
 
-    `unseen` tells why the processes of this machine are not those of the command; None if they are.
+    `unseen` is the reason why the command's processes are not on this machine; None if they are.
     """
 
     pid: int
@@ -44,7 +44,7 @@ class WaitingProcess:
 
 
 class JobBarrier:
-    """The start barrier of a command in a job; its folder must be the same on the node of the job."""
+    """The start barrier of a command in a job; the node of the job must see the same folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -52,7 +52,7 @@ class JobBarrier:
         os.mkfifo(folder / "go", 0o600)
 
     def around(self, command: Sequence[str]) -> list[str]:
-        """Write the command that waits at the barrier and becomes `command`."""
+        """Return the command that waits at the barrier and then executes `command`."""
         try:
             boot = _BOOT.read_text().strip()
         except OSError:
@@ -60,7 +60,7 @@ class JobBarrier:
         return ["/bin/sh", "-c", _SCRIPT, str(self._folder), boot, *command]
 
     def waiting_process(self) -> WaitingProcess | None:
-        """Find the process that waits at the barrier, None while there is none."""
+        """Return the process that waits at the barrier, None if it has not arrived."""
         try:
             text = (self._folder / "arrived-0").read_text()
         except OSError:
@@ -78,19 +78,17 @@ class JobBarrier:
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
         except OSError:
             words = []
-        return (
-            None if os.fsencode(self._folder) in words else "the job runs out of sight: on another host, or contained"
-        )
+        return None if os.fsencode(self._folder) in words else "the job runs on another host or in a container"
 
     def open(self, has_ended: Callable[[], bool]) -> None:
-        """Let the process start; returns when it has started, or the job has ended."""
+        """Start the waiting process; return when it has started or the job has ended."""
         (self._folder / "open").touch()
         while self._by_pipe:
-            with contextlib.suppress(OSError):  # ENXIO: it has written its number and not opened the pipe yet
+            with contextlib.suppress(OSError):  # ENXIO: the process has not opened the pipe yet
                 descriptor = os.open(self._folder / "go", os.O_WRONLY | os.O_NONBLOCK)
                 os.write(descriptor, b"go\n")
                 os.close(descriptor)
                 return
             if has_ended():
                 return
-            time.sleep(_PAUSE_S)
+            time.sleep(_OPEN_POLL_S)

@@ -1,4 +1,4 @@
-"""What a way to start a command is."""
+"""The contract of a start."""
 
 from __future__ import annotations
 
@@ -7,71 +7,67 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from runmem.trials.methods.contract import Method
-from runmem.trials.outcome import Outcome, Site
+from runmem.trials.outcome import CommandOutcome, Site
 
 __all__ = ["JobOptions", "Start", "StartError"]
 
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
-    """What every job of a trial asks for: partition, options that srun and sbatch know, seconds that it may wait."""
+    """The options of every job of a trial: partition, options of srun and sbatch, longest wait in seconds."""
 
     queue: str | None = None
     flags: tuple[str, ...] = ()
     wait_s: float = 600.0
 
     def arguments(self) -> list[str]:
-        """Write them as srun and sbatch take them."""
+        """Return the options for the command lines of srun and sbatch."""
         return [*([f"--partition={self.queue}"] if self.queue is not None else []), *self.flags]
 
 
 class StartError(Exception):
-    """A command that could not be started at all: what was tried and why it failed."""
+    """A command that could not be started, with the reason."""
 
 
 class Start:
-    """Runs one command to its end, under methods that watch it; a new object for each.
+    """Run one command to its end, under methods that watch it; a new object for each command.
 
     Parameters
     ----------
     job : JobOptions
-        For the ways that start jobs.
+        For starts that submit jobs.
     say : callable
-        Takes a line for a person, such as why a job waits; without one nothing is said.
+        Prints a line for the user, such as why a job waits; default none.
     """
 
     name: ClassVar[str]
     shares_folder: ClassVar[bool] = False
-    """Whether the folder of the execution must be seen from other hosts: it is made in the current folder then."""
+    """Whether other hosts must see the folder of the execution, which is then made in the current folder."""
 
     def __init__(self, job: JobOptions | None = None, say: Callable[[str], None] = lambda _: None) -> None:
         self.job = JobOptions() if job is None else job
         self.say = say
 
     def available(self) -> str | None:
-        """Return why nothing can be started this way on this machine, None if it can."""
+        """Return the reason why nothing can be started this way on this machine, None if it can."""
         return None
 
-    def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
-        """Start `command`, wait for its end, and return how it was.
+    def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> CommandOutcome:
+        """Start `command`, wait for its end, and return its outcome.
 
-        The methods were prepared. Here they wrap the command, give the groups that it joins, and watch its process
-        where that is in sight; what they raise goes into `Outcome.reasons`. Standard output and error of the command
-        go to `Site.stdout` and `Site.stderr`, and it reads nothing: it is repeated, and its input cannot be.
+        The methods have been prepared. Here they wrap the command, name the control groups that it joins, and watch its
+        process if it is on this machine; their errors go into `CommandOutcome.reasons`. Standard output and error of
+        the command go to `Site.stdout` and `Site.stderr`. Its standard input is empty, since it is run repeatedly.
 
-        Raises
-        ------
-        StartError
-            If the command could not be started.
-        KeyboardInterrupt
-            If the user interrupted; the command and all of its process group have ended by then.
+        Raises StartError if the command could not be started. Raises KeyboardInterrupt if the user interrupts; then the
+        command and its process group have ended.
         """
         raise NotImplementedError
 
     def watch(
         self, methods: Sequence[Method], pid: int | None, reasons: dict[str, str], job: str | None = None
     ) -> None:
-        """Have the methods watch the job and the process, where it has these; note why one cannot."""
+        """Have the methods watch the job and the process, if given; record why one cannot."""
         for method in methods:
             try:
                 if job is not None:

@@ -1,4 +1,4 @@
-"""Follows a process of a job that runs on this machine: when it ends, and each of its processes to its exit."""
+"""Follow a process of a job on this machine: wait for its end, and trace its descendants."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
+from runmem.reading import JsonObject
 from runmem.trials.outcome import ProcessEnd
 
-__all__ = ["Follower"]
+__all__ = ["Follower", "start_launcher"]
 
 _LAUNCHER = Path(__file__).parents[1] / "launcher.py"
-_READY_S = 10.0
+_TRACER_TIMEOUT_S = 10.0
+
+
+def start_launcher(order: JsonObject) -> subprocess.Popen[str]:
+    """Start `runmem.trials.launcher` with an order, in a new session."""
+    command = [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps(order)]
+    pipe, none = subprocess.PIPE, subprocess.DEVNULL
+    return subprocess.Popen(command, text=True, stdin=none, stdout=pipe, stderr=pipe, start_new_session=True)
 
 
 class Follower:
-    """A process that waits at its start barrier, watched from outside of its job.
+    """Follow a process that waits at its start barrier, from outside its job.
 
-    The tracing process (`runmem.trials.launcher`) is no part of the job: in it, it would count in Slurm's accounting.
+    The tracing process (`runmem.trials.launcher`) is not part of the job, where it would count in Slurm's accounting.
 
     Assumptions
     -----------
-    This user may trace the process: it is the user's own and Yama's scope is 0, or the user is root.
+    This user may trace the process: the user owns it and Yama's scope is 0, or the user is root.
     """
 
     def __init__(self, pid: int, trace: bool) -> None:
@@ -41,40 +48,37 @@ class Follower:
             self._follow()
 
     def _follow(self) -> None:
-        self._tracer = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_LAUNCHER), json.dumps({"follow": self._pid})], text=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        assert self._tracer.stdout is not None
-        ready = select.select([self._tracer.stdout], [], [], _READY_S)[0]
-        first = json.loads(self._tracer.stdout.readline() or "{}") if ready else {}
-        self.reason = first.get("reason", "the process that follows the command failed")
+        self._tracer = start_launcher({"follow": self._pid})
+        self.reason = self._next_report().get("reason", "the process that traces the command failed")
         if self.reason is not None:
             self._close()
 
+    def _next_report(self) -> JsonObject:
+        """Return the next line of the tracer, empty if it writes none in time."""
+        assert self._tracer is not None
+        assert self._tracer.stdout is not None
+        ready = select.select([self._tracer.stdout], [], [], _TRACER_TIMEOUT_S)[0]
+        line: JsonObject = json.loads(self._tracer.stdout.readline() or "{}") if ready else {}
+        return line
+
     def wait(self, has_ended: Callable[[], bool], pause_s: float = 1.0) -> float | None:
-        """Wait for its end and return the time of the monotonic clock; None where only the job's end was seen."""
+        """Wait for the end of the process and return the monotonic time; None if only the end of the job was seen."""
         while not select.select([self._pidfd], [], [], pause_s)[0]:
             if has_ended():
                 return None
         return time.monotonic()
 
     def processes(self) -> tuple[ProcessEnd, ...]:
-        """Return the processes that were followed, and note `stopped_s`; call it after `wait`."""
-        if self._tracer is None or self._tracer.stdout is None:
+        """Return the traced processes and set `stopped_s`; call it after `wait`."""
+        if self._tracer is None:
             return ()
-        ready = select.select([self._tracer.stdout], [], [], _READY_S)[0]
-        last: dict[str, Any] = json.loads(self._tracer.stdout.readline() or "{}") if ready else {}
+        last = self._next_report()
         self._close()
         self.stopped_s = last.get("stopped_s")
-        return tuple(
-            ProcessEnd(each["pid"], each["parent"], each["name"], each["start_s"], each["end_s"], each["peak_bytes"])
-            for each in last.get("processes", [])
-            if each["own"]
-        )
+        return ProcessEnd.from_launcher(last.get("processes", []))
 
     def close(self) -> None:
-        """Close all that it has open."""
+        """Stop the tracer and close the descriptors."""
         self._close()
         with contextlib.suppress(OSError):
             os.close(self._pidfd)

@@ -1,4 +1,4 @@
-"""What `srun` and `sbatch` have in common: a job is waited for, watched, followed to its end, and never left behind."""
+"""The base of `srun` and `sbatch`: wait for a job, watch it, follow it to its end, and never leave one behind."""
 
 from __future__ import annotations
 
@@ -10,43 +10,41 @@ from typing import ClassVar
 
 from runmem.slurm.client import cancel, job_named, missing_command, recorded_steps, refusal
 from runmem.trials.methods.contract import Method
-from runmem.trials.outcome import Outcome, ProcessEnd, Site
+from runmem.trials.outcome import CommandOutcome, ProcessEnd, Site
 from runmem.trials.starts.barrier import JobBarrier, WaitingProcess
 from runmem.trials.starts.contract import Start, StartError
 from runmem.trials.starts.follower import Follower
 
 __all__ = ["SlurmJob"]
 
-_LOOK_S = 0.5  # between two questions to the controller, which serves many users
-_PAUSE_S = 0.02
+_QUEUE_POLL_S = 0.5  # the controller serves many users
+_BARRIER_POLL_S = 0.02
 _QUIET_S = 2.0  # a job that starts at once is pending for a moment too
-_CANCEL_S = 20.0
-_STEPS_S = 3.0  # that the accounting may take to list the steps of a job that is over
+_CANCEL_TIMEOUT_S = 20.0
+_STEPS_TIMEOUT_S = 3.0  # for the accounting to list the steps of a job that has ended
 
 
 class SlurmJob(Start):
-    """Starts the command as a job of one task.
+    """Start the command as a job with one task.
 
     Assumptions
     -----------
-    The current folder is the same on the nodes: the output of the command and the barrier are in it.
+    The nodes see the current folder, which has the output of the command and the barrier.
 
     Limitations
     -----------
-    Methods that watch processes see those of this machine. Where the job runs on another one, or has further steps,
-    they give no value. `Outcome.wall_s` is known on this machine alone.
+    Methods that watch processes see only those of this machine. If the job runs on another one, or has further steps,
+    they have no value. `CommandOutcome.wall_s` is known only on this machine.
     """
 
-    shares_folder: ClassVar[bool] = True
+    shares_folder = True
     program: ClassVar[str]
 
     def available(self) -> str | None:
-        """Find what is missing, or why Slurm would refuse every job."""
         missing = missing_command(self.program, "sbatch", "squeue", "scontrol", "scancel")
         return missing or refusal(["--ntasks=1", *self.job.arguments()])
 
-    def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> Outcome:
-        """Start `command` as a job, wait for its end, and return how it was."""
+    def run(self, command: Sequence[str], methods: Sequence[Method], site: Site) -> CommandOutcome:
         barrier = JobBarrier(site.folder)
         argv = barrier.around(command)
         for method in methods:
@@ -61,40 +59,40 @@ class SlurmJob(Start):
             raise
 
     def begin(self, argv: Sequence[str], name: str, site: Site) -> None:
-        """Have Slurm start `argv` as a job of that name. Raises StartError if it refuses."""
+        """Submit `argv` to Slurm as a job with that name. Raises StartError if Slurm refuses."""
         raise NotImplementedError
 
     def has_ended(self) -> bool:
-        """Check whether the job is over."""
+        """Return True if the job has ended."""
         raise NotImplementedError
 
     def finish(self) -> int:
         """Wait for the end of the job and return the command's exit code."""
         raise NotImplementedError
 
-    def number(self, waiting: WaitingProcess) -> str:
-        """Give the number of the job, with its step where the command is one step of it."""
+    def job_id(self, waiting: WaitingProcess) -> str:
+        """Return the id of the job, with its step if the command is one step of it."""
         raise NotImplementedError
 
     def message(self) -> str:
-        """Give the message of Slurm's program about a job that failed to start."""
+        """Return Slurm's message about a job that failed to start."""
         return ""
 
     def options(self, name: str, site: Site) -> list[str]:
-        """List the options of the job."""
+        """Return the options of the job."""
         cpus = [f"--cpus-per-task={len(site.cpus)}"] if site.cpus else []
-        return ["--ntasks=1", *cpus, f"--job-name={name}", f"--output={site.stdout}", f"--error={site.stderr}",
-                *self.job.arguments()]  # fmt: skip
+        files = [f"--output={site.stdout}", f"--error={site.stderr}"]
+        return ["--ntasks=1", *cpus, f"--job-name={name}", *files, *self.job.arguments()]
 
     def _wait_for_start(self, barrier: JobBarrier, name: str) -> WaitingProcess:
-        began_s, look_s, state, reported = time.monotonic(), 0.0, None, ""
-        give_up_s = began_s + self.job.wait_s
+        began_s, next_poll_s, state, reported = time.monotonic(), 0.0, None, ""
+        deadline_s = began_s + self.job.wait_s
         while True:
             if (waiting := barrier.waiting_process()) is not None:
                 return waiting
             now = time.monotonic()
-            if now >= look_s:
-                look_s = now + _LOOK_S
+            if now >= next_poll_s:
+                next_poll_s = now + _QUEUE_POLL_S
                 state = job_named(name) or state
                 if state is not None and state.never_starts:
                     raise StartError(f"{state}, and will never start as it is; it was cancelled")
@@ -102,16 +100,15 @@ class SlurmJob(Start):
                     reported = str(state)
                     self.say(reported)
                 if self.has_ended() and barrier.waiting_process() is None:
-                    reason = self.message() or state or "Slurm does not give a reason"
+                    reason = self.message() or state or "Slurm gives no reason"
                     raise StartError(f"the job ended before the command began: {reason}")
-            if now >= give_up_s:
-                queue = str(state) if state is not None else "the queue knows no such job"
-                raise StartError(f"the job has not started within {self.job.wait_s:g} s (--job_wait): {queue}; it was "
-                                 "cancelled")  # fmt: skip
-            time.sleep(_PAUSE_S)
+            if now >= deadline_s:
+                late = f"the job has not started within {self.job.wait_s:g} s (--job_wait)"
+                raise StartError(f"{late}: {state or 'the queue has no such job'}; it was cancelled")
+            time.sleep(_BARRIER_POLL_S)
 
-    def _watched(self, waiting: WaitingProcess, barrier: JobBarrier, methods: Sequence[Method]) -> Outcome:
-        job, reasons, ended_s = self.number(waiting), dict[str, str](), None
+    def _watched(self, waiting: WaitingProcess, barrier: JobBarrier, methods: Sequence[Method]) -> CommandOutcome:
+        job, reasons, ended_s = self.job_id(waiting), dict[str, str](), None
         follower, unseen = _follower(waiting, any(method.traces for method in methods))
         processes: tuple[ProcessEnd, ...] = ()
         try:
@@ -130,51 +127,56 @@ class SlurmJob(Start):
                 follower.close()
         steps = _other_steps(job, processes)
         unseen, others = unseen or steps, waiting.tasks > 1 or steps is not None
-        wall_s = ended_s - released_s if ended_s is not None else None
-        return Outcome(
-            code, wall_s, waiting.pid if unseen is None else None, processes if unseen is None else (), job=job,
-            reasons=reasons, unseen=unseen, has_other_parts=others,
+        return CommandOutcome(
+            exit_code=code,
+            wall_s=ended_s - released_s if ended_s is not None else None,
+            pid=waiting.pid if unseen is None else None,
+            processes=processes if unseen is None else (),
+            job=job,
+            reasons=reasons,
+            unseen=unseen,
+            has_other_parts=others,
             stopped_s=follower.stopped_s if follower is not None else None,
-        )  # fmt: skip
+        )
 
     def _cancel(self, name: str) -> None:
-        """Take the job out of the queue, or end it, and wait until Slurm has cleaned up after it."""
-        deadline = time.monotonic() + _CANCEL_S
+        """Cancel the job and wait until Slurm has cleaned up."""
+        deadline = time.monotonic() + _CANCEL_TIMEOUT_S
         while (state := job_named(name)) is not None and time.monotonic() < deadline:
             cancel(state.job)
-            time.sleep(_PAUSE_S if state.state == "COMPLETING" else _LOOK_S)
+            time.sleep(_BARRIER_POLL_S if state.state == "COMPLETING" else _QUEUE_POLL_S)
         self.abandon()
 
     def abandon(self) -> None:
-        """End what `begin` left on this machine."""
+        """End the processes that `begin` started on this machine."""
 
 
 def _other_steps(job: str, processes: Sequence[ProcessEnd]) -> str | None:
-    """Return what a job's further steps hide from the methods that watch the processes of its batch step.
+    """Return a remark on further steps of a job, whose processes the methods cannot watch; None if there are none.
 
-    The accounting may come late, so a process named srun counts as a sign of them too.
+    The accounting may be late, so a process named srun is evidence too.
     """
     if any(process.name == "srun" for process in processes):
-        return "the command starts steps with srun, whose processes are not below its own"
+        return "the command starts steps with srun, whose processes are not its descendants"
     if "." in job:
         return None
-    give_up_s = time.monotonic() + _STEPS_S
-    while time.monotonic() < give_up_s:
+    deadline_s = time.monotonic() + _STEPS_TIMEOUT_S
+    while time.monotonic() < deadline_s:
         with contextlib.suppress(ValueError):
             steps = recorded_steps(job)
             if steps is None:
                 return None
             others = [step.step for step in steps if step.name not in ("batch", "extern")]
             if others:
-                return f"the job has further steps ({', '.join(others)}), whose processes are not below the command's"
+                return f"the job has further steps ({', '.join(others)}), whose processes are not its descendants"
             if any(step.name == "batch" and step.has_ended for step in steps):
                 return None
-        time.sleep(_LOOK_S / 2)
+        time.sleep(_QUEUE_POLL_S / 2)
     return None
 
 
 def _follower(waiting: WaitingProcess, trace: bool) -> tuple[Follower | None, str | None]:
-    """Return what follows the process, or None and the reason why nothing can."""
+    """Return a follower of the process, or None and the reason why it cannot be followed."""
     if waiting.unseen is not None:
         return None, waiting.unseen
     try:
@@ -184,5 +186,5 @@ def _follower(waiting: WaitingProcess, trace: bool) -> tuple[Follower | None, st
 
 
 def without_job() -> dict[str, str]:
-    """Return the environment of a job of its own, also where the trial itself runs in one."""
+    """Return the environment without the variables of the job that the trial itself may run in."""
     return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
