@@ -31,7 +31,7 @@ class DDS:
     num_of_parts : int
     """
 
-    def __init__(self, iterable: Iterable[Any] | None = None, num_of_parts: int = 10) -> None:
+    def __init__(self, iterable: Iterable[object] | None = None, num_of_parts: int = 10) -> None:
         self._parts: list[Partition] = []
         if iterable is not None:
             self.load(iterable, num_of_parts)
@@ -116,7 +116,7 @@ class DDS:
             taken += list(wait_on(future))[: num - len(taken)]
         return taken
 
-    def foreach(self, func: Callable[[Any], Any]) -> None:
+    def foreach(self, func: Callable[[Any], object]) -> None:
         """Call a function for each element, and wait until that is done."""
         self.map(func).map_partitions(steps.nothing).collect()
 
@@ -136,15 +136,15 @@ class DDS:
 
     # Every element or partition by itself
 
-    def map(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> DDS:
+    def map(self, func: Callable[..., object], *args: object, **kwargs: object) -> DDS:
         """Return the data set of the results of a function, called with each element and further arguments."""
         return self.map_partitions(functools.partial(steps.map_each, func, args, kwargs))
 
-    def map_partitions(self, func: Callable[[Any], Iterable[Any]]) -> DDS:
+    def map_partitions(self, func: Callable[[Any], Iterable[object]]) -> DDS:
         """Return the data set of the results of a function of each partition, an iterable."""
         return self._of([part.with_step(func) for part in self._parts])
 
-    def flat_map(self, func: Callable[..., Iterable[Any]], *args: Any, **kwargs: Any) -> DDS:
+    def flat_map(self, func: Callable[..., Iterable[object]], *args: object, **kwargs: object) -> DDS:
         """Return the data set of all items of the iterables that a function returns for the elements."""
         return self.map_partitions(functools.partial(steps.flat_map, func, args, kwargs))
 
@@ -158,13 +158,13 @@ class DDS:
         """Return the data set of the partitions of this one and others."""
         return self._of([part for dds in (self, *args) for part in dds._parts])
 
-    def key_by(self, func: Callable[[Any], Any]) -> DDS:
+    def key_by(self, func: Callable[[Any], object]) -> DDS:
         """Return the data set of pairs of a key, which a function returns for an element, and the element."""
         return self.map(functools.partial(steps.with_key, func))
 
     # All elements together
 
-    def reduce(self, func: Callable[[Any, Any], Any], initial: Any = _NO_VALUE, arity: int = -1) -> Any:
+    def reduce(self, func: Callable[[Any, Any], Any], initial: object = _NO_VALUE, arity: int = -1) -> Any:
         """Reduce all elements to one by a tree of calls; `arity`: how many results a call reduces, -1: all.
 
         Raises
@@ -216,11 +216,11 @@ class DDS:
         """Return the data set of the values."""
         return self.map(steps.value)
 
-    def map_values(self, func: Callable[[Any], Any]) -> DDS:
+    def map_values(self, func: Callable[[Any], object]) -> DDS:
         """Return the data set of pairs with the results of a function in the places of the values."""
         return self.map(functools.partial(steps.map_value, func))
 
-    def flatten_by_key(self, func: Callable[[Any], Iterable[Any]]) -> DDS:
+    def flatten_by_key(self, func: Callable[[Any], Iterable[object]]) -> DDS:
         """Return a pair for each item of the iterables that a function returns for the values."""
         return self.flat_map(functools.partial(steps.flat_value, func))
 

@@ -22,7 +22,7 @@ __all__ = [
 Step = Callable[[Any], Any]
 
 
-def _task(function: Callable[..., Any]) -> Any:
+def _task(function: Callable[..., object]) -> Any:
     return task(returns=1)(function)
 
 
@@ -53,22 +53,22 @@ class Partition(NamedTuple):
 class Slice(NamedTuple):
     """Some elements of an iterable; of a dictionary, the pairs in the order of its keys."""
 
-    iterable: Iterable[Any]
+    iterable: Iterable[object]
     start: int
     stop: int
 
     @classmethod
-    def of(cls, iterable: Iterable[Any], start: int, stop: int) -> Slice:
+    def of(cls, iterable: Iterable[object], start: int, stop: int) -> Slice:
         """Copy the elements, so that the task receives no others; a range is not copied."""
         if isinstance(iterable, Mapping):
-            items = [(key, iterable[key]) for key in sorted(iterable)[start:stop]]
+            items: list[object] = [(key, iterable[key]) for key in sorted(iterable)[start:stop]]
         elif isinstance(iterable, range):
             return cls(iterable, start, stop)
         else:
             items = list(iterable[start:stop] if isinstance(iterable, Sequence) else [*iterable][start:stop])
         return cls(items, 0, stop - start)
 
-    def read(self) -> list[Any]:
+    def read(self) -> list[object]:
         """Return the elements."""
         return list(self.iterable)[self.start : self.stop]
 
@@ -102,7 +102,7 @@ class PickledFile(NamedTuple):
 
     path: str
 
-    def read(self) -> Any:
+    def read(self) -> object:
         """Return its elements."""
         with open(self.path, "rb") as file:
             return pickle.load(file)
@@ -113,7 +113,7 @@ class Joined(NamedTuple):
 
     parts: list[Any]
 
-    def read(self) -> list[Any]:
+    def read(self) -> list[object]:
         """Return all elements, in order."""
         return list(chain.from_iterable(self.parts))
 
@@ -129,52 +129,52 @@ def _elements(source: Any, steps: Sequence[Step]) -> Any:
 
 
 @_task
-def mapped(source: Any, steps: Sequence[Step]) -> Any:
+def mapped(source: object, steps: Sequence[Step]) -> object:
     """Return the elements of a partition."""
     return _elements(source, steps)
 
 
 @_task
-def distributed(source: Any, steps: Sequence[Step], bucket_of: Callable[[Any], int], count: int) -> Any:
+def distributed(source: object, steps: Sequence[Step], bucket_of: Callable[[object], int], count: int) -> object:
     """Return pairs in `count` lists, by their keys."""
-    buckets: list[list[Any]] = [[] for _ in range(count)]
+    buckets: list[list[object]] = [[] for _ in range(count)]
     for key, value in _elements(source, steps):
         buckets[bucket_of(key) % count].append((key, value))
     return buckets if count > 1 else buckets[0]
 
 
 @_task
-def merged_values(function: Callable[[Any, Any], Any], parts: list[list[Any]]) -> list[Any]:
+def merged_values(function: Callable[[object, object], object], parts: list[list[object]]) -> list[object]:
     """Reduce lists of at most one value to such a list."""
     values = list(chain.from_iterable(parts))
     return [functools.reduce(function, values)] if values else []
 
 
 @_task
-def merged_counts(parts: list[Counter[Any]]) -> Counter[Any]:
+def merged_counts(parts: list[Counter[object]]) -> Counter[object]:
     """Add up counts."""
-    total: Counter[Any] = Counter()
+    total: Counter[object] = Counter()
     for part in parts:
         total.update(part)
     return total
 
 
 @_task
-def slice_of_counts(counts: Counter[Any], number: int, total: int) -> list[tuple[Any, int]]:
+def slice_of_counts(counts: Counter[object], number: int, total: int) -> list[tuple[object, int]]:
     """Return slice `number` of `total` of the counts, in the order of what is counted."""
     items = sorted(counts.items())
     return items[len(items) * number // total : len(items) * (number + 1) // total]
 
 
 @_task
-def sampled(elements: Sequence[Any], most: int, key: Callable[[Any], Any]) -> list[Any]:
+def sampled(elements: Sequence[Any], most: int, key: Callable[[object], object]) -> list[object]:
     """Return the sort keys of some pairs."""
     step = max(len(elements) // most, 1)
     return [key(pair[0]) for pair in elements[::step]]
 
 
 @_task
-def saved(source: Any, steps: Sequence[Step], path: str, as_text: bool) -> None:
+def saved(source: object, steps: Sequence[Step], path: str, as_text: bool) -> None:
     """Write the elements of a partition to a file."""
     elements = list(_elements(source, steps))
     if as_text:
@@ -183,12 +183,12 @@ def saved(source: Any, steps: Sequence[Step], path: str, as_text: bool) -> None:
         Path(path).write_bytes(pickle.dumps(elements))
 
 
-def counted(elements: Iterable[Any]) -> Counter[Any]:
+def counted(elements: Iterable[object]) -> Counter[object]:
     """Count equal elements."""
     return Counter(elements)
 
 
-def portable_hash(value: Any) -> int:
+def portable_hash(value: object) -> int:
     """Return a hash that is the same in all processes; of an integer, its value."""
     if isinstance(value, (int, float, complex)):
         return hash(value)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from runmem.graph.synchronise import wait_on
 from runmem.graph.task import task
 
 __all__ = ["chunks", "generator"]
 
+Item = TypeVar("Item")
 
-def chunks(l: Sequence[Any], n: int, balanced: bool = False) -> Iterator[Sequence[Any]]:  # noqa: E741
+
+def chunks(l: Sequence[Item], n: int, balanced: bool = False) -> Iterator[Sequence[Item]]:  # noqa: E741
     """Yield slices of `n` items; if `balanced`, spread the remainder, one item a slice."""
     longer = len(l) % n if balanced else 0
     start = 0

@@ -18,7 +18,7 @@ def timeit(*_: object, **__: object) -> Callable[[Callable[..., Any]], Callable[
 
     def decorate(function: Callable[..., Any]) -> Callable[..., list[Any]]:
         @functools.wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> list[Any]:
+        def timed(*args: object, **kwargs: object) -> list[Any]:
             start_s = time.perf_counter()
             result = function(*args, **kwargs)
             return [result, time.perf_counter() - start_s]
