@@ -102,8 +102,8 @@ def test_the_real_pycompss_is_let_alone_where_it_is_installed(tmp_path, runmem, 
 
 
 def test_a_part_of_pycompss_that_is_not_offered_is_named(tmp_path, runmem, write):
-    write(tmp_path, "app.py", "from pycompss.dds import DDS")
+    write(tmp_path, "app.py", "from pycompss.matlib import algebra")
     ran = runmem(tmp_path, "app.py")
     assert ran.code == 1
-    assert "pycompss.dds is not offered by runmem" in ran.err
+    assert "pycompss.matlib is not offered by runmem" in ran.err
     assert "runmem/pycompss" not in ran.err.partition("Traceback")[2].partition("ModuleNotFoundError")[0]
