@@ -15,12 +15,12 @@ from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import NamespaceKey, library_namespace
 
 __all__ = [
-    "Outline", "Place", "make_cell", "make_class", "make_defined_function", "make_enumeration", "make_numbered",
+    "Outline", "ValuePlace", "make_cell", "make_class", "make_defined_function", "make_enumeration", "make_numbered",
     "make_task",
 ]  # fmt: skip
 
 
-class Place(NamedTuple):
+class ValuePlace(NamedTuple):
     """Where a value of the program goes.
 
     Attributes
@@ -53,7 +53,7 @@ class Outline:
     ----------
     objects : dict
         Definition by number.
-    places : list of Place
+    places : list of ValuePlace
         Where values go; a global's target is its namespace.
     namespaces : dict
         Globals of the functions, by key.
@@ -73,7 +73,7 @@ class Outline:
             fillings: list[tuple[Any, dict[str, Any]]] = []
             while (batch := unpickler.load()) is not None:
                 fillings += batch
-            self.places: list[Place] = unpickler.load()
+            self.places: list[ValuePlace] = unpickler.load()
             for datum, filling in fillings:
                 self._fill(datum, filling)
             for datum, filling in fillings:  # a task reads the signature of its function
