@@ -22,7 +22,7 @@ from runmem.serialization.outline import (
 from runmem.serialization.pickling import Pickler, global_names, imported_submodules, names_of_values
 from runmem.serialization.references import attributes_of, contents_of
 from runmem.serialization.standard_types import default_of, make_cached, make_context_variable, reduced
-from runmem.serialization.watched_values import MISSING, Watch, WatchedValues, is_code
+from runmem.serialization.watched_values import MISSING, WatchedMapping, WatchedValues, is_code
 
 __all__ = ["OutlinePickler"]
 
@@ -67,7 +67,7 @@ class OutlinePickler(Pickler):
         self.dump(self._watched.places)
         for identity, found in self._globals.items():
             values, places = [value for value, _ in found.values()], [place for _, place in found.values()]
-            self._watched.watches.append(Watch(self._namespaces[identity], tuple(found), values, places, None))
+            self._watched.watches.append(WatchedMapping(self._namespaces[identity], tuple(found), values, places, None))
         return self._file.getvalue()
 
     def reducer_override(self, obj: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Names and values of the program that a snapshot was made from: they tell whether it is still current."""
+"""Names and values of the program from which a snapshot was made: they show whether it is current."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runmem.serialization.definitions import CachedFunction, by_value
 from runmem.serialization.outline import ValuePlace
 from runmem.serialization.references import ATOMS, Empty, contents_of
 
-__all__ = ["CONTAINERS", "MISSING", "Watch", "WatchedValues", "is_code", "own_length"]
+__all__ = ["CONTAINERS", "MISSING", "WatchedMapping", "WatchedValues", "is_code", "own_length"]
 
 CONTAINERS = (list, dict, tuple, set, frozenset)
 MISSING: Any = types.new_class("MISSING")
@@ -44,7 +44,7 @@ def own_length(mapping: Mapping[str, object]) -> int:
     return len(mapping) - (PICKLE_S_OWN in mapping)
 
 
-class Watch(NamedTuple):
+class WatchedMapping(NamedTuple):
     """Entries of a mapping as they were.
 
     Attributes
@@ -70,13 +70,13 @@ class WatchedValues:
     places : list of ValuePlace
     values : list
         The value in each place.
-    watches : list of Watch
+    watches : list of WatchedMapping
     """
 
     def __init__(self) -> None:
         self.places: list[ValuePlace] = []
         self.values: list[object] = []
-        self.watches: list[Watch] = []
+        self.watches: list[WatchedMapping] = []
         self._cells: list[tuple[types.CellType, int | None]] = []
         self._cell_values: list[object] = []
         self._functions: list[tuple[types.FunctionType, types.CodeType]] = []
@@ -90,7 +90,7 @@ class WatchedValues:
         return len(self.places) - 1
 
     def add_cell(self, cell: types.CellType) -> bool:
-        """Watch a cell; return True if it contains code."""
+        """WatchedMapping a cell; return True if it contains code."""
         value, place = contents_of(cell), None
         has_code = value is not Empty and is_code(value)
         if not has_code:
@@ -100,12 +100,12 @@ class WatchedValues:
         return has_code
 
     def add_variable(self, variable: ContextVar[Any]) -> None:
-        """Watch a context variable."""
+        """WatchedMapping a context variable."""
         place = self.add_place(ValuePlace("context", variable, ""), variable.get(Empty))
         self._variables.append((variable, place))
 
     def add_function(self, function: types.FunctionType) -> None:
-        """Watch the code and the defaults of a function."""
+        """WatchedMapping the code and the defaults of a function."""
         self._functions.append((function, function.__code__))
         for name in ("__defaults__", "__kwdefaults__"):
             place = self.add_place(ValuePlace("default", function, name), getattr(function, name))
@@ -114,10 +114,11 @@ class WatchedValues:
     def add_mapping(
         self, mapping: Mapping[str, object], owner: object, kind: str, data: dict[str, Any], watched: tuple[str, ...]
     ) -> None:
-        """Watch all entries of a mapping; `data`: those that are values."""
+        """WatchedMapping all entries of a mapping; `data`: those that are values."""
         places = {name: self.add_place(ValuePlace(kind, owner, name), value) for name, value in data.items()}
         values = [mapping[name] for name in watched]
-        self.watches.append(Watch(mapping, watched, values, [places.get(n) for n in watched], own_length(mapping)))
+        numbers = [places.get(name) for name in watched]
+        self.watches.append(WatchedMapping(mapping, watched, values, numbers, own_length(mapping)))
 
     def are_unchanged(self) -> bool:
         """Return True if every name still refers to the same object: true at most calls, and quick."""
@@ -153,7 +154,7 @@ class WatchedValues:
             self.values[place] = variable.get(Empty)
         return True
 
-    def _update_watch(self, watch: Watch) -> bool:
+    def _update_watch(self, watch: WatchedMapping) -> bool:
         mapping, names, values, places, length = watch
         if length is not None and own_length(mapping) != length:
             return False
