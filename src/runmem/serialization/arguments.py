@@ -73,7 +73,7 @@ class _Pickler(ReferencePickler):
         super().__init__(file, program_definitions, beside(buffers))
         self._inputs = inputs
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> object:
         if type(obj) is Future:
             return input_of_call, (self._inputs.refer(obj.version),)
         return super().reducer_override(obj)
@@ -90,12 +90,12 @@ class _TrackingPickler(_Pickler):
         file: io.BytesIO,
         inputs: _Inputs,
         buffers: list[pickle.PickleBuffer],
-        resolve: Callable[[Any], Version | None],
+        resolve: Callable[[object], Version | None],
     ) -> None:
         super().__init__(file, inputs, buffers)
         self._resolve = resolve
 
-    def persistent_id(self, obj: Any) -> int | None:
+    def persistent_id(self, obj: object) -> int | None:
         version = self._resolve(obj)
         return None if version is None else self._inputs.refer(version)
 
@@ -161,10 +161,10 @@ class _CallPacking:
                 found |= its
         return found
 
-    def _args(self, parts: Mapping[Any, Any]) -> list[Any]:
+    def _args(self, parts: Mapping[Any, Any]) -> list[object]:
         return [parts.get(position) for position in range(len(self._call.args))]
 
-    def _kwargs(self, parts: Mapping[Any, Any]) -> dict[str, Any]:
+    def _kwargs(self, parts: Mapping[Any, Any]) -> dict[str, object]:
         return {name: parts.get(name) for name in self._call.kwargs}
 
     def _packed(
@@ -216,7 +216,7 @@ class _CallPacking:
         return _TrackingPickler(file, self._inputs, buffers, self._resolve)
 
     def _alone(
-        self, part: Part, value: Any, used: set[int], snapshot: Snapshot | None
+        self, part: Part, value: object, used: set[int], snapshot: Snapshot | None
     ) -> tuple[bytes, list[pickle.PickleBuffer], frozenset[int]]:
         file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
         pickler = self._pickler(file, buffers)
@@ -254,7 +254,7 @@ class _CallPacking:
         del parts[part]
         self._parts.pop(part, None)
 
-    def _refusal(self, part: Part, value: Any, error: BaseException, snapshot: Snapshot | None) -> str:
+    def _refusal(self, part: Part, value: object, error: BaseException, snapshot: Snapshot | None) -> str:
         name = self._call.task.name
         if type(part) is tuple and snapshot is not None:
             return (
@@ -268,7 +268,7 @@ class _CallPacking:
         )
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     kind = type(value)
     return kind in ATOMS and not _is_large(value)
 

@@ -6,7 +6,6 @@ import abc
 import enum
 import types
 from collections.abc import Callable
-from typing import Any
 
 from runmem.serialization.outline import make_class, make_enumeration
 
@@ -32,7 +31,7 @@ def created_class(cls: type, number: int) -> tuple[object, ...]:
     if issubclass(cls, enum.Enum):
         members = {name: member._value_ for name, member in cls.__members__.items()}
         return make_enumeration, (number, cls.__bases__, cls.__name__, cls.__qualname__, members, cls.__module__)
-    given: dict[str, Any] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
+    given: dict[str, object] = {"__module__": cls.__module__, "__qualname__": cls.__qualname__}
     if "__slots__" in vars(cls):
         given["__slots__"] = _slots(cls)
     given |= {name: vars(cls)[name] for name in _SET_AT_CREATION if name in vars(cls)}
@@ -46,7 +45,7 @@ def _slots(cls: type) -> tuple[str, ...]:
 
 def class_contents(
     cls: type, is_code: Callable[[object], bool]
-) -> tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]:
+) -> tuple[dict[str, object], dict[str, object], tuple[str, ...]]:
     """Return the code of a class, its data by name, and the names that show whether it has changed.
 
     Names with two underscores on both sides belong to Python and its libraries: they are part of the code.
@@ -57,7 +56,7 @@ def class_contents(
     if "__slots__" in vars(cls):
         for name in [name for name, value in own.items() if isinstance(value, types.MemberDescriptorType)]:
             del own[name]
-    filling: dict[str, Any] = {}
+    filling: dict[str, object] = {}
     if isinstance(cls, abc.ABCMeta) and own.pop("_abc_impl", None) is not None:
         filling["registered"] = [found for reference in abc._get_dump(cls)[0] if (found := reference()) is not None]  # type: ignore[attr-defined]
     if issubclass(cls, enum.Enum):

@@ -17,7 +17,7 @@ from runmem.serialization.packed import Packed, Wrapped
 __all__: list[str] = []
 
 
-def _frames(value: Packed | Wrapped) -> tuple[dict[str, Any], list[Any]]:
+def _frames(value: Packed | Wrapped) -> tuple[dict[str, object], list[object]]:
     buffers: list[pickle.PickleBuffer] = []
     data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
     return {}, [data, *(buffer.raw() for buffer in buffers)]

@@ -51,19 +51,19 @@ MAIN = NamespaceKey("program", "__main__")
 class Definitions(Protocol):
     """An owner of definitions: the program itself, or a worker's copy of it."""
 
-    def number_of(self, datum: Any) -> int | None:
+    def number_of(self, datum: object) -> int | None:
         """Return the number of a definition; None: it has none here."""
 
     def object_of(self, number: int) -> Any:
         """Return the definition with this number."""
 
-    def adopt(self, number: int, datum: Any) -> None:
+    def adopt(self, number: int, datum: object) -> None:
         """Use a definition that came with a value as the one with this number, until the call ends."""
 
-    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
+    def namespace_key(self, names: dict[str, object]) -> NamespaceKey:
         """Return the key of a function's globals."""
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
         """Return the globals of functions with this key."""
 
     @property
@@ -71,7 +71,7 @@ class Definitions(Protocol):
         """Whether this is the program itself, of which no pickle that arrives changes anything."""
 
 
-def by_value(datum: Any) -> bool:
+def by_value(datum: object) -> bool:
     """Return True if a function, class or task travels by value, because a worker cannot import it."""
     if isinstance(datum, TaskFunction):
         return find_task(datum.__module__, datum.__qualname__) is not datum
@@ -89,13 +89,13 @@ def _is_importable(datum: Any) -> bool:
     chosen = cloudpickle.list_registry_pickle_by_value()
     if chosen and any(module == other or module.startswith(other + ".") for other in chosen):
         return False
-    found: Any = sys.modules.get(module)
+    found: object = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
     return found is datum
 
 
-def namespace_key(names: dict[str, Any]) -> NamespaceKey | None:
+def namespace_key(names: dict[str, object]) -> NamespaceKey | None:
     """Return the key of the globals of a module of the program or of a library; None for any others.
 
     The globals of a library are the worker's own: its functions see the library as it is there. Those of other modules
@@ -126,26 +126,26 @@ class ProgramDefinitions:
         self._last = 0
         self._numbers: dict[int, tuple[Callable[[], Any], int]] = {}
         self._objects: dict[int, Callable[[], Any]] = {}
-        self._other_namespaces: dict[int, tuple[dict[str, Any], NamespaceKey]] = {}
+        self._other_namespaces: dict[int, tuple[dict[str, object], NamespaceKey]] = {}
 
-    def number_of(self, datum: Any) -> int | None:
+    def number_of(self, datum: object) -> int | None:
         """Return the number of a definition that travels by value; None: it travels by reference."""
         known = self._numbers.get(id(datum))
         if known is not None and known[0]() is datum:
             return known[1]
         return self._add(datum) if by_value(datum) else None
 
-    def known_number_of(self, datum: Any) -> int | None:
+    def known_number_of(self, datum: object) -> int | None:
         """Return the number that a definition has already, if it has one."""
         known = self._numbers.get(id(datum))
         return known[1] if known is not None and known[0]() is datum else None
 
-    def _add(self, datum: Any) -> int:
+    def _add(self, datum: object) -> int:
         with self._lock:
             self._last += 1
             number, identity = self._last, id(datum)
 
-            def forget(_: Any) -> None:
+            def forget(_: object) -> None:
                 self._objects.pop(number, None)
                 if self._numbers.get(identity, (None, 0))[1] == number:
                     self._numbers.pop(identity, None)
@@ -167,17 +167,17 @@ class ProgramDefinitions:
             )
         return datum
 
-    def adopt(self, number: int, datum: Any) -> None:
+    def adopt(self, number: int, datum: object) -> None:
         """Do nothing: a definition that the program has deleted does not come back under its number."""
 
-    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
+    def namespace_key(self, names: dict[str, object]) -> NamespaceKey:
         """Return the key of a function's globals."""
         key = namespace_key(names)
         if key is None:
             _, key = self._other_namespaces.setdefault(id(names), (names, NamespaceKey("other", id(names))))
         return key
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
         """Return the program's own globals."""
         if key.kind == "other":
             return next((names for names, known in self._other_namespaces.values() if known == key), {})
@@ -189,7 +189,7 @@ class NoDefinitions:
 
     is_program = False
 
-    def number_of(self, datum: Any) -> int | None:
+    def number_of(self, datum: object) -> int | None:
         """Return None."""
         return None
 
@@ -197,19 +197,19 @@ class NoDefinitions:
         """Raise ResultError: the definition is not here."""
         raise ResultError(f"definition {number} of the program is needed and did not come along: please report this")
 
-    def adopt(self, number: int, datum: Any) -> None:
+    def adopt(self, number: int, datum: object) -> None:
         """Do nothing: it travels on by value."""
 
-    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
+    def namespace_key(self, names: dict[str, object]) -> NamespaceKey:
         """Return the key of a function's globals."""
         return namespace_key(names) or NamespaceKey("other", id(names))
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
         """Return the globals of a library's module, else an empty dictionary."""
         return library_namespace(key) if key.kind == "library" else {}
 
 
-def library_namespace(key: NamespaceKey) -> dict[str, Any]:
+def library_namespace(key: NamespaceKey) -> dict[str, object]:
     """Return the globals of a module that this process can import."""
     return vars(import_module(str(key.name)))
 

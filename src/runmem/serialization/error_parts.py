@@ -34,7 +34,7 @@ def field_of(error: BaseException, name: str) -> Any:
     return vars(BaseException)[name].__get__(error)
 
 
-def set_field(error: BaseException, name: str, value: Any) -> None:
+def set_field(error: BaseException, name: str, value: object) -> None:
     """Set a field that every exception has, also of one whose class refuses that."""
     vars(BaseException)[name].__set__(error, value)
 
@@ -55,7 +55,7 @@ def text_of(error: BaseException, limit: int = 65_536) -> str:
     return shortened(f"{name}: {text}", limit)
 
 
-def class_name(value: Any) -> str:
+def class_name(value: object) -> str:
     """Return the name of the class of a value, whatever its metaclass says."""
     name: str = vars(type)["__name__"].__get__(type(value))
     return name
@@ -74,7 +74,7 @@ class Members(NamedTuple):
 
     cls: type[BaseException]
     message: str
-    attributes: dict[str, Any]
+    attributes: dict[str, object]
 
     def group(self, members: list[BaseException]) -> BaseException:
         """Return the group with `members` in it."""
@@ -159,7 +159,7 @@ def _is_printed(error: BaseException) -> bool:
     return True
 
 
-def _travels(value: Any, room: int) -> bool:
+def _travels(value: object, room: int) -> bool:
     try:
         pickle.loads(_dumps(value, room))
     except BaseException:
@@ -216,7 +216,7 @@ def _empty(cls: type[BaseException], *args: Any) -> BaseException:
     return error
 
 
-def _fill(error: BaseException, state: tuple[tuple[Any, ...] | None, dict[str, Any]]) -> None:
+def _fill(error: BaseException, state: tuple[tuple[object, ...] | None, dict[str, object]]) -> None:
     args, values = state
     if args is not None:
         set_field(error, "args", args)
@@ -228,7 +228,7 @@ def _fill(error: BaseException, state: tuple[tuple[Any, ...] | None, dict[str, A
             attributes_of(error)[name] = value
 
 
-def _state(error: BaseException) -> dict[str, Any]:
+def _state(error: BaseException) -> dict[str, object]:
     """Return the attributes, slots and fields in C of an exception, except those that every one has."""
     state = {name: value for name, value in attributes_of(error).items() if name not in _APART}
     for name, field in _fields(type(error)):

@@ -7,7 +7,6 @@ import signal
 import threading
 from opcode import opmap
 from types import CodeType, TracebackType
-from typing import Any
 
 __all__ = ["is_interrupt"]
 
@@ -38,7 +37,7 @@ def is_interrupt(error: BaseException) -> bool:
     return issubclass(type(error), KeyboardInterrupt) and not raised
 
 
-def _code_of(handler: Any) -> CodeType | None:
+def _code_of(handler: object) -> CodeType | None:
     """Return the code of a signal handler; None: it has none, such as `SIG_DFL`."""
     while isinstance(handler, functools.partial):
         handler = handler.func

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
 from weakref import WeakValueDictionary
 
 import xxhash
@@ -43,7 +42,7 @@ class LargeValues:
         self._keep_bytes = keep_bytes
         self._kept: OrderedDict[str, tuple[int, Version]] = OrderedDict()
         self._alive: WeakValueDictionary[str, Execution] = WeakValueDictionary()
-        self._of_places: dict[tuple[Any, ...], str] = {}
+        self._of_places: dict[tuple[object, ...], str] = {}
         self.found_large: set[tuple[TaskFunction, Part]] = set()
 
     def note_large(self, task: TaskFunction, part: Part) -> None:
@@ -57,7 +56,7 @@ class LargeValues:
         data: bytes,
         buffers: Sequence[pickle.PickleBuffer],
         numbers: frozenset[int] = frozenset(),
-        place: tuple[Any, ...] | None = None,
+        place: tuple[object, ...] | None = None,
     ) -> Version:
         """Return the version of the value with this pickle and these buffers, which are copied if they can change.
 

@@ -83,7 +83,7 @@ class Outline:
         finally:
             _making.outline = before
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
         """Return globals by their key, made empty when they are first used."""
         if key.kind == "library":
             return library_namespace(key)
@@ -126,7 +126,7 @@ def _numbered(number: int, made: Any) -> Any:
     return made
 
 
-def make_numbered(number: int, make: Callable[..., Any], arguments: tuple[Any, ...], *_: Any) -> Any:
+def make_numbered(number: int, make: Callable[..., Any], arguments: tuple[object, ...], *_: object) -> object:
     """Make a definition by a call."""
     return _numbered(number, make(*arguments))
 

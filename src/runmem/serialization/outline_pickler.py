@@ -7,7 +7,6 @@ import pickle
 import types
 from collections.abc import Iterable
 from contextvars import ContextVar
-from typing import Any
 
 from runmem.graph.task import TaskFunction
 from runmem.serialization.class_parts import class_contents, created_class
@@ -70,7 +69,7 @@ class OutlinePickler(Pickler):
             self._watched.watches.append(WatchedMapping(self._namespaces[identity], tuple(found), values, places, None))
         return self._file.getvalue()
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> object:
         """Return the function and arguments that make `obj`; empty, if it is a definition."""
         if type(obj) is types.CellType:
             self._waiting.append(obj)
@@ -83,7 +82,7 @@ class OutlinePickler(Pickler):
                 return self._made(obj, number)
         return reduced(obj) or super().reducer_override(obj)
 
-    def _made(self, obj: Any, number: int) -> tuple[object, ...]:
+    def _made(self, obj: object, number: int) -> tuple[object, ...]:
         if isinstance(obj, type):
             return created_class(obj, number)
         if isinstance(obj, types.FunctionType):
@@ -100,7 +99,7 @@ class OutlinePickler(Pickler):
             return make_numbered, (number, make_context_variable, (obj.name, *default_of(obj)))
         return make_numbered, (number, *obj.__reduce__())
 
-    def _filling(self, obj: Any) -> dict[str, object]:
+    def _filling(self, obj: object) -> dict[str, object]:
         """Return the contents of a definition, set once all are made, and watch the values in it."""
         if type(obj) is types.CellType:
             if not self._watched.add_cell(obj):

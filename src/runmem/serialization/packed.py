@@ -45,7 +45,7 @@ class Buffer:
     def __init__(self, data: Any) -> None:
         self.data = data
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> tuple[object, ...]:
         return Buffer, (pickle.PickleBuffer(self.data) if protocol >= 5 else bytes(self.data),)
 
 
@@ -55,7 +55,7 @@ class OutOfBand:
     def __init__(self, value: bytes | bytearray | str) -> None:
         self.value = value
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> tuple[object, ...]:
         if isinstance(self.value, str):
             return _text_again, (pickle.PickleBuffer(self.value.encode("utf-8", "surrogatepass")),)
         return type(self.value), (pickle.PickleBuffer(self.value),)
@@ -89,11 +89,11 @@ class Packed:
             with held().removing(holding):
                 self.data, self.buffers = b"", ()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         data = Buffer(self.data) if len(self.data) > LARGE_BYTES else self.data
         return _packed_again, (data, [Buffer(buffer) for buffer in self.buffers])
 
-    def __dask_tokenize__(self) -> Any:
+    def __dask_tokenize__(self) -> object:
         """Return a token, so that Dask does not hash all its content; runmem chooses the key."""
         return id(self)
 
@@ -106,7 +106,7 @@ class Packed:
         """Return the size that Dask adds to the memory of its worker."""
         return self.nbytes + 200
 
-    def load(self, private: bool) -> Any:
+    def load(self, private: bool) -> object:
         """Return the value; `private`: with copies of its large blocks, which can be written to."""
         if private:
             return loads(self.data, [bytearray(buffer) for buffer in self.buffers])
@@ -116,7 +116,7 @@ class Packed:
         """Return a copy with large blocks of its own."""
         return Packed(self.data, [bytearray(buffer) for buffer in self.buffers])
 
-    def take(self) -> Any:
+    def take(self) -> object:
         """Return the value over the same blocks, which nothing else may read any more."""
         return loads(self.data, [bytearray(b) if b.readonly else b for b in self.buffers])
 
@@ -135,7 +135,7 @@ class Unsendable:
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Unsendable, (self.text,)
 
 
@@ -144,10 +144,10 @@ class Wrapped:
 
     __slots__ = ("values",)
 
-    def __init__(self, values: tuple[Any, ...]) -> None:
+    def __init__(self, values: tuple[object, ...]) -> None:
         self.values = values
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Wrapped, (self.values,)
 
     def __sizeof__(self) -> int:
@@ -155,7 +155,7 @@ class Wrapped:
         return 200 + sum(_size(value) for value in self.values)
 
 
-def holdings(values: Iterable[Any]) -> list[Holding]:
+def holdings(values: Iterable[object]) -> list[Holding]:
     """Return the holdings of stored values in this process, as far as they are large."""
     found: list[Holding] = []
     for value in values:
@@ -205,7 +205,7 @@ def pack_value(value: object, what: str) -> object:
         )
 
 
-def load_stored(value: Any, private: bool = True) -> Any:
+def load_stored(value: object, private: bool = True) -> object:
     """Return the value of a stored one, or an equal one.
 
     Raises
@@ -220,6 +220,6 @@ def load_stored(value: Any, private: bool = True) -> Any:
     return value
 
 
-def take_stored(value: Any) -> Any:
+def take_stored(value: object) -> object:
     """Return the value of a stored one, over the same memory, which nothing else may read any more."""
     return value.take() if type(value) is Packed else load_stored(value)

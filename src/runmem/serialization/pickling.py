@@ -31,7 +31,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     and remains unchanged.
     """
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> object:
         """Return the reduced form of `obj`."""
         if isinstance(obj, CodeType):
             make, arguments = self.dispatch_table[CodeType](obj)[:2]
@@ -45,14 +45,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return found
 
 
-def dumps(value: Any, protocol: int | None = None, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
+def dumps(value: object, protocol: int | None = None, buffer_callback: Callable[[object], Any] | None = None) -> bytes:
     """Return the pickle of `value`; raises as `cloudpickle.dumps` does."""
     with io.BytesIO() as file:
         Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()
 
 
-def dumps_data(value: Any) -> bytes:
+def dumps_data(value: object) -> bytes:
     """Return the pickle of `value`, as `dumps` does; several times as quick for data without code."""
     try:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
@@ -78,7 +78,7 @@ def _class_filled(cls: type, state: tuple[Any, Callable[[type, Any], Any]]) -> N
         fill(cls, contents)
 
 
-def _code_of_file(make: Callable[..., CodeType], arguments: tuple[Any, ...], filename: str) -> CodeType:
+def _code_of_file(make: Callable[..., CodeType], arguments: tuple[object, ...], filename: str) -> CodeType:
     return make(*arguments).replace(co_filename=filename)
 
 

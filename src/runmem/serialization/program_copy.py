@@ -61,7 +61,7 @@ class ProgramCopy:
         self._changing: list[int] = []
         self._adopted: list[int] = []
         self._variables = {place for place, found in enumerate(self._outline.places) if found.kind == "context"}
-        self._variable_values: dict[int, Any] = {}
+        self._variable_values: dict[int, object] = {}
         self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
         for place in range(len(self._outline.places)):
             self._set(place, None)
@@ -69,7 +69,7 @@ class ProgramCopy:
 
     # --- as `Definitions` ---------------------------------------------------------------------------------------------
 
-    def number_of(self, datum: Any) -> int | None:
+    def number_of(self, datum: object) -> int | None:
         """Return the number of a definition of this copy."""
         number = self._numbers.get(id(datum))
         return number if number is not None and self._objects[number] is datum else None
@@ -83,17 +83,17 @@ class ProgramCopy:
                 f"definition {number} of the program is needed and did not come along with the call: please report this"
             ) from None
 
-    def adopt(self, number: int, datum: Any) -> None:
+    def adopt(self, number: int, datum: object) -> None:
         """Use a definition that came with a value as the one with this number, until the call ends."""
         self._objects[number] = datum
         self._numbers[id(datum)] = number
         self._adopted.append(number)
 
-    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
+    def namespace_key(self, names: dict[str, object]) -> NamespaceKey:
         """Return the key of a function's globals."""
         return self._keys.get(id(names)) or namespace_key(names) or NamespaceKey("other", id(names))
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
         """Return globals by their key."""
         return library_namespace(key) if key.kind == "library" else self._outline.namespace(key)
 
@@ -111,7 +111,7 @@ class ProgramCopy:
             self._clear_caches()
         self._set_variables(self._variable_values)
 
-    def set_changing(self, values: Mapping[int, Any]) -> None:
+    def set_changing(self, values: Mapping[int, object]) -> None:
         """Set the other values, which are the call's own."""
         for place, value in values.items():
             self._set(place, value)
@@ -139,7 +139,7 @@ class ProgramCopy:
             if contents_of(cell) is not value:
                 _fill_cell(cell, value)
 
-    def _set(self, place: int, value: Any) -> None:
+    def _set(self, place: int, value: object) -> None:
         kind, target, key = self._outline.places[place]
         if kind == "global":
             self._outline.namespace(target)[key] = value
@@ -152,7 +152,7 @@ class ProgramCopy:
         elif kind == "default":
             setattr(target, key, value)
 
-    def _set_variables(self, values: Mapping[int, Any]) -> None:
+    def _set_variables(self, values: Mapping[int, object]) -> None:
         """Set context variables, for this call: their values are those of the thread."""
         for place, value in values.items():
             if value is not Empty:
@@ -173,14 +173,14 @@ class ProgramCopy:
             cached.cache_clear()
 
 
-def _fill_cell(cell: CellType, value: Any) -> None:
+def _fill_cell(cell: CellType, value: object) -> None:
     if value is not Empty:
         cell.cell_contents = value
     elif contents_of(cell) is not Empty:
         del cell.cell_contents
 
 
-def _restore(mapping: Any, owner: type | None, before: dict[str, Any]) -> None:
+def _restore(mapping: Any, owner: type | None, before: dict[str, object]) -> None:
     if owner is None:
         mapping.clear()
         mapping.update(before)

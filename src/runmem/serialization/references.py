@@ -57,13 +57,13 @@ class ReferencePickler(Pickler):
     """
 
     def __init__(
-        self, file: io.BytesIO, definitions: Definitions, buffer_callback: Callable[[Any], Any] | None = None
+        self, file: io.BytesIO, definitions: Definitions, buffer_callback: Callable[[object], Any] | None = None
     ) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffer_callback)
         self._definitions = definitions
         self.numbers: set[int] = set()
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> object:
         """Return the reduced form of `obj`."""
         if isinstance(obj, _NUMBERED) or type(obj) is ContextVar:
             number = self._number_of(obj)
@@ -76,14 +76,14 @@ class ReferencePickler(Pickler):
                 return _task_made, (number,), (obj.function, obj.options), None, None, _complete_task
         return reduced(obj) or reduced_array(obj) or super().reducer_override(obj)
 
-    def _number_of(self, obj: Any) -> int | None:
+    def _number_of(self, obj: object) -> int | None:
         if type(obj) is types.FunctionType and _is_local(obj) and self._definitions is program_definitions:
             # Made by a function, and perhaps for this one call: it travels inside what refers to it, unless it is part
             # of what a task refers to.
             return program_definitions.known_number_of(obj)
         return self._definitions.number_of(obj)
 
-    def _function(self, function: types.FunctionType, number: int | None) -> tuple[Any, ...]:
+    def _function(self, function: types.FunctionType, number: int | None) -> tuple[object, ...]:
         names = {
             name: function.__globals__[name] for name in global_names(function.__code__) if name in function.__globals__
         }
@@ -106,7 +106,7 @@ def _is_local(function: types.FunctionType) -> bool:
     return "<locals>" in function.__qualname__ or function.__name__ == "<lambda>" or function.__module__ is None
 
 
-def contents_of(cell: types.CellType) -> Any:
+def contents_of(cell: types.CellType) -> object:
     """Return the content of a cell, or `Empty`."""
     try:
         return cell.cell_contents
@@ -114,7 +114,7 @@ def contents_of(cell: types.CellType) -> Any:
         return Empty
 
 
-def attributes_of(function: types.FunctionType) -> dict[str, Any]:
+def attributes_of(function: types.FunctionType) -> dict[str, object]:
     """Return the attributes that are set in a function after it is made, without those in its `__dict__`."""
     names = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
     found = {name: getattr(function, name) for name in names}
@@ -187,23 +187,23 @@ def _task_made(number: int) -> TaskFunction:
     return _adopted(TaskFunction.__new__(TaskFunction), number)  # type: ignore[no-any-return]
 
 
-def _complete_task(task: TaskFunction, state: tuple[Any, dict[str, Any]]) -> None:
+def _complete_task(task: TaskFunction, state: tuple[Any, dict[str, object]]) -> None:
     if task in _new:
         _new.discard(task)
         task._set(*state)
 
 
-def _definition(number: int) -> Any:
+def _definition(number: int) -> object:
     return current_definitions().object_of(number)
 
 
-def dumps(value: Any, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
+def dumps(value: object, buffer_callback: Callable[[object], Any] | None = None) -> bytes:
     """Return the pickle of a value, with the definitions of this thread."""
     file = io.BytesIO()
     ReferencePickler(file, current_definitions(), buffer_callback).dump(value)
     return file.getvalue()
 
 
-def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
+def loads(data: bytes | memoryview, buffers: Iterable[object] = ()) -> Any:
     """Return the value of a pickle, with the definitions of this thread."""
     return pickle.loads(data, buffers=buffers)

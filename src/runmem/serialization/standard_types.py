@@ -29,7 +29,7 @@ def make_context_variable(name: str, *default: Any) -> contextvars.ContextVar[An
     return contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
 
 
-def default_of(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
+def default_of(variable: contextvars.ContextVar[Any]) -> tuple[object, ...]:
     """Return the default of a context variable, if it has one: what it is in an empty context."""
     try:
         return (contextvars.Context().run(variable.get),)
@@ -37,13 +37,13 @@ def default_of(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
         return ()
 
 
-def _make_cached_property(function: Callable[..., Any], name: str | None) -> Any:
+def _make_cached_property(function: Callable[..., Any], name: str | None) -> object:
     made = functools.cached_property(function)
     made.attrname = name
     return made
 
 
-def _no_referent() -> Any:
+def _no_referent() -> object:
     """Return a weak reference to an object that is gone."""
     return weakref.ref(set())
 

@@ -112,7 +112,7 @@ class WatchedValues:
             self._defaults.append((function, name, place))
 
     def add_mapping(
-        self, mapping: Mapping[str, object], owner: object, kind: str, data: dict[str, Any], watched: tuple[str, ...]
+        self, mapping: Mapping[str, object], owner: object, kind: str, data: dict[str, object], watched: tuple[str, ...]
     ) -> None:
         """WatchedMapping all entries of a mapping; `data`: those that are values."""
         places = {name: self.add_place(ValuePlace(kind, owner, name), value) for name, value in data.items()}
