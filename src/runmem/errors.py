@@ -6,6 +6,7 @@ __all__ = [
     "RunmemError",
     "SettingError",
     "TaskDeclarationError",
+    "CommandError",
     "TaskWarning",
     "ArgumentError",
     "FilePlacementError",
@@ -67,6 +68,10 @@ class ClusterError(RunmemError):
     """A cluster that cannot be reached or cannot run this program."""
 
     exit_code = 2
+
+
+class CommandError(RunmemError):
+    """A command of a task that cannot be started, or failed. Raised where the program waits for the task."""
 
 
 class ResultError(RunmemError):
