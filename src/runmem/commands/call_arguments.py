@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,7 +69,7 @@ class CallArguments:
         Highest resident set size of the processes that were started for the call so far.
     """
 
-    def __init__(self, task: TaskFunction, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    def __init__(self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.task, self.args, self.kwargs = task, args, kwargs
         bound = task.signature.signature.bind(*args, **kwargs)
         bound.apply_defaults()
@@ -157,7 +157,7 @@ class CallArguments:
         except ArgumentError:
             return 1
 
-    def _given(self) -> Iterator[tuple[str, object]]:
+    def _given(self) -> Iterator[tuple[str, Any]]:
         for number, (name, value) in enumerate(self.values.items()):
             if number or name not in ("self", "cls") or "." not in self.task.name:
                 yield name, value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,7 +14,16 @@ from runmem.commands.process import Streams, find_program, reason_of, run_comman
 from runmem.errors import CommandError
 from runmem.worker.record_fields import set_record_fields
 
-__all__ = ["Command", "CompssCommand", "DecafCommand", "ExitPolicy", "MpiRunner", "Program", "start_command", "working_folder"]
+__all__ = [
+    "Command",
+    "CompssCommand",
+    "DecafCommand",
+    "ExitPolicy",
+    "MpiRunner",
+    "Program",
+    "start_command",
+    "working_folder",
+]
 
 _MANY_RANKS = {  # Open MPI, version 5 and before: more ranks than cores are no error, and neither is a container's root
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",

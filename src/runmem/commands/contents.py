@@ -21,7 +21,7 @@ def copy_contents(target: object, source: object) -> None:
         target[:] = source  # type: ignore[call-overload]
     elif isinstance(target, (dict, set)):
         target.clear()
-        target.update(source)  # type: ignore[call-overload]
+        target.update(source)  # type: ignore[arg-type, call-overload]
     elif hasattr(target, "__array_interface__") and target.shape == source.shape:  # type: ignore[attr-defined]
         target[...] = source  # type: ignore[index]
     elif hasattr(target, "__dict__"):

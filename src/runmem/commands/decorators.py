@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
-import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from runmem.commands.call_arguments import Count, checked_template, declared_count, place_of
+from runmem.commands.above_task import Decorator, Options, above_task, warn_above_task
+from runmem.commands.call_arguments import Count, checked_template, declared_count
 from runmem.commands.command import Command, CompssCommand, DecafCommand, ExitPolicy, MpiRunner, Program
 from runmem.commands.containers import ENGINES, Container
 from runmem.commands.elsewhere import FunctionElsewhere, layouts_of
 from runmem.commands.http_request import HttpRequest
 from runmem.commands.launch import Nodes, Step, TaskLaunch
 from runmem.commands.transformations import TransformationsBefore, transformation_of
-from runmem.errors import TaskDeclarationError, TaskWarning
+from runmem.errors import TaskDeclarationError
 from runmem.graph.constraints import CONSTRAINTS, NAMES, declared_constraints
-from runmem.graph.current import current_program
 from runmem.graph.task import BEFORE_CALL, LAUNCH, TaskFunction
 
 __all__ = [
@@ -27,72 +24,8 @@ __all__ = [
     "julia", "mpi", "mpmd_mpi", "multinode", "ompss", "opencl", "prolog",
 ]  # fmt: skip
 
-Decorator = Callable[[Any], Any]
-Options = dict[str, Any]
-
 _COMMAND = ("args", "params", "working_dir", "fail_by_exit_value")
 _NODES = ("computing_nodes", "processes_per_node")
-_RENAMED = {"mpi_runner": "runner", "dfscript": "df_script", "dfexecutor": "df_executor", "dflib": "df_lib"}
-
-
-def _above_task(
-    name: str,
-    options: Options,
-    names: Iterable[str],
-    needed: Iterable[str],
-    change: Callable[[TaskFunction, Options, str], object],
-) -> Decorator:
-    """Return a decorator that changes a task.
-
-    Parameters
-    ----------
-    name : str
-        The decorator's.
-    options : dict
-        Its keywords, in snake case or, as PyCOMPSs takes them too, in camel case.
-    names, needed : iterable of str
-        Keywords that it knows, and those without which it cannot be used.
-    change : callable
-        Given the task, the keywords in snake case and what names the place in errors.
-    """
-    given = {_in_snake_case(key): value for key, value in options.items()}
-
-    def decorate(decorated: Any) -> Any:
-        task = _task_below(decorated)
-        if task is None:
-            raise TaskDeclarationError(f"@{name} on {decorated!r}: write it above @task, not on a plain function.")
-        where = f"@{name} on {place_of(task)}"
-        missing = [key for key in needed if given.get(key) is None]
-        if missing:
-            raise TaskDeclarationError(f"{where} needs {' and '.join(f'{key}=' for key in missing)}.")
-        _warn_of_unknown(task, given, [*names, *needed], where)
-        change(task, given, where)
-        return decorated
-
-    return decorate
-
-
-def _in_snake_case(name: str) -> str:
-    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
-    return _RENAMED.get(name, name)
-
-
-def _task_below(decorated: Any) -> TaskFunction | None:
-    """Return the task that a decorated object is, or that others wrap; None if there is none."""
-    while decorated is not None and not isinstance(decorated, TaskFunction):
-        decorated = getattr(decorated, "__wrapped__", None)
-    return decorated
-
-
-def _warn_of_unknown(task: TaskFunction, given: Options, names: list[str], where: str) -> None:
-    if current_program() is None:  # a worker imports the module too
-        return
-    for key in given:
-        if key not in names and not key.endswith("_layout"):
-            similar = difflib.get_close_matches(key, names, 1)
-            hint = f"; did you mean {similar[0]}?" if similar else ""
-            line = getattr(getattr(task.function, "__code__", None), "co_firstlineno", 1)
-            warnings.warn_explicit(f"{where}: {key}= has no effect{hint}", TaskWarning, task.file or "<task>", line)
 
 
 def _change_launch(task: TaskFunction, **fields: object) -> None:
@@ -163,7 +96,7 @@ def binary(**options: Any) -> Decorator:
     TaskDeclarationError
         For a template that names no parameter, and below `@task`.
     """
-    return _above_task("binary", options, (*_COMMAND, "engine", "image"), ["binary"], _set_binary)
+    return above_task("binary", options, (*_COMMAND, "engine", "image"), ["binary"], _set_binary)
 
 
 def _set_binary(task: TaskFunction, options: Options, where: str) -> None:
@@ -174,7 +107,7 @@ def _set_binary(task: TaskFunction, options: Options, where: str) -> None:
 
 def ompss(**options: Any) -> Decorator:
     """Run a program of OmpSs in place of the function; see `binary`."""
-    return _above_task("ompss", options, (*_COMMAND, "engine", "image"), ["binary"], _set_binary)
+    return above_task("ompss", options, (*_COMMAND, "engine", "image"), ["binary"], _set_binary)
 
 
 def opencl(**options: Any) -> Decorator:
@@ -183,7 +116,7 @@ def opencl(**options: Any) -> Decorator:
     def change(task: TaskFunction, given: Options, where: str) -> None:
         _change_launch(task, body=Command((_program(task, given, where, "kernel"),), **_common(task, given, where)))
 
-    return _above_task("opencl", options, _COMMAND, ["kernel"], change)
+    return above_task("opencl", options, _COMMAND, ["kernel"], change)
 
 
 def mpi(**options: Any) -> Decorator:
@@ -194,7 +127,7 @@ def mpi(**options: Any) -> Decorator:
     runner : str, optional
         The program that starts them; default ``mpirun``.
     binary, args, working_dir, fail_by_exit_value
-        See `binary`. Without ``binary`` each process runs the function, and the task returns a list of what they return.
+        See `binary`. Without ``binary`` each process runs the function, and the task returns a list of their values.
     processes : int or str, optional
         How many; may be an environment variable, or an expression over parameters and globals. Default 1.
     flags : str, optional
@@ -208,7 +141,7 @@ def mpi(**options: Any) -> Decorator:
         stride: 1}``.
     """
     names = (*_COMMAND, *_NODES, "runner", "binary", "processes", "flags", "scale_by_cu")
-    return _above_task("mpi", options, names, [], _set_mpi)
+    return above_task("mpi", options, names, [], _set_mpi)
 
 
 def _set_mpi(task: TaskFunction, options: Options, where: str) -> None:
@@ -223,7 +156,9 @@ def _set_mpi(task: TaskFunction, options: Options, where: str) -> None:
         try:
             layouts = tuple(layouts_of(options))
         except (TypeError, ValueError) as error:
-            raise TaskDeclarationError(f"{where}: a layout has block_count, block_length and stride ({error}).") from None
+            raise TaskDeclarationError(
+                f"{where}: a layout has block_count, block_length and stride ({error})."
+            ) from None
         _change_launch(task, body=FunctionElsewhere(runner, processes, common["working_dir"], layouts))
     else:
         program = replace(_program(task, options, where), processes=processes)
@@ -236,7 +171,7 @@ def mpmd_mpi(**options: Any) -> Decorator:
     The other keywords are those of `mpi`. A program gets the arguments that its ``args`` says.
     """
     names = ("runner", "working_dir", "fail_by_exit_value", "processes_per_node", "flags")
-    return _above_task("mpmd_mpi", options, names, ["programs"], _set_mpmd_mpi)
+    return above_task("mpmd_mpi", options, names, ["programs"], _set_mpmd_mpi)
 
 
 def _set_mpmd_mpi(task: TaskFunction, options: Options, where: str) -> None:
@@ -256,7 +191,7 @@ def _set_mpmd_mpi(task: TaskFunction, options: Options, where: str) -> None:
 def decaf(**options: Any) -> Decorator:
     """Run a Decaf workflow in place of the function: ``df_script``, then the ``df_executor`` that it has made."""
     names = (*_COMMAND, *_NODES, "runner", "df_executor", "df_lib")
-    return _above_task("decaf", options, names, ["df_script"], _set_decaf)
+    return above_task("decaf", options, names, ["df_script"], _set_decaf)
 
 
 def _set_decaf(task: TaskFunction, options: Options, where: str) -> None:
@@ -272,7 +207,7 @@ def _set_decaf(task: TaskFunction, options: Options, where: str) -> None:
 
 def julia(**options: Any) -> Decorator:
     """Run a script of Julia in place of the function: ``script``, by ``executor`` (default ``julia``); see `binary`."""
-    return _above_task("julia", options, (*_COMMAND, "executor", "computing_nodes"), ["script"], _set_julia)
+    return above_task("julia", options, (*_COMMAND, "executor", "computing_nodes"), ["script"], _set_julia)
 
 
 def _set_julia(task: TaskFunction, options: Options, where: str) -> None:
@@ -288,7 +223,7 @@ def compss(**options: Any) -> Decorator:
     By the command ``runcompss`` with its ``flags`` where that is there, else by runmem. See `binary` for the others.
     """
     names = (*_COMMAND, *_NODES, "runcompss", "flags", "worker_in_master")
-    return _above_task("compss", options, names, ["app_name"], _set_compss)
+    return above_task("compss", options, names, ["app_name"], _set_compss)
 
 
 def _set_compss(task: TaskFunction, options: Options, where: str) -> None:
@@ -320,7 +255,7 @@ def http(**options: Any) -> Decorator:
         arguments they go (``"{{event}}.key = {{name}}"``).
     """
     names = ("payload", "payload_type", "produces", "updates")
-    return _above_task("http", options, names, ["service_name", "request", "resource"], _set_http)
+    return above_task("http", options, names, ["service_name", "request", "resource"], _set_http)
 
 
 def _set_http(task: TaskFunction, options: Options, where: str) -> None:
@@ -348,7 +283,7 @@ def container(**options: Any) -> Decorator:
         Further arguments of the engine.
     """
     names = ("options", "binary", *_COMMAND)
-    return _above_task("container", options, names, ["engine", "image"], _set_container)
+    return above_task("container", options, names, ["engine", "image"], _set_container)
 
 
 def _set_container(task: TaskFunction, options: Options, where: str) -> None:
@@ -376,20 +311,18 @@ def _step(name: str, options: Options, default: str) -> Decorator:
         policy = _exit_policy(given.get("fail_by_exit_value"), where, default)
         _change_launch(task, **{name: Step(replace(program, args=program.args or ""), policy)})
 
-    return _above_task(name, options, _COMMAND, ["binary"], change)
+    return above_task(name, options, _COMMAND, ["binary"], change)
 
 
 def multinode(**options: Any) -> Decorator:
     """Tell the task about its nodes and processes in environment variables; a call runs on one node here."""
-    return _above_task("multinode", options, _NODES, [], _set_multinode)
+    return above_task("multinode", options, _NODES, [], _set_multinode)
 
 
 def _set_multinode(task: TaskFunction, options: Options, where: str) -> None:
     nodes = str(options.get("computing_nodes", 1)).strip()
-    if current_program() is not None and nodes.isdecimal() and int(nodes) > 1:
-        line = getattr(getattr(task.function, "__code__", None), "co_firstlineno", 1)
-        text = f"{where}: computing_nodes={nodes} has no effect: a call runs on one node"
-        warnings.warn_explicit(text, TaskWarning, task.file or "<task>", line)
+    if nodes.isdecimal() and int(nodes) > 1:
+        warn_above_task(task, f"{where}: computing_nodes={nodes} has no effect: a call runs on one node")
     _change_launch(task, nodes=Nodes(_count(task, options, ("processes_per_node",), where)))
 
 
@@ -416,7 +349,7 @@ def constraint(**options: Any) -> Decorator:
     def change(task: TaskFunction, given: Options, where: str) -> None:
         task.with_options(**{CONSTRAINTS: declared_constraints(given, task.constraints, where)})
 
-    return _above_task("constraint", options, NAMES, [], change)
+    return above_task("constraint", options, NAMES, [], change)
 
 
 def io(function: Any = None) -> Any:
@@ -425,13 +358,13 @@ def io(function: Any = None) -> Any:
     def change(task: TaskFunction, given: Options, where: str) -> None:
         task.with_options(**{CONSTRAINTS: replace(task.constraints, computing_units=0)})
 
-    decorate = _above_task("IO", {}, [], [], change)
+    decorate = above_task("IO", {}, [], [], change)
     return decorate if function is None else decorate(function)
 
 
 def implement(**options: Any) -> Decorator:
     """Declare that the task does the same as another one, ``method`` of ``source_class``; each call runs its own."""
-    return _above_task("implement", options, [], ["source_class", "method"], lambda task, given, where: None)
+    return above_task("implement", options, [], ["source_class", "method"], lambda task, given, where: None)
 
 
 def data_transformation(*args: Any, **options: Any) -> Decorator:
@@ -465,4 +398,4 @@ def data_transformation(*args: Any, **options: Any) -> Decorator:
         more = () if declared is None else (declared,)
         task.with_options(**{BEFORE_CALL: TransformationsBefore((*more, *below.transformations))})
 
-    return _above_task("data_transformation", {}, [], [], change)
+    return above_task("data_transformation", {}, [], [], change)

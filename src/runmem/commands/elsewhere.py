@@ -87,7 +87,9 @@ class FunctionElsewhere:
             if result is not None and result[0] == "error":
                 raise _error(result, rank, count, call)
         if exit_value or None in results:
-            raise CommandError(f"{call.place}: {words[0]} {reason_of(exit_value)} without the results of all processes.")
+            raise CommandError(
+                f"{call.place}: {words[0]} {reason_of(exit_value)} without the results of all processes."
+            )
         for place, value in results[0][2].items():  # type: ignore[index]
             _take_over(call, place, value)
         values = [result[1] for result in results if result is not None]

@@ -5,21 +5,24 @@ folder has ``call`` (two pickles: what is needed to read the second one, and the
 gets ``result-RANK``: a pickle of ``("value", value, written)`` or ``("error", exception or text, traceback)``.
 """
 
+from __future__ import annotations
+
 import os
 import pickle
 import sys
 import traceback
+from typing import Any
 
 _RANKS = ("OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID")
 
 
-def main(folder):
+def main(folder: str) -> int:
     with open(os.path.join(folder, "call"), "rb") as file:
         about = pickle.load(file)
         rank = _rank(about["processes"])
         if list(sys.version_info[:2]) != about["version"]:
             theirs, ours = (".".join(map(str, version)) for version in (about["version"], sys.version_info[:2]))
-            text = "the function was packed by Python %s and this is %s: choose an image with the same" % (theirs, ours)
+            text = f"the function was packed by Python {theirs} and this is {ours}: choose an image with the same"
             return _write(folder, rank, ("error", text, ""))
         sys.path[:0] = [path for path in about["path"] if path not in sys.path]
         sys.path.append(os.path.join(folder, "modules"))
@@ -39,23 +42,23 @@ def main(folder):
             return _write(folder, rank, ("error", error, traceback.format_exc()))
 
 
-async def _awaited(value):
+async def _awaited(value: Any) -> Any:
     return await value
 
 
-def _rank(processes):
+def _rank(processes: int) -> int:
     """Return the number of this process among those of the call."""
     for name in _RANKS:
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
     if processes > 1:
-        from mpi4py import MPI
+        from mpi4py import MPI  # type: ignore[import-not-found, unused-ignore]
 
-        return MPI.COMM_WORLD.Get_rank()
+        return int(MPI.COMM_WORLD.Get_rank())
     return 0
 
 
-def _layouts(about, rank, args, kwargs):
+def _layouts(about: dict[str, Any], rank: int, args: list[Any], kwargs: dict[str, Any]) -> Any:
     """Leave to this process only its blocks of the collections that have a layout."""
     for place, (count, length, stride) in about["layouts"].items():
         arguments = args if isinstance(place, int) else kwargs
@@ -65,8 +68,8 @@ def _layouts(about, rank, args, kwargs):
     return args, kwargs
 
 
-def _write(folder, rank, result):
-    path = os.path.join(folder, "result-%d" % rank)
+def _write(folder: str, rank: int, result: tuple[str, Any, Any]) -> int:
+    path = os.path.join(folder, f"result-{rank}")
     try:
         import cloudpickle
 

@@ -71,7 +71,9 @@ class HttpRequest:
         if not url.startswith(("http://", "https://")):
             raise CommandError(f"{call.place}: {url} is no address of an HTTP service.")
         data = None if self.payload is None else self._body(call)
-        request = Request(url, data, {"Content-Type": self.payload_type} if data is not None else {}, method=self.method)
+        request = Request(
+            url, data, {"Content-Type": self.payload_type} if data is not None else {}, method=self.method
+        )
         try:
             with urlopen(request) as response:
                 body = response.read().decode(response.headers.get_content_charset() or "utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -86,7 +86,7 @@ class TaskLaunch:
     epilog: Step | None = None
     nodes: Nodes | None = None
 
-    def run(self, task: TaskFunction, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> object:
+    def run(self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
         """Run one call of the task, to its end, and return its value; of a command that is the exit value."""
         call = CallArguments(task, args, kwargs)
         if self.prolog is not None:

@@ -65,7 +65,9 @@ def _decorated(function: Any, config: Mapping[str, Any], path: str) -> Any:
     if kind == "workflow":
         return function
     if kind != "task" and kind not in _EXECUTIONS:
-        raise TaskDeclarationError(f"@software: {path} has the type {kind!r}: one of task, workflow, {', '.join(_EXECUTIONS)}.")
+        raise TaskDeclarationError(
+            f"@software: {path} has the type {kind!r}: one of task, workflow, {', '.join(_EXECUTIONS)}."
+        )
     if not isinstance(function, TaskFunction):
         parameters = config.get("parameters") or {}
         function = task(**{name: _lower_keys(value) for name, value in parameters.items()})(function)

@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 
 _GRACE_S = 2.0  # between SIGTERM and SIGKILL
 _MAXRSS_UNIT_BYTES = 1 if sys.platform == "darwin" else 1024
@@ -33,10 +34,8 @@ def main() -> None:
     _thread.start_new_thread(_wait_for_end, (control, child))
     _, status, usage = os.wait4(child, 0)
     value = os.waitstatus_to_exitcode(status)
-    try:
+    with suppress(BrokenPipeError):
         os.write(report, b"exit %d %d\n" % (value, usage.ru_maxrss * _MAXRSS_UNIT_BYTES))
-    except BrokenPipeError:
-        pass
 
 
 def _start(command: list[str]) -> int:
@@ -56,13 +55,11 @@ def _wait_for_end(control: int, child: int) -> None:
 
 
 def _end(group: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGTERM)
         os.killpg(group, signal.SIGCONT)
         time.sleep(_GRACE_S)
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 if __name__ == "__main__":

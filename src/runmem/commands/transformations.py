@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
 from runmem.errors import ArgumentError, TaskDeclarationError
@@ -22,67 +23,42 @@ KINDS = (
 _PARAMETER = re.compile(r"\{\{(\w+)\}\}")
 
 
-@task(returns=1)
-def transform(target: Any, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    """Return what a function makes of an object."""
+def _made(target: Any, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
     return function(target, **arguments)
 
 
-@task(returns=1, target=COLLECTION_IN)
-def transform_collection(target: Any, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    """Return what a function makes of a collection."""
-    return function(target, **arguments)
-
-
-@task(returns=1, target=FILE_IN)
-def transform_file(target: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    """Return what a function makes of a file."""
-    return function(target, **arguments)
-
-
-@task(returns=1, target=DIRECTORY_IN)
-def transform_directory(target: str, function: Callable[..., Any], arguments: dict[str, Any]) -> Any:
-    """Return what a function makes of a directory."""
-    return function(target, **arguments)
-
-
-@task(destination=FILE_OUT)
-def to_file(target: Any, destination: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """Let a function write an object to a file."""
+def _written(target: Any, destination: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
     function(target, destination, **arguments)
 
 
-@task(target=COLLECTION_IN, destination=FILE_OUT)
-def collection_to_file(target: Any, destination: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """Let a function write a collection to a file."""
-    function(target, destination, **arguments)
+def _task(name: str, function: Any, **options: Any) -> TaskFunction:
+    """Return a task that calls `function`, under a name by which a worker can import it from here."""
+    named = FunctionType(function.__code__, globals(), name)
+    named.__qualname__ = name
+    made: TaskFunction = task(**options)(named)
+    return made
 
 
-@task(destination=DIRECTORY_OUT)
-def to_directory(target: Any, destination: str, function: Callable[..., Any], arguments: dict[str, Any]) -> None:
-    """Let a function write an object to a directory."""
-    function(target, destination, **arguments)
-
-
-@task(target=COLLECTION_IN, destination=DIRECTORY_OUT)
-def collection_to_directory(
-    target: Any, destination: str, function: Callable[..., Any], arguments: dict[str, Any]
-) -> None:
-    """Let a function write a collection to a directory."""
-    function(target, destination, **arguments)
-
+transform = _task("transform", _made, returns=1)
+collection_to_object = _task("collection_to_object", _made, returns=1, target=COLLECTION_IN)
+file_to_object = _task("file_to_object", _made, returns=1, target=FILE_IN)
+directory_to_object = _task("directory_to_object", _made, returns=1, target=DIRECTORY_IN)
+object_to_file = _task("object_to_file", _written, destination=FILE_OUT)
+collection_to_file = _task("collection_to_file", _written, target=COLLECTION_IN, destination=FILE_OUT)
+object_to_directory = _task("object_to_directory", _written, destination=DIRECTORY_OUT)
+collection_to_directory = _task("collection_to_directory", _written, target=COLLECTION_IN, destination=DIRECTORY_OUT)
 
 _WRITERS = {
-    "OBJECT_TO_FILE": to_file,
+    "OBJECT_TO_FILE": object_to_file,
     "COLLECTION_TO_FILE": collection_to_file,
-    "OBJECT_TO_DIRECTORY": to_directory,
+    "OBJECT_TO_DIRECTORY": object_to_directory,
     "COLLECTION_TO_DIRECTORY": collection_to_directory,
 }
 _READERS = {
     None: transform,
-    "FILE_TO_OBJECT": transform_file,
-    "COLLECTION_TO_OBJECT": transform_collection,
-    "DIRECTORY_TO_OBJECT": transform_directory,
+    "FILE_TO_OBJECT": file_to_object,
+    "COLLECTION_TO_OBJECT": collection_to_object,
+    "DIRECTORY_TO_OBJECT": directory_to_object,
 }
 
 
@@ -114,7 +90,7 @@ class Transformation:
 
     def new_value(self, value: Any, given: Mapping[str, Any]) -> Any:
         """Return what stands for an argument from now on, mostly a future; `given`: all arguments by name."""
-        arguments = {name: _replaced(each, given) for name, each in self.arguments.items()}
+        arguments: dict[str, Any] = {name: _replaced(each, given) for name, each in self.arguments.items()}
         if self.is_workflow:
             return self.function(value, **arguments)
         if self.kind in _WRITERS:
@@ -122,7 +98,7 @@ class Transformation:
             return self.destination
         if self.kind == "FILE_TO_COLLECTION":
             size = int(arguments.pop("size"))
-            values = transform_file(value, self.function, arguments, returns=size)
+            values = file_to_object(value, self.function, arguments, returns=size)
             return [values] if size == 1 else values
         return _READERS[self.kind](value, self.function, arguments)
 

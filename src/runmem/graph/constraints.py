@@ -86,7 +86,7 @@ def declared_constraints(options: Mapping[str, object], known: Constraints, wher
         elif name == _MEMORY:
             known = replace(known, memory_bytes=int(number * _GB))
         else:
-            known = replace(known, **{name: int(number)})
+            known = replace(known, **{name: int(number)})  # type: ignore[arg-type]
     others = dict(known.others) | {name: _text(options[name]) for name in _TEXTS if options.get(name) is not None}
     return replace(known, expressions=tuple(expressions.items()), others=tuple(others.items()))
 
@@ -103,7 +103,10 @@ def _units_of_processors(processors: object, where: str) -> dict[str, object]:
         plain = {str(key).lower().replace("_", ""): value for key, value in each.items()}
         kind = _UNITS if str(plain.get("processortype", "CPU")).upper() == "CPU" else _GPUS
         terms.setdefault(kind, []).append(str(plain.get("computingunits", 1)))
-    return {kind: found[0] if len(found) == 1 else " + ".join(f"({each})" for each in found) for kind, found in terms.items()}
+    return {
+        kind: found[0] if len(found) == 1 else " + ".join(f"({each})" for each in found)
+        for kind, found in terms.items()
+    }
 
 
 def _text(value: object) -> str:
