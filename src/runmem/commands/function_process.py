@@ -25,7 +25,7 @@ def main(folder: str) -> int:
             text = f"the function was packed by Python {theirs} and this is {ours}: choose an image with the same"
             return _write(folder, rank, ("error", text, ""))
         sys.path[:0] = [path for path in about["path"] if path not in sys.path]
-        sys.path.append(os.path.join(folder, "modules"))
+        sys.path.insert(0, os.path.join(folder, "modules"))  # before another version in the image
         try:
             import cloudpickle
 
