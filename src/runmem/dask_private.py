@@ -1,20 +1,21 @@
-"""All that runmem uses of Dask beyond its public interface; `tests/execution/test_dask_private.py` watches over it.
+"""All uses of Dask beyond its public interface; `tests/test_dask_private.py` checks them.
 
 - `dask._task_spec.Task` and `TaskRef`: a graph with exact dependencies. The public tuple form is searched recursively
   for keys, which costs time and could take a user's string for one.
-- The `interval` of the batched connections: how long a message waits for company. Dask's defaults (2 to 10 ms) make up
-  most of the time of a short task.
-- `read_bytes_rw` of its TCP: when memory is taken for what comes from other processes, and when it has come.
-- `WorkerProcess.mark_stopped` of its nanny: with which code a worker has ended; the log tells only of others than 0.
+- The `interval` of the batched connections: the time that a message waits for others. Dask's defaults (2 to 10 ms) make
+  up most of the time of a short task.
+- `read_bytes_rw` of its TCP: when memory is allocated for data from other processes, and when the data are complete.
+- `WorkerProcess.mark_stopped` of its nanny: the exit code of a worker; Dask logs only codes other than 0.
 - `Client._run`, `Client._run_on_scheduler`: `Client.run` waits for every answer, for half a minute when a network is
-  cut, and for ever where a worker is stopped.
+  cut, and for ever if a worker is stopped.
+- `Worker.state.tasks`: the tasks that a worker has begun.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -24,7 +25,11 @@ from dask._task_spec import Task, TaskRef
 from distributed.comm import tcp
 from distributed.nanny import WorkerProcess
 
+from runmem.deadlines import within
+
 __all__ = [
+    "has_begun",
+    "run_on_workers",
     "send_graph",
     "shorten_intervals",
     "start_on_worker",
@@ -37,18 +42,18 @@ _INTERVAL_S = 0.0005
 
 
 class Receiver(Protocol):
-    """Who is told of what a process receives."""
+    """Follows the data that a process receives."""
 
-    def coming(self, size_bytes: int) -> Any:
-        """Say that so much begins to come."""
+    def coming(self, size_bytes: int) -> object:
+        """Note that so many bytes begin to arrive; return an object that stands for them."""
 
-    def came(self, coming: Any, block: Any) -> None:
-        """Say that it has come, into `block`; None: it has not."""
+    def came(self, coming: Any, block: object) -> None:
+        """Note that they have arrived, in `block`; None: they have not."""
 
 
 def send_graph(
     client: distributed.Client,
-    graph: Mapping[str, tuple[Callable[..., Any], Sequence[Any], Iterable[str]]],
+    graph: Mapping[str, tuple[Callable[..., object], Iterable[object], Iterable[str]]],
     turns: Mapping[str, int] | None = None,
 ) -> dict[str, distributed.Future]:
     """Send tasks and return their futures at once.
@@ -59,14 +64,14 @@ def send_graph(
         Key to (function, literal arguments, keys whose values follow as arguments). Keys outside the graph must belong
         to futures that are alive.
     turns : mapping, optional
-        By key, whose turn is first among what can run: the lowest. Default: as Dask finds best.
+        Ranks by key: of the tasks that can run, the lowest runs first. Default: the order that Dask chooses.
     """
     tasks = {
         key: Task(key, function, *literals, *(TaskRef(name) for name in inputs))
         for key, (function, literals, inputs) in graph.items()
     }
     keys = list(tasks)
-    # Large arguments stand in the graph; where they come from is our decision, not one of the user's to be warned of.
+    # Large arguments are part of the graph: a decision of runmem, of which the user needs no warning.
     priority = {} if turns is None else {"priority": {key: -turn for key, turn in turns.items()}.get}
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}), dask.annotate(**priority):
         return dict(zip(keys, client.get(tasks, keys, sync=False), strict=True))
@@ -85,42 +90,68 @@ def _shorten_scheduler(dask_scheduler: Any) -> None:
 
 
 def shorten_intervals(client: distributed.Client) -> None:
-    """Let messages between client, scheduler and workers wait less for company, where this Dask lets us.
+    """Make messages between client, scheduler and workers wait less for others, where this version of Dask allows it.
 
-    No answer is waited for: a worker that is stopped gives none.
+    Wait for no answer: a stopped worker gives none.
     """
     stream = getattr(client, "scheduler_comm", None)
     if stream is not None and hasattr(stream, "interval"):
         stream.interval = _INTERVAL_S
-    with suppress(Exception):  # a Dask that is built otherwise is slower, and that is all
+    with suppress(Exception):  # with another version of Dask runmem is slower, but works
         loop = client.loop.asyncio_loop
         asyncio.run_coroutine_threadsafe(client._run_on_scheduler(_shorten_scheduler), loop)
         asyncio.run_coroutine_threadsafe(client._run(_shorten_worker, on_error="ignore"), loop)
 
 
 def start_on_worker(
-    client: distributed.Client, function: Callable[..., Any], *arguments: Any, worker: str, nanny: bool
+    client: distributed.Client, function: Callable[..., object], *arguments: object, worker: str, nanny: bool
 ) -> Future[Any]:
-    """Begin what `Client.run` does on one worker or its nanny, without waiting for the answer: it may never come."""
+    """Start a call on one worker or its nanny, as `Client.run` does; do not wait for the answer: it may never come."""
     run = client._run(function, *arguments, workers=[worker], nanny=nanny)
     begun: Future[Any] = asyncio.run_coroutine_threadsafe(run, client.loop.asyncio_loop)
     return begun
+
+
+def run_on_workers(
+    client: distributed.Client, function: Callable[..., object], *arguments: object, seconds: float
+) -> dict[str, object]:
+    """Call a function in all worker processes at the same time.
+
+    Return the answers by the address of the worker; None for one that does not answer within `seconds`, or fails.
+    """
+    workers = within(seconds, lambda: list(client.scheduler_info(n_workers=-1)["workers"]))
+    asked = {worker: start_on_worker(client, function, *arguments, worker=worker, nanny=False) for worker in workers}
+    wait(asked.values(), seconds)
+    return {worker: _answer(future, worker) for worker, future in asked.items()}
+
+
+def _answer(future: Future[Any], worker: str) -> object:
+    return future.result().get(worker) if future.done() and future.exception() is None else None
+
+
+_NOT_BEGUN = ("released", "waiting", "ready", "constrained", "forgotten")
+
+
+def has_begun(worker: Any, key: str) -> bool:
+    """Return True if a worker has begun a Dask task, or has its result; call it in the worker's event loop."""
+    task = worker.state.tasks.get(key)
+    return task is not None and task.state not in _NOT_BEGUN
 
 
 _exit_listeners: list[Callable[[int, int], None]] = []
 
 
 def tell_of_exits(told: Callable[[int, int], None]) -> Callable[[], None]:
-    """Let `told` know the process id and exit code of each worker that ends under a nanny of this process.
+    """Report the process id and exit code of each worker that ends under a nanny of this process to `told`.
 
     Returns
     -------
     callable
-        Ends that.
+        Ends the reports.
 
     Notes
     -----
-    Dask says nothing of a worker that ends with code 0.
+    Dask does not log a worker that ends with code 0.
     """
     plain = WorkerProcess.mark_stopped
     if not hasattr(plain, "tells"):
@@ -141,12 +172,12 @@ def tell_of_exits(told: Callable[[int, int], None]) -> Callable[[], None]:
 
 
 def worker_memory_limit(worker: Any) -> int | None:
-    """Return the memory limit in bytes that a Dask worker goes by, or None if it has none."""
+    """Return the memory limit of a Dask worker in bytes, or None if it has none."""
     return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
 
 
 def tell_of_receiving(told: Receiver) -> bool:
-    """Let `told` know of each block of memory into which this process receives something; False if that cannot be."""
+    """Report each block of memory into which this process receives data to `told`; return False if impossible."""
     reading = getattr(tcp, "read_bytes_rw", None)
     if reading is None:
         return False

@@ -13,8 +13,8 @@ __all__ = [
     "ClusterError",
     "ResultError",
     "TaskKilledError",
-    "TaskTimeoutError",
     "TaskCancelledError",
+    "TaskTimeoutError",
     "COMPSsException",
 ]
 
@@ -56,10 +56,6 @@ class COMPSsException(Exception):
     """
 
 
-class TaskCancelledError(RunmemError):
-    """A call that was cancelled before it began, or that needs what another call did not give."""
-
-
 class FilePlacementError(RunmemError):
     """A file that a task wrote and that cannot be brought into its place. Raised where the program waits for it."""
 
@@ -94,6 +90,26 @@ class TaskKilledError(RunmemError):
         self.name = name
         self.root_task_id = task_id
         self.task_id: int | None = task_id  # None once the message tells what was measured
+
+
+class TaskCancelledError(RunmemError):
+    """A task call that was cancelled before it began, or that needs the result of one.
+
+    Parameters
+    ----------
+    name : str
+        The task that was cancelled.
+    task_id : int
+        Number of the call that was cancelled.
+    """
+
+    def __init__(self, name: str, task_id: int) -> None:
+        super().__init__(
+            f"task {name} (call {task_id}) was cancelled before it began, and with it the calls that need its results"
+        )
+        self.name = name
+        self.root_task_id = task_id
+        self.task_id = task_id
 
 
 class TaskTimeoutError(RunmemError, TimeoutError):

@@ -168,7 +168,7 @@ class TaskWaitedFor:
 
 @dataclass(frozen=True, slots=True)
 class TaskEnded:
-    """A task finished or failed, as the cluster tells it, whether or not memory is measured."""
+    """A call ended on the cluster, whether or not memory is measured: "finished", "failed" or "cancelled"."""
 
     task_id: int
     name: str

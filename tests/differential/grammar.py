@@ -188,6 +188,61 @@ class _Writer:
                  else f"grow({name}, {second})")  # fmt: skip
         self.failing[name] = self.failing.get(name, frozenset()) | taints
 
+    def collect(self) -> None:
+        """Let a task write the elements of a collection, each a datum of its own."""
+        name, used = self.name("v"), set[str]()
+        items = [self.argument(used) for _ in range(self.number(3, 1))]
+        kind = self.one_of("each", "each", "rows", "table", "steps")
+        by = self.number(5)
+        taints = self.taints(used)
+        if kind == "each":
+            self.add(f"{name} = [{', '.join(items)}]")
+            self.add(f"grow_each({name}, {by})")
+        elif kind == "rows":
+            self.add(f"{name} = [[{', '.join(items)}], [], [[4], {items[0]}]]")
+            future = self.name("f")
+            self.add(f"{future} = swap({name}, {by})")
+            self.made(future, set(), taints)
+        elif kind == "table":
+            self.add(f"{name} = {{'a': {items[0]}, 'b': None}}")
+            self.add(f"fill({name}, {by})")
+        else:
+            self.add(f"{name} = list(wait_on(steps({by})))")
+            self.parts[name] = set()
+            self.values.append(name)
+            return
+        for each in used:
+            self.failing[each] = self.failing.get(each, frozenset()) | taints
+        self.failing[name], self.parts[name] = taints, used
+        self.values.append(name)
+
+    def group(self) -> None:
+        """Wait for a group of calls."""
+        before = len(self.lines)
+        self.call()
+        self.grow()
+        text = textwrap.indent("\n".join(self.lines[before:]), " " * 8)
+        del self.lines[before:]
+        self.add(f"try:\n    with TaskGroup('group'):\n{text}\nexcept Exception:\n    print('a group has failed')")
+
+    def delete(self) -> None:
+        """Have runmem know a value no more: then it is again what the program has."""
+        if self.values:
+            self.add(f"delete_object({self.one_of(*self.values)})")
+
+    def may_fail(self) -> None:
+        name, used = self.name("v"), set[str]()
+        self.add(f"{name} = [{self.argument(used)}]")
+        if self.taints(used):
+            self.add(f"{name} = [2]")
+            used = set()
+        self.parts[name] = used
+        self.values.append(name)
+        first, second = self.name("f"), self.name("f")
+        self.add(f"{first}, {second} = may_fail({name}, {self.number(3)})")
+        self.made(first, used)
+        self.made(second, used)
+
     def fail(self) -> None:
         name, used = self.name("f"), set[str]()
         first = self.argument(used)
@@ -199,7 +254,9 @@ class _Writer:
     def use_file(self) -> None:
         """Let a task read or write a file, or the program itself."""
         file, used = self.one_of(*self.files), set[str]()
-        kind = self.one_of("load", "load", "extend", "extend", "store", "copy", "open", "look", "chain")
+        kind = self.one_of(
+            "load", "load", "extend", "extend", "store", "copy", "open", "look", "chain", "all", "delete"
+        )
         value = self.argument(used)
         if kind == "load":
             name = self.name("f")
@@ -220,6 +277,11 @@ class _Writer:
         elif kind == "copy" and other != file:
             self.add(f"copy_file({file}, {other})")
             self.files.append(other)
+        elif kind == "all":
+            self.add(f"extend_all([{file}, ({self.one_of(*self.files)})], 5)")
+        elif kind == "delete" and file != "one":
+            self.add(f"print('deleted', delete_file({file}))")
+            self.files = [each for each in self.files if each != file]
         elif kind == "open":
             self.add(f'with open_file({file}, "a") as file:\n    file.write("*{self.number(9)}")')
         else:
@@ -308,6 +370,7 @@ def programs(draw: Callable[[Any], Any]) -> str:
     steps += (
         [writer.new_value] * 2 + [writer.use_file] * 5 + [writer.show] * 2 + [writer.fail, lambda: writer.add("meet()")]
     )
+    steps += [writer.collect] * 4 + [writer.group, writer.delete, writer.may_fail]
     for step in draw(st.lists(st.sampled_from(steps), min_size=5, max_size=14)):
         step()
     writer.end()

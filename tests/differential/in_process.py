@@ -11,7 +11,7 @@ import hashlib
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -23,7 +23,9 @@ from distributed.protocol import pickle as dask_pickle
 from distributed.scheduler import KilledWorker
 
 from runmem.collection.observer import Observers
-from runmem.execution import submitter
+from runmem.execution import call_table, sender, submitter
+from runmem.execution.run_services import RunServices
+from runmem.execution.sender import Sender
 from runmem.execution.submitter import DaskSubmitter
 from runmem.graph.call import TaskCall
 from runmem.graph.current import current_program, set_current_program
@@ -365,16 +367,24 @@ class _Turns:
             self._under_way = False
 
 
+class _SteppedSender(Sender):
+    """Sends when the schedule says so: there is no thread."""
+
+    def start(self) -> None:
+        pass
+
+
 class SteppedSubmitter(DaskSubmitter):
     """The submitter on a cluster in this process; what its thread does is done when the schedule says so."""
 
     def __init__(self, schedule: Schedule, doomed: frozenset[int] = frozenset()) -> None:
-        super().__init__("differential", _no_connection, Observers([]), lambda task_id: None)
-        self.cluster = InProcessCluster(schedule, self.told, doomed)
+        services = RunServices("differential", _no_connection, Observers([]), lambda task_id: None)
+        super().__init__(services)
+        self.sender = _SteppedSender(self.calls, services)
+        self.cluster = InProcessCluster(schedule, self.sender.report_durations, doomed)
         self._schedule = schedule
-        self._client, self._workers = self.cluster, schedule.workers
-        self._thread = SimpleNamespace(join=lambda timeout: None)
-        self._changed = _Turns(self._have_turn)
+        self.sender.client, self.sender.workers = self.cluster, schedule.workers
+        self.calls.changed = _Turns(self._have_turn)
         self._called: set[str] = set()
 
     def submit(self, call: TaskCall, resolve: Any) -> None:
@@ -384,12 +394,12 @@ class SteppedSubmitter(DaskSubmitter):
             self.cluster.tell(name)
         super().submit(call, resolve)
         if self.cluster.chance.random() < self._schedule.eager:
-            self._changed.turn()
+            self.calls.changed.turn()
 
     def _have_turn(self) -> None:
         if self.cluster.chance.random() < 0.5:
             self.cluster.step()
-        self._turn()
+        self.sender.turn()
         if self.cluster.chance.random() < 0.5:
             self.cluster.step()
 
@@ -401,7 +411,10 @@ def _no_connection() -> Any:
 @contextmanager
 def stepped(schedule: Schedule, doomed: frozenset[int] = frozenset()) -> Iterator[SteppedSubmitter]:
     """Give a submitter on a cluster in this process, where no time passes."""
-    with mock.patch.object(submitter, "time", _Clock()):
+    clock = _Clock()
+    with ExitStack() as stack:
+        for module in (call_table, sender, submitter):
+            stack.enter_context(mock.patch.object(module, "time", clock))
         made = SteppedSubmitter(schedule, doomed)
         try:
             yield made

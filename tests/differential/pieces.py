@@ -20,6 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from runmem import FILE_IN, FILE_INOUT, FILE_OUT, IN, INOUT, barrier, open_file, task, wait_on, wait_on_file
+from runmem.graph.directions import COLLECTION_FILE_INOUT, COLLECTION_INOUT, DICTIONARY_OUT, Depth, Type
+from runmem.graph.groups import TaskGroup
+from runmem.graph.synchronise import delete_file, delete_object
 from runmem.graph.future import Future
 
 place = tempfile.mkdtemp(dir=globals().get("folder", "."))
@@ -340,6 +343,49 @@ TASKS = """
     @task(source=FILE_IN, target=FILE_OUT)
     def copy_file(source, target):
         Path(target).write_text(f"<{Path(source).read_text()}>")
+
+
+    @task(values=COLLECTION_INOUT)
+    def grow_each(values, by):
+        for number, value in enumerate(values):
+            if number % 2 or not isinstance(value, list):
+                values[number] = [value, weight(by)]
+            else:
+                value.append(by)
+
+
+    @task(rows={Type: COLLECTION_INOUT, Depth: 2}, returns=1)
+    def swap(rows, by):
+        for row in rows:
+            row.reverse()
+        return weight(rows)
+
+
+    @task(table=DICTIONARY_OUT)
+    def fill(table, by):
+        for key in table:
+            table[key] = [key, by]
+
+
+    @task(paths=COLLECTION_FILE_INOUT)
+    def extend_all(paths, value):
+        for path in paths:
+            with open(path, "a") as file:
+                file.write(f"-{told(value)}")
+
+
+    @task(returns=1)
+    def steps(number):
+        for step in range(number):
+            yield [step, level]
+
+
+    @task(values=INOUT, returns=2, on_failure="IGNORE", defaults={"returns": [7, None]})
+    def may_fail(values, by):
+        change(values, by)
+        if by % 2:
+            raise ValueError(by)
+        return weight(values), told(values)
 
 
     @task(returns=1)

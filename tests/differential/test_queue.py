@@ -20,8 +20,8 @@ from in_process import Schedule, SteppedSubmitter, stepped
 from running import as_program
 
 from runmem.errors import RunmemError, TaskKilledError
-from runmem.execution import submitter as submitter_module
-from runmem.execution.bundle import Bundle
+from runmem.execution import sender as sender_module
+from runmem.execution.call_state import Bundle
 from runmem.graph.synchronise import barrier, open_file, wait_on
 
 TASKS = """
@@ -108,23 +108,23 @@ def check(
                 break
             except (names["Trouble"], RunmemError):
                 continue
-        assert not submitter._queue
-        assert not submitter._live
-        assert not submitter._sent
-        assert not any(submitter._in_flight.values())
+        assert not submitter.calls.queue
+        assert not submitter.calls.open
+        assert not submitter.calls.sent
+        assert not any(submitter.calls.in_flight.values())
 
 
 @contextmanager
 def mistakes_with(number: int | None) -> Iterator[None]:
     """Let the submitter fail to describe one call to Dask."""
-    right = submitter_module.dask_task
+    right = sender_module.dask_task
 
     def wrong(bundle: Bundle, run_id: str) -> Any:
         if number is not None and any(execution.task_id == number + 1 for execution in bundle.executions):
             raise LookupError("made for the test")
         return right(bundle, run_id)
 
-    with mock.patch.object(submitter_module, "dask_task", wrong):
+    with mock.patch.object(sender_module, "dask_task", wrong):
         yield
 
 

@@ -209,7 +209,7 @@ def test_a_child_that_imports_a_session_is_told_what_to_do(tmp_path, write, envi
     )
     write(tmp_path, "script.py", source)
     done = under_python(tmp_path, environment, "script.py")
-    assert "was spawned by the program and imports it once more" in done.stderr
+    assert "imports the program once more" in done.stderr
     assert "below `if __name__ == '__main__':`" in done.stderr
 
 

@@ -12,14 +12,13 @@ from runmem.execution.bundle import (
     MOST_CALLS,
     SHORT_S,
     TARGET_S,
-    Bundle,
     Durations,
-    Pending,
     plan,
 )
 from runmem.execution.call_queue import CallQueue
+from runmem.execution.call_state import Bundle, CallState
 from runmem.graph.call import Execution, Version
-from runmem.serialization.arguments import NO_BODY
+from runmem.serialization.arguments import NO_PAYLOAD
 
 LONG, SHORT, TINY, UNKNOWN = "long", "short", "tiny", "unknown"
 
@@ -27,8 +26,8 @@ LONG, SHORT, TINY, UNKNOWN = "long", "short", "tiny", "unknown"
 def execution(number: int, name: str, needs: list[Execution], **more: Any) -> Execution:
     made = Execution(number, name, 1)
     inputs, after = needs[::2], tuple(needs[1::2])
-    body = NO_BODY._replace(inputs=[Version(needed, 0) for needed in inputs])
-    made.state = Pending(body=body, after=after, **more)
+    payload = NO_PAYLOAD._replace(inputs=[Version(needed, 0) for needed in inputs])
+    made.state = CallState(payload=payload, after=after, **more)
     return made
 
 
@@ -76,7 +75,7 @@ def test_bundles_need_only_earlier_bundles_or_themselves(seed: int) -> None:
                 assert inside.index(needed) < inside.index(call)
     for bundle in bundles:
         assert [call.task_id for call in bundle.executions] == sorted(call.task_id for call in bundle.executions)
-        largest = max(durations.calls_a_bundle(call.name) for call in bundle.executions)
+        largest = max(durations.calls_per_bundle(call.name) for call in bundle.executions)
         assert len(bundle.executions) <= min(largest, MOST_CALLS)
         if any(call.state.alone or call.name == LONG for call in bundle.executions):
             assert len(bundle.executions) == 1
@@ -166,18 +165,18 @@ def test_no_more_are_sent_than_keep_the_workers_busy_unless_all_are_long(
     durations = Durations()
     for calls, total_s in reports:
         durations.observe("f", calls, total_s, 8)
-    assert durations.most_sent("f", 2) == expected
+    assert durations.sent_limit("f", 2) == expected
     durations.observe("f", 1, 0.001, LARGEST_RESULT_BYTES + 1)
-    assert durations.most_sent("f", 2) is None, "calls with large results never share a bundle"
+    assert durations.sent_limit("f", 2) is None, "calls with large results never share a bundle"
 
 
 def turns(calls: list[Execution]) -> list[int]:
     for call in calls:
-        call.state.take_turn()
+        call.state.set_turn()
     return [call.state.turn for call in calls]
 
 
-def test_calls_take_turns_in_the_order_of_the_program_and_each_at_once_after_what_it_needs() -> None:
+def test_calls_set_turns_in_the_order_of_the_program_and_each_at_once_after_what_it_needs() -> None:
     first, second = execution(1, "make", []), execution(2, "make", [])
     used = [execution(3, "use", [first]), execution(4, "use", [second])]
     both = execution(5, "both", used)
@@ -198,18 +197,18 @@ def test_a_large_value_that_calls_share_gives_them_no_turn() -> None:
 def test_durations_decide_how_many_calls_make_a_bundle() -> None:
     durations = Durations()
     assert durations.mean_s("f") is None
-    assert durations.calls_a_bundle("f") == 1
+    assert durations.calls_per_bundle("f") == 1
     durations.observe("f", 4, 4 * TARGET_S / 10, 0)
-    assert durations.calls_a_bundle("f") in (9, 10)
+    assert durations.calls_per_bundle("f") in (9, 10)
     durations.observe("f", 4, 8 * SHORT_S, 0)
-    assert durations.calls_a_bundle("f") == 1
+    assert durations.calls_per_bundle("f") == 1
     for _ in range(2):
         durations.observe("f", 64, 64 * TARGET_S / 100, 0)  # the slow ones were the first
-    assert 50 < durations.calls_a_bundle("f") <= 100
+    assert 50 < durations.calls_per_bundle("f") <= 100
     durations.observe("g", 1, 0.0, 0)
-    assert durations.calls_a_bundle("g") == MOST_CALLS
+    assert durations.calls_per_bundle("g") == MOST_CALLS
     durations.observe("g", 1, 0.0, LARGEST_RESULT_BYTES + 1)
-    assert durations.calls_a_bundle("g") == 1
+    assert durations.calls_per_bundle("g") == 1
 
 
 def test_the_key_of_a_bundle_tells_dask_the_name_of_the_task() -> None:

@@ -6,14 +6,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runmem.execution.bundle import Pending
 from runmem.execution.call_queue import CallQueue
+from runmem.execution.call_state import CallState
 from runmem.graph.call import Execution
 
 
 def waiting() -> Execution:
     made = Execution(0, "f", 1)
-    made.state = Pending()
+    made.state = CallState()
     return made
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from runmem.errors import ResultError
-from runmem.execution.results import made_again
+from runmem.execution.results import loaded_value
 from runmem.graph.call import Execution, Version
-from runmem.serialization.packed import packed
+from runmem.serialization.packed import pack_value
 
 
 class _ExitsWhenUnpickled:
@@ -20,5 +20,5 @@ class _ExitsWhenUnpickled:
 
 def test_a_result_whose_class_exits_when_it_is_unpickled_does_not_end_the_program() -> None:
     version = Version(Execution(7, "load", 1), 0)
-    with pytest.raises(ResultError, match=r"the result of task load \(call 7\) cannot be made again .*SystemExit: 4"):
-        made_again(version, packed(_ExitsWhenUnpickled(), "the result"))
+    with pytest.raises(ResultError, match=r"the result of task load \(call 7\) cannot be unpickled .*SystemExit: 4"):
+        loaded_value(version, pack_value(_ExitsWhenUnpickled(), "the result"))

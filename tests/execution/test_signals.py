@@ -10,14 +10,14 @@ import threading
 
 import pytest
 
-from runmem.execution.signals import undisturbed
+from runmem.execution.signals import delayed_signals
 
 
 def test_a_signal_comes_when_the_end_is_over() -> None:
     done = []
 
     def end() -> None:
-        with undisturbed(final=False):
+        with delayed_signals(final=False):
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
             done.append("all")
@@ -35,7 +35,7 @@ def test_a_signal_comes_when_the_end_is_over() -> None:
 def test_what_was_ignored_stays_so(capfd: pytest.CaptureFixture[str]) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with undisturbed(final=False):
+        with delayed_signals(final=False):
             os.kill(os.getpid(), signal.SIGHUP)
     finally:
         signal.signal(signal.SIGHUP, before)
@@ -46,7 +46,7 @@ def test_in_another_thread_nothing_changes() -> None:
     seen = []
 
     def end() -> None:
-        with undisturbed(final=True):
+        with delayed_signals(final=True):
             seen.append(signal.getsignal(signal.SIGINT))
 
     thread = threading.Thread(target=end)
@@ -57,12 +57,12 @@ def test_in_another_thread_nothing_changes() -> None:
 
 PROGRAM = """
 import os, signal, sys
-from runmem.execution import signals as undisturbed
-undisturbed.GIVE_UP_S = float(sys.argv[1])
-with undisturbed.undisturbed(final=True):
+from runmem.execution import signals as ending
+ending.GIVE_UP_S = float(sys.argv[1])
+with ending.delayed_signals(final=True):
     os.kill(os.getpid(), signal.SIGTERM)
 os.kill(os.getpid(), signal.SIGINT)
-undisturbed.ignore_signals()
+ending.ignore_signals()
 os.kill(os.getpid(), signal.SIGINT)
 sys.exit(7)
 """

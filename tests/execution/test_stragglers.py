@@ -1,16 +1,17 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from runmem.events import TaskRecord, TaskWaitedFor
+from runmem.execution.call_state import CallState
 from runmem.execution.stragglers import Stragglers
+from runmem.graph.call import Execution
 
 
-def call(task_id: int, *needs: Any, done: bool = False) -> Any:
-    return SimpleNamespace(task_id=task_id, name=f"f{task_id}", state=SimpleNamespace(needs=needs, done=done))
+def call(task_id: int, *needs: Execution, done: bool = False) -> Execution:
+    return Execution(task_id, f"f{task_id}", 1, CallState(after=needs, done=done))
 
 
 def record(task_id: int, start_s: float) -> TaskRecord:

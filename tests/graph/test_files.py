@@ -6,6 +6,7 @@ import os
 import random
 import re
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,9 @@ def test_a_call_that_cannot_be_sent_leaves_the_file_as_it_was(
     path = tmp_path / "a"
     path.write_text("0")
     with pytest.raises(TypeError, match="pickle"):
-        append(path, (i for i in range(3)))
+        append(path, threading.Lock())
     with pytest.raises(TypeError, match="pickle"):
-        write(tmp_path / "new", (i for i in range(3)))
+        write(tmp_path / "new", threading.Lock())
     append(path, "1")
     assert Path(wait_on_file(path)).read_text() == "01"
 

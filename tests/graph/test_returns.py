@@ -42,7 +42,7 @@ def test_the_number_of_values_is_read_from_every_form(declared: Any, expected: R
     assert declared_returns(f, declared, "f") == expected
 
 
-@pytest.mark.parametrize("declared", [-1, True, 2.5, "NOWHERE", "", {"a": 1}])
+@pytest.mark.parametrize("declared", [-1, True, 2.5, "NO WHERE", "", {"a": 1}])
 def test_what_declares_no_number_of_values_is_refused(declared: Any) -> None:
     with pytest.raises(TaskDeclarationError, match="here.*returns="):
         declared_returns(f, declared, "here")
@@ -244,6 +244,25 @@ def test_an_expression_that_gives_no_number_is_refused_at_the_call(submitter: An
         spread(spread(0))
     with pytest.raises(TaskDeclarationError, match="is no expression"):
         task(returns="value_of(n +)")(lambda n: n)
+
+
+@task(returns="BELOW")
+def as_many_as_below():
+    return list(range(BELOW))
+
+
+@task(returns="NOWHERE")
+def as_many_as_nowhere():
+    return 1
+
+
+BELOW = 2
+
+
+def test_a_global_below_the_task_is_looked_up_at_the_call(submitter: Any) -> None:
+    assert wait_on(as_many_as_below()) == [0, 1]
+    with pytest.raises(ArgumentError, match="name 'NOWHERE' is not defined"):
+        as_many_as_nowhere()
 
 
 def test_each_declared_class_gives_its_task_methods(submitter: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from runmem.execution.results import made_again
+from runmem.execution.results import loaded_value
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.task import TaskFunction
 from runmem.serialization.arguments import pack
@@ -53,22 +53,21 @@ class Carrier:
         outputs = task.returns.count + len(writes)
         execution = Execution(self.calls, task.name, outputs)
         call = TaskCall(execution, task, args, kwargs, task.returns.count, writes)
-        body = pack(call, None, self.large, self.snapshots, lambda version: version.execution.state.classes)
-        snapshot = body.snapshot
+        payload = pack(call, None, self.large, self.snapshots, lambda version: version.execution.state.classes)
+        snapshot = payload.snapshot
         execution.state = State(snapshot.travelling if snapshot is not None else frozenset())
         number = program_definitions.number_of(task)
         outline = snapshot.outline if snapshot is not None else None
         self.outlines.append(outline)
-        self.data.append(body.data)
+        self.data.append(payload.arguments.data)
         packed_task = PackedTask(
             task.name, pickle.dumps(task) if number is None else None, number, outline,
             snapshot.constants if snapshot is not None else b"", call.returns, self.copied,
         )  # fmt: skip
         packed_call = PackedCall(
-            self.calls, 0, body.data, writes, (), [(i, None, None) for i in range(len(body.inputs))], body.places,
-            body.values, body.buffers, body.own, body.changing,
-        )  # fmt: skip
-        kept = [self.kept[version] for version in body.inputs]
+            self.calls, 0, payload.arguments, writes, (), [(i, None, None) for i in range(len(payload.inputs))]
+        )
+        kept = [self.kept[version] for version in payload.inputs]
         arguments = pickle.loads(pickle.dumps(((packed_task,), pickle.dumps([packed_call])), 5))
         result = run_bundle("no run", "key-1", *arguments, *kept)
         version = Version(execution, 0)
@@ -80,7 +79,7 @@ class Carrier:
         run_program(True)
         result = self.kept[version]
         result = result.values if version.execution.outputs > 1 else result
-        return made_again(Version(version.execution, output), pickle.loads(pickle.dumps(result, 5)))
+        return loaded_value(Version(version.execution, output), pickle.loads(pickle.dumps(result, 5)))
 
     def call(self, task: TaskFunction, *args: Any, **kwargs: Any) -> Any:
         """Return the result of a call; raise what it raised."""

@@ -17,7 +17,7 @@ from runmem.serialization.arguments import pack
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.inputs import Inputs, unpack
 from runmem.serialization.large_values import LargeValues
-from runmem.serialization.packed import LARGE_BYTES, Packed, packed, taken, unpacked
+from runmem.serialization.packed import LARGE_BYTES, Packed, load_stored, pack_value, take_stored
 from runmem.serialization.snapshot import Snapshots
 
 LARGE = LARGE_BYTES + 1
@@ -48,9 +48,9 @@ class Cluster:
         self, values: dict[Version, Any], *args: Any, copied: bool = False, written: Any = (), **more: Any
     ) -> tuple[list[Any], dict[str, Any]]:
         """Pack a call and unpack it as a worker does, given the values of the versions in it."""
-        body = self.pack(*args, **more)
-        kept = [packed(values[v], "a value") if v in values else self.sent[v] for v in body.inputs]
-        arguments = unpack(body, Inputs(pickle.loads(pickle.dumps(kept, 5)), copied, frozenset(written)))
+        payload = self.pack(*args, **more)
+        kept = [pack_value(values[v], "a value") if v in values else self.sent[v] for v in payload.inputs]
+        arguments = unpack(payload.arguments, Inputs(pickle.loads(pickle.dumps(kept, 5)), copied, frozenset(written)))
         return arguments.args, arguments.kwargs
 
 
@@ -101,9 +101,9 @@ def test_a_large_argument_is_sent_once_by_its_content(cluster: Cluster) -> None:
 
 def test_a_large_argument_is_as_it_was_at_the_call(cluster: Cluster) -> None:
     block = np.zeros(LARGE, dtype=np.uint8)
-    body = cluster.pack(block)
+    payload = cluster.pack(block)
     block[:] = 1
-    assert bytes(cluster.sent[body.inputs[0]].buffers[0]) == bytes(LARGE)
+    assert bytes(cluster.sent[payload.inputs[0]].buffers[0]) == bytes(LARGE)
 
 
 def test_only_so_much_is_kept_of_large_arguments_that_nobody_waits_for(cluster: Cluster) -> None:
@@ -190,12 +190,12 @@ class Box:
 
 
 def test_each_reader_of_a_result_has_its_own() -> None:
-    kept = packed(Box(), "a box")
+    kept = pack_value(Box(), "a box")
     for private in (True, False):
-        copy = unpacked(kept, private)
+        copy = load_stored(kept, private)
         copy.block += 1
         copy.items[1]["a"].append(3)
-    again = unpacked(kept)
+    again = load_stored(kept)
     assert again.block.sum() == 45
     assert again.items == [1, {"a": [2]}]
 
@@ -205,11 +205,11 @@ def test_an_array_is_not_copied_when_it_is_packed_nor_for_who_reads_it() -> None
 
     block = np.ones(4_000_000)
     tracemalloc.start()
-    kept = packed(block, "a block")
-    read = unpacked(kept, private=False)
+    kept = pack_value(block, "a block")
+    read = load_stored(kept, private=False)
     _, peak = tracemalloc.get_traced_memory()
     assert peak < 100_000
-    mine = unpacked(kept, private=True)
+    mine = load_stored(kept, private=True)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert np.shares_memory(read, block)
@@ -219,14 +219,14 @@ def test_an_array_is_not_copied_when_it_is_packed_nor_for_who_reads_it() -> None
 
 
 def test_what_the_program_fetches_is_its_own_and_writable() -> None:
-    kept = pickle.loads(pickle.dumps(packed({"a": np.zeros(LARGE)}, "a value"), 5))
-    taken(kept)["a"] += 1
+    kept = pickle.loads(pickle.dumps(pack_value({"a": np.zeros(LARGE)}, "a value"), 5))
+    take_stored(kept)["a"] += 1
 
 
 def test_a_value_that_cannot_be_packed_says_so_to_who_asks_for_it() -> None:
-    kept = pickle.loads(pickle.dumps(packed(threading.Lock(), "the result of task f (call 3)")))
+    kept = pickle.loads(pickle.dumps(pack_value(threading.Lock(), "the result of task f (call 3)")))
     with pytest.raises(ResultError, match=r"the result of task f \(call 3\), of type lock, cannot be sent to another"):
-        unpacked(kept)
+        load_stored(kept)
 
 
 class _ExitsWhenPickled:
@@ -235,9 +235,9 @@ class _ExitsWhenPickled:
 
 
 def test_a_class_that_exits_when_it_is_pickled_is_a_value_that_cannot_be_packed() -> None:
-    kept = packed(_ExitsWhenPickled(), "the result of task f (call 3)")
+    kept = pack_value(_ExitsWhenPickled(), "the result of task f (call 3)")
     with pytest.raises(ResultError, match=r"of type _ExitsWhenPickled, cannot be sent .*\(SystemExit: 3\)"):
-        unpacked(kept)
+        load_stored(kept)
 
 
 def test_large_data_in_a_container_is_sent_once_and_small_arguments_beside_it_stay(cluster: Cluster) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runmem.serialization.packed import packed, unpacked
+from runmem.serialization.packed import load_stored, pack_value
 
 SHAPE = (300, 500)
 
@@ -31,8 +31,8 @@ PASSED: dict[str, Callable[[Any], Any]] = {
 
 def through_a_task(value: Any, function: Callable[[Any], Any]) -> Any:
     """Return what a task makes of a value that it may only read, as whoever may write to it gets it."""
-    read = unpacked(packed(value, "an argument"), private=False)
-    return unpacked(packed(function(read), "a result"))
+    read = load_stored(pack_value(value, "an argument"), private=False)
+    return load_stored(pack_value(function(read), "a result"))
 
 
 @pytest.mark.parametrize("passed", PASSED)
@@ -47,16 +47,16 @@ def test_an_array_that_a_task_passes_on_can_be_written_to(made: str, passed: str
 
 
 def test_the_memory_that_was_given_for_reading_stays_as_it_is() -> None:
-    kept = packed(np.zeros(SHAPE), "an argument")
-    passed = packed([unpacked(kept, private=False)], "a result")
-    unpacked(passed)[0][:] = 1
-    assert not unpacked(kept, private=False).any()
+    kept = pack_value(np.zeros(SHAPE), "an argument")
+    passed = pack_value([load_stored(kept, private=False)], "a result")
+    load_stored(passed)[0][:] = 1
+    assert not load_stored(kept, private=False).any()
 
 
 def test_bytes_that_nobody_can_write_to_are_copied_first() -> None:
-    kept = packed(np.arange(150_000), "an argument")
+    kept = pack_value(np.arange(150_000), "an argument")
     kept.buffers = tuple(memoryview(bytes(buffer)) for buffer in kept.buffers)  # as after a spill
-    got = unpacked(packed(unpacked(kept, private=False), "a result"))
+    got = load_stored(pack_value(load_stored(kept, private=False), "a result"))
     got += 1
     assert got[0] == 1
 
@@ -69,14 +69,14 @@ def test_arrays_that_are_one_stay_one() -> None:
 def test_an_array_that_the_program_protects_stays_protected() -> None:
     array = np.zeros(SHAPE)
     array.flags.writeable = False
-    assert not unpacked(packed(array, "an argument")).flags.writeable
+    assert not load_stored(pack_value(array, "an argument")).flags.writeable
 
 
 def test_what_is_passed_on_is_not_copied() -> None:
-    kept = packed(np.zeros(1_000_000), "an argument")
-    array = unpacked(kept, private=False)
+    kept = pack_value(np.zeros(1_000_000), "an argument")
+    array = load_stored(kept, private=False)
     tracemalloc.start()
-    passed = packed(array, "a result")
+    passed = pack_value(array, "a result")
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert passed.nbytes > 8_000_000

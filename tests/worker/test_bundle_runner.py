@@ -21,7 +21,8 @@ from runmem.graph.call import FileUse
 from runmem.graph.directions import FILE_IN, FILE_INOUT, INOUT
 from runmem.graph.task import TaskFunction, task
 from runmem.serialization.definitions import program_definitions
-from runmem.serialization.packed import Carried, packed, unpacked
+from runmem.serialization.inputs import PackedArguments
+from runmem.serialization.packed import Wrapped, load_stored, pack_value
 from runmem.serialization.snapshot import Snapshots
 from runmem.serialization.task_error import RemoteError, root_task
 from runmem.worker.bundle_runner import BundleFailed, PackedCall, PackedTask, run_bundle
@@ -35,7 +36,10 @@ def a_call(args: Any = (), kwargs: Any = None, **more: Any) -> PackedCall:
     if written := [place for place in more.get("writes", ()) if place not in more.get("places", {})]:
         data = pickle.dumps({place: args[place] for place in written}) + data
         given["own"] = 0
-    return PackedCall(task_id=more.pop("task_id", 1), data=data, **(given | more))
+    given |= more
+    packed = {name: given.pop(name) for name in PackedArguments._fields if name in given}
+    arguments = PackedArguments(data, **packed)
+    return PackedCall(task_id=given.pop("task_id", 1), arguments=arguments, **given)
 
 
 def run(function: TaskFunction | list[TaskFunction], calls: list[PackedCall], *dependencies: Any) -> Any:
@@ -57,18 +61,22 @@ def _packed(function: TaskFunction | list[TaskFunction], calls: list[PackedCall]
 
 def _kept(value: Any) -> Any:
     if isinstance(value, tuple):
-        return Carried(tuple(_inner(item) for item in value))
-    return packed(value, "a value")
+        return Wrapped(tuple(_inner(item) for item in value))
+    return pack_value(value, "a value")
 
 
 def _inner(value: Any) -> Any:
-    return tuple(packed(item, "a value") for item in value) if isinstance(value, tuple) else packed(value, "a value")
+    return (
+        tuple(pack_value(item, "a value") for item in value)
+        if isinstance(value, tuple)
+        else pack_value(value, "a value")
+    )
 
 
 def _shown(kept: Any) -> Any:
-    if isinstance(kept, (Carried, tuple)):
-        return tuple(_shown(value) for value in (kept.values if isinstance(kept, Carried) else kept))
-    return unpacked(kept)
+    if isinstance(kept, (Wrapped, tuple)):
+        return tuple(_shown(value) for value in (kept.values if isinstance(kept, Wrapped) else kept))
+    return load_stored(kept)
 
 
 def error_of(raised: Any, position: int = 0) -> BaseException:
@@ -115,10 +123,10 @@ def test_calls_of_a_bundle_use_the_results_of_earlier_ones() -> None:
 def test_a_written_result_of_another_task_stays_as_it_was() -> None:
     stored = [1]
     calls = [a_call([None, 5], places={0: 0}, sources=[(0, None, None)], writes=(0,))]
-    kept = packed(stored, "a list")
+    kept = pack_value(stored, "a list")
     for _ in range(2):  # as when Dask runs it again
         assert _shown(run_bundle(UNKNOWN_RUN, "key-1", *_packed(append, calls), kept)) == [1, 5]
-    assert unpacked(kept) == [1]
+    assert load_stored(kept) == [1]
 
 
 def test_more_than_one_output_is_a_tuple_with_the_written_ones_last() -> None:
@@ -255,12 +263,12 @@ def test_a_refused_write_to_a_shared_array_names_the_remedies() -> None:
     assert "--inputs=copied" in error.__notes__[1]
     (packed_task,), data = _packed(change, calls)
     copied = [packed_task._replace(copied=True)]
-    assert run_bundle(UNKNOWN_RUN, "key-1", copied, data, packed(block, "a block")) is None
+    assert run_bundle(UNKNOWN_RUN, "key-1", copied, data, pack_value(block, "a block")) is None
     assert block.sum() == 0
 
 
 def test_what_cannot_be_made_again_on_the_worker_is_told_with_the_task() -> None:
-    call = a_call([1])._replace(data=pickle.dumps(([1], {}))[:-5])
+    call = a_call([1])._replace(arguments=PackedArguments(pickle.dumps(([1], {}))[:-5]))
     with pytest.raises(BundleFailed) as raised:
         run(add, [call._replace(task_id=7)])
     error = error_of(raised)

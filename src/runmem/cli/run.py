@@ -118,7 +118,7 @@ def _tell_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
 
 def _execute(run: Run, program: Script | Module, arguments: tuple[str, ...]) -> tuple[int, list[BaseException]]:
     """Run the program and end the run; return the exit code and the errors of tasks that nobody has seen."""
-    from runmem.execution.ending import ended_by
+    from runmem.execution.ending import reason_of_end
 
     master = os.getpid()
     try:
@@ -126,7 +126,7 @@ def _execute(run: Run, program: Script | Module, arguments: tuple[str, ...]) -> 
         if os.getpid() != master:  # a child that the program forked and that came to the program's end
             os._exit(ended.exit_code)
         if ended.by_signal and not run.has_open_calls:
-            say(f"runmem: {ended_by(ended.exit_code)}")
+            say(f"runmem: {reason_of_end(ended.exit_code)}")
         return ended.exit_code, run.finish(ended.exit_code, complete=ended.orderly, final=True)
     except (SystemExit, KeyboardInterrupt) as request:
         # A signal between the program's end and that of its last task: those that still run are given up.

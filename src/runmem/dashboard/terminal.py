@@ -54,7 +54,7 @@ class LiveView(PlainView):
     def __init__(self, stream: TextIO) -> None:
         self._line = StatusLine(stream)
         super().__init__(self._line.above(stream))
-        self._submitted = self._done = self._failed = 0
+        self._submitted = self._done = self._failed = self._cancelled = 0
         self._running: int | None = None
         self._has_workers = False
         self._highest: tuple[int, str] | None = None
@@ -84,6 +84,7 @@ class LiveView(PlainView):
         """Count."""
         self._done += event.status == "finished"
         self._failed += event.status == "failed"
+        self._cancelled += event.status == "cancelled"
 
     def node_sampled(self, event: NodeSampled) -> None:
         """Remember the highest."""
@@ -92,7 +93,7 @@ class LiveView(PlainView):
 
     def line(self) -> str:
         """Return the line as it is now."""
-        unfinished = self._submitted - self._done - self._failed
+        unfinished = self._submitted - self._done - self._failed - self._cancelled
         running = max(0, min(unfinished, self._running or 0))
         parts = [] if self._has_workers else ["workers are starting"]
         parts.append(f"{self._done} done")

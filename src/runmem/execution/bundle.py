@@ -1,4 +1,4 @@
-"""Calls that travel to a worker together. Pure: decides what goes with what, sends nothing.
+"""Groups calls into bundles, each of which is sent as one Dask task. Pure: sends nothing.
 
 A Dask task costs about a millisecond and a half of scheduling. Calls that are known to be much shorter share one Dask
 task of about `TARGET_S`: independent calls of one function, or calls that depend on each other.
@@ -6,146 +6,24 @@ task of about `TARGET_S`: independent calls of one function, or calls that depen
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import count
+from dataclasses import dataclass
 from math import ceil, inf
-from typing import Any
 
 from runmem.execution.call_queue import CallQueue
-from runmem.graph.call import Execution, FileUse, Slot
-from runmem.serialization.arguments import NO_BODY, Body
-from runmem.store.layout import safe_name
+from runmem.execution.call_state import Bundle, state_of
+from runmem.graph.call import Execution
 
-__all__ = ["KEY_MARK", "Bundle", "Pending", "Durations", "plan"]
+__all__ = ["Durations", "plan"]
 
 TARGET_S = 0.02
 SHORT_S = 0.008
-_AHEAD_S = 10 * TARGET_S  # work that a worker has before it, of calls that may turn out to be shorter
-_AHEAD_CALLS = 4  # at least so many of them
-_MOST_PASSED_BY = 200  # calls that are held back, while others behind them go on
+_AHEAD_S = 10 * TARGET_S  # work sent ahead to a worker, of calls that may turn out to be shorter
+_AHEAD_CALLS = 4  # at least this many of them
+_MOST_DELAYED = 200  # calls that wait while later ones are sent
 MOST_CALLS = 512
 LARGEST_RESULT_BYTES = 64 * 1024
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """What the submitter knows of an execution.
-
-    Attributes
-    ----------
-    number : int
-        See `CallQueue`.
-    turn : int
-        Whose turn it is first: see `take_turn`.
-    is_needed : bool
-        Whether another call needs it.
-    task : PackedTask
-    body : Body
-        The packed arguments.
-    after : tuple of Execution
-        What must have ended before, without its value.
-    alone : bool
-        Whether the call must not share a bundle, because one that it shared was killed or failed.
-    value, has_value
-        A value that the program sends (a large argument), and whether it is that; there is no call then.
-    classes : frozenset of int
-        Definitions of the program that the results may refer to.
-    definitions : object
-        What keeps these alive.
-    bundle, position
-        Where it was sent: its bundle and its place in it; None while it waits.
-    error
-        The exception it ended with.
-    done : bool
-        Whether it has ended, well or badly.
-    """
-
-    number: int = 0
-    turn: int = 0
-    is_needed: bool = False
-    task: Any = None
-    body: Body = NO_BODY
-    after: tuple[Execution, ...] = ()
-    writes: tuple[Slot, ...] = ()
-    files: tuple[FileUse, ...] = ()
-    alone: bool = False
-    value: Any = None
-    has_value: bool = False
-    classes: frozenset[int] = frozenset()
-    definitions: Any = None
-    bundle: Bundle | None = None
-    position: int | None = None
-    error: BaseException | None = None
-    done: bool = False
-
-    @property
-    def needs(self) -> list[Execution]:
-        """The executions that must have ended before."""
-        return [version.execution for version in self.body.inputs] + list(self.after)
-
-    def take_turn(self) -> None:
-        """Settle when its turn is, once it has a number: in the order of the program, but at once after what it needs.
-
-        So what one call makes is used up before the next one makes more, as far as nobody else needs it.
-        """
-        needed: list[Pending] = [e.state for e in self.needs if not e.state.has_value]
-        is_first = bool(needed) and not any(pending.is_needed for pending in needed)
-        self.turn = max(pending.turn for pending in needed) if is_first else self.number
-        for pending in needed:
-            pending.is_needed = True
-
-    def let_go(self) -> None:
-        """Forget what was only needed to run the call."""
-        self.task, self.body, self.after, self.value = None, NO_BODY, (), None
-
-
-@dataclass(slots=True, eq=False)
-class Bundle:
-    """Executions that run one after the other in one Dask task.
-
-    Attributes
-    ----------
-    key : str
-        Key of the Dask task; what stands before the last dash is what the Dask dashboard shows.
-    executions : list of Execution
-        Those that have not ended; they refer to the bundle, so keeping them would keep all of its results alive.
-    future
-        The Dask future, once it was sent.
-    values : dict or None
-        Results that were fetched with those of other calls of the bundle, by position.
-    """
-
-    key: str
-    executions: list[Execution] = field(default_factory=list)
-    future: Any = None
-    values: dict[int, Any] | None = None
-
-    @property
-    def turn(self) -> int:
-        """That of the first of its calls."""
-        return min((execution.state.turn for execution in self.executions), default=0)
-
-    @classmethod
-    def named(cls, name: str) -> Bundle:
-        """Return an empty bundle whose Dask task is called `name`."""
-        return cls(f"{_label(name)}-{_PROCESS}{next(_numbers):016x}")
-
-
-# Dask takes a key apart at its last dash if what follows is hexadecimal. Counting is many times quicker than asking the
-# kernel for random bytes, during which another thread takes the interpreter.
-_PROCESS = "0" + uuid.uuid4().hex[:15]
-KEY_MARK = f"-{_PROCESS}"
-"""What the keys of this process's Dask tasks have in them."""
-_numbers = count(1)
-
-
-@lru_cache(maxsize=1024)
-def _label(name: str) -> str:
-    return safe_name(name)
 
 
 @dataclass(slots=True)
@@ -158,17 +36,17 @@ class _Seen:
 
 
 class Durations:
-    """How long the calls of each task lasted on the workers, and how large their results were.
+    """Durations of the calls of each task on the workers, and the sizes of their results.
 
-    What was seen counts half at each report that follows. The first calls import, touch new memory and find a machine
-    that is starting: they say little of the thousands after them.
+    Each report halves the weight of the earlier ones. The first calls import modules, touch new memory and run on a
+    machine that is starting: they say little about the thousands after them.
     """
 
     def __init__(self) -> None:
         self._seen: dict[str, _Seen] = {}
 
     def observe(self, name: str, calls: int, total_s: float, largest_bytes: int) -> None:
-        """Add what a worker reported: number of calls, their seconds, the largest result in bytes."""
+        """Add the report of a worker: number of calls, their total duration, the size of their largest result."""
         seen = self._seen.setdefault(name, _Seen())
         seen.ended += calls
         seen.shortest_s = min(seen.shortest_s, total_s / max(calls, 1))
@@ -181,18 +59,18 @@ class Durations:
         seen = self._seen.get(name)
         return seen.total_s / seen.calls if seen is not None and seen.calls else None
 
-    def calls_a_bundle(self, name: str) -> int:
-        """Return how many calls of `name` make a bundle of the target length; 1: they are sent singly."""
+    def calls_per_bundle(self, name: str) -> int:
+        """Return the number of calls of `name` that make a bundle of the target length; 1: each is sent alone."""
         mean = self.mean_s(name)
         if mean is None or mean > SHORT_S or self._seen[name].largest_bytes > LARGEST_RESULT_BYTES:
             return 1
         return max(1, min(MOST_CALLS, int(TARGET_S / max(mean, 1e-7))))
 
-    def most_sent(self, name: str, workers: int) -> int | None:
-        """Return how many calls of `name` may be sent and not ended; None: any number.
+    def sent_limit(self, name: str, workers: int) -> int | None:
+        """Return the largest number of calls of `name` that are sent and have not ended; None: no limit.
 
-        What was sent stays as it was bundled. So no more is than keeps the workers busy for a while, as long as the
-        calls may turn out to be shorter: the first ones import modules and find cold caches.
+        Bundles cannot change once they are sent. While the calls may turn out to be shorter than the first ones, which
+        import modules and find cold caches, no more are sent than keep the workers busy for a while.
         """
         seen, mean = self._seen.get(name), self.mean_s(name)
         if seen is None or mean is None:
@@ -204,7 +82,7 @@ class Durations:
 
 
 class _Bundling:
-    """Bundles in the making: open ones take more calls, closed ones are ready to be sent."""
+    """Bundles under construction: open ones accept more calls, closed ones are ready to be sent."""
 
     def __init__(self) -> None:
         self.closed: list[Bundle] = []
@@ -212,8 +90,11 @@ class _Bundling:
         self._member: dict[Execution, Bundle] = {}  # of open bundles only
 
     def place(self, execution: Execution, size: int) -> None:
-        """Put an execution into a bundle of at most `size`: that of what it needs, if that is one, or of its name."""
-        needed = {id(b): b for e in execution.state.needs if (b := self._member.get(e)) is not None}
+        """Add an execution to a bundle of at most `size` calls.
+
+        The bundle is that of the calls it needs, if they share one, else the open bundle of its own name.
+        """
+        needed = {id(b): b for e in state_of(execution).needs if (b := self._member.get(e)) is not None}
         if len(needed) == 1 and size > 1:
             bundle = next(iter(needed.values()))
         else:
@@ -235,7 +116,7 @@ class _Bundling:
             del self._member[execution]
 
     def close_all(self) -> list[Bundle]:
-        """Close what is open; return all bundles, each after those that it needs."""
+        """Close the open bundles; return all bundles, each after those that it needs."""
         for bundle in list(self._opened.values()):
             self._close(bundle)
         return self.closed
@@ -246,45 +127,45 @@ def plan(
     durations: Durations,
     workers: int,
     in_flight: Counter[str],
-    hold: Callable[[str], bool],
+    may_wait: Callable[[str], bool],
 ) -> list[Bundle]:
-    """Take executions from the front of `queue` and return the bundles to send, each after those that it needs.
+    """Remove executions from the front of `queue` and return the bundles to send, each after those that it needs.
 
     Parameters
     ----------
     in_flight : Counter
-        By task name, calls that were sent and have not ended; updated.
-    hold : callable
-        Tells whether calls of a name may still be held back, where as many are sent as `Durations.most_sent` says.
-        Others behind them go on, but for those that need them.
+        Number of calls that were sent and have not ended, by task name; updated.
+    may_wait : callable
+        Takes the name of a task of which `Durations.sent_limit` calls are sent; returns whether its other calls may
+        still wait. Later calls in the queue are sent meanwhile, except those that need them.
 
     Notes
     -----
-    Bundles cannot wait for each other in a circle: a bundle comes to depend on another only when that one is closed,
-    and a closed bundle takes no more calls.
+    Bundles cannot wait for each other in a circle: a bundle can depend on another one only once that one is closed,
+    and a closed bundle accepts no more calls.
     """
     most_each = max(1, ceil(len(queue) / workers))
-    most_sent: dict[str, int | None] = {}
+    limits: dict[str, int | None] = {}
     bundling = _Bundling()
     left: dict[Execution, None] = {}
-    while queue and len(left) < _MOST_PASSED_BY:
+    while queue and len(left) < _MOST_DELAYED:
         execution = queue.take()
-        pending: Pending = execution.state
+        state = state_of(execution)
         name = execution.name
-        if left and any(needed in left for needed in pending.needs):
+        if left and any(needed in left for needed in state.needs):
             left[execution] = None
             continue
-        if not pending.has_value:
-            if name not in most_sent:
-                most_sent[name] = durations.most_sent(name, workers)
-            most = most_sent[name]
-            if most is not None and in_flight[name] >= most:
-                if hold(name):
+        if not state.has_value:
+            if name not in limits:
+                limits[name] = durations.sent_limit(name, workers)
+            limit = limits[name]
+            if limit is not None and in_flight[name] >= limit:
+                if may_wait(name):
                     left[execution] = None
                     continue
-                most_sent[name] = None
+                limits[name] = None
             in_flight[name] += 1
-        alone = pending.alone or pending.has_value
-        bundling.place(execution, 1 if alone else min(most_each, durations.calls_a_bundle(name)))
+        alone = state.alone or state.has_value
+        bundling.place(execution, 1 if alone else min(most_each, durations.calls_per_bundle(name)))
     queue.put_back(left)
     return bundling.close_all()

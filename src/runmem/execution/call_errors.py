@@ -1,4 +1,4 @@
-"""What is said of calls that failed: by their task, with their worker, on the way back, or by our own mistake."""
+"""Errors of calls that failed in their task, with their worker, on the way back, or through runmem itself."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ import dask
 from distributed.scheduler import KilledWorker
 
 from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeoutError
-from runmem.execution.bundle import Bundle
+from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
 from runmem.serialization.task_error import set_root_task
 from runmem.worker.bundle_runner import BundleFailed
 from runmem.worker.watchdog import time_is_up
 
-__all__ = ["attempts", "error_of", "not_brought", "own_error", "own_mistake", "tell_killed"]
+__all__ = [
+    "attempts", "error_of", "error_of_call", "explain_kill", "internal_error", "timeout_error", "unfetchable",
+]  # fmt: skip
 
 _CRASHES = {str(int(number)): text for number, text in (
     (signal.SIGSEGV, "a crash (segmentation fault)"), (signal.SIGBUS, "a crash (bus error)"),
@@ -25,8 +27,8 @@ _CRASHES = {str(int(number)): text for number, text in (
 )}  # fmt: skip
 
 
-def own_mistake(execution: Execution, error: Exception) -> RunmemError:
-    """Return the error of a call with which runmem itself made a mistake."""
+def internal_error(execution: Execution, error: Exception) -> RunmemError:
+    """Return the error of a call that failed through a mistake of runmem itself."""
     mistake = RunmemError(
         f"runmem itself made a mistake with {execution.name} (call {execution.task_id}): {type(error).__name__}: "
         f"{error}. Calls that have nothing to do with it go on. Please report it, with the traceback."
@@ -37,7 +39,8 @@ def own_mistake(execution: Execution, error: Exception) -> RunmemError:
 
 
 def error_of(bundle: Bundle) -> BaseException | None:
-    """Return the error of a bundle's Dask task; None if Dask has taken it up again meanwhile."""
+    """Return the error of a bundle's Dask task; None if Dask has begun it again meanwhile."""
+    assert bundle.future is not None
     try:
         error: BaseException | None = bundle.future.exception(timeout="5 s")
     except TimeoutError:
@@ -45,8 +48,8 @@ def error_of(bundle: Bundle) -> BaseException | None:
     return error
 
 
-def not_brought(executions: Sequence[Execution], error: Exception) -> ResultError:
-    """Return the error of results that cannot be brought to the program."""
+def unfetchable(executions: Sequence[Execution], error: Exception) -> ResultError:
+    """Return the error of results that cannot be fetched."""
     names = ", ".join(dict.fromkeys(execution.name for execution in executions))
     why = str(error).strip().splitlines() or [""]
     return ResultError(
@@ -56,25 +59,26 @@ def not_brought(executions: Sequence[Execution], error: Exception) -> ResultErro
 
 
 def attempts() -> int:
-    """Return how often Dask tries a task whose worker dies."""
+    """Return the number of times that Dask tries a task whose worker dies."""
     return int(dask.config.get("distributed.scheduler.allowed-failures", 3)) + 1
 
 
-def own_error(execution: Execution, error: BaseException) -> BaseException:
-    """Return what the call of an execution raised, given the error of its Dask task; else what another one raised."""
+def error_of_call(execution: Execution, error: BaseException) -> BaseException:
+    """Return the error of a call, given that of its Dask task: its own, or else that of another call in the bundle."""
     if isinstance(error, KilledWorker):
         return TaskKilledError(execution.name, execution.task_id)
     if not isinstance(error, BundleFailed):
         return error
     errors = {position: value for position, (good, value) in enumerate(error.outcomes) if not good}
-    place = execution.state.position or 0
-    its = place if error.key == execution.state.bundle.key and place in errors else min(errors)
-    loaded: BaseException = errors[its].load()
+    state = state_of(execution)
+    position = state.position or 0
+    is_own = state.bundle is not None and error.key == state.bundle.key and position in errors
+    loaded: BaseException = errors[position if is_own else min(errors)].load()
     return loaded
 
 
 def timeout_error(execution: Execution, limit_s: float, stack: str | None, where: str) -> TaskTimeoutError:
-    """Return the error of a call whose time was up."""
+    """Return the error of a call at its time limit."""
     was = f", and was at\n{stack}\n" if stack else ". "
     error = TaskTimeoutError(
         f"task {execution.name} (call {execution.task_id}): {time_is_up(limit_s)}. It ran on {where}{was}"
@@ -85,7 +89,7 @@ def timeout_error(execution: Execution, limit_s: float, stack: str | None, where
     return error
 
 
-def tell_killed(error: TaskKilledError, reason: str | None) -> None:
+def explain_kill(error: TaskKilledError, reason: str | None) -> None:
     """Complete the error of a killed task with what is known of why it was killed."""
     told = (
         f"{reason[0].upper()}{reason[1:]}."

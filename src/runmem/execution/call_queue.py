@@ -1,23 +1,24 @@
 """Calls that wait to be sent, in the order of the program.
 
-The invariant: the queue is sorted by the numbers that executions get when they enter it first, and an execution needs
-only such with a smaller number. So what is needed stands before what needs it, also when calls are put back because
-their worker died or a call that they shared a Dask task with has failed.
+The invariant: the queue is sorted by the numbers that executions get when they first enter it, and an execution needs
+only executions with smaller numbers. So each call comes after those that it needs, also when calls return to the queue
+because their worker died or another call of their Dask task failed.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from itertools import count
 
+from runmem.execution.call_state import state_of
 from runmem.graph.call import Execution
 
 __all__ = ["CallQueue"]
 
 
 class CallQueue:
-    """A queue of executions; `state.number` of each is its place in the order of the program."""
+    """Queue of executions, sorted by `CallState.number`."""
 
     def __init__(self) -> None:
         self._waiting: deque[Execution] = deque()
@@ -31,12 +32,12 @@ class CallQueue:
 
     @property
     def first(self) -> Execution:
-        """The execution that is next."""
+        """The next execution."""
         return self._waiting[0]
 
     def append(self, execution: Execution) -> None:
-        """Add an execution that was never in the queue; it may need any that was."""
-        execution.state.number = next(self._numbers)
+        """Add a new execution, which may need any that was added before."""
+        state_of(execution).number = next(self._numbers)
         self._waiting.append(execution)
 
     def take(self) -> Execution:
@@ -44,12 +45,19 @@ class CallQueue:
         return self._waiting.popleft()
 
     def put_back(self, executions: Iterable[Execution]) -> None:
-        """Add executions that were taken before, each where it belongs."""
+        """Return executions that were removed before to their places in the order."""
         again = sorted(executions, key=_number)
         passed = []
         while again and self._waiting and _number(self._waiting[0]) < _number(again[-1]):
             passed.append(self._waiting.popleft())
         self._waiting.extendleft(reversed(sorted([*passed, *again], key=_number)))
+
+    def remove(self, executions: Container[Execution]) -> list[Execution]:
+        """Remove those of these executions that wait here; return them in their order."""
+        removed = [execution for execution in self._waiting if execution in executions]
+        if removed:
+            self._waiting = deque(execution for execution in self._waiting if execution not in executions)
+        return removed
 
     def clear(self) -> list[Execution]:
         """Remove all executions and return them."""
@@ -59,5 +67,4 @@ class CallQueue:
 
 
 def _number(execution: Execution) -> int:
-    number: int = execution.state.number
-    return number
+    return state_of(execution).number

@@ -1,20 +1,20 @@
-"""Runs each call at once, in the program's own process: to debug, and to know what the right result is.
+"""Runs each call at once, in the program's own process: to debug, and as the reference for results.
 
-Arguments, results and errors go the same way as to a worker and back, so that a task has the same copies of the same
-values; only the program's functions and classes are the program's own.
+Arguments, results and errors are packed and unpacked as on their way to a worker and back, so that a task has the same
+copies of the same values; only the program's functions and classes are the program's own.
 """
 
 from __future__ import annotations
 
 import pickle
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from runmem.collection.observer import Observers
 from runmem.events import TaskEnded, TaskSubmitted
-from runmem.execution.results import made_again
+from runmem.execution.results import loaded_value
+from runmem.execution.task_packing import gets_copies
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import current_program, set_current_program
@@ -30,26 +30,32 @@ from runmem.worker.call_recorder import WorkerRun
 __all__ = ["SequentialSubmitter"]
 
 
-class _Done:
-    """What became of an execution: its outputs as a worker would keep them, or its error."""
+class _Ended:
+    """State of an execution: its outputs, packed as on a worker, or its error."""
 
     __slots__ = ("outputs", "error")
 
-    def __init__(self, outputs: Any, error: BaseException | None = None) -> None:
+    def __init__(self, outputs: object, error: BaseException | None = None) -> None:
         self.outputs = outputs
         self.error = error
 
 
+def _state_of(execution: Execution) -> _Ended:
+    state = execution.state
+    assert type(state) is _Ended
+    return state
+
+
 class SequentialSubmitter:
-    """Implements `runmem.graph.call.Submitter` without a cluster.
+    """Implements `runmem.graph.call.Submitter` without a cluster. Every call has ended when `submit` returns.
 
     Parameters
     ----------
     join : callable
-        Lets this process take part in the run; None: it could not.
+        Makes this process take part in the run; returns None if that is not possible.
     observers : Observers
     copied : bool, optional
-        Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
+        See `RunServices`.
     """
 
     broken = has_open_calls = False
@@ -61,43 +67,45 @@ class SequentialSubmitter:
         self._run: WorkerRun | None = None
         self._observers = observers
         self._copied = copied
-        self._large = LargeValues(_keep)
+        self._large = LargeValues(_store)
         self._unseen = UnseenErrors()
+        self.finished = 0
 
     def submit(self, call: TaskCall, resolve: Resolve) -> None:
         """Run a call; see `Submitter`."""
         if not self._joined:
             self._run, self._joined = self._join(), True
-        body = pack(call, resolve, self._large, None, _no_classes)
+        payload = pack(call, resolve, self._large, None, _no_classes)
         execution = call.execution
         self._observers.task_submitted(TaskSubmitted(execution.task_id, execution.name))
-        needed = [*(version.execution for version in body.inputs), *call.after]
-        error = next((e.state.error for e in needed if e.state.error is not None), None)
+        needed = [*(version.execution for version in payload.inputs), *call.after]
+        error = next((error for e in needed if (error := _state_of(e).error) is not None), None)
+        outputs: object = None
         if error is None:
-            kept = [_output(version) for version in body.inputs]
+            stored = [_output(version) for version in payload.inputs]
             number = program_definitions.number_of(call.task)
             reference = pickle.dumps(call.task) if number is None else None
-            copied = self._copied or (self._copied is None and "pycompss" in sys.modules)
+            copied = gets_copies(self._copied)
             task = PackedTask(call.task.name, reference, number, returns=call.returns, copied=copied)
-            packed_call = PackedCall(
-                execution.task_id, 0, body.data, call.writes,
-                call.files,
-                [(position, None, None) for position in range(len(kept))], body.places, body.values, body.buffers,
-                body.own, body.changing,
-            )  # fmt: skip
+            sources = [(position, None, None) for position in range(len(stored))]
+            packed = PackedCall(execution.task_id, 0, payload.arguments, call.writes, call.files, sources)
             with self._as_on_a_worker():
-                good, outcome = run_call(self._run, packed_call, task, kept, [], in_program=True)
-            error = None if good else outcome.load()
-            outcome = _apart(outcome)
-        execution.state = _Done(outcome if error is None else None, error)
+                good, outcome = run_call(self._run, packed, task, stored, [], in_program=True)
+            if good:
+                outputs = _unshared(outcome)
+            else:
+                error = outcome.load()
+        execution.state = _Ended(outputs, error)
         if error is not None:
             self._unseen.add(execution, error)
+        else:
+            self.finished += 1
         status = "finished" if error is None else "failed"
         self._observers.task_ended(TaskEnded(execution.task_id, execution.name, status))
 
     @contextmanager
     def _as_on_a_worker(self) -> Iterator[None]:
-        """Let calls of tasks inside the task be plain calls, and its reports those of a task."""
+        """Make calls of tasks inside the task plain calls, and its reports those of a task."""
         program = current_program()
         set_current_program(None)
         if self._run is not None:
@@ -111,38 +119,38 @@ class SequentialSubmitter:
             if self._run is not None:
                 self._run.bundle_ended()
 
-    def fetch(self, versions: Sequence[Version]) -> list[Any]:
+    def fetch(self, versions: Sequence[Version], deadline: float | None = None) -> list[Any]:
         """Return values; see `Submitter`."""
         self.wait([version.execution for version in versions])
-        return [made_again(version, version.execution.state.outputs, own=False) for version in versions]
+        return [loaded_value(version, _state_of(version.execution).outputs, own=False) for version in versions]
 
-    def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
+    def wait(self, executions: Sequence[Execution] | None, deadline: float | None = None, raises: bool = True) -> None:
         """Raise the error of the first that failed, if asked to; see `Submitter`."""
         if executions is None:
-            if self._unseen:
+            if raises and self._unseen:
                 raise self._unseen.take()
             return
-        failed = [execution for execution in executions if execution.state.error is not None] if raises else []
-        for execution in failed:
-            self._unseen.saw(execution, execution.state.error)
+        failed = [(e, error) for e in executions if (error := _state_of(e).error) is not None] if raises else []
+        for execution, error in failed:
+            self._unseen.saw(execution, error)
         if failed:
-            error: BaseException = failed[0].state.error
+            error = failed[0][1]
             set_field(error, "__traceback__", None)
             raise error
 
+    def cancel(self, executions: Iterable[Execution] | None = None) -> None:
+        """Do nothing: every call has ended."""
+
     def has_ended(self, execution: Execution) -> bool:
-        """Return True: each call ends at once."""
+        """Return True: every call has ended."""
         return True
 
     def open_calls(self) -> list[int]:
-        """Return no call: each ends at once."""
+        """Return no call: every call has ended."""
         return []
 
-    def cancel(self) -> None:
-        """Do nothing: no call is left."""
-
     def unseen_errors(self) -> list[BaseException]:
-        """Return the errors of tasks that nobody has seen, for the end of the run."""
+        """Return the errors of tasks that the program has not seen, for the end of the run."""
         return list(self._unseen)
 
     def close(self) -> None:
@@ -150,22 +158,23 @@ class SequentialSubmitter:
         if self._run is not None:
             self._run.close()
 
+    def abandon(self) -> None:
+        """Do nothing: every call has ended."""
 
-def _apart(outcome: Any) -> Any:
+
+def _unshared(outcome: Any) -> object:
     """Return outputs that share no memory with the program's values, which a task can return here."""
     if type(outcome) is tuple:
-        return tuple(map(_apart, outcome))
+        return tuple(map(_unshared, outcome))
     return outcome.copied() if type(outcome) is Packed and outcome.buffers else outcome
 
 
-def _keep(value: Packed, numbers: frozenset[int]) -> Version:
-    execution = Execution(0, "argument", 1)
-    execution.state = _Done(value)
-    return Version(execution, 0)
+def _store(value: Packed, numbers: frozenset[int]) -> Version:
+    return Version(Execution(0, "argument", 1, _Ended(value)), 0)
 
 
-def _output(version: Version) -> Any:
-    outputs = version.execution.state.outputs
+def _output(version: Version) -> object:
+    outputs: Any = _state_of(version.execution).outputs
     return outputs[version.output] if version.execution.outputs > 1 else outputs
 
 

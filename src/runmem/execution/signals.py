@@ -1,4 +1,4 @@
-"""The end of a run is not interrupted: measurements that are on their way, and traces that are being shown, arrive."""
+"""Delays signals while a run ends, so that it is complete: records still arrive, and traces appear in their folder."""
 
 from __future__ import annotations
 
@@ -8,55 +8,54 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
-__all__ = ["ignore_signals", "undisturbed"]
+__all__ = ["delayed_signals", "ignore_signals"]
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GIVE_UP_S = 20.0
-_SAID = b"runmem: the run is ending; what was measured is being brought in\n"
+_UNHANDLED = (signal.SIG_IGN, None)
+_NOTE = b"runmem: the run is ending; the last measurements are being collected\n"
 
 
 @contextmanager
-def undisturbed(final: bool) -> Iterator[None]:
-    """Hold back signals that ask to end. One that comes later than 20 s after the beginning ends the process at once.
+def delayed_signals(final: bool) -> Iterator[None]:
+    """Delay signals that ask the process to end. One that arrives after more than 20 s ends it at once.
 
     Parameters
     ----------
     final : bool
-        Whether the process ends after this: signals are then held back until it does. Else those that came are
-        delivered when the block ends, to the handlers that there were before.
+        Whether the process ends after the block: signals are then delayed until it does. Otherwise the first is
+        delivered when the block ends, to the handler that was set before.
 
     Notes
     -----
-    Where signals cannot be handled, outside of the main thread, nothing changes.
+    Outside of the main thread, which alone handles signals, nothing changes.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     began_s = time.monotonic()
-    came: list[int] = []
+    arrived: list[int] = []
 
-    def hold_back(number: int, frame: Any) -> None:
+    def delay(number: int, frame: object) -> None:
         if time.monotonic() - began_s > GIVE_UP_S:
             os._exit(128 + number)  # as after SIGKILL: what was collected is in the run directory
-        if not came:
-            os.write(2, _SAID)
-        came.append(number)
+        if not arrived:
+            os.write(2, _NOTE)
+        arrived.append(number)
 
-    before = {number: signal.signal(number, hold_back) for number in SIGNALS
-              if signal.getsignal(number) not in (signal.SIG_IGN, None)}  # fmt: skip
+    before = {number: signal.signal(number, delay) for number in SIGNALS if signal.getsignal(number) not in _UNHANDLED}
     try:
         yield
     finally:
         if not final:
             for number, handler in before.items():
                 signal.signal(number, handler)
-            for one in came[:1]:
+            for one in arrived[:1]:
                 os.kill(os.getpid(), one)
 
 
 def ignore_signals() -> None:
-    """Ignore what asks to end, for a process that is ending: Python itself would end by the signal instead."""
+    """Ignore signals that ask the process to end, because it is ending: Python itself would end by the signal."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,28 +1,29 @@
-"""Finds the call that a run waits for when all else has ended."""
+"""Finds the last running call, for which a run waits."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
 from runmem.events import TaskRecord, TaskWaitedFor
+from runmem.execution.call_state import state_of
 from runmem.graph.call import Execution
 
 __all__ = ["Stragglers"]
 
 
 class Stragglers:
-    """Names a call that runs on while nothing else does, once for each call.
+    """Reports a call that still runs after all others have ended, once for each call.
 
     Parameters
     ----------
     report : callable
         Takes the event.
     now : callable
-        Gives the time of the run, in seconds since the epoch.
+        Returns the time of the run, in seconds since the epoch.
     running : callable
-        Gives what is known of the attempt that runs, by the number of the call; None: nothing is.
+        Takes the number of a call; returns the record of its running attempt, or None.
     quiet_s : float
-        For so many seconds nothing has begun or ended before a call is named.
+        Seconds without a new or ended call before a call is reported.
     """
 
     def __init__(
@@ -40,11 +41,11 @@ class Stragglers:
         self._named: set[int] = set()
 
     def moved(self, now_s: float) -> None:
-        """Note that a call was made, or has ended."""
+        """Note that a call was made or has ended."""
         self._moved_s = now_s
 
     def look(self, calls: Iterable[Execution], workers: int, now_s: float) -> None:
-        """Name the call that has run longest, if only those are left that run and what needs them.
+        """Report the call that has run longest, if the only others left are calls that run, or that need those.
 
         Parameters
         ----------
@@ -52,12 +53,16 @@ class Stragglers:
             Those that have not ended.
         workers : int
         now_s : float
-            The time of a clock that `moved` goes by too.
+            The time, by the same clock as for `moved`.
         """
         if self._moved_s is None or now_s - self._moved_s < self._quiet_s:
             return
-        self._moved_s = now_s  # the next look is as long after this one
-        begun = [call for call in calls if call.task_id and all(needed.state.done for needed in call.state.needs)]
+        self._moved_s = now_s  # the next look is as much later
+        begun = [
+            call
+            for call in list(calls)
+            if call.task_id and all(state_of(needed).done for needed in state_of(call).needs)
+        ]
         if not 0 < len(begun) <= workers:  # others wait for a worker
             return
         time_s = self._now()

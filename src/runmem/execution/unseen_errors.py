@@ -1,4 +1,4 @@
-"""Errors of tasks that the program has not been told yet: at its end it is told of these, and its exit code is 1."""
+"""Errors of tasks that the program has not seen: they are raised at its end, and make its exit code 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["UnseenErrors"]
 class UnseenErrors:
     """One error for each call that raised; calls that depend on it fail with the same one.
 
-    An error that was seen stays seen, also when another call that depends on it is found to have failed later.
+    An error remains seen, also when another call that depends on it is found to have failed later.
     """
 
     def __init__(self) -> None:
@@ -33,13 +33,13 @@ class UnseenErrors:
             self._errors.setdefault(root, error)
 
     def saw(self, execution: Execution, error: BaseException) -> None:
-        """Note that the program is told the error of an execution."""
+        """Note that the program sees the error of an execution."""
         root = root_task(error) or execution.task_id
         self._seen.add(root)
         self._errors.pop(root, None)
 
     def take(self) -> BaseException:
-        """Return the first, which the program is told."""
+        """Remove and return the first error, which the program sees now."""
         root = next(iter(self._errors))
         self._seen.add(root)
         return self._errors.pop(root)

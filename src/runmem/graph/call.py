@@ -10,19 +10,20 @@ if TYPE_CHECKING:
     from runmem.graph.task import TaskFunction
 
 __all__ = [
-    "Slot",
-    "Execution",
-    "FailingGroup",
-    "Origin",
-    "Version",
-    "FileUse",
-    "TaskCall",
-    "Submitter",
+    "Execution", "ExecutionState", "FailingGroup", "FileUse", "Origin", "Slot", "Submitter", "TaskCall", "Version",
     "inherit_origin",
-]
+]  # fmt: skip
 
 Slot = int | str | tuple[object, ...]
 """Where a datum is in a call: a position, a name, or for an element of a collection one of these, indexes and keys."""
+
+
+class ExecutionState(Protocol):
+    """State of an execution in a submitter; each submitter has a class of its own."""
+
+    @property
+    def error(self) -> BaseException | None:
+        """The exception with which the execution ended; None: it runs, waits, or ended without one."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -53,8 +54,8 @@ class Execution:
         The task's name.
     outputs : int
         How many values it makes: those returned, then the new versions of the parameters that it writes.
-    state
-        The submitter's own.
+    state : ExecutionState or None
+        The submitter's own; None before the call was submitted.
     origin : Origin or None
         Of the files that it was made from, if any.
     group : Group or None
@@ -64,7 +65,7 @@ class Execution:
     task_id: int
     name: str
     outputs: int
-    state: Any = None
+    state: ExecutionState | None = None
     origin: Origin | None = None
     group: FailingGroup | None = None
 
@@ -162,25 +163,31 @@ class TaskCall:
 
 
 class Submitter(Protocol):
-    """Where calls go. Implemented by `runmem.execution`; tests of the graph use a small one of their own."""
+    """Runs the calls of a program. Implemented in `runmem.execution`; tests of the graph have a small one of their own.
 
-    def submit(self, call: TaskCall, resolve: Callable[[Any], Version | None] | None) -> None:
-        """Take a call; return at once. Arguments are read before this returns: the program may change them after.
+    Deadlines are moments of `time.monotonic()`; None: no deadline. `TimeoutError` is raised when one passes.
+    """
 
-        `resolve` gives the version of a tracked object found inside the arguments; None: no object is tracked.
+    def submit(self, call: TaskCall, resolve: Callable[[object], Version | None] | None) -> None:
+        """Accept a call and return at once. The arguments are read before: the program may change them afterwards.
+
+        `resolve` returns the version of a tracked object found inside the arguments; None: no object is tracked.
         """
 
-    def fetch(self, versions: Sequence[Version]) -> list[Any]:
-        """Return the values, waiting for them; raise the exception of the first task that failed."""
+    def fetch(self, versions: Sequence[Version], deadline: float | None = None) -> list[Any]:
+        """Wait for values and return them; raise the exception of the first task that failed."""
 
-    def wait(self, executions: Sequence[Execution] | None, raises: bool = True) -> None:
-        """Wait until these (or None: all) have ended.
+    def wait(self, executions: Sequence[Execution] | None, deadline: float | None = None, raises: bool = True) -> None:
+        """Wait until these executions (None: all) have ended.
 
-        With `raises`, raise the exception of the first of them that failed; with None, of one that nobody has seen.
+        With `raises`, raise the exception of the first of them that failed; with None, one that nobody has seen.
         """
 
-    def cancel(self, executions: Sequence[Execution] | None = None) -> None:
-        """Cancel executions (None: all) that have not ended, and with them what needs them; return at once."""
+    def cancel(self, executions: Iterable[Execution] | None = None) -> None:
+        """Cancel those of these calls (None: all) that have not begun.
+
+        They end with `TaskCancelledError`, and so do the calls that need their results. Calls that run go on.
+        """
 
     def has_ended(self, execution: Execution) -> bool:
-        """Tell whether an execution has ended, well or badly, without waiting; also true if it cannot end any more."""
+        """Return True if an execution has ended, with or without an error, or can no longer end; never wait."""

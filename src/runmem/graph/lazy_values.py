@@ -1,42 +1,67 @@
-"""What a call gives that is not a value yet: a coroutine, which is run to its end, or a generator, which is refused."""
+"""What a call gives that is not a value yet: a coroutine or a generator. They are run to their ends by the worker."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
 from typing import Any
 
 from runmem.errors import TaskDeclarationError
 
-__all__ = ["refuse_generators", "settled", "values_of", "run_to_its_end"]
+__all__ = ["Items", "completed", "refuse_async_generators", "values_of", "run_to_its_end"]
 
 
-def refuse_generators(function: Any, where: str) -> None:
-    """Raise TaskDeclarationError for a function whose calls give items one after the other."""
+class Items:
+    """The items of a generator that was run to its end: what arrives in another process is a generator of them."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: list[object]) -> None:
+        self._items = items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[object]:
+        return iter(self._items)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _generator, (self._items,)
+
+
+def _generator(items: list[object]) -> Iterator[object]:
+    yield from items
+
+
+def refuse_async_generators(function: Any, where: str) -> None:
+    """Raise TaskDeclarationError for an ``async def`` function with ``yield``."""
     call = function if inspect.isroutine(function) or isinstance(function, partial) else type(function).__call__
-    if inspect.isgeneratorfunction(call):
-        remedy = "collect them in the task (`return list(...)`, or append to a list and return it)"
-    elif inspect.isasyncgenfunction(call):
-        remedy = "collect them in the task (`return [item async for item in ...]`)"
-    else:
-        return
-    raise TaskDeclarationError(
-        f"{where}: it gives its items by `yield`, one after the other, and a generator cannot leave the process that "
-        f"runs it: {remedy}."
-    )
+    if inspect.isasyncgenfunction(call):
+        raise TaskDeclarationError(
+            f"{where}: it gives its items by `yield`, one after the other, and an asynchronous generator cannot leave "
+            "the process that runs it: collect them in the task (`return [item async for item in ...]`)."
+        )
 
 
-def settled(value: Any, name: str) -> Any:
-    """Return what a call of the task `name` gave, a coroutine run to its end; TypeError for a generator."""
+def completed(value: object, name: str) -> object:
+    """Return what a call of the task `name` gave: the result of a coroutine, the items of a generator.
+
+    Raises
+    ------
+    TypeError
+        For an asynchronous generator.
+    """
     kind = type(value)
     if kind is CoroutineType:
-        return run_to_its_end(value)
-    if kind is GeneratorType or kind is AsyncGeneratorType:
+        return run_to_its_end(value)  # type: ignore[arg-type]
+    if kind is GeneratorType:
+        return Items(list(value))  # type: ignore[call-overload]
+    if kind is AsyncGeneratorType:
         raise TypeError(
-            f"{name} returned a generator, which cannot leave the process that runs it: collect its items first "
-            "(`return list(...)`)"
+            f"{name} returned an asynchronous generator, which cannot leave the process that runs it: collect its "
+            "items first (`return [item async for item in ...]`)"
         )
     return value
 

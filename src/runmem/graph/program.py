@@ -6,9 +6,10 @@ import os
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import GeneratorType
 from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, FilePlacementError
@@ -18,6 +19,7 @@ from runmem.graph.file_arguments import FilesOfCall, file_arguments, use_files
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
 from runmem.graph.groups import Group
+from runmem.graph.lazy_values import Items
 from runmem.graph.returns import Returns
 from runmem.graph.task import TaskFunction
 from runmem.graph.versions import ObjectVersions, can_change
@@ -121,6 +123,8 @@ class Program:
         for argument, value in values.items():
             if (version := current(value)) is not None:
                 values[argument] = version
+            elif type(value) is GeneratorType:
+                values[argument] = Items(list(value))
         count = execution.outputs
         execution.outputs += len(written)
         call = TaskCall(
@@ -189,6 +193,14 @@ class Program:
     def has_ended(self, future: Future) -> bool:
         """Tell whether the task of a future has ended, well or badly, without waiting."""
         return self._submitter.has_ended(future.version.execution)
+
+    def wait(self, futures: Sequence[Future], deadline: float | None = None) -> None:
+        """Wait until the tasks of futures have ended, well or badly; raise TimeoutError at `deadline`."""
+        self._submitter.wait([future.version.execution for future in futures], deadline, raises=False)
+
+    def cancel(self, futures: Sequence[Future]) -> None:
+        """Cancel the tasks of futures that have not begun."""
+        self._submitter.cancel([future.version.execution for future in futures])
 
     def barrier(self) -> None:
         """Wait for all tasks; raise the exception of one that failed and that nobody has seen."""

@@ -56,9 +56,9 @@ def declared_returns(function: Callable[..., Any], declared: Any, where: str) ->
     if declared is None:
         return _inferred(function)
     if isinstance(declared, str):
-        expression = _EXPRESSION.fullmatch(declared.strip())
-        if expression is not None:
-            return Returns(1, expression=_checked(expression[1] or expression[2], where))
+        expression = _expression_in(function, declared.strip(), where)
+        if expression:
+            return Returns(1, expression=expression)
         declared = _from_text(function, declared, where)
     if isinstance(declared, bool) or declared is None:
         raise TaskDeclarationError(f"{where}: returns={declared!r} is neither a number nor a type.")
@@ -104,26 +104,34 @@ def returns_of_call(
         ) from error
 
 
-def _checked(expression: str, where: str) -> str:
+def _expression_in(function: Callable[..., Any], text: str, where: str) -> str:
+    """Return what is to be evaluated at each call; empty for a text that says how many values at once."""
+    if text.isidentifier() and not _is_known(function, text):
+        return text  # a global that is defined below the task
+    found = _EXPRESSION.fullmatch(text)
+    if found is None:
+        return ""
+    expression: str = (found[1] or found[2]).strip()
     try:
         compile(expression, "returns=", "eval")
     except SyntaxError as error:
         raise TaskDeclarationError(
             f"{where}: returns= holds {expression!r}, which is no expression: {error}."
         ) from None
-    return expression.strip()
+    return expression
 
 
 def _from_text(function: Callable[..., Any], text: str, where: str) -> Any:
     text = text.strip()
     if text.isdecimal():
         return int(text)
-    value = getattr(function, "__globals__", {}).get(text, getattr(builtins, text, None))
-    if value is None:
-        raise TaskDeclarationError(
-            f"{where}: returns={text!r} is neither a number nor the name of a global that is defined above the task."
-        )
-    return value
+    if not _is_known(function, text):
+        raise TaskDeclarationError(f"{where}: returns={text!r} is neither a number nor the name of a global.")
+    return getattr(function, "__globals__", {}).get(text, getattr(builtins, text, None))
+
+
+def _is_known(function: Callable[..., Any], name: str) -> bool:
+    return name in getattr(function, "__globals__", {}) or hasattr(builtins, name)
 
 
 def _one(declared: object) -> Returns:

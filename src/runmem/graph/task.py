@@ -16,7 +16,7 @@ from runmem.graph.constraints import CONSTRAINTS, Constraints
 from runmem.graph.current import current_program
 from runmem.graph.failure import failure_policy
 from runmem.graph.global_changes import Change, global_changes
-from runmem.graph.lazy_values import refuse_generators, settled
+from runmem.graph.lazy_values import completed, refuse_async_generators
 from runmem.graph.options import directions_in, in_snake_case, time_limit, without_effect
 from runmem.graph.returns import Returns, declared_returns, returns_of_call
 from runmem.graph.signature import TaskSignature
@@ -127,7 +127,7 @@ class TaskFunction:
 
     def run_function(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the function here, to its end: compiled if that was asked for; what a coroutine function returns."""
-        return settled((self._called or self._compiled())(*args, **kwargs), self.name)
+        return completed((self._called or self._compiled())(*args, **kwargs), self.name)
 
     def _compiled(self) -> Callable[..., Any]:
         """Return what numba makes of the function, made once; the function itself where that gives the same."""
@@ -147,9 +147,9 @@ class TaskFunction:
         Raises
         ------
         TaskDeclarationError
-            For a generator function, and for what numba cannot do.
+            For an asynchronous generator function, and for what numba cannot do.
         """
-        refuse_generators(self.function, where)
+        refuse_async_generators(self.function, where)
         _, remark = compiled.requested(self.function, self.options, where)
         remarks = without_effect(self.options)
         self._remarks = tuple(remarks if remark is None else [*remarks, remark])
@@ -277,8 +277,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises
     ------
     TaskDeclarationError
-        At decoration, for a name that is no parameter, a direction that is none, a time that is none, a generator
-        function, and what numba cannot do or, not being installed, is missing for.
+        At decoration, for a name that is no parameter, a direction that is none, a time that is none, an
+        asynchronous generator function, and what numba cannot do or, not being installed, is missing for.
 
     Warns
     -----

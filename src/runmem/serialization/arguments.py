@@ -1,4 +1,4 @@
-"""Arguments on their way to a worker: packed on the master when the task is called.
+"""Packs the arguments of a call, on the master, when the task is called.
 
 Packing reads the arguments at the call, so that the program may change them afterwards, and finds futures at any depth.
 The values of the program's globals that can change in place travel with them and get the same treatment.
@@ -17,7 +17,7 @@ from runmem.graph.elements import root
 from runmem.graph.future import Future
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.error_parts import class_name, text_of
-from runmem.serialization.inputs import input_of_call
+from runmem.serialization.inputs import PackedArguments, input_of_call
 from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.large_values import LargeValues, Part
 from runmem.serialization.packed import LARGE_BYTES, OutOfBand, beside
@@ -25,48 +25,31 @@ from runmem.serialization.references import ATOMS, ReferencePickler
 from runmem.serialization.snapshot import Snapshot, Snapshots
 from runmem.serialization.standard_types import remedy
 
-__all__ = ["NO_BODY", "Body", "pack"]
+__all__ = ["NO_PAYLOAD", "Payload", "Resolve", "pack"]
 
-Resolve = Callable[[Any], Version | None] | None
+Resolve = Callable[[object], Version | None] | None
 ClassesOf = Callable[[Version], frozenset[int]]
 _NO_NUMBERS: frozenset[int] = frozenset()
 
 
-class Body(NamedTuple):
-    """Packed arguments of one call.
+class Payload(NamedTuple):
+    """Everything that a call sends to its worker, except its task.
 
     Attributes
     ----------
-    data : bytes
-        Up to three pickles: of the arguments that the task writes, if `own` says so; of the others; and, if `changing`
-        says so, of the snapshot's values that can change in place.
+    arguments : PackedArguments
     inputs : list of Version
-        Results of other tasks, and large values, that stand in the arguments; on the worker they come in this order.
-    places : dict
-        Position or keyword of each argument that is wholly an input, to its index in `inputs`.
-    values : dict
-        Place in the snapshot of each value that is wholly an input, to its index.
-    buffers : list of int
-        The inputs that are the large blocks of memory of `data`, in its order.
-    own : int or None
-        How many of these the task may write to; None: it writes none of the arguments that are in `data`.
-    changing : bool
-        See `data`.
+        Results of other tasks, and large values, in the arguments; the worker receives them in this order.
     snapshot : Snapshot or None
         The definitions that the call needs.
     """
 
-    data: bytes
+    arguments: PackedArguments
     inputs: list[Version]
-    places: dict[int | str, int]
-    values: dict[int, int]
-    buffers: list[int]
-    own: int | None
-    changing: bool
     snapshot: Snapshot | None
 
 
-NO_BODY = Body(b"", [], {}, {}, [], None, False, None)
+NO_PAYLOAD = Payload(PackedArguments(b""), [], None)
 
 
 class _Inputs:
@@ -118,8 +101,8 @@ class _TrackingPickler(_Pickler):
         return None if version is None else self._inputs.refer(version)
 
 
-class _Packing:
-    """One call while its arguments are packed."""
+class _CallPacking:
+    """Packs the arguments of one call."""
 
     def __init__(
         self, call: TaskCall, resolve: Resolve, large: LargeValues, snapshots: Snapshots | None, classes_of: ClassesOf
@@ -142,13 +125,13 @@ class _Packing:
                 self._parts[place] = value
                 self._plain = self._plain and _is_plain(value)
 
-    def body(self) -> Body:
-        """Return the packed arguments."""
+    def payload(self) -> Payload:
+        """Return the payload of the call."""
         call = self._call
         snapshot = self._snapshot(self._of_inputs())
         if self._plain and (snapshot is None or not snapshot.changing):
             data = pickle.dumps((self._args(self._parts), self._kwargs(self._parts)), pickle.HIGHEST_PROTOCOL)
-            return Body(data, self._inputs.versions, self._places, {}, [], None, False, snapshot)
+            return Payload(PackedArguments(data, self._places), self._inputs.versions, snapshot)
         while True:
             parts: dict[Part, Any] = dict(self._parts)
             self._values = {}
@@ -165,7 +148,8 @@ class _Packing:
             place = (call.task, "block", number) if number >= of_arguments else None
             indexes.append(self._inputs.refer(self._large.version(b"", [buffer], place=place)))
         changing = snapshot is not None and bool(snapshot.changing)
-        return Body(data, self._inputs.versions, self._places, self._values, indexes, own, changing, snapshot)
+        arguments = PackedArguments(data, self._places, self._values, indexes, own, changing)
+        return Payload(arguments, self._inputs.versions, snapshot)
 
     def _snapshot(self, numbers: frozenset[int]) -> Snapshot | None:
         return self._snapshots.of(self._call.task, numbers) if self._snapshots is not None else None
@@ -296,7 +280,7 @@ def _is_large(value: Any) -> bool:
 
 def pack(
     call: TaskCall, resolve: Resolve, large: LargeValues, snapshots: Snapshots | None, classes_of: ClassesOf
-) -> Body:
+) -> Payload:
     """Pack the arguments of a call, and what its task refers to.
 
     Parameters
@@ -313,9 +297,9 @@ def pack(
     """
     for value in (*call.args, *call.kwargs.values()):
         if not _is_plain(value):
-            return _Packing(call, resolve, large, snapshots, classes_of).body()
+            return _CallPacking(call, resolve, large, snapshots, classes_of).payload()
     snapshot = snapshots.of(call.task, _NO_NUMBERS) if snapshots is not None else None
     if snapshot is not None and snapshot.changing:
-        return _Packing(call, resolve, large, snapshots, classes_of).body()
+        return _CallPacking(call, resolve, large, snapshots, classes_of).payload()
     data = pickle.dumps((list(call.args), call.kwargs), pickle.HIGHEST_PROTOCOL)
-    return Body(data, [], {}, {}, [], None, False, snapshot)
+    return Payload(PackedArguments(data), [], snapshot)

@@ -12,12 +12,12 @@ from typing import Any
 
 from distributed.protocol import dask_deserialize, dask_serialize
 
-from runmem.serialization.packed import Carried, Packed
+from runmem.serialization.packed import Packed, Wrapped
 
 __all__: list[str] = []
 
 
-def _frames(value: Packed | Carried) -> tuple[dict[str, Any], list[Any]]:
+def _frames(value: Packed | Wrapped) -> tuple[dict[str, Any], list[Any]]:
     buffers: list[pickle.PickleBuffer] = []
     data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
     return {}, [data, *(buffer.raw() for buffer in buffers)]
@@ -27,6 +27,6 @@ def _value(header: dict[str, Any], frames: Sequence[Any]) -> Any:
     return pickle.loads(frames[0], buffers=frames[1:])
 
 
-for _kind in (Packed, Carried):
+for _kind in (Packed, Wrapped):
     dask_serialize.register(_kind)(_frames)
     dask_deserialize.register(_kind)(_value)

@@ -1,4 +1,4 @@
-"""Arguments where they arrive: made anew for each task from what the worker keeps."""
+"""Unpacks the arguments of a call, anew for each task, from the values that the worker stores."""
 
 from __future__ import annotations
 
@@ -6,38 +6,38 @@ import io
 import pickle
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-from runmem.serialization.packed import unpacked
+from runmem.serialization.packed import load_stored
 
 __all__ = ["Arguments", "Inputs", "PackedArguments", "input_of_call", "unpack"]
 
 _loading = threading.local()
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, inputs: Inputs, buffers: Sequence[Any]) -> None:
+class _InputUnpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, inputs: Inputs, buffers: Sequence[object]) -> None:
         super().__init__(io.BytesIO(data), buffers=buffers)
         self._inputs = inputs
 
-    def persistent_load(self, pid: int) -> Any:
+    def persistent_load(self, pid: int) -> object:
         return self._inputs[pid]
 
 
-def input_of_call(index: int) -> Any:
+def input_of_call(index: int) -> object:
     """Return input `index` of the call whose arguments are being unpacked in this thread."""
     return _loading.inputs[index]
 
 
 class Inputs(Sequence[Any]):
-    """The inputs of a call as the task is to have them: each unpacked once, when it is asked for.
+    """Inputs of a call, each unpacked when it is first used.
 
     Parameters
     ----------
-    kept : sequence
-        Results and large values as a worker keeps them, see `packed`.
+    stored : sequence
+        Results and large values as a worker stores them, see `pack_value`.
     private : bool
-        Whether the task may write to the large blocks of memory of any; else of those in `written` only.
+        Whether the task may write to the large blocks of memory of all inputs; else of those in `written` only.
 
     Attributes
     ----------
@@ -45,80 +45,102 @@ class Inputs(Sequence[Any]):
         For a task that failed: the types of its arguments.
     """
 
-    def __init__(self, kept: Sequence[Any], private: bool, written: frozenset[int] = frozenset()) -> None:
-        self._kept = kept
+    def __init__(self, stored: Sequence[Any], private: bool, written: frozenset[int] = frozenset()) -> None:
+        self._stored = stored
         self._private = private
         self._written = written
         self._unpacked: dict[int, Any] = {}
         self.types = "could not be made"
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._stored)
 
     def __getitem__(self, index: Any) -> Any:
         if index not in self._unpacked:
-            self._unpacked[index] = unpacked(self._kept[index], self._private or index in self._written)
+            self._unpacked[index] = load_stored(self._stored[index], self._private or index in self._written)
         return self._unpacked[index]
 
-    def make_anew(self) -> None:
-        """Let the inputs be unpacked again: a task may have changed them."""
+    def reset(self) -> None:
+        """Unpack the inputs again when they are next used: a task may have changed them."""
         self._unpacked.clear()
 
     def block(self, index: int, writable: bool) -> Any:
-        """Return the memory of an input that is a large block; `writable`: a copy of it."""
-        block = self._kept[index].buffers[0]
+        """Return the memory of an input that is a large block; if `writable`, a copy."""
+        block = self._stored[index].buffers[0]
         return bytearray(block) if writable or self._private else block.toreadonly()
 
 
-class PackedArguments(Protocol):
-    """What `unpack` needs of a `Body`."""
+class PackedArguments(NamedTuple):
+    """Packed arguments of one call, made once by `runmem.serialization.arguments.pack`.
+
+    Attributes
+    ----------
+    data : bytes
+        Up to three pickles: the arguments that the task writes, if `own` is not None; the others; and, if `changing`,
+        the values of the snapshot that can change in place.
+    places : dict
+        Position or keyword of each argument that is wholly an input, to its index among the inputs.
+    values : dict
+        Place in the snapshot of each value that is wholly an input, to its index.
+    buffers : sequence of int
+        Indexes of the inputs that are the large blocks of memory of `data`, in its order.
+    own : int or None
+        Number of these blocks that the task may write to; None: it writes none of the arguments in `data`.
+    changing : bool
+        See `data`.
+    """
+
+    data: bytes
+    places: Mapping[int | str, int] = {}
+    values: Mapping[int, int] = {}
+    buffers: Sequence[int] = ()
+    own: int | None = None
+    changing: bool = False
 
     @property
-    def data(self) -> bytes: ...
-    @property
-    def places(self) -> Mapping[int | str, int]: ...
-    @property
-    def values(self) -> Mapping[int, int]: ...
-    @property
-    def buffers(self) -> Sequence[int]: ...
-    @property
-    def own(self) -> int | None: ...
-    @property
-    def changing(self) -> bool: ...
+    def is_data_alone(self) -> bool:
+        """Whether all arguments are in one pickle, and the task writes none of them."""
+        return self[1:] == _DATA_ALONE
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return PackedArguments, self[:1] if self.is_data_alone else self[:]
+
+
+_DATA_ALONE = PackedArguments(b"")[1:]
 
 
 class Arguments(NamedTuple):
-    """Arguments of a call as the task gets them, and the values of the snapshot that can change in place."""
+    """Arguments of a call for its task, and the values of the snapshot that can change in place."""
 
     args: list[Any]
     kwargs: dict[str, Any]
-    values: dict[int, Any]
+    values: dict[int, object]
 
 
-def unpack(body: PackedArguments, inputs: Inputs) -> Arguments:
-    """Return the arguments of a call, with its inputs in their places."""
-    if not len(inputs) and body.own is None and not body.changing:
-        args, kwargs = pickle.loads(body.data)
+def unpack(packed: PackedArguments, inputs: Inputs) -> Arguments:
+    """Return the arguments of a call, completed with its inputs."""
+    if not len(inputs) and packed.own is None and not packed.changing:
+        args, kwargs = pickle.loads(packed.data)
         return Arguments(args, kwargs, {})
-    blocks = [inputs.block(index, number < (body.own or 0)) for number, index in enumerate(body.buffers)]
+    blocks = [inputs.block(index, number < (packed.own or 0)) for number, index in enumerate(packed.buffers)]
     before = getattr(_loading, "inputs", None)
     _loading.inputs = inputs
     try:
-        unpickler = _Unpickler(body.data, inputs, blocks)
-        written = unpickler.load() if body.own is not None else {}
+        unpickler = _InputUnpickler(packed.data, inputs, blocks)
+        written = unpickler.load() if packed.own is not None else {}
         args, kwargs = unpickler.load()
-        values = unpickler.load() if body.changing else {}
+        values = unpickler.load() if packed.changing else {}
         for place, value in written.items():
             _put(args, kwargs, place, value)
-        for place, index in body.places.items():
+        for place, index in packed.places.items():
             _put(args, kwargs, place, inputs[index])
-        values |= {place: inputs[index] for place, index in body.values.items()}
+        values |= {place: inputs[index] for place, index in packed.values.items()}
     finally:
         _loading.inputs = before
     return Arguments(args, kwargs, values)
 
 
-def _put(args: list[Any], kwargs: dict[str, Any], place: int | str, value: Any) -> None:
+def _put(args: list[object], kwargs: dict[str, object], place: int | str, value: object) -> None:
     if isinstance(place, str):
         kwargs[place] = value
     else:

@@ -22,15 +22,15 @@ from runmem.store.node_name import node_name
 __all__ = [
     "LARGE_BYTES",
     "Buffer",
-    "Carried",
+    "Wrapped",
     "OutOfBand",
     "Packed",
     "Unsendable",
     "beside",
     "holdings",
-    "packed",
-    "taken",
-    "unpacked",
+    "pack_value",
+    "take_stored",
+    "load_stored",
 ]
 
 LARGE_BYTES = 256 * 1024
@@ -139,7 +139,7 @@ class Unsendable:
         return Unsendable, (self.text,)
 
 
-class Carried:
+class Wrapped:
     """Holds several results on their way through Dask, which would serialise the items of a tuple one by one."""
 
     __slots__ = ("values",)
@@ -148,7 +148,7 @@ class Carried:
         self.values = values
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Carried, (self.values,)
+        return Wrapped, (self.values,)
 
     def __sizeof__(self) -> int:
         """Return the size by which Dask keeps account of a worker's memory."""
@@ -162,7 +162,7 @@ def holdings(values: Iterable[Any]) -> list[Holding]:
         if type(value) is Packed:
             if value.holding is not None:
                 found.append(value.holding)
-        elif type(value) is Carried:
+        elif type(value) is Wrapped:
             found += holdings(value.values)
         elif type(value) is tuple:
             found += holdings(value)
@@ -187,7 +187,7 @@ def beside(buffers: list[pickle.PickleBuffer]) -> Any:
     return callback
 
 
-def packed(value: Any, what: str) -> Any:
+def pack_value(value: Any, what: str) -> Any:
     """Return a value as it is kept; `what` names it, should it have to be said that it cannot be packed."""
     if type(value) in ATOMS:
         return value
@@ -205,8 +205,8 @@ def packed(value: Any, what: str) -> Any:
         )
 
 
-def unpacked(value: Any, private: bool = True) -> Any:
-    """Return the value that `packed` was given, or an equal one.
+def load_stored(value: Any, private: bool = True) -> Any:
+    """Return the value that `pack_value` was given, or an equal one.
 
     Raises
     ------
@@ -220,6 +220,6 @@ def unpacked(value: Any, private: bool = True) -> Any:
     return value
 
 
-def taken(value: Any) -> Any:
-    """Return the value that `packed` was given, over the memory in which it came, which nobody else may read then."""
-    return value.take() if type(value) is Packed else unpacked(value)
+def take_stored(value: Any) -> Any:
+    """Return the value of a stored one, over the same memory, which nothing else may read any more."""
+    return value.take() if type(value) is Packed else load_stored(value)

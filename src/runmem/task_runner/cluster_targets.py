@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from runmem.dask_logging import import_dask, keep_dask_apart
 from runmem.errors import TaskKilledError, TaskTimeoutError
+from runmem.execution.call_state import state_of
 from runmem.task_runner.dedicated_run import DedicatedRun
 from runmem.task_runner.isolation import Ended, abandon_targets, stop_targets
 from runmem.task_runner.target_task import TargetTask
@@ -65,7 +66,7 @@ def _load_dask(runner: TaskRunner) -> None:
 
 def _give_up(task: TargetTask, dedicated: DedicatedRun | None, calls: Iterable[Future]) -> None:
     """End the targets that run on workers, and begin none any more."""
-    bundles = [call.version.execution.state.bundle for call in calls]
+    bundles = [state_of(call.version.execution).bundle for call in calls]
     client = next(
         (bundle.future.client for bundle in bundles if bundle is not None and bundle.future is not None), None
     )
@@ -90,7 +91,7 @@ def _tell_workers(client: Any, function: Callable[[bytes], None], setup: bytes) 
 
 
 def _has_ended(call: Future) -> bool:
-    return bool(call.version.execution.state.done)
+    return state_of(call.version.execution).done
 
 
 def _wait_until(calls: Sequence[Future], time_s: float) -> None:

@@ -7,27 +7,29 @@ import pickle
 import threading
 import time
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from runmem.errors import ArgumentError, ResultError, RunmemError
+from runmem.errors import ArgumentError, ResultError, RunmemError, TaskCancelledError
 from runmem.graph.call import FileUse, Slot
 from runmem.graph.elements import root, value_at
 from runmem.graph.file_attempt import FileAttempt
+from runmem.graph.lazy_values import Items
 from runmem.graph.task import TaskFunction
 from runmem.memory.held import held
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.error_parts import field_of, text_of
-from runmem.serialization.inputs import Arguments, Inputs, unpack
+from runmem.serialization.inputs import Arguments, Inputs, PackedArguments, unpack
 from runmem.serialization.interrupts import is_interrupt
-from runmem.serialization.packed import Buffer, Carried, Packed, holdings, packed
+from runmem.serialization.packed import Buffer, Packed, Wrapped, holdings, pack_value
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
 from runmem.store.node_name import node_name
 from runmem.worker.after_failure import is_ignored, keep_files, keeps_output, outputs_after_failure, report_ignored
 from runmem.worker.call_recorder import stopped_runs, worker_runs
+from runmem.worker.cancellation import cancelled_calls
 from runmem.worker.log_levels import LogLevels
 from runmem.worker.process_state import become
 
@@ -84,8 +86,7 @@ class PackedCall(NamedTuple):
     ----------
     task : int
         Index of the packed task in the bundle.
-    data, places, values, buffers, own, changing
-        See `runmem.serialization.arguments.Body`.
+    arguments : PackedArguments
     sources : list of (slot, position, output)
         Where each input comes from. `slot` is the index of a dependency of the Dask task, or -1 for this bundle;
         `position` the place of the producer in its bundle, or None where it was alone; `output` the number of the
@@ -96,15 +97,10 @@ class PackedCall(NamedTuple):
 
     task_id: int
     task: int
-    data: bytes
+    arguments: PackedArguments
     writes: tuple[Slot, ...] = ()
     files: tuple[FileUse, ...] = ()
     sources: Sequence[tuple[int, int | None, int | None]] = ()
-    places: Mapping[int | str, int] = {}
-    values: Mapping[int, int] = {}
-    buffers: Sequence[int] = ()
-    own: int | None = None
-    changing: bool = False
     after: Sequence[int] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -143,8 +139,8 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
     Returns
     -------
     object
-        For a single call its result; else a `Carried` with the result of each. The result of a call with one output is
-        the value itself, with more a `Carried` or tuple of them.
+        For a single call its result; else a `Wrapped` with the result of each. The result of a call with one output is
+        the value itself, with more a `Wrapped` or tuple of them.
 
     Raises
     ------
@@ -158,16 +154,22 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
     if run is not None and run.measures:
         held().settle(holdings(dependencies))
     try:
-        return _run_calls(run, key, calls, tasks, dependencies)
+        return _run_calls(run, run_id, key, calls, tasks, dependencies)
     finally:
         if run is not None:
             run.bundle_ended()
 
 
 def _run_calls(
-    run: Any, key: str, calls: Sequence[PackedCall], tasks: Sequence[PackedTask], dependencies: Sequence[Any]
+    run: Any,
+    run_id: str,
+    key: str,
+    calls: Sequence[PackedCall],
+    tasks: Sequence[PackedTask],
+    dependencies: Sequence[Any],
 ) -> Any:
     outcomes: list[tuple[bool, Any]] = []
+    cancelled = cancelled_calls[run_id]
     if len(calls) > 1:
         with suppress(BaseException):  # before the first window: importing is no call's. Its error comes again.
             for task in tasks:
@@ -175,11 +177,15 @@ def _run_calls(
     for number, call in enumerate(calls, 1):
         if run is not None and run.stopped:
             raise RunmemError("the run has ended, and its workers begin no other call")
+        if call.task_id in cancelled:
+            error = TaskCancelledError(tasks[call.task].name, call.task_id)
+            outcomes.append((False, PackedError.of(error)))
+            continue
         outcomes.append(run_call(run, call, tasks[call.task], dependencies, outcomes, number == len(calls)))
     if not all(good for good, _ in outcomes):
         raise BundleFailed(key, outcomes) from None
     result = tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
-    return Carried(result) if type(result) is tuple else result
+    return Wrapped(result) if type(result) is tuple else result
 
 
 def _prepare(task: PackedTask) -> None:
@@ -276,9 +282,10 @@ def _copy_for(task: PackedTask) -> ProgramCopy | None:
 
 def _written_inputs(call: PackedCall) -> frozenset[int]:
     """Return the inputs that the task may write to, wholly or as part of an argument that it writes."""
-    written = {call.places[place] for place in map(root, call.writes) if place in call.places}
-    if call.own is not None:
-        written |= set(range(len(call.sources))) - {*call.places.values(), *call.values.values(), *call.buffers}
+    given = call.arguments
+    written = {given.places[place] for place in map(root, call.writes) if place in given.places}
+    if given.own is not None:
+        written |= set(range(len(call.sources))) - {*given.places.values(), *given.values.values(), *given.buffers}
     return frozenset(written)
 
 
@@ -290,7 +297,7 @@ def _result(
     inputs: Inputs,
     last: bool,
 ) -> Any:
-    task = _declared(packed_task, copy).made_for(call.data)
+    task = _declared(packed_task, copy).made_for(call.arguments.data)
     if run is not None:
         run.began(call.task_id, task.name, packed_task.log_levels)
     started = time.perf_counter()
@@ -300,7 +307,7 @@ def _result(
         outputs = run.measured(call.task_id, task, last, lambda: _invoke(call, packed_task.returns, task, copy, inputs))
     elapsed_s = time.perf_counter() - started
     what = f"the result of task {task.name} (call {call.task_id})"
-    kept = tuple([packed(value, what) for value in outputs])
+    kept = tuple([pack_value(value, what) for value in outputs])
     result = None if not kept else kept[0] if len(kept) == 1 else kept
     if run is not None:
         run.ended(task.name, elapsed_s, result)
@@ -337,7 +344,7 @@ def _kept(
         value = dependencies[slot] if position is None else dependencies[slot].values[position]
     if output is None:
         return True, value
-    return True, (value.values if type(value) is Carried else value)[output]
+    return True, (value.values if type(value) is Wrapped else value)[output]
 
 
 def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
@@ -372,13 +379,13 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
 
 def _once_more(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
     """Run a call that runs again, and that may have read a file of which another version came into place meanwhile."""
-    inputs.make_anew()
+    inputs.reset()
     return _invoke(call, returns, task, copy, inputs)
 
 
 def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:
     try:
-        return unpack(call, inputs)
+        return unpack(call.arguments, inputs)
     except ResultError:
         raise
     except BaseException as error:  # also SystemExit: the class of a value in it has raised this
@@ -399,9 +406,9 @@ def _returned(value: Any, count: int, task: Any) -> Sequence[Any]:
 
 def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
     """Return the values of a task that declared more than one; TypeError if it returned another number."""
-    if isinstance(value, (tuple, list)) and len(value) == count:
-        return value
-    got = f"{len(value)} values" if isinstance(value, (tuple, list)) else f"one {type(value).__name__}"
+    if isinstance(value, (tuple, list, Items)) and len(value) == count:
+        return tuple(value)
+    got = f"{len(value)} values" if isinstance(value, (tuple, list, Items)) else f"one {type(value).__name__}"
     raise TypeError(f"{task.name} is declared to return {count} values and returned {got}: correct returns= in @task")
 
 

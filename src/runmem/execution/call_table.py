@@ -1,0 +1,192 @@
+"""All calls of a run that have not ended: those that wait, those that were sent, and what each ends with."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from distributed.scheduler import KilledWorker
+
+from runmem.errors import TaskCancelledError, TaskKilledError
+from runmem.events import TaskEnded
+from runmem.execution.call_errors import error_of, error_of_call, internal_error
+from runmem.execution.call_queue import CallQueue
+from runmem.execution.call_state import Bundle, state_of
+from runmem.execution.run_services import RunServices
+from runmem.execution.stragglers import Stragglers
+from runmem.execution.unseen_errors import UnseenErrors
+from runmem.graph.call import Execution
+from runmem.serialization.packed import Wrapped
+from runmem.worker.bundle_runner import BundleFailed
+
+__all__ = ["CallTable"]
+
+
+class CallTable:
+    """State of the calls of a run, under one lock. Methods take the lock themselves, except where they say otherwise.
+
+    Attributes
+    ----------
+    changed : Condition
+        The lock; notified when calls were added or sent, or have ended.
+    queue : CallQueue
+        Calls that wait to be sent.
+    open : dict of Execution
+        Calls that wait or were sent: kept alive until they have ended.
+    sent : dict of Bundle
+    in_flight : Counter
+        Number of calls that were sent and have not ended, by task name.
+    unseen : UnseenErrors
+    finished : int
+        Number of calls that ended without an error.
+    """
+
+    def __init__(self, services: RunServices) -> None:
+        observers = services.observers
+        self.changed = threading.Condition(threading.RLock())
+        self.queue = CallQueue()
+        self.open: dict[Execution, None] = {}
+        self.sent: dict[Bundle, None] = {}
+        self.in_flight: Counter[str] = Counter()
+        self.unseen = UnseenErrors()
+        self.finished = 0
+        self.stragglers = Stragglers(observers.task_waited_for, services.now, services.running)
+        self._report_ended = observers.task_ended if observers.hears("task_ended") else None
+
+    def add(self, execution: Execution) -> bool:
+        """Add a call or a value to the queue; return True if the queue was empty."""
+        self.stragglers.moved(time.monotonic())
+        with self.changed:
+            self.open[execution] = None
+            self.queue.append(execution)
+            state_of(execution).set_turn()
+            if len(self.queue) > 1:
+                return False
+            self.changed.notify_all()
+            return True
+
+    # --- under the caller's lock --------------------------------------------------------------------------------------
+
+    def end(self, execution: Execution, error: BaseException | None) -> None:
+        """Note the end of an execution, or a later error of one whose result was lost; the caller has the lock."""
+        state = state_of(execution)
+        if state.done and error is state.error:
+            return
+        self._count(execution, error is None)
+        state.done, state.error = True, error
+        self.stragglers.moved(time.monotonic())
+        state.release_inputs()
+        self.open.pop(execution, None)
+        cancelled = type(error) is TaskCancelledError
+        if error is not None and not cancelled:
+            self.unseen.add(execution, error)
+        if self._report_ended is not None and execution.task_id:
+            status = "finished" if error is None else "cancelled" if cancelled else "failed"
+            self._report_ended(TaskEnded(execution.task_id, execution.name, status))
+
+    def recall(self, bundle: Bundle) -> list[Execution]:
+        """Remove a bundle from those sent; return its calls. The caller has the lock."""
+        self.sent.pop(bundle, None)
+        self.in_flight.subtract(e.name for e in bundle.executions if not state_of(e).has_value)
+        executions, bundle.executions = bundle.executions, []
+        return executions
+
+    def requeue(self, executions: Sequence[Execution], alone: bool = False) -> None:
+        """Return calls to the queue; `alone`: they no longer share a bundle. The caller has the lock."""
+        for execution in executions:
+            self._count(execution, False)
+            state = state_of(execution)
+            state.bundle = state.position = None
+            state.done = False
+            state.alone = state.alone or alone
+            self.open[execution] = None
+        self.queue.put_back(executions)
+
+    def fail(self, executions: Iterable[Execution], error: Exception) -> None:
+        """End calls by an error of runmem itself; calls that need them fail too. The caller has the lock."""
+        for execution in executions:
+            state = state_of(execution)
+            state.bundle = state.position = None
+            self.end(execution, internal_error(execution, error))
+
+    def ends_with_its_inputs(self, execution: Execution) -> bool:
+        """End a call if a call that it needs has failed; return True if so. The caller has the lock."""
+        errors = (state_of(needed).error for needed in state_of(execution).needs)
+        error = next((error for error in errors if error is not None), None)
+        if error is not None:
+            self.end(execution, error)
+        return error is not None
+
+    def _count(self, execution: Execution, finished: bool) -> None:
+        """Count an execution as finished, or no longer."""
+        state = state_of(execution)
+        counted = state.done and state.error is None
+        if execution.task_id:
+            self.finished += finished - counted
+
+    # --- ends of bundles ----------------------------------------------------------------------------------------------
+
+    def poll(self, bundles: Sequence[Bundle]) -> None:
+        """Note the ends of those of these bundles that have ended."""
+        ended = [b for b in bundles if b.future is not None and b.future.status != "pending"]
+        # Queried before the lock is taken: the answer arrives through the client's event loop.
+        errors = {b: error_of(b) for b in ended if b.future is not None and b.future.status == "error"}
+        with self.changed:
+            for bundle in ended:
+                error = errors.get(bundle)
+                if bundle not in self.sent or (bundle in errors and error is None):
+                    continue
+                executions = self.recall(bundle)
+                try:
+                    self._note_end(bundle, executions, error)
+                except Exception as mistake:
+                    for execution in executions:
+                        self.end(execution, internal_error(execution, mistake))
+            if ended:
+                self.changed.notify_all()
+
+    def _note_end(self, bundle: Bundle, executions: list[Execution], error: BaseException | None) -> None:
+        if error is None and bundle.future is not None and bundle.future.status == "finished":
+            for execution in executions:
+                self.end(execution, None)
+            return
+        is_own = bundle.key in (getattr(error, "key", None), getattr(error, "task", None))
+        if isinstance(error, BundleFailed) and is_own:
+            for execution, (good, value) in zip(executions, error.outcomes, strict=True):
+                if good:
+                    self._store_separately(execution, value)
+                else:
+                    self.end(execution, value.load())
+        elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not is_own:
+            # Cancelled, or a bundle that it needs was killed or failed: that one is dealt with by itself.
+            needed = [n for e in executions for n in state_of(e).needs]
+            self.note_late_errors([n for n in needed if state_of(n).done and state_of(n).error is None])
+            self.requeue(executions)
+        elif len(executions) > 1:
+            self.requeue(executions, alone=True)
+        else:
+            execution = executions[0]
+            if isinstance(error, KilledWorker):
+                error = TaskKilledError(execution.name, execution.task_id)
+            self.end(execution, error)
+
+    def note_late_errors(self, executions: Sequence[Execution]) -> bool:
+        """Note the errors of calls that ran again for a lost result and failed; return True if there are any."""
+        found = [(execution, state_of(execution).bundle) for execution in executions]
+        sent = [(e, b) for e, b in found if b is not None and b.future is not None and b.future.status == "error"]
+        failed = {execution: error for execution, bundle in sent if (error := error_of(bundle)) is not None}
+        with self.changed:
+            for execution, error in failed.items():
+                self.end(execution, error_of_call(execution, error))
+        return bool(failed)
+
+    def _store_separately(self, execution: Execution, result: object) -> None:
+        """Send a result to the cluster as a value: the bundle that made it failed through another call."""
+        state = state_of(execution)
+        state.release_inputs()
+        state.value = Wrapped(result) if type(result) is tuple else result
+        state.has_value, state.bundle, state.position = True, None, None
+        self.open[execution] = None
+        self.queue.put_back([execution])

@@ -1,0 +1,327 @@
+"""Sends calls to Dask in a thread of its own, several milliseconds' worth at a time, and notes which have ended.
+
+::
+
+    program's thread ──add──> CallTable.queue ─┐                     Dask's event loop
+    runmem-awaiting ──wait──> CallTable.changed│                       │ reports of workers: appended, no lock
+                                               v                       v
+    runmem-submitter:  poll ends ──> plan bundles ──> send_graph    deques: durations, timeouts
+      takes `_sending`, then `CallTable.changed`, never the other way round; none of them is taken in the event loop,
+      because a thread that has the lock may wait for the loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
+from typing import NamedTuple
+
+import distributed
+
+from runmem.dask_private import run_on_workers, send_graph
+from runmem.deadlines import within
+from runmem.errors import RunmemError, TaskCancelledError
+from runmem.execution.bundle import Durations, plan
+from runmem.execution.call_errors import internal_error, timeout_error
+from runmem.execution.call_state import Bundle, state_of
+from runmem.execution.call_table import CallTable
+from runmem.execution.dask_task import dask_task
+from runmem.execution.run_services import RunServices
+from runmem.graph.call import Execution
+from runmem.worker.cancellation import cancel_calls
+
+__all__ = ["Sender"]
+
+log = logging.getLogger(__name__)
+
+_GATHER_S = 0.004  # how long calls wait for others to send with them
+_RESULT_POLL_S = 0.01
+_IDLE_POLL_S = 0.1
+_DELAYED_POLL_S = 0.003
+_MOST_DELAY_S = 30.0  # calls that wait this long for the first of their name are long, or wait for one that is
+_CANCEL_S = 5.0
+
+Graph = dict[str, tuple[Callable[..., object], Iterable[object], list[str]]]
+
+
+class _Timeout(NamedTuple):
+    """A call whose time limit has passed."""
+
+    task_id: int
+    limit_s: float
+    stack: str | None
+    where: str
+
+
+class Sender:
+    """Sends the calls of a run.
+
+    Attributes
+    ----------
+    client : distributed.Client or None
+        None until the cluster is connected.
+    broken : BaseException or None
+        Why the cluster cannot be reached, or no longer.
+    is_urgent : bool
+        Whether a caller waits, and calls are sent without waiting for others.
+    """
+
+    def __init__(self, calls: CallTable, services: RunServices) -> None:
+        self._calls = calls
+        self._services = services
+        self.client: distributed.Client | None = None
+        self.workers = 1
+        self.broken: BaseException | None = None
+        self.is_urgent = False
+        self.durations = Durations()
+        self._last_moved_s: dict[str, float] = {}
+        self._sending = threading.Lock()
+        self._reported: deque[tuple[str, int, float, int]] = deque()
+        self._timeouts: deque[_Timeout] = deque()
+        self._next_poll_s = 0.0
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread, unless it was started before; it connects to the cluster first."""
+        with self._calls.changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="runmem-submitter", daemon=True)
+                self._thread.start()
+
+    def close(self) -> None:
+        """End the thread; calls that were not sent are dropped."""
+        with self._calls.changed:
+            self._closing = True
+            self._calls.changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout=30)
+
+    # --- reports of workers, in the client's event loop, which must never wait for the lock ---------------------------
+
+    def report_durations(self, name: str, calls: int, seconds: float, largest_bytes: int) -> None:
+        """Note how long calls of a task lasted on a worker."""
+        self._reported.append((name, calls, seconds, largest_bytes))
+
+    def report_timeout(self, task_id: int, limit_s: float, stack: str | None, where: str) -> None:
+        """Note that the time limit of a call has passed."""
+        self._timeouts.append(_Timeout(task_id, limit_s, stack, where))
+
+    # --- the thread ---------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        calls = self._calls
+        try:
+            client, workers = self._services.connect()
+        except BaseException as error:
+            with calls.changed:
+                self.broken = error
+                calls.changed.notify_all()
+            return
+        with calls.changed:
+            self.client, self.workers = client, workers
+            calls.changed.notify_all()
+        while not self._closing:
+            with calls.changed:
+                if not calls.queue and not self.is_urgent:
+                    calls.changed.wait(_RESULT_POLL_S if calls.sent else _IDLE_POLL_S)
+            if calls.queue and not self.is_urgent:
+                time.sleep(_GATHER_S)
+            if not self.turn():
+                return
+
+    def turn(self) -> bool:
+        """Note what has ended and send what can be sent; return False if the connection is lost."""
+        calls = self._calls
+        try:
+            self._poll_now_and_then()
+            while self._timeouts:
+                self._end_at_limit(self._timeouts.popleft())
+            self._send()
+            if calls.open and not self._reported:
+                calls.stragglers.look(calls.open, self.workers, time.monotonic())
+        except Exception as error:
+            if self._closing:
+                return False
+            if self._is_lost(error):
+                self._break(error)
+                return False
+            with calls.changed:
+                for execution in calls.queue.clear():
+                    calls.end(execution, internal_error(execution, error))
+                calls.changed.notify_all()
+        return True
+
+    def _is_lost(self, error: Exception) -> bool:
+        """Return True if an error means that the connection to the cluster is lost."""
+        client = self.client
+        return isinstance(error, OSError) or client is None or client.status not in ("running", "connecting")
+
+    def _break(self, error: Exception) -> None:
+        log.error("calls could not be sent", exc_info=error)
+        with self._calls.changed:
+            self.broken = RunmemError(
+                f"the connection to the Dask cluster failed: {type(error).__name__}: {error}. Look at the scheduler's "
+                "log; the tasks that had ended are in the run directory."
+            )
+            self._calls.changed.notify_all()
+
+    def _poll_now_and_then(self) -> None:
+        """Poll all bundles that were sent, and spend at most a twentieth of the time on it."""
+        start_s = time.monotonic()
+        if start_s >= self._next_poll_s:
+            self._calls.poll(list(self._calls.sent))
+            end_s = time.monotonic()
+            self._next_poll_s = end_s + max(_RESULT_POLL_S / 2, 20 * (end_s - start_s))
+
+    def _end_at_limit(self, timeout: _Timeout) -> None:
+        """End a call at its time limit, so that Dask does not try it again; the other calls of its bundle run again."""
+        calls = self._calls
+        with calls.changed:
+            found = [bundle for bundle in calls.sent if any(e.task_id == timeout.task_id for e in bundle.executions)]
+            for bundle in found:
+                others = []
+                for execution in calls.recall(bundle):
+                    if execution.task_id == timeout.task_id:
+                        calls.end(execution, timeout_error(execution, *timeout[1:]))
+                    else:
+                        others.append(execution)
+                calls.requeue(others)
+            calls.changed.notify_all()
+        self._cancel_bundles(found)
+
+    def _send(self) -> None:
+        """Send what can be sent."""
+        calls = self._calls
+        with self._sending:
+            bundles, graph, turns = self._next_graph()
+            if not graph or self.client is None:
+                if calls.queue:
+                    with calls.changed:
+                        calls.changed.wait(_DELAYED_POLL_S)  # until a duration is known or a worker is free
+                return
+            try:
+                futures = send_graph(self.client, graph, turns if self._services.in_order else None)
+            except Exception as error:
+                if self._is_lost(error):
+                    raise
+                with calls.changed:
+                    for bundle in bundles:
+                        calls.fail(calls.recall(bundle), error)
+                    calls.changed.notify_all()
+                return
+            with calls.changed:
+                for bundle in bundles:
+                    if bundle.key in futures:
+                        bundle.future = futures[bundle.key]
+                        calls.sent[bundle] = None
+                calls.changed.notify_all()
+
+    def _next_graph(self) -> tuple[list[Bundle], Graph, dict[str, int]]:
+        """Remove the calls to send now from the queue; return bundles, and Dask tasks and turns by key."""
+        calls = self._calls
+        with calls.changed:
+            self.is_urgent = False
+            self._read_reports()
+            if not calls.queue or self._enough_is_sent():
+                return [], {}, {}
+            bundles = plan(calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait)
+            graph: Graph = {}
+            turns: dict[str, int] = {}
+            again: set[Execution] = set()
+            now_s = time.monotonic()
+            for bundle in bundles:
+                self._remove_failed(bundle)
+                executions = bundle.executions
+                if again and any(needed in again for e in executions for needed in state_of(e).needs):
+                    again.update(executions)
+                    calls.requeue(calls.recall(bundle))
+                elif executions:
+                    try:
+                        graph[bundle.key] = dask_task(bundle, self._services.run_id)
+                        turns[bundle.key] = bundle.turn
+                    except Exception as error:
+                        if len(executions) == 1:
+                            calls.fail(calls.recall(bundle), error)
+                        else:  # sent one by one, they show which of them is the cause
+                            again.update(executions)
+                            calls.requeue(calls.recall(bundle), alone=True)
+                for execution in bundle.executions:
+                    self._last_moved_s[execution.name] = now_s
+            return bundles, graph, turns
+
+    def _read_reports(self) -> None:
+        while self._reported:
+            report = self._reported.popleft()
+            self.durations.observe(*report)
+            self._last_moved_s[report[0]] = time.monotonic()
+
+    def _remove_failed(self, bundle: Bundle) -> None:
+        """End the calls of a bundle of which an input has failed."""
+        left = []
+        for execution in bundle.executions:
+            if self._calls.ends_with_its_inputs(execution):
+                self._calls.in_flight[execution.name] -= 1
+            else:
+                left.append(execution)
+        bundle.executions = left
+
+    def _may_wait(self, name: str) -> bool:
+        return time.monotonic() - self._last_moved_s.setdefault(name, time.monotonic()) < _MOST_DELAY_S
+
+    def _enough_is_sent(self) -> bool:
+        """Return True if the workers have enough bundles; calls that wait meanwhile make larger ones."""
+        calls = self._calls
+        if not calls.queue or self.durations.calls_per_bundle(calls.queue.first.name) == 1:
+            return False
+        return sum(len(bundle.executions) > 1 for bundle in calls.sent) >= 2 * self.workers
+
+    # --- cancelling ---------------------------------------------------------------------------------------------------
+
+    def cancel(self, wanted: Collection[Execution]) -> None:
+        """Cancel those of these calls that have not begun.
+
+        Calls that were sent begin on no worker once it has answered. Those of bundles that no worker has begun are
+        ended here, the others when their bundle ends. Nothing is waited for longer than a few seconds.
+        """
+        calls = self._calls
+        with self._sending, calls.changed:  # no call is between the queue and `sent`
+            for execution in calls.queue.remove(wanted):
+                calls.end(execution, TaskCancelledError(execution.name, execution.task_id))
+            sent = [bundle for bundle in calls.sent if any(e in wanted for e in bundle.executions)]
+            task_ids = [e.task_id for bundle in sent for e in bundle.executions if e in wanted]
+            calls.changed.notify_all()
+        if not sent or self.client is None:
+            return
+        keys = [bundle.key for bundle in sent]
+        answers = run_on_workers(self.client, cancel_calls, self._services.run_id, task_ids, keys, seconds=_CANCEL_S)
+        if any(answer is None for answer in answers.values()):
+            return  # what that worker has begun is not known; calls that have not begun end with their bundles
+        begun = {key for answer in answers.values() if isinstance(answer, list) for key in answer}
+        with calls.changed:
+            recalled = [bundle for bundle in sent if bundle in calls.sent and bundle.key not in begun]
+            for bundle in recalled:
+                others = []
+                for execution in calls.recall(bundle):
+                    if execution in wanted:
+                        calls.end(execution, TaskCancelledError(execution.name, execution.task_id))
+                    else:
+                        others.append(execution)
+                calls.requeue(others)
+            calls.changed.notify_all()
+        self._cancel_bundles(recalled)
+
+    def abandon(self) -> None:
+        """Cancel all Dask tasks that were sent, at the end of a run: their results are no longer wanted."""
+        with self._calls.changed:
+            sent = list(self._calls.sent)
+        self._cancel_bundles(sent)
+
+    def _cancel_bundles(self, bundles: Iterable[Bundle]) -> None:
+        futures = [bundle.future for bundle in bundles if bundle.future is not None]
+        if futures and self.client is not None:
+            within(_CANCEL_S, partial(self.client.cancel, futures, force=True))

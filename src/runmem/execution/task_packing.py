@@ -1,0 +1,75 @@
+"""Packs the part of a call that it has in common with other calls of its task."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections import OrderedDict
+
+from runmem.execution.random_numbers import SeedNote
+from runmem.graph.call import TaskCall
+from runmem.graph.task import TaskFunction
+from runmem.serialization.definitions import program_definitions
+from runmem.serialization.snapshot import Snapshot
+from runmem.worker.bundle_runner import PackedTask
+from runmem.worker.log_levels import program_levels
+from runmem.worker.process_state import FollowedProcess
+
+__all__ = ["TaskPacking", "gets_copies"]
+
+_KNOWN_TASKS = 512
+
+
+def gets_copies(copied: bool | None) -> bool:
+    """Return True if tasks get copies of large values, given the setting; None: in programs that import pycompss."""
+    return "pycompss" in sys.modules if copied is None else copied
+
+
+class TaskPacking:
+    """Packs tasks, and returns the very same object as at the last call while nothing has changed.
+
+    Parameters
+    ----------
+    process, copied, limit_s
+        See `RunServices`.
+    """
+
+    def __init__(self, process: FollowedProcess | None, copied: bool | None, limit_s: float | None) -> None:
+        self._process = process
+        self._copied = copied
+        self._limit_s = limit_s
+        self._known: OrderedDict[TaskFunction, tuple[Snapshot | None, PackedTask]] = OrderedDict()
+        self._seed_note = SeedNote()
+
+    def packed(self, call: TaskCall, snapshot: Snapshot | None) -> PackedTask:
+        """Return the packed task of a call with this snapshot."""
+        task = call.task
+        process = self._process.packed() if self._process is not None else b""
+        constants = snapshot.constants if snapshot is not None else b""
+        copied = gets_copies(self._copied)
+        levels = program_levels.current()
+        known = self._known.get(task)
+        if known is not None and known[0] is snapshot:
+            packed = known[1]
+            same = packed.constants is constants and packed.process is process and packed.log_levels is levels
+            if same and packed.copied == copied and packed.returns == call.returns:
+                return packed
+        self._seed_note.look_at(task)
+        number = program_definitions.number_of(task)
+        limit_s = self._limit_s if task.time_limit_s is None else task.time_limit_s
+        packed = PackedTask(
+            name=task.name,
+            reference=pickle.dumps(task) if number is None else None,
+            number=number,
+            outline=snapshot.outline if snapshot is not None else None,
+            constants=constants,
+            returns=call.returns,
+            copied=copied,
+            process=process,
+            log_levels=levels,
+            limit_s=limit_s or None,
+        )
+        self._known[task] = snapshot, packed
+        if len(self._known) > _KNOWN_TASKS:
+            self._known.popitem(last=False)
+        return packed
