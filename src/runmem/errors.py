@@ -7,6 +7,7 @@ __all__ = [
     "SettingError",
     "TaskDeclarationError",
     "CommandError",
+    "CommandFailedError",
     "TaskWarning",
     "ArgumentError",
     "FilePlacementError",
@@ -56,6 +57,14 @@ class COMPSsException(Exception):
     """
 
 
+class CommandError(RunmemError):
+    """A command of a task that cannot be started, or failed. Raised where the program waits for the task."""
+
+
+class CommandFailedError(CommandError, COMPSsException):
+    """A command of a task that ended with an exit value that makes the task fail; it ends the task's group too."""
+
+
 class FilePlacementError(RunmemError):
     """A file that a task wrote and that cannot be brought into its place. Raised where the program waits for it."""
 
@@ -64,10 +73,6 @@ class ClusterError(RunmemError):
     """A cluster that cannot be reached or cannot run this program."""
 
     exit_code = 2
-
-
-class CommandError(RunmemError):
-    """A command of a task that cannot be started, or failed. Raised where the program waits for the task."""
 
 
 class ResultError(RunmemError):

@@ -9,13 +9,15 @@ import pytest
 PROGRAM = """
 import os, sys
 from pycompss.api.IO import IO
-from pycompss.api.api import compss_barrier, compss_open, compss_wait_on
+from pycompss.api.api import TaskGroup, compss_barrier, compss_open, compss_wait_on
 from pycompss.api.binary import binary
 from pycompss.api.constraint import constraint
 from pycompss.api.data_transformation import dt
+from pycompss.api.exceptions import COMPSsException
 from pycompss.api.implement import implement
 from pycompss.api.local import local
 from pycompss.api.mpi import mpi
+from pycompss.api.on_failure import on_failure
 from pycompss.api.parameter import *
 from pycompss.api.prolog import prolog
 from pycompss.api.task import task
@@ -42,6 +44,12 @@ def large(size):
 @binary(binary="sh", args="-c 'exit 3'")
 @task(returns=int)
 def failing():
+    pass
+
+@on_failure(management="IGNORE", returns=42)
+@binary(binary="sh", args="-c 'echo written > {{out}}; exit 3'")
+@task(out=FILE_OUT, returns=int)
+def ignored(out):
     pass
 
 @binary(binary="sh", args="-c 'sleep 1000 & sleep 1000'")
@@ -102,9 +110,15 @@ if __name__ == "__main__":
     speaker = Speaker()
     speaker.word = "spoken"
     print("speak", compss_wait_on(speaker.speak()))
-    for task_, *args in ((failing,), (endless,)):
+    try:
+        with TaskGroup("commands"):
+            failing()
+    except COMPSsException as error:
+        print("group ended by", type(error).__name__)
+    print("ignored", compss_wait_on(ignored("out")), compss_open("out").read().strip())
+    for task_ in (failing, endless):
         try:
-            task_(*args)
+            task_()
             compss_barrier()
         except Exception as error:
             print(type(error).__name__, str(error).split(": ")[-1].splitlines()[0])
@@ -143,7 +157,9 @@ def ran(module_folder, runmem, write):
         "found HELLO all", "sorted ['others', 'HELLO', 'all']", "large 7", "ranks [2, 3, 4, 5]", "before 5",
         "numbered 5",
         "transformed [0, 'dt']", "local [2] [1]", "again [3, 3]", "spoken", "speak 0",
-        "CommandError sh -c exit 3 ended with exit value 3.",
+        "CommandFailedError sh -c exit 3 ended with exit value 3.",
+        "group ended by CommandFailedError",
+        "ignored 42 written",
     ],
 )  # fmt: skip
 def test_each_part_of_the_program_works(ran, line):

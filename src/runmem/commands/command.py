@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from runmem.commands.call_arguments import CallArguments, Count
 from runmem.commands.containers import Container, ContainerCommand
 from runmem.commands.process import Streams, find_program, reason_of, run_command, shown
-from runmem.errors import CommandError
+from runmem.errors import CommandError, CommandFailedError
 from runmem.worker.record_fields import set_record_fields
 
 __all__ = [
@@ -38,10 +38,10 @@ class ExitPolicy:
     text: str = "true"
 
     def check(self, exit_value: int, command: Sequence[str], where: str) -> None:
-        """Raise CommandError for an exit value that makes the task fail."""
+        """Raise CommandFailedError for an exit value that makes the task fail."""
         fails = os.path.expandvars(self.text).strip().lower() not in ("false", "0", "no", "")
         if exit_value and fails:
-            raise CommandError(f"{where}: {shown(command)} {reason_of(exit_value)}.")
+            raise CommandFailedError(f"{where}: {shown(command)} {reason_of(exit_value)}.")
 
 
 def start_command(words: Sequence[str], call: CallArguments, folder: str, streams: Streams | None = None) -> int:
