@@ -28,6 +28,10 @@ ENGINE = """
 def engine(programs, folder):
     """Return a function that makes an engine, and one that returns the arguments of its last call."""
 
+    programs(
+        "python3", "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )  # that of the image
+
     def make(name, folder_option):
         programs(name, ENGINE.format(record=str(folder / "arguments"), folder=folder_option))
         return lambda: json.loads((folder / "arguments").read_text())

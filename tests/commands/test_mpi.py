@@ -152,13 +152,13 @@ def test_one_process_gives_its_value(mpirun):
 
 
 def test_a_layout_deals_out_a_collection(mpirun):
-    @mpi(processes=2, items_layout={"block_count": 4, "block_length": 2, "stride": 1})
-    @task(items=COLLECTION_IN, returns=2)
-    def called(items):
-        return items
+    @mpi(processes=2, Items_layout={"block_count": 4, "block_length": 2, "stride": 1})
+    @task(Items=COLLECTION_IN, returns=2)
+    def called(Items):
+        return Items
 
     assert called([1, 2, 3, 4, 5]) == [[1, 2, 3, 4], [2, 3, 4, 5]]
-    assert called(items=[1, 2, 3, 4, 5]) == [[1, 2, 3, 4], [2, 3, 4, 5]]
+    assert called(Items=[1, 2, 3, 4, 5]) == [[1, 2, 3, 4], [2, 3, 4, 5]]
 
 
 def test_a_layout_with_other_keys_is_an_error():

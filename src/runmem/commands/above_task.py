@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from runmem.commands.call_arguments import place_of
@@ -23,7 +23,7 @@ _RENAMED = {"mpi_runner": "runner", "dfscript": "df_script", "dfexecutor": "df_e
 
 def above_task(
     name: str,
-    options: Options,
+    options: Mapping[str, object],
     names: Iterable[str],
     needed: Iterable[str],
     change: Callable[[TaskFunction, Options, str], object],
@@ -41,7 +41,7 @@ def above_task(
     change : callable
         Given the task, the keywords in snake case and what names the place in errors.
     """
-    given = {_in_snake_case(key): value for key, value in options.items()}
+    given: Options = {_in_snake_case(key): value for key, value in options.items()}
 
     def decorate(decorated: Any) -> Any:
         task = _task_below(decorated)
@@ -59,6 +59,8 @@ def above_task(
 
 
 def _in_snake_case(name: str) -> str:
+    if name.endswith("_layout"):  # the rest is the name of a parameter
+        return name
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     return _RENAMED.get(name, name)
 

@@ -137,7 +137,7 @@ class CallArguments:
         return [_PLACEHOLDER.sub(self._text_of, word)]
 
     def environment(self) -> dict[str, str]:
-        """Return the environment of a command: that of the task, and what PyCOMPSs tells of cores and nodes."""
+        """Return the environment of a command: that of the task, and PyCOMPSs's variables for cores and nodes."""
         found = dict(os.environ)
         units = max(1, self.units())
         found |= {
@@ -237,7 +237,7 @@ class Count:
 
 
 def declared_count(task: TaskFunction, value: object, where: str) -> Count:
-    """Return the number that a value of ``processes=`` or the like stands for.
+    """Return the number that a value of ``processes=`` or the like means.
 
     Raises
     ------

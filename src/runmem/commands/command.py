@@ -20,7 +20,7 @@ __all__ = [
     "DecafCommand",
     "ExitPolicy",
     "MpiRunner",
-    "Program",
+    "CommandLine",
     "start_command",
     "working_folder",
 ]
@@ -57,7 +57,7 @@ def _environment(call: CallArguments) -> dict[str, str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
+class CommandLine:
     """A program and its arguments.
 
     Attributes
@@ -127,7 +127,7 @@ class Command:
 
     Attributes
     ----------
-    programs : tuple of Program
+    programs : tuple of CommandLine
     runner : MpiRunner or None
         None: there is one program, and it is started by itself.
     working_dir : str or None
@@ -135,7 +135,7 @@ class Command:
     exit_policy : ExitPolicy
     """
 
-    programs: tuple[Program, ...]
+    programs: tuple[CommandLine, ...]
     runner: MpiRunner | None = None
     working_dir: str | None = None
     exit_policy: ExitPolicy = ExitPolicy()
@@ -172,7 +172,7 @@ class DecafCommand:
     script, executor : str
         Templates.
     args : str or None
-        See `Program`.
+        See `CommandLine`.
     processes : Count
     """
 
@@ -214,7 +214,7 @@ class CompssCommand:
     app, runcompss, flags : str
         Templates.
     args : str or None
-        See `Program`.
+        See `CommandLine`.
     """
 
     app: str

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from runmem.commands.above_task import Decorator, Options, above_task, warn_above_task
 from runmem.commands.call_arguments import Count, checked_template, declared_count
-from runmem.commands.command import Command, CompssCommand, DecafCommand, ExitPolicy, MpiRunner, Program
+from runmem.commands.command import Command, CommandLine, CompssCommand, DecafCommand, ExitPolicy, MpiRunner
 from runmem.commands.containers import ENGINES, Container
 from runmem.commands.elsewhere import FunctionElsewhere, layouts_of
 from runmem.commands.http_request import HttpRequest
@@ -70,11 +69,11 @@ def _count(task: TaskFunction, options: Options, names: Iterable[str], where: st
     return Count("1")
 
 
-def _program(task: TaskFunction, options: Options, where: str, name: str = "binary") -> Program:
-    return Program(_text(task, options, name, where) or "", _arguments(task, options, where))
+def _program(task: TaskFunction, options: Options, where: str, name: str = "binary") -> CommandLine:
+    return CommandLine(_text(task, options, name, where) or "", _arguments(task, options, where))
 
 
-def binary(**options: Any) -> Decorator:
+def binary(**options: object) -> Decorator:
     """Run a program in place of the function: ``@binary(binary="grep")`` above `@task`.
 
     Parameters
@@ -105,12 +104,12 @@ def _set_binary(task: TaskFunction, options: Options, where: str) -> None:
         _set_container(task, {"engine": options["engine"], "image": options["image"]}, where)
 
 
-def ompss(**options: Any) -> Decorator:
+def ompss(**options: object) -> Decorator:
     """Run a program of OmpSs in place of the function; see `binary`."""
     return above_task("ompss", options, (*_COMMAND, "engine", "image"), ["binary"], _set_binary)
 
 
-def opencl(**options: Any) -> Decorator:
+def opencl(**options: object) -> Decorator:
     """Run the program ``kernel`` in place of the function; see `binary`."""
 
     def change(task: TaskFunction, given: Options, where: str) -> None:
@@ -119,7 +118,7 @@ def opencl(**options: Any) -> Decorator:
     return above_task("opencl", options, _COMMAND, ["kernel"], change)
 
 
-def mpi(**options: Any) -> Decorator:
+def mpi(**options: object) -> Decorator:
     """Run a program, or the function itself, in the processes of an MPI.
 
     Parameters
@@ -165,7 +164,7 @@ def _set_mpi(task: TaskFunction, options: Options, where: str) -> None:
         _change_launch(task, body=Command((program,), runner, **common))
 
 
-def mpmd_mpi(**options: Any) -> Decorator:
+def mpmd_mpi(**options: object) -> Decorator:
     """Run several programs as one MPI: ``programs=[dict(binary=, args=, processes=), ...]``.
 
     The other keywords are those of `mpi`. A program gets the arguments that its ``args`` says.
@@ -188,7 +187,7 @@ def _set_mpmd_mpi(task: TaskFunction, options: Options, where: str) -> None:
     _change_launch(task, body=Command(tuple(programs), runner, **_common(task, options, where)))
 
 
-def decaf(**options: Any) -> Decorator:
+def decaf(**options: object) -> Decorator:
     """Run a Decaf workflow in place of the function: ``df_script``, then the ``df_executor`` that it has made."""
     names = (*_COMMAND, *_NODES, "runner", "df_executor", "df_lib")
     return above_task("decaf", options, names, ["df_script"], _set_decaf)
@@ -205,7 +204,7 @@ def _set_decaf(task: TaskFunction, options: Options, where: str) -> None:
     _change_launch(task, body=body)
 
 
-def julia(**options: Any) -> Decorator:
+def julia(**options: object) -> Decorator:
     """Run a script of Julia in place of the function: ``script``, by ``executor`` (default ``julia``); see `binary`."""
     return above_task("julia", options, (*_COMMAND, "executor", "computing_nodes"), ["script"], _set_julia)
 
@@ -213,11 +212,11 @@ def julia(**options: Any) -> Decorator:
 def _set_julia(task: TaskFunction, options: Options, where: str) -> None:
     script = _text(task, options, "script", where) or ""
     executor = _text(task, options, "executor", where) or "julia"
-    program = Program(executor, _arguments(task, options, where), (script,))
+    program = CommandLine(executor, _arguments(task, options, where), (script,))
     _change_launch(task, body=Command((program,), **_common(task, options, where)))
 
 
-def compss(**options: Any) -> Decorator:
+def compss(**options: object) -> Decorator:
     """Run another program of tasks, ``app_name``, in place of the function.
 
     By the command ``runcompss`` with its ``flags`` where that is there, else by runmem. See `binary` for the others.
@@ -237,7 +236,7 @@ def _set_compss(task: TaskFunction, options: Options, where: str) -> None:
     _change_launch(task, body=body)
 
 
-def http(**options: Any) -> Decorator:
+def http(**options: object) -> Decorator:
     """Send a request to an HTTP service in place of the function.
 
     Parameters
@@ -271,7 +270,7 @@ def _set_http(task: TaskFunction, options: Options, where: str) -> None:
     _change_launch(task, body=body)
 
 
-def container(**options: Any) -> Decorator:
+def container(**options: object) -> Decorator:
     """Run a task in a container: its function, or the command that another decorator gives it.
 
     Parameters
@@ -295,12 +294,12 @@ def _set_container(task: TaskFunction, options: Options, where: str) -> None:
         _set_binary(task, {name: value for name, value in options.items() if name not in ("engine", "image")}, where)
 
 
-def prolog(**options: Any) -> Decorator:
+def prolog(**options: object) -> Decorator:
     """Run a program before the task: ``binary``, with ``args``; by default the task fails if it does."""
     return _step("prolog", options, "true")
 
 
-def epilog(**options: Any) -> Decorator:
+def epilog(**options: object) -> Decorator:
     """Run a program after the task: ``binary``, with ``args``; by default the task does not fail if it does."""
     return _step("epilog", options, "false")
 
@@ -314,7 +313,7 @@ def _step(name: str, options: Options, default: str) -> Decorator:
     return above_task(name, options, _COMMAND, ["binary"], change)
 
 
-def multinode(**options: Any) -> Decorator:
+def multinode(**options: object) -> Decorator:
     """Tell the task about its nodes and processes in environment variables; a call runs on one node here."""
     return above_task("multinode", options, _NODES, [], _set_multinode)
 
@@ -326,7 +325,7 @@ def _set_multinode(task: TaskFunction, options: Options, where: str) -> None:
     _change_launch(task, nodes=Nodes(_count(task, options, ("processes_per_node",), where)))
 
 
-def constraint(**options: Any) -> Decorator:
+def constraint(**options: object) -> Decorator:
     """Declare what a call of the task needs.
 
     Parameters
@@ -352,7 +351,7 @@ def constraint(**options: Any) -> Decorator:
     return above_task("constraint", options, NAMES, [], change)
 
 
-def io(function: Any = None) -> Any:
+def io(function: object = None) -> Any:
     """Declare that the task reads or writes files mostly: it needs no processor core for itself."""
 
     def change(task: TaskFunction, given: Options, where: str) -> None:
@@ -362,12 +361,12 @@ def io(function: Any = None) -> Any:
     return decorate if function is None else decorate(function)
 
 
-def implement(**options: Any) -> Decorator:
+def implement(**options: object) -> Decorator:
     """Declare that the task does the same as another one, ``method`` of ``source_class``; each call runs its own."""
     return above_task("implement", options, [], ["source_class", "method"], lambda task, given, where: None)
 
 
-def data_transformation(*args: Any, **options: Any) -> Decorator:
+def data_transformation(*args: object, **options: object) -> Decorator:
     """Let a task of its own change an argument before the task gets it: ``@dt("name", function)``.
 
     Parameters
@@ -387,8 +386,6 @@ def data_transformation(*args: Any, **options: Any) -> Decorator:
     **options
         Further arguments of the function.
     """
-    if isinstance(options.get("destination"), os.PathLike):
-        options["destination"] = os.fspath(options["destination"])
     declared = transformation_of(args, options)
 
     def change(task: TaskFunction, given: Options, where: str) -> None:

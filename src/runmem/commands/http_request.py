@@ -78,8 +78,10 @@ class HttpRequest:
             with urlopen(request) as response:
                 body = response.read().decode(response.headers.get_content_charset() or "utf-8")
         except HTTPError as error:
-            told = error.read(_LONGEST_REASON).decode(errors="replace")
-            raise CommandError(f"{call.place}: {self.method} {url} gave {error.code} {error.reason}: {told}") from error
+            reason = error.read(_LONGEST_REASON).decode(errors="replace")
+            raise CommandError(
+                f"{call.place}: {self.method} {url} gave {error.code} {error.reason}: {reason}"
+            ) from error
         except (URLError, OSError) as error:
             raise CommandError(f"{call.place}: {self.method} {url} failed: {error}.") from error
         return self._value(body, call)
@@ -137,7 +139,7 @@ def _form(produces: str, call: CallArguments) -> object:
 
 
 def _match(form: object, body: object, found: dict[str, Any]) -> None:
-    """Note what stands in a response where its form has placeholders."""
+    """Collect the parts of a response that its form has placeholders for."""
     if isinstance(form, dict) and isinstance(body, dict):
         for key, part in form.items():
             if key in body:

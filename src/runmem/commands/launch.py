@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from runmem.commands.call_arguments import CallArguments, Count
-from runmem.commands.command import ExitPolicy, Program, start_command
+from runmem.commands.command import CommandLine, ExitPolicy, start_command
 from runmem.commands.containers import Container
 from runmem.commands.elsewhere import FunctionElsewhere
 from runmem.graph.task import TaskFunction
@@ -28,7 +28,7 @@ class TaskBody(Protocol):
 class Step:
     """A program that runs before or after a task."""
 
-    program: Program
+    program: CommandLine
     exit_policy: ExitPolicy
 
     def run(self, call: CallArguments) -> None:

@@ -78,7 +78,7 @@ class Transformation:
     is_workflow : bool
         Whether the function is called in the program, where it may call tasks itself.
     arguments : dict
-        Further arguments of the function; ``"{{name}}"`` stands for an argument of the task.
+        Further arguments of the function; ``"{{name}}"`` means an argument of the task.
     """
 
     target: str
@@ -89,7 +89,7 @@ class Transformation:
     arguments: dict[str, Any] = field(default_factory=dict)
 
     def new_value(self, value: Any, given: Mapping[str, Any]) -> Any:
-        """Return what stands for an argument from now on, mostly a future; `given`: all arguments by name."""
+        """Return the new value of an argument, mostly a future; `given`: all arguments by name."""
         arguments: dict[str, Any] = {name: _replaced(each, given) for name, each in self.arguments.items()}
         if self.is_workflow:
             return self.function(value, **arguments)
@@ -141,7 +141,7 @@ class TransformationsBefore:
         return tuple(positions), kwargs
 
 
-def transformation_of(args: tuple[Any, ...], options: dict[str, Any]) -> Transformation | None:
+def transformation_of(args: tuple[object, ...], options: Mapping[str, object]) -> Transformation | None:
     """Return the transformation that the arguments of `@dt` or `dto` declare; None if there are none.
 
     Raises
@@ -162,6 +162,6 @@ def transformation_of(args: tuple[Any, ...], options: dict[str, Any]) -> Transfo
             f"@data_transformation: target={target!r}, function={function!r}, type={number!r}; it takes the name of a "
             f"parameter, a function, and as type, where it changes, one of {', '.join(KINDS)}."
         )
-    if kind == "FILE_TO_COLLECTION" and not str(rest.get("size", "")).isdecimal():
-        raise TaskDeclarationError(f"@data_transformation of {target!r}: FILE_TO_COLLECTION needs size=, a number.")
-    return Transformation(target, function, kind, destination, workflow, rest)
+    if kind == "FILE_TO_COLLECTION" and "size" not in rest:
+        raise TaskDeclarationError(f"@data_transformation of {target!r}: FILE_TO_COLLECTION needs size=.")
+    return Transformation(target, function, kind, str(destination), workflow, rest)
