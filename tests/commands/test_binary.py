@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from runmem.commands.decorators import binary, epilog, julia, multinode, ompss, opencl, prolog
-from runmem.errors import ArgumentError, CommandError, TaskDeclarationError
+from runmem.commands.decorators import binary, compss, epilog, julia, multinode, ompss, opencl, prolog
+from runmem.errors import ArgumentError, CommandError, CommandFailedError, COMPSsException, TaskDeclarationError
 from runmem.graph.directions import BY_NAME, COLLECTION_IN, FILE_IN, FILE_INOUT, FILE_OUT
 from runmem.graph.task import task
 
@@ -281,9 +281,33 @@ def test_what_is_no_program_is_an_error_of_the_call(folder):
         called()
 
 
-def test_an_error_of_a_command_can_travel():
-    error = CommandError("said")
-    assert str(pickle.loads(pickle.dumps(error))) == "said"
+def test_an_error_of_a_command_can_travel_and_ends_a_group():
+    error = pickle.loads(pickle.dumps(CommandFailedError("said")))
+    assert str(error) == "said"
+    assert isinstance(error, COMPSsException)
+
+
+def test_another_program_of_tasks_is_run_by_runcompss(programs):
+    programs("runcompss", "import sys; print(sys.argv[1:])")  # in place of PyCOMPSs's: shows what it is given
+
+    @compss(app_name="{{name}}.py", flags="-d --x={{name}}", args="{{name}} 2")
+    @task(out=TO_OUT)
+    def called(name, out):
+        pass
+
+    assert printed_by(called, "app") == ["['-d', '--x=app', 'app.py', 'app', '2']"]
+
+
+def test_another_program_of_tasks_is_run_by_runmem_without_runcompss(folder):
+    Path("app.py").write_text("import sys; print(sys.argv[1:]); sys.exit(5)")
+
+    @compss(runcompss="$NOT_SET", flags="-d", app_name="app.py", computing_nodes="2", fail_by_exit_value=False)
+    @task(returns=int, out=TO_OUT)
+    def called(word, out):
+        pass
+
+    assert called("a b", "out") == 5
+    assert Path("out").read_text() == "['a b']\n"
 
 
 def test_an_argument_that_is_no_word_is_an_error():
