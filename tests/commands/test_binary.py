@@ -88,6 +88,19 @@ def test_a_template_names_arguments_and_a_value_is_never_split(lines, folder, mo
     assert found == [f"[{word}]" for word in [*expected, "from", "the", "environment"]]
 
 
+def test_only_the_wildcards_of_a_template_are_wildcards(lines, folder):
+    for name in ("[d]/a.txt", "d/b.txt"):
+        (folder / name).parent.mkdir()
+        (folder / name).touch()
+
+    @binary(binary=lines, args="{{name}}/*.txt")
+    @task(out=TO_OUT)
+    def called(name, out):
+        pass
+
+    assert printed_by(called, "[d]") == ["[[d]/a.txt]"]
+
+
 def test_a_template_may_name_attributes(lines):
     class Point:
         x = 5
@@ -151,15 +164,22 @@ def test_an_inout_stream_is_appended_to_and_none_is_none(capfd):
     assert capfd.readouterr().out == "to the task's output\n"
 
 
-def test_what_a_command_prints_comes_after_what_the_task_printed_before(capfd):
-    @binary(binary="echo")
-    @task()
-    def called(text):
-        pass
+def test_what_a_command_prints_comes_after_what_the_task_printed_before(monkeypatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    source = """
+        from runmem.commands.decorators import binary
+        from runmem.graph.task import task
 
-    print("first")
-    called("second")
-    assert capfd.readouterr().out == "first\nsecond\n"
+        @binary(binary="echo")
+        @task()
+        def called(text): pass
+
+        print("first")
+        called("second")
+        print("third")
+    """
+    out = subprocess.run([sys.executable, "-c", textwrap.dedent(source)], stdout=subprocess.PIPE, text=True, check=True)
+    assert out.stdout == "first\nsecond\nthird\n"
 
 
 def test_files_can_be_changed_in_place():

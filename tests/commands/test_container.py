@@ -28,9 +28,8 @@ ENGINE = """
 def engine(programs, folder):
     """Return a function that makes an engine, and one that returns the arguments of its last call."""
 
-    programs(
-        "python3", "import os, sys; os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-    )  # that of the image
+    # The Python of the image: without packages, so without cloudpickle.
+    programs("python3", "import os, sys; os.execv(sys.executable, [sys.executable, '-S', *sys.argv[1:]])")
 
     def make(name, folder_option):
         programs(name, ENGINE.format(record=str(folder / "arguments"), folder=folder_option))
