@@ -3,9 +3,10 @@
 - `dask._task_spec.Task` and `TaskRef`: a graph with exact dependencies. The public tuple form is searched recursively
   for keys, which costs time and could take a user's string for one.
 - The `interval` of the batched connections: the time that a message waits for others. Dask's defaults (2 to 10 ms) make
-  up most of the time of a short task.
+  up most of the time of a short task. And their `recent_message_log`, which keeps the packed calls of long ago.
 - `read_bytes_rw` of its TCP: when memory is allocated for data from other processes, and when the data are complete.
 - `WorkerProcess.mark_stopped` of its nanny: the exit code of a worker; Dask logs only codes other than 0.
+- `Worker.scheduler`: calls an operation of the scheduler.
 - `Client._run`, `Client._run_on_scheduler`: `Client.run` waits for every answer, for half a minute when a network is
   cut, and for ever if a worker is stopped.
 - `Worker.state.tasks`: the tasks that a worker has begun.
@@ -14,6 +15,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -28,17 +30,20 @@ from distributed.nanny import WorkerProcess
 from runmem.deadlines import within
 
 __all__ = [
+    "ask_scheduler",
     "has_begun",
     "run_on_workers",
     "send_graph",
-    "shorten_intervals",
     "start_on_worker",
     "tell_of_exits",
     "tell_of_receiving",
+    "tune_streams",
     "worker_memory_limit",
 ]
 
 _INTERVAL_S = 0.0005
+_LOGGED_MESSAGES = 10
+_ANSWER_S = 10.0
 
 
 class Receiver(Protocol):
@@ -77,30 +82,34 @@ def send_graph(
         return dict(zip(keys, client.get(tasks, keys, sync=False), strict=True))
 
 
-def _shorten_worker(dask_worker: Any) -> None:
-    stream: Any = getattr(dask_worker, "batched_stream", None)
+def _tune(stream: Any) -> None:
     if hasattr(stream, "interval"):
         stream.interval = _INTERVAL_S
+    log = getattr(stream, "recent_message_log", None)
+    if log is not None and log.maxlen != _LOGGED_MESSAGES:
+        stream.recent_message_log = deque(log, _LOGGED_MESSAGES)
 
 
-def _shorten_scheduler(dask_scheduler: Any) -> None:
+def _tune_worker(dask_worker: Any) -> None:
+    _tune(getattr(dask_worker, "batched_stream", None))
+
+
+def _tune_scheduler(dask_scheduler: Any) -> None:
     for stream in getattr(dask_scheduler, "stream_comms", {}).values():
-        if hasattr(stream, "interval"):
-            stream.interval = _INTERVAL_S
+        _tune(stream)
 
 
-def shorten_intervals(client: distributed.Client) -> None:
-    """Make messages between client, scheduler and workers wait less for others, where this version of Dask allows it.
+def tune_streams(client: distributed.Client) -> None:
+    """Make the batched connections of client, scheduler and workers quicker, and shorten the logs of their messages.
 
-    Wait for no answer: a stopped worker gives none.
+    Messages then wait less for others. Dask keeps the last 1,000 messages of each connection, with all the calls in
+    them. Wait for no answer: a stopped worker gives none.
     """
-    stream = getattr(client, "scheduler_comm", None)
-    if stream is not None and hasattr(stream, "interval"):
-        stream.interval = _INTERVAL_S
+    _tune(getattr(client, "scheduler_comm", None))
     with suppress(Exception):  # with another version of Dask runmem is slower, but works
         loop = client.loop.asyncio_loop
-        asyncio.run_coroutine_threadsafe(client._run_on_scheduler(_shorten_scheduler), loop)
-        asyncio.run_coroutine_threadsafe(client._run(_shorten_worker, on_error="ignore"), loop)
+        asyncio.run_coroutine_threadsafe(client._run_on_scheduler(_tune_scheduler), loop)
+        asyncio.run_coroutine_threadsafe(client._run(_tune_worker, on_error="ignore"), loop)
 
 
 def start_on_worker(
@@ -110,6 +119,22 @@ def start_on_worker(
     run = client._run(function, *arguments, workers=[worker], nanny=nanny)
     begun: Future[Any] = asyncio.run_coroutine_threadsafe(run, client.loop.asyncio_loop)
     return begun
+
+
+def ask_scheduler(operation: str, **arguments: object) -> Any:
+    """Return the answer of the scheduler to an operation that a plugin of ours has added; called inside a task.
+
+    Raises
+    ------
+    TimeoutError
+        If it does not answer, as when it has no such plugin.
+    """
+    worker = distributed.get_worker()
+
+    async def ask() -> Any:
+        return await getattr(worker.scheduler, operation)(**arguments)
+
+    return asyncio.run_coroutine_threadsafe(ask(), worker.loop.asyncio_loop).result(_ANSWER_S)
 
 
 def run_on_workers(

@@ -88,7 +88,16 @@ class TaskKilledError(RunmemError):
         The task.
     task_id : int
         Number of the call.
+
+    Attributes
+    ----------
+    cause, node, pid
+        Why its process died, where that ran, and its number, as far as they are known.
     """
+
+    cause: str | None = None
+    node: str | None = None
+    pid: int | None = None
 
     def __init__(self, name: str, task_id: int) -> None:
         super().__init__(f"task {name} (call {task_id}): its worker process died each time it was tried")
@@ -106,15 +115,24 @@ class TaskCancelledError(RunmemError):
         The task that was cancelled.
     task_id : int
         Number of the call that was cancelled.
+    what : str
+        What happened to it.
+
+    Attributes
+    ----------
+    has_run : bool
+        Whether it ran and failed, and only the calls that need it were cancelled.
+    values : tuple
+        What stands for its returned values; empty: None for each.
     """
 
-    def __init__(self, name: str, task_id: int) -> None:
-        super().__init__(
-            f"task {name} (call {task_id}) was cancelled before it began, and with it the calls that need its results"
-        )
+    def __init__(self, name: str, task_id: int, what: str = "was cancelled before it began") -> None:
+        super().__init__(f"task {name} (call {task_id}) {what}, and the calls that need its results were cancelled")
         self.name = name
         self.root_task_id = task_id
         self.task_id = task_id
+        self.has_run = False
+        self.values: tuple[object, ...] = ()
 
 
 class TaskTimeoutError(RunmemError, TimeoutError):
@@ -130,9 +148,14 @@ class TaskTimeoutError(RunmemError, TimeoutError):
         Seconds that it could take.
     stack : str or None
         Where it was then, one line a frame, the innermost last; None where that could not be had.
+    cause, node, pid
+        Why it was ended, where it ran, and the number of its process, as far as they are known.
     """
 
     name = ""
     task_id = 0
     limit_s = 0.0
     stack: str | None = None
+    cause: str | None = None
+    node: str | None = None
+    pid: int | None = None

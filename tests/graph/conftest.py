@@ -51,6 +51,12 @@ class _State:
         self.times_run = 0
 
     @property
+    def done(self) -> bool:
+        return self.ended
+
+    keeps_files = never_ran = False
+
+    @property
     def ended(self) -> bool:
         return self.outputs is not None or self.error is not None
 

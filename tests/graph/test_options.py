@@ -175,8 +175,8 @@ def test_an_asynchronous_generator_that_a_task_returns_is_an_error(submitter: An
 
 @pytest.mark.parametrize(("value", "seconds"), [(5, 5.0), ("2.5", 2.5), (0, 0.0), (None, None)])
 def test_the_time_of_a_call_is_read_under_both_spellings(value: Any, seconds: float | None) -> None:
-    assert declared(time_out=value).time_limit_s == seconds
-    assert declared(timeOut=value).time_limit_s == seconds
+    assert declared(time_out=value).isolation.limit_s == seconds
+    assert declared(timeOut=value).isolation.limit_s == seconds
 
 
 @pytest.mark.parametrize("value", [-1, "soon", True, [5], float("nan"), float("inf"), 1e300])
@@ -192,4 +192,4 @@ def test_a_parameter_may_be_called_time_out(submitter: Any) -> None:
 
     times: list[int] = []
     add(times, 3)
-    assert (wait_on(times), add.time_limit_s) == ([3], None)
+    assert (wait_on(times), add.isolation.limit_s) == ([3], None)

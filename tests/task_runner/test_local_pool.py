@@ -174,7 +174,7 @@ def test_what_has_ended_before_an_interrupt_is_recorded_and_what_runs_too(progra
     assert statuses(program) == {**dict.fromkeys(quick, "finished"), "long1": "killed", "long2": "killed"}
     running = [record for record in program.records() if record["status"] == "killed"]
     assert all(record["base_bytes"] > 2**20 and record["start_s"] > 1e9 for record in running)
-    assert {record["reason"] for record in running} == {"the program has given up its targets"}
+    assert {record["reason"] for record in running} == {"the program has given up this call"}
     assert (provenance(program)["calls"], provenance(program)["calls_recorded"]) == (22, 22)
 
 
@@ -263,7 +263,7 @@ def test_each_of_many_targets_that_end_their_process_is_recorded_and_another_pro
     assert numbers(program) == list(range(1, 13))
     assert {record["status"] for record in records} == {"killed"}
     assert all("killed by SIGKILL" in record["reason"] for record in records)
-    assert len({record["pid"] for record in records}) == 12
+    assert len({record["target_pid"] for record in records}) == 12
     assert provenance(program)["records_complete"]
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from runmem.worker.time_limit import NoTimeLimits, TimeLimits, give_up, limited_calls
-from runmem.worker.watchdog import stack_of_thread
+from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits, give_up, limited_calls
+from runmem.worker.isolation.watchdog import stack_of_thread
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_limits_that_cannot_be_written_raise_on_entering(tmp_path: Path) -> None
         NoTimeLimits(tmp_path / "limits", tmp_path / "stacks").limited(1, 5)
 
 
-PACKAGE = Path(sys.modules[TimeLimits.__module__].__file__).parents[1]
+PACKAGE = Path(sys.modules[TimeLimits.__module__].__file__).parents[2]
 STACKS = f"""\
 Thread 0x00007f0000000001 (most recent call first):
   File "/usr/lib/selectors.py", line 468 in select

@@ -147,6 +147,18 @@ def _is_alive(pid: int) -> bool:
         return False
 
 
+def _started_by(pids: list[int]) -> list[int]:
+    """Return the processes that workers have started for tasks: not the sampler, which has a session of its own."""
+    import psutil
+
+    found = []
+    for pid in pids:
+        with suppress(psutil.Error, OSError):
+            session = os.getsid(pid)
+            found += [p.pid for p in psutil.Process(pid).children(recursive=True) if os.getsid(p.pid) == session]
+    return found
+
+
 async def _no_other_worker(exit_code: int) -> None:
     """Take the place of what a Dask nanny does when its worker has ended: start another."""
 
@@ -271,7 +283,7 @@ class EmbeddedCluster(Cluster):
         for nanny in self._cluster.workers.values():
             nanny._on_worker_exit = _no_other_worker
         pids = [nanny.pid for nanny in self._cluster.workers.values() if nanny.pid is not None]
-        for pid in pids:
+        for pid in [*pids, *_started_by(pids)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         deadline = time.monotonic() + _DEAD_S

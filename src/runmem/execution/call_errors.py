@@ -14,7 +14,7 @@ from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
 from runmem.serialization.task_error import set_root_task
 from runmem.worker.bundle_runner import BundleFailed
-from runmem.worker.watchdog import time_is_up
+from runmem.worker.isolation.time_limit import time_is_up
 
 __all__ = [
     "attempts", "error_of", "error_of_call", "explain_kill", "internal_error", "timeout_error", "unfetchable",

@@ -10,6 +10,7 @@ from itertools import count
 import distributed
 
 from runmem.graph.call import Execution, FileUse, Slot
+from runmem.graph.failure import OnFailure
 from runmem.serialization.arguments import NO_PAYLOAD, Payload
 from runmem.store.layout import safe_name
 from runmem.worker.bundle_runner import PackedTask
@@ -56,6 +57,13 @@ class CallState:
         The exception with which it ended.
     done : bool
         Whether it has ended, with or without an error.
+    on_failure : OnFailure or None
+    returns : int
+        Number of returned values.
+    tries : int
+        How often it has run, or is running.
+    keeps_files, never_ran
+        See `ExecutionState`.
     """
 
     number: int = 0
@@ -75,6 +83,11 @@ class CallState:
     position: int | None = None
     error: BaseException | None = None
     done: bool = False
+    on_failure: OnFailure | None = None
+    returns: int = 0
+    tries: int = 1
+    keeps_files: bool = False
+    never_ran: bool = False
 
     @property
     def needs(self) -> list[Execution]:

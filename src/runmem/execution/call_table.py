@@ -14,11 +14,14 @@ from runmem.events import TaskEnded
 from runmem.execution.call_errors import error_of, error_of_call, internal_error
 from runmem.execution.call_queue import CallQueue
 from runmem.execution.call_state import Bundle, state_of
+from runmem.execution.failure_policy import final_error, is_own_error, keeps_files, never_ran, outputs_of_ignored
 from runmem.execution.run_services import RunServices
 from runmem.execution.stragglers import Stragglers
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution
+from runmem.graph.failure import Management
 from runmem.serialization.packed import Wrapped
+from runmem.serialization.task_error import root_task
 from runmem.worker.bundle_runner import BundleFailed
 
 __all__ = ["CallTable"]
@@ -41,6 +44,8 @@ class CallTable:
     unseen : UnseenErrors
     finished : int
         Number of calls that ended without an error.
+    to_cancel : set of Execution
+        Calls of groups that have failed.
     """
 
     def __init__(self, services: RunServices) -> None:
@@ -52,6 +57,8 @@ class CallTable:
         self.in_flight: Counter[str] = Counter()
         self.unseen = UnseenErrors()
         self.finished = 0
+        self.to_cancel: set[Execution] = set()
+        self._cancelling: dict[int, TaskCancelledError] = {}
         self.stragglers = Stragglers(observers.task_waited_for, services.now, services.running)
         self._report_ended = observers.task_ended if observers.hears("task_ended") else None
 
@@ -76,14 +83,22 @@ class CallTable:
             return
         self._count(execution, error is None)
         state.done, state.error = True, error
+        state.keeps_files, state.never_ran = keeps_files(execution, error), never_ran(execution, error)
+        if error is not None and execution.group is not None and is_own_error(execution, error):
+            self.to_cancel.update(execution.group.fail(execution, error))
         self.stragglers.moved(time.monotonic())
         state.release_inputs()
         self.open.pop(execution, None)
-        cancelled = type(error) is TaskCancelledError
-        if error is not None and not cancelled:
+        if error is not None and type(error) is not TaskCancelledError:
             self.unseen.add(execution, error)
         if self._report_ended is not None and execution.task_id:
-            status = "finished" if error is None else "cancelled" if cancelled else "failed"
+            status = (
+                "finished"
+                if error is None
+                else "cancelled"
+                if type(error) is TaskCancelledError and state.never_ran
+                else "failed"
+            )
             self._report_ended(TaskEnded(execution.task_id, execution.name, status))
 
     def recall(self, bundle: Bundle) -> list[Execution]:
@@ -158,7 +173,7 @@ class CallTable:
                 if good:
                     self._store_separately(execution, value)
                 else:
-                    self.end(execution, value.load())
+                    self._fail_or_retry(execution, value.load())
         elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not is_own:
             # Cancelled, or a bundle that it needs was killed or failed: that one is dealt with by itself.
             needed = [n for e in executions for n in state_of(e).needs]
@@ -170,7 +185,26 @@ class CallTable:
             execution = executions[0]
             if isinstance(error, KilledWorker):
                 error = TaskKilledError(execution.name, execution.task_id)
-            self.end(execution, error)
+            self._fail_or_retry(execution, error)
+
+    def _fail_or_retry(self, execution: Execution, error: BaseException) -> None:
+        """End a call that failed, as its task's `on_failure` says."""
+        state = state_of(execution)
+        root = root_task(error)
+        if root in self._cancelling:
+            error = self._cancelling[root]
+        policy = state.on_failure
+        decided = final_error(execution, error, policy, state.tries, state.returns)
+        if isinstance(decided, str):
+            state.tries += 1
+            self.requeue([execution], alone=True)
+        elif policy is not None and policy.management is Management.IGNORE and is_own_error(execution, error):
+            # Its process died, or its exception is none that can be ignored on the worker.
+            self._store_separately(execution, outputs_of_ignored(execution, policy, state.returns, error))
+        else:
+            if isinstance(decided, TaskCancelledError) and decided.has_run:
+                self._cancelling[execution.task_id] = decided
+            self.end(execution, decided)
 
     def note_late_errors(self, executions: Sequence[Execution]) -> bool:
         """Note the errors of calls that ran again for a lost result and failed; return True if there are any."""

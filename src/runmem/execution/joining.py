@@ -12,7 +12,7 @@ import distributed
 
 from runmem.clusters.spawning import MainModule
 from runmem.collection.remote_nodes import RemoteNodes
-from runmem.dask_private import shorten_intervals
+from runmem.dask_private import tune_streams
 from runmem.deadlines import within
 from runmem.execution.call_state import KEY_MARK
 from runmem.execution.death_counts import DeathCountReset
@@ -20,6 +20,7 @@ from runmem.shadowed import shadowing
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import RunOnWorkers, stats_topic, stop_calls
 from runmem.worker.dask_plugin import RunmemWorker
+from runmem.worker.isolation.attempts import Attempts
 from runmem.worker.nanny import RunmemNanny
 from runmem.worker.process_state import import_paths
 from runmem.worker.task_output import Unwritten
@@ -81,7 +82,7 @@ class JoinedCluster(RemoteNodes):
         """Report the number to the submitter, and make new connections as quick as the first."""
         if (sink := self._sink()) is not None:
             sink.workers = max(1, workers)
-        shorten_intervals(self._client)
+        tune_streams(self._client)
 
     def join(self, plugin: RunmemNanny | RunmemWorker) -> None:
         """Register a plugin with all workers; those that do not answer are named among the losses."""
@@ -122,8 +123,9 @@ class JoinedCluster(RemoteNodes):
         """Release the workers; they may serve other runs."""
         with suppress(Exception):
             within(_LEAVE_S, self._client.unsubscribe_topic, stats_topic(self._run_id))
-        with suppress(Exception):
-            within(_LEAVE_S, self._client.unregister_scheduler_plugin, DeathCountReset(self._run_id, "").name)
+        for name in (DeathCountReset(self._run_id, "").name, Attempts(self._run_id).name):
+            with suppress(Exception):
+                within(_LEAVE_S, self._client.unregister_scheduler_plugin, name)
         for plugin in self._plugins:
             unregister = partial(self._client.unregister_worker_plugin, nanny=isinstance(plugin, RunmemNanny))
             try:
@@ -163,6 +165,7 @@ def join_cluster(
         cluster.join(plugin)
     try:
         within(_JOIN_S, client.register_plugin, DeathCountReset(run.run_id, KEY_MARK))
+        within(_JOIN_S, client.register_plugin, Attempts(run.run_id))
     except Exception as error:  # a scheduler without runmem, say: Dask counts deaths over the whole run
         log.info("the scheduler plugin cannot be registered: %s", error)
     return cluster

@@ -141,6 +141,8 @@ class Sender:
             self._poll_now_and_then()
             while self._timeouts:
                 self._end_at_limit(self._timeouts.popleft())
+            if calls.to_cancel:
+                self._cancel_failed_groups()
             self._send()
             if calls.open and not self._reported:
                 calls.stragglers.look(calls.open, self.workers, time.monotonic())
@@ -314,6 +316,14 @@ class Sender:
                 calls.requeue(others)
             calls.changed.notify_all()
         self._cancel_bundles(recalled)
+
+    def _cancel_failed_groups(self) -> None:
+        """Cancel the calls of groups in which a task has raised `COMPSsException`."""
+        with self._calls.changed:
+            wanted = {e for e in self._calls.to_cancel if not state_of(e).done}
+            self._calls.to_cancel.clear()
+        if wanted:
+            self.cancel(wanted)
 
     def abandon(self) -> None:
         """Cancel all Dask tasks that were sent, at the end of a run: their results are no longer wanted."""

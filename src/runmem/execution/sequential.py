@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from runmem.collection.observer import Observers
+from runmem.errors import TaskCancelledError
 from runmem.events import TaskEnded, TaskSubmitted
+from runmem.execution.failure_policy import final_error, is_own_error, keeps_files, never_ran, stand_in
 from runmem.execution.results import loaded_value
 from runmem.execution.task_packing import gets_copies
 from runmem.execution.unseen_errors import UnseenErrors
@@ -33,11 +35,17 @@ __all__ = ["SequentialSubmitter"]
 class _Ended:
     """State of an execution: its outputs, packed as on a worker, or its error."""
 
-    __slots__ = ("outputs", "error")
+    __slots__ = ("outputs", "error", "keeps_files", "never_ran")
 
-    def __init__(self, outputs: object, error: BaseException | None = None) -> None:
+    done = True
+
+    def __init__(
+        self, outputs: object, error: BaseException | None = None, keeps_files: bool = False, never_ran: bool = False
+    ) -> None:
         self.outputs = outputs
         self.error = error
+        self.keeps_files = keeps_files
+        self.never_ran = never_ran
 
 
 def _state_of(execution: Execution) -> _Ended:
@@ -80,6 +88,8 @@ class SequentialSubmitter:
         self._observers.task_submitted(TaskSubmitted(execution.task_id, execution.name))
         needed = [*(version.execution for version in payload.inputs), *call.after]
         error = next((error for e in needed if (error := _state_of(e).error) is not None), None)
+        if execution.group is not None and execution.group.failed is not None:
+            error = TaskCancelledError(execution.name, execution.task_id)
         outputs: object = None
         if error is None:
             stored = [_output(version) for version in payload.inputs]
@@ -89,19 +99,30 @@ class SequentialSubmitter:
             task = PackedTask(call.task.name, reference, number, returns=call.returns, copied=copied)
             sources = [(position, None, None) for position in range(len(stored))]
             packed = PackedCall(execution.task_id, 0, payload.arguments, call.writes, call.files, sources)
+            good, outcome = self._tried(call, packed, task, stored)
+            outputs, error = (_unshared(outcome), None) if good else (None, outcome)
+        execution.state = _Ended(outputs, error, keeps_files(execution, error), never_ran(execution, error))
+        if error is not None and execution.group is not None and is_own_error(execution, error):
+            execution.group.fail(execution, error)  # no other call of the group is under way
+        if error is None:
+            self.finished += 1
+        elif type(error) is not TaskCancelledError:
+            self._unseen.add(execution, error)
+        status = "finished" if error is None else "failed"
+        self._observers.task_ended(TaskEnded(execution.task_id, execution.name, status))
+
+    def _tried(self, call: TaskCall, packed: PackedCall, task: PackedTask, stored: list[object]) -> tuple[bool, Any]:
+        """Run a call, as often as its task's `on_failure` says; return True and its outputs, or False and its error."""
+        tries = 1
+        while True:
             with self._as_on_a_worker():
                 good, outcome = run_call(self._run, packed, task, stored, [], in_program=True)
             if good:
-                outputs = _unshared(outcome)
-            else:
-                error = outcome.load()
-        execution.state = _Ended(outputs, error)
-        if error is not None:
-            self._unseen.add(execution, error)
-        else:
-            self.finished += 1
-        status = "finished" if error is None else "failed"
-        self._observers.task_ended(TaskEnded(execution.task_id, execution.name, status))
+                return True, outcome
+            error = final_error(call.execution, outcome.load(), call.task.on_failure, tries, call.returns)
+            if not isinstance(error, str):
+                return False, error
+            tries += 1
 
     @contextmanager
     def _as_on_a_worker(self) -> Iterator[None]:
@@ -122,7 +143,13 @@ class SequentialSubmitter:
     def fetch(self, versions: Sequence[Version], deadline: float | None = None) -> list[Any]:
         """Return values; see `Submitter`."""
         self.wait([version.execution for version in versions])
-        return [loaded_value(version, _state_of(version.execution).outputs, own=False) for version in versions]
+        return [self._value(version) for version in versions]
+
+    def _value(self, version: Version) -> object:
+        state = _state_of(version.execution)
+        return (
+            loaded_value(version, state.outputs, own=False) if state.error is None else stand_in(version, state.error)
+        )
 
     def wait(self, executions: Sequence[Execution] | None, deadline: float | None = None, raises: bool = True) -> None:
         """Raise the error of the first that failed, if asked to; see `Submitter`."""
@@ -130,7 +157,8 @@ class SequentialSubmitter:
             if raises and self._unseen:
                 raise self._unseen.take()
             return
-        failed = [(e, error) for e in executions if (error := _state_of(e).error) is not None] if raises else []
+        errors = [(e, _state_of(e).error) for e in executions] if raises else []
+        failed = [(e, error) for e, error in errors if error is not None and type(error) is not TaskCancelledError]
         for execution, error in failed:
             self._unseen.saw(execution, error)
         if failed:

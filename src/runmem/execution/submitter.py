@@ -24,11 +24,12 @@ import distributed
 
 import runmem.serialization.dask_serialization  # noqa: F401  # registers serializers with Dask
 from runmem.deadlines import within
-from runmem.errors import TaskKilledError, TaskTimeoutError
+from runmem.errors import TaskCancelledError, TaskKilledError, TaskTimeoutError
 from runmem.events import TaskSubmitted
 from runmem.execution.call_errors import explain_kill, unfetchable
 from runmem.execution.call_state import CallState, state_of
 from runmem.execution.call_table import CallTable
+from runmem.execution.failure_policy import stand_in
 from runmem.execution.results import FetchedResults, loaded_value
 from runmem.execution.run_services import RunServices
 from runmem.execution.sender import Sender
@@ -86,9 +87,14 @@ class DaskSubmitter:
             writes=call.writes,
             files=call.files,
             classes=snapshot.travelling if snapshot is not None else frozenset(),
+            alone=call.isolation.attempts is not None,
             definitions=snapshot,
+            on_failure=call.task.on_failure,
+            returns=call.returns,
         )
         self._add(call.execution)
+        if call.execution.group is not None and call.execution.group.failed is not None:
+            self.calls.to_cancel.add(call.execution)
         if self._report_submitted is not None:
             self._report_submitted(TaskSubmitted(call.execution.task_id, call.execution.name))
 
@@ -109,8 +115,9 @@ class DaskSubmitter:
         while True:
             self._wait_for(executions, deadline)
             self._raise_first(executions)
+            cancelled = {e: error for e in executions if (error := state_of(e).error) is not None}
             try:
-                values = self._fetched(executions, deadline)
+                values = self._fetched([e for e in executions if e not in cancelled], deadline)
                 break
             except Exception as error:
                 if isinstance(error, TimeoutError) and deadline is not None and time.monotonic() >= deadline:
@@ -118,7 +125,12 @@ class DaskSubmitter:
                 # Lost between its end and now: Dask has run it again, and it ended otherwise this time.
                 if not self.calls.note_late_errors(executions):
                     raise unfetchable(executions, error) from None
-        return [loaded_value(version, values[version.execution]) for version in versions]
+        return [
+            stand_in(version, cancelled[version.execution])
+            if version.execution in cancelled
+            else loaded_value(version, values[version.execution])
+            for version in versions
+        ]
 
     def _fetched(self, executions: Sequence[Execution], deadline: float | None) -> dict[Execution, object]:
         client = self.sender.client
@@ -194,7 +206,8 @@ class DaskSubmitter:
             raise self.sender.broken
 
     def _raise_first(self, executions: Sequence[Execution]) -> None:
-        failed = [(e, error) for e in executions if (error := state_of(e).error) is not None]
+        errors = [(e, state_of(e).error) for e in executions]
+        failed = [(e, error) for e, error in errors if error is not None and type(error) is not TaskCancelledError]
         for execution, error in failed:  # the program, which catches the first, has asked for all of them
             self.calls.unseen.saw(execution, error)
         if failed:

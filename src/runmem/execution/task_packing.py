@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import sys
 from collections import OrderedDict
+from dataclasses import replace
 
 from runmem.execution.random_numbers import SeedNote
 from runmem.graph.call import TaskCall
@@ -56,7 +57,8 @@ class TaskPacking:
                 return packed
         self._seed_note.look_at(task)
         number = program_definitions.number_of(task)
-        limit_s = self._limit_s if task.time_limit_s is None else task.time_limit_s
+        isolation = call.isolation
+        limit_s = self._limit_s if isolation.limit_s is None else isolation.limit_s
         packed = PackedTask(
             name=task.name,
             reference=pickle.dumps(task) if number is None else None,
@@ -67,7 +69,7 @@ class TaskPacking:
             copied=copied,
             process=process,
             log_levels=levels,
-            limit_s=limit_s or None,
+            isolation=replace(isolation, limit_s=limit_s or None),
         )
         self._known[task] = snapshot, packed
         if len(self._known) > _KNOWN_TASKS:

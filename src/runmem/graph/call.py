@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
+from runmem.graph.isolation import Isolation
+
 if TYPE_CHECKING:
     from runmem.graph.task import TaskFunction
 
@@ -24,6 +26,18 @@ class ExecutionState(Protocol):
     @property
     def error(self) -> BaseException | None:
         """The exception with which the execution ended; None: it runs, waits, or ended without one."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the execution has ended."""
+
+    @property
+    def keeps_files(self) -> bool:
+        """Whether the execution failed and its files are as it has left them."""
+
+    @property
+    def never_ran(self) -> bool:
+        """Whether the execution was cancelled, by the program or by the failure of another one."""
 
 
 @dataclass(slots=True, eq=False, weakref_slot=True)
@@ -72,6 +86,10 @@ class Execution:
 
 class FailingGroup(Protocol):
     """What a submitter needs of a group of tasks; see `runmem.graph.groups.Group`."""
+
+    @property
+    def failed(self) -> Execution | None:
+        """The first call that raised a `COMPSsException`."""
 
     def fail(self, execution: Execution, error: BaseException) -> list[Execution]:
         """Note an error of an execution; return the executions that it cancels."""
@@ -146,6 +164,7 @@ class TaskCall:
     after : tuple of Execution
         What must be done first, without its value being needed (files).
     files : tuple of FileUse
+    isolation : Isolation
     """
 
     execution: Execution
@@ -156,6 +175,7 @@ class TaskCall:
     writes: tuple[Slot, ...] = ()
     after: tuple[Execution, ...] = ()
     files: tuple[FileUse, ...] = field(default=())
+    isolation: Isolation = Isolation()
 
     def parameter_of(self, place: int | str) -> str:
         """Return the name of the parameter at a position or keyword, for messages."""
@@ -186,7 +206,8 @@ class Submitter(Protocol):
     def cancel(self, executions: Iterable[Execution] | None = None) -> None:
         """Cancel those of these calls (None: all) that have not begun.
 
-        They end with `TaskCancelledError`, and so do the calls that need their results. Calls that run go on.
+        They end with `TaskCancelledError`, and so do the calls that need their results. Of calls that run those
+        in fresh processes are ended, with `TaskKilledError`; the others go on.
         """
 
     def has_ended(self, execution: Execution) -> bool:

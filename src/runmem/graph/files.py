@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from runmem.errors import FilePlacementError
 from runmem.graph.call import Execution, FileUse, Origin, Submitter
@@ -32,6 +32,8 @@ class _File:
         Whether its mode is what the program and its tasks made of the file's; else the one in place tells it.
     kept : str or None
         Where the version in place goes to when another one comes there; None: no task used it so far.
+    before : _Before or None
+        The version before, as long as the writer of this one may be cancelled.
     needed_in_place, needed : WeakSet of Origin
         The calls that may need the version in place, and the one that is not in place, when they run again.
     """
@@ -44,6 +46,34 @@ class _File:
     kept: str | None = None
     needed_in_place: weakref.WeakSet[Origin] = field(default_factory=weakref.WeakSet)
     needed: weakref.WeakSet[Origin] = field(default_factory=weakref.WeakSet)
+    before: _Before | None = None
+
+    def drop_cancelled(self) -> None:
+        """Go back to the version before if the writer of this one was cancelled, or one on which it depends failed."""
+        while self.writer is not None and (state := self.writer.state) is not None and state.done:
+            if not state.never_ran:
+                if state.keeps_files:
+                    self.writer = None
+                return
+            if self.before is None:
+                self.version = self.writer = None
+            else:
+                self.version, self.writer, self.own_mode, self.needed, self.before = self.before
+
+    def remember(self) -> None:
+        """Keep what is needed to come back to this version, if its own writer has not ended."""
+        self.before = _Before(self.version, self.writer, self.own_mode, self.needed, self.before)
+        state = self.writer.state if self.writer is not None else None
+        if state is None or state.done:
+            self.before = self.before._replace(before=None)
+
+
+class _Before(NamedTuple):
+    version: str | None
+    writer: Execution | None
+    own_mode: bool
+    needed: weakref.WeakSet[Origin]
+    before: _Before | None
 
 
 class FileVersions:
@@ -78,7 +108,7 @@ class FileVersions:
         """Return what brings the present state of these files back, if `execution` cannot be sent after all."""
         names = list(names)
         before = {
-            name: (file.version, file.writer, file.own_mode, file.needed)
+            name: (file.version, file.writer, file.own_mode, file.needed, file.before)
             for name in names if (file := self._files.get(name)) is not None
         }  # fmt: skip
 
@@ -87,7 +117,7 @@ class FileVersions:
                 file = self._files.pop(name, None)
                 if file is not None and name in before:
                     file.users_in_place.discard(execution)
-                    file.version, file.writer, file.own_mode, file.needed = before[name]
+                    file.version, file.writer, file.own_mode, file.needed, file.before = before[name]
                     self._files[name] = file
 
         return restore
@@ -97,6 +127,7 @@ class FileVersions:
         if place.is_stream or place.obstacle is not None and not is_folder:
             return None, None
         file = self._files.setdefault(place.real, _File())
+        file.drop_cancelled()
         if file.version is None:
             kept = self._used_in_place(file, place, reader)
             return FileUse(place.path, kept=kept, is_folder=is_folder), file.writer
@@ -125,7 +156,9 @@ class FileVersions:
         if place.is_stream:
             file.users_in_place.add(writer)
             return None, None
+        file.drop_cancelled()
         before, last, kept = file.version or place.path, file.writer, None
+        file.remember()
         file.own_mode = file.own_mode and reads
         if last is None and not file.users_in_place and place.status is None:
             kept = self._used_in_place(file, place, writer)
@@ -205,6 +238,7 @@ class FileVersions:
                 file = self._files.get(name)
                 if file is None:
                     return
+                file.drop_cancelled()
                 writer, users = file.writer, list(file.users_in_place)
             if place.is_stream:
                 submitter.wait(users)
@@ -214,8 +248,9 @@ class FileVersions:
             if file.version is not None or for_writing:
                 submitter.wait(users, raises=False)
             with lock:
-                if self._files.get(name) is not file or file.writer is not writer:
-                    continue  # another thread has called a task that writes it, meanwhile
+                file.drop_cancelled()
+                if self._files.get(name) is not file or file.writer is not writer and file.writer is not None:
+                    continue  # another thread has called a task that writes it, or the writer was cancelled
                 if file.version is None and not for_writing:
                     file.writer = None
                     return

@@ -24,7 +24,8 @@ class Group:
     Attributes
     ----------
     failed : Execution or None
-        The first call that raised a `COMPSsException`: the calls that have not begun then are cancelled.
+        The first call that raised a `COMPSsException`: the calls that have not begun then are cancelled, and so are
+        those that come later.
     """
 
     def __init__(self, name: str, parent: Group | None = None) -> None:

@@ -136,6 +136,7 @@ class Program:
             writes=tuple(datum.slot for datum in written),
             after=tuple(files.after),
             files=tuple(files.uses),
+            isolation=task.isolation,
         )
         self._submitter.submit(call, self._objects.current if self._objects else None)
         self._objects.read([*args, *kwargs.values()])
@@ -199,7 +200,7 @@ class Program:
         self._submitter.wait([future.version.execution for future in futures], deadline, raises=False)
 
     def cancel(self, futures: Sequence[Future]) -> None:
-        """Cancel the tasks of futures that have not begun."""
+        """Cancel the tasks of futures that have not begun, and end those that run in a process of their own."""
         self._submitter.cancel([future.version.execution for future in futures])
 
     def barrier(self) -> None:

@@ -16,6 +16,7 @@ from runmem.graph.constraints import CONSTRAINTS, Constraints
 from runmem.graph.current import current_program
 from runmem.graph.failure import failure_policy
 from runmem.graph.global_changes import Change, global_changes
+from runmem.graph.isolation import Isolation
 from runmem.graph.lazy_values import completed, refuse_async_generators
 from runmem.graph.options import directions_in, in_snake_case, time_limit, without_effect
 from runmem.graph.returns import Returns, declared_returns, returns_of_call
@@ -43,8 +44,8 @@ class TaskFunction:
         What was decorated.
     name, module, file : str
         Qualified name; name of the module (of the program's file for the program itself); source file.
-    time_limit_s : float or None
-        Seconds that a call may take; 0: any time; None: as long as the run allows.
+    isolation : Isolation
+        How its calls are kept apart from others.
     on_failure : OnFailure or None
         What is done about a call that raised; None: waiting for it raises.
     data_id : str or None
@@ -81,7 +82,7 @@ class TaskFunction:
         declared = options.get("returns")
         self.returns = Returns(outputs) if outputs and declared is None else declared_returns(function, declared, where)
         self._takes_returns = "returns" not in self.signature.signature.parameters and self.signature.varkwargs is None
-        self.time_limit_s = time_limit(options, where)
+        self.isolation = Isolation(limit_s=time_limit(options, where))
         self.on_failure = failure_policy(options, where)
         self._called = function if self._compilation is None else None
 
@@ -174,6 +175,9 @@ class TaskFunction:
         """Change options after the decoration, as decorators above `@task` do; return this task."""
         self._set(self.function, {**self.options, **options})
         return self
+
+    def prepare(self) -> None:
+        """Load what calls need, in a process that is about to run the first of them; here nothing."""
 
     def made_for(self, data: bytes) -> TaskFunction:
         """Return the task as the record of one call names it, given that call's packed arguments; this one."""

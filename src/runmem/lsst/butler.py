@@ -56,12 +56,12 @@ class LsstButler:
         ------
         ButlerError
             For a measurement or a Job whose dataset type is registered with another storage class, or that has no value
-            or one that JSON cannot hold.
+            or one of a type that JSON lacks.
         """
         if isinstance(obj, (Measurement, Job)):
             job = job_of_one(obj) if isinstance(obj, Measurement) else obj
             try:
-                job.to_json()  # what could not be written is told before the dataset type is registered
+                job.to_json()  # raises before the dataset type is registered
             except SettingError as error:
                 raise ButlerError(f"{datasetType} cannot be stored: {error}") from error
             self._register(datasetType, dataId, kwargs)
@@ -71,14 +71,14 @@ class LsstButler:
         return self.butler.put(obj, datasetType, dataId, **kwargs)
 
     def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> bool:
-        """Tell whether the dataset is there; False also if its type is unknown."""
+        """Return True if the dataset is there; False also if its type is unknown."""
         try:
             return bool(self.butler.exists(datasetType, dataId, **kwargs))
         except MissingDatasetTypeError:
             return False
 
     def dataIds(self, datasetType: str) -> list[dict[str, Any]]:
-        """Return the data ids for which the Butler's collections hold a dataset of this type, sorted."""
+        """Return the data ids of which the Butler's collections have a dataset of this type, sorted."""
         try:
             refs = self.butler.query_datasets(datasetType, find_first=True, explain=False, limit=None)
         except MissingDatasetTypeError:

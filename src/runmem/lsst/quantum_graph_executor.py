@@ -4,30 +4,36 @@ from __future__ import annotations
 
 import logging
 import pickle
-import shutil
-import tempfile
+import time
 import uuid
+from collections.abc import Iterator
 from contextlib import nullcontext
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import networkx
 from lsst.daf.butler.cli.cliLog import CliLog
+from lsst.pipe.base._status import InvalidQuantumError
 from lsst.pipe.base.mp_graph_executor import MPGraphExecutorError, MPTimeoutError
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from lsst.pipe.base.quantum_graph_executor import QuantumExecutor
 from lsst.pipe.base.quantum_graph_executor import QuantumGraphExecutor as LsstQuantumGraphExecutor
 from lsst.pipe.base.quantum_reports import ExecutionStatus, QuantumReport, Report
 
-from runmem.errors import RunmemError, SettingError
+from runmem.errors import RunmemError, SettingError, TaskCancelledError, TaskKilledError, TaskTimeoutError
 from runmem.execution.session import session
 from runmem.graph.current import current_program
 from runmem.graph.synchronise import wait_on
-from runmem.lsst.quantum_task import QuantumNotRunError, QuantumTask, QuantumTimeoutError
+from runmem.lsst.quantum_task import QuantumTask
+
+if TYPE_CHECKING:
+    from runmem.graph.future import Future
+    from runmem.graph.program import Program
 
 __all__ = ["QuantumGraphExecutor", "QuantumGraphExecutorError", "QuantumGraphTimeoutError"]
 
 log = logging.getLogger(__name__)
+
+_ENDED_POLL_S = 0.02
 
 
 class QuantumGraphExecutorError(RunmemError, MPGraphExecutorError):  # type: ignore[misc]
@@ -63,9 +69,8 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
     Notes
     -----
     Assumptions: the classes of the pipeline's tasks can be imported on the workers, and these run one task at a time (a
-    Butler serves one thread). Limitation: there is no provenance graph, as in LSST's own executor with several
-    processes. If the workers share the file system of the folder that the program was started in, a quantum whose
-    process dies is not run again, and `fail_fast` reaches quanta of other nodes.
+    Butler serves one thread). A quantum whose process dies is not run again. Limitation: there is no provenance graph,
+    as in LSST's own executor with several processes.
     """
 
     def __init__(
@@ -146,47 +151,35 @@ class QuantumGraphExecutor(LsstQuantumGraphExecutor):  # type: ignore[misc]
             raise QuantumGraphExecutorError(
                 f"{self._quantum_executor!r} cannot be sent to a worker: {error}"
             ) from error
-        marks = _folder_of_marks()
-        try:
-            with session("quanta", **self._settings) if current_program() is None else nullcontext():
-                futures = self._submit(quanta, executor, str(marks))
-                outcomes = _Outcomes(quanta, report)
-                if failed := outcomes.gather(futures):
-                    kind = QuantumGraphTimeoutError if outcomes.only_timeouts else QuantumGraphExecutorError
-                    raise kind(
-                        f"{failed} of {len(quanta)} quanta failed, or were skipped because they depend on one that did"
-                    )
-        finally:
-            shutil.rmtree(marks, ignore_errors=True)
+        with session("quanta", **self._settings) if current_program() is None else nullcontext():
+            futures = self._submit(quanta, executor)
+            outcomes = _Outcomes(quanta, report)
+            if failed := outcomes.gather(futures, self._fail_fast):
+                kind = QuantumGraphTimeoutError if outcomes.only_timeouts else QuantumGraphExecutorError
+                raise kind(
+                    f"{failed} of {len(quanta)} quanta failed, or were skipped because they depend on one that did"
+                )
 
-    def _submit(self, quanta: networkx.DiGraph, executor: bytes, marks: str) -> dict[uuid.UUID, Any]:
+    def _submit(self, quanta: networkx.DiGraph, executor: bytes) -> dict[uuid.UUID, Future]:
         """Call a task for each quantum, in an order that the dependencies allow."""
         task_nodes: dict[str, bytes] = {}
-        futures: dict[uuid.UUID, Any] = {}
+        futures: dict[uuid.UUID, Future] = {}
         for quantum_id in networkx.lexicographical_topological_sort(quanta, key=lambda i: _order(quanta.nodes[i])):
             node = quanta.nodes[quantum_id]
             label = node["task_label"]
             if label not in task_nodes:
                 task_nodes[label] = pickle.dumps(node["pipeline_node"])
-            task = QuantumTask(label, node["pipeline_node"].task_class.__module__, _named(node["data_id"]))
+            task = QuantumTask.of_node(label, node["pipeline_node"], _named(node["data_id"]), self._timeout_s)
             upstream = [futures[earlier] for earlier in quanta.predecessors(quantum_id)]
             futures[quantum_id] = task(
-                executor, task_nodes[label], pickle.dumps(node["quantum"]), quantum_id, marks, self._fail_fast,
-                self._timeout_s, list(CliLog.configState), upstream,
+                executor, task_nodes[label], pickle.dumps(node["quantum"]), quantum_id, list(CliLog.configState),
+                upstream,
             )  # fmt: skip
         return futures
 
 
-def _folder_of_marks() -> Path:
-    """Return a new folder that the workers see too if they share the file system of the program."""
-    try:
-        return Path(tempfile.mkdtemp(prefix=".runmem-quanta-", dir=Path.cwd()))
-    except OSError:
-        return Path(tempfile.mkdtemp(prefix="runmem-quanta-"))
-
-
 def _order(node: Any) -> str:
-    """Return what sorts quanta that do not depend on each other: as LSST's executor, by label and data id."""
+    """Return the sort key of quanta that do not depend on each other: label and data id, as in LSST's executor."""
     return f"{node['task_label']} {[str(value).zfill(20) for value in node['data_id'].required_values]}"
 
 
@@ -202,19 +195,42 @@ class _Outcomes:
         self._quanta = quanta
         self._report = report
         self._failed: set[uuid.UUID] = set()
+        self._is_stopped = False  # because one has failed
 
-    def gather(self, futures: dict[uuid.UUID, Any]) -> int:
-        """Wait for every quantum; return how many failed or were skipped."""
-        for done, (quantum_id, future) in enumerate(futures.items(), 1):
+    def gather(self, futures: dict[uuid.UUID, Future], fail_fast: bool) -> int:
+        """Wait for every quantum; return how many failed or were skipped.
+
+        With `fail_fast` the others are ended once one has failed; also once one is found to be invalid.
+        """
+        program = current_program()
+        assert program is not None
+        for done, quantum_id in enumerate(self._as_they_end(program, futures), 1):
             try:
-                self._finished(wait_on(future))
+                self._finished(wait_on(futures[quantum_id]))
             except Exception as error:
+                if self._is_stopped and isinstance(error, TaskKilledError):
+                    error.args = (f"{error}: it was ended, because another quantum failed",)
+                elif (fail_fast or isinstance(error, InvalidQuantumError)) and not self._is_stopped:
+                    self._is_stopped = True
+                    program.cancel([future for future in futures.values() if not program.has_ended(future)])
                 self._not_finished(quantum_id, error)
             succeeded, total = done - len(self._failed), len(futures)
             log.info(
                 "%d quanta succeeded, %d failed, %d remain of %d", succeeded, len(self._failed), total - done, total
             )
         return len(self._failed)
+
+    def _as_they_end(self, program: Program, futures: dict[uuid.UUID, Future]) -> Iterator[uuid.UUID]:
+        """Yield each quantum as soon as its task has ended, after those that it depends on."""
+        waiting = dict(futures)
+        while waiting:
+            ended = [quantum_id for quantum_id, future in waiting.items() if program.has_ended(future)]
+            for quantum_id in ended:
+                if not any(earlier in waiting for earlier in self._quanta.predecessors(quantum_id)):
+                    del waiting[quantum_id]
+                    yield quantum_id
+            if not ended:
+                time.sleep(_ENDED_POLL_S)
 
     def _finished(self, report: QuantumReport | None) -> None:
         if report is not None:
@@ -225,13 +241,13 @@ class _Outcomes:
         label, data_id = node["task_label"], node["data_id"]
         upstream_failed = any(earlier in self._failed for earlier in self._quanta.predecessors(quantum_id))
         self._failed.add(quantum_id)
-        if upstream_failed or isinstance(error, QuantumNotRunError):
+        if upstream_failed or isinstance(error, TaskCancelledError):
             why = "a quantum that it depends on failed" if upstream_failed else "another quantum failed"
             log.error("%s %s is skipped: %s", label, data_id, why)
             report = QuantumReport(
                 quantumId=quantum_id, status=ExecutionStatus.SKIPPED, dataId=data_id, taskLabel=label
             )
-        elif isinstance(error, QuantumTimeoutError):
+        elif isinstance(error, TaskTimeoutError):
             log.error("%s %s failed: %s", label, data_id, error)
             report = QuantumReport(
                 quantumId=quantum_id, status=ExecutionStatus.TIMEOUT, dataId=data_id, taskLabel=label

@@ -50,7 +50,7 @@ class ArgumentParser(argparse.ArgumentParser):
 
     Notes
     -----
-    ``@file`` on the command line stands for the words in the file, with ``#`` comments.
+    ``@file`` on the command line is replaced by the words in the file, with ``#`` comments.
     """
 
     def __init__(
@@ -249,7 +249,7 @@ class _LogLevels(argparse.Action):
 
 
 def _set_levels(namespace: argparse.Namespace, log: logging.Logger | None) -> None:
-    """Let loggers write from the levels that were asked for; the plain one is also that of a log that was given."""
+    """Set the levels of loggers; the plain level is also that of a log that was given."""
     if log is not None and "" in namespace.logLevels:
         log.setLevel(namespace.logLevels[""])
     if not logging.getLogger().handlers:

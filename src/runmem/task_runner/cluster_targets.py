@@ -3,57 +3,59 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from contextlib import suppress
+from time import monotonic
+from typing import TYPE_CHECKING
 
 from runmem.dask_logging import import_dask, keep_dask_apart
 from runmem.errors import TaskKilledError, TaskTimeoutError
-from runmem.execution.call_state import state_of
+from runmem.graph.current import current_program
+from runmem.graph.synchronise import wait_on
 from runmem.task_runner.dedicated_run import DedicatedRun
-from runmem.task_runner.isolation import Ended, abandon_targets, stop_targets
+from runmem.task_runner.target_outcome import TargetOutcome
 from runmem.task_runner.target_task import TargetTask
 
-if TYPE_CHECKING:  # and imported when the cluster is used
+if TYPE_CHECKING:
     from runmem.graph.future import Future
+    from runmem.graph.program import Program
     from runmem.task_runner.runner import TaskRunner
 
-__all__ = ["ended_on_cluster"]
+__all__ = ["outcomes_on_cluster"]
 
-_POLL_S = 0.01
-_PATIENCE_S = 2.0  # for workers that are asked to end their targets
+_CANCEL_WAIT_S = 2.0  # for workers to end the targets that they run
 
 
-def ended_on_cluster(
+def outcomes_on_cluster(
     runner: TaskRunner,
     task: TargetTask,
     packed: Sequence[tuple[str, bytes]],
     dedicated: DedicatedRun | None,
-    until_s: float | None,
-) -> dict[int, Ended | BaseException]:
-    """Run all targets, at most until then (seconds since the epoch); return how each has ended, by its index.
+    deadline: float | None,
+) -> dict[int, TargetOutcome]:
+    """Run all targets until `deadline`, a moment of `time.monotonic()`; return the outcome of each, by its index.
 
-    Those that had not ended by then are not in it, and are ended when the run is not dedicated to them.
+    Those that have not ended by then are not in it, and are ended when the run is not dedicated to them.
     """
     if dedicated is not None:
         dedicated.run.start()
+    program = current_program()
+    assert program is not None
     calls: list[Future] = []
     try:
         _load_dask(runner)
-        for arguments in packed:
-            calls.append(task(*arguments))
-        if until_s is not None:
-            _wait_until(calls, until_s)
-            if not all(map(_has_ended, calls)):
-                _give_up(task, dedicated, calls)
-                return {index: _value_or_error(call) for index, call in enumerate(calls) if _has_ended(call)}
-        ended = {index: _ended_well(end) for index, end in enumerate(_gathered(calls))}
+        calls += [task(*arguments) for arguments in packed]
+        with suppress(TimeoutError):
+            program.wait(calls, deadline)
+        outcomes = {index: _outcome(call) for index, call in enumerate(calls) if program.has_ended(call)}
+        if len(outcomes) < len(calls):
+            _end_targets(program, dedicated, calls)
     except BaseException:
-        _give_up(task, dedicated, calls)
+        _end_targets(program, dedicated, calls)
         raise
     if dedicated is not None:
         dedicated.run.stop_sampling()
-    return ended
+    return outcomes
 
 
 def _load_dask(runner: TaskRunner) -> None:
@@ -64,67 +66,26 @@ def _load_dask(runner: TaskRunner) -> None:
     import_dask()
 
 
-def _give_up(task: TargetTask, dedicated: DedicatedRun | None, calls: Iterable[Future]) -> None:
-    """End the targets that run on workers, and begin none any more."""
-    bundles = [state_of(call.version.execution).bundle for call in calls]
-    client = next(
-        (bundle.future.client for bundle in bundles if bundle is not None and bundle.future is not None), None
-    )
-    if client is None:
-        if dedicated is not None:
-            dedicated.abandon()
-    elif dedicated is None:  # a run that goes on: its workers stay
-        _tell_workers(client, stop_targets, task.setup)
-    elif not task.isolate:  # the workers' end alone would leave what targets have started
-        _tell_workers(client, abandon_targets, task.setup)
+def _end_targets(program: Program, dedicated: DedicatedRun | None, calls: Sequence[Future]) -> None:
+    """Begin no target any more, and end those that run, unless the end of the dedicated run does so."""
+    if dedicated is None:
+        program.cancel(calls)
+        with suppress(TimeoutError):
+            program.wait(calls, monotonic() + _CANCEL_WAIT_S)
+        for call in calls:
+            if program.has_ended(call):
+                with suppress(Exception):  # seen: the run need not report it at its end
+                    wait_on(call)
+    elif not dedicated.run.has_cluster:
+        dedicated.abandon()
 
 
-def _tell_workers(client: Any, function: Callable[[bytes], None], setup: bytes) -> None:
-    """Call a function in all workers; one that does not answer is not waited for."""
-    import concurrent.futures
-
-    from runmem.dask_private import start_on_worker
-
-    workers = list(client.scheduler_info(n_workers=-1)["workers"])
-    asked = [start_on_worker(client, function, setup, worker=worker, nanny=False) for worker in workers]
-    concurrent.futures.wait(asked, timeout=_PATIENCE_S)
-
-
-def _has_ended(call: Future) -> bool:
-    return state_of(call.version.execution).done
-
-
-def _wait_until(calls: Sequence[Future], time_s: float) -> None:
-    """Wait until all calls have ended, or until a time in seconds since the epoch."""
-    waiting = list(reversed(calls))
-    while waiting and time.time() < time_s:
-        while waiting and _has_ended(waiting[-1]):
-            waiting.pop()
-        time.sleep(_POLL_S)
-
-
-def _gathered(calls: Sequence[Future]) -> list[Ended | BaseException]:
-    """Return what the calls returned; for one whose worker died, or could not send it, the error."""
-    from runmem.graph.synchronise import wait_on
-
+def _outcome(call: Future) -> TargetOutcome:
+    """Return the outcome of a call that has ended; raise what is not the fault of its target."""
     try:
-        values: list[Ended | BaseException] = wait_on(list(calls))
-        return values
-    except Exception:
-        return [_value_or_error(call) for call in calls]
-
-
-def _value_or_error(call: Future) -> Ended | BaseException:
-    from runmem.graph.synchronise import wait_on
-
-    try:
-        value: Ended = wait_on(call)
-        return value
-    except Exception as error:
-        return error
-
-
-def _ended_well(value: Ended | BaseException) -> Ended | BaseException:
-    if isinstance(value, (Ended, TaskKilledError, TaskTimeoutError)):
-        return value
-    raise value  # the cluster failed, or the task could not be loaded: not the fault of this target
+        outcome: TargetOutcome = wait_on(call)
+    except (TaskKilledError, TaskTimeoutError) as error:
+        reason = error.cause or str(error)
+        timed_out = isinstance(error, TaskTimeoutError)
+        return TargetOutcome(error.node or "", error.pid, killed=reason, timed_out=timed_out)
+    return outcome

@@ -195,7 +195,7 @@ class CmdLineTask(Task):
 
 @contextmanager
 def _readable(what: str, remedy: str) -> Iterator[None]:
-    """Tell what to do about a stored dataset that cannot be read inside."""
+    """Add to an error raised inside what to do about a stored dataset that cannot be read."""
     try:
         yield
     except Exception as error:

@@ -27,7 +27,7 @@ class Field:
         `bool`, `int`, `float`, `complex`, `str`, `list`, `dict` or `tuple`. An `int` is taken for a `float`.
     default : object, optional
     check : callable, optional
-        Tells whether a value is allowed.
+        Returns True if a value is allowed.
     optional : bool
         Whether None is allowed when the configuration is validated.
     """
@@ -95,7 +95,7 @@ class ConfigField(Field):
 
 
 class Config:
-    """What a task is told before it runs; subclasses have `Field` attributes.
+    """Settings of a task; subclasses have `Field` attributes.
 
     Examples
     --------
@@ -210,7 +210,7 @@ class Config:
         return {name: value.toDict() if isinstance(value, Config) else value for name, value in values.items()}
 
     def saveToString(self) -> str:
-        """Return the configuration as lines of Python, ``config.name=value``, each below what its field means."""
+        """Return the configuration as lines of Python, ``config.name=value``, each below its field's description."""
         lines = []
         for name, value in self.items():
             field = self._field(name)
@@ -245,7 +245,7 @@ class Config:
         self.loadFromString(text, str(filename))
 
     def compare(self, other: Any, output: Callable[[str], object] | None = None, **_: Any) -> bool:
-        """Tell whether `other` has the same fields and values; each difference goes to `output` as a line."""
+        """Return True if `other` has the same fields and values; each difference goes to `output` as a line."""
         mine, its = dict(self.items()), dict(other.items())
         differences = [
             f"{name}: {_shown(mine, name)} != {_shown(its, name)}"
@@ -271,7 +271,7 @@ def _names(types: tuple[type, ...]) -> str:
 
 
 def _is_same(mine: dict[str, Any], its: dict[str, Any], name: str) -> bool:
-    """Tell whether a field has the same value in both: their texts decide where NaN equals nothing."""
+    """Return True if a field has the same value in both; their texts decide, since NaN equals nothing."""
     return (name in mine and name in its and mine[name] == its[name]) or _shown(mine, name) == _shown(its, name)
 
 
@@ -313,14 +313,14 @@ def restored(config: Any, text: str) -> Any:
 
 
 def compare(config: Any, other: Any, output: Callable[[str], object]) -> bool:
-    """Tell whether two configurations are equal; differences go to `output`."""
+    """Return True if two configurations are equal; differences go to `output`."""
     return bool(config.compare(other, shortcut=False, output=output))
 
 
 def override(config: Any, name: str, text: str) -> None:
     """Set the field with the dotted `name` from the text of a command line.
 
-    The text itself is tried first, then the Python value that it stands for.
+    The text itself is tried first, then its Python value.
 
     Raises
     ------

@@ -41,7 +41,7 @@ class DataRef:
         return self.butler.put(obj, datasetType, {**self.dataId, **rest}, **more)
 
     def exists(self, datasetType: str, **rest: Any) -> bool:
-        """Tell whether a dataset is there."""
+        """Return True if a dataset is there."""
         return bool(self.butler.exists(datasetType, {**self.dataId, **rest}))
 
     datasetExists = exists
@@ -52,7 +52,7 @@ class DataRef:
 
 
 def parse_data_ids(words: Sequence[str], option: str = "--id") -> list[dict[str, Any]]:
-    """Return the data ids that the words of one option mean: the product of the values of all keys.
+    """Return the data ids of the words of one option: the product of the values of all keys.
 
     ``visit=1^2 detector=0..4:2`` means visits 1 and 2, each with detectors 0, 2 and 4. Values that are whole numbers
     become `int` unless they begin with a superfluous zero.
@@ -145,7 +145,7 @@ class DataIdContainer:
 
 
 def described(target: Any) -> str:
-    """Return how a target is named in messages: by its data id, those of a list, or its text."""
+    """Return the name of a target in messages: its data id, those of a list, or its text."""
     ref = target[0] if isinstance(target, tuple) and target else target
     data_id = data_id_of(ref)
     if data_id is not None:
@@ -156,7 +156,7 @@ def described(target: Any) -> str:
 
 
 def recorded(ref: Any) -> str:
-    """Return how a reference stands in the record of its target: its data id, those of a list, or its text."""
+    """Return the name of a reference in the record of its target: its data id, those of a list, or its text."""
     data_id = data_id_of(ref)
     if isinstance(data_id, dict):
         return "{" + ", ".join(f"{key}: {value!r}" for key, value in data_id.items()) + "}"

@@ -48,7 +48,7 @@ class DatasetArgument:
         parser.add_argument(self.name, default=self.default, help=self.help.replace("%", "%%"), **more)
 
     def getDatasetType(self, namespace: Any) -> str:
-        """Return what was given."""
+        """Return the given type."""
         found: str = getattr(namespace, (self.name or "").lstrip("-").replace("-", "_"))
         return found
 

@@ -32,13 +32,8 @@ class DedicatedRun:
         self._has_ended = threading.Event()
         self._abandoning: threading.Thread | None = None
 
-    @property
-    def is_abandoned(self) -> bool:
-        """Whether its targets are wanted no more."""
-        return self._abandoning is not None
-
     def abandon(self) -> None:
-        """Let a cluster that is still starting fail: until the run has ended each of its workers is killed."""
+        """Make a cluster that is still starting fail: kill each of its workers until the run has ended."""
         if self._abandoning is None:
             self._abandoning = threading.Thread(target=self._kill_workers, daemon=True)
             self._abandoning.start()
@@ -61,7 +56,7 @@ def run_for(runner: TaskRunner, targets: int) -> AbstractContextManager[Dedicate
         return nullcontext()
     if is_importing_main():
         raise SettingError(
-            "this process was spawned by the program and imports it once more: put parseAndRun below "
+            "this process was started by multiprocessing and imports the program again: put parseAndRun below "
             "`if __name__ == '__main__':`."
         )
     name = getattr(runner.TaskClass, "_DefaultName", runner.TaskClass.__name__)

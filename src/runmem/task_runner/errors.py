@@ -44,7 +44,7 @@ class RunTimeoutError(RunmemError, multiprocessing.TimeoutError):
 
 
 def exit_error(request: BaseException) -> TargetError:
-    """Return what stands for a `SystemExit` or `KeyboardInterrupt` with which a target would end its process."""
+    """Return the error of a target that would end its process with a `SystemExit` or `KeyboardInterrupt`."""
     if not isinstance(request, SystemExit):
         return TargetError(f"the task called for an exit: {type(request).__name__}")
     return TargetError(f"the task called for an exit: sys.exit({'' if request.code is None else repr(request.code)})")

@@ -1,4 +1,4 @@
-"""What is told of a target that failed."""
+"""Failures of targets, as they are reported."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class TargetFailure:
 
 
 def exit_code(results: Iterable[Any]) -> int:
-    """Return the exit code of a program that has these results: how many targets failed, at most 255."""
+    """Return the exit code of a program with these results: the number of failed targets, at most 255."""
     return min(sum(bool(getattr(result, "exitStatus", 0)) for result in results), _MOST_EXIT_CODE)
 
 
 def failed_result(target: Any, with_all: bool) -> Struct:
-    """Return what stands for the result of a target that could not return one; `with_all`: see ``doReturnResults``."""
+    """Return the result of a target that could not return one; `with_all`: see ``doReturnResults``."""
     if with_all:
         ref = target[0] if isinstance(target, tuple) and target else target
         return Struct(exitStatus=1, dataRef=ref, metadata=None, result=None)

@@ -20,7 +20,7 @@ _SETTERS = {"numexpr": "set_num_threads", "numba": "set_num_threads", "pyarrow":
 
 
 def disableImplicitThreading() -> bool:
-    """Let the numerical libraries of this process, and of processes that it starts, use one thread each.
+    """Limit the numerical libraries of this process, and of processes that it starts, to one thread each.
 
     OpenBLAS, MKL, BLIS, OpenMP, numexpr, numba and pyarrow, whether they are loaded already or later. Stays in effect
     until the process ends.

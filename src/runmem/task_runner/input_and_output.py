@@ -25,7 +25,7 @@ class InputAndOutput:
         return self.output.put(obj, datasetType, dataId, **kwargs)
 
     def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> bool:
-        """Tell whether a dataset is in either folder."""
+        """Return True if a dataset is in either folder."""
         return any(bool(butler.exists(datasetType, dataId, **kwargs)) for butler in (self.output, self.source))
 
     def dataIds(self, datasetType: str) -> list[Any]:
@@ -35,5 +35,5 @@ class InputAndOutput:
 
 
 def output_of(butler: Butler) -> Butler:
-    """Return the Butler of what was made: what is in the input only is no output of this task."""
+    """Return the Butler of the outputs, without what is in the input only."""
     return butler.output if isinstance(butler, InputAndOutput) else butler

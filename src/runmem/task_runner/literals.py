@@ -40,7 +40,7 @@ def _text_of_number(value: Any) -> str:
 
 
 def value_of_text(text: str) -> Any:
-    """Return the value that a text stands for; the text is read, never run.
+    """Return the value of a text, which is read and never run.
 
     Raises
     ------

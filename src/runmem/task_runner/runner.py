@@ -230,7 +230,7 @@ class TaskRunner:
         return Struct(exitStatus=exitStatus)
 
     def _result(self, target: Any) -> Any:
-        """Return what `__call__` returns, which a subclass may have overridden; ``sys.exit`` fails this target only."""
+        """Call the runner on a target, and return its result; ``sys.exit`` fails this target only."""
         try:
             return self(target)
         except SystemExit as request:

@@ -39,7 +39,7 @@ def show(namespace: argparse.Namespace, containers: Mapping[str, DataIdContainer
 
 
 def _matching(text: str, pattern: str) -> str:
-    """Return the fields, with what they mean, whose name ends as a pattern of file names (``*threshold*``) tells."""
+    """Return the fields, with their descriptions, whose name ends in a match of a pattern (``*threshold*``)."""
     if not pattern:
         return text
     name = pattern.removeprefix("config.").removesuffix(_WITH_CASE)

@@ -1,45 +1,42 @@
-"""A process of the local pool that runs one target after the other, and records them as a worker does."""
+"""A process of the local pool, which runs one target after the other."""
 
 from __future__ import annotations
 
+import logging
+import multiprocessing
 import os
 import pickle
 import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
+from runmem.clusters.spawning import WORKER_NAME
 from runmem.errors import RunmemError
+from runmem.graph.isolation import Isolation
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.profile_report import set_report_sink
 from runmem.store.node_name import node_name
-from runmem.task_runner import messages
-from runmem.task_runner.fork_server import (
-    Children,
-    Outcome,
-    ServerSetup,
-    call_runner,
-    die_with_parent,
-    set_logging,
-)
-from runmem.task_runner.forking import exit_at_once
-from runmem.task_runner.isolation import Ended, copier, run_limited
-from runmem.task_runner.target_task import TargetTask
-from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, worker_runs
+from runmem.task_runner.target_outcome import TargetOutcome, run_target
+from runmem.task_runner.target_task import TargetTask, copies_of
+from runmem.worker.call_recorder import RunOnWorkers, WorkerRun
+from runmem.worker.isolation import messages
+from runmem.worker.isolation.fresh_process import FreshProcesses, measured
+from runmem.worker.probe import Probe
+from runmem.worker.record_fields import set_record_fields
 
 __all__ = ["INDEX", "PoolWork", "TargetProcess", "TargetReport"]
 
 INDEX = struct.Struct("=I")
-"""How the index of the next target stands on the connection."""
+"""Form of the index of the next target on the connection."""
 
-TargetReport = tuple[int, Ended | RunmemError, list[tuple[str, str]]]
+TargetReport = tuple[int, TargetOutcome | RunmemError, list[tuple[str, str]]]
 """Index of a target, how it ended, and what was not measured (place, what)."""
 
 
 class PoolWork(NamedTuple):
-    """What a pool is to do.
+    """The work of a pool.
 
     Attributes
     ----------
@@ -49,12 +46,10 @@ class PoolWork(NamedTuple):
         As `packed_arguments` returns them. The record of the first has number 1.
     processes : int
         How many targets may run at the same time.
-    limit_s, deadline_s : float or None
-        See `run_target`.
     run : RunOnWorkers
         The run that records the targets.
     memory_limit_bytes : int or None
-        What a target process may use. Stands in the records; holds for targets that are not isolated.
+        Memory that a target process may use. Written to the records; enforced for targets that are not isolated.
     report_death : callable
         Takes a process id and why that process died, for the record of its target.
     """
@@ -62,43 +57,52 @@ class PoolWork(NamedTuple):
     task: TargetTask
     targets: Sequence[tuple[str, bytes]]
     processes: int
-    limit_s: float | None
-    deadline_s: float | None
     run: RunOnWorkers
     memory_limit_bytes: int | None
     report_death: Callable[[int, str], None]
 
+    @property
+    def is_isolated(self) -> bool:
+        """Whether each target has a fresh process."""
+        isolation: Isolation = self.task.isolation
+        return isolation.fresh_process
+
 
 class TargetProcess:
-    """Runs one target after the other, as a worker does."""
+    """Runs one target after the other, in processes that it forks, and records them as a worker does."""
 
     def __init__(self, work: PoolWork, connection: socket.socket) -> None:
         self._work = work
         self._connection = connection
-        self._identity = messages.identity(connection.fileno())
         self._losses: list[tuple[str, str]] = []
 
     def serve(self) -> None:
         """Run targets until there are no more."""
-        if not self._work.task.isolate:
-            _pass_for_worker()
+        multiprocessing.current_process().name = f"{WORKER_NAME} (forked)"  # TaskRunners in targets start no processes
         run = self._join_run()
-        failure: RunmemError | None = None
+        processes: FreshProcesses | None = None
+        failure = RunmemError()
         try:
-            run_one, end = self._runner()
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            failure = RunmemError(f"the task cannot be loaded in a process forked from the program: {reason}.")
+            processes = self._prepared()
+        except RunmemError as error:
+            failure = error
         while data := self._connection.recv(INDEX.size):
             (index,) = INDEX.unpack(data)
-            ended = self._run_target(run, index, run_one) if failure is None else failure
+            outcome = failure if processes is None else self._recorded(run, index, processes)
             losses, self._losses = self._losses, []
-            report: TargetReport = index, ended, losses
-            messages.send(self._connection.fileno(), pickle.dumps(report))
-        if failure is None:
-            end()
+            report: TargetReport = index, outcome, losses
+            messages.send(self._connection, pickle.dumps(report))
+        if processes is not None:
+            processes.close()
         if run is not None:
             run.close()
+
+    def _prepared(self) -> FreshProcesses:
+        """Load the runner; return what runs targets. Raises RunmemError if it cannot be loaded."""
+        work = self._work
+        if work.is_isolated:
+            return FreshProcesses(self._connection, self._load())
+        return FreshProcesses(self._connection, self._load(), reuses=True, memory_limit_bytes=work.memory_limit_bytes)
 
     def _join_run(self) -> WorkerRun | None:
         """Join the run. A process that cannot measure runs targets all the same."""
@@ -109,70 +113,44 @@ class TargetProcess:
 
         work = self._work
         try:
-            run = WorkerRun(work.run, work.memory_limit_bytes, note_loss, samples=False)
+            run = WorkerRun(work.run, work.memory_limit_bytes, note_loss, samples=False, probe=Probe())
         except Exception as error:
             place = f"process {os.getpid()} on node {node_name()}"
             self._losses.append((place, f"the memory of its targets was not measured: {error}"))
             return None
-        worker_runs[work.run.run_id] = run
         set_report_sink(run.report)
         return run
 
-    def _runner(self) -> tuple[Callable[[bytes, float | None], Outcome], Callable[[], None]]:
-        """Return what runs a target, and what ends that."""
+    def _load(self) -> Callable[[bytes], tuple[TargetOutcome, dict[str, object]]]:
+        """Load the runner; return the function that runs a target in a forked process."""
         correct_lsst_timer()
-        setup: ServerSetup = pickle.loads(self._work.task.setup)
-        set_logging(setup.log_levels)
-        runner = setup.load_runner()
-        if not self._work.task.isolate:
-            make_runner = copier(runner)
+        packed = self._work.task.packed
+        logging.basicConfig(stream=sys.stderr, format="%(name)s %(levelname)s: %(message)s")
+        for name, level in packed.log_levels.items():
+            logging.getLogger(name or None).setLevel(level)
+        runner = packed.load()
+        runner_of_next = (lambda: runner) if self._work.is_isolated else copies_of(runner)
 
-            def run_here(target: bytes, _: float | None) -> Outcome:
-                outcome = call_runner(make_runner(), pickle.loads(target))
-                self._check_connection()
-                return outcome
+        return lambda target: measured(lambda: run_target(runner_of_next(), target))
 
-            return run_here, lambda: None
-        children = Children(self._connection, runner)
-
-        def run_in_child(target: bytes, timeout_s: float | None) -> Outcome:
-            try:
-                return children.run(target, timeout_s)
-            except EOFError:  # the dispatcher has ended it: its record says so, not this process
-                os._exit(1)
-
-        return run_in_child, children.end
-
-    def _run_target(
-        self, run: WorkerRun | None, index: int, run_one: Callable[[bytes, float | None], Outcome]
-    ) -> Ended:
+    def _recorded(self, run: WorkerRun | None, index: int, processes: FreshProcesses) -> TargetOutcome:
+        """Run a target, and write its record."""
         data_id, target = self._work.targets[index]
-
-        def body() -> Ended:
-            return run_limited(run_one, self._work.limit_s, self._work.deadline_s, target)
-
         if run is None or not run.measures:
-            return body()
+            return self._outcome(target, processes)
         run.began(index + 1)
-        ended: Ended = run.measured(index + 1, self._work.task.named(data_id), True, body)
+        outcome: TargetOutcome = run.measured(
+            index + 1, self._work.task.named(data_id), True, lambda: self._outcome(target, processes)
+        )
         run.bundle_ended()
-        return ended
+        return outcome
 
-    def _check_connection(self) -> None:
-        """End this process, before its target is recorded as finished, if the target has closed its connection."""
-        with suppress(OSError):
-            if messages.identity(self._connection.fileno()) == self._identity:
-                return
-        with suppress(OSError):
-            print("runmem: a target has closed all files of its process, which ends with it", file=sys.stderr)
-        exit_at_once(1)
-
-
-def _pass_for_worker() -> None:
-    """Count as a worker, in which a TaskRunner starts no further processes; end with the parent process."""
-    import multiprocessing
-
-    from runmem.clusters.spawning import WORKER_NAME
-
-    multiprocessing.current_process().name = f"{WORKER_NAME} (forked)"
-    die_with_parent()()
+    def _outcome(self, target: bytes, processes: FreshProcesses) -> TargetOutcome:
+        ended = processes.run(target, self._work.task.isolation.limit_s)
+        fields = ended.fields
+        if ended.result is None:
+            outcome = TargetOutcome(node_name(), ended.pid, killed=ended.cause, timed_out=ended.timed_out)
+        else:
+            outcome, fields = pickle.loads(ended.result)
+        set_record_fields(**fields, target_pid=ended.pid)
+        return outcome

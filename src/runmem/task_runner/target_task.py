@@ -1,31 +1,85 @@
-"""The task that runs a target: made from a runner here, with all that a worker needs of it."""
+"""Makes the task that runs targets from a runner."""
 
 from __future__ import annotations
 
+import copy
+import functools
 import inspect
 import pickle
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
 
-from runmem.errors import ArgumentError
+from runmem.errors import ArgumentError, RunmemError
+from runmem.graph.isolation import Isolation
 from runmem.graph.task import TaskFunction
 from runmem.serialization import pickling
-from runmem.shadowed import shadowing
+from runmem.store.node_name import node_name
 from runmem.task_runner.config import Config
 from runmem.task_runner.data_ids import described, recorded
-from runmem.task_runner.fork_server import ServerSetup
-from runmem.task_runner.isolation import Ended, prepare, run_target
+from runmem.task_runner.implicit_threading import disableImplicitThreading
+from runmem.task_runner.target_outcome import TargetOutcome, run_target
 
 if TYPE_CHECKING:
     from runmem.task_runner.runner import TaskRunner
 
-__all__ = ["TargetTask", "task_of", "packed_arguments"]
+__all__ = ["PackedRunner", "TargetTask", "copies_of", "packed_arguments", "task_of"]
+
+_COPIES_BYTES = 1 << 15
 
 
-def task_of(runner: TaskRunner, deadline_s: float | None) -> TargetTask:
-    """Return what runs a target, as a task with the name of the runner's; it travels once, with the runner in it."""
+class PackedRunner(NamedTuple):
+    """A runner on its way to another process.
+
+    Attributes
+    ----------
+    runner : bytes
+        The pickled runner.
+    log_levels : dict
+        Levels of loggers.
+    classes : bytes
+        Pickle of the program's own classes by name, where the runner's pickle looks for them in ``__main__``: that of
+        a configuration of LSST is a text that does. Empty: there is no such.
+    """
+
+    runner: bytes
+    log_levels: dict[str, int]
+    classes: bytes = b""
+
+    def load(self) -> TaskRunner:
+        """Return the runner. Raises RunmemError if it cannot be loaded."""
+        try:
+            if self.classes:
+                vars(sys.modules["__main__"]).update(pickle.loads(self.classes))
+            runner: TaskRunner = pickle.loads(self.runner)
+        except Exception as error:
+            raise RunmemError(
+                f"the task cannot be loaded on node {node_name()}: {type(error).__name__}: {error}. Its modules must "
+                "be importable there."
+            ) from error
+        return runner
+
+
+def copies_of(runner: TaskRunner) -> Callable[[], TaskRunner]:
+    """Return a function that makes copies of a runner, so that no target sees what an earlier one has changed."""
+    try:
+        packed = pickle.dumps(runner, pickle.HIGHEST_PROTOCOL)
+        pickle.loads(packed)
+    except Exception:  # it travelled by value, as what the program itself defines does
+        return functools.partial(copy.deepcopy, runner)
+    return _copies(packed).__next__
+
+
+def _copies(packed: bytes) -> Iterator[TaskRunner]:
+    """Yield a pickled runner, again and again: several at once, as the second takes a fraction of the first's time."""
+    at_once = max(1, _COPIES_BYTES // len(packed))
+    while True:
+        yield from [pickle.loads(packed) for _ in range(at_once)]
+
+
+def task_of(runner: TaskRunner) -> TargetTask:
+    """Return the task that runs a target; it has the name of the runner's task, and the runner in it."""
     failures, runner.failures = runner.failures, []
     try:
         packed = pickling.dumps(runner)
@@ -37,22 +91,23 @@ def task_of(runner: TaskRunner, deadline_s: float | None) -> TargetTask:
         ) from error
     finally:
         runner.failures = failures
-    setup = pickle.dumps(ServerSetup(packed, list(sys.path), runner.logLevels, classes, shadowing()))
-    isolate, limit_s = runner.isolate, runner.timeoutPerTarget
-
-    def call(data_id: str | None, target: bytes) -> Ended:
-        return run_target(setup, isolate, limit_s, deadline_s, target)
-
-    call.__qualname__ = f"{runner.TaskClass.__qualname__}.runDataRef"
-    call.__module__ = runner.TaskClass.__module__
     try:
         file = inspect.getsourcefile(runner.TaskClass) or ""
     except (TypeError, OSError):  # a class that was typed in
         file = ""
-    return TargetTask(call, file, setup, isolate)
+    module: str = runner.TaskClass.__module__
+    if module == "__main__" and file:
+        module = Path(file).stem
+    return TargetTask(
+        PackedRunner(packed, runner.logLevels, classes),
+        f"{runner.TaskClass.__qualname__}.runDataRef".replace("<locals>.", ""),
+        module,
+        file,
+        Isolation(fresh_process=runner.isolate, limit_s=runner.timeoutPerTarget),
+    )
 
 
-def _classes_for(config: Any) -> bytes:
+def _classes_for(config: object) -> bytes:
     """Return the pickled classes of the program, if its configuration is one of LSST, defined in the program itself."""
     if isinstance(config, Config) or type(config).__module__ != "__main__":
         return b""
@@ -62,17 +117,24 @@ def _classes_for(config: Any) -> bytes:
 
 
 class TargetTask(TaskFunction):
-    """The task of a runner: its records name the file of the runner's task, not this one, and the data id."""
+    """The task of a runner: its records have the name and file of the runner's task, and the data id."""
 
-    def __init__(self, function: Callable[..., Ended], file: str, setup: bytes, isolate: bool) -> None:
-        super().__init__(function, {"returns": 1})
-        self.setup, self.isolate = setup, isolate
-        if file:
-            self.file = file
-            self.module = Path(file).stem if self.__module__ == "__main__" else self.__module__
+    def __init__(self, packed: PackedRunner, name: str, module: str, file: str, isolation: Isolation) -> None:
+        super().__init__(_call, {"returns": 1})
+        self.packed, self.name, self.module, self.file = packed, name, module, file
+        self.isolation = isolation
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _on_worker, (self.function, self.file, self.setup, self.isolate)
+    def __reduce__(self) -> tuple[object, ...]:
+        return TargetTask, (self.packed, self.name, self.module, self.file, self.isolation)
+
+    def prepare(self) -> None:
+        """Load the runner, whose modules are to find implicit threading off."""
+        _loaded(self.packed.runner, self.packed.classes)
+
+    def run(self, data_id: str | None, target: bytes) -> TargetOutcome:
+        """Run a target."""
+        runner, make_runner = _loaded(self.packed.runner, self.packed.classes)
+        return run_target(runner if self.isolation.fresh_process else make_runner(), target)
 
     def made_for(self, data: bytes) -> TaskFunction:
         """Return the task of one call, with its data id."""
@@ -87,13 +149,20 @@ class TargetTask(TaskFunction):
         return made
 
 
-def _on_worker(function: Callable[..., Ended], file: str, setup: bytes, isolate: bool) -> TargetTask:
-    """Return the task in a worker, which gets ready for the first target: that is not in the time of any."""
-    prepare(setup, isolate)
-    return TargetTask(function, file, setup, isolate)
+def _call(data_id: str | None, target: bytes) -> None:
+    """Give calls of a `TargetTask` their signature."""
 
 
-def packed_arguments(target: Any) -> tuple[str, bytes]:
+@functools.lru_cache(maxsize=1)
+def _loaded(runner: bytes, classes: bytes) -> tuple[TaskRunner, Callable[[], TaskRunner]]:
+    """Return a runner, and a function that makes copies of it."""
+    disableImplicitThreading()
+    loaded = PackedRunner(runner, {}, classes).load()
+    disableImplicitThreading()  # also of what was loaded meanwhile
+    return loaded, copies_of(loaded)
+
+
+def packed_arguments(target: object) -> tuple[str, bytes]:
     """Return the arguments of the task for a target: its data id and the target itself. Raises ArgumentError."""
     ref = target[0] if isinstance(target, tuple) and target else target
     try:

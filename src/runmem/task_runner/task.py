@@ -98,9 +98,9 @@ class Task:
         return found
 
     def getSchemaCatalogs(self) -> dict[str, Any]:
-        """Return what tells the layout of each dataset that this task writes, by dataset name; override.
+        """Return the schema of each dataset that this task writes, by dataset name; override.
 
-        A value has ``getSchema()``, or is the schema itself: what JSON can hold.
+        A value has ``getSchema()``, or is the schema itself, in types of JSON.
         """
         return {}
 

@@ -1,135 +1,52 @@
-"""What happens on a worker: inputs are put in their places, the probes start, the user's function runs, they stop."""
+"""Runs bundles of calls on a worker: unpacks the inputs, starts the probes, calls the user's function, stops them."""
 
 from __future__ import annotations
 
-import os
 import pickle
 import threading
 import time
-import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any, Protocol, TypeVar
 
 from runmem.errors import ArgumentError, ResultError, RunmemError, TaskCancelledError
-from runmem.graph.call import FileUse, Slot
 from runmem.graph.elements import root, value_at
 from runmem.graph.file_attempt import FileAttempt
+from runmem.graph.isolation import Isolation
 from runmem.graph.lazy_values import Items
 from runmem.graph.task import TaskFunction
 from runmem.memory.held import held
 from runmem.serialization.definitions import program_definitions
-from runmem.serialization.error_parts import field_of, text_of
-from runmem.serialization.inputs import Arguments, Inputs, PackedArguments, unpack
+from runmem.serialization.error_parts import text_of
+from runmem.serialization.inputs import Arguments, Inputs, unpack
 from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.packed import Buffer, Packed, Wrapped, holdings, pack_value
 from runmem.serialization.program_copy import ProgramCopy, program_copies
-from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
+from runmem.serialization.task_error import PackedError
 from runmem.store.node_name import node_name
 from runmem.worker.after_failure import is_ignored, keep_files, keeps_output, outputs_after_failure, report_ignored
-from runmem.worker.call_recorder import stopped_runs, worker_runs
+from runmem.worker.call_recorder import WorkerRun, stopped_runs, worker_runs
 from runmem.worker.cancellation import cancelled_calls
+from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.log_levels import LogLevels
+from runmem.worker.packed_call import BundleFailed, Outcome, PackedCall, PackedTask
+from runmem.worker.packed_errors import argument_types, packed_error
 from runmem.worker.process_state import become
 
-__all__ = ["BundleFailed", "PackedCall", "PackedTask", "keep_value", "load_task", "run_bundle", "run_call"]
+__all__ = [
+    "BundleFailed", "PackedCall", "PackedTask", "isolated_calls", "keep_value", "load_task", "prepare_task",
+    "run_bundle", "run_call",
+]  # fmt: skip
 
-_ONLY_MAIN_THREAD = (
-    "task {} runs in a thread of the worker, and only the main thread of a process may do this: set signal handlers in "
-    "the program, around wait_on, or in a process that the task starts"
-)
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+Result = TypeVar("Result")
 
-
-class PackedTask(NamedTuple):
-    """What calls in a bundle have in common: their task, and the program as they see it.
-
-    Attributes
-    ----------
-    name : str
-    reference : bytes or None
-        Pickle of a task that a worker can import.
-    number : int or None
-        Number of one that it cannot, among the definitions of the program.
-    outline : bytes or None
-    constants : bytes
-        The definitions that the calls need, see `runmem.serialization.snapshot.Snapshot`.
-    returns : int
-        Number of values that the function returns.
-    copied : bool
-        Whether the task gets copies also of large blocks of memory that it only reads.
-    process : bytes
-        See `runmem.worker.process_state.ProcessState`; empty: the task runs in the process as it is.
-    log_levels : LogLevels or None
-        How the program logged when it made the calls; None: it has set nothing up.
-    limit_s : float or None
-        Seconds that a call may take.
-    """
-
-    name: str
-    reference: bytes | None
-    number: int | None
-    outline: bytes | None = None
-    constants: bytes = b""
-    returns: int = 1
-    copied: bool = False
-    process: bytes = b""
-    log_levels: LogLevels | None = None
-    limit_s: float | None = None
-
-
-class PackedCall(NamedTuple):
-    """One call in a bundle.
-
-    Attributes
-    ----------
-    task : int
-        Index of the packed task in the bundle.
-    arguments : PackedArguments
-    sources : list of (slot, position, output)
-        Where each input comes from. `slot` is the index of a dependency of the Dask task, or -1 for this bundle;
-        `position` the place of the producer in its bundle, or None where it was alone; `output` the number of the
-        value among the producer's, or None where it makes one only.
-    after : sequence of int
-        Places in this bundle of calls that must have ended well, such as those that write a file which this one reads.
-    """
-
-    task_id: int
-    task: int
-    arguments: PackedArguments
-    writes: tuple[Slot, ...] = ()
-    files: tuple[FileUse, ...] = ()
-    sources: Sequence[tuple[int, int | None, int | None]] = ()
-    after: Sequence[int] = ()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        length = len(self)
-        while self[length - 1] is _DEFAULTS[length - 1]:  # what most calls have not got is not sent
-            length -= 1
-        return PackedCall, self[:length]
-
-
-_DEFAULTS: tuple[Any, ...] = (object(), object(), object(), *PackedCall._field_defaults.values())
-
-
-class BundleFailed(RunmemError):
-    """Some calls of a bundle raised. Carries the outcome of each to the master: (True, value) or (False, PackedError).
-
-    Also where the bundle is a single call: Dask would change the exception on its way.
-    """
-
-    def __init__(self, key: str, outcomes: list[tuple[bool, Any]]) -> None:
-        super().__init__(key, outcomes)
-        self.key = key
-        self.outcomes = outcomes
-
-    def __str__(self) -> str:
-        return f"some calls of the bundle {self.key} raised"
+isolated_calls: dict[str, IsolatedCalls] = {}
+"""Who runs calls in fresh processes, by the id of the run."""
 
 
 def keep_value(value: Packed) -> Packed:
-    """Return a large value of the program's; the Dask task that stands for it on the cluster."""
+    """Return a large value of the program; this is its Dask task on the cluster."""
     return value
 
 
@@ -161,39 +78,55 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
 
 
 def _run_calls(
-    run: Any,
-    run_id: str,
-    key: str,
-    calls: Sequence[PackedCall],
-    tasks: Sequence[PackedTask],
+    run: WorkerRun | None, run_id: str, key: str, calls: Sequence[PackedCall], tasks: Sequence[PackedTask],
     dependencies: Sequence[Any],
-) -> Any:
-    outcomes: list[tuple[bool, Any]] = []
-    cancelled = cancelled_calls[run_id]
+) -> Any:  # fmt: skip
+    outcomes: list[Outcome] = []
+    isolated, cancelled = isolated_calls.get(run_id), cancelled_calls[run_id]
     if len(calls) > 1:
         with suppress(BaseException):  # before the first window: importing is no call's. Its error comes again.
             for task in tasks:
-                _prepare(task)
+                if not task.isolation.fresh_process:
+                    prepare_task(task)
     for number, call in enumerate(calls, 1):
         if run is not None and run.stopped:
             raise RunmemError("the run has ended, and its workers begin no other call")
+        task = tasks[call.task]
         if call.task_id in cancelled:
-            error = TaskCancelledError(tasks[call.task].name, call.task_id)
-            outcomes.append((False, PackedError.of(error)))
+            outcomes.append((False, PackedError.of(TaskCancelledError(task.name, call.task_id))))
             continue
-        outcomes.append(run_call(run, call, tasks[call.task], dependencies, outcomes, number == len(calls)))
+        run_it = partial(run_call, run, call, task, dependencies, outcomes, number == len(calls), isolated=isolated)
+        if task.isolation.attempts is None:
+            outcomes.append(run_it())
+        else:
+            from runmem.worker.isolation.attempts import run_limited  # Dask, which only this needs
+
+            outcomes.append(run_limited(run_id, key, task.isolation.attempts, task.name, call.task_id, run_it))
     if not all(good for good, _ in outcomes):
         raise BundleFailed(key, outcomes) from None
     result = tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
     return Wrapped(result) if type(result) is tuple else result
 
 
-def _prepare(task: PackedTask) -> None:
+def prepare_task(task: PackedTask) -> None:
+    """Load what calls of a task need."""
     become(task.process)
-    if task.outline is not None:
-        program_copies.prepare(task.outline)
     if task.reference is not None:
-        load_task(task.reference)
+        _prepared(task.reference)
+    if task.outline is not None:
+        copy = program_copies.begin(task.outline, task.constants)
+        try:
+            _declared(task, copy, prepared=True)
+        finally:
+            program_copies.end(task.outline, copy)
+
+
+@lru_cache(maxsize=512)
+def _prepared(reference: bytes) -> TaskFunction:
+    """Return a task that this process can import, ready for calls."""
+    task = load_task(reference)
+    task.prepare()
+    return task
 
 
 @lru_cache(maxsize=512)
@@ -203,25 +136,48 @@ def load_task(reference: bytes) -> TaskFunction:
     return task
 
 
+class CallRecorder(Protocol):
+    """Measures and records calls in the process that runs them, see `WorkerRun`."""
+
+    @property
+    def measures(self) -> bool:
+        """Whether memory is measured."""
+
+    def limited(self, task_id: int, limit_s: float) -> AbstractContextManager[None]:
+        """Return a block in which a call may take so many seconds."""
+
+    def began(self, task_id: int, name: str, levels: LogLevels | None) -> None:
+        """Note which task this thread runs."""
+
+    def measured(self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result]) -> Result:
+        """Run `body`, and measure it."""
+
+    def ended(self, name: str, elapsed_s: float, result: object) -> None:
+        """Note a call that ended well."""
+
+
 def run_call(
-    run: Any,
+    run: CallRecorder | None,
     call: PackedCall,
     packed_task: PackedTask,
     dependencies: Sequence[Any],
-    earlier: Sequence[tuple[bool, Any]],
+    earlier: Sequence[Outcome],
     last: bool = True,
     in_program: bool = False,
-) -> tuple[bool, Any]:
-    """Run a call; return whether it ended well, and its result or its `PackedError`.
+    isolated: IsolatedCalls | None = None,
+) -> Outcome:
+    """Run a call; return True and its result, or False and its `PackedError`.
 
     Parameters
     ----------
     earlier : sequence
-        What became of the calls before it in the bundle.
+        Outcomes of the calls before it in the bundle.
     last : bool
         Whether it is the last call of the bundle.
     in_program : bool
         Whether this is the program's own process, and the call runs with the program's own definitions.
+    isolated : IsolatedCalls, optional
+        Runs the call in a fresh process, if it is to have one; None: each call runs here.
     """
     good, kept = _gathered(call, dependencies, earlier)
     if not good:
@@ -229,6 +185,7 @@ def run_call(
     if run is not None and run.measures:
         held().call_with(holdings(kept))
     inputs = Inputs(kept, packed_task.copied, _written_inputs(call))
+    is_isolated = isolated is not None and packed_task.isolation.fresh_process
     failure: BaseException | None = None
     copy = None
     try:
@@ -236,14 +193,18 @@ def run_call(
             become(packed_task.process)
             if not in_program:
                 copy = _copy_for(packed_task)
+            task = _declared(packed_task, copy, prepared=not is_isolated).made_for(call.arguments.data)
+            if isolated is not None and is_isolated:
+                body = partial(_run_isolated, isolated, call, packed_task, kept)
+                return _result_apart(run, call, packed_task, task, last, body)
             with _time_limit(run, call, packed_task):
-                return True, _result(run, call, packed_task, copy, inputs, last)
+                return True, _result(run, call, packed_task, task, copy, inputs, last)
         except BaseException as error:
             if in_program and _ends_the_program(error):
                 raise
             failure = error
         try:  # not while it is handled: an exception made here would keep its frames, and their memory
-            return False, _told(failure, call, packed_task, inputs)
+            return False, packed_error(failure, packed_task.name, call.task_id, inputs.types, not packed_task.copied)
         finally:
             failure = None  # a circle through its traceback would keep the memory of the task
     finally:
@@ -251,13 +212,14 @@ def run_call(
             program_copies.end(packed_task.outline, copy)
 
 
-def _time_limit(run: Any, call: PackedCall, task: PackedTask) -> AbstractContextManager[None]:
+def _time_limit(run: CallRecorder | None, call: PackedCall, task: PackedTask) -> AbstractContextManager[None]:
     """Return a block in which a call may take as long as its task says."""
-    return nullcontext() if task.limit_s is None or run is None else run.limited(call.task_id, task.limit_s)
+    limit_s = task.isolation.limit_s
+    return nullcontext() if limit_s is None or run is None else run.limited(call.task_id, limit_s)
 
 
-def _gathered(call: PackedCall, dependencies: Sequence[Any], earlier: Sequence[tuple[bool, Any]]) -> tuple[bool, Any]:
-    """Return whether all that a call needs has ended well, and its inputs as the worker keeps them, or an error."""
+def _gathered(call: PackedCall, dependencies: Sequence[Any], earlier: Sequence[Outcome]) -> Outcome:
+    """Return True and the inputs of a call as the worker keeps them, or False and the error of what made one."""
     kept = []
     for source in call.sources:
         good, value = _kept(source, dependencies, earlier)
@@ -290,22 +252,17 @@ def _written_inputs(call: PackedCall) -> frozenset[int]:
 
 
 def _result(
-    run: Any,
+    run: CallRecorder | None,
     call: PackedCall,
     packed_task: PackedTask,
+    task: TaskFunction,
     copy: ProgramCopy | None,
     inputs: Inputs,
     last: bool,
 ) -> Any:
-    task = _declared(packed_task, copy).made_for(call.arguments.data)
-    if run is not None:
-        run.began(call.task_id, task.name, packed_task.log_levels)
-    started = time.perf_counter()
-    if run is None or not run.measures:
-        outputs = _invoke(call, packed_task.returns, task, copy, inputs)
-    else:
-        outputs = run.measured(call.task_id, task, last, lambda: _invoke(call, packed_task.returns, task, copy, inputs))
-    elapsed_s = time.perf_counter() - started
+    """Run a call in this process and return its result as the worker keeps it."""
+    body = partial(_invoke, call, packed_task.returns, task, copy, inputs)
+    outputs, elapsed_s = _recorded(run, call, packed_task, task, last, body)
     what = f"the result of task {task.name} (call {call.task_id})"
     kept = tuple([pack_value(value, what) for value in outputs])
     result = None if not kept else kept[0] if len(kept) == 1 else kept
@@ -314,16 +271,50 @@ def _result(
     return result
 
 
-def _declared(packed_task: PackedTask, copy: ProgramCopy | None) -> TaskFunction:
+def _result_apart(
+    run: CallRecorder | None, call: PackedCall, packed_task: PackedTask, task: TaskFunction, last: bool,
+    body: Callable[[], Outcome],
+) -> Outcome:  # fmt: skip
+    """Run a call by `body`, in a fresh process, and return its outcome."""
+    (good, result), elapsed_s = _recorded(run, call, packed_task, task, last, body)
+    if good and run is not None:
+        run.ended(task.name, elapsed_s, result)
+    return good, result
+
+
+def _run_isolated(isolated: IsolatedCalls, call: PackedCall, task: PackedTask, kept: Sequence[Any]) -> Outcome:
+    in_process = task._replace(isolation=Isolation())
+    alone = call._replace(sources=[(slot, None, None) for slot in range(len(kept))], after=())
+    message = pickle.dumps((in_process, alone, kept), pickle.HIGHEST_PROTOCOL)
+    loaded = pickle.dumps(in_process, pickle.HIGHEST_PROTOCOL)
+    return isolated.run(task.name, call.task_id, loaded, message, task.isolation.limit_s)
+
+
+def _recorded(
+    run: CallRecorder | None, call: PackedCall, packed_task: PackedTask, task: TaskFunction, last: bool,
+    body: Callable[[], Result],
+) -> tuple[Result, float]:  # fmt: skip
+    """Run `body` as the call of a task; return its result and how many seconds it took."""
+    if run is not None:
+        run.began(call.task_id, task.name, packed_task.log_levels)
+    started = time.perf_counter()
+    result = body() if run is None or not run.measures else run.measured(call.task_id, task, last, body)
+    return result, time.perf_counter() - started
+
+
+def _declared(packed_task: PackedTask, copy: ProgramCopy | None, prepared: bool) -> TaskFunction:
+    """Return the task; `prepared`: ready for calls in this process."""
     if packed_task.reference is not None:
-        return load_task(packed_task.reference)
+        return (_prepared if prepared else load_task)(packed_task.reference)
     assert packed_task.number is not None
     task: TaskFunction = (copy or program_definitions).object_of(packed_task.number)
+    if prepared:
+        task.prepare()
     return task
 
 
 def _ends_the_program(error: BaseException) -> bool:
-    """Tell whether an error is no business of the task's: an interrupt, a signal, the end of a debugger."""
+    """Return True for an error that is not the task's: an interrupt, a signal, the end of a debugger."""
     kind = type(error)
     if issubclass(kind, (SystemExit, KeyboardInterrupt)):
         return kind is not SystemExit and threading.current_thread() is threading.main_thread()
@@ -331,9 +322,9 @@ def _ends_the_program(error: BaseException) -> bool:
 
 
 def _kept(
-    source: tuple[int, int | None, int | None], dependencies: Sequence[Any], earlier: Sequence[tuple[bool, Any]]
-) -> tuple[bool, Any]:
-    """Return whether an input is there, and it as the worker keeps it, or the error of the call that it comes from."""
+    source: tuple[int, int | None, int | None], dependencies: Sequence[Any], earlier: Sequence[Outcome]
+) -> Outcome:
+    """Return True and an input as the worker keeps it, or False and the error of the call that it comes from."""
     slot, position, output = source
     if slot < 0:
         assert position is not None
@@ -348,7 +339,7 @@ def _kept(
 
 
 def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
-    """Return what a call returns, and then the new versions of what it writes."""
+    """Run a call; return its results, then the new versions of the parameters that it writes."""
     files = FileAttempt(call.files) if call.files else None
     args, kwargs, values = _unpacked(call, task, inputs)
     if files is not None:
@@ -360,7 +351,7 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
     except BaseException as error:
         if files is not None and files.was_overtaken():
             return _once_more(call, returns, task, copy, inputs)
-        inputs.types = _argument_types(task, args, kwargs)
+        inputs.types = argument_types(task, args, kwargs)
         if keeps_output(task, error):
             keep_files(task, args, kwargs)
             if files is not None:
@@ -410,72 +401,3 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
         return tuple(value)
     got = f"{len(value)} values" if isinstance(value, (tuple, list, Items)) else f"one {type(value).__name__}"
     raise TypeError(f"{task.name} is declared to return {count} values and returned {got}: correct returns= in @task")
-
-
-def _told(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
-    """Pack an error, whatever its class does: what is raised here would end the worker, or leave the call open."""
-    try:
-        return _explained(error, call, task, inputs)
-    except BaseException as refusal:  # of the code of the error's class, or of what it holds
-        what = text_of(refusal)
-    told = RemoteError(text_of(error))
-    add_note(
-        told,
-        f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}; no more can "
-        f"be told of it ({what})",
-    )
-    set_root_task(told, call.task_id)
-    return PackedError.of(told)
-
-
-def _explained(error: BaseException, call: PackedCall, task: PackedTask, inputs: Inputs) -> PackedError:
-    """Pack an error so that it reaches the program as itself, with all that is known of where it happened."""
-    shown = error
-    if type(error) in (ArgumentError, RunmemError) and error.__cause__ is not None:
-        shown = error.__cause__  # what the user's class or module said; the rest is runmem's
-    trace: types.TracebackType | None = field_of(shown, "__traceback__")
-    error = _no_order(error)
-    if "only works in main thread" in text_of(error):
-        add_note(error, _ONLY_MAIN_THREAD.format(task.name))
-    add_note(
-        error,
-        f"raised in task {task.name} (call {call.task_id}) on node {node_name()}, process {os.getpid()}, "
-        f"thread {threading.get_ident()}\n"
-        f"arguments: {inputs.types}\n"
-        f"traceback on the worker:\n{traceback_text(shown, _from_the_program(trace))}",
-    )
-    if not task.copied and _refuses_to_write(error):
-        add_note(
-            error,
-            f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
-            f"{task.name} changes a parameter on purpose, declare it INOUT; if not, let it change a copy of its own "
-            "(`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own.",
-        )
-    set_root_task(error, call.task_id)
-    return PackedError.of(error)
-
-
-def _no_order(error: BaseException) -> BaseException:
-    """Return `error`, or what is told in place of one that is an order to the process: to this one, or the program."""
-    if issubclass(type(error), (SystemExit, KeyboardInterrupt)):  # `isinstance` asks the exception, too
-        return RemoteError(f"the task called for an exit: {text_of(error)}")
-    return error
-
-
-def _refuses_to_write(error: BaseException) -> bool:
-    """Tell whether numpy or Python refused to write to memory that is there to be read."""
-    text = text_of(error)
-    return issubclass(type(error), (ValueError, TypeError, BufferError)) and ("read-only" in text or "readonly" in text)
-
-
-def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """Return a traceback from the first frame of the program on; the frames above it are runmem's."""
-    below = trace
-    while below is not None and below.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        below = below.tb_next
-    return below or trace
-
-
-def _argument_types(task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> str:
-    places = [*enumerate(args), *kwargs.items()]
-    return ", ".join(f"{task.signature.parameter_at(place)}: {type(value).__name__}" for place, value in places)

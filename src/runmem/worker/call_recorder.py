@@ -29,10 +29,10 @@ from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
+from runmem.worker.isolation.time_limit import TimeLimits
 from runmem.worker.probe import PeakProbe, Probe, Probes
 from runmem.worker.record_fields import take_record_fields
 from runmem.worker.task_output import unwritten
-from runmem.worker.time_limit import TimeLimits
 
 if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.worker.log_levels import LogLevels
@@ -42,12 +42,12 @@ __all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_ru
 
 _BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _REPORT_EVERY_S = 5.0
-_LOOK_S = 1.0
+_TOTAL_INTERVAL_S = 1.0
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")
 
 
 def stats_topic(run_id: str) -> str:
-    """Return the Dask topic on which workers tell how long calls lasted."""
+    """Return the Dask topic on which workers report to the master."""
     return f"runmem-{run_id}"
 
 
@@ -102,7 +102,7 @@ class RunOnWorkers(NamedTuple):
 
 
 class _Current(threading.local):
-    """What a thread is at: its task, and the probes that go on with the next call of its bundle."""
+    """State of a thread: its task, and the probes that go on with the next call of its bundle."""
 
     def __init__(self) -> None:
         self.thread = threading.get_native_id()
@@ -119,47 +119,50 @@ class WorkerRun:
     ----------
     run : RunOnWorkers
     limit_bytes : int or None
-        What the process may use; stands in the records.
-    tell : callable
-        Takes what the master is to be told: how long calls last, what was lost.
+        What the process may use; written to the records.
+    notify : callable
+        Sends a message to the master: how long calls last, what was lost.
     samples : bool
         Whether to see to it that the node is sampled; else somebody else has.
     trace : str, optional
         Name of the trace in which the process is sampled already; default that of the node, which it joins.
     limits : callable
         Makes the time limits of its calls, given their files.
+    probe : Probe, optional
+        Measures the peak; default: that of this process.
 
     Attributes
     ----------
     now : callable
-        Tells the time of the run on this node, in seconds since the epoch.
+        Returns the time of the run on this node, in seconds since the epoch.
     stopped : bool
         Whether the run has ended, and no other call is to begin.
     """
 
     def __init__(
-        self, run: RunOnWorkers, limit_bytes: int | None, tell: Callable[[dict[str, Any]], None], samples: bool = True,
-        trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
+        self, run: RunOnWorkers, limit_bytes: int | None, notify: Callable[[dict[str, Any]], None],
+        samples: bool = True, trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
+        probe: Probe | None = None,
     ) -> None:  # fmt: skip
         self.measures = run.measures
         self.node = node_name()
         self._run = run
-        self._tell = tell
+        self._notify = notify
         self.spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self.spool.make()
         self.now = clock_of(self.spool.root)
         self._limits_are_lost = False
         self._limits = limits(self.spool.limits(os.getpid()), self.spool.stacks(os.getpid()))
         self.task_logging: TaskLogging | None = None
-        self._probes = Probes(PeakProbe(run.malloc_trim), self._probes_of_the_user())
+        self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user())
         self._stats: dict[str, list[float]] = {}
-        self._told: dict[str, float] = {}
-        self._losses_to_tell = 1
-        self._unwritten_to_tell = unwritten().size_bytes + 1
+        self._reported_s: dict[str, float] = {}
+        self._next_losses = 1
+        self._next_unwritten = unwritten().size_bytes + 1
         self._reports: LineAppender | None = None
         self._lock = threading.Lock()
         self._current = _Current()
-        self._looked_s = 0.0
+        self._total_read_s = 0.0
         self._height: int | None = None
         self._busy: set[int] = set()  # threads that are at a bundle
         self.stopped = False
@@ -183,7 +186,7 @@ class WorkerRun:
         try:
             return made(pickle.loads(self._run.probes), Probe, "--probes")
         except Exception as error:
-            self._tell({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
+            self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
 
     def stop(self) -> None:
@@ -214,7 +217,7 @@ class WorkerRun:
                 return nullcontext()
             self._limits_are_lost = True
             place = f"worker process {os.getpid()} on node {self.node}"
-            self._tell({"place": place, "lost": f"the time limits of its calls could not be set: {error}"})
+            self._notify({"place": place, "lost": f"the time limits of its calls could not be set: {error}"})
             return nullcontext()
 
     def began(self, task_id: int, name: str = "", levels: LogLevels | None = None) -> None:
@@ -251,9 +254,9 @@ class WorkerRun:
         if current.states is None:
             current.states, current.since = self._probes.start(), (self.now(), time.thread_time())
         start_s = current.since[0]
-        if start_s - self._looked_s > _LOOK_S:
+        if start_s - self._total_read_s > _TOTAL_INTERVAL_S:
             # The node's total now: when the task has ended, the trace here may go back less far.
-            self._looked_s, self._height = start_s, total_at(self._trace.path, start_s)
+            self._total_read_s, self._height = start_s, total_at(self._trace.path, start_s)
         base = getattr(current.states[0], "base_bytes", None)
         self._write(self._writer.start(task, task_id, current.thread, start_s, base))
 
@@ -271,10 +274,10 @@ class WorkerRun:
             values = self._probes.stop(states)
         else:
             values, current.states = self._probes.next(states)
-        if told := take_record_fields():
-            if "base_bytes" in told or "peak_bytes" in told:  # of another process: nothing of it is held for others
+        if own := take_record_fields():
+            if "base_bytes" in own or "peak_bytes" in own:  # of another process, which stores nothing for others
                 values = {name: value for name, value in values.items() if name not in _OWN}
-            values = {**values, **told}
+            values = {**values, **own}
             status, exception = values.pop("status", status), values.pop("exception", exception)
             cpu_s = values.pop("cpu_s", cpu_s)
         if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
@@ -295,15 +298,15 @@ class WorkerRun:
             self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
         if self.task_logging is not None:
             self.task_logging.bundle_ended()
-        if unwritten().size_bytes >= self._unwritten_to_tell:
+        if unwritten().size_bytes >= self._next_unwritten:
             lost = unwritten()
-            self._unwritten_to_tell = lost.size_bytes + lost.size_bytes // 4 + 1  # at most so much more is not told
-            self._tell({"unwritten": [*lost], "node": self.node, "pid": os.getpid()})
-        if self.measures and (count := self._lines.lost_lines) >= self._losses_to_tell:
-            # Told at the first and whenever they are twice as many: the scheduler keeps what is told.
-            self._losses_to_tell = 2 * count
+            self._next_unwritten = lost.size_bytes + lost.size_bytes // 4 + 1  # at most so much more goes unreported
+            self._notify({"unwritten": [*lost], "node": self.node, "pid": os.getpid()})
+        if self.measures and (count := self._lines.lost_lines) >= self._next_losses:
+            # Reported at the first and whenever they are twice as many: the scheduler keeps all messages.
+            self._next_losses = 2 * count
             lines = f"at least {count} lines about tasks could not be written (disk full?)"
-            self._tell({"place": str(self._lines.path), "lost": f"{lines}, on node {self.node}", "node": self.node,
+            self._notify({"place": str(self._lines.path), "lost": f"{lines}, on node {self.node}", "node": self.node,
                         "pid": os.getpid()})  # fmt: skip
 
     def _bracket(self, task: Any, start_s: float, end_s: float, height: int | None) -> None:
@@ -317,7 +320,7 @@ class WorkerRun:
             self._trace.write(func_line(f"{task.module}.{task.name}", start, start_s, end, end_s))
 
     def ended(self, name: str, elapsed_s: float, result: Any) -> None:
-        """Note a call that finished; tell the master now and then how long calls of this name last.
+        """Note a call that finished; report now and then how long calls of this name last.
 
         That is without measuring: as many calls travel together as where nothing is measured.
         """
@@ -330,15 +333,15 @@ class WorkerRun:
             if result is not None and stats[0] in (1, 2, 4, 8, 64, 512, 4096):
                 stats[2] = max(stats[2], _size(result))
             now = time.monotonic()
-            # The first call at once, then at twice as many or after some seconds: the scheduler keeps what is told.
-            if stats[0] >= stats[3] or now - self._told.get(name, 0.0) > _REPORT_EVERY_S:
+            # The first call at once, then at twice as many or after some seconds: the scheduler keeps all messages.
+            if stats[0] >= stats[3] or now - self._reported_s.get(name, 0.0) > _REPORT_EVERY_S:
                 calls, seconds, size, most = stats
                 self._stats[name] = [0, 0.0, 0, min(most * 2, 4096)]
-                self._told[name] = now
-                self._tell({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
+                self._reported_s[name] = now
+                self._notify({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
 
     def report(self, report: ProfileReport) -> None:
-        """Take a `@profile` report, for the master to ship."""
+        """Write a `@profile` report to the spool."""
         line = {
             "task_id": self._current.task_id, "node": self.node, "pid": os.getpid(),
             "name": report.name, "text": report.text,
@@ -357,14 +360,14 @@ worker_runs: dict[str, WorkerRun] = {}
 
 
 def stop_calls(run_id: str) -> None:
-    """Let this process begin no other call of a run, which has ended, and write nothing more about it."""
+    """Begin no other call of a run in this process, since it has ended, and write nothing more about it."""
     stopped_runs.add(run_id)
     if (run := worker_runs.get(run_id)) is not None:
         run.stop()
 
 
 def _size(result: Any) -> int:
-    from dask.sizeof import sizeof  # here: a process that knows no Dask tells no sizes
+    from dask.sizeof import sizeof  # here: a process without Dask reports no sizes
 
     try:
         return int(sizeof(result))

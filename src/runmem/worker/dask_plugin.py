@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import sys
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from distributed import WorkerPlugin
 
-import runmem.serialization.dask_serialization  # noqa: F401  # Dask is told
+import runmem.serialization.dask_serialization  # noqa: F401  # registers with Dask
 from runmem.clusters.spawning import is_embedded_worker
 from runmem.collection.spool_reader import read_last
 from runmem.dask_private import tell_of_receiving, worker_memory_limit
@@ -25,13 +23,16 @@ from runmem.memory.limits import memory_limit
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.peak import process_meter
 from runmem.memory.profile import set_report_sink
-from runmem.shadowed import shadow, shadow_no_more
+from runmem.shadowed import shadow_no_more
 from runmem.store.node_name import node_name
+from runmem.worker.bundle_runner import isolated_calls
 from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, worker_runs
+from runmem.worker.fresh_calls import CallPreparation, prepare_process
+from runmem.worker.isolation.isolated_calls import IsolatedCalls
+from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits
 from runmem.worker.process_state import follow, follow_no_more
 from runmem.worker.task_logging import TaskLogging
 from runmem.worker.task_output import keep_printing
-from runmem.worker.time_limit import NoTimeLimits, TimeLimits
 
 __all__ = ["RunmemWorker"]
 
@@ -48,6 +49,12 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def setup(self, worker: Any) -> None:
         """Join. A worker that cannot measure runs tasks all the same."""
         self._prepare(worker)
+        run = self._join(worker)
+        logs = os.devnull if run is None else str(run.spool.logs(os.getpid()))
+        preparation = CallPreparation(self._run, logs, is_embedded_worker(), worker.state.nthreads == 1)
+        isolated_calls[self._run.run_id] = IsolatedCalls(self._run.run_id, preparation, run)
+
+    def _join(self, worker: Any) -> WorkerRun | None:
         if worker.state.nthreads == 1:
             follow(not is_embedded_worker(), self._run.import_paths)
         limits = [limit for limit in (worker_memory_limit(worker), memory_limit().limit_bytes) if limit]
@@ -65,7 +72,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             log.warning("this worker cannot measure memory for run %s: %s", self._run.run_id, error)
             place = f"worker process {os.getpid()} on node {node_name()}"
             worker.log_event(topic, {"place": place, "lost": f"the memory of its tasks was not measured: {error}"})
-            return
+            return None
         if run.measures:
             correct_lsst_timer()
             use_one_arena()
@@ -75,38 +82,32 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
+        return run
 
     def _prepare(self, worker: Any) -> None:
-        """Make this process what the program's tasks expect to run in."""
+        """Make this process one in which the program's tasks find what they expect."""
         if current_program() is None:  # not in the program's own process
             keep_printing()
         if self._run.quiet:
             for name in ("distributed.worker", "distributed.protocol.pickle", "distributed.protocol.core"):
                 logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-        if is_embedded_worker():  # a spawned process would spawn; the program's own choice is the platform's default
-            multiprocessing.set_start_method(None, force=True)
-            self._run.main.stand_in()
         if self._run.quiet and worker.local_directory in sys.path:
             sys.path.remove(worker.local_directory)
-        shadow(self._run.shadowing)
-        for path in reversed(self._run.import_paths):
-            if path not in sys.path and Path(path).is_dir():
-                sys.path.insert(0, path)
-        for place in self._run.prepare:
-            module, _, function = place.partition(":")
-            getattr(import_module(module), function)()
+        prepare_process(self._run, is_embedded_worker())
 
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
         shadow_no_more()
+        if (isolated := isolated_calls.pop(self._run.run_id, None)) is not None:
+            isolated.close()
         run = worker_runs.pop(self._run.run_id, None)
         if run is not None:
             set_report_sink(None)
             run.close()
-            self._say_goodbye(run, worker)
+            self._send_last_news(run, worker)
 
-    def _say_goodbye(self, run: WorkerRun, worker: Any) -> None:
+    def _send_last_news(self, run: WorkerRun, worker: Any) -> None:
         """Send what the master has not read yet of a node that nobody is left on whom it could ask."""
         if run.node == self._run.host:
             return  # it reads the spool itself
@@ -114,5 +115,5 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             if (news := read_last(self._run.run_id)) is not None:
                 files = {name: list(piece) for name, piece in news.files.items()}
                 worker.log_event(stats_topic(self._run.run_id), {"left": news.node, "files": files, "more": news.more})
-        except Exception as error:  # the master tells from when on it has nothing
+        except Exception as error:  # the master reports from when on it has nothing
             log.warning("the last measurements of node %s stay there: %s", run.node, error)

@@ -1,4 +1,4 @@
-"""What of a program's log is let through: workers go by it, so that a task logs no more and no less than the program.
+"""Levels of a program's log, which workers set too, so that a task logs no more and no less than the program.
 
 Of the standard library beyond its documentation this uses that loggers remember which levels are enabled in ``_cache``
 and forget it whenever a level is set anywhere; where there is no such thing, levels are looked up at every call.
@@ -51,7 +51,7 @@ class _ProgramLevels:
         self._seen: tuple[bool, bool] | None = None
 
     def current(self) -> LogLevels | None:
-        """Return how the program logs now; None for a program that has set nothing up."""
+        """Return the program's levels now; None for a program that has set nothing up."""
         root = logging.getLogger()
         seen = bool(root.handlers), warnings.showwarning.__module__ == "logging"
         if seen != self._seen or _NO_LEVEL not in getattr(root, "_cache", ()):

@@ -1,4 +1,4 @@
-"""What a run learns from a Dask nanny: why a worker process died."""
+"""Reports why a worker process died, which its Dask nanny knows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from runmem.memory.limits import oom_kill_count
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool
 from runmem.worker.call_recorder import stats_topic
-from runmem.worker.watchdog import Watchdog
+from runmem.worker.isolation.watchdog import Watchdog
 
 __all__ = ["RunmemNanny"]
 
@@ -26,7 +26,7 @@ _BUDGET = re.compile(r"\(pid=(\d+)\) exceeded (\d+)% memory budget")
 
 
 def cause_of(message: str, oom_kills: int | None) -> tuple[int, str] | None:
-    """Return (process id, cause) if a line of the nanny's log tells of a death, else None.
+    """Return (process id, cause) if a line of the nanny's log reports a death, else None.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def cause_of(message: str, oom_kills: int | None) -> tuple[int, str] | None:
 
 
 def exit_cause(status: int) -> str:
-    """Return what is said of a worker process that has ended by itself while it ran a task."""
+    """Return the cause for a worker process that has ended by itself while it ran a task."""
     return f"the worker process exited with status {status}: the task, or a library that it calls, has ended it"
 
 

@@ -1,4 +1,4 @@
-"""What can be measured of a task on its worker."""
+"""Measurements of a task on its worker."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Probe:
     def stop(self, started: Any) -> dict[str, Any]:
         """End, also when the task raised; return what was measured by name, as numbers, texts, True, False or None.
 
-        Of a probe of your own it stands in the task's record under ``extra``. Let a name end with its unit, such as
+        The values of a probe of your own are in the task's record under ``extra``. End a name with its unit, such as
         ``gpu_peak_bytes``.
         """
         return {}
@@ -90,7 +90,7 @@ class Probes:
     own : Probe
         Its values are fields of the record. It begins last and ends first: what the others take is not the task's.
     others : sequence of Probe
-        Those of the user; what they measure stands in the field ``extra``.
+        Those of the user; their values are in the field ``extra``.
     """
 
     def __init__(self, own: Probe, others: Sequence[Probe] = ()) -> None:
@@ -135,7 +135,7 @@ def _start(probe: Probe) -> Any:
 
 
 def _stop(probe: Probe, state: Any) -> tuple[dict[str, Any], str | None]:
-    """Return what a probe has measured, or why it has not."""
+    """Return the values of a probe, or the reason why there are none."""
     if isinstance(state, _Failed):
         return {}, state.reason
     try:

@@ -138,7 +138,7 @@ def _folder() -> str:
 
 
 def _decimal_context() -> Any:
-    """Return what can be set of the context of decimals, to compare; None if it is as Python has it."""
+    """Return the settings of the decimal context, to compare; None if they are Python's own."""
     decimal = library_module("decimal")
     if decimal is None:
         return None
@@ -164,7 +164,7 @@ class _Follower:
         self._state: ProcessState | None = None
 
     def become(self, packed: bytes) -> None:
-        """Take on a state; also what a task has changed of it is brought back."""
+        """Set a state, also where a task has changed it."""
         if packed != self._packed:
             self._take(_state(packed))
             self._packed = packed
@@ -220,7 +220,7 @@ _follower: _Follower | None = None
 
 
 def follow(elsewhere: bool, import_paths: Collection[str] = ()) -> None:
-    """Let this process follow the program from the next call on.
+    """Make this process follow the program from the next call on.
 
     Parameters
     ----------
@@ -234,13 +234,13 @@ def follow(elsewhere: bool, import_paths: Collection[str] = ()) -> None:
 
 
 def follow_no_more() -> None:
-    """Let this process be as it is."""
+    """Make this process follow no program any more."""
     global _follower
     _follower = None
 
 
 def become(packed: bytes) -> None:
-    """Take on the state of the program at the time of a call, if this process follows it.
+    """Set the state of the program at the time of a call, if this process follows it.
 
     Raises
     ------

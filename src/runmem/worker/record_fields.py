@@ -1,4 +1,4 @@
-"""What a task itself knows of its record, such as the data id of its target or the memory of a process it started."""
+"""Fields of a record that the task itself sets, such as the memory of a process that it started."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 __all__ = ["set_record_fields", "take_record_fields"]
 
-_told = threading.local()
+_fields = threading.local()
 
 
 def set_record_fields(**fields: Any) -> None:
     """Set fields of the record of the task that this thread runs; called inside the task.
 
     They take the place of what was measured; `status` and `exception` too. Others than those of a record are written
-    beside them, and must be what JSON can hold. Without a run that measures nothing happens.
+    beside them, and must have types of JSON. Without a run that measures nothing happens.
     """
-    _told.__dict__.update(fields)
+    _fields.__dict__.update(fields)
 
 
 def take_record_fields() -> dict[str, Any]:
-    """Return what was set in this thread since the last call, and forget it."""
-    fields = _told.__dict__
+    """Return the fields that were set in this thread since the last call, and forget them."""
+    fields = _fields.__dict__
     if not fields:
         return {}
     taken = dict(fields)

@@ -1,4 +1,4 @@
-"""What tasks log on a worker: written to the node's spool, from where it comes to the handlers of the program."""
+"""Writes what tasks log on a worker to the node's spool, from where the program's handlers get it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _owners: dict[int, TaskLogging] = {}  # by thread: whose task it runs
 
 
 class TaskLogging(logging.Handler):
-    """Takes what is logged in this process, by a task or in threads that it has started, and writes it to the spool.
+    """Writes what is logged in this process, by a task or in threads that it has started, to the spool.
 
     It lets through what the program would. Where the program's root logger has handlers it is the handler of the root
-    logger here, so that `logging.basicConfig` in a module that both import does nothing; else it stands in for
+    logger here, so that `logging.basicConfig` in a module that both import does nothing; else it replaces
     `logging.lastResort`, and a task that sets logging up does so for this process, as it would without runmem.
 
     Parameters
@@ -36,23 +36,28 @@ class TaskLogging(logging.Handler):
         File for what is logged; it is made with the first record.
     node : str
         Name of this node, for the records.
-    tell : callable
+    notify : callable
         Called without arguments at the end of a bundle of calls in which something was logged.
+
+    Attributes
+    ----------
+    has_news : bool
+        Whether something was logged since then.
     """
 
-    def __init__(self, path: Path, node: str, tell: Callable[[], None]) -> None:
+    def __init__(self, path: Path, node: str, notify: Callable[[], None]) -> None:
         super().__init__()
         self._path = path
         self._node = node
-        self._tell = tell
+        self._notify = notify
         self._file: LineAppender | None = None
         self._running: dict[int, tuple[int, str]] = {}  # by thread: number and name of the task
         self._latest: tuple[int | None, str | None] = None, None
         self._levels: LogLevels | None = None
         self._before: dict[str, int] = {}
         self._disabled_before = logging.root.manager.disable
-        self._strangers = list(logging.getLogger().handlers)  # they belong to whoever started this process
-        self._has_news = self._is_in_force = False
+        self._strangers = list(logging.getLogger().handlers)  # of the program that started this process
+        self.has_news = self._is_in_force = False
         self._formatter_of_errors = logging.Formatter()
 
     def began(self, task_id: int, name: str, levels: LogLevels | None) -> None:
@@ -64,13 +69,13 @@ class TaskLogging(logging.Handler):
             self._put_in_force(levels)
 
     def bundle_ended(self) -> None:
-        """Note that this thread has run its calls, and tell if any has logged."""
+        """Note that this thread has run its calls, and notify if any has logged."""
         thread = threading.get_ident()
         self._running.pop(thread, None)
         _owners.pop(thread, None)
-        if self._has_news:
-            self._has_news = False
-            self._tell()
+        if self.has_news:
+            self.has_news = False
+            self._notify()
 
     def close(self) -> None:
         """Leave this process's logging as it was found."""
@@ -114,16 +119,16 @@ class TaskLogging(logging.Handler):
                 if logging.lastResort is self:
                     owner.handle(record)
                 return
-            told_by = self._told_by(record)
+            handled_by = self._handled_by(record)
             if self._is_the_workers(record):
-                if not told_by and _PYTHONS is not None and record.levelno >= _PYTHONS.level:
+                if not handled_by and _PYTHONS is not None and record.levelno >= _PYTHONS.level:
                     _PYTHONS.handle(record)
                 return
-            line = json.dumps(self._fields(record, told_by), default=str, skipkeys=True)
+            line = json.dumps(self._fields(record, handled_by), default=str, skipkeys=True)
             if self._file is None:
                 self._file = LineAppender(self._path)
             self._file.write(line.encode("utf-8", "backslashreplace") + b"\n")
-            self._has_news = True
+            self.has_news = True
         except Exception:
             self.handleError(record)
 
@@ -132,20 +137,20 @@ class TaskLogging(logging.Handler):
         either = top in ("asyncio", "py")  # also warnings that are logged: in a task's thread it is the task's
         return top in DASK_LOGGERS or (either and threading.get_ident() not in self._running)
 
-    def _told_by(self, record: logging.LogRecord) -> list[str]:
+    def _handled_by(self, record: logging.LogRecord) -> list[str]:
         """Return the loggers whose own handlers here get the record: the program's need not get it again."""
         found = []
         logger: logging.Logger | None = logging.getLogger(record.name)
         while logger is not None:
-            if any(handler is not self and self._tells(handler) for handler in logger.handlers):
+            if any(handler is not self and self._handles(handler) for handler in logger.handlers):
                 found.append(logger.name)
             logger = logger.parent if logger.propagate else None
         return found
 
-    def _tells(self, handler: logging.Handler) -> bool:
+    def _handles(self, handler: logging.Handler) -> bool:
         return not isinstance(handler, (logging.NullHandler, TaskLogging)) and handler not in self._strangers
 
-    def _fields(self, record: logging.LogRecord, told_by: list[str]) -> dict[str, Any]:
+    def _fields(self, record: logging.LogRecord, handled_by: list[str]) -> dict[str, Any]:
         task_id, task = self._running.get(threading.get_ident(), self._latest)
         fields = {name: getattr(record, name) for name in _SENT if hasattr(record, name)}
         fields |= {"msg": record.getMessage(), "node": self._node, "task_id": task_id, "task": task}
@@ -153,6 +158,6 @@ class TaskLogging(logging.Handler):
             fields["exc_text"] = self._formatter_of_errors.formatException(record.exc_info)
         elif record.exc_text:
             fields["exc_text"] = record.exc_text
-        if told_by:
-            fields["told_by"] = told_by
+        if handled_by:
+            fields["told_by"] = handled_by
         return fields | {name: value for name, value in vars(record).items() if name not in _STANDARD}

@@ -32,7 +32,7 @@ _unwritten = Unwritten()
 
 
 def unwritten() -> Unwritten:
-    """Return what this process could not write so far."""
+    """Return the output that this process could not write so far."""
     return _unwritten
 
 
@@ -51,7 +51,7 @@ class _NeverFull(io.FileIO):
 
 
 def keep_printing() -> None:
-    """Let what is printed in this process be seen at once, also in a pipe, and never raise for want of room.
+    """Write what this process prints at once, also to a pipe, and never raise for want of room.
 
     Streams that are no files of Python's own, such as those of a test, are left as they are.
     """
@@ -78,7 +78,7 @@ def keep_printing() -> None:
 
 
 def told_of_unwritten(found: list[Unwritten]) -> str | None:
-    """Say how much of what tasks printed is lost, given what each process tells; None: nothing."""
+    """Return a message on how much of the tasks' output is lost, given the reports of processes; None: nothing is."""
     size = sum(one.size_bytes for one in found)
     if not size:
         return None

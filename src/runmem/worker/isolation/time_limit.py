@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["STACK_SIGNAL", "LimitedCall", "NoTimeLimits", "TimeLimits", "give_up", "limited_calls"]
+__all__ = ["STACK_SIGNAL", "LimitedCall", "NoTimeLimits", "TimeLimits", "give_up", "limited_calls", "time_is_up"]
 
 STACK_SIGNAL: int = signal.SIGRTMAX - 5 if hasattr(signal, "SIGRTMAX") else signal.SIGUSR2
 """With it a process that runs a limited call writes the stacks of its threads."""
@@ -26,7 +26,7 @@ STACK_SIGNAL: int = signal.SIGRTMAX - 5 if hasattr(signal, "SIGRTMAX") else sign
 _SLOT = struct.Struct("=qQdd")
 _SLOTS = 256
 _NUMBER = struct.Struct("=q")
-_MOST_WAIT_S = 10.0
+_LONGEST_END_WAIT_S = 10.0
 
 
 class LimitedCall(NamedTuple):
@@ -61,8 +61,8 @@ class TimeLimits:
     calls, stacks : Path
         The file of the slots, and the one that stacks are written to. Both are made with the first limited call.
     later : callable
-        Does what it is given in the thread that delivers results; default: at once. A task that stops its own process
-        runs on for a moment, and with its result stopped too it has not ended.
+        Calls a function in the thread that delivers results; default: at once. A task that stops its own process runs
+        on for a moment; if its result is stopped too, it has not ended.
     """
 
     def __init__(self, calls: Path, stacks: Path, later: Callable[[Callable[[], None]], object] = _at_once) -> None:
@@ -91,8 +91,8 @@ class TimeLimits:
             yield
         finally:
             waited_s = 0.0
-            while _NUMBER.unpack_from(slots, at)[0] < 0 and waited_s < _MOST_WAIT_S:
-                time.sleep(0.1)  # it has been said that the time was up: the call does not end otherwise after that
+            while _NUMBER.unpack_from(slots, at)[0] < 0 and waited_s < _LONGEST_END_WAIT_S:
+                time.sleep(0.1)  # the time was up, and has been reported: after that the call does not end otherwise
                 waited_s += 0.1
             call = LimitedCall(task_id, threading.get_ident(), limit_s, time.monotonic() + limit_s)
             _SLOT.pack_into(slots, at, *call)
@@ -132,7 +132,7 @@ class NoTimeLimits(TimeLimits):
 
 
 def _clear(slots: mmap.mmap, at: int, call: LimitedCall) -> None:
-    """Say that a call has ended, if its thread runs no other one by now."""
+    """Mark a call as ended, if its thread runs no other one by now."""
     if LimitedCall(*_SLOT.unpack_from(slots, at)) == call:
         _NUMBER.pack_into(slots, at, 0)
 
@@ -156,3 +156,8 @@ def limited_calls(path: Path) -> list[LimitedCall]:
         return []
     whole = len(data) - len(data) % _SLOT.size
     return [LimitedCall(*values) for values in _SLOT.iter_unpack(data[:whole]) if values[0] > 0]
+
+
+def time_is_up(limit_s: float) -> str:
+    """Return the reason for which a call was ended that has taken too long."""
+    return f"its time of {limit_s:g} s was up"

@@ -1,4 +1,4 @@
-"""What the process that forks for each target knows of its children."""
+"""Processes forked from this one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from runmem.task_runner.fork_server import has_exited
+from runmem.worker.isolation.forked_process import has_exited
 
 
 @pytest.mark.parametrize("system", ["this one", "one without waitid"])

@@ -19,22 +19,22 @@ import psutil
 
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
-from runmem.worker.time_limit import STACK_SIGNAL, LimitedCall, give_up, limited_calls
+from runmem.worker.isolation.time_limit import STACK_SIGNAL, LimitedCall, give_up, limited_calls, time_is_up
 
 log = logging.getLogger(__name__)
 
-__all__ = ["Watched", "Watchdog", "stack_of_thread", "time_is_up"]
+__all__ = ["Watched", "Watchdog", "stack_of_thread"]
 
-_INTERVAL_S = 0.25
-_STACK_S = 1.0  # for a process to write its stacks
-_NOTICE_S = 0.3  # for the master to cancel the call: Dask would give it to another worker
+_CHECK_INTERVAL_S = 0.25
+_STACK_WAIT_S = 1.0  # for a process to write its stacks
+_CANCEL_WAIT_S = 0.3  # for the master to cancel the call: Dask would give it to another worker
 _HEADING = re.compile(r"^(?:Current thread|Thread) 0x([0-9a-f]+).*$", re.MULTILINE)
 _FRAME = re.compile(r'  File "(.*)", line (\d+) in (.*)')
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))) + os.sep
 
 
 class Watched(Protocol):
-    """Whose worker is watched: a Dask nanny."""
+    """A Dask nanny, whose worker is watched."""
 
     pid: int | None
 
@@ -68,17 +68,17 @@ class Watchdog:
     def close(self) -> None:
         """Watch no longer."""
         self._closing.set()
-        self._thread.join(timeout=_STACK_S + _NOTICE_S + 1)
+        self._thread.join(timeout=_STACK_WAIT_S + _CANCEL_WAIT_S + 1)
 
     def _loop(self) -> None:
-        while not self._closing.wait(_INTERVAL_S):
+        while not self._closing.wait(_CHECK_INTERVAL_S):
             for nanny in self._nannies:
                 try:
-                    self._look_at(nanny)
+                    self._check(nanny)
                 except Exception:
                     log.exception("a call whose time is up may go on")
 
-    def _look_at(self, nanny: Watched) -> None:
+    def _check(self, nanny: Watched) -> None:
         if (pid := nanny.pid) is None:
             return
         for call in limited_calls(self._spool.limits(pid)):
@@ -94,18 +94,18 @@ class Watchdog:
             message = {"timed_out": call.task_id, "limit_s": call.limit_s, "stack": stack}
             self._report(nanny, {**message, "node": node_name(), "pid": pid})
             self._note_death(pid, time_is_up(call.limit_s), task_id=call.task_id, stack=stack)
-            self._closing.wait(_NOTICE_S)
+            self._closing.wait(_CANCEL_WAIT_S)
             _end_with_descendants(pid)
         except (psutil.NoSuchProcess, ProcessLookupError):  # it has ended by itself
             return
 
     def _stacks(self, pid: int) -> str:
-        """Return what a process writes of the stacks of its threads; empty if it writes nothing in time."""
+        """Make a process write the stacks of its threads, and return them; empty if it writes nothing in time."""
         path = self._spool.stacks(pid)
         before = path.stat().st_size if path.exists() else 0
         os.kill(pid, STACK_SIGNAL)
         os.kill(pid, signal.SIGCONT)  # it may be stopped
-        deadline, size = time.monotonic() + _STACK_S, before
+        deadline, size = time.monotonic() + _STACK_WAIT_S, before
         while time.monotonic() < deadline:
             time.sleep(0.02)
             last, size = size, path.stat().st_size if path.exists() else 0
@@ -114,11 +114,6 @@ class Watchdog:
         with suppress(OSError):
             return path.read_bytes()[before:].decode(errors="replace")
         return ""
-
-
-def time_is_up(limit_s: float) -> str:
-    """Return what is said of a call that has taken too long."""
-    return f"its time of {limit_s:g} s was up"
 
 
 def _end_with_descendants(pid: int) -> None:
@@ -133,19 +128,19 @@ def _end_with_descendants(pid: int) -> None:
 
 
 def stack_of_thread(stacks: str, thread: int) -> str | None:
-    """Return where a thread was, as a traceback has it, without the frames of runmem and of Dask above the task's.
+    """Return the stack of a thread in the form of a traceback, without the frames of runmem and Dask above the task's.
 
     Parameters
     ----------
     stacks : str
-        What `faulthandler` has written of all threads of a process.
+        Text of `faulthandler` for all threads of a process.
     thread : int
         Identifier of the thread.
 
     Returns
     -------
     str or None
-        One line a frame, the innermost last. None if nothing is said of the thread, or it runs no task.
+        One line a frame, the innermost last. None if the text has no such thread, or it runs no task.
     """
     parts = _HEADING.split(stacks)
     for ident, text in zip(parts[1::2], parts[2::2], strict=True):

@@ -1,0 +1,77 @@
+"""What a submitter does about a call that failed, as `on_failure` of its task says."""
+
+from __future__ import annotations
+
+from runmem.errors import COMPSsException, TaskCancelledError
+from runmem.graph.call import Execution, Version
+from runmem.graph.failure import MOST_TRIES, Management, OnFailure
+from runmem.serialization.error_parts import text_of
+from runmem.serialization.packed import pack_value
+from runmem.serialization.task_error import root_task
+from runmem.standard_error import say
+
+__all__ = ["RETRY", "final_error", "is_own_error", "keeps_files", "never_ran", "outputs_of_ignored", "stand_in"]
+
+RETRY = "try the call again"
+
+
+def is_own_error(execution: Execution, error: BaseException) -> bool:
+    """Return True for an error of this call, and False for one of a call that it needs."""
+    return root_task(error) in (None, execution.task_id)
+
+
+def final_error(
+    execution: Execution, error: BaseException, on_failure: OnFailure | None, tries: int, returns: int
+) -> BaseException | str:
+    """Return the error with which a call ends, or `RETRY`; say what is done about it if the policy says something.
+
+    Parameters
+    ----------
+    tries : int
+        How often the call has run.
+    returns : int
+        How many values it returns.
+    """
+    if on_failure is None or not is_own_error(execution, error) or issubclass(type(error), COMPSsException):
+        return error
+    what = f"runmem: task {execution.name} (call {execution.task_id}) failed"
+    if on_failure.management is Management.RETRY and tries < MOST_TRIES:
+        say(f"{what}, try {tries} of {MOST_TRIES}: {text_of(error)}")
+        return RETRY
+    if on_failure.management is Management.CANCEL_SUCCESSORS:
+        say(f"{what}, and the calls that need it are cancelled: {text_of(error)}")
+        cancelled = TaskCancelledError(execution.name, execution.task_id, "failed")
+        cancelled.has_run, cancelled.values = True, on_failure.returned(returns)
+        return cancelled
+    return error
+
+
+def outputs_of_ignored(execution: Execution, on_failure: OnFailure, returns: int, error: BaseException) -> object:
+    """Return the packed outputs of a call whose failure is ignored, and whose process could not say what it left."""
+    say(
+        f"runmem: task {execution.name} (call {execution.task_id}) failed, and its failure is ignored: {text_of(error)}"
+    )
+    values = (*on_failure.returned(returns), *[None] * (execution.outputs - returns))
+    packed_values = tuple(pack_value(value, f"the value of task {execution.name} that failed") for value in values)
+    return packed_values if len(packed_values) != 1 else packed_values[0]
+
+
+def keeps_files(execution: Execution, error: BaseException | None) -> bool:
+    """Return True if the files of a call that failed are as it has left them."""
+    if error is None or not is_own_error(execution, error):
+        return False
+    return issubclass(type(error), COMPSsException) or isinstance(error, TaskCancelledError) and error.has_run
+
+
+def never_ran(execution: Execution, error: BaseException | None) -> bool:
+    """Return True if a call was cancelled, by the program or because one that it needs has failed."""
+    if isinstance(error, TaskCancelledError):
+        return not error.has_run or not is_own_error(execution, error)
+    return error is not None and issubclass(type(error), COMPSsException) and not is_own_error(execution, error)
+
+
+def stand_in(version: Version, error: BaseException) -> object:
+    """Return what waiting for a cancelled call gives: a declared value if the call itself failed, or None."""
+    values = getattr(error, "values", ())
+    own = getattr(error, "task_id", None) == version.execution.task_id
+    return values[version.output] if own and version.output < len(values) else None

@@ -1,0 +1,134 @@
+"""Prepares a process for the calls of a run, and runs each in a process forked from that."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from runmem.clusters.spawning import WORKER_NAME, is_embedded_worker
+from runmem.graph.task import TaskFunction
+from runmem.memory.lsst_timer import correct_lsst_timer
+from runmem.memory.profile_report import ProfileReport, set_job_name, set_report_sink
+from runmem.serialization.error_parts import class_name
+from runmem.shadowed import shadow
+from runmem.store.node_name import node_name
+from runmem.worker.bundle_runner import prepare_task, run_call
+from runmem.worker.call_recorder import RunOnWorkers
+from runmem.worker.isolation.fresh_process import measured
+from runmem.worker.isolation.isolated_calls import CallReport
+from runmem.worker.log_levels import LogLevels
+from runmem.worker.packed_call import PackedCall, PackedTask
+from runmem.worker.process_state import follow
+from runmem.worker.task_logging import TaskLogging
+
+__all__ = ["CallPreparation", "prepare_process"]
+
+Result = TypeVar("Result")
+
+
+def prepare_process(run: RunOnWorkers, is_embedded: bool) -> None:
+    """Make this process one in which the program's tasks find what they expect."""
+    if is_embedded:  # else it would be that of the worker, not the platform's
+        multiprocessing.set_start_method(None, force=True)
+        run.main.stand_in()
+    shadow(run.shadowing)
+    for path in reversed(run.import_paths):
+        if path not in sys.path and Path(path).is_dir():
+            sys.path.insert(0, path)
+    for place in run.prepare:
+        module, _, function = place.partition(":")
+        getattr(import_module(module), function)()
+
+
+class CallPreparation(NamedTuple):
+    """Makes a process ready for calls of a run, see `Preparation`.
+
+    Attributes
+    ----------
+    run : RunOnWorkers
+    logs : str
+        File for what is logged.
+    is_embedded : bool
+        Whether the worker was started by the program.
+    follows : bool
+        Whether tasks follow the state of the program's process.
+    """
+
+    run_on_workers: RunOnWorkers
+    logs: str
+    is_embedded: bool
+    follows: bool
+
+    def begin(self) -> None:
+        """Make the process ready for calls of any task."""
+        prepare_process(self.run_on_workers, self.is_embedded)
+        if self.is_embedded:
+            multiprocessing.current_process().name = f"{WORKER_NAME} (isolated calls)"
+        if self.follows:
+            follow(not is_embedded_worker(), self.run_on_workers.import_paths)
+        if self.run_on_workers.measures:
+            correct_lsst_timer()
+
+    def load(self, task: bytes) -> None:
+        """Make the process ready for calls of a task, a pickled `PackedTask`."""
+        prepare_task(pickle.loads(task))
+
+    def run(self, call: bytes) -> CallReport:
+        """Run a call, given as the pickle of task, call and inputs, in a fresh process."""
+        task: PackedTask
+        packed_call: PackedCall
+        recorder = _FreshCallRecorder(self.run_on_workers.measures, Path(self.logs))
+        task, packed_call, kept = pickle.loads(call)
+        good, result = run_call(recorder, packed_call, task, kept, ())
+        recorder.logging.bundle_ended()
+        return CallReport(good, result, recorder.fields, recorder.profiles, recorder.has_logged)
+
+
+class _FreshCallRecorder:
+    """Measures the one call of a fresh process; the worker writes its record."""
+
+    def __init__(self, measures: bool, logs: Path) -> None:
+        self.measures = measures
+        self.fields: dict[str, object] = {}
+        self.profiles: list[ProfileReport] = []
+        self.has_logged = False
+        self.logging = TaskLogging(logs, node_name(), self._note_log)
+        set_report_sink(self.profiles.append)
+
+    def _note_log(self) -> None:
+        self.has_logged = True
+
+    def limited(self, task_id: int, limit_s: float) -> AbstractContextManager[None]:
+        """Return an empty block: who has started this process ends it when the time is up."""
+        return nullcontext()
+
+    def began(self, task_id: int, name: str, levels: LogLevels | None) -> None:
+        """Note which task runs, for what it logs and for its profiles."""
+        set_job_name(f"task {task_id}")
+        self.logging.began(task_id, name, levels)
+
+    def measured(self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result]) -> Result:
+        """Run `body`, and note what was measured, and how it ended."""
+        raised: list[BaseException] = []
+
+        def run_body() -> Result | None:
+            try:
+                return body()
+            except BaseException as error:
+                raised.append(error)
+                return None
+
+        result, self.fields = measured(run_body)
+        if raised:
+            self.fields |= {"status": "failed", "exception": class_name(raised[0])}
+            raise raised.pop()
+        return result  # type: ignore[return-value]
+
+    def ended(self, name: str, elapsed_s: float, result: object) -> None:
+        """Do nothing: the worker notes how long the call took."""

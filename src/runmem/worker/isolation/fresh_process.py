@@ -1,0 +1,224 @@
+"""Calls that each run in a fresh process, forked from this one.
+
+Nothing of an earlier call is in that process, and its high-water mark begins at the size of this one. The caller may
+die at any time: its end of the connection is then closed, and the call, with all processes in its group, is killed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple, TypeVar
+
+from runmem.memory.limits import oom_kill_count
+from runmem.memory.peak import process_meter
+from runmem.memory.process import resident_bytes_of
+from runmem.worker.isolation import messages
+from runmem.worker.isolation.forked_process import ForkedProcess, describe_exit
+from runmem.worker.isolation.time_limit import time_is_up
+from runmem.worker.probe import peak_fields
+from runmem.worker.record_fields import take_record_fields
+
+__all__ = ["GIVEN_UP", "Ended", "FreshProcesses", "measured"]
+
+_SHORT_S = 0.1
+_CHECK_S = 0.2  # of memory, and of exits: a process that died may have left its connection to one that it had started
+_EXIT_POLL_S = 0.005  # after the connection was closed
+_MEMORY_SHARE = 0.95  # of its limit; a process that uses more is ended, as Dask ends a worker
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
+
+GIVEN_UP = "the program has given up this call"
+"""Why a call was ended that nobody wants any more."""
+
+Result = TypeVar("Result")
+
+
+class Ended(NamedTuple):
+    """The end of a call in a fresh process.
+
+    Attributes
+    ----------
+    pid : int
+        The process; 0 if there was none.
+    result : bytes or None
+        Pickle of the function's result; None if the process died.
+    cause : str or None
+        Why the process died; None if it did not.
+    timed_out : bool
+        Whether that was because the time of the call was up.
+    fields : dict
+        Fields of the call's record, if its process died: the peak and processor time at its death.
+    """
+
+    pid: int
+    result: bytes | None = None
+    cause: str | None = None
+    timed_out: bool = False
+    fields: dict[str, object] = {}
+
+
+class FreshProcesses:
+    """Runs one call at a time, each in a process of its own.
+
+    Parameters
+    ----------
+    caller : socket
+        Connection to the process that wants the calls. A call is ended when this has something to be read, or has lost
+        its other side.
+    function : callable
+        Takes a call, as bytes, in the forked process, and returns what can be pickled.
+    reuses : bool
+        Whether a process runs all calls until it dies, in place of one.
+    memory_limit_bytes : int, optional
+        Memory that a process may use; checked now and then.
+
+    Assumption: this process has one thread only.
+    """
+
+    def __init__(
+        self, caller: socket.socket, function: Callable[[bytes], object], reuses: bool = False,
+        memory_limit_bytes: int | None = None,
+    ) -> None:  # fmt: skip
+        self._caller = caller
+        self._function = function
+        self._reuses = reuses
+        self._limit_bytes = memory_limit_bytes
+        self._next: ForkedProcess | None = None
+        self._ended: ForkedProcess | None = None  # it has reported its result and is not reaped yet
+        self._is_short = False
+        self._oom_kills = oom_kill_count()
+
+    def run(self, call: bytes, limit_s: float | None = None) -> Ended:
+        """Run a call for at most `limit_s` seconds, and as long as the caller wants it.
+
+        After a short call, the process of the next one is forked while a call runs.
+        """
+        began = time.monotonic()
+        process, self._next = self._next or self._forked(), None
+        base_bytes = resident_bytes_of(process.pid)
+        report: bytes | None = None
+        cause: str | None = None
+        try:
+            with suppress(BrokenPipeError, ConnectionResetError):  # it was killed meanwhile: found below
+                process.send(call)
+            if self._is_short and not self._reuses:
+                self._reap_ended()
+                self._next = self._forked(process.connection)
+            report, cause = self._wait(process, None if limit_s is None else began + limit_s, limit_s or 0.0)
+        finally:
+            self._reap_ended()
+            if report is not None and self._reuses:
+                self._next = process
+            else:
+                process.kill_group()
+                if report is not None:
+                    self._ended = process
+                else:
+                    code, usage = process.reap()
+        self._is_short = time.monotonic() - began < _SHORT_S
+        if report is not None:
+            return Ended(process.pid, report)
+        timed_out = limit_s is not None and cause == time_is_up(limit_s)
+        cause = cause or self._cause(code)
+        return Ended(process.pid, None, cause, timed_out, _fields_at_death(usage, cause, base_bytes))
+
+    def _wait(self, process: ForkedProcess, deadline: float | None, limit_s: float) -> tuple[bytes | None, str | None]:
+        """Wait until a process has reported its result, or is to be ended, or has exited.
+
+        Return the report, and the reason to end the process; (None, None): it has exited.
+        """
+        while True:
+            left_s = float("inf") if deadline is None else deadline - time.monotonic()
+            if left_s <= 0:
+                return None, time_is_up(limit_s)
+            talking = [process.connection] if process.is_connected else []
+            ready = messages.readable([self._caller, *talking], min(left_s, _CHECK_S if talking else _EXIT_POLL_S))
+            if self._caller in ready:
+                return None, GIVEN_UP  # the caller sends nothing while a call runs
+            has_exited = not (ready and process.is_connected) and process.has_exited()
+            if reports := process.received():
+                return reports[0], None
+            if has_exited:
+                return None, None
+            if self._limit_bytes and (resident_bytes_of(process.pid) or 0) > _MEMORY_SHARE * self._limit_bytes:
+                return None, f"its process used more than {_MEMORY_SHARE * 100:.0f} % of its memory limit"
+
+    def _cause(self, code: int) -> str:
+        before, self._oom_kills = self._oom_kills, oom_kill_count()
+        if code == -signal.SIGKILL and None not in (before, self._oom_kills) and before != self._oom_kills:
+            return "the kernel's out-of-memory killer ended its process (signal 9)"
+        return describe_exit(code)
+
+    def _forked(self, *others: socket.socket) -> ForkedProcess:
+        return ForkedProcess(self._serve, [self._caller, *others], dies_with_parent=True)
+
+    def _serve(self, connection: socket.socket) -> None:
+        """Run calls, in the forked process."""
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        identity = messages.identity(connection)
+        while True:
+            result = self._function(messages.receive(connection))
+            if not self._reuses:
+                for thread in threading.enumerate():
+                    if thread is not threading.current_thread() and not thread.daemon:
+                        thread.join()
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError):
+                    stream.flush()
+            if messages.identity(connection) != identity:
+                raise OSError("the call has closed all files of its process, which cannot report its result")
+            messages.send(connection, pickle.dumps(result, pickle.HIGHEST_PROTOCOL))
+            del result
+
+    def drop_next(self) -> None:
+        """End the process that waits for the next call, if there is one."""
+        if self._next is not None:
+            self._next.kill_group()
+            self._next.reap()
+            self._next = None
+
+    def close(self) -> None:
+        """End all processes."""
+        self._reap_ended()
+        self.drop_next()
+
+    def _reap_ended(self) -> None:
+        process, self._ended = self._ended, None
+        if process is not None:
+            process.reap()
+
+
+def measured(body: Callable[[], Result]) -> tuple[Result, dict[str, object]]:
+    """Run `body`; return its result and the fields of its record: measured ones, and those that it has set.
+
+    The processor time is with that of the processes that it has waited for.
+    """
+    meter = process_meter()
+    window = meter.start()
+    result = body()
+    reading = meter.stop(window)
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    fields: dict[str, object] = {
+        **peak_fields(reading),
+        "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
+    }
+    if children.ru_maxrss:
+        fields["children_peak_bytes"] = children.ru_maxrss * _MAXRSS_UNIT
+    return result, fields | take_record_fields()
+
+
+def _fields_at_death(usage: resource.struct_rusage, cause: str, base_bytes: int | None) -> dict[str, object]:
+    """Return the fields of the record of a call whose process died."""
+    peak = usage.ru_maxrss * _MAXRSS_UNIT  # the kernel's mark: complete unless the call itself has reset it
+    return {
+        "status": "killed", "reason": cause, "base_bytes": base_bytes, "peak_bytes": peak, "end_bytes": None,
+        "method": "sampled", "shared": False, "lifetime_peak_bytes": peak, "last_bytes": None,
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+    }  # fmt: skip

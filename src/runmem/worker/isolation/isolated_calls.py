@@ -1,0 +1,133 @@
+"""Calls of a worker that run in fresh processes."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, NamedTuple
+
+from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
+from runmem.memory.profile_report import ProfileReport
+from runmem.serialization.task_error import PackedError, set_root_task
+from runmem.store.node_name import node_name
+from runmem.worker.cancellation import cancelled_calls
+from runmem.worker.isolation.fresh_process import Ended
+from runmem.worker.isolation.prepared_process import Preparation, PreparedProcess
+from runmem.worker.record_fields import set_record_fields
+
+if TYPE_CHECKING:
+    from runmem.worker.call_recorder import WorkerRun
+
+__all__ = ["CallReport", "IsolatedCalls", "killed_error"]
+
+
+class CallReport(NamedTuple):
+    """What a fresh process reports of the call that it has run.
+
+    Attributes
+    ----------
+    good : bool
+        Whether the call ended well.
+    result : object
+        Its result, as a worker keeps it, or its `PackedError`.
+    fields : dict
+        Fields of its record.
+    profiles : list of ProfileReport
+    has_logged : bool
+    """
+
+    good: bool
+    result: object
+    fields: dict[str, object]
+    profiles: list[ProfileReport]
+    has_logged: bool
+
+
+class IsolatedCalls:
+    """Runs the calls of one run that are to have a process of their own.
+
+    Parameters
+    ----------
+    run_id : str
+    preparation : Preparation
+        Its `run` returns a `CallReport`.
+    run : WorkerRun or None
+        Takes profiles; None: this worker could not join the run.
+    """
+
+    def __init__(self, run_id: str, preparation: Preparation, run: WorkerRun | None) -> None:
+        self._run = run
+        self._cancelled = cancelled_calls[run_id]
+        self._preparation = pickle.dumps(preparation)
+        self._idle: list[PreparedProcess] = []
+
+    def run(self, name: str, task_id: int, task: bytes, call: bytes, limit_s: float | None) -> tuple[bool, object]:
+        """Run a call and set the fields of its record; return True and its result, or False and its `PackedError`.
+
+        Parameters
+        ----------
+        name, task_id
+            Name of the task, and number of the call.
+        task, call : bytes
+            See `Preparation`.
+        limit_s : float or None
+            Seconds that the call may take.
+        """
+
+        run = self._run
+
+        def is_wanted() -> bool:
+            return task_id not in self._cancelled and not (run is not None and run.stopped)
+
+        process = self._ready_process()
+        ended = process.run(task, call, limit_s, is_wanted)
+        self._idle.append(process)
+        own = {"target_pid": ended.pid} if ended.pid else {}
+        if ended.result is None:
+            set_record_fields(**ended.fields, **own)
+            return False, PackedError.of(_error(ended, name, task_id, limit_s))
+        report: CallReport = pickle.loads(ended.result)
+        set_record_fields(**report.fields, **own)
+        if run is not None:
+            for profile in report.profiles:
+                run.report(profile)
+            if report.has_logged and run.task_logging is not None:
+                run.task_logging.has_news = True
+        return report.good, report.result
+
+    def _ready_process(self) -> PreparedProcess:
+        """Remove an idle process from the list, or start one. Called by several threads."""
+        while True:
+            try:
+                process = self._idle.pop()
+            except IndexError:
+                return PreparedProcess(self._preparation)
+            if process.is_running:
+                return process
+
+    def close(self) -> None:
+        """End the processes that run no call."""
+        while self._idle:
+            self._idle.pop().close()
+
+
+def _error(ended: Ended, name: str, task_id: int, limit_s: float | None) -> RunmemError:
+    if not ended.timed_out:
+        return killed_error(name, task_id, ended.cause or "", ended.pid)
+    error = TaskTimeoutError(_text(name, task_id, ended.cause, ended.pid))
+    error.name, error.task_id, error.limit_s = name, task_id, limit_s or 0.0
+    error.cause, error.node, error.pid = ended.cause, node_name(), ended.pid
+    set_root_task(error, task_id)
+    return error
+
+
+def killed_error(name: str, task_id: int, cause: str, pid: int = 0) -> TaskKilledError:
+    """Return the error of a call whose process died; 0: no process is known."""
+    error = TaskKilledError(name, task_id)
+    error.args = (_text(name, task_id, cause, pid),)
+    error.task_id = None  # the text is complete: what was measured stands in the record
+    error.cause, error.node, error.pid = cause, node_name(), pid or None
+    return error
+
+
+def _text(name: str, task_id: int, cause: str | None, pid: int) -> str:
+    return f"task {name} (call {task_id}): {cause}" + (f" (node {node_name()}, process {pid})" if pid else "")

@@ -1,0 +1,99 @@
+"""Packs the error of a call, with all that is known of where it was raised."""
+
+from __future__ import annotations
+
+import os
+import threading
+import types
+from collections.abc import Mapping, Sequence
+
+from runmem.errors import ArgumentError, RunmemError
+from runmem.graph.task import TaskFunction
+from runmem.serialization.error_parts import field_of, text_of
+from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
+from runmem.store.node_name import node_name
+
+__all__ = ["argument_types", "packed_error"]
+
+_ONLY_MAIN_THREAD = (
+    "task {} runs in a thread of the worker, and only the main thread of a process may do this: set signal handlers in "
+    "the program, around wait_on, or in a process that the task starts"
+)
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+
+def packed_error(
+    error: BaseException, task: str, task_id: int, argument_types: str, shares_values: bool
+) -> PackedError:
+    """Pack the error of a call so that the program gets it as itself, with a note of where it was raised.
+
+    Does not raise, whatever the error's class does: that would end the worker, or leave the call open.
+
+    Parameters
+    ----------
+    task, task_id
+        Name of the task, and number of the call.
+    argument_types : str
+        See `argument_types`.
+    shares_values : bool
+        Whether the large values that the task only reads are shared with other tasks.
+    """
+    try:
+        return _explained(error, task, task_id, argument_types, shares_values)
+    except BaseException as refusal:  # of the code of the error's class, or of what it holds
+        what = text_of(refusal)
+    replacement = RemoteError(text_of(error))
+    add_note(
+        replacement,
+        f"raised in task {task} (call {task_id}) on node {node_name()}, process {os.getpid()}; its details cannot be "
+        f"read ({what})",
+    )
+    set_root_task(replacement, task_id)
+    return PackedError.of(replacement)
+
+
+def _explained(error: BaseException, task: str, task_id: int, argument_types: str, shares_values: bool) -> PackedError:
+    shown = error
+    if type(error) in (ArgumentError, RunmemError) and error.__cause__ is not None:
+        shown = error.__cause__  # what the user's class or module said; the rest is runmem's
+    trace: types.TracebackType | None = field_of(shown, "__traceback__")
+    if issubclass(type(error), (SystemExit, KeyboardInterrupt)):  # `isinstance` asks the exception, too
+        error = RemoteError(f"the task called for an exit: {text_of(error)}")  # not an order to another process
+    if "only works in main thread" in text_of(error):
+        add_note(error, _ONLY_MAIN_THREAD.format(task))
+    add_note(
+        error,
+        f"raised in task {task} (call {task_id}) on node {node_name()}, process {os.getpid()}, "
+        f"thread {threading.get_ident()}\n"
+        f"arguments: {argument_types}\n"
+        f"traceback on the worker:\n{traceback_text(shown, _from_the_program(trace))}",
+    )
+    if shares_values and _refuses_to_write(error):
+        add_note(
+            error,
+            f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
+            f"{task} changes a parameter on purpose, declare it INOUT; if not, let it change a copy of its own "
+            "(`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own.",
+        )
+    set_root_task(error, task_id)
+    return PackedError.of(error)
+
+
+def _refuses_to_write(error: BaseException) -> bool:
+    """Return True if numpy or Python refused to write to read-only memory."""
+    text = text_of(error)
+    return issubclass(type(error), (ValueError, TypeError, BufferError)) and ("read-only" in text or "readonly" in text)
+
+
+def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType | None:
+    """Return a traceback from the first frame of the program on; the frames above it are runmem's."""
+    below = trace
+    while below is not None and below.tb_frame.f_code.co_filename.startswith(_PACKAGE):
+        below = below.tb_next
+    return below or trace
+
+
+def argument_types(task: TaskFunction, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    """Return the type of each argument of a call, by the name of its parameter."""
+    places: list[tuple[int | str, object]] = [*enumerate(args), *kwargs.items()]
+    return ", ".join(f"{task.signature.parameter_at(place)}: {type(value).__name__}" for place, value in places)
