@@ -66,7 +66,9 @@ def directions_in(options: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in options.items()
-        if name not in _OTHERS and (isinstance(value, Parameter) or name not in _HINTS and name not in _IGNORED)
+        if not name.startswith("@")
+        and name not in _OTHERS
+        and (isinstance(value, Parameter) or name not in _HINTS and name not in _IGNORED)
     }
 
 
