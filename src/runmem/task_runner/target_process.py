@@ -22,7 +22,7 @@ from runmem.task_runner.target_outcome import TargetOutcome, run_target
 from runmem.task_runner.target_task import TargetTask, copies_of
 from runmem.worker.call_recorder import RunOnWorkers, WorkerRun
 from runmem.worker.isolation import messages
-from runmem.worker.isolation.fresh_process import FreshProcesses, measured
+from runmem.worker.isolation.fresh_process import FreshProcesses, Measured
 from runmem.worker.probe import Probe
 from runmem.worker.record_fields import set_record_fields
 
@@ -136,7 +136,10 @@ class TargetProcess:
         def run_measured(call: bytes) -> tuple[TargetOutcome, dict[str, object]]:
             if run is not None:  # its profiles name the target
                 run.began(INDEX.unpack_from(call)[0] + 1)
-            return measured(lambda: run_target(runner_of_next(), call[INDEX.size :]))
+            fields: dict[str, object] = {}
+            with Measured(fields):
+                outcome = run_target(runner_of_next(), call[INDEX.size :])
+            return outcome, fields
 
         return run_measured
 
