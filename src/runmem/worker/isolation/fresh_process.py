@@ -26,7 +26,7 @@ from runmem.worker.isolation.time_limit import time_is_up
 from runmem.worker.probe import peak_fields
 from runmem.worker.record_fields import take_record_fields
 
-__all__ = ["GIVEN_UP", "Ended", "FreshProcesses", "Measured"]
+__all__ = ["GIVEN_UP", "CallEnd", "FreshProcesses", "Measured"]
 
 _SHORT_S = 0.1
 _CHECK_S = 0.2  # of memory, and of exits: a process that died may have left its connection to one that it had started
@@ -38,7 +38,7 @@ GIVEN_UP = "the program has given up this call"
 """Why a call was ended that nobody wants any more."""
 
 
-class Ended(NamedTuple):
+class CallEnd(NamedTuple):
     """The end of a call in a fresh process.
 
     Attributes
@@ -93,7 +93,7 @@ class FreshProcesses:
         self._is_short = False
         self._oom_kills = oom_kill_count()
 
-    def run(self, call: bytes, limit_s: float | None = None) -> Ended:
+    def run(self, call: bytes, limit_s: float | None = None) -> CallEnd:
         """Run a call for at most `limit_s` seconds, and as long as the caller wants it.
 
         After a short call, the process of the next one is forked while a call runs.
@@ -122,10 +122,10 @@ class FreshProcesses:
                     code, usage = process.reap()
         self._is_short = time.monotonic() - began < _SHORT_S
         if report is not None:
-            return Ended(process.pid, report)
+            return CallEnd(process.pid, report)
         timed_out = limit_s is not None and cause == time_is_up(limit_s)
         cause = cause or self._cause(code)
-        return Ended(process.pid, None, cause, timed_out, _fields_at_death(usage, cause, base_bytes))
+        return CallEnd(process.pid, None, cause, timed_out, _fields_at_death(usage, cause, base_bytes))
 
     def _wait(self, process: ForkedProcess, deadline: float | None, limit_s: float) -> tuple[bytes | None, str | None]:
         """Wait until a process has reported its result, or is to be ended, or has exited.

@@ -10,7 +10,7 @@ from runmem.memory.profile_report import ProfileReport
 from runmem.serialization.task_error import PackedError, set_root_task
 from runmem.store.node_name import node_name
 from runmem.worker.cancellation import cancelled_calls
-from runmem.worker.isolation.fresh_process import Ended
+from runmem.worker.isolation.fresh_process import CallEnd
 from runmem.worker.isolation.prepared_process import Preparation, PreparedProcess
 from runmem.worker.record_fields import set_record_fields
 
@@ -110,7 +110,7 @@ class IsolatedCalls:
             self._idle.pop().close()
 
 
-def _error(ended: Ended, name: str, task_id: int, limit_s: float | None) -> RunmemError:
+def _error(ended: CallEnd, name: str, task_id: int, limit_s: float | None) -> RunmemError:
     """Return the error of a call whose process died."""
     if not ended.timed_out:
         return killed_error(name, task_id, ended.cause, ended.pid)
