@@ -352,7 +352,7 @@ def test_an_interrupt_ends_everything_and_leaves_no_process(either, isolation):
         master.send_signal(signal.SIGINT)
         assert master.wait(timeout=5) != 0
         _, alive = psutil.wait_procs(family, timeout=max(0.0, end - time.monotonic()))
-        assert alive == []
+        assert [process for process in alive if _runs(process)] == []
         (run_json,) = either.folder.glob("runmem_runs/*/run.json")
         assert json.loads(run_json.read_text())["exit_code"] == 128 + signal.SIGINT
     finally:
@@ -384,7 +384,7 @@ def test_an_interrupt_does_not_wait_for_a_cluster_that_is_starting(program):
         master.send_signal(signal.SIGINT)
         assert master.wait(timeout=5) != 0
         _, alive = psutil.wait_procs(family, timeout=max(0.0, end - time.monotonic()))
-        assert alive == []
+        assert [process for process in alive if _runs(process)] == []
     finally:
         master.kill()
         master.wait()
