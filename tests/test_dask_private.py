@@ -14,9 +14,10 @@ from distributed.comm import tcp
 
 from runmem.dask_private import (
     _INTERVAL_S,
+    _LOGGED_MESSAGES,
     send_graph,
-    shorten_intervals,
     tell_of_receiving,
+    tune_streams,
     worker_memory_limit,
 )
 from runmem.units import MIB
@@ -56,7 +57,7 @@ _all = lambda *values: values  # noqa: E731 - by value, wherever this file lies
 
 def test_messages_wait_less_for_company(client: distributed.Client) -> None:
     assert client.scheduler_comm.interval > _INTERVAL_S
-    shorten_intervals(client)
+    tune_streams(client)
     assert client.scheduler_comm.interval == _INTERVAL_S
     workers = client.run(lambda dask_worker: dask_worker.batched_stream.interval)
     assert set(workers.values()) == {_INTERVAL_S}
@@ -64,11 +65,23 @@ def test_messages_wait_less_for_company(client: distributed.Client) -> None:
     assert set(streams) == {_INTERVAL_S}
 
 
+def test_few_messages_are_kept(client: distributed.Client) -> None:
+    """Each has the arguments of many calls in it."""
+    tune_streams(client)
+    for number in range(3 * _LOGGED_MESSAGES):
+        assert send_graph(client, {f"d-{number}": (operator.neg, (number,), [])})[f"d-{number}"].result() == -number
+    assert len(client.scheduler_comm.recent_message_log) == _LOGGED_MESSAGES
+    kept = client.run_on_scheduler(
+        lambda dask_scheduler: [len(s.recent_message_log) for s in dask_scheduler.stream_comms.values()]
+    )
+    assert kept == [_LOGGED_MESSAGES]
+
+
 def test_a_dask_that_is_built_otherwise_is_slower_and_that_is_all() -> None:
     class Other:
         pass
 
-    shorten_intervals(Other())
+    tune_streams(Other())
     assert worker_memory_limit(Other()) is None
 
 

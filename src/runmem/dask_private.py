@@ -3,7 +3,7 @@
 - `dask._task_spec.Task` and `TaskRef`: a graph with exact dependencies. The public tuple form is searched recursively
   for keys, which costs time and could take a user's string for one.
 - The `interval` of the batched connections: the time that a message waits for others. Dask's defaults (2 to 10 ms) make
-  up most of the time of a short task.
+  up most of the time of a short task. And their `recent_message_log`, which keeps the packed calls of long ago.
 - `read_bytes_rw` of its TCP: when memory is allocated for data from other processes, and when the data are complete.
 - `WorkerProcess.mark_stopped` of its nanny: the exit code of a worker; Dask logs only codes other than 0.
 - `Worker.scheduler`: calls an operation of the scheduler.
@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, wait
 from contextlib import suppress
@@ -33,22 +34,23 @@ __all__ = [
     "has_begun",
     "run_on_workers",
     "send_graph",
-    "shorten_intervals",
     "start_on_worker",
     "tell_of_exits",
     "tell_of_receiving",
+    "tune_streams",
     "worker_memory_limit",
 ]
 
 _INTERVAL_S = 0.0005
 _ANSWER_S = 10.0
+_LOGGED_MESSAGES = 10
 
 
 class Receiver(Protocol):
     """Follows the data that a process receives."""
 
     def coming(self, size_bytes: int) -> object:
-        """Note that so many bytes begin to arrive; return an object that stands for them."""
+        """Note that so many bytes begin to arrive; return an object that identifies them."""
 
     def came(self, coming: Any, block: object) -> None:
         """Note that they have arrived, in `block`; None: they have not."""
@@ -80,30 +82,34 @@ def send_graph(
         return dict(zip(keys, client.get(tasks, keys, sync=False), strict=True))
 
 
-def _shorten_worker(dask_worker: Any) -> None:
-    stream: Any = getattr(dask_worker, "batched_stream", None)
+def _tune(stream: Any) -> None:
     if hasattr(stream, "interval"):
         stream.interval = _INTERVAL_S
+    log = getattr(stream, "recent_message_log", None)
+    if log is not None and log.maxlen != _LOGGED_MESSAGES:
+        stream.recent_message_log = deque(log, _LOGGED_MESSAGES)
 
 
-def _shorten_scheduler(dask_scheduler: Any) -> None:
+def _tune_worker(dask_worker: Any) -> None:
+    _tune(getattr(dask_worker, "batched_stream", None))
+
+
+def _tune_scheduler(dask_scheduler: Any) -> None:
     for stream in getattr(dask_scheduler, "stream_comms", {}).values():
-        if hasattr(stream, "interval"):
-            stream.interval = _INTERVAL_S
+        _tune(stream)
 
 
-def shorten_intervals(client: distributed.Client) -> None:
-    """Make messages between client, scheduler and workers wait less for others, where this version of Dask allows it.
+def tune_streams(client: distributed.Client) -> None:
+    """Make the batched connections of client, scheduler and workers quicker, and shorten the logs of their messages.
 
-    Wait for no answer: a stopped worker gives none.
+    Messages then wait less for others. Dask keeps the last 1,000 messages of each connection, with all the calls in
+    them. Wait for no answer: a stopped worker gives none.
     """
-    stream = getattr(client, "scheduler_comm", None)
-    if stream is not None and hasattr(stream, "interval"):
-        stream.interval = _INTERVAL_S
+    _tune(getattr(client, "scheduler_comm", None))
     with suppress(Exception):  # with another version of Dask runmem is slower, but works
         loop = client.loop.asyncio_loop
-        asyncio.run_coroutine_threadsafe(client._run_on_scheduler(_shorten_scheduler), loop)
-        asyncio.run_coroutine_threadsafe(client._run(_shorten_worker, on_error="ignore"), loop)
+        asyncio.run_coroutine_threadsafe(client._run_on_scheduler(_tune_scheduler), loop)
+        asyncio.run_coroutine_threadsafe(client._run(_tune_worker, on_error="ignore"), loop)
 
 
 def start_on_worker(
@@ -158,8 +164,8 @@ def has_begun(worker: Any, key: str) -> bool:
 _exit_listeners: list[Callable[[int, int], None]] = []
 
 
-def tell_of_exits(told: Callable[[int, int], None]) -> Callable[[], None]:
-    """Report the process id and exit code of each worker that ends under a nanny of this process to `told`.
+def tell_of_exits(listener: Callable[[int, int], None]) -> Callable[[], None]:
+    """Report the process id and exit code of each worker that ends under a nanny of this process.
 
     Returns
     -------
@@ -171,21 +177,21 @@ def tell_of_exits(told: Callable[[int, int], None]) -> Callable[[], None]:
     Dask does not log a worker that ends with code 0.
     """
     plain = WorkerProcess.mark_stopped
-    if not hasattr(plain, "tells"):
+    if not hasattr(plain, "reports_exits"):
 
         def mark_stopped(self: Any) -> None:
             process = self.process
             pid, code = (process.pid, process.exitcode) if process is not None else (None, None)
             if pid is not None and code is not None:
-                for listener in list(_exit_listeners):
+                for each in list(_exit_listeners):
                     with suppress(Exception):
-                        listener(pid, code)
+                        each(pid, code)
             plain(self)
 
-        mark_stopped.tells = True  # type: ignore[attr-defined]
+        mark_stopped.reports_exits = True  # type: ignore[attr-defined]
         WorkerProcess.mark_stopped = mark_stopped
-    _exit_listeners.append(told)
-    return lambda: _exit_listeners.remove(told)
+    _exit_listeners.append(listener)
+    return lambda: _exit_listeners.remove(listener)
 
 
 def worker_memory_limit(worker: Any) -> int | None:
@@ -193,20 +199,20 @@ def worker_memory_limit(worker: Any) -> int | None:
     return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
 
 
-def tell_of_receiving(told: Receiver) -> bool:
-    """Report each block of memory into which this process receives data to `told`; return False if impossible."""
+def tell_of_receiving(receiver: Receiver) -> bool:
+    """Report each block of memory into which this process receives data; return False if that is impossible."""
     reading = getattr(tcp, "read_bytes_rw", None)
     if reading is None:
         return False
     plain = getattr(reading, "plain", reading)
 
     async def read_bytes_rw(stream: Any, size: int) -> Any:
-        coming = told.coming(size)
+        coming = receiver.coming(size)
         block = None
         try:
             block = await plain(stream, size)
         finally:
-            told.came(coming, getattr(block, "obj", None))
+            receiver.came(coming, getattr(block, "obj", None))
         return block
 
     read_bytes_rw.plain = plain  # type: ignore[attr-defined]

@@ -12,7 +12,7 @@ import distributed
 
 from runmem.clusters.spawning import MainModule
 from runmem.collection.remote_nodes import RemoteNodes
-from runmem.dask_private import shorten_intervals
+from runmem.dask_private import tune_streams
 from runmem.deadlines import within
 from runmem.execution.call_state import KEY_MARK
 from runmem.execution.death_counts import DeathCountReset
@@ -82,7 +82,7 @@ class JoinedCluster(RemoteNodes):
         """Report the number to the submitter, and make new connections as quick as the first."""
         if (sink := self._sink()) is not None:
             sink.workers = max(1, workers)
-        shorten_intervals(self._client)
+        tune_streams(self._client)
 
     def join(self, plugin: RunmemNanny | RunmemWorker) -> None:
         """Register a plugin with all workers; those that do not answer are named among the losses."""

@@ -30,7 +30,7 @@ from runmem.worker.call_recorder import WorkerRun
 __all__ = ["SequentialSubmitter"]
 
 
-class _Ended:
+class _SequentialState:
     """State of an execution: its outputs, packed as on a worker, or its error."""
 
     __slots__ = ("outputs", "error")
@@ -40,9 +40,9 @@ class _Ended:
         self.error = error
 
 
-def _state_of(execution: Execution) -> _Ended:
+def _state_of(execution: Execution) -> _SequentialState:
     state = execution.state
-    assert type(state) is _Ended
+    assert type(state) is _SequentialState
     return state
 
 
@@ -95,7 +95,7 @@ class SequentialSubmitter:
                 outputs = _unshared(outcome)
             else:
                 error = outcome.load()
-        execution.state = _Ended(outputs, error)
+        execution.state = _SequentialState(outputs, error)
         if error is not None:
             self._unseen.add(execution, error)
         else:
@@ -170,7 +170,7 @@ def _unshared(outcome: Any) -> object:
 
 
 def _store(value: Packed, numbers: frozenset[int]) -> Version:
-    return Version(Execution(0, "argument", 1, _Ended(value)), 0)
+    return Version(Execution(0, "argument", 1, _SequentialState(value)), 0)
 
 
 def _output(version: Version) -> object:

@@ -52,7 +52,7 @@ NO_PAYLOAD = Payload(PackedArguments(b""), [], None)
 
 
 class _Inputs:
-    """Collects the results of other tasks that the arguments of one call refer to, each once."""
+    """Collects the results of other tasks in the arguments of one call, each once."""
 
     def __init__(self) -> None:
         self.versions: list[Version] = []
@@ -154,7 +154,7 @@ class _CallPacking:
         return self._snapshots.of(self._call.task, numbers) if self._snapshots is not None else None
 
     def _of_inputs(self) -> frozenset[int]:
-        """Return the definitions that the inputs may be made of."""
+        """Return the definitions to which the inputs may refer."""
         found: frozenset[int] = frozenset()
         for version in self._inputs.versions:
             if not (its := self._classes_of(version)) <= found:
@@ -193,7 +193,7 @@ class _CallPacking:
     ) -> tuple[bytes, list[pickle.PickleBuffer], tuple[int | None, int]]:
         """Pickle all parts with one memory, so that an object that several of them refer to stays one.
 
-        Also returned: how many of the blocks are of arguments that the task writes, and of any arguments.
+        Also return the number of blocks of arguments that the task writes, and of all arguments.
         """
         file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
         pickler = self._pickler(file, buffers)
@@ -280,14 +280,14 @@ def _is_large(value: Any) -> bool:
 def pack(
     call: TaskCall, resolve: Resolve, large: LargeValues, snapshots: Snapshots | None, classes_of: ClassesOf
 ) -> Payload:
-    """Pack the arguments of a call, and what its task refers to.
+    """Pack the arguments of a call, and everything that its task refers to.
 
     Parameters
     ----------
     snapshots : Snapshots or None
         None: the call runs with the program's own definitions.
     classes_of : callable
-        Gives the numbers of the definitions that a result of another task may be made of.
+        Returns the numbers of the definitions to which a result of another task may refer.
 
     Raises
     ------

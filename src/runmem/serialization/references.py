@@ -1,7 +1,7 @@
-"""Pickles of values, in which definitions of the program stand as their numbers (see `definitions`).
+"""Pickles values; definitions of the program are replaced by their numbers (see `definitions`).
 
-For arguments, for the values of globals and for results. What is no definition of the program and cannot be imported
-either, such as a function that was made by another one, travels by value; its globals are those where it arrives.
+For arguments, values of globals and results. A function that is no definition of the program and cannot be imported
+either, such as one made by another function, travels by value; its globals are those where it arrives.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ ATOMS = frozenset((int, float, complex, bool, str, bytes, type(None)))
 
 _NUMBERED = (types.FunctionType, type, TaskFunction, CachedFunction)
 _COME_ALONG = (types.FunctionType, TaskFunction)
-"""What a worker's result has in it beside the number: a task that gets the result may not have that definition."""
+"""Types that a worker's result contains beside their number: a task that gets the result may not have them."""
 _new: WeakSet[Any] = WeakSet()
 
 
 class Empty:
-    """Stands for what a cell holds before its variable is assigned."""
+    """Stands for the content of a cell whose variable is not assigned yet."""
 
 
 class ReferencePickler(Pickler):
-    """Pickles values; what has a number among the definitions stands as that.
+    """Pickles values; a definition with a number is replaced by that.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class ReferencePickler(Pickler):
         self.numbers: set[int] = set()
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how `obj` is made again."""
+        """Return the reduced form of `obj`."""
         if isinstance(obj, _NUMBERED) or type(obj) is ContextVar:
             number = self._number_of(obj)
             if number is not None and (self._definitions.is_program or not isinstance(obj, _COME_ALONG)):
@@ -107,7 +107,7 @@ def _is_local(function: types.FunctionType) -> bool:
 
 
 def contents_of(cell: types.CellType) -> Any:
-    """Return what a cell holds, or `Empty`."""
+    """Return the content of a cell, or `Empty`."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -115,7 +115,7 @@ def contents_of(cell: types.CellType) -> Any:
 
 
 def attributes_of(function: types.FunctionType) -> dict[str, Any]:
-    """Return what is set of a function after it was made, but for what its `__dict__` has."""
+    """Return the attributes that are set in a function after it is made, without those in its `__dict__`."""
     names = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
     found = {name: getattr(function, name) for name in names}
     if parameters := getattr(function, "__type_params__", ()):
@@ -134,7 +134,7 @@ def _known(number: int | None) -> Any:
 
 
 def _adopted(made: Any, number: int | None) -> Any:
-    """Note that a definition is new here, and what its number is should it travel on."""
+    """Note that a definition is new here, and its number, with which it may travel on."""
     _new.add(made)
     if number is not None:
         current_definitions().adopt(number, made)
@@ -198,12 +198,12 @@ def _definition(number: int) -> Any:
 
 
 def dumps(value: Any, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
-    """Return the pickle of a value, by the definitions that are meant in this thread."""
+    """Return the pickle of a value, with the definitions of this thread."""
     file = io.BytesIO()
     ReferencePickler(file, current_definitions(), buffer_callback).dump(value)
     return file.getvalue()
 
 
 def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
-    """Return the value of a pickle, by the definitions that are meant in this thread."""
+    """Return the value of a pickle, with the definitions of this thread."""
     return pickle.loads(data, buffers=buffers)

@@ -17,19 +17,21 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from runmem.events import TaskRecord
+from runmem.store.number_set import NumberSet
 from runmem.store.records import record_from_line
 
 __all__ = ["TaskLines", "Fed", "Begun"]
 
 _LINE = re.compile(rb'\{(?:"event": ?"(start|end)", ?)?"task_id": ?(\d+)')  # with spaces: of an earlier version
 _ATTEMPT = re.compile(rb'"attempt": ?1')
+_MOST_DIGITS = 18  # of the number of a call; a line with more is damaged
 _TIMES = re.compile(rb'"(?:start|end)_s": ?([\d.]+)')
 
 
 class Begun(NamedTuple):
     """One attempt at a task that has begun, and its start line."""
 
-    number: bytes
+    number: int
     attempt: int
     line: bytes
 
@@ -65,9 +67,10 @@ class TaskLines:
 
     def __init__(self) -> None:
         self.skipped = 0
-        self._running: dict[tuple[str, int], dict[bytes, Begun]] = {}
-        self._attempts: dict[bytes, int] = {}
-        self._ended: set[bytes] = set()
+        self._running: dict[tuple[str, int], dict[int, Begun]] = {}
+        self._begun = NumberSet()
+        self._repeated: dict[int, int] = {}  # number of attempts at each call that has begun more than once
+        self._ended = NumberSet()
 
     def feed(self, node: str, chunks: dict[int, bytes]) -> Fed:
         """Take whole lines of a node's workers, by process id, each in their order.
@@ -83,19 +86,28 @@ class TaskLines:
             self._feed_line(self._running.setdefault((node, pid), {}), line, fed)
         return fed
 
-    def _feed_line(self, running: dict[bytes, Begun], line: bytes, fed: Fed) -> None:
+    def _feed_line(self, running: dict[int, Begun], line: bytes, fed: Fed) -> None:
         if (found := _LINE.match(line)) is None:
             self.skipped += bool(line.strip())
             return
-        event, number = found.groups()
+        if len(found[2]) > _MOST_DIGITS:
+            self.skipped += 1
+            return
+        event, number = found[1], int(found[2])
         if event == b"start":
-            attempt = self._attempts[number] = self._attempts.get(number, 0) + 1
+            attempt = 1
+            if not self._begun.add(number):
+                attempt = self._repeated[number] = self._attempts(number) + 1
             begun = running[number] = Begun(number, attempt, _numbered(line, attempt))
             fed.begun.append(begun)
         else:
             ended = running.pop(number, None)
             self._ended.add(number)
-            fed.records.append(_numbered(line, ended.attempt if ended else self._attempts.get(number, 1)))
+            fed.records.append(_numbered(line, ended.attempt if ended else max(1, self._attempts(number))))
+
+    def _attempts(self, number: int) -> int:
+        """Return the number of attempts at a call that have begun."""
+        return self._repeated.get(number, int(number in self._begun))
 
     @property
     def running(self) -> int:
@@ -109,17 +121,16 @@ class TaskLines:
 
     def has_ended(self, task_id: int) -> bool:
         """Tell whether a task ended at least once."""
-        return b"%d" % task_id in self._ended
+        return task_id in self._ended
 
     def running_record(self, task_id: int) -> TaskRecord | None:
         """Return what is known of the attempt at a task that runs, the last to start; None if there is none."""
-        number = b"%d" % task_id
-        begun = [tasks[number] for tasks in self._running.values() if number in tasks]
+        begun = [tasks[task_id] for tasks in self._running.values() if task_id in tasks]
         return max(begun, key=lambda attempt: attempt.attempt).record() if begun else None
 
     def has_begun_again(self, record: TaskRecord) -> bool:
         """Tell whether there is a later attempt at the task of an unfinished record."""
-        return record.attempt < self._attempts.get(b"%d" % record.task_id, 0)
+        return record.attempt < self._attempts(record.task_id)
 
     def give_up(self, node: str | None = None, pid: int | None = None, also_repeated: bool = True) -> list[TaskRecord]:
         """Take out and return the unfinished records of a process that is gone, or (None) of all.
@@ -138,7 +149,7 @@ class TaskLines:
         given_up = [
             begun
             for begun in running
-            if also_repeated or begun.number not in self._ended or begun.attempt < self._attempts[begun.number]
+            if also_repeated or begun.number not in self._ended or begun.attempt < self._attempts(begun.number)
         ]
         return [record for begun in given_up if (record := begun.record()) is not None]
 
