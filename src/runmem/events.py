@@ -132,10 +132,25 @@ class ClusterStarted:
 
 @dataclass(frozen=True, slots=True)
 class TaskSubmitted:
-    """The program called a task."""
+    """The program called a task.
+
+    Attributes
+    ----------
+    task_id : int
+    name : str
+    inputs : tuple of (int, int)
+        The data that it gets from other calls: number of the call, number of its output.
+    after : tuple of int
+        Calls that must have ended first, because of files.
+    files : tuple of str
+        Files that it reads or writes: paths of the program, or of versions with the same base names.
+    """
 
     task_id: int
     name: str
+    inputs: tuple[tuple[int, int], ...] = ()
+    after: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,13 @@ def _one_of(choices: Sequence[str]) -> Callable[[object], str]:
     return parse
 
 
+def _folders(value: object) -> tuple[str, ...]:
+    folders = list(value) if isinstance(value, (list, tuple)) else str(value).split(os.pathsep)
+    if not all(isinstance(folder, str) for folder in folders):
+        raise ValueError("expected folders, separated by colons")
+    return tuple(folder for folder in folders if folder)
+
+
 def _path(value: object) -> Path:
     try:
         return Path(str(value)).expanduser()
@@ -246,6 +253,14 @@ class Settings:
     malloc_trim: bool = _setting(
         False, _flag, "Return freed memory to the system before each task, even if there is little."
     )
+    graph: bool = _setting(
+        False, _flag, "Write the graph of the run to complete_graph.dot, and to an SVG where graphviz is installed."
+    )
+    implicit_sync: bool = _setting(
+        False, _flag, "Wait for a future that is used as its value: in arithmetic, len, loops or conditions."
+    )
+    pythonpath: tuple[str, ...] = _setting((), _folders, "Folders to import from, separated by colons.", "FOLDERS")
+    wall_clock_limit_s: float | None = _setting(None, _time_limit, "End the run when it takes longer.", "SECONDS")
 
     def describe(self) -> dict[str, object]:
         """Return the settings as JSON values, for ``run.json``."""

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = re.compile(r"```python\n(.*?)```\n\n```\n(.*?)```", re.DOTALL)
 
 
-@pytest.mark.parametrize(("page", "number"), [("semantics", 0), ("pycompss", 0), ("pycompss", 1)])
+@pytest.mark.parametrize(("page", "number"), [("semantics", 0), ("pycompss", 0), ("pycompss", 1), ("pycompss", 2)])
 @pytest.mark.parametrize("option", ["--workers=2", "--sequential"])
 def test_an_example_gives_what_the_page_says(page: str, number: int, option: str, tmp_path: Path) -> None:
     source, expected = EXAMPLE.findall((ROOT / "docs" / f"{page}.md").read_text("utf-8"))[number]

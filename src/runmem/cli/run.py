@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from runmem.cli.compss_options import compss_options, link_run, translated_options
 from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import Module, Script, exit_code_of, load_program, run_program
 from runmem.cli.setting_options import setting_options
@@ -32,6 +33,7 @@ PROGRAM_ARGUMENTS = {"allow_interspersed_args": False, "help_option_names": ["-h
 
 @click.command("run", context_settings=PROGRAM_ARGUMENTS)
 @setting_options()
+@compss_options
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
 @click.option("-m", "as_module", is_flag=True, help="PROGRAM is the name of a module or a package, as for `python -m`.")
 @click.argument("program", type=click.Path())
@@ -53,7 +55,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
     The traces go to the current folder, or to COMPSS_WORKER_PROFILE_PATH, as in PyCOMPSs.
     """
-    settings = resolve(options)
+    settings = resolve(translated_options(options))
     if settings.sequential and settings.task_timeout_s is not None:
         say("runmem: note: --task_timeout has no effect with --sequential: tasks run in the program's process.")
     try:
@@ -84,6 +86,7 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
             # Python kills the process after a KeyboardInterrupt in its imports, even one that is caught.
             with raise_on_signals(Signals.SIGINT):
                 run.start()
+            link_run(options["compss_folder"], program, run.directory.root)
         except (Terminated, KeyboardInterrupt) as request:
             ignore_signals()
             view.close()

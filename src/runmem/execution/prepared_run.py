@@ -17,6 +17,7 @@ from runmem.clusters.local import EmbeddedCluster
 from runmem.collection.observer import Observer
 from runmem.dask_logging import import_dask, isolate_dask_log, set_dask_log_level
 from runmem.execution.checks import check_process, check_sequential, check_writable, pack_probes
+from runmem.execution.import_path import import_from
 from runmem.extensions import make_extensions
 from runmem.graph.current import set_current_program
 from runmem.node.clock import clock_of
@@ -99,6 +100,7 @@ class PreparedRun:
         self._prepared = True
 
     def _make_folders(self) -> None:
+        import_from(self.settings.pythonpath)
         if not self._cluster.lazy:
             import_dask()
             self._cluster.connect()  # before anything is made: it may refuse

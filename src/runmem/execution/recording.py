@@ -15,6 +15,7 @@ from runmem.collection.logged_records import LoggedRecords
 from runmem.collection.observer import Observer, Observers
 from runmem.collection.recorder import ProfileWriter, Recorder
 from runmem.collection.replicas import Replicas
+from runmem.collection.task_graph import GraphWriter
 from runmem.events import DataLost
 from runmem.settings import Settings
 from runmem.store.layout import RunDirectory
@@ -57,7 +58,8 @@ class Recording:
         logged = LoggedRecords()
         shows_reports = settings.log_level == "debug"
         profiles = ProfileWriter(directory, shows_reports, self.recorder.data_lost)
-        self.observers = Observers([self.recorder, profiles, logged, *observers])
+        graph = [GraphWriter(directory.root)] if settings.graph else []
+        self.observers = Observers([self.recorder, profiles, logged, *graph, *observers])
         self.replicas = Replicas(directory, trace_folder)
         self.collector = Collector(
             run_id,

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from runmem.collection.observer import Observer
 from runmem.dask_logging import import_dask
 from runmem.events import ClusterStarted, RunEnded
+from runmem.execution import streams
 from runmem.execution.ending import CutOff, Steps, reason_of_end, status_of
 from runmem.execution.lazy_submitter import LazySubmitter, RunSubmitter
 from runmem.execution.prepared_run import PreparedRun
 from runmem.execution.signals import delayed_signals
+from runmem.execution.wall_clock import WallClock
 from runmem.graph.current import set_current_program
 from runmem.memory.limits import memory_limit
 from runmem.node.launch import ensure_sampler
@@ -73,6 +75,7 @@ class Run(PreparedRun):
         self.own_calls = 0
         self.submitter = LazySubmitter(self._make_submitter, self.bring_log)
         self._remote: JoinedCluster | None = None
+        self._wall_clock: WallClock | None = None
         self.cut_off: CutOff | None = None
 
     # --- start --------------------------------------------------------------------------------------------------------
@@ -117,6 +120,8 @@ class Run(PreparedRun):
         from runmem.graph.program import Program
 
         recorded = self._recorded
+        if self.settings.wall_clock_limit_s is not None:
+            self._wall_clock = WallClock(self.settings.wall_clock_limit_s)
         if self.settings.python_memory_profile:
             with suppress(OSError):  # as above
                 ensure_sampler(Spool.of_run(self.run_id).root, self.settings.memory_interval_s)
@@ -124,6 +129,8 @@ class Run(PreparedRun):
             self._connect()
         self._process = FollowedProcess(is_followed=self._remote is None or not self._remote.several_threads)
         self.program = Program(self.submitter, lambda: self.directory.files)
+        self.program.implicit_sync = self.settings.implicit_sync
+        streams.attach(self.run_id, None if self.settings.sequential else lambda: self._connect()[0])
         recorded.collector.start()
         set_current_program(self.program)
 
@@ -233,6 +240,8 @@ class Run(PreparedRun):
         set_current_program(None)
         recorded = self._recorded  # `start` may have failed before it was made
         submitter, step = self.submitter.real, Steps(self.tell_lost)
+        if self._wall_clock is not None:
+            self._wall_clock.cancel()
         unseen: list[BaseException] = []
         all_ended = submitter is None or not submitter.has_open_calls
         if complete and submitter is not None:
@@ -249,6 +258,7 @@ class Run(PreparedRun):
             self._end_measurement(step, all_ended)
             if submitter is not None and self.cut_off is not None:
                 self._count_cut_off(submitter)
+            step("the streams", streams.detach)
             step("the cluster", self._cluster.close, not complete)
             if not hasattr(self, "program") or self.program.all_files_in_place:  # an interrupt may end its start
                 shutil.rmtree(self.directory.files, ignore_errors=True)

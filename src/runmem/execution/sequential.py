@@ -13,9 +13,10 @@ from typing import Any
 
 from runmem.collection.observer import Observers
 from runmem.errors import TaskCancelledError
-from runmem.events import TaskEnded, TaskSubmitted
+from runmem.events import TaskEnded
 from runmem.execution.failure_policy import final_error, is_own_error, keeps_files, never_ran, stand_in
 from runmem.execution.results import loaded_value
+from runmem.execution.submitted import submitted
 from runmem.execution.task_packing import gets_copies
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version
@@ -85,7 +86,7 @@ class SequentialSubmitter:
             self._run, self._joined = self._join(), True
         payload = pack(call, resolve, self._large, None, _no_classes)
         execution = call.execution
-        self._observers.task_submitted(TaskSubmitted(execution.task_id, execution.name))
+        self._observers.task_submitted(submitted(call, payload.inputs))
         needed = [*(version.execution for version in payload.inputs), *call.after]
         error = next((error for e in needed if (error := _state_of(e).error) is not None), None)
         if execution.group is not None and execution.group.failed is not None:

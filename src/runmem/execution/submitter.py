@@ -25,7 +25,6 @@ import distributed
 import runmem.serialization.dask_serialization  # noqa: F401  # registers serializers with Dask
 from runmem.deadlines import within
 from runmem.errors import TaskCancelledError, TaskKilledError, TaskTimeoutError
-from runmem.events import TaskSubmitted
 from runmem.execution.call_errors import explain_kill, unfetchable
 from runmem.execution.call_state import CallState, state_of
 from runmem.execution.call_table import CallTable
@@ -33,6 +32,7 @@ from runmem.execution.failure_policy import stand_in
 from runmem.execution.results import FetchedResults, loaded_value
 from runmem.execution.run_services import RunServices
 from runmem.execution.sender import Sender
+from runmem.execution.submitted import submitted
 from runmem.execution.task_packing import TaskPacking
 from runmem.graph.call import Execution, TaskCall, Version, inherit_origin
 from runmem.serialization.arguments import Resolve, pack
@@ -96,7 +96,7 @@ class DaskSubmitter:
         if call.execution.group is not None and call.execution.group.failed is not None:
             self.calls.to_cancel.add(call.execution)
         if self._report_submitted is not None:
-            self._report_submitted(TaskSubmitted(call.execution.task_id, call.execution.name))
+            self._report_submitted(submitted(call, payload.inputs))
 
     def _send_value(self, value: Packed, numbers: frozenset[int]) -> Version:
         execution = Execution(0, _ARGUMENT, 1)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
+import operator
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
 from runmem.errors import ArgumentError
 from runmem.graph.call import Version
+from runmem.graph.current import current_program
 
 __all__ = ["Future"]
 
@@ -16,16 +19,27 @@ class Future:
     """Stands for a value that a task returns; `wait_on` gives the value.
 
     It can be an argument of another task, also inside lists, dictionaries and objects. It does not synchronise by
-    itself: it is always true, and arithmetic, `len` and iteration raise TypeError. Inside ``async def``, ``await``
-    gives its value, and the event loop goes on meanwhile. When the task declared a class of the user's as its return
-    type, that class's task methods can be called on the future.
+    itself: it is always true, and arithmetic, `len` and iteration raise TypeError; with ``--implicit_sync`` these wait
+    for the value and use it. Inside ``async def``, ``await`` gives its value, and the event loop goes on meanwhile.
+    When the task declared a class of the user's as its return type, that class's task methods can be called on the
+    future.
     """
 
-    __slots__ = ("version", "_cls", "__weakref__")
+    __slots__ = ("version", "_cls", "_known", "__weakref__")
+    __array_ufunc__ = None  # numpy leaves `array + future` to the future
 
     def __init__(self, version: Version, cls: type | None = None) -> None:
         self.version = version
         self._cls = cls
+        self._known: tuple[Version, object] | None = None
+
+    def _fetched(self) -> object:
+        """Return the value, which is waited for once a version."""
+        program = current_program()
+        if program is not None and (self._known is None or self._known[0] is not self.version):
+            self._known = self.version, program.wait_on((self,))
+        assert self._known is not None
+        return self._known[1]
 
     def __getattr__(self, name: str) -> Any:
         from runmem.graph.task import TaskFunction  # they know each other: a future of an object has its task methods
@@ -51,10 +65,12 @@ class Future:
     def __format__(self, spec: str) -> str:
         if not spec:
             return repr(self)
+        if _is_implicit():
+            return format(self._fetched(), spec)
         _refusal(f"format {spec!r}")(self)
 
     def __bool__(self) -> bool:
-        return True
+        return bool(self._fetched()) if _is_implicit() else True
 
     def __reduce__(self) -> NoReturn:
         raise ArgumentError(
@@ -63,7 +79,7 @@ class Future:
 
 
 def _refusal(name: str) -> Callable[..., NoReturn]:
-    def refuse(self: Future, *_: Any) -> NoReturn:
+    def refuse(self: Future, *_: object) -> NoReturn:
         raise TypeError(
             f"this is the future of task {self.version.execution.name!r}, not its value, so it has no {name}; "
             "get the value with wait_on first."
@@ -72,8 +88,30 @@ def _refusal(name: str) -> Callable[..., NoReturn]:
     return refuse
 
 
+def _operator(name: str) -> Callable[..., object]:
+    """Return a method that applies an operator to the value where futures may be waited for, and else refuses."""
+    reflected = name.startswith("r") and name[1:] in _OPERATORS
+    plain = name[1:] if reflected else name
+    apply = getattr(builtins, plain, None) or getattr(operator, f"__{plain}__")
+    refuse = _refusal(f"__{name}__")
+
+    def method(self: Future, *others: object) -> object:
+        if not _is_implicit():
+            refuse(self)
+        value = self._fetched()
+        return apply(*others, value) if reflected else apply(value, *others)
+
+    return method
+
+
+def _is_implicit() -> bool:
+    program = current_program()
+    return program is not None and program.implicit_sync
+
+
 # All that a value could do and a future cannot. Comparison with == stays that of identity, as in PyCOMPSs: a future can
-# be looked for in a list and be the key of a dictionary.
+# be looked for in a list and be the key of a dictionary. An item that is assigned would not reach tasks that get the
+# future.
 _OPERATORS = (
     "add",
     "sub",
@@ -92,7 +130,9 @@ _OPERATORS = (
 )
 _OTHERS = (
     "lt", "le", "gt", "ge", "neg", "pos", "abs", "invert", "int", "float", "complex", "index", "round", "len", "iter",
-    "getitem", "setitem", "delitem", "contains",
+    "getitem", "contains",
 )  # fmt: skip
 for _name in (*_OPERATORS, *(f"r{name}" for name in _OPERATORS), *_OTHERS):
+    setattr(Future, f"__{_name}__", _operator(_name))
+for _name in ("setitem", "delitem"):
     setattr(Future, f"__{_name}__", _refusal(f"__{_name}__"))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from runmem.errors import TaskDeclarationError
 from runmem.graph import compiled
 from runmem.graph.directions import Parameter
 
-__all__ = ["in_snake_case", "directions_in", "time_limit", "without_effect"]
+__all__ = ["in_snake_case", "directions_in", "nearest_name", "time_limit", "unknown_options", "without_effect"]
 
 _CAMEL = {
     "targetDirection": "target_direction", "varargsType": "varargs_type", "isReplicated": "is_replicated",
@@ -50,9 +52,10 @@ _IGNORED = {
     "is_replicated": _Ignored(bool, "a call runs once, on one worker, and not on every node"),
     "computing_nodes": _Ignored(_more_than_one, "a call runs in one process on one node"),
     "processes_per_node": _Ignored(_more_than_one, "a call runs in one process on one node"),
-    "is_reduce": _Ignored(bool, "one call is given all items of its collection, and not a tree of calls chunks of it"),
-    "chunk_size": _Ignored(_more_than_one, "one call is given all items of its collection"),
 }
+# Those of reductions are read by `runmem.graph.reduction`; without is_reduce the chunk size means nothing.
+_REDUCTION = {"is_reduce", "chunk_size"}
+_VALUED = _HINTS | _IGNORED.keys() | _REDUCTION
 _OTHERS = {"returns", "target_direction", "varargs_type"} | compiled.OPTIONS
 
 
@@ -66,10 +69,32 @@ def directions_in(options: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in options.items()
-        if not name.startswith("@")
-        and name not in _OTHERS
-        and (isinstance(value, Parameter) or name not in _HINTS and name not in _IGNORED)
+        if not name.startswith("@") and name not in _OTHERS and (isinstance(value, Parameter) or name not in _VALUED)
     }
+
+
+def unknown_options(options: Mapping[str, object], function: Callable[..., object]) -> dict[str, str]:
+    """Return the names in `@task` that are neither options nor parameters of the function, each with a remark."""
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return {}
+    unknown = [name for name in directions_in(dict(options)) if name not in parameters]
+    return {
+        name: f"{name}={options[name]!r} is ignored: it is neither an option of @task nor a parameter; "
+        + nearest_name(name, parameters)
+        for name in unknown
+    }
+
+
+def nearest_name(name: str, parameters: Iterable[str]) -> str:
+    """Return a hint for a name that `@task` does not know."""
+    known = [*parameters, *_OTHERS, *_VALUED]
+    lower = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), lower, 1)
+    return f"did you mean {lower[close[0]]}?" if close else f"the parameters are {', '.join(parameters) or 'none'}"
 
 
 def time_limit(options: dict[str, Any], where: str) -> float | None:
@@ -94,8 +119,12 @@ def time_limit(options: dict[str, Any], where: str) -> float | None:
 
 def without_effect(options: dict[str, Any]) -> list[str]:
     """Return what is to be said of the options that ask for something which does not happen."""
-    return [
+    remarks = [
         f"{name}={options[name]!r} has no effect in runmem yet: {ignored.instead}"
         for name, ignored in _IGNORED.items()
         if name in options and not isinstance(options[name], Parameter) and ignored.matters(options[name])
     ]
+    chunk_size = options.get("chunk_size")
+    if not options.get("is_reduce") and not isinstance(chunk_size, Parameter) and _more_than_one(chunk_size):
+        remarks.append(f"chunk_size={chunk_size!r} has no effect without is_reduce=True")
+    return remarks

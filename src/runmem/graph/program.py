@@ -38,6 +38,8 @@ class Program:
 
     Attributes
     ----------
+    implicit_sync : bool
+        Whether a future that the program uses as its value is waited for.
     all_files_in_place : bool
         Whether `settle_all_files` has left no version that was to come into place and did not.
     """
@@ -51,6 +53,7 @@ class Program:
         self._groups: dict[str, Group] = {}
         self._open_groups: list[Group] = []
         self.all_files_in_place = False
+        self.implicit_sync = False
         self._lock = threading.RLock()
 
     @property
@@ -277,6 +280,10 @@ class Program:
             except Exception:
                 continue
         return misplaced
+
+    def is_written(self, datum: object) -> bool:
+        """Return True if a task has written this object itself: the program's own is then an older version."""
+        return self._objects.current(datum) is not None
 
     def delete_object(self, datum: object) -> bool:
         """Stop tracking an object and the objects in it, so that their versions can be freed.

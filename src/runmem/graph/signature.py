@@ -8,6 +8,7 @@ from typing import Any
 
 from runmem.errors import TaskDeclarationError
 from runmem.graph.directions import IN, INOUT, Parameter, as_parameter
+from runmem.graph.options import nearest_name
 
 __all__ = ["TaskSignature"]
 
@@ -76,7 +77,7 @@ class TaskSignature:
             if name not in self.signature.parameters and self.varkwargs is None:
                 raise TaskDeclarationError(
                     f"@task({name}=...): {self._name}{self.signature} has no parameter {name!r} and @task has no such "
-                    "option. Name one of the parameters, or remove it."
+                    f"option; {nearest_name(name, self.signature.parameters)}."
                 )
             uses[name] = as_parameter(written, f"@task({name}=...) of {self._name}{self.signature}")
         return uses

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runmem.errors import TaskDeclarationError, TaskWarning
 from runmem.graph import compiled
@@ -18,9 +18,13 @@ from runmem.graph.failure import failure_policy
 from runmem.graph.global_changes import Change, global_changes
 from runmem.graph.isolation import Isolation
 from runmem.graph.lazy_values import completed, refuse_async_generators
-from runmem.graph.options import directions_in, in_snake_case, time_limit, without_effect
+from runmem.graph.options import directions_in, in_snake_case, time_limit, unknown_options, without_effect
+from runmem.graph.reduction import DEFAULT_CHUNK_SIZE, chunk_size_in, collection_of, reduce_in_chunks
 from runmem.graph.returns import Returns, declared_returns, returns_of_call
 from runmem.graph.signature import TaskSignature
+
+if TYPE_CHECKING:
+    from runmem.graph.program import Program
 
 __all__ = ["BEFORE_CALL", "LAUNCH", "Launch", "TaskFunction", "find_task", "task"]
 
@@ -53,6 +57,7 @@ class TaskFunction:
     """
 
     data_id: str | None = None
+    _unknown: tuple[str, ...] = ()  # remarks about options that were dropped
     _remarks: tuple[str, ...] | None = None  # not said yet
 
     def __init__(self, function: Callable[..., Any], options: dict[str, Any]) -> None:
@@ -84,6 +89,11 @@ class TaskFunction:
         self._takes_returns = "returns" not in self.signature.signature.parameters and self.signature.varkwargs is None
         self.isolation = Isolation(limit_s=time_limit(options, where))
         self.on_failure = failure_policy(options, where)
+        self._chunk_size = chunk_size_in(options, where)
+        self._reduces = collection_of(self.signature) if self._chunk_size is not None else None
+        self._streams_out = [
+            name for name in self.signature.signature.parameters if self.signature.use_of(name).name == "STREAM_OUT"
+        ]
         self._called = function if self._compilation is None else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
@@ -100,7 +110,36 @@ class TaskFunction:
             return (self._called or self._compiled())(*args, **kwargs)
         if self._remarks is not None:
             self.say()
-        return program.call(self, args, kwargs, self._returns_of(args, kwargs, returns))
+        returned = self._returns_of(args, kwargs, returns)
+        if self._streams_out:
+            self._add_writers(args, kwargs)
+        if self._reduces is not None and returned.count == 1:
+            return self._reduced(program, args, kwargs, returned)
+        return program.call(self, args, kwargs, returned)
+
+    def _add_writers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Let the streams that a call writes to expect its end."""
+        self.signature.check(args, kwargs)
+        arguments = self.signature.signature.bind(*args, **kwargs).arguments
+        for name in self._streams_out:
+            stream: Any = arguments.get(name)
+            if hasattr(stream, "add_writer"):
+                stream.add_writer()
+
+    def _reduced(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], returns: Returns) -> Any:
+        """Submit a tree of calls over the collection that the task reduces; return the future of the last one."""
+        self.signature.check(args, kwargs)
+        bound = self.signature.signature.bind(*args, **kwargs)
+        name = self._reduces or ""
+        values = bound.arguments.get(name)
+        if not isinstance(values, (list, tuple)) or program.is_written(values):
+            return program.call(self, args, kwargs, returns)
+
+        def call(chunk: list[object]) -> object:
+            bound.arguments[name] = chunk
+            return program.call(self, bound.args, bound.kwargs, returns)
+
+        return reduce_in_chunks(call, list(values), self._chunk_size or DEFAULT_CHUNK_SIZE)
 
     def _returns_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], declared: object) -> Returns:
         """Return what one call returns; `declared`: as the call itself says."""
@@ -152,7 +191,12 @@ class TaskFunction:
         """
         refuse_async_generators(self.function, where)
         _, remark = compiled.requested(self.function, self.options, where)
-        remarks = without_effect(self.options)
+        remarks = [*self._unknown, *without_effect(self.options)]
+        if self._chunk_size is not None and self._reduces is None:
+            remarks.append(
+                f"is_reduce={self.options['is_reduce']!r} has no effect: no parameter is declared as a collection, as "
+                "in @task(values=COLLECTION_IN)"
+            )
         self._remarks = tuple(remarks if remark is None else [*remarks, remark])
         if current_program() is not None:
             self.say()
@@ -257,6 +301,9 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         What it returns; more than one value gives a list of futures. Absent: taken from the type hint or from the
         ``return`` statements. ``"value_of(n)"`` is evaluated with the arguments of each call. A call may say it too:
         ``f(x, returns=4)``.
+    is_reduce, chunk_size : bool, int, optional
+        Whether a call becomes a tree of calls, each over `chunk_size` (default 2) elements of the first collection
+        parameter, or results of other calls.
     target_direction : direction, optional
         What a method does with ``self``; default INOUT.
     varargs_type : direction, optional
@@ -302,11 +349,19 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     return functools.partial(_decorate, options=in_snake_case(options))
 
 
+def _ignores_unknown_options() -> bool:
+    """Return True in a program that imports pycompss, and on a worker: what it imports the program has accepted."""
+    multiprocessing = sys.modules.get("multiprocessing")
+    return "pycompss" in sys.modules or multiprocessing is not None and multiprocessing.parent_process() is not None
+
+
 def _decorate(function: Any, options: dict[str, Any]) -> Any:
     if isinstance(function, (staticmethod, classmethod)):
         return type(function)(_decorate(function.__func__, options))
     if not callable(function):
         raise TaskDeclarationError(f"@task: {function!r} is not a function; name directions as @task(parameter=INOUT).")
-    made = TaskFunction(function, options)
+    unknown = unknown_options(options, function) if _ignores_unknown_options() else {}
+    made = TaskFunction(function, {name: value for name, value in options.items() if name not in unknown})
+    made._unknown = tuple(unknown.values())
     made.declare(f"@task on {made.name}")
     return made

@@ -19,6 +19,7 @@ __all__ = ["NotOfferedError", "install", "installed"]
 
 _NAME = "pycompss"
 _OURS = "runmem.pycompss"
+_NOT_THEIRS = (f"{_NAME}.install", f"{_NAME}.options")
 _ALIAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "alias")  # a folder with a `pycompss` that is ours
 
 
@@ -61,7 +62,7 @@ def _offered() -> str:
     """Return the modules under the names that PyCOMPSs gives them, as found in the package."""
     package = importlib.import_module(_OURS)
     found = (module for module in pkgutil.walk_packages(package.__path__, _NAME + ".") if not module.ispkg)
-    return ", ".join(sorted(module.name for module in found if module.name != f"{_NAME}.install"))
+    return ", ".join(sorted(module.name for module in found if module.name not in _NOT_THEIRS))
 
 
 def _real_is_importable() -> bool:
