@@ -17,7 +17,7 @@ RANKS = {
     "cli": 9,
     "reports": 8, "dashboard": 8, "trials": 8, "task_runner": 8, "submission": 8, "lsst": 8,
     "pycompss": 8,  # names beside the package root's, but the command line puts them in place: one below it
-    "execution": 7, "worker": 6,
+    "execution": 7, "commands": 7, "worker": 6,
     "collection": 5, "metrics": 5,
     "serialization": 4, "pipe_base": 4,
     "graph": 3, "clusters": 3, "verify": 3,

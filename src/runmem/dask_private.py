@@ -50,7 +50,7 @@ class Receiver(Protocol):
     """Follows the data that a process receives."""
 
     def receiving(self, size_bytes: int) -> object:
-        """Note that so many bytes begin to arrive; return an object that stands for them."""
+        """Note that so many bytes begin to arrive; return an object that identifies them."""
 
     def received(self, coming: Any, block: object) -> None:
         """Note that they have arrived, in `block`; None: they have not."""
@@ -166,8 +166,8 @@ def has_begun(worker: Any, key: str) -> bool:
 _exit_listeners: list[Callable[[int, int], None]] = []
 
 
-def tell_of_exits(told: Callable[[int, int], None]) -> Callable[[], None]:
-    """Report the process id and exit code of each worker that ends under a nanny of this process to `told`.
+def tell_of_exits(listener: Callable[[int, int], None]) -> Callable[[], None]:
+    """Report the process id and exit code of each worker that ends under a nanny of this process.
 
     Returns
     -------
@@ -179,21 +179,21 @@ def tell_of_exits(told: Callable[[int, int], None]) -> Callable[[], None]:
     Dask does not log a worker that ends with code 0.
     """
     plain = WorkerProcess.mark_stopped
-    if not hasattr(plain, "tells"):
+    if not hasattr(plain, "reports_exits"):
 
         def mark_stopped(self: Any) -> None:
             process = self.process
             pid, code = (process.pid, process.exitcode) if process is not None else (None, None)
             if pid is not None and code is not None:
-                for listener in list(_exit_listeners):
+                for each in list(_exit_listeners):
                     with suppress(Exception):
-                        listener(pid, code)
+                        each(pid, code)
             plain(self)
 
-        mark_stopped.tells = True  # type: ignore[attr-defined]
+        mark_stopped.reports_exits = True  # type: ignore[attr-defined]
         WorkerProcess.mark_stopped = mark_stopped
-    _exit_listeners.append(told)
-    return lambda: _exit_listeners.remove(told)
+    _exit_listeners.append(listener)
+    return lambda: _exit_listeners.remove(listener)
 
 
 def worker_memory_limit(worker: Any) -> int | None:
@@ -201,20 +201,20 @@ def worker_memory_limit(worker: Any) -> int | None:
     return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
 
 
-def tell_of_receiving(told: Receiver) -> bool:
-    """Report each block of memory into which this process receives data to `told`; return False if impossible."""
+def tell_of_receiving(receiver: Receiver) -> bool:
+    """Report each block of memory into which this process receives data; return False if that is impossible."""
     reading = getattr(tcp, "read_bytes_rw", None)
     if reading is None:
         return False
     plain = getattr(reading, "plain", reading)
 
     async def read_bytes_rw(stream: Any, size: int) -> Any:
-        coming = told.receiving(size)
+        coming = receiver.receiving(size)
         block = None
         try:
             block = await plain(stream, size)
         finally:
-            told.received(coming, getattr(block, "obj", None))
+            receiver.received(coming, getattr(block, "obj", None))
         return block
 
     read_bytes_rw.plain = plain  # type: ignore[attr-defined]

@@ -6,6 +6,8 @@ __all__ = [
     "RunmemError",
     "SettingError",
     "TaskDeclarationError",
+    "CommandError",
+    "CommandFailedError",
     "TaskWarning",
     "ArgumentError",
     "FilePlacementError",
@@ -53,6 +55,14 @@ class COMPSsException(Exception):
 
     The name is that of PyCOMPSs, whose programs catch it.
     """
+
+
+class CommandError(RunmemError):
+    """A command of a task that cannot be started, or failed. Raised where the program waits for the task."""
+
+
+class CommandFailedError(CommandError, COMPSsException):
+    """A command of a task that ended with an exit value that makes the task fail; it ends the task's group too."""
 
 
 class FilePlacementError(RunmemError):

@@ -280,4 +280,4 @@ def test_who_ran_beside_a_task_whose_time_was_up_is_told_so(
     collector.collect()
     late, beside = (record_from_line(line) for line in notes.records.splitlines())
     assert (late.reason, late.stack) == ("its time of 3 s was up", "here")
-    assert (beside.reason, beside.stack) == ("the time of call 1, which ran in the same process, was up", None)
+    assert (beside.reason, beside.stack) == ("call 1, which ran in the same process, reached its time limit", None)

@@ -98,7 +98,7 @@ def test_a_killed_process_leaves_the_line_of_the_call_that_ran_and_all_before(wo
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     lines = TaskLines()
     lines.feed("n", {1: worker.text()})
-    (unfinished,) = lines.give_up()
+    (unfinished,) = lines.pop_unfinished()
     assert (unfinished.task_id, unfinished.name, unfinished.status, lines.ended) == (2, "work", "running", 1)
     assert unfinished.base_bytes is not None
 

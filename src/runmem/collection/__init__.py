@@ -1,1 +1,1 @@
-"""What nodes have written comes to the master: spools, copies of them, events and who hears of these."""
+"""Collects the files that nodes write: spools, copies of them, events and observers."""

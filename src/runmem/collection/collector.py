@@ -1,4 +1,13 @@
-"""Brings what the nodes spool to the master while the program runs, and tells the observers what it says."""
+"""Copies the spools of the nodes to the master while the program runs, and reports events to the observers.
+
+::
+
+    runmem-collector (twice a second)  ┐
+    program's thread (killed_reason,   ├─ `_lock` ─> read spools ─> replicas, TaskLines, observers
+      cut_off, finish, log of tasks)   ┘                 ^
+                                                          └ other nodes: answers of their nannies (remote_nodes.py)
+    after each round, without the lock: `deliver` runs the program's log handlers, in the thread that has collected
+"""
 
 from __future__ import annotations
 
@@ -28,6 +37,7 @@ from runmem.events import (
 )
 from runmem.formats.mprof import read_trace
 from runmem.formats.totals import offset_before
+from runmem.memory.allocator import trim_free_memory
 from runmem.settings import Settings
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
@@ -38,7 +48,9 @@ from runmem.units import MIB, format_bytes
 
 __all__ = ["Collector"]
 
-INTERVAL_S = 0.4
+COLLECT_INTERVAL_S = 0.4
+_TRIM_AFTER_BYTES = 16 * MIB
+_LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
@@ -50,7 +62,7 @@ RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str,
 
 
 class _Death(NamedTuple):
-    """Why a process died; if because the time of a task was up: which task, and where it was."""
+    """Cause of the death of a process; after a time limit, the task that reached it, and its stack."""
 
     cause: str
     task_id: int | None = None
@@ -58,7 +70,7 @@ class _Death(NamedTuple):
 
 
 class Collector:
-    """Reads the spools about twice a second and keeps the run directory less than a second behind them.
+    """Reads the spools about twice a second, so that the run directory is less than a second behind them.
 
     Parameters
     ----------
@@ -68,16 +80,16 @@ class Collector:
     interval_s : float or None
         Interval of the sampler; None where memory is not measured.
     node_found : callable
-        Called when a node is heard of for the first time, once `nodes` knows it.
+        Called when a node appears for the first time, once it is in `nodes`.
     room_bytes : int
-        What the spool of a node may take, beside what is not here yet.
+        Limit of a node's spool, beside the lines that are not copied yet.
     deliver : callable
-        Called after each portion, outside of all locks: for what may take the time of the program's own code.
+        Called after each portion, without the lock; it may run the program's own code.
 
     Attributes
     ----------
     nodes : dict
-        Host name to what is known of its memory.
+        Memory and limits by host name.
     cancelled : int
         Number of tasks that ran when the run was cut off.
     """
@@ -105,7 +117,8 @@ class Collector:
         self._room = SpoolRoom(room_bytes, replicas.synced)
         self._causes: dict[tuple[str, int], _Death] = {}
         self._dead: dict[tuple[str, int], float] = {}
-        self._buried: set[tuple[str, int]] = set()
+        self._closed: set[tuple[str, int]] = set()
+        self._copied_bytes = 0
         self._cut_off: str | None = None
         self._died_before: set[tuple[str, int]] = set()  # before the calls were cut off
         self._gone: set[str] = set()
@@ -113,50 +126,50 @@ class Collector:
         self._unsure: set[tuple[str, int]] = set()
         self._remote: RemoteReader | None = None
         self._stop = threading.Event()
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._loop, name="runmem-collector", daemon=True)
         self.nodes: dict[str, dict[str, Any]] = {}
         self.cancelled = 0
 
     def start(self) -> None:
-        """Begin to collect from this node."""
+        """Start to collect from this node."""
         self._thread.start()
 
     def add_remote(self, reader: RemoteReader, unsure: set[tuple[str, int]]) -> None:
         """Collect from other nodes too.
 
-        `reader` takes offsets by node and what tells what a node may free, and yields (host, news or error text).
-        `unsure` has, as (node, process id), the workers that could not write all lines about their tasks.
+        `reader` takes the offsets by node and a function for the files that a node may free; it yields (host, news or
+        error text). `unsure` contains the workers, as (node, process id), that could not write all their task lines.
         """
         self._remote = reader
         self._unsure = unsure
 
     def has_record(self, task_id: int) -> bool:
-        """Tell whether there is a record of a call."""
+        """Return True if there is a record of a call."""
         return task_id in self._kills or self._tasks.has_ended(task_id)
 
     @property
     def calls_recorded(self) -> int:
-        """Number of calls of which there is a record, whatever the number of attempts."""
+        """Number of calls with a record; several attempts at a call count once."""
         return self._tasks.ended + sum(not self._tasks.has_ended(task_id) for task_id in self._kills)
 
     def running(self, task_id: int) -> TaskRecord | None:
-        """Return what is known of the attempt at a call that runs; None if nothing is."""
-        with self._turn:
+        """Return the record so far of the running attempt at a call; None if there is none."""
+        with self._lock:
             return self._tasks.running_record(task_id)
 
     def cut_off(self, reason: str) -> None:
-        """Record as cancelled, and not as killed, what is unfinished on processes that end from now on."""
+        """Record unfinished calls of processes that end from now on as cancelled, not as killed."""
         self.collect()
-        with self._turn:
+        with self._lock:
             self._died_before = {key for key in self._dead if key in self._causes}
             self._cut_off = reason
 
     def killed_reason(self, task_id: int, patience_s: float = 3.0) -> str | None:
-        """Return what is known of why the last attempt at a task was killed; wait for it a little."""
+        """Return why the last attempt at a task was killed, or None; wait a little until it is known."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and self._interval_s is not None:
-            with self._turn:
+            with self._lock:
                 if task_id in self._kills and self._tasks.running_record(task_id) is None:
                     break
             self.collect()
@@ -166,21 +179,24 @@ class Collector:
         return self._kills.get(task_id)
 
     def _loop(self) -> None:
-        while not self._stop.wait(INTERVAL_S):
+        while not self._stop.wait(COLLECT_INTERVAL_S):
             self.collect()
+            if self._copied_bytes > _TRIM_AFTER_BYTES:
+                trim_free_memory()  # the lines leave many small gaps, which would grow with the number of calls
+                self._copied_bytes = 0
 
     def collect(self, last: bool = False) -> None:
-        """Read all that is new, now."""
+        """Read all new lines now."""
         more = True
         while more:
-            with self._turn:
+            with self._lock:
                 more = False
                 for news in self._news():
                     self._take(news)
                     more = more or news.more
                 if not more:
-                    self._bury(last)
-            self._deliver()  # what waits for the program's own handlers is no more than one portion
+                    self._close_dead(last)
+            self._deliver()  # so no more than one portion waits for the program's log handlers
 
     def _news(self) -> Iterator[SpoolNews]:
         local = node_name()
@@ -205,17 +221,18 @@ class Collector:
         tasks: dict[int, bytes] = {}
         for file, (begin, read) in news.files.items():
             offset = offsets.get(file, 0)
-            data = read[offset - begin :] if begin <= offset else b""  # of what came twice, the rest
+            data = read[offset - begin :] if begin <= offset else b""  # without the part that is here already
             if not data:
                 continue
             self._replicas.write(news.node, file, offset, data)
             offsets[file] = offset + len(data)
+            self._copied_bytes += len(data)
             if match := _TASKS.fullmatch(file):
                 tasks[int(match[1])] = data
                 continue
             try:
                 self._read(news, file, data)
-            except (ValueError, KeyError, TypeError) as error:  # damaged; the copy has it, and the next lines come
+            except (ValueError, KeyError, TypeError) as error:  # damaged; later lines are read
                 reason = f"lines that cannot be read ({type(error).__name__}: {error})"
                 self._observers.data_lost(DataLost(f"{news.node}/{file}", reason))
         if tasks:
@@ -275,29 +292,29 @@ class Collector:
         }  # fmt: skip
         self._node_found()
 
-    def _bury(self, last: bool) -> None:
-        """Turn the unfinished tasks of dead processes into records of killed tasks, once the cause had time to come."""
+    def _close_dead(self, last: bool) -> None:
+        """Write records of killed tasks for the unfinished tasks of dead processes, once the cause can be known."""
         for (node, pid), since in list(self._dead.items()):
-            if (node, pid) in self._buried:
+            if (node, pid) in self._closed:
                 continue
             death = self._causes.get((node, pid))
-            if death is None and not last and time.monotonic() - since < 1.0:
+            if death is None and not last and time.monotonic() - since < _LONGEST_CAUSE_WAIT_S:
                 continue
-            self._buried.add((node, pid))
+            self._closed.add((node, pid))
             unfinished = self._tasks.pop_unfinished(node, pid)
-            cause = death.cause if death is not None else "the worker process died; nothing says why"
+            cause = death.cause if death is not None else "the worker process died for an unknown reason"
             if death is not None and death.task_id is not None:
                 late = [replace(record, stack=death.stack) for record in unfinished if record.task_id == death.task_id]
                 self._end_as_cut_off(late, cause, "killed")
                 unfinished = [record for record in unfinished if record.task_id != death.task_id]
-                cause = f"the time of call {death.task_id}, which ran in the same process, was up"
+                cause = f"call {death.task_id}, which ran in the same process, reached its time limit"
             if self._cut_off is not None and (node, pid) not in self._died_before:
                 self._end_as_cut_off(unfinished, self._cut_off, "cancelled")
             else:
                 self._end_as_cut_off(unfinished, cause, "killed")
 
     def _end_as_cut_off(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
-        """Write records of tasks that have begun and not ended, and whose process is gone or is not waited for."""
+        """Write records of tasks that have begun and will not end: their process is gone, or not waited for."""
         sure = [record for record in unfinished if not self._is_unsure(record)]
         self._end_as_lost([record for record in unfinished if self._is_unsure(record)])
         if not sure:
@@ -317,7 +334,7 @@ class Collector:
         return list(self._run.traces.glob("*.dat"))
 
     def _is_unsure(self, record: TaskRecord) -> bool:
-        """Tell whether lines of the process may be missing: the task may have ended, and was not killed."""
+        """Return True if lines of the process may be missing: the task may have ended, and was not killed."""
         return record.node in self._gone or (record.node, record.pid) in self._unsure
 
     def _end_as_lost(self, unfinished: list[TaskRecord]) -> None:
@@ -332,7 +349,7 @@ class Collector:
         Parameters
         ----------
         all_ended : bool
-            Whether every task has ended: one without an end line then is one whose line was lost, and not a killed one.
+            Whether every task has ended: the end line of a task without one was lost, and the task was not killed.
         """
         self._stop.set()
         if self._thread.is_alive():
@@ -351,7 +368,7 @@ class Collector:
         for lost in self._replicas.finish():
             self._observers.data_lost(lost)
         if self._tasks.skipped:
-            reason = f"{self._tasks.skipped} torn or foreign lines were skipped"
+            reason = f"{self._tasks.skipped} torn or unknown lines were skipped"
             self._observers.data_lost(DataLost("task lines", reason))
 
 

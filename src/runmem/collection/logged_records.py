@@ -1,4 +1,4 @@
-"""What tasks have logged, given to the program's handlers."""
+"""Passes the log records of tasks to the program's handlers."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ __all__ = ["LoggedRecords"]
 
 log = logging.getLogger(__name__)
 
-_PATIENCE_S = 1.0  # a handler of the program's may wait for the thread that waits here
+_DELIVERY_WAIT_S = 1.0  # a handler of the program may wait for the thread that waits here
 
 
 class LoggedRecords(Observer):
-    """Keeps the lines that come from the nodes until `deliver` is called, in a thread that may wait for a handler."""
+    """Keeps lines from the nodes until a thread that may wait for a handler calls `deliver`."""
 
     def __init__(self) -> None:
         self._lines: deque[bytes] = deque()
-        self._turn = threading.RLock()
+        self._delivering = threading.RLock()
 
     def records_logged(self, event: LogLines) -> None:
-        """Take lines."""
+        """Keep lines."""
         self._lines.append(event.lines)
 
     def deliver(self) -> None:
-        """Give all that has come to the program's handlers."""
-        if not self._lines or not self._turn.acquire(timeout=_PATIENCE_S):
+        """Pass all lines to the program's handlers."""
+        if not self._lines or not self._delivering.acquire(timeout=_DELIVERY_WAIT_S):
             return
         try:
             while self._lines:
@@ -41,12 +41,12 @@ class LoggedRecords(Observer):
                     except Exception:
                         log.exception("a record that a task has logged could not be handled: %r", line[:200])
         finally:
-            self._turn.release()
+            self._delivering.release()
 
 
 def _handle(fields: dict[str, Any]) -> None:
-    """Let the loggers here do what they do with their own records, but for what was done on the worker."""
-    told_by = fields.pop("told_by", [])
+    """Handle a record as the loggers here handle their own, except for the steps that were done on the worker."""
+    handled_by = fields.pop("told_by", [])
     record = logging.makeLogRecord({})
     began_s = record.created - record.relativeCreated / 1000  # when `logging` was imported
     vars(record).update(fields)
@@ -57,17 +57,17 @@ def _handle(fields: dict[str, Any]) -> None:
     logger = logging.getLogger(record.name)
     if not logger.isEnabledFor(record.levelno):
         return
-    if not told_by:
+    if not handled_by:
         logger.handle(record)
     elif not logger.disabled and (passed := logger.filter(record)):
-        _call_handlers(logger, record if passed is True else passed, told_by)
+        _call_handlers(logger, record if passed is True else passed, handled_by)
 
 
-def _call_handlers(logger: logging.Logger, record: Any, told_by: list[str]) -> None:
-    """As `Logger.callHandlers`, without the handlers of the loggers in `told_by`."""
+def _call_handlers(logger: logging.Logger, record: logging.LogRecord, handled_by: list[str]) -> None:
+    """Call handlers as `Logger.callHandlers` does, except those of the loggers in `handled_by`."""
     level: logging.Logger | None = logger
     while level is not None:
-        for handler in level.handlers if level.name not in told_by else []:
+        for handler in level.handlers if level.name not in handled_by else []:
             if record.levelno >= handler.level:
                 handler.handle(record)
         level = level.parent if level.propagate else None

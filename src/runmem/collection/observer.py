@@ -1,4 +1,4 @@
-"""What can watch a run on the master."""
+"""Observers, which receive the events of a run on the master."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 
 class Observer:
-    """Receives what happens in a run. Override what you need.
+    """Receives the events of a run. Override the methods that you need.
 
     Methods are called from several threads, one call at a time for each observer, and must return quickly. One that
     raises is logged with its class and method, and the run goes on.
@@ -48,31 +48,31 @@ class Observer:
         """A task finished or failed."""
 
     def task_waited_for(self, event: TaskWaitedFor) -> None:
-        """A task runs on while all else has ended."""
+        """A task still runs after all others have ended."""
 
     def tasks_running(self, event: TasksRunning) -> None:
-        """The number of tasks that run came in; about twice a second (only where memory is measured)."""
+        """The number of running tasks; about twice a second (only where memory is measured)."""
 
     def records_written(self, event: RecordLines) -> None:
-        """Records of tasks came in, as lines; many at a time."""
+        """Records of tasks, as lines; many at a time."""
 
     def task_measured(self, event: TaskMeasured) -> None:
-        """The measurement of a task came in."""
+        """The measurement of a task."""
 
     def node_sampled(self, event: NodeSampled) -> None:
-        """The memory of a node came in; about twice a second for each node."""
+        """The memory of a node; about twice a second for each node."""
 
     def profile_reported(self, event: ProfileReported) -> None:
-        """A `@profile` report came from a worker."""
+        """A `@profile` report of a worker."""
 
     def records_logged(self, event: LogLines) -> None:
-        """What tasks have logged came from a worker."""
+        """Log records of tasks."""
 
     def data_lost(self, event: DataLost) -> None:
         """Measurements were lost."""
 
     def run_ended(self, event: RunEnded) -> None:
-        """All is collected; nothing more will come."""
+        """The run is complete; this is the last event."""
 
 
 class Observers(Observer):
@@ -88,7 +88,7 @@ class Observers(Observer):
             setattr(self, hook, partial(_notify, listeners))
 
     def hears(self, hook: str) -> bool:
-        """Tell whether any observer overrides a method."""
+        """Return True if an observer overrides a method."""
         return hook in self._heard
 
 

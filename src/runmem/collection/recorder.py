@@ -14,14 +14,14 @@ __all__ = ["Recorder", "ProfileWriter"]
 
 
 class Recorder(Observer):
-    """Appends each measurement to ``tasks.jsonl`` and keeps count of what was lost.
+    """Appends each measurement to ``tasks.jsonl``, and notes losses.
 
     Attributes
     ----------
     records : int
-        How many records were written.
+        Number of records written.
     lost : list of str
-        What was lost, for the end of the run.
+        Descriptions of the losses, for the end of the run.
     """
 
     def __init__(self, run: RunDirectory) -> None:
@@ -52,9 +52,9 @@ class Recorder(Observer):
 class ProfileWriter(Observer):
     """Writes the workers' `@profile` reports to ``profiles/<function>.txt`` and, on request, to standard output."""
 
-    def __init__(self, run: RunDirectory, show: bool, tell_lost: Callable[[DataLost], None]) -> None:
+    def __init__(self, run: RunDirectory, show: bool, report_loss: Callable[[DataLost], None]) -> None:
         self._run = run
-        self._tell = tell_lost
+        self._report_loss = report_loss
         self._show = show
         self._files: dict[str, LineAppender] = {}
 
@@ -68,13 +68,13 @@ class ProfileWriter(Observer):
                 print(text, end="", flush=True)
 
     def _file_of(self, name: str) -> LineAppender | None:
-        """Return the file of a function's reports; None where it cannot be made (a full or read-only disk)."""
+        """Return the file of a function's reports; None if it cannot be made (a full or read-only disk)."""
         if name not in self._files:
             path = self._run.profiles / f"{safe_name(name)}.txt"
             try:
                 self._files[name] = LineAppender(path)
             except OSError as error:
-                self._tell(DataLost(str(path), f"a report could not be written: {error.strerror or error}"))
+                self._report_loss(DataLost(str(path), f"a report could not be written: {error.strerror or error}"))
                 return None
         return self._files[name]
 

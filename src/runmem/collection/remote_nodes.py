@@ -1,4 +1,4 @@
-"""Reaches the spools of nodes other than the master's, over the connections that Dask has."""
+"""Reads the spools of nodes other than the master's, over the connections of Dask."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from runmem.store.node_name import machine_id, node_name
 
 __all__ = ["RemoteNodes"]
 
-_TURN_S = 1.0  # a node that does not answer holds the others up no longer
-_END_S = 5.0
-_SCHEDULER_S = 10.0
-_SLOW_TURNS = 3  # after so many without an answer another process of the node is asked
+_READ_WAIT_S = 1.0  # a node that does not answer delays the others no longer
+_END_WAIT_S = 5.0
+_SCHEDULER_WAIT_S = 10.0
+_MOST_UNANSWERED = 3  # after this many reads without an answer another process of the node is asked
 
 
 @dataclass
 class _Node:
-    """What is known of a node: who is asked there, what was asked and not answered, and how the last answer was.
+    """State of a node: the process that is asked, the question without an answer yet, and the last answer.
 
-    `complete` once the last process there has left and sent what was not read yet. `slow_turns`: how often it was
-    waited for in vain.
+    `complete` once the last process there has left and sent its unread lines. `unanswered_reads`: number of reads in
+    a row without an answer.
     """
 
     address: str
@@ -41,20 +41,20 @@ class _Node:
     trouble: str | None = None
     present: bool = True
     complete: bool = False
-    slow_turns: int = 0
+    unanswered_reads: int = 0
 
 
 class RemoteNodes:
     """The other hosts that have workers of a run.
 
-    One process a host is asked: a nanny where there is one, because it outlives its worker, else a worker. All are
-    asked at the same time, and one that does not answer, because its network is cut, is waited for beside the others.
-    When it is back, with the same workers or with new ones, it is read from where it was read last.
+    One process of each host is asked: a nanny if there is one, because it outlives its worker, else a worker. All are
+    asked at the same time, and one that does not answer, because its network is cut, does not delay the others. When it
+    is back, with the same workers or with new ones, reading goes on where it ended.
 
     Attributes
     ----------
     silent : dict
-        Address of a process that was asked and did not answer, to what is told of it.
+        Description of each process that was asked and did not answer, by address.
     """
 
     def __init__(self, client: distributed.Client, run_id: str, interval_s: float | None) -> None:
@@ -66,20 +66,20 @@ class RemoteNodes:
         self._names: dict[str, str] = {}  # worker address to node name
         self._machines: dict[str, str] = {node_name(): machine_id()}  # node name to machine
         self._nodes: dict[str, _Node] = {}
-        self._parting: deque[tuple[SpoolNews, bool]] = deque()
+        self._last: deque[tuple[SpoolNews, bool]] = deque()
         self._trouble: str | None = None
-        self._patience_s = _TURN_S
+        self._read_wait_s = _READ_WAIT_S
         self.silent: dict[str, str] = {}
 
     def workers(self) -> int:
-        """Return the number of workers that the cluster has now."""
+        """Return the present number of workers."""
         return len(self._scheduler_workers())
 
     def workers_changed(self, workers: int) -> None:
-        """The number of workers is another than it was; subclasses act on it."""
+        """Handle a change of the number of workers; subclasses do."""
 
     def check_names(self) -> None:
-        """Refuse two machines of one name: their tasks and traces could not be told apart.
+        """Refuse two machines of one name: their tasks and traces could not be distinguished.
 
         Raises
         ------
@@ -89,11 +89,11 @@ class RemoteNodes:
         self._learn(self._scheduler_workers())
 
     def left(self, name: str, files: dict[str, tuple[int, bytes]], more: bool) -> None:
-        """Take what the last process of the run on a node sent when it left; may be called in any thread."""
-        self._parting.append((SpoolNews(name, {file: (begin, data) for file, (begin, data) in files.items()}), more))
+        """Accept the last lines of a node, sent when its last process of the run left; from any thread."""
+        self._last.append((SpoolNews(name, {file: (begin, data) for file, (begin, data) in files.items()}), more))
 
     def unreached(self) -> dict[str, str]:
-        """Return the nodes of which the end is not known: node name to since when and why."""
+        """Return the nodes that could not be read to the end: node name to time and reason."""
         found = {}
         for name, node in self._nodes.items():
             if node.complete and not node.present:
@@ -101,22 +101,22 @@ class RemoteNodes:
             if node.trouble is not None or not node.present:
                 since = time.strftime("%H:%M:%S", time.localtime(node.answered_s)) if node.answered_s else "the start"
                 why = node.trouble or "its workers left the cluster"
-                found[name] = f"not read since {since} ({why}): what it measured after that is not here"
+                found[name] = f"not read since {since} ({why}): its later measurements are not here"
         if self._trouble is not None:
             found["the cluster"] = self._trouble
         return found
 
     def _scheduler_workers(self) -> dict[str, dict[str, Any]]:
-        found: dict[str, dict[str, Any]] = self._info(_SCHEDULER_S)["workers"]
+        found: dict[str, dict[str, Any]] = self._info(_SCHEDULER_WAIT_S)["workers"]
         if len(found) != self._workers:
             self._workers = len(found)
             self.workers_changed(self._workers)
         return found
 
     def _look_for_nodes(self) -> None:
-        """Note which nodes have workers now, and which process of each is asked."""
+        """Note the nodes that have workers now, and the process of each that is asked."""
         workers = self._scheduler_workers()
-        with suppress(ClusterError):  # said when the run began; of one that came later its traces tell
+        with suppress(ClusterError):  # reported when the run began
             self._learn(workers)
         for node in self._nodes.values():
             node.present = False
@@ -126,21 +126,21 @@ class RemoteNodes:
                 continue
             nanny = bool(worker.get("nanny"))
             node = self._nodes.setdefault(name, _Node(address, nanny))
-            if node.address not in workers or (node.slow_turns >= _SLOW_TURNS and address != node.address):
+            if node.address not in workers or (node.unanswered_reads >= _MOST_UNANSWERED and address != node.address):
                 if node.address in workers:
                     self.silent[node.address] = f"the process at {node.address} on node {name} does not answer"
-                node.address, node.nanny, node.slow_turns = address, nanny, 0
+                node.address, node.nanny, node.unanswered_reads = address, nanny, 0
                 if node.asked is not None:  # the process that was asked is gone, or is stopped
                     node.asked.cancel()
                     node.asked = None
             node.present, node.complete = True, False
 
     def _learn(self, workers: dict[str, dict[str, Any]]) -> None:
-        """Ask the workers that came since the last time for the name of their node, and which machine it is."""
+        """Ask new workers for the name and the machine of their node."""
         new = [address for address in workers if address not in self._names]
         asked = {address: self._ask(_who, address, bool(workers[address].get("nanny"))) for address in new}
-        wait(asked.values(), _TURN_S if self._nodes else _END_S)
-        for address, answer in asked.items():  # who does not answer is asked again the next time
+        wait(asked.values(), _READ_WAIT_S if self._nodes else _END_WAIT_S)
+        for address, answer in asked.items():  # one that does not answer is asked again the next time
             if not answer.done():
                 answer.cancel()
                 continue
@@ -150,7 +150,7 @@ class RemoteNodes:
                 if self._machines.setdefault(name, machine) != machine:
                     raise ClusterError(
                         f"two machines are called {name} (one is at {address}): their tasks and traces could not be "
-                        "told apart. Give one another name: RUNMEM_NODE_NAME=... in the environment of its workers."
+                        "distinguished. Give one another name: RUNMEM_NODE_NAME=... in the environment of its workers."
                     )
 
     def _ask(self, function: Callable[..., Any], address: str, nanny: bool, *arguments: Any) -> Future[Any]:
@@ -159,28 +159,28 @@ class RemoteNodes:
     def read(
         self, offsets: dict[str, dict[str, int]], to_free: Callable[[str], dict[str, int]]
     ) -> Iterator[tuple[str, SpoolNews | str]]:
-        """Yield what is new on each node that answers soon, given the offsets by node and what each may free."""
+        """Yield the new lines of each node that answers soon, given offsets and the files to free by node."""
         try:
             self._look_for_nodes()
             self._trouble = None
         except Exception as error:
             self._trouble = f"{type(error).__name__}: {error}"
             return
-        yield from self._parting_news()
+        yield from self._last_news()
         for name, node in self._nodes.items():
             if node.asked is None and node.present:
                 asking = self._run_id, offsets.get(name, {}), self._interval_s, to_free(name)
                 node.asked = self._ask(read_spool_on, node.address, node.nanny, *asking)
         asked = [node.asked for node in self._nodes.values() if node.asked is not None]
-        slow = wait(asked, self._patience_s).not_done
+        slow = wait(asked, self._read_wait_s).not_done
         for name, node in list(self._nodes.items()):
             if node.asked is None:
                 continue
             if node.asked in slow:
                 node.trouble = node.trouble or "it does not answer"
-                node.slow_turns += 1
+                node.unanswered_reads += 1
                 continue
-            answer, node.asked, node.slow_turns = node.asked, None, 0
+            answer, node.asked, node.unanswered_reads = node.asked, None, 0
             try:
                 news = _only(answer)
             except Exception as error:
@@ -192,26 +192,26 @@ class RemoteNodes:
             else:
                 node.trouble = str(news)
 
-    def _parting_news(self) -> Iterator[tuple[str, SpoolNews]]:
-        while self._parting:
-            news, more = self._parting.popleft()
+    def _last_news(self) -> Iterator[tuple[str, SpoolNews]]:
+        while self._last:
+            news, more = self._last.popleft()
             if (node := self._nodes.get(news.node)) is not None:
                 node.complete = not more
             yield news.node, news
 
-    def unanswered(self, function: Callable[..., Any], *arguments: Any, seconds: float = _END_S) -> list[str]:
-        """Call a function on all workers at the same time; return the addresses of those that have not ended it."""
+    def unanswered(self, function: Callable[..., Any], *arguments: Any, seconds: float = _END_WAIT_S) -> list[str]:
+        """Call a function on all workers at the same time; return the addresses of those that do not answer in time."""
         asked = {address: self._ask(function, address, False, *arguments) for address in self._scheduler_workers()}
         wait(asked.values(), seconds)
         return [address for address, answer in asked.items() if not answer.done()]
 
     def end(self, remove: bool) -> None:
-        """Tell the samplers of the other nodes to end, or remove their spools; nodes that do not answer keep theirs."""
-        self._patience_s = _END_S  # the next time they are read is the last one
+        """End the samplers of the other nodes, or remove their spools; nodes that do not answer keep theirs."""
+        self._read_wait_s = _END_WAIT_S  # the next read is the last
         with suppress(Exception):
             self._look_for_nodes()
         wait([self._ask(end_spool, node.address, node.nanny, self._run_id, remove)
-              for node in self._nodes.values() if node.present], _END_S)  # fmt: skip
+              for node in self._nodes.values() if node.present], _END_WAIT_S)  # fmt: skip
 
 
 def _who() -> tuple[str, str]:

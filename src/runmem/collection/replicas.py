@@ -22,13 +22,13 @@ _BACKLOG_BYTES = 64 * MIB
 class Replicas:
     """Copies of the nodes' spool files, written at the offsets at which they were read.
 
-    Writing twice is harmless. What cannot be written (a full disk) is kept in memory and tried again.
+    Writing twice is harmless. Data that cannot be written (a full disk) are kept in memory and tried again.
 
     Parameters
     ----------
     run : RunDirectory
     trace_folder : Path
-        Where the `.dat` traces appear beside the run directory, under their own names.
+        Folder in which the `.dat` traces appear too, under their own names.
     backlog_bytes : int, optional
         How much of what cannot be written is kept; the rest is lost.
     """
@@ -57,12 +57,12 @@ class Replicas:
             self._link(path)
 
     def _put(self, path: Path, offset: int, data: bytes) -> int:
-        """Write what can be written of `data` at `offset`; return how many bytes that is."""
+        """Write `data` at `offset`, as far as possible; return the number of bytes written."""
         written = 0
         try:
             path.parent.mkdir(exist_ok=True)  # if somebody removes the run directory, that stays so
-            made = os.O_CREAT if offset == 0 or path not in self._begun else 0
-            fd = os.open(path, os.O_WRONLY | made | os.O_CLOEXEC, 0o644)
+            create = os.O_CREAT if offset == 0 or path not in self._begun else 0
+            fd = os.open(path, os.O_WRONLY | create | os.O_CLOEXEC, 0o644)
             self._begun.add(path)
         except OSError:
             return 0
@@ -84,7 +84,7 @@ class Replicas:
         self._backlog.setdefault(path, []).append((offset, data))
 
     def synced(self, node: str, file: str, end: int) -> int:
-        """Return up to which offset, at most `end`, a replica has all, and that on its disk; 0: it is not known."""
+        """Return the offset, at most `end`, up to which a replica is complete and on disk; 0: unknown."""
         path = self._run.replica(node, file)
         waiting = [offset for offset, _ in self._backlog.get(path, [])]
         end = min(end, self._missing.get(path, end), *waiting)
@@ -101,7 +101,7 @@ class Replicas:
             os.close(fd)
 
     def _link(self, path: Path) -> None:
-        """Let the trace appear in the trace folder; that of an earlier run gives way (its run directory keeps it)."""
+        """Link a trace into the trace folder, in place of that of an earlier run, whose run directory keeps it."""
         if path in self.links or not path.exists():
             return
         shown = self._trace_folder / path.name
@@ -117,7 +117,7 @@ class Replicas:
         self.links[path] = shown
 
     def finish(self) -> list[DataLost]:
-        """Write what is left, cut torn ends, bring the traces to their folder; return what was lost."""
+        """Write the data kept in memory, cut torn ends, copy traces to their folder; return the losses."""
         for path, waiting in list(self._backlog.items()):
             left = [(offset + done, len(data) - done) for offset, data in waiting
                     if (done := self._put(path, offset, data)) < len(data)]  # fmt: skip
@@ -144,19 +144,19 @@ class Replicas:
 
 
 def remove_replicas(run: RunDirectory) -> None:
-    """Remove the copies of what stands in ``tasks.jsonl`` and ``profiles/`` of a run that has ended without a loss.
+    """Remove the copies of the contents of ``tasks.jsonl`` and ``profiles/`` of a run that has ended without a loss.
 
-    What tasks have logged and why workers died stays.
+    Logs of tasks and causes of deaths remain.
     """
     for path in [*run.replicas.glob("*/tasks-*.jsonl"), *run.replicas.glob("*/profiles-*.jsonl")]:
         path.unlink(missing_ok=True)
     for folder in [*run.replicas.glob("*"), run.replicas]:
-        with suppress(OSError):  # what it holds stays
+        with suppress(OSError):  # it is not empty
             folder.rmdir()
 
 
 def _linked_as_new(trace: Path, folder: Path) -> Path:
-    """Link the trace of a master to a name that is free: of the second in which it began, or the next that is."""
+    """Link the trace of a master to a free name: of the second in which it began, or of the next free one."""
     began = time.mktime(time.strptime(trace.stem, "mprofile_%Y%m%d%H%M%S"))
     for later in count():
         shown = folder / time.strftime("mprofile_%Y%m%d%H%M%S.dat", time.localtime(began + later))
@@ -173,7 +173,7 @@ def _copy_trace(path: Path, shown: Path) -> None:
 
 
 def _cut_torn_end(path: Path, written: int) -> None:
-    """Leave only whole lines of the first `written` bytes and what may have been written after them."""
+    """Cut a file after the last whole line in its first `written` bytes."""
     try:
         data = path.read_bytes()[: max(written, 0)] if path.exists() else b""
         os.truncate(path, data.rfind(b"\n") + 1)

@@ -1,4 +1,4 @@
-"""Reads what is new in a node's spool. Runs on the node: in its nanny where there is one, so it outlives the worker."""
+"""Reads the new lines of a node's spool. Runs on the node: in a nanny if there is one, which outlives its worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 from runmem.formats.totals import KEPT_BEGINNING, first_kept
 from runmem.memory.limits import MemoryLimit, memory_limit, node_memory_bytes
@@ -32,7 +31,7 @@ CHUNK_BYTES = 4 * 1024**2
 
 @dataclass(frozen=True)
 class SpoolNews:
-    """What is new on a node.
+    """New lines of a node.
 
     Attributes
     ----------
@@ -45,11 +44,11 @@ class SpoolNews:
     more : bool
         Whether there is more to read at once.
     freed : dict
-        File name to the offset before which its room was given back, as was asked; also where that is not possible.
+        File name to the offset before which it was to be freed, also where that is not possible.
     memory_bytes, limit_bytes, limit_source
-        Physical memory of the node; what the processes of the run may use of it, and who says so.
+        Physical memory of the node; the limit for processes of the run, and its source.
     gone : str
-        A file or the folder, of which something was read before, if it is not there any more; empty if all is there.
+        A file or folder that was read before and was removed; empty if there is none.
     """
 
     node: str
@@ -66,7 +65,7 @@ class SpoolNews:
 def read_spool(
     run_id: str, offsets: dict[str, int], interval_s: float | None, free: dict[str, int] | None = None
 ) -> SpoolNews:
-    """Return what the spool of a run has on this node beyond `offsets`, in whole lines.
+    """Return the whole lines of a run's spool on this node beyond `offsets`.
 
     Parameters
     ----------
@@ -75,7 +74,7 @@ def read_spool(
     interval_s : float or None
         Sampling interval, to restart a sampler that died; None: memory is not measured.
     free : dict, optional
-        File name to the offset before which the master has it on its disk, and wants its room given back.
+        File name to the offset before which it is to be freed: the master has that part on its disk.
     """
     spool = Spool.of_run(run_id)
     files: dict[str, tuple[int, bytes]] = {}
@@ -99,14 +98,14 @@ def read_spool(
             ensure_sampler(spool.root, interval_s)
     _free(spool, free or {})
     if spool.root.is_dir() and time.time() - spool.root.stat().st_mtime > _STILL_USED_S:
-        os.utime(spool.root)  # another run would take it for one that was left behind
+        os.utime(spool.root)  # else another run would remove it as an abandoned one
     memory_bytes, limit = _memory_for(run_id)
     gone = _gone(spool, offsets, found)
     return SpoolNews(node_name(), files, dead, more, memory_bytes, limit.limit_bytes, limit.source, gone, free or {})
 
 
 def _gone(spool: Spool, offsets: dict[str, int], found: set[str]) -> str:
-    """Return what of a spool was read before and is not there any more; empty if nothing."""
+    """Return a file or folder of a spool that was read before and was removed; empty if there is none."""
     if not spool.root.is_dir():
         return str(spool.root) if offsets else ""
     for file in offsets:
@@ -117,12 +116,12 @@ def _gone(spool: Spool, offsets: dict[str, int], found: set[str]) -> str:
 
 @lru_cache(maxsize=8)
 def _memory_for(run_id: str) -> tuple[int, MemoryLimit]:
-    """Return this node's memory, and what may be used of it, as they are at the beginning of a run."""
+    """Return this node's memory and memory limit, as they are at the beginning of a run."""
     return node_memory_bytes(), memory_limit()
 
 
-def _note_had(spool: Spool, offsets: dict[str, int]) -> None:
-    """Note what the master has, for the process that leaves last."""
+def _note_offsets(spool: Spool, offsets: dict[str, int]) -> None:
+    """Write the master's offsets to a file, for the process that leaves last."""
     partial = spool.taken.with_suffix(f".{os.getpid()}")
     with suppress(OSError):
         partial.write_text(json.dumps(offsets))
@@ -130,7 +129,7 @@ def _note_had(spool: Spool, offsets: dict[str, int]) -> None:
 
 
 def _is_freed(path: str, offset: int) -> bool:
-    """Tell whether a file has no lines at `offset` any more: a request that was long on its way asks for them."""
+    """Return True if the lines at `offset` were freed meanwhile: the request was long on its way."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return first_kept(descriptor, offset) > offset
@@ -139,7 +138,7 @@ def _is_freed(path: str, offset: int) -> bool:
 
 
 def _free(spool: Spool, ends: dict[str, int]) -> None:
-    """Give back the room of what the master has."""
+    """Free the beginnings of files that the master has."""
     for file, end in ends.items():
         try:
             free_beginning(spool.file(file), end, KEPT_BEGINNING if file.endswith(".dat") else 0)
@@ -149,19 +148,19 @@ def _free(spool: Spool, ends: dict[str, int]) -> None:
 
 def read_spool_on(
     run_id: str, offsets: dict[str, int], interval_s: float | None, free: dict[str, int] | None = None
-) -> Any:
-    """`read_spool` as `Client.run` calls it: an error comes back as text, for the run to state."""
+) -> SpoolNews | str:
+    """Return the new lines, as `read_spool` does, or an error as text, for the run to report."""
     try:
-        _note_had(Spool.of_run(run_id), offsets)
+        _note_offsets(Spool.of_run(run_id), offsets)
         return read_spool(run_id, offsets, interval_s, free)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
 
 def read_last(run_id: str) -> SpoolNews | None:
-    """Return what the master lacks of the spool here when the last process of the run on this node leaves.
+    """Return the unread lines of the spool here when the last process of the run on this node leaves.
 
-    Afterwards nobody is left whom it could ask. None: others are there, or the run has ended.
+    After that the master could ask no process here. None: others are left, or the run has ended.
     """
     spool = Spool.of_run(run_id)
     if spool.stop.exists() or any(start_ticks(member.pid) == member.start for member in read_members(str(spool.root))):
@@ -173,22 +172,22 @@ def read_last(run_id: str) -> SpoolNews | None:
 
 
 def stop_sampler(run_id: str) -> None:
-    """Tell the sampler of a run on this node to end, after one more sample."""
+    """Ask the sampler of a run on this node to end, after one more sample."""
     spool = Spool.of_run(run_id)
     if spool.root.is_dir() and not spool.stop.exists():
         spool.stop.touch()
         if (sampler := sampler_pid(spool.root)) is not None:
-            with suppress(OSError):  # it has ended meanwhile
+            with suppress(OSError):  # it has ended
                 os.kill(sampler, signal.SIGTERM)  # else it would see that at its next sample only
 
 
-def end_spool(run_id: str, remove: bool, patience_s: float = 2.0) -> None:
-    """Tell the sampler of a run on this node to end and wait until it has, or (`remove`) delete the spool."""
+def end_spool(run_id: str, remove: bool, wait_s: float = 2.0) -> None:
+    """End the sampler of a run on this node, or (`remove`) delete the spool."""
     spool = Spool.of_run(run_id)
     if remove:
         shutil.rmtree(spool.root, ignore_errors=True)
     elif spool.root.is_dir():
         stop_sampler(run_id)
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + wait_s
         while sampler_pid(spool.root) is not None and time.monotonic() < deadline:
             time.sleep(0.001)

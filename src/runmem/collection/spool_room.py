@@ -1,4 +1,4 @@
-"""Decides what a node may free of its spool: what the master has on its own disk, once there is too much of it."""
+"""Decides which beginnings of spool files a node may free: lines that the master has on its own disk."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["SpoolRoom"]
 
 
 class SpoolRoom:
-    """Follows how much of each node's spool the master has and the node still keeps.
+    """Follows the size of the part of each node's spool that the master has copied and the node still keeps.
 
     Once that is more than `size_bytes` on a node, the room of all of it is given back but for the ends of the traces,
     half of `size_bytes` together: brackets are drawn at the height that the trace had when their task began.
@@ -27,7 +27,7 @@ class SpoolRoom:
         self._asked: dict[str, dict[str, int]] = {}
 
     def to_free(self, node: str, offsets: dict[str, int]) -> dict[str, int]:
-        """Return the files of a node of which a beginning is to be freed, and where that ends; until `freed` is told.
+        """Return the ends of the beginnings that a node is to free, by file; the same until `freed` is called.
 
         Parameters
         ----------
@@ -37,12 +37,12 @@ class SpoolRoom:
         if asked := self._asked.get(node):
             return asked
         freed = self._freed.setdefault(node, {})
-        held = {file: offset - freed.get(file, 0) for file, offset in offsets.items()}
-        if sum(held.values()) <= self._size_bytes:
+        kept_bytes = {file: offset - freed.get(file, 0) for file, offset in offsets.items()}
+        if sum(kept_bytes.values()) <= self._size_bytes:
             return {}
-        traces = sum(file.endswith(".dat") for file in held)
+        traces = sum(file.endswith(".dat") for file in kept_bytes)
         ends = {}
-        for file, size in held.items():
+        for file, size in kept_bytes.items():
             kept = self._size_bytes // (2 * traces) if file.endswith(".dat") else 0
             if size > kept:
                 end = self._synced(node, file, offsets[file]) - kept
@@ -53,7 +53,7 @@ class SpoolRoom:
         return ends
 
     def freed(self, node: str, ends: dict[str, int]) -> None:
-        """Note what a node has freed."""
+        """Note the beginnings that a node has freed."""
         if ends and ends == self._asked.get(node):
             self._freed.setdefault(node, {}).update(ends)
             del self._asked[node]

@@ -1,1 +1,1 @@
-"""A run: calls go out to Dask, results and measurements come back."""
+"""Runs: sends calls to Dask, fetches results, and ends in order."""

@@ -90,21 +90,21 @@ def timeout_error(execution: Execution, limit_s: float, stack: str | None, where
 
 
 def explain_kill(error: TaskKilledError, reason: str | None) -> None:
-    """Complete the error of a killed task with what is known of why it was killed."""
-    told = (
+    """Complete the error of a killed task with the reason, if it is known."""
+    cause = (
         f"{reason[0].upper()}{reason[1:]}."
         if reason
         else "With --python_memory_profile its last memory reading would be known."
     )
     error.args = (
         f"task {error.name} (call {error.task_id}): its worker process died each of the {attempts()} times it was "
-        f"tried. {told} {_advice(reason)}",
+        f"tried. {cause} {_advice(reason)}",
     )
     error.task_id = None
 
 
 def _advice(reason: str | None) -> str:
-    """Return what to do about a task whose worker died: signal 9, or what says nothing, may be a matter of memory."""
+    """Return advice about a task whose worker died: of signal 9, or for an unknown reason, memory may be the cause."""
     died = re.search(r"killed by signal (\d+)|exited with status (\d+)", reason or "")
     if died is None or died[1] == "9":
         return "If it needs more memory, raise --worker_memory or use fewer --workers."

@@ -1,4 +1,4 @@
-"""Tells a program once that its seed does not reach the random numbers of its tasks."""
+"""Prints one note to a program whose seed does not reach the random numbers of its tasks."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ from runmem.standard_error import say
 __all__ = ["SeedNote"]
 
 _SEED = re.compile(r"\bseed\(")
-_GENERATOR = getattr(random.random, "__self__", None)  # that of the module's functions
+_GENERATOR = getattr(random.random, "__self__", None)  # of the functions in `random`
 
 
 class SeedNote:
-    """Looks at each task once, when it is called first."""
+    """Checks each task once, at its first call."""
 
     def __init__(self) -> None:
         self._seen: set[CodeType] = set()
-        self._told = False
+        self._printed = False
 
     def look_at(self, task: TaskFunction) -> None:
-        """Print a note if the program seeds a generator of a whole process, and the task draws from such a one."""
+        """Print a note if the program seeds the generator of its process, and the task draws from that of its own."""
         code = getattr(task.function, "__code__", None)
-        if self._told or code is None or code in self._seen:
+        if self._printed or code is None or code in self._seen:
             return
         self._seen.add(code)
         if _draws(code, task.function.__globals__) and _program_seeds():
-            self._told = True
+            self._printed = True
             say(
                 f"runmem: note: task {task.name} draws random numbers from the generator of its process, and each "
                 "worker has its own: the seed that the program sets does not reach it. Pass a seed to the task, and "

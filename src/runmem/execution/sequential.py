@@ -33,7 +33,7 @@ from runmem.worker.call_recorder import WorkerRun
 __all__ = ["SequentialSubmitter"]
 
 
-class _Ended:
+class _SequentialState:
     """State of an execution: its outputs, packed as on a worker, or its error."""
 
     __slots__ = ("outputs", "error", "keeps_files", "never_ran")
@@ -49,9 +49,9 @@ class _Ended:
         self.never_ran = never_ran
 
 
-def _state_of(execution: Execution) -> _Ended:
+def _state_of(execution: Execution) -> _SequentialState:
     state = execution.state
-    assert type(state) is _Ended
+    assert type(state) is _SequentialState
     return state
 
 
@@ -102,7 +102,7 @@ class SequentialSubmitter:
             packed = PackedCall(execution.task_id, 0, payload.arguments, call.writes, call.files, sources)
             good, outcome = self._tried(call, packed, task, stored)
             outputs, error = (_unshared(outcome), None) if good else (None, outcome)
-        execution.state = _Ended(outputs, error, keeps_files(execution, error), never_ran(execution, error))
+        execution.state = _SequentialState(outputs, error, keeps_files(execution, error), never_ran(execution, error))
         if error is not None and execution.group is not None and is_own_error(execution, error):
             execution.group.fail(execution, error)  # no other call of the group is under way
         if error is None:
@@ -199,7 +199,7 @@ def _unshared(outcome: Any) -> object:
 
 
 def _store(value: Packed, numbers: frozenset[int]) -> Version:
-    return Version(Execution(0, "argument", 1, _Ended(value)), 0)
+    return Version(Execution(0, "argument", 1, _SequentialState(value)), 0)
 
 
 def _output(version: Version) -> object:

@@ -33,16 +33,16 @@ def session(
     app : str, optional
         Name of the run directory; default the name of the script or the notebook.
     observers : sequence of Observer or str
-        Hear what happens in the run; a text is ``module:Class``.
+        Receive the events of the run; a text is ``module:Class``.
     probes : sequence of Probe, type or str
-        Measure each task on its worker, beside its peak; a class, or one named as ``module:Class``, is made there.
+        Measure each task on its worker, beside its peak. The worker makes the object of a class or ``module:Class``.
     **settings
         As on the command line, by the names of its options.
 
     Raises
     ------
     SettingError
-        For a setting that there is not, or that cannot be used.
+        For an unknown setting, or one that cannot be used.
     """
     return new_run(app, settings, observers=observers, probes=probes)
 
@@ -61,9 +61,9 @@ def new_run(
 
 
 def _name_of_program() -> str:
-    """Return the name of the script; in a notebook that of its file, as Jupyter and VS Code tell it, if they do."""
+    """Return the name of the script; in a notebook that of its file, if Jupyter or VS Code provides it."""
     path = Path(sys.argv[0] if sys.argv else "")
     if path.stem in _KERNELS or (not path.suffix and "ipykernel" in sys.modules):
-        told = os.environ.get("JPY_SESSION_NAME") or vars(sys.modules["__main__"]).get("__vsc_ipynb_file__")
-        return Path(told).stem if isinstance(told, str) and told.endswith(".ipynb") else "notebook"
+        file = os.environ.get("JPY_SESSION_NAME") or vars(sys.modules["__main__"]).get("__vsc_ipynb_file__")
+        return Path(file).stem if isinstance(file, str) and file.endswith(".ipynb") else "notebook"
     return path.stem if path.suffix == ".py" else "session"

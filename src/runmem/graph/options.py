@@ -69,7 +69,7 @@ def directions_in(options: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value
         for name, value in options.items()
-        if name not in _OTHERS and (isinstance(value, Parameter) or name not in _VALUED)
+        if not name.startswith("@") and name not in _OTHERS and (isinstance(value, Parameter) or name not in _VALUED)
     }
 
 

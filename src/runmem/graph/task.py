@@ -8,10 +8,11 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from runmem.errors import TaskDeclarationError, TaskWarning
 from runmem.graph import compiled
+from runmem.graph.constraints import CONSTRAINTS, Constraints
 from runmem.graph.current import current_program
 from runmem.graph.failure import failure_policy
 from runmem.graph.global_changes import Change, global_changes
@@ -25,7 +26,17 @@ from runmem.graph.signature import TaskSignature
 if TYPE_CHECKING:
     from runmem.graph.program import Program
 
-__all__ = ["task", "TaskFunction"]
+__all__ = ["BEFORE_CALL", "LAUNCH", "Launch", "TaskFunction", "find_task", "task"]
+
+# Options that only decorators above `@task` set: no parameter can have such a name.
+LAUNCH, BEFORE_CALL = "@launch", "@before_call"
+
+
+class Launch(Protocol):
+    """How a task runs whose function is not simply called: as a command, in a container, with steps around it."""
+
+    def run(self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> object:
+        """Run one call of the task in this process, to its end, and return its value."""
 
 
 class TaskFunction:
@@ -91,7 +102,11 @@ class TaskFunction:
             kwargs, returns = {name: value for name, value in kwargs.items() if name != "returns"}, kwargs["returns"]
         else:
             returns = None
+        if (before_call := self.options.get(BEFORE_CALL)) is not None:
+            args, kwargs = before_call(self, args, kwargs)
         if program is None:
+            if self.launch is not None:
+                return self.launch.run(self, args, kwargs)
             return (self._called or self._compiled())(*args, **kwargs)
         if self._remarks is not None:
             self.say()
@@ -135,7 +150,22 @@ class TaskFunction:
         returns = self.returns if declared is None else declared_returns(self.function, declared, where)
         return returns_of_call(self.function, returns, self.signature.signature, args, kwargs, where)
 
+    @property
+    def launch(self) -> Launch | None:
+        """How the task runs; None: its function is called."""
+        return self.options.get(LAUNCH)
+
+    @property
+    def constraints(self) -> Constraints:
+        """The processors, memory and the like that a call of the task needs."""
+        return self.options.get(CONSTRAINTS) or Constraints()
+
     def run(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Run one call of the task here, to its end."""
+        launch = self.launch
+        return self.run_function(*args, **kwargs) if launch is None else launch.run(self, args, kwargs)
+
+    def run_function(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run the function here, to its end: compiled if that was asked for; what a coroutine function returns."""
         return completed((self._called or self._compiled())(*args, **kwargs), self.name)
 

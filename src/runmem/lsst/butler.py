@@ -39,7 +39,7 @@ class LsstButler:
     def __init__(self, butler: Butler) -> None:
         self.butler = butler
 
-    def get(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+    def get(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> Any:
         """Return a dataset; errors are those of ``lsst.daf.butler``, a missing dataset a `LookupError`."""
         found = self.butler.get(datasetType, dataId, **kwargs)
         if isinstance(found, lsst.pipe.base.TaskMetadata):
@@ -49,7 +49,7 @@ class LsstButler:
             return job.measurements[0] if datasetType.startswith("metricvalue_") else job
         return found
 
-    def put(self, obj: Any, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> Any:
+    def put(self, obj: object, datasetType: str, /, dataId: object = None, **kwargs: object) -> object:
         """Store `obj` in the Butler's run, and return its reference.
 
         Raises
@@ -70,14 +70,14 @@ class LsstButler:
             obj = lsst.pipe.base.TaskMetadata.model_validate_json(obj.to_json())
         return self.butler.put(obj, datasetType, dataId, **kwargs)
 
-    def exists(self, datasetType: str, /, dataId: Any = None, **kwargs: Any) -> bool:
+    def exists(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> bool:
         """Return True if the dataset is there; False also if its type is unknown."""
         try:
             return bool(self.butler.exists(datasetType, dataId, **kwargs))
         except MissingDatasetTypeError:
             return False
 
-    def dataIds(self, datasetType: str) -> list[dict[str, Any]]:
+    def dataIds(self, datasetType: str) -> list[dict[str, object]]:
         """Return the data ids of which the Butler's collections have a dataset of this type, sorted."""
         try:
             refs = self.butler.query_datasets(datasetType, find_first=True, explain=False, limit=None)

@@ -49,7 +49,12 @@ class QuantumTask(TaskFunction):
 
 
 def run_quantum(
-    executor: bytes, task_node: bytes, quantum: bytes, quantum_id: uuid.UUID, log_state: list[Any], upstream: list[Any]
+    executor: bytes,
+    task_node: bytes,
+    quantum: bytes,
+    quantum_id: uuid.UUID,
+    log_state: list[object],
+    upstream: list[object],
 ) -> QuantumReport | None:
     """Run a quantum in this process and return its report.
 

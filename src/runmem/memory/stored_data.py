@@ -20,7 +20,7 @@ __all__ = ["LEAST_BYTES", "StoredData", "StoredItem", "stored_data"]
 
 LEAST_BYTES = 64 * 1024
 _LEAST_AWAITED_BYTES = 1024**2
-_LONGEST_WAIT_S = 0.02
+_TRANSFER_WAIT_S = 0.02
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
@@ -137,7 +137,7 @@ class StoredData:
         with self._changed:
             transfers = self._in_progress - self._waited_for
             self._waited_for = set(self._in_progress)
-            deadline = time.monotonic() + _LONGEST_WAIT_S
+            deadline = time.monotonic() + _TRANSFER_WAIT_S
             while any(not item._has_left for item in leaving) or transfers & self._in_progress:
                 if not self._changed.wait(deadline - time.monotonic()):
                     break

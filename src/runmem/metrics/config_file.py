@@ -23,7 +23,7 @@ TASKS: dict[str, type[MetadataMetricTask]] = {
 Configuration: TypeAlias = tuple[str, type[MetadataMetricTask], Mapping[str, object]]
 
 _CONNECTION_OPTIONS = ("package", "metric", "labelName", "metadata")
-_OPTIONS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
+_TASK_OPTIONS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
 
 
 def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
@@ -102,7 +102,7 @@ def _task_class(path: Path, name: object) -> type[MetadataMetricTask]:
 
 def _flat(content: Mapping[str, object], place: str) -> Iterator[tuple[str, object]]:
     """Yield ``connections.<name>`` or the name of another option, and its value."""
-    valid = [*(f"connections.{name}" for name in _CONNECTION_OPTIONS), *_OPTIONS]
+    valid = [*(f"connections.{name}" for name in _CONNECTION_OPTIONS), *_TASK_OPTIONS]
     for key, value in content.items():
         if key == "connections":
             if not isinstance(value, Mapping):

@@ -28,7 +28,7 @@ __all__ = ["Panel", "panels_of_run", "panel_of_trace", "draw"]
 _MOST_PANELS = 6
 _MOST_EDGED = 2000
 _MOST_BARS = 20_000
-_MOST_NAMED = 8
+_MOST_LABELS = 8
 _MOST_PEAKS = 300
 _NEAR = 1.6  # a limit up to so many times the highest value is drawn, a higher one is in the title
 _SPLIT = 4  # a total above so many times the highest worker gets a separate axis
@@ -244,12 +244,12 @@ def _draw_workers(axis: Axes, panel: Panel, zero_s: float, scale: float) -> int:
     """Draw the workers, the tasks' peaks, the limit and killed tasks; return the highest value in bytes."""
     by_height = sorted(panel.trace.children.items(), key=lambda item: -int(item[1][1].max(initial=0)))
     for number, (series, (times, sizes)) in reversed([*enumerate(by_height)]):  # the highest on top
-        named = number < _MOST_NAMED
+        named = number < _MOST_LABELS
         colour = _WORKERS[number] if named else "#bbbbbb"
         label = series.replace("worker-", "worker ") if named else None
         axis.plot(times - zero_s, sizes / scale, color=colour, linewidth=1.1 if named else 0.6, label=label)
-    if len(by_height) > _MOST_NAMED:
-        axis.plot([], [], color="#bbbbbb", label=f"{len(by_height) - _MOST_NAMED} more workers")
+    if len(by_height) > _MOST_LABELS:
+        axis.plot([], [], color="#bbbbbb", label=f"{len(by_height) - _MOST_LABELS} more workers")
     _mark_peaks(axis, panel, zero_s, scale)
     highest = _top_worker(panel)
     if panel.limit_bytes is not None and panel.limit_bytes <= _NEAR * max(highest, panel.trace.peak_bytes or 0):
@@ -329,7 +329,7 @@ def _mark_killed(axis: Axes, panel: Panel, zero_s: float, scale: float) -> None:
         at = ((record.end_s or 0.0) - zero_s, (record.last_bytes or 0) / scale)
         label = None if number else "killed"
         axis.plot(*at, "X", color=_KILLED, markersize=9, markeredgecolor="white", zorder=5, label=label)
-        if number < _MOST_NAMED:
+        if number < _MOST_LABELS:
             is_right = (record.end_s or 0.0) > _middle_s(panel)  # then to the left, away from the legend
             offset, side = (-7, "right") if is_right else (7, "left")
             place: Any = {"xytext": (offset, -3), "textcoords": "offset points", "ha": side}
@@ -350,7 +350,7 @@ def _draw_tasks(axis: Axes, panel: Panel, zero_s: float, colours: dict[str, str]
         edges = [_KILLED if bar.killed else "white" if len(kept) <= _MOST_EDGED else "none" for bar in bars]
         faces = [colours[bar.name] for bar in bars]
         axis.broken_barh(spans, (height - 0.4, 0.8), facecolors=faces, edgecolors=edges, linewidth=0.4)
-    if len(rows) <= 2 * _MOST_NAMED:
+    if len(rows) <= 2 * _MOST_LABELS:
         axis.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=7)
     else:
         axis.set_yticks([])

@@ -113,7 +113,7 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
         (TableColumn("Max peak", right=True), _max_peak),
         (TableColumn("Increment", right=True), lambda row: _increment(row, row.median_increment_bytes)),
         (TableColumn("Max incr.", right=True), lambda row: _increment(row, row.max_increment_bytes)),
-    ]  # fmt: skip
+    ]
     if has_percentiles:
         columns.insert(4, (TableColumn("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)))
     if any(row.killed for row in rows):

@@ -1,1 +1,1 @@
-"""Arguments, functions, classes, results and errors on their way between the program and its workers."""
+"""Packs and unpacks arguments, functions, classes, results and errors."""

@@ -53,7 +53,7 @@ NO_PAYLOAD = Payload(PackedArguments(b""), [], None)
 
 
 class _Inputs:
-    """Collects the results of other tasks that the arguments of one call refer to, each once."""
+    """Collects the results of other tasks in the arguments of one call, each once."""
 
     def __init__(self) -> None:
         self.versions: list[Version] = []
@@ -74,7 +74,7 @@ class _Pickler(ReferencePickler):
         super().__init__(file, program_definitions, beside(buffers))
         self._inputs = inputs
 
-    def reducer_override(self, obj: Any) -> Any:
+    def reducer_override(self, obj: object) -> object:
         if type(obj) is Future:
             return input_of_call, (self._inputs.refer(obj.version),)
         return super().reducer_override(obj)
@@ -91,12 +91,12 @@ class _TrackingPickler(_Pickler):
         file: io.BytesIO,
         inputs: _Inputs,
         buffers: list[pickle.PickleBuffer],
-        resolve: Callable[[Any], Version | None],
+        resolve: Callable[[object], Version | None],
     ) -> None:
         super().__init__(file, inputs, buffers)
         self._resolve = resolve
 
-    def persistent_id(self, obj: Any) -> int | None:
+    def persistent_id(self, obj: object) -> int | None:
         version = self._resolve(obj)
         return None if version is None else self._inputs.refer(version)
 
@@ -155,17 +155,17 @@ class _CallPacking:
         return self._snapshots.of(self._call.task, numbers) if self._snapshots is not None else None
 
     def _of_inputs(self) -> frozenset[int]:
-        """Return the definitions that the inputs may be made of."""
+        """Return the definitions to which the inputs may refer."""
         found: frozenset[int] = frozenset()
         for version in self._inputs.versions:
             if not (its := self._classes_of(version)) <= found:
                 found |= its
         return found
 
-    def _args(self, parts: Mapping[Any, Any]) -> list[Any]:
+    def _args(self, parts: Mapping[Any, Any]) -> list[object]:
         return [parts.get(position) for position in range(len(self._call.args))]
 
-    def _kwargs(self, parts: Mapping[Any, Any]) -> dict[str, Any]:
+    def _kwargs(self, parts: Mapping[Any, Any]) -> dict[str, object]:
         return {name: parts.get(name) for name in self._call.kwargs}
 
     def _packed(
@@ -194,7 +194,7 @@ class _CallPacking:
     ) -> tuple[bytes, list[pickle.PickleBuffer], tuple[int | None, int]]:
         """Pickle all parts with one memory, so that an object that several of them refer to stays one.
 
-        Also returned: how many of the blocks are of arguments that the task writes, and of any arguments.
+        Also return the number of blocks of arguments that the task writes, and of all arguments.
         """
         file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
         pickler = self._pickler(file, buffers)
@@ -217,7 +217,7 @@ class _CallPacking:
         return _TrackingPickler(file, self._inputs, buffers, self._resolve)
 
     def _alone(
-        self, part: Part, value: Any, used: set[int], snapshot: Snapshot | None
+        self, part: Part, value: object, used: set[int], snapshot: Snapshot | None
     ) -> tuple[bytes, list[pickle.PickleBuffer], frozenset[int]]:
         file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
         pickler = self._pickler(file, buffers)
@@ -255,7 +255,7 @@ class _CallPacking:
         del parts[part]
         self._parts.pop(part, None)
 
-    def _refusal(self, part: Part, value: Any, error: BaseException, snapshot: Snapshot | None) -> str:
+    def _refusal(self, part: Part, value: object, error: BaseException, snapshot: Snapshot | None) -> str:
         name = self._call.task.name
         if type(part) is tuple and snapshot is not None:
             return (
@@ -269,7 +269,7 @@ class _CallPacking:
         )
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(value: object) -> bool:
     kind = type(value)
     return kind in ATOMS and not _is_large(value)
 
@@ -281,14 +281,14 @@ def _is_large(value: Any) -> bool:
 def pack(
     call: TaskCall, resolve: Resolve, large: LargeValues, snapshots: Snapshots | None, classes_of: ClassesOf
 ) -> Payload:
-    """Pack the arguments of a call, and what its task refers to.
+    """Pack the arguments of a call, and everything that its task refers to.
 
     Parameters
     ----------
     snapshots : Snapshots or None
         None: the call runs with the program's own definitions.
     classes_of : callable
-        Gives the numbers of the definitions that a result of another task may be made of.
+        Returns the numbers of the definitions to which a result of another task may refer.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""How what workers keep travels between Dask's processes: large blocks of memory as they are, beside the pickle.
+"""Registers serializers of stored values with Dask: large blocks of memory travel beside the pickle, without a copy.
 
-Left to itself Dask pickles results that go through its scheduler in an older way, with all blocks copied into the
-pickle. Importing this module tells Dask; a process that receives such values must have done so.
+By default Dask pickles results that pass its scheduler in an older way, with all blocks copied into the pickle. A
+process that receives such values must have imported this module.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from runmem.serialization.packed import Packed, Wrapped
 __all__: list[str] = []
 
 
-def _frames(value: Packed | Wrapped) -> tuple[dict[str, Any], list[Any]]:
+def _frames(value: Packed | Wrapped) -> tuple[dict[str, object], list[object]]:
     buffers: list[pickle.PickleBuffer] = []
     data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL, buffer_callback=buffers.append)
     return {}, [data, *(buffer.raw() for buffer in buffers)]

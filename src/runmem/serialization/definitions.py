@@ -1,9 +1,9 @@
-"""What travels by value: the functions and classes of the program itself, and who owns them.
+"""The functions and classes that travel by value, those of the program itself, and their owners.
 
-In the program each of them is the program's own object, always. What travels is its number: a pickle of arguments or of
-a result says "class 7", and whoever loads it has that class already. In the program that is the object itself; on a
-worker it is the one of the copy of the program that the call runs in (`program_copy`). So no definition is ever written
-into a live one, and an object made by one task is, in another, of the class as it is there.
+In the program each of them is the program's own object, always. Pickles of arguments and results have its number: they
+contain "class 7", and the process that loads them has that class already. In the program that is the object itself;
+on a worker it belongs to the copy of the program in which the call runs (`program_copy`). So an existing definition is
+never overwritten, and an object made by one task has, in another, the class as it is there.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ CachedFunction = type(functools.lru_cache(lambda: None))
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class that Python code has made
 _PROGRAM = ("__main__", "__mp_main__")
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
-_OURS = ("runmem", "pycompss")
+_OWN_PACKAGES = ("runmem", "pycompss")
 
 
 class NamespaceKey(NamedTuple):
@@ -49,30 +49,30 @@ MAIN = NamespaceKey("program", "__main__")
 
 
 class Definitions(Protocol):
-    """Those who have the definitions: the program itself, or a worker's copy of it."""
+    """An owner of definitions: the program itself, or a worker's copy of it."""
 
-    def number_of(self, datum: Any) -> int | None:
+    def number_of(self, datum: object) -> int | None:
         """Return the number of a definition; None: it has none here."""
 
     def object_of(self, number: int) -> Any:
         """Return the definition with this number."""
 
-    def adopt(self, number: int, datum: Any) -> None:
-        """Take a definition that a value brought along for the one with this number, while the call lasts."""
+    def adopt(self, number: int, datum: object) -> None:
+        """Use a definition that came with a value as the one with this number, until the call ends."""
 
-    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
-        """Return what names these globals of a function."""
+    def namespace_key(self, names: dict[str, object]) -> NamespaceKey:
+        """Return the key of a function's globals."""
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
-        """Return the globals that a function is to have."""
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
+        """Return the globals of functions with this key."""
 
     @property
     def is_program(self) -> bool:
-        """Whether this is the program itself: nothing of what is its own is set by what arrives."""
+        """Whether this is the program itself, of which no pickle that arrives changes anything."""
 
 
-def by_value(datum: Any) -> bool:
-    """Tell whether a function, class, task or the like travels by value: a worker could not import it."""
+def by_value(datum: object) -> bool:
+    """Return True if a function, class or task travels by value, because a worker cannot import it."""
     if isinstance(datum, TaskFunction):
         return find_task(datum.__module__, datum.__qualname__) is not datum
     if isinstance(datum, ContextVar):
@@ -89,13 +89,13 @@ def _is_importable(datum: Any) -> bool:
     chosen = cloudpickle.list_registry_pickle_by_value()
     if chosen and any(module == other or module.startswith(other + ".") for other in chosen):
         return False
-    found: Any = sys.modules.get(module)
+    found: object = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
     return found is datum
 
 
-def namespace_key(names: dict[str, Any]) -> NamespaceKey | None:
+def namespace_key(names: dict[str, object]) -> NamespaceKey | None:
     """Return the key of the globals of a module of the program or of a library; None for any others.
 
     The globals of a library are the worker's own: its functions see the library as it is there. Those of other modules
@@ -108,7 +108,7 @@ def namespace_key(names: dict[str, Any]) -> NamespaceKey | None:
         return MAIN
     file = names.get("__file__")
     built_in = file is None and names.get("__spec__") is not None
-    if module.partition(".")[0] in _OURS or built_in or str(file).startswith(_LIBRARIES):
+    if module.partition(".")[0] in _OWN_PACKAGES or built_in or str(file).startswith(_LIBRARIES):
         return NamespaceKey("library", module)
     return None
 
@@ -126,26 +126,26 @@ class ProgramDefinitions:
         self._last = 0
         self._numbers: dict[int, tuple[Callable[[], Any], int]] = {}
         self._objects: dict[int, Callable[[], Any]] = {}
-        self._other_namespaces: dict[int, tuple[dict[str, Any], NamespaceKey]] = {}
+        self._other_namespaces: dict[int, tuple[dict[str, object], NamespaceKey]] = {}
 
-    def number_of(self, datum: Any) -> int | None:
-        """Return the number of what travels by value; None: it travels by reference."""
+    def number_of(self, datum: object) -> int | None:
+        """Return the number of a definition that travels by value; None: it travels by reference."""
         known = self._numbers.get(id(datum))
         if known is not None and known[0]() is datum:
             return known[1]
         return self._add(datum) if by_value(datum) else None
 
-    def known_number_of(self, datum: Any) -> int | None:
+    def known_number_of(self, datum: object) -> int | None:
         """Return the number that a definition has already, if it has one."""
         known = self._numbers.get(id(datum))
         return known[1] if known is not None and known[0]() is datum else None
 
-    def _add(self, datum: Any) -> int:
+    def _add(self, datum: object) -> int:
         with self._lock:
             self._last += 1
             number, identity = self._last, id(datum)
 
-            def forget(_: Any) -> None:
+            def forget(_: object) -> None:
                 self._objects.pop(number, None)
                 if self._numbers.get(identity, (None, 0))[1] == number:
                     self._numbers.pop(identity, None)
@@ -162,22 +162,22 @@ class ProgramDefinitions:
         datum = kept() if kept is not None else None
         if datum is None:
             raise ResultError(
-                "a result refers to a function or class of the program that the program has given up meanwhile: keep "
-                "it until the result was fetched."
+                "a result refers to a function or class of the program that the program has deleted meanwhile: keep "
+                "it until the result is fetched."
             )
         return datum
 
-    def adopt(self, number: int, datum: Any) -> None:
-        """Leave it: what is not here any more is not to come back under its number."""
+    def adopt(self, number: int, datum: object) -> None:
+        """Do nothing: a definition that the program has deleted does not come back under its number."""
 
-    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
-        """Return what names these globals of a function."""
+    def namespace_key(self, names: dict[str, object]) -> NamespaceKey:
+        """Return the key of a function's globals."""
         key = namespace_key(names)
         if key is None:
             _, key = self._other_namespaces.setdefault(id(names), (names, NamespaceKey("other", id(names))))
         return key
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
         """Return the program's own globals."""
         if key.kind == "other":
             return next((names for names, known in self._other_namespaces.values() if known == key), {})
@@ -185,11 +185,11 @@ class ProgramDefinitions:
 
 
 class NoDefinitions:
-    """Those of a worker that runs a call without any definition of the program: what it makes travels by value."""
+    """No definitions, for a call that needs none of the program: those that it makes travel by value."""
 
     is_program = False
 
-    def number_of(self, datum: Any) -> int | None:
+    def number_of(self, datum: object) -> int | None:
         """Return None."""
         return None
 
@@ -197,19 +197,19 @@ class NoDefinitions:
         """Raise ResultError: the definition is not here."""
         raise ResultError(f"definition {number} of the program is needed and did not come along: please report this")
 
-    def adopt(self, number: int, datum: Any) -> None:
-        """Leave it: it travels on by value."""
+    def adopt(self, number: int, datum: object) -> None:
+        """Do nothing: it travels on by value."""
 
-    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
-        """Return what names these globals of a function."""
+    def namespace_key(self, names: dict[str, object]) -> NamespaceKey:
+        """Return the key of a function's globals."""
         return namespace_key(names) or NamespaceKey("other", id(names))
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
-        """Return those of a library's module, else none."""
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
+        """Return the globals of a library's module, else an empty dictionary."""
         return library_namespace(key) if key.kind == "library" else {}
 
 
-def library_namespace(key: NamespaceKey) -> dict[str, Any]:
+def library_namespace(key: NamespaceKey) -> dict[str, object]:
     """Return the globals of a module that this process can import."""
     return vars(import_module(str(key.name)))
 
@@ -217,24 +217,24 @@ def library_namespace(key: NamespaceKey) -> dict[str, Any]:
 program_definitions = ProgramDefinitions()
 """The definitions of the program in this process."""
 
-_NONE = NoDefinitions()
+_NO_DEFINITIONS = NoDefinitions()
 _current = threading.local()
-_of_process: Definitions = _NONE
+_of_process: Definitions = _NO_DEFINITIONS
 
 
 def current_definitions() -> Definitions:
-    """Return whose definitions numbers mean now in this thread.
+    """Return the definitions to which numbers refer in this thread.
 
-    Those of a copy while it is used; else the program's own while it runs in this process, and none in any other.
+    Those of a copy while it is used; else the program's own if it runs in this process, and none in any other.
     """
     found: Definitions = getattr(_current, "definitions", _of_process)
     return found
 
 
 def run_program(runs: bool) -> None:
-    """Note whether the program runs in this process; a process that is forked from it is another."""
+    """Set whether the program runs in this process; in processes that are forked from it, it does not."""
     global _of_process
-    _of_process = program_definitions if runs else _NONE
+    _of_process = program_definitions if runs else _NO_DEFINITIONS
 
 
 if hasattr(os, "register_at_fork"):
@@ -242,7 +242,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def set_current_definitions(definitions: Definitions | None) -> None:
-    """Let numbers mean `definitions` in this thread from now on; None: those of the process."""
+    """Set the definitions to which numbers refer in this thread; None: those of the process."""
     if definitions is None:
         vars(_current).pop("definitions", None)
     else:

@@ -1,9 +1,9 @@
 """One exception as bytes, whatever its class does: without its traceback and without the exceptions it is linked to.
 
-An exception is taken apart and put together below its class: `args`, attributes, slots and the fields that Python's own
-exception types have in C. No `__init__` runs again, no `__setattr__` or `__getattribute__` of the class is asked, and
-what Dask installs for the pickling of exceptions (tblib) is passed by. A class that tells itself how it is pickled is
-heard first.
+An exception is taken apart and rebuilt below its class: `args`, attributes, slots and the fields that Python's own
+exception types have in C. No `__init__` runs again, no `__setattr__` or `__getattribute__` of the class is called, and
+the reducers that Dask installs for exceptions (tblib) are not used. A class that defines how it is pickled is tried
+first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def field_of(error: BaseException, name: str) -> Any:
     return vars(BaseException)[name].__get__(error)
 
 
-def set_field(error: BaseException, name: str, value: Any) -> None:
+def set_field(error: BaseException, name: str, value: object) -> None:
     """Set a field that every exception has, also of one whose class refuses that."""
     vars(BaseException)[name].__set__(error, value)
 
@@ -46,16 +46,16 @@ def attributes_of(error: BaseException) -> dict[str, Any]:
 
 
 def text_of(error: BaseException, limit: int = 65_536) -> str:
-    """Return type and message, also where the message cannot be had."""
+    """Return type and message of an exception, even if the message cannot be printed."""
     name = class_name(error)
     try:
         text = str.__str__(str(error))  # not of a class below `str`, which may do anything
-    except BaseException as refusal:  # whatever it is: the message is asked for in order to tell of another error
+    except BaseException as refusal:  # of any kind: the message is needed to report another error
         return f"{name}: <its message cannot be printed: {class_name(refusal)}>"
     return shortened(f"{name}: {text}", limit)
 
 
-def class_name(value: Any) -> str:
+def class_name(value: object) -> str:
     """Return the name of the class of a value, whatever its metaclass says."""
     name: str = vars(type)["__name__"].__get__(type(value))
     return name
@@ -70,11 +70,11 @@ def shortened(text: str, limit: int) -> str:
 
 
 class Members(NamedTuple):
-    """What an exception group was, without the exceptions in it, which travel each by itself."""
+    """An exception group without the exceptions in it, each of which travels by itself."""
 
     cls: type[BaseException]
     message: str
-    attributes: dict[str, Any]
+    attributes: dict[str, object]
 
     def group(self, members: list[BaseException]) -> BaseException:
         """Return the group with `members` in it."""
@@ -95,21 +95,21 @@ def pickled(error: BaseException, room: int) -> _Pickled | None:
     """
     if _is_group(error):
         return _group_pickled(error, room)
-    says_how = _says_how(type(error))
-    data = _tried(error, room, own=True) if says_how else None
+    defines_pickling = _defines_pickling(type(error))
+    data = _tried(error, room, own=True) if defines_pickling else None
     if data is None:
         data = _tried(error, room)
     left_out: tuple[str, ...] = ()
     if data is None:
         left_out = tuple(name for name, value in _state(error).items() if not _travels(value, room))
         data = _tried(error, room, left_out=left_out) if left_out else None
-    if data is None and not says_how:  # of a class written in C, say
+    if data is None and not defines_pickling:  # of a class written in C, say
         left_out, data = (), _tried(error, room, own=True)
     return None if data is None else _Pickled(data, left_out)
 
 
 def unpickled(data: bytes) -> BaseException | Members | None:
-    """Return what `pickled` gave the bytes of; None if it cannot be had here."""
+    """Return the exception or group of a pickle by `pickled`; None if it cannot be loaded here."""
     try:
         made = pickle.loads(data)
     except BaseException as refusal:  # its class is known on the worker only, or refuses
@@ -120,7 +120,7 @@ def unpickled(data: bytes) -> BaseException | Members | None:
 
 
 def members_of(group: BaseException) -> list[BaseException]:
-    """Return what is in an exception group; nothing for another exception."""
+    """Return the exceptions in a group; an empty list for another exception."""
     return _of_group(group)[1] if _is_group(group) else []
 
 
@@ -138,7 +138,7 @@ def _group_pickled(error: BaseExceptionGroup[Any], room: int) -> _Pickled | None
 
 
 def _tried(error: BaseException, room: int, own: bool = False, left_out: tuple[str, ...] = ()) -> bytes | None:
-    """Return a pickle as the class says (`own`) or by parts, if what it gives is as good as the exception."""
+    """Return a pickle in the way of the class (`own`) or by parts; None if it does not load as an equal exception."""
     try:
         data = _dumps(error, room, own, left_out)
         again = pickle.loads(data)
@@ -159,7 +159,7 @@ def _is_printed(error: BaseException) -> bool:
     return True
 
 
-def _travels(value: Any, room: int) -> bool:
+def _travels(value: object, room: int) -> bool:
     try:
         pickle.loads(_dumps(value, room))
     except BaseException:
@@ -190,10 +190,10 @@ class _ErrorPickler(ReferencePickler):
         self._left_out = left_out
 
     def reducer_override(self, obj: Any) -> Any:
-        """Return how `obj` is made again."""
+        """Return the reduced form of `obj`."""
         if not issubclass(type(obj), BaseException):
             return super().reducer_override(obj)
-        if self._own if obj is self._error else _says_how(type(obj)):
+        if self._own if obj is self._error else _defines_pickling(type(obj)):
             return obj.__reduce_ex__(4)
         state = _state(obj)
         if obj is self._error:
@@ -210,13 +210,13 @@ def _dumps(value: Any, room: int, own: bool = False, left_out: tuple[str, ...] =
 
 
 def _empty(cls: type[BaseException], *args: Any) -> BaseException:
-    """Return an exception without a call of its class: what Python's own type below it makes."""
+    """Return an exception, made by Python's own type below its class without a call of the class."""
     made = next(base for base in cls.__mro__ if isinstance(vars(base).get("__new__"), BuiltinFunctionType))
     error: BaseException = made.__new__(cls, *args)
     return error
 
 
-def _fill(error: BaseException, state: tuple[tuple[Any, ...] | None, dict[str, Any]]) -> None:
+def _fill(error: BaseException, state: tuple[tuple[object, ...] | None, dict[str, object]]) -> None:
     args, values = state
     if args is not None:
         set_field(error, "args", args)
@@ -228,8 +228,8 @@ def _fill(error: BaseException, state: tuple[tuple[Any, ...] | None, dict[str, A
             attributes_of(error)[name] = value
 
 
-def _state(error: BaseException) -> dict[str, Any]:
-    """Return the attributes, slots and fields in C of an exception, but for what every one has."""
+def _state(error: BaseException) -> dict[str, object]:
+    """Return the attributes, slots and fields in C of an exception, except those that every one has."""
     state = {name: value for name, value in attributes_of(error).items() if name not in _APART}
     for name, field in _fields(type(error)):
         try:
@@ -257,11 +257,11 @@ def _is_group(error: BaseException) -> TypeGuard[BaseExceptionGroup[Any]]:
 
 
 def _of_group(group: BaseExceptionGroup[Any]) -> tuple[str, list[BaseException]]:
-    """Return the message of an exception group and what is in it."""
+    """Return the message of an exception group and the exceptions in it."""
     message, members = (vars(BaseExceptionGroup)[name].__get__(group) for name in ("message", "exceptions"))
     return message, list(members)
 
 
-def _says_how(cls: type) -> bool:
-    """Tell whether a class that is not Python's own says how it is pickled. Of an exception only these are asked."""
+def _defines_pickling(cls: type) -> bool:
+    """Return True if a class, not one of Python's own, defines how it is pickled."""
     return any(name in vars(base) for base in cls.__mro__[:-1] for name in _REDUCE if base.__module__ != "builtins")

@@ -29,7 +29,7 @@ def input_of_call(index: int) -> object:
     return _loading.inputs[index]
 
 
-class Inputs(Sequence[Any]):
+class Inputs(Sequence[object]):
     """Inputs of a call, each unpacked when it is first used.
 
     Parameters
@@ -49,7 +49,7 @@ class Inputs(Sequence[Any]):
         self._stored = stored
         self._private = private
         self._written = written
-        self._unpacked: dict[int, Any] = {}
+        self._unpacked: dict[int, object] = {}
         self.types = "could not be made"
 
     def __len__(self) -> int:
@@ -112,8 +112,8 @@ _DATA_ALONE = PackedArguments(b"")[1:]
 class Arguments(NamedTuple):
     """Arguments of a call for its task, and the values of the snapshot that can change in place."""
 
-    args: list[Any]
-    kwargs: dict[str, Any]
+    args: list[object]
+    kwargs: dict[str, object]
     values: dict[int, object]
 
 

@@ -1,4 +1,4 @@
-"""Tells an interrupt of the program from what the code of a value raised while it was packed or unpacked."""
+"""Distinguishes an interrupt of the program from an error that a value raised while it was packed or unpacked."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 import threading
 from opcode import opmap
 from types import CodeType, TracebackType
-from typing import Any
 
 __all__ = ["is_interrupt"]
 
@@ -15,14 +14,14 @@ _RAISE = opmap["RAISE_VARARGS"]
 
 
 def is_interrupt(error: BaseException) -> bool:
-    """Tell whether an error that came while a value was packed or unpacked is meant for the whole program.
+    """Return True if an error during the packing or unpacking of a value is meant for the whole program.
 
-    That is Ctrl-C, and what a signal handler of the program raised. Whatever else was raised then, also a `SystemExit`
-    or a `KeyboardInterrupt`, is what the value's class did, and is told as an error of that value.
+    That is Ctrl-C, and an exception of a signal handler of the program. Every other error, also a `SystemExit` or a
+    `KeyboardInterrupt`, was raised by the class of the value, and is reported as an error of that value.
 
     Notes
     -----
-    Python's own handler of Ctrl-C raises in the midst of whatever runs, and never where a `raise` stands.
+    Python's own handler of Ctrl-C raises between any two instructions, and never at a `raise` statement.
     """
     if threading.current_thread() is not threading.main_thread():  # signals come to the main thread only
         return False
@@ -38,7 +37,7 @@ def is_interrupt(error: BaseException) -> bool:
     return issubclass(type(error), KeyboardInterrupt) and not raised
 
 
-def _code_of(handler: Any) -> CodeType | None:
+def _code_of(handler: object) -> CodeType | None:
     """Return the code of a signal handler; None: it has none, such as `SIG_DFL`."""
     while isinstance(handler, functools.partial):
         handler = handler.func

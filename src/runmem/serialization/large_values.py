@@ -1,11 +1,10 @@
-"""Large values on their way: sent once, by their content, however many calls take them."""
+"""Sends each large value once, identified by its content, however many calls use it."""
 
 from __future__ import annotations
 
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any
 from weakref import WeakValueDictionary
 
 import xxhash
@@ -30,12 +29,12 @@ class LargeValues:
         Takes a `Packed`, and the numbers of the definitions that it refers to; returns the version that stands for the
         value on the cluster.
     keep_bytes : int
-        How much is kept for calls to come. What waiting calls refer to lives on anyway, and is found again.
+        Size of the values kept for later calls. Those of waiting calls live on anyway, and are found again.
 
     Attributes
     ----------
     found_large : set
-        Tasks, with an argument or value of each that was large at its last call: it need not be pickled twice to know.
+        Arguments and values, each with its task, that were large at the last call: these are not pickled twice.
     """
 
     def __init__(self, send: Callable[[Packed, frozenset[int]], Version], keep_bytes: int = 64 * 1024**2) -> None:
@@ -43,7 +42,7 @@ class LargeValues:
         self._keep_bytes = keep_bytes
         self._kept: OrderedDict[str, tuple[int, Version]] = OrderedDict()
         self._alive: WeakValueDictionary[str, Execution] = WeakValueDictionary()
-        self._of_places: dict[tuple[Any, ...], str] = {}
+        self._of_places: dict[tuple[object, ...], str] = {}
         self.found_large: set[tuple[TaskFunction, Part]] = set()
 
     def note_large(self, task: TaskFunction, part: Part) -> None:
@@ -57,12 +56,11 @@ class LargeValues:
         data: bytes,
         buffers: Sequence[pickle.PickleBuffer],
         numbers: frozenset[int] = frozenset(),
-        place: tuple[Any, ...] | None = None,
+        place: tuple[object, ...] | None = None,
     ) -> Version:
-        """Return the version of the value with this pickle and these buffers, which are copied if need be.
+        """Return the version of the value with this pickle and these buffers, which are copied if they can change.
 
-        `place`: where the program keeps the value, if it is that of a global or the like. What was there before is not
-        kept.
+        `place`: the global, or the like, in which the program keeps the value. Its earlier value is not kept.
         """
         content = xxhash.xxh3_128(data)
         for buffer in buffers:

@@ -1,4 +1,4 @@
-"""Arrays over memory that a task may only read, on their way to somebody who may write to them.
+"""Pickles arrays over memory that a task may only read, so that others can write to them.
 
 A task has large arrays that it does not write over the memory in which the worker keeps them, for reading only. Where
 such an array is part of its result, the pickle must not say that nobody can write to it.
@@ -15,9 +15,9 @@ __all__ = ["reduced_array"]
 
 
 def reduced_array(obj: Any) -> tuple[Any, ...] | None:
-    """Return how an array over memory that was given for reading is made again, so that it can be written to.
+    """Return the reduced form of an array over memory that is lent for reading, as an array that can be written to.
 
-    None for all else, also for an array of which the program itself has said that it cannot be written to.
+    None for everything else, also for an array that the program itself has made read-only.
     """
     numpy = library_module("numpy")
     if numpy is None or type(obj) is not numpy.ndarray or obj.flags.writeable:

@@ -1,4 +1,4 @@
-"""How the definitions in a snapshot's outline are made where it arrives: empty first, filled when all are there."""
+"""Makes the definitions of a snapshot's outline where it arrives: empty first, filled when all are made."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import NamespaceKey, library_namespace
 
 __all__ = [
-    "Outline", "Place", "make_cell", "make_class", "make_defined_function", "make_enumeration", "make_numbered",
+    "Outline", "ValuePlace", "make_cell", "make_class", "make_defined_function", "make_enumeration", "make_numbered",
     "make_task",
 ]  # fmt: skip
 
 
-class Place(NamedTuple):
-    """Where a value of the program goes.
+class ValuePlace(NamedTuple):
+    """The place of a value in the program.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Place(NamedTuple):
         ``global``, ``cell``, ``attribute`` (of a class), ``item`` (of a function's or task's `__dict__`), ``default``
         or ``context`` (of a context variable).
     target
-        What has the place: a `NamespaceKey`, a cell, a class, a function, a task or a context variable.
+        Owner of the place: a `NamespaceKey`, a cell, a class, a function, a task or a context variable.
     key : str
     """
 
@@ -42,7 +42,7 @@ _making = threading.local()
 
 
 class Outline:
-    """The definitions that a snapshot's outline makes; nothing that lives elsewhere is touched.
+    """The definitions of a snapshot's outline; making them changes nothing else in the process.
 
     Parameters
     ----------
@@ -53,12 +53,12 @@ class Outline:
     ----------
     objects : dict
         Definition by number.
-    places : list of Place
-        Where values go; a global's target is its namespace.
+    places : list of ValuePlace
+        Places of values; the target of a global is its namespace.
     namespaces : dict
         Globals of the functions, by key.
     main : module
-        What the program is as a module.
+        The program as a module.
     """
 
     def __init__(self, data: bytes) -> None:
@@ -73,7 +73,7 @@ class Outline:
             fillings: list[tuple[Any, dict[str, Any]]] = []
             while (batch := unpickler.load()) is not None:
                 fillings += batch
-            self.places: list[Place] = unpickler.load()
+            self.places: list[ValuePlace] = unpickler.load()
             for datum, filling in fillings:
                 self._fill(datum, filling)
             for datum, filling in fillings:  # a task reads the signature of its function
@@ -83,8 +83,8 @@ class Outline:
         finally:
             _making.outline = before
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
-        """Return globals by their key; made empty when they are asked for first."""
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
+        """Return globals by their key, made empty when they are first used."""
         if key.kind == "library":
             return library_namespace(key)
         if key not in self.namespaces:
@@ -114,7 +114,7 @@ def _fill_class(cls: type, filling: dict[str, Any]) -> None:
     for name, value in filling["attributes"].items():
         type.__setattr__(cls, name, value)
     if line is not None:
-        type.__setattr__(cls, "__firstlineno__", line)  # setting any other attribute takes it away
+        type.__setattr__(cls, "__firstlineno__", line)  # setting any other attribute removes it
     for registered in filling.get("registered", ()):
         cls.register(registered)  # type: ignore[attr-defined]
     for name, attributes in filling.get("members", {}).items():
@@ -126,8 +126,8 @@ def _numbered(number: int, made: Any) -> Any:
     return made
 
 
-def make_numbered(number: int, make: Callable[..., Any], arguments: tuple[Any, ...], *_: Any) -> Any:
-    """Make what one call makes."""
+def make_numbered(number: int, make: Callable[..., Any], arguments: tuple[object, ...], *_: object) -> object:
+    """Make a definition by a call."""
     return _numbered(number, make(*arguments))
 
 
@@ -149,7 +149,7 @@ def make_defined_function(
     names: tuple[str, str, str | None, str | None],
     closure: tuple[types.CellType, ...] | None,
 ) -> types.FunctionType:
-    """Make a function over the globals that `key` names; its own names are what is made of it goes by."""
+    """Make a function over the globals that `key` names."""
     found = _making.outline.namespace(key)
     if key.kind != "library":
         found.update({each: value for each, value in about.items() if each not in found or value is not None})
@@ -163,8 +163,8 @@ def make_defined_function(
 def make_class(number: int, metaclass: type, name: str, bases: tuple[Any, ...], given: dict[str, Any]) -> type:
     """Make a class.
 
-    The program's own bases and metaclass are empty at this time: what they do when a class is made, such as
-    `__init_subclass__`, has been done in the program and is not done again.
+    The program's own bases and metaclass are still empty: their hooks for new classes, such as `__init_subclass__`,
+    have run in the program and do not run again.
     """
     made = types.new_class(name, bases, {"metaclass": metaclass}, lambda names: names.update(given))
     return _numbered(number, made)  # type: ignore[no-any-return]
@@ -173,7 +173,7 @@ def make_class(number: int, metaclass: type, name: str, bases: tuple[Any, ...], 
 def make_enumeration(
     number: int, bases: tuple[type, ...], name: str, qualname: str, members: dict[str, Any], module: str
 ) -> type:
-    """Make an enumeration; its members are made by its library's metaclass, from their values."""
+    """Make an enumeration; the metaclass makes its members from their values."""
     metaclass: Any = type(bases[-1])
     names = metaclass.__prepare__(name, bases)
     for member, value in members.items():

@@ -1,8 +1,8 @@
-"""Results and large arguments as a worker keeps them: packed, so that no two tasks share what one of them may change.
+"""Packs results and large arguments for storage on workers, so that no two tasks share values that one may change.
 
-A value that can change is kept as its pickle. Whoever reads it has a copy of its own, made from that. Large blocks of
-memory in it, such as the data of arrays, lie beside the pickle as they are: they are not copied, neither when they are
-packed nor for each reader, and readers cannot write to them, unless they are to have copies of these too.
+A value that can change is stored as its pickle, from which each reader makes a copy of its own. Large blocks of memory
+in it, such as the data of arrays, are stored beside the pickle. They are copied neither when they are packed nor for
+each reader; readers cannot write to them, except readers that get copies of them too.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ LARGE_BYTES = 256 * 1024
 
 
 class Buffer:
-    """Bytes that travel beside a pickle rather than inside it, so that nobody copies them on the way."""
+    """Bytes that travel beside a pickle rather than inside it, and so without a copy."""
 
     __slots__ = ("data",)
 
     def __init__(self, data: Any) -> None:
         self.data = data
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> tuple[object, ...]:
         return Buffer, (pickle.PickleBuffer(self.data) if protocol >= 5 else bytes(self.data),)
 
 
@@ -55,7 +55,7 @@ class OutOfBand:
     def __init__(self, value: bytes | bytearray | str) -> None:
         self.value = value
 
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+    def __reduce_ex__(self, protocol: Any) -> tuple[object, ...]:
         if isinstance(self.value, str):
             return _text_again, (pickle.PickleBuffer(self.value.encode("utf-8", "surrogatepass")),)
         return type(self.value), (pickle.PickleBuffer(self.value),)
@@ -90,12 +90,12 @@ class Packed:
             with stored_data().removing(holding):
                 self.data, self.buffers = b"", ()
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         data = Buffer(self.data) if len(self.data) > LARGE_BYTES else self.data
         return _packed_again, (data, [Buffer(buffer) for buffer in self.buffers])
 
-    def __dask_tokenize__(self) -> Any:
-        """Return what tells it from others: Dask would have all its content hashed, and sees it under a key of ours."""
+    def __dask_tokenize__(self) -> object:
+        """Return a token, so that Dask does not hash all its content; runmem chooses the key."""
         return id(self)
 
     @property
@@ -104,21 +104,21 @@ class Packed:
         return len(self.data) + sum(buffer.nbytes for buffer in self.buffers)
 
     def __sizeof__(self) -> int:
-        """Return the size by which Dask keeps account of a worker's memory."""
+        """Return the size that Dask adds to the memory of its worker."""
         return self.nbytes + 200
 
-    def load(self, private: bool) -> Any:
-        """Return the value; `private`: its large blocks are copied too, so that they can be written to."""
+    def load(self, private: bool) -> object:
+        """Return the value; `private`: with copies of its large blocks, which can be written to."""
         if private:
             return loads(self.data, [bytearray(buffer) for buffer in self.buffers])
         return loads(self.data, [buffer.toreadonly() for buffer in self.buffers])
 
     def copied(self) -> Packed:
-        """Return the same with large blocks of its own, where others may change these."""
+        """Return a copy with large blocks of its own."""
         return Packed(self.data, [bytearray(buffer) for buffer in self.buffers])
 
-    def take(self) -> Any:
-        """Return the value over the blocks that this has, which nobody else may read then."""
+    def take(self) -> object:
+        """Return the value over the same blocks, which nothing else may read any more."""
         return loads(self.data, [bytearray(b) if b.readonly else b for b in self.buffers])
 
 
@@ -129,35 +129,35 @@ def _packed_again(data: bytes | Buffer, buffers: list[Buffer]) -> Packed:
 
 
 class Unsendable:
-    """Stands for a value that cannot be packed, and says why: whoever asks for the value is told."""
+    """Stands for a value that cannot be packed; its text is the error of reading the value."""
 
     __slots__ = ("text",)
 
     def __init__(self, text: str) -> None:
         self.text = text
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Unsendable, (self.text,)
 
 
 class Wrapped:
-    """Holds several results on their way through Dask, which would serialise the items of a tuple one by one."""
+    """Wraps several results for Dask, which would serialise the items of a tuple one by one."""
 
     __slots__ = ("values",)
 
-    def __init__(self, values: tuple[Any, ...]) -> None:
+    def __init__(self, values: tuple[object, ...]) -> None:
         self.values = values
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         return Wrapped, (self.values,)
 
     def __sizeof__(self) -> int:
-        """Return the size by which Dask keeps account of a worker's memory."""
+        """Return the size that Dask adds to the memory of its worker."""
         return 200 + sum(_size(value) for value in self.values)
 
 
-def holdings(values: Iterable[Any]) -> list[StoredItem]:
-    """Return what this process holds of values as they are kept, as far as it is large."""
+def holdings(values: Iterable[object]) -> list[StoredItem]:
+    """Return the holdings of stored values in this process, as far as they are large."""
     found: list[StoredItem] = []
     for value in values:
         if type(value) is Packed:
@@ -188,8 +188,8 @@ def beside(buffers: list[pickle.PickleBuffer]) -> Any:
     return callback
 
 
-def pack_value(value: Any, what: str) -> Any:
-    """Return a value as it is kept; `what` names it, should it have to be said that it cannot be packed."""
+def pack_value(value: object, what: str) -> object:
+    """Return a value for storage; `what` names it in the error if it cannot be packed."""
     if type(value) in ATOMS:
         return value
     try:
@@ -206,8 +206,8 @@ def pack_value(value: Any, what: str) -> Any:
         )
 
 
-def load_stored(value: Any, private: bool = True) -> Any:
-    """Return the value that `pack_value` was given, or an equal one.
+def load_stored(value: object, private: bool = True) -> object:
+    """Return the value of a stored one, or an equal one.
 
     Raises
     ------
@@ -221,6 +221,6 @@ def load_stored(value: Any, private: bool = True) -> Any:
     return value
 
 
-def take_stored(value: Any) -> Any:
+def take_stored(value: object) -> object:
     """Return the value of a stored one, over the same memory, which nothing else may read any more."""
     return value.take() if type(value) is Packed else load_stored(value)

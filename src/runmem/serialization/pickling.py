@@ -1,4 +1,4 @@
-"""Pickles of the program's own functions and values, in which code keeps the name of its file."""
+"""Pickles the program's own functions and values; code keeps the name of its file."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ _GLOBAL = ("LOAD_GLOBAL", "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL")
 
 
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles what `cloudpickle` does, and keeps where code was written.
+    """Pickles as `cloudpickle` does, and keeps the file name of code.
 
-    From 3.1.3 on cloudpickle puts ``<dynamic-code>`` in place of the file's name. Records, tracebacks and line by line
-    reports of a worker tell that name. A class that comes to where it is known already is found there, as by
-    cloudpickle, and stays as it is.
+    From 3.1.3 on cloudpickle puts ``<dynamic-code>`` in place of the file's name, which records, tracebacks and line by
+    line reports of a worker contain. A class that arrives where it is known already is found there, as by cloudpickle,
+    and remains unchanged.
     """
 
-    def reducer_override(self, obj: Any) -> Any:
-        """Return how `obj` is made again."""
+    def reducer_override(self, obj: object) -> object:
+        """Return the reduced form of `obj`."""
         if isinstance(obj, CodeType):
             make, arguments = self.dispatch_table[CodeType](obj)[:2]
             return _code_of_file, (make, arguments, obj.co_filename)
@@ -45,15 +45,15 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         return found
 
 
-def dumps(value: Any, protocol: int | None = None, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
+def dumps(value: object, protocol: int | None = None, buffer_callback: Callable[[object], Any] | None = None) -> bytes:
     """Return the pickle of `value`; raises as `cloudpickle.dumps` does."""
     with io.BytesIO() as file:
         Pickler(file, protocol=protocol, buffer_callback=buffer_callback).dump(value)
         return file.getvalue()
 
 
-def dumps_data(value: Any) -> bytes:
-    """Return the pickle of `value`, as `dumps` does; several times as quick for what is data alone."""
+def dumps_data(value: object) -> bytes:
+    """Return the pickle of `value`, as `dumps` does; several times as quick for data without code."""
     try:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
     except Exception:
@@ -78,13 +78,13 @@ def _class_filled(cls: type, state: tuple[Any, Callable[[type, Any], Any]]) -> N
         fill(cls, contents)
 
 
-def _code_of_file(make: Callable[..., CodeType], arguments: tuple[Any, ...], filename: str) -> CodeType:
+def _code_of_file(make: Callable[..., CodeType], arguments: tuple[object, ...], filename: str) -> CodeType:
     return make(*arguments).replace(co_filename=filename)
 
 
 @lru_cache(maxsize=4096)
 def global_names(code: CodeType) -> tuple[str, ...]:
-    """Return the names of globals that code uses, and that of functions inside it does, in order."""
+    """Return the names of the globals that code, and the functions inside it, use, in order."""
     names = {instruction.argval: None for instruction in dis.get_instructions(code) if instruction.opname in _GLOBAL}
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -1,8 +1,8 @@
 """A worker's copy of the program's functions and classes, in which calls run one after the other.
 
-A copy is used by one call at a time. When the call has ended the copy is as it was before: what the call has assigned
-to globals, class attributes and the like is taken back, and the values that can change in place are let go. So no call
-sees what another one did to the program's definitions, whichever worker it runs on.
+A copy is used by one call at a time, and restored when the call has ended: its assignments to globals, class attributes
+and the like are undone, and the values that can change in place are released. So no call sees changes that another one
+made to the program's definitions, whichever worker it runs on.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ProgramCopy:
     Attributes
     ----------
     main : module
-        What the program is as a module.
+        The program as a module.
     """
 
     is_program = False
@@ -61,7 +61,7 @@ class ProgramCopy:
         self._changing: list[int] = []
         self._adopted: list[int] = []
         self._variables = {place for place, found in enumerate(self._outline.places) if found.kind == "context"}
-        self._variable_values: dict[int, Any] = {}
+        self._variable_values: dict[int, object] = {}
         self._tokens: list[tuple[ContextVar[Any], Token[Any]]] = []
         for place in range(len(self._outline.places)):
             self._set(place, None)
@@ -69,7 +69,7 @@ class ProgramCopy:
 
     # --- as `Definitions` ---------------------------------------------------------------------------------------------
 
-    def number_of(self, datum: Any) -> int | None:
+    def number_of(self, datum: object) -> int | None:
         """Return the number of a definition of this copy."""
         number = self._numbers.get(id(datum))
         return number if number is not None and self._objects[number] is datum else None
@@ -83,17 +83,17 @@ class ProgramCopy:
                 f"definition {number} of the program is needed and did not come along with the call: please report this"
             ) from None
 
-    def adopt(self, number: int, datum: Any) -> None:
-        """Take a definition that a value brought along for the one with this number, while the call lasts."""
+    def adopt(self, number: int, datum: object) -> None:
+        """Use a definition that came with a value as the one with this number, until the call ends."""
         self._objects[number] = datum
         self._numbers[id(datum)] = number
         self._adopted.append(number)
 
-    def namespace_key(self, names: dict[str, Any]) -> NamespaceKey:
-        """Return what names these globals of a function."""
+    def namespace_key(self, names: dict[str, object]) -> NamespaceKey:
+        """Return the key of a function's globals."""
         return self._keys.get(id(names)) or namespace_key(names) or NamespaceKey("other", id(names))
 
-    def namespace(self, key: NamespaceKey) -> dict[str, Any]:
+    def namespace(self, key: NamespaceKey) -> dict[str, object]:
         """Return globals by their key."""
         return library_namespace(key) if key.kind == "library" else self._outline.namespace(key)
 
@@ -111,7 +111,7 @@ class ProgramCopy:
             self._clear_caches()
         self._set_variables(self._variable_values)
 
-    def set_changing(self, values: Mapping[int, Any]) -> None:
+    def set_changing(self, values: Mapping[int, object]) -> None:
         """Set the other values, which are the call's own."""
         for place, value in values.items():
             self._set(place, value)
@@ -121,7 +121,7 @@ class ProgramCopy:
             self._clear_caches()
 
     def end(self) -> None:
-        """Bring all back to what it was, after a call."""
+        """Restore everything after a call."""
         while self._adopted:
             del self._numbers[id(self._objects.pop(self._adopted.pop()))]
         while self._tokens:
@@ -139,7 +139,7 @@ class ProgramCopy:
             if contents_of(cell) is not value:
                 _fill_cell(cell, value)
 
-    def _set(self, place: int, value: Any) -> None:
+    def _set(self, place: int, value: object) -> None:
         kind, target, key = self._outline.places[place]
         if kind == "global":
             self._outline.namespace(target)[key] = value
@@ -152,7 +152,7 @@ class ProgramCopy:
         elif kind == "default":
             setattr(target, key, value)
 
-    def _set_variables(self, values: Mapping[int, Any]) -> None:
+    def _set_variables(self, values: Mapping[int, object]) -> None:
         """Set context variables, for this call: their values are those of the thread."""
         for place, value in values.items():
             if value is not Empty:
@@ -160,7 +160,7 @@ class ProgramCopy:
                 self._tokens.append((variable, variable.set(value)))
 
     def _note(self) -> None:
-        """Take note of what everything is now."""
+        """Note the present state, to restore it."""
         mappings: list[tuple[Any, Any]] = [(names, None) for names in self._outline.namespaces.values()]
         mappings += [(vars(datum), datum) for datum in self._objects.values() if isinstance(datum, type)]
         mappings += [(target.__dict__, None) for kind, target, _ in self._outline.places if kind == "item"]
@@ -173,14 +173,14 @@ class ProgramCopy:
             cached.cache_clear()
 
 
-def _fill_cell(cell: CellType, value: Any) -> None:
+def _fill_cell(cell: CellType, value: object) -> None:
     if value is not Empty:
         cell.cell_contents = value
     elif contents_of(cell) is not Empty:
         del cell.cell_contents
 
 
-def _restore(mapping: Any, owner: type | None, before: dict[str, Any]) -> None:
+def _restore(mapping: Any, owner: type | None, before: dict[str, object]) -> None:
     if owner is None:
         mapping.clear()
         mapping.update(before)
@@ -209,12 +209,12 @@ class ProgramCopies:
         self._main = sys.modules["__main__"]  # the process's own, while copies are in its place
 
     def begin(self, outline: bytes | None, constants: bytes) -> ProgramCopy | None:
-        """Let numbers mean a copy in this thread, and give it to one call, which is then to be ended by `end`.
+        """Make numbers refer to a copy in this thread, and reserve it for one call, until `end`.
 
         None, and no definition of the program is there, if the call needs none.
         """
         if outline is None:
-            set_current_definitions(_NONE)
+            set_current_definitions(_NO_DEFINITIONS)
             return None
         copy = self._taken(outline)
         set_current_definitions(copy)
@@ -231,7 +231,7 @@ class ProgramCopies:
         return copy
 
     def end(self, outline: bytes | None, copy: ProgramCopy | None) -> None:
-        """Take back what `begin` gave."""
+        """End the reservation that `begin` made."""
         set_current_definitions(None)
         if copy is not None and outline is not None:
             with self._lock:
@@ -262,6 +262,6 @@ class ProgramCopies:
                 self._idle.popitem(last=False)
 
 
-_NONE = NoDefinitions()
+_NO_DEFINITIONS = NoDefinitions()
 program_copies = ProgramCopies()
 """The copies of this process."""

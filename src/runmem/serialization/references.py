@@ -1,7 +1,7 @@
-"""Pickles of values, in which definitions of the program stand as their numbers (see `definitions`).
+"""Pickles values; definitions of the program are replaced by their numbers (see `definitions`).
 
-For arguments, for the values of globals and for results. What is no definition of the program and cannot be imported
-either, such as a function that was made by another one, travels by value; its globals are those where it arrives.
+For arguments, values of globals and results. A function that is no definition of the program and cannot be imported
+either, such as one made by another function, travels by value; its globals are those where it arrives.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ ATOMS = frozenset((int, float, complex, bool, str, bytes, type(None)))
 
 _NUMBERED = (types.FunctionType, type, TaskFunction, CachedFunction)
 _COME_ALONG = (types.FunctionType, TaskFunction)
-"""What a worker's result has in it beside the number: a task that gets the result may not have that definition."""
+"""Types that a worker's result contains beside their number: a task that gets the result may not have them."""
 _new: WeakSet[Any] = WeakSet()
 
 
 class Empty:
-    """Stands for what a cell holds before its variable is assigned."""
+    """Stands for the content of a cell whose variable is not assigned yet."""
 
 
 class ReferencePickler(Pickler):
-    """Pickles values; what has a number among the definitions stands as that.
+    """Pickles values; a definition with a number is replaced by that.
 
     Parameters
     ----------
@@ -57,14 +57,14 @@ class ReferencePickler(Pickler):
     """
 
     def __init__(
-        self, file: io.BytesIO, definitions: Definitions, buffer_callback: Callable[[Any], Any] | None = None
+        self, file: io.BytesIO, definitions: Definitions, buffer_callback: Callable[[object], Any] | None = None
     ) -> None:
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL, buffer_callback=buffer_callback)
         self._definitions = definitions
         self.numbers: set[int] = set()
 
-    def reducer_override(self, obj: Any) -> Any:
-        """Return how `obj` is made again."""
+    def reducer_override(self, obj: object) -> object:
+        """Return the reduced form of `obj`."""
         if isinstance(obj, _NUMBERED) or type(obj) is ContextVar:
             number = self._number_of(obj)
             if number is not None and (self._definitions.is_program or not isinstance(obj, _COME_ALONG)):
@@ -76,14 +76,14 @@ class ReferencePickler(Pickler):
                 return _task_made, (number,), (obj.function, obj.options), None, None, _complete_task
         return reduced(obj) or reduced_array(obj) or super().reducer_override(obj)
 
-    def _number_of(self, obj: Any) -> int | None:
+    def _number_of(self, obj: object) -> int | None:
         if type(obj) is types.FunctionType and _is_local(obj) and self._definitions is program_definitions:
             # Made by a function, and perhaps for this one call: it travels inside what refers to it, unless it is part
             # of what a task refers to.
             return program_definitions.known_number_of(obj)
         return self._definitions.number_of(obj)
 
-    def _function(self, function: types.FunctionType, number: int | None) -> tuple[Any, ...]:
+    def _function(self, function: types.FunctionType, number: int | None) -> tuple[object, ...]:
         names = {
             name: function.__globals__[name] for name in global_names(function.__code__) if name in function.__globals__
         }
@@ -106,16 +106,16 @@ def _is_local(function: types.FunctionType) -> bool:
     return "<locals>" in function.__qualname__ or function.__name__ == "<lambda>" or function.__module__ is None
 
 
-def contents_of(cell: types.CellType) -> Any:
-    """Return what a cell holds, or `Empty`."""
+def contents_of(cell: types.CellType) -> object:
+    """Return the content of a cell, or `Empty`."""
     try:
         return cell.cell_contents
     except ValueError:
         return Empty
 
 
-def attributes_of(function: types.FunctionType) -> dict[str, Any]:
-    """Return what is set of a function after it was made, but for what its `__dict__` has."""
+def attributes_of(function: types.FunctionType) -> dict[str, object]:
+    """Return the attributes that are set in a function after it is made, without those in its `__dict__`."""
     names = ("__qualname__", "__module__", "__doc__", "__defaults__", "__kwdefaults__", "__annotations__")
     found = {name: getattr(function, name) for name in names}
     if parameters := getattr(function, "__type_params__", ()):
@@ -134,7 +134,7 @@ def _known(number: int | None) -> Any:
 
 
 def _adopted(made: Any, number: int | None) -> Any:
-    """Note that a definition is new here, and what its number is should it travel on."""
+    """Note that a definition is new here, and its number, with which it may travel on."""
     _new.add(made)
     if number is not None:
         current_definitions().adopt(number, made)
@@ -187,23 +187,23 @@ def _task_made(number: int) -> TaskFunction:
     return _adopted(TaskFunction.__new__(TaskFunction), number)  # type: ignore[no-any-return]
 
 
-def _complete_task(task: TaskFunction, state: tuple[Any, dict[str, Any]]) -> None:
+def _complete_task(task: TaskFunction, state: tuple[Any, dict[str, object]]) -> None:
     if task in _new:
         _new.discard(task)
         task._set(*state)
 
 
-def _definition(number: int) -> Any:
+def _definition(number: int) -> object:
     return current_definitions().object_of(number)
 
 
-def dumps(value: Any, buffer_callback: Callable[[Any], Any] | None = None) -> bytes:
-    """Return the pickle of a value, by the definitions that are meant in this thread."""
+def dumps(value: object, buffer_callback: Callable[[object], Any] | None = None) -> bytes:
+    """Return the pickle of a value, with the definitions of this thread."""
     file = io.BytesIO()
     ReferencePickler(file, current_definitions(), buffer_callback).dump(value)
     return file.getvalue()
 
 
-def loads(data: bytes | memoryview, buffers: Iterable[Any] = ()) -> Any:
-    """Return the value of a pickle, by the definitions that are meant in this thread."""
+def loads(data: bytes | memoryview, buffers: Iterable[object] = ()) -> Any:
+    """Return the value of a pickle, with the definitions of this thread."""
     return pickle.loads(data, buffers=buffers)

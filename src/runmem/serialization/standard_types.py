@@ -1,4 +1,4 @@
-"""What the standard library makes of functions, and other types of it that `pickle` refuses, on their way."""
+"""Pickles types of the standard library that `pickle` refuses, such as cached functions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from runmem.serialization.definitions import CachedFunction
 __all__ = ["default_of", "make_cached", "make_context_variable", "reduced", "remedy"]
 
 
-def reduced(obj: Any) -> tuple[Any, ...] | None:
-    """Return how `obj` is made again, if `pickle` cannot tell; else None."""
+def reduced(obj: object) -> tuple[object, ...] | None:
+    """Return the reduced form of `obj` if `pickle` has none; else None."""
     make = _REDUCERS.get(type(obj))
     return make(obj) if make is not None else None
 
@@ -29,7 +29,7 @@ def make_context_variable(name: str, *default: Any) -> contextvars.ContextVar[An
     return contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
 
 
-def default_of(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
+def default_of(variable: contextvars.ContextVar[Any]) -> tuple[object, ...]:
     """Return the default of a context variable, if it has one: what it is in an empty context."""
     try:
         return (contextvars.Context().run(variable.get),)
@@ -37,23 +37,23 @@ def default_of(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
         return ()
 
 
-def _make_cached_property(function: Callable[..., Any], name: str | None) -> Any:
+def _make_cached_property(function: Callable[..., Any], name: str | None) -> object:
     made = functools.cached_property(function)
     made.attrname = name
     return made
 
 
-def _no_referent() -> Any:
+def _no_referent() -> object:
     """Return a weak reference to an object that is gone."""
     return weakref.ref(set())
 
 
-def _weak_reference(reference: Any) -> tuple[Any, ...]:
+def _weak_reference(reference: Any) -> tuple[object, ...]:
     referent = reference()
     return (_no_referent, ()) if referent is None else (weakref.ref, (referent,))
 
 
-_REDUCERS: dict[type, Callable[[Any], tuple[Any, ...]]] = {
+_REDUCERS: dict[type, Callable[[Any], tuple[object, ...]]] = {
     CachedFunction: lambda cached: (make_cached, (cached.__wrapped__, cached.cache_parameters())),
     contextvars.ContextVar: lambda variable: (make_context_variable, (variable.name, *default_of(variable))),
     functools.cached_property: lambda found: (
@@ -72,18 +72,18 @@ _REMEDIES = {
     "_io.": _FILE,
     "files that": _FILE,
     "socket": "Pass the address, and connect inside the task",
-    "_thread.": "A lock guards nothing between processes: make it inside the task, or leave it out of what travels",
-    "threading.": "A lock guards nothing between processes: make it inside the task, or leave it out of what travels",
+    "_thread.": "A lock guards nothing between processes: make it inside the task, or leave it out of the value",
+    "threading.": "A lock guards nothing between processes: make it inside the task, or leave it out of the value",
     "sqlite3": "Pass the path of the database, and connect inside the task",
     "module": "Import the module inside the task",
 }
 
 
 def remedy(error: BaseException) -> str:
-    """Return what to do about an object that cannot be pickled, given what `pickle` says of it."""
+    """Return advice about an object that cannot be pickled, given the error of `pickle`."""
     try:
         text = str(error)
-    except BaseException:  # the class of what it tells of has a say in this
+    except BaseException:  # the class of the object may have a part in the message
         text = ""
     found = next((advice for word, advice in _REMEDIES.items() if word in text), None)
     return found or "Make that value inside the task from what can be sent, such as a path instead of an open file"

@@ -1,4 +1,4 @@
-"""The exception of a task on its way to the program.
+"""Packs the exception of a task for the program.
 
 It reaches the program as itself, so that `except MyError` works, also when its class was defined in the program, takes
 other arguments than `Exception` does, refuses attributes, or holds something that cannot be pickled. What it was raised
@@ -43,7 +43,7 @@ class RemoteError(RunmemError):
 
 
 class PackedError(NamedTuple):
-    """A pickled exception, and what is said of it where it cannot be unpickled.
+    """A pickled exception, and a text in case it cannot be unpickled.
 
     Attributes
     ----------
@@ -55,11 +55,11 @@ class PackedError(NamedTuple):
     root : int or None
         See `root_task`.
     cause, context : int or None
-        What it was raised from, and what was handled then: a place in `related`.
+        The exceptions that it was raised from, and that was handled then: positions in `related`.
     suppresses_context : bool
-        Whether its context is left out where it is printed.
+        Whether the context is not printed.
     members : tuple of int
-        What is in it, if it is a group.
+        The exceptions in it, if it is a group.
     related : tuple of PackedError
         All exceptions that it is linked to, directly or through others; empty in each of them.
     """
@@ -81,7 +81,7 @@ class PackedError(NamedTuple):
         Does not raise: of an exception that cannot be taken apart the type, the message and the notes travel, as text.
 
         Of what it is linked to, 10,000 exceptions at most come along, the nearest first, and of all of them 64 MiB of
-        pickles; the others are told as text.
+        pickles; the others are reported as text.
         """
         try:
             return cls._whole(error)
@@ -124,7 +124,7 @@ class PackedError(NamedTuple):
         )
 
     def load(self) -> BaseException:
-        """Return the exception, or a `RemoteError` that tells the same."""
+        """Return the exception, or a `RemoteError` with its text."""
         packed = (self, *self.related)
         made: dict[int, BaseException] = {}
         groups: list[tuple[int, Members]] = []
@@ -198,7 +198,7 @@ def add_note(error: BaseException, text: str) -> None:
 
 
 def unprinted_notes(error: BaseException) -> list[str]:
-    """Return the notes of an exception that Python does not print, since its class answers for `__notes__`."""
+    """Return the notes that Python does not print, because the class of the exception redefines `__notes__`."""
     try:
         shown = type(error.__notes__)
     except BaseException:  # whatever the class does
@@ -216,7 +216,7 @@ def _notes(error: BaseException) -> list[str]:
 
 
 def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
-    """Return what Python would print of an exception, with `trace` as its traceback; of a very long one the ends."""
+    """Return the text that Python prints for an exception with this traceback; of a very long one, the ends."""
     trace = drop_import_frames(trace)
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))

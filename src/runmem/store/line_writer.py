@@ -12,7 +12,7 @@ __all__ = ["LineWriter", "line_of"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _EMPTY = ("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra")
-_DEFAULTS: JsonObject = {**dict.fromkeys(_EMPTY), "shared": False, "attempt": 1}
+_OMITTED: JsonObject = {**dict.fromkeys(_EMPTY), "shared": False, "attempt": 1}
 _SIZES = ("base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes", "lifetime_peak_bytes")
 _MEASURED = dict.fromkeys(("method", "reason", *_SIZES))
 
@@ -23,7 +23,7 @@ def line_of(values: JsonObject, end: bytes = b"}\n") -> bytes:
     Values equal to their default, such as the exception of a task that raised none, are omitted; reading restores them.
     A missing measurement is written as ``null``.
     """
-    for name, default in _DEFAULTS.items():
+    for name, default in _OMITTED.items():
         if values.get(name, ...) is default:
             del values[name]
     return _encode(values)[:-1].encode() + end

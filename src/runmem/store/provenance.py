@@ -12,7 +12,7 @@ __all__ = ["read_provenance"]
 
 _MOST_NODES = 100_000
 _MOST_TEXT = 10_000
-_MOST_NAMED = 20
+_MOST_REPORTED = 20
 _MOST_PID = 2**31  # Linux gives no more than 2**22
 
 Check = Callable[[object, str, list[str]], object]
@@ -39,7 +39,7 @@ def read_provenance(path: Path) -> tuple[JsonObject, list[str]]:
         checked = value if check is None or value is None else check(value, key, refused)
         if checked is not None:
             found[key] = checked
-    named = [f"{name}: {text}; ignored" for text in refused[:_MOST_NAMED]]
+    named = [f"{name}: {text}; ignored" for text in refused[:_MOST_REPORTED]]
     more = len(refused) - len(named)
     return found, [*named, f"{name}: {more} more values; ignored"] if more else named
 

@@ -49,7 +49,7 @@ class CmdLineTask(Task):
     def parseAndRun(
         cls,
         args: Sequence[str] | None = None,
-        config: Any = None,
+        config: object = None,
         log: logging.Logger | None = None,
         doReturnResults: bool = False,
     ) -> Struct:
@@ -175,7 +175,7 @@ class CmdLineTask(Task):
         if set(now) - set(old):
             _put(butler, {**old, **now}, dataset, doBackup)
 
-    def writeMetadata(self, dataRef: Any) -> None:
+    def writeMetadata(self, dataRef: object) -> None:
         """Store the metadata as ``<name>_metadata``; a failure is logged only."""
         try:
             name = self._getMetadataName()
@@ -202,7 +202,7 @@ def _readable(what: str, remedy: str) -> Iterator[None]:
         raise TaskError(f"{what} cannot be compared: {str(error).rstrip('.')} (override with {remedy})") from error
 
 
-def _put(butler: Butler, content: Any, name: str, backup: bool) -> None:
+def _put(butler: Butler, content: object, name: str, backup: bool) -> None:
     if backup and butler.exists(name):
         try:
             butler.put(content, name, doBackup=True)
@@ -212,7 +212,7 @@ def _put(butler: Butler, content: Any, name: str, backup: bool) -> None:
     butler.put(content, name)
 
 
-def _plain(schema: Any) -> Any:
+def _plain(schema: object) -> object:
     """Return a schema as what comes back from JSON."""
     return json.loads(json.dumps(schema, default=str))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from runmem.pipe_base.struct import Struct
 
@@ -39,12 +38,12 @@ class TargetFailure:
         return f"{self.target}: {self.error}{where}"
 
 
-def exit_code(results: Iterable[Any]) -> int:
+def exit_code(results: Iterable[object]) -> int:
     """Return the exit code of a program with these results: the number of failed targets, at most 255."""
     return min(sum(bool(getattr(result, "exitStatus", 0)) for result in results), _MOST_EXIT_CODE)
 
 
-def failed_result(target: Any, with_all: bool) -> Struct:
+def failed_result(target: object, with_all: bool) -> Struct:
     """Return the result of a target that could not return one; `with_all`: see ``doReturnResults``."""
     if with_all:
         ref = target[0] if isinstance(target, tuple) and target else target

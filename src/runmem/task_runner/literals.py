@@ -15,7 +15,7 @@ __all__ = ["text_of_value", "value_of_text"]
 _MADE_BY_CALL = {"float": float, "complex": complex}
 
 
-def text_of_value(value: Any) -> str:
+def text_of_value(value: object) -> str:
     """Return the text of a value, which `value_of_text` reads: also of numbers of numpy, and inside lists."""
     if isinstance(value, dict):
         return "{" + ", ".join(f"{text_of_value(key)}: {text_of_value(item)}" for key, item in value.items()) + "}"

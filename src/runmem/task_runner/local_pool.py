@@ -100,6 +100,13 @@ class LocalPool:
 
     def _give_out(self) -> None:
         """Give the processes their targets and receive the outcomes, until all processes have ended."""
+        try:
+            self._receive_all()
+        except Exception as error:
+            self._failure = RunmemError(f"the targets cannot be given out: {type(error).__name__}: {error}")
+        self._is_over.set()
+
+    def _receive_all(self) -> None:
         while connected := {process.connection: process for process in self._processes if process.is_connected}:
             for connection in messages.readable(connected, None):
                 self._receive(connected[connection])
@@ -107,7 +114,6 @@ class LocalPool:
                 self._is_over.set()
         for index in range(self._next, len(self._work.targets)):  # no process is left for them
             self.outcomes[index] = TargetOutcome(node_name(), None, killed=_DIED)
-        self._is_over.set()
 
     def _receive(self, process: ForkedProcess) -> None:
         """Note the outcome of the target of a process, once the process has the next one, or is found dead."""

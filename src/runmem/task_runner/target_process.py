@@ -22,7 +22,7 @@ from runmem.task_runner.target_outcome import TargetOutcome, run_target
 from runmem.task_runner.target_task import TargetTask, copies_of
 from runmem.worker.call_recorder import RunOnWorkers, WorkerRun
 from runmem.worker.isolation import messages
-from runmem.worker.isolation.fresh_process import FreshProcesses, measured
+from runmem.worker.isolation.fresh_process import FreshProcesses, Measured
 from runmem.worker.probe import Probe
 from runmem.worker.record_fields import set_record_fields
 
@@ -83,7 +83,7 @@ class TargetProcess:
         processes: FreshProcesses | None = None
         failure = RunmemError()
         try:
-            processes = self._prepared()
+            processes = self._prepared(run)
         except RunmemError as error:
             failure = error
         while data := self._connection.recv(INDEX.size):
@@ -97,12 +97,14 @@ class TargetProcess:
         if run is not None:
             run.close()
 
-    def _prepared(self) -> FreshProcesses:
+    def _prepared(self, run: WorkerRun | None) -> FreshProcesses:
         """Load the runner; return what runs targets. Raises RunmemError if it cannot be loaded."""
         work = self._work
         if work.is_isolated:
-            return FreshProcesses(self._connection, self._load())
-        return FreshProcesses(self._connection, self._load(), reuses=True, memory_limit_bytes=work.memory_limit_bytes)
+            return FreshProcesses(self._connection, self._load(run))
+        return FreshProcesses(
+            self._connection, self._load(run), reuses=True, memory_limit_bytes=work.memory_limit_bytes
+        )
 
     def _join_run(self) -> WorkerRun | None:
         """Join the run. A process that cannot measure runs targets all the same."""
@@ -121,7 +123,7 @@ class TargetProcess:
         set_report_sink(run.report)
         return run
 
-    def _load(self) -> Callable[[bytes], tuple[TargetOutcome, dict[str, object]]]:
+    def _load(self, run: WorkerRun | None) -> Callable[[bytes], tuple[TargetOutcome, dict[str, object]]]:
         """Load the runner; return the function that runs a target in a forked process."""
         correct_lsst_timer()
         packed = self._work.task.packed
@@ -131,22 +133,30 @@ class TargetProcess:
         runner = packed.load()
         runner_of_next = (lambda: runner) if self._work.is_isolated else copies_of(runner)
 
-        return lambda target: measured(lambda: run_target(runner_of_next(), target))
+        def run_measured(call: bytes) -> tuple[TargetOutcome, dict[str, object]]:
+            if run is not None:  # its profiles name the target
+                run.began(INDEX.unpack_from(call)[0] + 1)
+            fields: dict[str, object] = {}
+            with Measured(fields):
+                outcome = run_target(runner_of_next(), call[INDEX.size :])
+            return outcome, fields
+
+        return run_measured
 
     def _recorded(self, run: WorkerRun | None, index: int, processes: FreshProcesses) -> TargetOutcome:
         """Run a target, and write its record."""
         data_id, target = self._work.targets[index]
         if run is None or not run.measures:
-            return self._outcome(target, processes)
+            return self._outcome(index, target, processes)
         run.began(index + 1)
         outcome: TargetOutcome = run.measured(
-            index + 1, self._work.task.named(data_id), True, lambda: self._outcome(target, processes)
+            index + 1, self._work.task.named(data_id), True, lambda: self._outcome(index, target, processes)
         )
         run.bundle_ended()
         return outcome
 
-    def _outcome(self, target: bytes, processes: FreshProcesses) -> TargetOutcome:
-        ended = processes.run(target, self._work.task.isolation.limit_s)
+    def _outcome(self, index: int, target: bytes, processes: FreshProcesses) -> TargetOutcome:
+        ended = processes.run(INDEX.pack(index) + target, self._work.task.isolation.limit_s)
         fields = ended.fields
         if ended.result is None:
             outcome = TargetOutcome(node_name(), ended.pid, killed=ended.cause, timed_out=ended.timed_out)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from runmem.task_runner.data_ids import described
 from runmem.task_runner.dedicated_run import DedicatedRun, run_for
@@ -24,7 +24,7 @@ __all__ = ["run_targets"]
 _MOST_NAMED = 5
 
 
-def run_targets(runner: TaskRunner, targets: Sequence[Any]) -> tuple[list[Any], list[TargetFailure]]:
+def run_targets(runner: TaskRunner, targets: Sequence[object]) -> tuple[list[object], list[TargetFailure]]:
     """Run all targets; return the results in their order, and the failures.
 
     Raises
@@ -77,7 +77,7 @@ def _outcomes_in_pool(work: PoolWork, dedicated: DedicatedRun, deadline: float |
             run.tell_lost(place, what)
 
 
-def _time_was_up(runner: TaskRunner, targets: Sequence[Any], late: Sequence[int]) -> RunTimeoutError:
+def _time_was_up(runner: TaskRunner, targets: Sequence[object], late: Sequence[int]) -> RunTimeoutError:
     named = ", ".join(described(targets[index]) for index in late[:_MOST_NAMED])
     more = f" and {len(late) - _MOST_NAMED} more" if len(late) > _MOST_NAMED else ""
     return RunTimeoutError(
@@ -87,10 +87,10 @@ def _time_was_up(runner: TaskRunner, targets: Sequence[Any], late: Sequence[int]
 
 
 def _results(
-    runner: TaskRunner, targets: Sequence[Any], outcomes: Sequence[TargetOutcome]
-) -> tuple[list[Any], list[TargetFailure]]:
+    runner: TaskRunner, targets: Sequence[object], outcomes: Sequence[TargetOutcome]
+) -> tuple[list[object], list[TargetFailure]]:
     """Return the results, in the order of the targets, and the failures."""
-    results: list[Any] = []
+    results: list[object] = []
     failures: list[TargetFailure] = []
     raised: BaseException | None = None
     for target, end in zip(targets, outcomes, strict=True):

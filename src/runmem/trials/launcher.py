@@ -33,7 +33,7 @@ __all__ = ["Tracer", "main"]
 
 _PTRACE_CONT, _PTRACE_GETEVENTMSG, _PTRACE_SEIZE, _PTRACE_LISTEN = 7, 0x4201, 0x4206, 0x4208
 _FORK, _VFORK, _CLONE, _EXEC, _EXIT, _STOP = 1, 2, 3, 4, 6, 128
-_OPTIONS = (1 << _FORK) | (1 << _VFORK) | (1 << _CLONE) | (1 << _EXEC) | (1 << _EXIT)
+_TRACE_OPTIONS = (1 << _FORK) | (1 << _VFORK) | (1 << _CLONE) | (1 << _EXEC) | (1 << _EXIT)
 _GROUP_STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 _WALL = 0x40000000
 _PR_SET_PDEATHSIG = 1
@@ -94,7 +94,7 @@ class Tracer:
 
     def seize(self, pid: int) -> None:
         """Start tracing `pid`. Raises OSError where tracing is not allowed."""
-        _ptrace(_PTRACE_SEIZE, pid, 0, _OPTIONS)
+        _ptrace(_PTRACE_SEIZE, pid, 0, _TRACE_OPTIONS)
         self._add(pid)
         self._began_s = time.process_time()
 

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from runmem.errors import COMPSsException
+from runmem.errors import CommandError, COMPSsException
 from runmem.graph.call import Slot
 from runmem.graph.elements import root, value_at
 from runmem.graph.failure import Management
@@ -20,13 +20,18 @@ __all__ = ["is_ignored", "keep_files", "keeps_output", "outputs_after_failure", 
 
 def keeps_output(task: TaskFunction, error: BaseException) -> bool:
     """Return True if the files that a call has written so far become their new versions although it raised."""
-    return issubclass(type(error), COMPSsException) or task.on_failure is not None and task.on_failure.keeps_output
+    return _is_raised_for_group(error) or task.on_failure is not None and task.on_failure.keeps_output
 
 
 def is_ignored(task: TaskFunction, error: BaseException) -> bool:
     """Return True if the program goes on as if the call had ended well."""
     ignores = task.on_failure is not None and task.on_failure.management is Management.IGNORE
-    return ignores and issubclass(type(error), Exception) and not issubclass(type(error), COMPSsException)
+    return ignores and issubclass(type(error), Exception) and not _is_raised_for_group(error)
+
+
+def _is_raised_for_group(error: BaseException) -> bool:
+    """Return True for an error by which a task itself ends its group: not for a command that failed."""
+    return issubclass(type(error), COMPSsException) and not issubclass(type(error), CommandError)
 
 
 def keep_files(task: TaskFunction, args: Sequence[object], kwargs: dict[str, object]) -> None:

@@ -87,7 +87,7 @@ def _run_calls(
         with suppress(BaseException):  # before the first window: importing is no call's. Its error comes again.
             for task in tasks:
                 if not task.isolation.fresh_process:
-                    prepare_task(task)
+                    _import_task(task)
     for number, call in enumerate(calls, 1):
         if run is not None and run.stopped:
             raise RunmemError("the run has ended, and its workers begin no other call")
@@ -109,24 +109,21 @@ def _run_calls(
 
 
 def prepare_task(task: PackedTask) -> None:
-    """Load what calls of a task need."""
+    """Load what calls of a task need, in a process that forks for them."""
+    _import_task(task)
+    copy = _copy_for(task)
+    try:
+        _declared(task, copy, prepared=True)
+    finally:
+        program_copies.end(task.outline, copy)
+
+
+def _import_task(task: PackedTask) -> None:
     become(task.process)
-    if task.reference is not None:
-        _prepared(task.reference)
     if task.outline is not None:
-        copy = program_copies.begin(task.outline, task.constants)
-        try:
-            _declared(task, copy, prepared=True)
-        finally:
-            program_copies.end(task.outline, copy)
-
-
-@lru_cache(maxsize=512)
-def _prepared(reference: bytes) -> TaskFunction:
-    """Return a task that this process can import, ready for calls."""
-    task = load_task(reference)
-    task.prepare()
-    return task
+        program_copies.prepare(task.outline)
+    if task.reference is not None:
+        load_task(task.reference)
 
 
 @lru_cache(maxsize=512)
@@ -305,9 +302,10 @@ def _recorded(
 def _declared(packed_task: PackedTask, copy: ProgramCopy | None, prepared: bool) -> TaskFunction:
     """Return the task; `prepared`: ready for calls in this process."""
     if packed_task.reference is not None:
-        return (_prepared if prepared else load_task)(packed_task.reference)
-    assert packed_task.number is not None
-    task: TaskFunction = (copy or program_definitions).object_of(packed_task.number)
+        task = load_task(packed_task.reference)
+    else:
+        assert packed_task.number is not None
+        task = (copy or program_definitions).object_of(packed_task.number)
     if prepared:
         task.prepare()
     return task

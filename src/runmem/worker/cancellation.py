@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from runmem.dask_private import has_begun
-
 __all__ = ["cancel_calls", "cancelled_calls"]
 
 cancelled_calls: defaultdict[str, set[int]] = defaultdict(set)
@@ -18,5 +16,7 @@ def cancel_calls(run_id: str, task_ids: Sequence[int], keys: Sequence[str], dask
 
     Runs in the worker's event loop, in which Dask tasks begin: none of them can begin between the two.
     """
+    from runmem.dask_private import has_begun  # here: a process that runs calls for a worker needs no Dask
+
     cancelled_calls[run_id].update(task_ids)
     return [key for key in keys if has_begun(dask_worker, key)]

@@ -15,12 +15,11 @@ from runmem.clusters.child_imports import WORKER_NAME, is_embedded_worker
 from runmem.graph.task import TaskFunction
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.profile_report import ProfileReport, set_job_name, set_report_sink
-from runmem.serialization.error_parts import class_name
 from runmem.shadowed import shadow
 from runmem.store.node_name import node_name
 from runmem.worker.bundle_runner import prepare_task, run_call
 from runmem.worker.call_recorder import RunOnWorkers
-from runmem.worker.isolation.fresh_process import measured
+from runmem.worker.isolation.fresh_process import Measured
 from runmem.worker.isolation.isolated_calls import CallReport
 from runmem.worker.log_levels import LogLevels
 from runmem.worker.packed_call import PackedCall, PackedTask
@@ -87,6 +86,8 @@ class CallPreparation(NamedTuple):
         task, packed_call, kept = pickle.loads(call)
         good, result = run_call(recorder, packed_call, task, kept, ())
         recorder.logging.bundle_ended()
+        if not good:
+            recorder.fields |= {"status": "failed", "exception": result.text.partition(":")[0]}
         return CallReport(good, result, recorder.fields, recorder.profiles, recorder.has_logged)
 
 
@@ -114,21 +115,9 @@ class _FreshCallRecorder:
         self.logging.began(task_id, name, levels)
 
     def measured(self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result]) -> Result:
-        """Run `body`, and note what was measured, and how it ended."""
-        raised: list[BaseException] = []
-
-        def run_body() -> Result | None:
-            try:
-                return body()
-            except BaseException as error:
-                raised.append(error)
-                return None
-
-        result, self.fields = measured(run_body)
-        if raised:
-            self.fields |= {"status": "failed", "exception": class_name(raised[0])}
-            raise raised.pop()
-        return result  # type: ignore[return-value]
+        """Run `body`, and measure it."""
+        with Measured(self.fields):
+            return body()
 
     def ended(self, name: str, elapsed_s: float, result: object) -> None:
         """Do nothing: the worker notes how long the call took."""

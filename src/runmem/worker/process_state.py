@@ -12,7 +12,7 @@ import pickle
 import sys
 from collections.abc import Collection, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from runmem.errors import RunmemError
 from runmem.shadowed import Shadowing, current_shadowing, library_module, shadow
@@ -87,7 +87,7 @@ class FollowedProcess:
         self._first_folder = _folder()
         self._first_environment = dict(_ENCODED)
         self._changed: set[bytes] = set()
-        self._seen: tuple[Any, ...] = (None, None, None, None, {}, [], [])
+        self._seen: tuple[object, ...] = (None, None, None, None, {}, [], [])
         self._packed = b""
 
     def packed(self) -> bytes:
@@ -102,7 +102,7 @@ class FollowedProcess:
             self._packed = pickle.dumps(self._state(*now[:3]), pickle.HIGHEST_PROTOCOL)
         return self._packed
 
-    def _state(self, folder: str, limits: tuple[int, int], context: Any) -> ProcessState:
+    def _state(self, folder: str, limits: tuple[int, int], context: object) -> ProcessState:
         environment = dict(_ENCODED)
         first = self._first_environment
         self._changed |= {name for name, value in environment.items() if first.get(name) != value}
@@ -137,7 +137,7 @@ def _folder() -> str:
         return ""
 
 
-def _decimal_context() -> Any:
+def _decimal_context() -> object:
     """Return the settings of the decimal context, to compare; None if they are Python's own."""
     decimal = library_module("decimal")
     if decimal is None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 __all__ = ["set_record_fields", "take_record_fields"]
 
 _fields = threading.local()
 
 
-def set_record_fields(**fields: Any) -> None:
+def set_record_fields(**fields: object) -> None:
     """Set fields of the record of the task that this thread runs; called inside the task.
 
     They take the place of what was measured; `status` and `exception` too. Others than those of a record are written
@@ -19,7 +18,7 @@ def set_record_fields(**fields: Any) -> None:
     _fields.__dict__.update(fields)
 
 
-def take_record_fields() -> dict[str, Any]:
+def take_record_fields() -> dict[str, object]:
     """Return the fields that were set in this thread since the last call, and forget them."""
     fields = _fields.__dict__
     if not fields:

@@ -7,7 +7,6 @@ import logging
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from runmem.store.append import LineAppender
 from runmem.worker.log_levels import DASK_LOGGERS, DEFAULT, LogLevels
@@ -150,7 +149,7 @@ class TaskLogging(logging.Handler):
     def _handles(self, handler: logging.Handler) -> bool:
         return not isinstance(handler, (logging.NullHandler, TaskLogging)) and handler not in self._strangers
 
-    def _fields(self, record: logging.LogRecord, handled_by: list[str]) -> dict[str, Any]:
+    def _fields(self, record: logging.LogRecord, handled_by: list[str]) -> dict[str, object]:
         task_id, task = self._running.get(threading.get_ident(), self._latest)
         fields = {name: getattr(record, name) for name in _SENT if hasattr(record, name)}
         fields |= {"msg": record.getMessage(), "node": self._node, "task_id": task_id, "task": task}

@@ -3,6 +3,7 @@
 from runmem.graph.directions import BY_NAME, KEYS
 
 STDIN, STDOUT, STDERR = "stdin", "stdout", "stderr"
+block_count, block_length, stride = "block_count", "block_length", "stride"  # of a layout in `@mpi`
 globals().update({**BY_NAME, **KEYS})
 
-__all__ = [*BY_NAME, *KEYS, "STDIN", "STDOUT", "STDERR"]
+__all__ = [*BY_NAME, *KEYS, "STDIN", "STDOUT", "STDERR", "block_count", "block_length", "stride"]

@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from typing import TypeAlias
 
 from distributed import Scheduler, SchedulerPlugin
 
 from runmem.dask_private import ask_scheduler
 from runmem.serialization.task_error import PackedError
 from runmem.worker.isolation.isolated_calls import killed_error
+from runmem.worker.packed_call import Outcome
 
 __all__ = ["Attempts", "run_limited"]
 
 _LARGEST_RESULT_BYTES = 64 * 1024
-
-Outcome: TypeAlias = tuple[bool, object]  # whether a call ended well, and its result or its `PackedError`
 
 
 def _operation(run_id: str) -> str:

@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from typing import NamedTuple, TypeVar
+from contextlib import AbstractContextManager, suppress
+from typing import NamedTuple
 
 from runmem.memory.limits import oom_kill_count
 from runmem.memory.peak import process_meter
@@ -26,7 +26,7 @@ from runmem.worker.isolation.time_limit import time_is_up
 from runmem.worker.probe import peak_fields
 from runmem.worker.record_fields import take_record_fields
 
-__all__ = ["GIVEN_UP", "Ended", "FreshProcesses", "measured"]
+__all__ = ["GIVEN_UP", "CallEnd", "FreshProcesses", "Measured"]
 
 _SHORT_S = 0.1
 _CHECK_S = 0.2  # of memory, and of exits: a process that died may have left its connection to one that it had started
@@ -37,10 +37,8 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 GIVEN_UP = "the program has given up this call"
 """Why a call was ended that nobody wants any more."""
 
-Result = TypeVar("Result")
 
-
-class Ended(NamedTuple):
+class CallEnd(NamedTuple):
     """The end of a call in a fresh process.
 
     Attributes
@@ -95,7 +93,7 @@ class FreshProcesses:
         self._is_short = False
         self._oom_kills = oom_kill_count()
 
-    def run(self, call: bytes, limit_s: float | None = None) -> Ended:
+    def run(self, call: bytes, limit_s: float | None = None) -> CallEnd:
         """Run a call for at most `limit_s` seconds, and as long as the caller wants it.
 
         After a short call, the process of the next one is forked while a call runs.
@@ -124,10 +122,10 @@ class FreshProcesses:
                     code, usage = process.reap()
         self._is_short = time.monotonic() - began < _SHORT_S
         if report is not None:
-            return Ended(process.pid, report)
+            return CallEnd(process.pid, report)
         timed_out = limit_s is not None and cause == time_is_up(limit_s)
         cause = cause or self._cause(code)
-        return Ended(process.pid, None, cause, timed_out, _fields_at_death(usage, cause, base_bytes))
+        return CallEnd(process.pid, None, cause, timed_out, _fields_at_death(usage, cause, base_bytes))
 
     def _wait(self, process: ForkedProcess, deadline: float | None, limit_s: float) -> tuple[bytes | None, str | None]:
         """Wait until a process has reported its result, or is to be ended, or has exited.
@@ -195,23 +193,26 @@ class FreshProcesses:
             process.reap()
 
 
-def measured(body: Callable[[], Result]) -> tuple[Result, dict[str, object]]:
-    """Run `body`; return its result and the fields of its record: measured ones, and those that it has set.
+class Measured(AbstractContextManager[None]):
+    """A block whose memory and processor time, with what it sets itself, are put into fields of a record.
 
-    The processor time is with that of the processes that it has waited for.
+    The processor time includes that of the processes that it has waited for. Not a `contextmanager`, which sets
+    attributes of an exception.
     """
-    meter = process_meter()
-    window = meter.start()
-    result = body()
-    reading = meter.stop(window)
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    fields: dict[str, object] = {
-        **peak_fields(reading),
-        "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
-    }
-    if children.ru_maxrss:
-        fields["children_peak_bytes"] = children.ru_maxrss * _MAXRSS_UNIT
-    return result, fields | take_record_fields()
+
+    def __init__(self, fields: dict[str, object]) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        self._window = process_meter().start()
+
+    def __exit__(self, *raised: object) -> None:
+        reading = process_meter().stop(self._window)
+        own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+        self._fields.update(peak_fields(reading), cpu_s=cpu_s, **take_record_fields())
+        if children.ru_maxrss:
+            self._fields["children_peak_bytes"] = children.ru_maxrss * _MAXRSS_UNIT
 
 
 def _fields_at_death(usage: resource.struct_rusage, cause: str, base_bytes: int | None) -> dict[str, object]:

@@ -10,7 +10,7 @@ from runmem.memory.profile_report import ProfileReport
 from runmem.serialization.task_error import PackedError, set_root_task
 from runmem.store.node_name import node_name
 from runmem.worker.cancellation import cancelled_calls
-from runmem.worker.isolation.fresh_process import Ended
+from runmem.worker.isolation.fresh_process import CallEnd
 from runmem.worker.isolation.prepared_process import Preparation, PreparedProcess
 from runmem.worker.record_fields import set_record_fields
 
@@ -110,24 +110,22 @@ class IsolatedCalls:
             self._idle.pop().close()
 
 
-def _error(ended: Ended, name: str, task_id: int, limit_s: float | None) -> RunmemError:
+def _error(ended: CallEnd, name: str, task_id: int, limit_s: float | None) -> RunmemError:
+    """Return the error of a call whose process died."""
     if not ended.timed_out:
-        return killed_error(name, task_id, ended.cause or "", ended.pid)
-    error = TaskTimeoutError(_text(name, task_id, ended.cause, ended.pid))
+        return killed_error(name, task_id, ended.cause, ended.pid)
+    error = TaskTimeoutError(f"task {name} (call {task_id}): {ended.cause} (node {node_name()}, process {ended.pid})")
     error.name, error.task_id, error.limit_s = name, task_id, limit_s or 0.0
     error.cause, error.node, error.pid = ended.cause, node_name(), ended.pid
     set_root_task(error, task_id)
     return error
 
 
-def killed_error(name: str, task_id: int, cause: str, pid: int = 0) -> TaskKilledError:
+def killed_error(name: str, task_id: int, cause: str | None, pid: int = 0) -> TaskKilledError:
     """Return the error of a call whose process died; 0: no process is known."""
     error = TaskKilledError(name, task_id)
-    error.args = (_text(name, task_id, cause, pid),)
-    error.task_id = None  # the text is complete: what was measured stands in the record
+    where = f" (node {node_name()}, process {pid})" if pid else ""
+    error.args = (f"task {name} (call {task_id}): {cause}{where}",)
+    error.task_id = None  # the text is complete: what was measured is in the record
     error.cause, error.node, error.pid = cause, node_name(), pid or None
     return error
-
-
-def _text(name: str, task_id: int, cause: str | None, pid: int) -> str:
-    return f"task {name} (call {task_id}): {cause}" + (f" (node {node_name()}, process {pid})" if pid else "")

@@ -83,7 +83,10 @@ def readable(connections: Iterable[socket.socket], timeout_s: float | None) -> s
     return {by_descriptor[descriptor] for descriptor, _ in found}
 
 
-def identity(connection: socket.socket) -> tuple[int, int]:
-    """Return the device and inode of the open socket, which no other open file has. Raises OSError if it is closed."""
-    status = os.fstat(connection.fileno())
+def identity(connection: socket.socket) -> tuple[int, int] | None:
+    """Return the device and inode of the open socket, which no other open file has; None if its file was closed."""
+    try:
+        status = os.fstat(connection.fileno())
+    except OSError:
+        return None
     return status.st_dev, status.st_ino

@@ -18,7 +18,7 @@ from typing import Protocol
 from runmem.errors import RunmemError
 from runmem.store.node_name import node_name
 from runmem.worker.isolation import messages
-from runmem.worker.isolation.fresh_process import GIVEN_UP, Ended, FreshProcesses
+from runmem.worker.isolation.fresh_process import GIVEN_UP, CallEnd, FreshProcesses
 
 __all__ = ["Preparation", "PreparedProcess", "main"]
 
@@ -76,7 +76,7 @@ class PreparedProcess:
         """Whether the process can be given a call."""
         return self._process.poll() is None
 
-    def run(self, task: bytes, call: bytes, limit_s: float | None, is_wanted: Callable[[], bool]) -> Ended:
+    def run(self, task: bytes, call: bytes, limit_s: float | None, is_wanted: Callable[[], bool]) -> CallEnd:
         """Run a call of a task for at most `limit_s` seconds, and as long as `is_wanted` returns True."""
         is_new = task not in self._loaded
         self._loaded.add(task)
@@ -88,11 +88,11 @@ class PreparedProcess:
                 if not is_wanted():
                     cause = GIVEN_UP
                     raise EOFError
-            ended: Ended = pickle.loads(messages.receive(self._connection))
+            ended: CallEnd = pickle.loads(messages.receive(self._connection))
             return ended
         except (EOFError, OSError):
             self.close()
-            return Ended(0, None, cause, fields={"status": "killed", "reason": cause})
+            return CallEnd(0, None, cause, fields={"status": "killed", "reason": cause})
 
     def close(self) -> None:
         """End the process, and the call that it runs."""

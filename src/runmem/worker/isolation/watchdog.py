@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 import psutil
 
@@ -53,7 +53,7 @@ class Watchdog:
     """
 
     def __init__(
-        self, spool: Spool, note_death: Callable[..., object], report: Callable[[Any, dict[str, Any]], object]
+        self, spool: Spool, note_death: Callable[..., object], report: Callable[[object, dict[str, object]], object]
     ) -> None:
         self._spool, self._note_death, self._report = spool, note_death, report
         self._nannies: list[Watched] = []

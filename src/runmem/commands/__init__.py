@@ -1,0 +1,1 @@
+"""Tasks that are commands: programs, MPI, containers, HTTP requests, and the decorators that declare them."""

@@ -1,0 +1,7 @@
+"""`pycompss.api.IO`."""
+
+from runmem.commands.decorators import io
+
+IO = io
+
+__all__ = ["io", "IO"]

@@ -1,0 +1,7 @@
+"""`pycompss.api.binary`."""
+
+from runmem.commands.decorators import binary
+
+Binary = binary
+
+__all__ = ["binary", "Binary"]

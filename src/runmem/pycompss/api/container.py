@@ -1,0 +1,7 @@
+"""`pycompss.api.container`."""
+
+from runmem.commands.decorators import container
+
+Container = container
+
+__all__ = ["container", "Container"]

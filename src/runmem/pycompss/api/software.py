@@ -1,0 +1,7 @@
+"""`pycompss.api.software`."""
+
+from runmem.commands.software import software
+
+Software = software
+
+__all__ = ["software", "Software"]
