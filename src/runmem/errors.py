@@ -122,8 +122,10 @@ class TaskCancelledError(RunmemError):
     ----------
     has_run : bool
         Whether it ran and failed, and only the calls that need it were cancelled.
+    gives_none : bool
+        Whether waiting for what was cancelled gives None, and does not raise this.
     values : tuple
-        What stands for its returned values; empty: None for each.
+        What stands for its returned values then; empty: None for each.
     """
 
     def __init__(self, name: str, task_id: int, what: str = "was cancelled before it began") -> None:
@@ -132,6 +134,7 @@ class TaskCancelledError(RunmemError):
         self.root_task_id = task_id
         self.task_id = task_id
         self.has_run = False
+        self.gives_none = False
         self.values: tuple[object, ...] = ()
 
 

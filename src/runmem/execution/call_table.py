@@ -14,7 +14,14 @@ from runmem.events import TaskEnded
 from runmem.execution.call_errors import error_of, error_of_call, internal_error
 from runmem.execution.call_queue import CallQueue
 from runmem.execution.call_state import Bundle, state_of
-from runmem.execution.failure_policy import final_error, is_own_error, keeps_files, never_ran, outputs_of_ignored
+from runmem.execution.failure_policy import (
+    final_error,
+    is_own_error,
+    keeps_files,
+    never_ran,
+    note_cancelled,
+    outputs_of_ignored,
+)
 from runmem.execution.run_services import RunServices
 from runmem.execution.stragglers import Stragglers
 from runmem.execution.unseen_errors import UnseenErrors
@@ -83,6 +90,7 @@ class CallTable:
             return
         self._count(execution, error is None)
         state.done, state.error = True, error
+        note_cancelled(execution, error)
         state.keeps_files, state.never_ran = keeps_files(execution, error), never_ran(execution, error)
         if error is not None and execution.group is not None and is_own_error(execution, error):
             self.to_cancel.update(execution.group.fail(execution, error))

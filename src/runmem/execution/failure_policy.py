@@ -10,7 +10,17 @@ from runmem.serialization.packed import pack_value
 from runmem.serialization.task_error import root_task
 from runmem.standard_error import say
 
-__all__ = ["RETRY", "final_error", "is_own_error", "keeps_files", "never_ran", "outputs_of_ignored", "stand_in"]
+__all__ = [
+    "RETRY",
+    "final_error",
+    "gives_none",
+    "is_own_error",
+    "keeps_files",
+    "never_ran",
+    "note_cancelled",
+    "outputs_of_ignored",
+    "stand_in",
+]
 
 RETRY = "try the call again"
 
@@ -41,7 +51,8 @@ def final_error(
     if on_failure.management is Management.CANCEL_SUCCESSORS:
         say(f"{what}, and the calls that need it are cancelled: {text_of(error)}")
         cancelled = TaskCancelledError(execution.name, execution.task_id, "failed")
-        cancelled.has_run, cancelled.values = True, on_failure.returned(returns)
+        cancelled.has_run = cancelled.gives_none = True
+        cancelled.values = on_failure.returned(returns)
         return cancelled
     return error
 
@@ -68,6 +79,17 @@ def never_ran(execution: Execution, error: BaseException | None) -> bool:
     if isinstance(error, TaskCancelledError):
         return not error.has_run or not is_own_error(execution, error)
     return error is not None and issubclass(type(error), COMPSsException) and not is_own_error(execution, error)
+
+
+def gives_none(error: BaseException | None) -> bool:
+    """Return True if waiting for a call with this error gives None, or the values that its task declares."""
+    return isinstance(error, TaskCancelledError) and error.gives_none
+
+
+def note_cancelled(execution: Execution, error: BaseException | None) -> None:
+    """Note in the error of a cancelled call whether waiting for it gives None."""
+    if isinstance(error, TaskCancelledError) and execution.group is not None and execution.group.is_cancelled:
+        error.gives_none = True
 
 
 def stand_in(version: Version, error: BaseException) -> object:

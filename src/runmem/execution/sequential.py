@@ -14,7 +14,7 @@ from typing import Any
 from runmem.collection.observer import Observers
 from runmem.errors import TaskCancelledError
 from runmem.events import TaskEnded
-from runmem.execution.failure_policy import final_error, is_own_error, keeps_files, never_ran, stand_in
+from runmem.execution.failure_policy import final_error, gives_none, is_own_error, keeps_files, never_ran, stand_in
 from runmem.execution.results import loaded_value
 from runmem.execution.submitted import submitted
 from runmem.execution.task_packing import gets_copies
@@ -91,6 +91,7 @@ class SequentialSubmitter:
         error = next((error for e in needed if (error := _state_of(e).error) is not None), None)
         if execution.group is not None and execution.group.failed is not None:
             error = TaskCancelledError(execution.name, execution.task_id)
+            error.gives_none = True
         outputs: object = None
         if error is None:
             stored = [_output(version) for version in payload.inputs]
@@ -159,7 +160,7 @@ class SequentialSubmitter:
                 raise self._unseen.take()
             return
         errors = [(e, _state_of(e).error) for e in executions] if raises else []
-        failed = [(e, error) for e, error in errors if error is not None and type(error) is not TaskCancelledError]
+        failed = [(e, error) for e, error in errors if error is not None and not gives_none(error)]
         for execution, error in failed:
             self._unseen.saw(execution, error)
         if failed:

@@ -24,11 +24,11 @@ import distributed
 
 import runmem.serialization.dask_serialization  # noqa: F401  # registers serializers with Dask
 from runmem.deadlines import within
-from runmem.errors import TaskCancelledError, TaskKilledError, TaskTimeoutError
+from runmem.errors import TaskKilledError, TaskTimeoutError
 from runmem.execution.call_errors import explain_kill, unfetchable
 from runmem.execution.call_state import CallState, state_of
 from runmem.execution.call_table import CallTable
-from runmem.execution.failure_policy import stand_in
+from runmem.execution.failure_policy import gives_none, stand_in
 from runmem.execution.results import FetchedResults, loaded_value
 from runmem.execution.run_services import RunServices
 from runmem.execution.sender import Sender
@@ -207,7 +207,7 @@ class DaskSubmitter:
 
     def _raise_first(self, executions: Sequence[Execution]) -> None:
         errors = [(e, state_of(e).error) for e in executions]
-        failed = [(e, error) for e, error in errors if error is not None and type(error) is not TaskCancelledError]
+        failed = [(e, error) for e, error in errors if error is not None and not gives_none(error)]
         for execution, error in failed:  # the program, which catches the first, has asked for all of them
             self.calls.unseen.saw(execution, error)
         if failed:

@@ -91,6 +91,10 @@ class FailingGroup(Protocol):
     def failed(self) -> Execution | None:
         """The first call that raised a `COMPSsException`."""
 
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the group, or one around it, was cancelled or has failed: its cancelled calls give None."""
+
     def fail(self, execution: Execution, error: BaseException) -> list[Execution]:
         """Note an error of an execution; return the executions that it cancels."""
 

@@ -32,6 +32,7 @@ class Group:
         self.name = name
         self.failed: Execution | None = None
         self._parent = parent
+        self._is_cancelled = False
         self._members: weakref.WeakValueDictionary[int, Execution] = weakref.WeakValueDictionary()
 
     def add(self, execution: Execution) -> None:
@@ -39,6 +40,17 @@ class Group:
         self._members[execution.task_id] = execution
         if self._parent is not None:
             self._parent.add(execution)
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether the group, or one around it, was cancelled or has failed: its cancelled calls give None."""
+        outer = self._parent is not None and self._parent.is_cancelled
+        return self._is_cancelled or self.failed is not None or outer
+
+    def cancel(self) -> list[Execution]:
+        """Note that the group is cancelled; return its executions."""
+        self._is_cancelled = True
+        return self.members()
 
     def members(self) -> list[Execution]:
         """Return the executions whose results the program still holds, or that have not ended; in order."""

@@ -241,7 +241,7 @@ class Program:
 
     def cancel_group(self, name: str) -> None:
         """Cancel the calls of a group that have not ended."""
-        self._submitter.cancel(self._group(name).members())
+        self._submitter.cancel(self._group(name).cancel())
 
     def delete_file(self, path: str | os.PathLike[str]) -> bool:
         """Delete a file when the tasks that use it have ended; return whether there was one."""
