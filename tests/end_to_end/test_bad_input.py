@@ -64,7 +64,7 @@ def test_nonsense_for_the_interval_is_refused_before_anything_is_made(tmp_path, 
             "@task(data=...) of grown(data, by=1): 'SIDEWAYS' is not a direction; write one of IN, OUT, INOUT",
         ),
         ("@task(returns=-1)\ndef grown(data): pass", "@task on grown: returns=-1 is negative"),
-        ("@task(returns='Shape')\ndef grown(data): pass", "returns='Shape' is neither a number nor the name"),
+        ("@task(returns='a shape')\ndef grown(data): pass", "returns='a shape' is neither a number nor the name"),
     ],
 )
 def test_a_declaration_that_does_not_fit_is_refused_where_it_stands(tmp_path, runmem, write, declaration, said):

@@ -242,7 +242,7 @@ def test_what_numba_makes_of_a_task_runs_on_the_workers(tmp_path: Path, runmem: 
 @pytest.mark.parametrize(
     ("source", "told"),
     [
-        ("@task(returns=1)\ndef f(x):\n    yield x\n", "@task on f: it gives its items by `yield`"),
+        ("@task(returns=1)\nasync def f(x):\n    yield x\n", "@task on f: it gives its items by `yield`"),
         ("@task(returns=1, numba='cuda')\ndef f(x):\n    return x\n", "numba='cuda'; write True, False"),
     ],
 )

@@ -20,7 +20,7 @@ from runmem.cli.termination import Terminated
 from runmem.cli.tracebacks import print_uncaught
 from runmem.clusters.child_imports import exclude_from_workers
 from runmem.dask_logging import import_dask
-from runmem.errors import SettingError
+from runmem.errors import COMPSsException, RunmemError, SettingError
 from runmem.reading import read_file, short_repr
 from runmem.shadowed import ReservedNameError, Shadowing, current_shadowing, shadow
 from runmem.standard_error import say
@@ -322,10 +322,12 @@ def _remove_folder_of_runmem() -> None:
 def exit_code_of(error: BaseException) -> int:
     """Return Python's exit code for an exception that ends a program.
 
-    For ``sys.exit("text")`` the text is printed to standard error and the code is 1.
+    For ``sys.exit("text")`` the text is printed to standard error and the code is 1. A `COMPSsException` gives 0.
     """
     if type(error) is KeyboardInterrupt:  # Python treats its subclasses like other errors
         return 128 + signal.SIGINT
+    if issubclass(type(error), COMPSsException) and not issubclass(type(error), RunmemError):
+        return 0  # as with PyCOMPSs: the program has ended its tasks on purpose
     if not issubclass(type(error), SystemExit):
         return 1
     code: object = error

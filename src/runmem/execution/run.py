@@ -130,9 +130,16 @@ class Run(PreparedRun):
         self._process = FollowedProcess(is_followed=self._remote is None or not self._remote.several_threads)
         self.program = Program(self.submitter, lambda: self.directory.files)
         self.program.implicit_sync = self.settings.implicit_sync
+        self.program.number_of_nodes = self._number_of_nodes
         streams.attach(self.run_id, None if self.settings.sequential else lambda: self._connect()[0])
         recorded.collector.start()
         set_current_program(self.program)
+
+    def _number_of_nodes(self) -> int:
+        if self.settings.sequential:
+            return 1
+        workers = self._connect()[0].scheduler_info(n_workers=-1)["workers"]
+        return max(1, len({worker["host"] for worker in workers.values()}))
 
     def _make_submitter(self) -> RunSubmitter:
         copied = None if self.settings.inputs is None else self.settings.inputs == "copied"

@@ -107,6 +107,7 @@ _DIRECTIONS = {
     "CONCURRENT": Direction.INOUT,
     "COMMUTATIVE": Direction.INOUT,
 }
+_WITH_KINDS = "one of these behind FILE_, DIRECTORY_, COLLECTION_, COLLECTION_FILE_ or DICTIONARY_"
 
 
 def _all_parameters() -> Iterator[Parameter]:
@@ -170,7 +171,7 @@ def as_parameter(value: object, where: str) -> Parameter:
     if isinstance(value, dict) and value:
         return _from_dictionary(value, where)
     similar = difflib.get_close_matches(str(value), BY_NAME, 1) if isinstance(value, str) else []
-    hint = f"did you mean {similar[0]}?" if similar else f"write one of {', '.join(BY_NAME)}."
+    hint = f"did you mean {similar[0]}?" if similar else f"write one of {', '.join(_DIRECTIONS)}, or {_WITH_KINDS}."
     raise TaskDeclarationError(f"{where}: {value!r} is not a direction; {hint}")
 
 

@@ -40,6 +40,8 @@ class Program:
     ----------
     implicit_sync : bool
         Whether a future that the program uses as its value is waited for.
+    number_of_nodes : callable
+        Returns how many nodes the run's workers are on.
     all_files_in_place : bool
         Whether `settle_all_files` has left no version that was to come into place and did not.
     """
@@ -54,6 +56,7 @@ class Program:
         self._open_groups: list[Group] = []
         self.all_files_in_place = False
         self.implicit_sync = False
+        self.number_of_nodes: Callable[[], int] = lambda: 1
         self._lock = threading.RLock()
 
     @property
