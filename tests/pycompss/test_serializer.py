@@ -18,7 +18,9 @@ class Shape:
         self.sides = sides
 
 
-@pytest.mark.parametrize("value", [3, "text", None, [1, {"a": (2, 3)}], Shape(4)], ids=repr)
+@pytest.mark.parametrize(
+    "value", [3, "text", None, [1, {"a": (2, 3)}], Shape(4)], ids=repr, ids=lambda value: type(value).__name__
+)
 def test_an_object_comes_back(tmp_path: Path, value: object) -> None:
     path = str(tmp_path / "object")
     serializer.serialize_to_file(value, path, None)
