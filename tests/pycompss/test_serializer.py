@@ -19,7 +19,7 @@ class Shape:
 
 
 @pytest.mark.parametrize(
-    "value", [3, "text", None, [1, {"a": (2, 3)}], Shape(4)], ids=repr, ids=lambda value: type(value).__name__
+    "value", [3, "text", None, [1, {"a": (2, 3)}], Shape(4)], ids=lambda value: type(value).__name__
 )
 def test_an_object_comes_back(tmp_path: Path, value: object) -> None:
     path = str(tmp_path / "object")
