@@ -135,6 +135,8 @@ def ask_scheduler(operation: str, **arguments: object) -> Any:
         return await getattr(worker.scheduler, operation)(**arguments)
 
     return asyncio.run_coroutine_threadsafe(ask(), worker.loop.asyncio_loop).result(_ANSWER_S)
+
+
 def run_on_workers(
     client: distributed.Client, function: Callable[..., object], *arguments: object, seconds: float
 ) -> dict[str, object]:
