@@ -60,6 +60,7 @@ def send_graph(
     client: distributed.Client,
     graph: Mapping[str, tuple[Callable[..., object], Iterable[object], Iterable[str]]],
     turns: Mapping[str, int] | None = None,
+    host: str | None = None,
 ) -> dict[str, distributed.Future]:
     """Send tasks and return their futures at once.
 
@@ -70,6 +71,8 @@ def send_graph(
         to futures that are alive.
     turns : mapping, optional
         Ranks by key: of the tasks that can run, the lowest runs first. Default: the order that Dask chooses.
+    host : str, optional
+        Host on which the tasks run, as long as it has workers. Default: any.
     """
     tasks = {
         key: Task(key, function, *literals, *(TaskRef(name) for name in inputs))
@@ -79,7 +82,8 @@ def send_graph(
     # Large arguments are part of the graph: a decision of runmem, of which the user needs no warning.
     priority = {} if turns is None else {"priority": {key: -turn for key, turn in turns.items()}.get}
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}), dask.annotate(**priority):
-        return dict(zip(keys, client.get(tasks, keys, sync=False), strict=True))
+        restricted = {} if host is None else {"workers": [host], "allow_other_workers": True}
+        return dict(zip(keys, client.get(tasks, keys, sync=False, **restricted), strict=True))
 
 
 def _tune(stream: Any) -> None:

@@ -128,6 +128,7 @@ def plan(
     workers: int,
     in_flight: Counter[str],
     may_wait: Callable[[str], bool],
+    admit: Callable[[Execution], bool] = lambda execution: True,
 ) -> list[Bundle]:
     """Remove executions from the front of `queue` and return the bundles to send, each after those that it needs.
 
@@ -138,6 +139,8 @@ def plan(
     may_wait : callable
         Takes the name of a task of which `Durations.sent_limit` calls are sent; returns whether its other calls may
         still wait. Later calls in the queue are sent meanwhile, except those that need them.
+    admit : callable
+        Takes a call with constraints; returns whether there is room for it now.
 
     Notes
     -----
@@ -164,8 +167,11 @@ def plan(
                     left[execution] = None
                     continue
                 limits[name] = None
+            if state.demand is not None and not admit(execution):
+                left[execution] = None
+                continue
             in_flight[name] += 1
-        alone = state.alone or state.has_value
+        alone = state.alone or state.has_value or state.demand is not None
         bundling.place(execution, 1 if alone else min(most_each, durations.calls_per_bundle(name)))
     queue.put_back(left)
     return bundling.close_all()

@@ -9,6 +9,7 @@ from itertools import count
 
 import distributed
 
+from runmem.execution.placement import Demand
 from runmem.graph.call import Execution, FileUse, Slot
 from runmem.graph.failure import OnFailure
 from runmem.serialization.arguments import NO_PAYLOAD, Payload
@@ -57,6 +58,8 @@ class CallState:
         The exception with which it ended.
     done : bool
         Whether it has ended, with or without an error.
+    demand : Demand or None
+        What `@constraint` asks for.
     on_failure : OnFailure or None
     returns : int
         Number of returned values.
@@ -83,6 +86,7 @@ class CallState:
     position: int | None = None
     error: BaseException | None = None
     done: bool = False
+    demand: Demand | None = None
     on_failure: OnFailure | None = None
     returns: int = 0
     tries: int = 1

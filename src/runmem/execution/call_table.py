@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from distributed.scheduler import KilledWorker
 
@@ -51,6 +51,10 @@ class CallTable:
     unseen : UnseenErrors
     finished : int
         Number of calls that ended without an error.
+    has_constraints : bool
+        Whether any call has had a `CallState.demand`.
+    release : callable
+        Takes back the room of a call that has ended or waits again; set by the sender.
     to_cancel : set of Execution
         Calls of groups that have failed.
     """
@@ -65,6 +69,8 @@ class CallTable:
         self.unseen = UnseenErrors()
         self.finished = 0
         self.to_cancel: set[Execution] = set()
+        self.has_constraints = False
+        self.release: Callable[[Execution], None] = lambda execution: None
         self._cancelling: dict[int, TaskCancelledError] = {}
         self.stragglers = Stragglers(observers.task_waited_for, services.now, services.running)
         self._report_ended = observers.task_ended if observers.hears("task_ended") else None
@@ -88,6 +94,7 @@ class CallTable:
         state = state_of(execution)
         if state.done and error is state.error:
             return
+        self.release(execution)
         self._count(execution, error is None)
         state.done, state.error = True, error
         note_cancelled(execution, error)
@@ -119,6 +126,7 @@ class CallTable:
     def requeue(self, executions: Sequence[Execution], alone: bool = False) -> None:
         """Return calls to the queue; `alone`: they no longer share a bundle. The caller has the lock."""
         for execution in executions:
+            self.release(execution)
             self._count(execution, False)
             state = state_of(execution)
             state.bundle = state.position = None

@@ -24,14 +24,16 @@ import distributed
 
 from runmem.dask_private import run_on_workers, send_graph
 from runmem.deadlines import within
-from runmem.errors import RunmemError, TaskCancelledError
+from runmem.errors import ArgumentError, RunmemError, TaskCancelledError
 from runmem.execution.bundle import Durations, plan
 from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.call_table import CallTable
 from runmem.execution.dask_task import dask_task
+from runmem.execution.placement import Placement, WorkerInfo
 from runmem.execution.run_services import RunServices
 from runmem.graph.call import Execution
+from runmem.serialization.task_error import set_root_task
 from runmem.worker.cancellation import cancel_calls
 
 __all__ = ["Sender"]
@@ -85,6 +87,9 @@ class Sender:
         self._next_poll_s = 0.0
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._placement = Placement(self._workers_of_cluster)
+        self._refused: dict[Execution, str] = {}
+        calls.release = self._placement.release
 
     def start(self) -> None:
         """Start the thread, unless it was started before; it connects to the cluster first."""
@@ -200,6 +205,8 @@ class Sender:
         """Send what can be sent."""
         calls = self._calls
         with self._sending:
+            if calls.has_constraints:
+                self._placement.refresh()
             bundles, graph, turns = self._next_graph()
             if not graph or self.client is None:
                 if calls.queue:
@@ -207,7 +214,7 @@ class Sender:
                         calls.changed.wait(_DELAYED_POLL_S)  # until a duration is known or a worker is free
                 return
             try:
-                futures = send_graph(self.client, graph, turns if self._services.in_order else None)
+                futures = self._send_to_hosts(self.client, bundles, graph, turns if self._services.in_order else None)
             except Exception as error:
                 if self._is_lost(error):
                     raise
@@ -231,7 +238,8 @@ class Sender:
             self._read_reports()
             if not calls.queue or self._enough_is_sent():
                 return [], {}, {}
-            bundles = plan(calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait)
+            bundles = plan(calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit)
+            self._end_refused()
             graph: Graph = {}
             turns: dict[str, int] = {}
             again: set[Execution] = set()
@@ -255,6 +263,43 @@ class Sender:
                 for execution in bundle.executions:
                     self._last_moved_s[execution.name] = now_s
             return bundles, graph, turns
+
+    def _admit(self, execution: Execution) -> bool:
+        """Give room to a call with constraints, once all that it needs has ended; return False if it has to wait."""
+        state = state_of(execution)
+        if state.demand is None or not all(state_of(needed).done for needed in state.needs):
+            return False
+        reason = self._placement.refusal(state.demand)
+        if reason is not None:
+            self._refused[execution] = reason
+            return False
+        return self._placement.admit(execution, state.demand)
+
+    def _end_refused(self) -> None:
+        """End the calls for which no node is large enough."""
+        refused, self._refused = self._refused, {}
+        for execution in self._calls.queue.remove(refused):
+            where = f"{execution.name} (call {execution.task_id})"
+            error = ArgumentError(f"{where} can run on no node: {refused[execution]}.")
+            set_root_task(error, execution.task_id)
+            self._calls.end(execution, error)
+
+    def _workers_of_cluster(self) -> list[WorkerInfo]:
+        assert self.client is not None
+        found = self.client.scheduler_info(n_workers=-1)["workers"]
+        return [WorkerInfo(name, w["host"], w["nthreads"], w["memory_limit"] or 0) for name, w in found.items()]
+
+    def _send_to_hosts(
+        self, client: distributed.Client, bundles: Iterable[Bundle], graph: Graph, turns: dict[str, int] | None
+    ) -> dict[str, distributed.Future]:
+        """Send Dask tasks: first those of calls that have room on a host, to that; they need none of the others."""
+        futures: dict[str, distributed.Future] = {}
+        for bundle in bundles:
+            host = self._placement.host_for(bundle.executions[0]) if len(bundle.executions) == 1 else None
+            if host is not None and bundle.key in graph:
+                its_turn = None if turns is None else {bundle.key: turns[bundle.key]}
+                futures |= send_graph(client, {bundle.key: graph.pop(bundle.key)}, its_turn, host)
+        return futures | send_graph(client, graph, turns) if graph else futures
 
     def _read_reports(self) -> None:
         while self._reported:

@@ -29,6 +29,7 @@ from runmem.execution.call_errors import explain_kill, unfetchable
 from runmem.execution.call_state import CallState, state_of
 from runmem.execution.call_table import CallTable
 from runmem.execution.failure_policy import gives_none, stand_in
+from runmem.execution.placement import demand_of
 from runmem.execution.results import FetchedResults, loaded_value
 from runmem.execution.run_services import RunServices
 from runmem.execution.sender import Sender
@@ -80,6 +81,8 @@ class DaskSubmitter:
         if payload.inputs or call.after:
             inherit_origin(call.execution, [*(version.execution for version in payload.inputs), *call.after])
         snapshot = payload.snapshot
+        demand = demand_of(call)
+        self.calls.has_constraints = self.calls.has_constraints or demand is not None
         call.execution.state = CallState(
             task=self._tasks.packed(call, snapshot),
             payload=payload,
@@ -89,6 +92,7 @@ class DaskSubmitter:
             classes=snapshot.travelling if snapshot is not None else frozenset(),
             alone=call.isolation.attempts is not None,
             definitions=snapshot,
+            demand=demand,
             on_failure=call.task.on_failure,
             returns=call.returns,
         )

@@ -1,0 +1,111 @@
+"""Calls with constraints: how many run at once, and which can run nowhere."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runmem import task, wait_on
+from runmem.errors import ArgumentError
+from runmem.execution.placement import Demand, Placement, WorkerInfo
+from runmem.execution.session import session
+from runmem.graph.call import Execution
+from runmem.pycompss.api.constraint import constraint
+
+GIB = 1024**3
+
+
+def node(host: str, count: int, limit_bytes: int = GIB) -> list[WorkerInfo]:
+    return [WorkerInfo(f"tcp://{host}:{number}", host, 1, limit_bytes) for number in range(count)]
+
+
+def execution(number: int) -> Execution:
+    return Execution(number, "f", 1)
+
+
+def placement(*workers: WorkerInfo) -> Placement:
+    made = Placement(lambda: workers)
+    made.refresh()
+    return made
+
+
+def test_a_node_has_room_for_its_threads_and_memory() -> None:
+    place = placement(*node("a", 4))
+    calls = [execution(number) for number in range(3)]
+    assert [place.admit(call, Demand(2, 0)) for call in calls] == [True, True, False]
+    place.release(calls[0])
+    assert place.admit(calls[2], Demand(2, 0))
+    for call in calls:
+        place.release(call)
+    assert [place.admit(call, Demand(1, 3 * GIB // 2 // 2)) for call in calls] == [True, True, True]
+    assert place.admit(execution(4), Demand(1, GIB)) is True
+    assert place.admit(execution(5), Demand(1, GIB)) is False
+
+
+def test_a_call_goes_to_the_node_with_the_most_room() -> None:
+    place = placement(*node("a", 2), *node("b", 4))
+    first, second, third = execution(1), execution(2), execution(3)
+    assert place.admit(first, Demand(2, 0))
+    assert place.host_for(first) == "b"
+    assert place.admit(second, Demand(2, 0))
+    assert place.admit(third, Demand(2, 0))
+    assert {place.host_for(second), place.host_for(third)} == {"a", "b"}
+    assert not place.admit(execution(4), Demand(2, 0))
+    assert place.host_for(execution(5)) is None
+
+
+def test_with_one_node_any_worker_will_do() -> None:
+    place = placement(*node("a", 2))
+    call = execution(1)
+    assert place.admit(call, Demand(2, 0))
+    assert place.host_for(call) is None
+
+
+def test_what_fits_nowhere_is_refused_with_the_largest() -> None:
+    place = placement(*node("a", 2), *node("b", 3, 2 * GIB))
+    assert place.refusal(Demand(3, 2 * GIB)) is None
+    assert "asks for 4 computing units, and the largest node has 3" in str(place.refusal(Demand(4, 0)))
+    text = str(place.refusal(Demand(1, 3 * GIB)))
+    assert "3.0 GiB of memory, and the largest worker, tcp://b:0, may use 2.0 GiB" in text
+
+
+def _define() -> Any:
+    @constraint(computing_units=2)
+    @task(returns=1)
+    def note(folder, number):
+        path = Path(folder) / str(number)
+        path.write_text("")
+        time.sleep(0.2)
+        together = len(list(Path(folder).iterdir()))
+        path.unlink()
+        return together
+
+    @constraint(memory_size=10_000)
+    @task(returns=1)
+    def huge(x):
+        return x
+
+    @task(returns=1)
+    def double(x):
+        return 2 * x
+
+    return note, huge, double
+
+
+note, huge, double = _define()
+
+
+def test_calls_that_need_two_units_run_one_after_the_other_on_two_workers(tmp_path: Path) -> None:
+    with session(workers=2, run_folder=tmp_path / "runs"):
+        (tmp_path / "marks").mkdir()
+        futures = [note(tmp_path / "marks", number) for number in range(4)]
+        assert wait_on([double(1), *futures]) == [2, 1, 1, 1, 1]
+        refused = huge(1)
+        after = double(refused)
+        for future in (refused, after):
+            with pytest.raises(ArgumentError, match=r"huge \(call \d+\) can run on no node: @constraint asks for"):
+                wait_on(future)
+        assert wait_on(note(tmp_path / "marks", 9)) == 1
