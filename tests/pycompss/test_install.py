@@ -124,3 +124,22 @@ def test_a_folder_of_that_name_without_code_is_not_the_real_one(tmp_path, monkey
     install()
     assert installed()
     assert importlib.import_module("pycompss.api.task").task is runmem.task
+
+
+NAMED = (
+    ("from pycompss.api.api import compss_wiat_on", "pycompss.api.api.compss_wiat_on", "compss_wait_on?"),
+    ("from pycompss.api.parameter import FILE_INN", "pycompss.api.parameter.FILE_INN", "FILE_IN?"),
+    ("from pycompss.api import nothing_like_it", "pycompss.api.nothing_like_it", "runmem offers"),
+    ("import pycompss.api.constrant", "pycompss.api.constrant", "pycompss.api.constraint?"),
+)
+
+
+@pytest.mark.parametrize(("statement", "missing", "there"), NAMED)
+def test_a_missing_name_is_named_as_a_missing_module_is(statement: str, missing: str, there: str) -> None:
+    code = (
+        "from runmem.pycompss.install import install\ninstall()\n"
+        f"try:\n    {statement}\nexcept ModuleNotFoundError as error:\n    print(error)"
+    )
+    text = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60).stdout
+    assert text.startswith(f"{missing} is not offered by runmem, and the real PyCOMPSs is not installed")
+    assert there in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.abc
 import importlib.machinery
@@ -24,7 +25,7 @@ _ALIAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "alias")  # a 
 
 
 class NotOfferedError(RunmemError, ModuleNotFoundError):
-    """A module of PyCOMPSs that runmem has not got. Raised at its import."""
+    """A module of PyCOMPSs, or a name in one, that runmem has not got. Raised at its import."""
 
 
 class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -39,10 +40,7 @@ class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             return None
         ours = importlib.util.find_spec(_OURS + name[len(_NAME) :])
         if ours is None:
-            raise NotOfferedError(
-                f"{name} is not offered by runmem, and the real PyCOMPSs is not installed. runmem offers {_offered()}.",
-                name=name,
-            )
+            raise _not_offered(name, _modules())
         return importlib.machinery.ModuleSpec(name, self, is_package=ours.submodule_search_locations is not None)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
@@ -56,13 +54,39 @@ class _Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         module.__loader__ = self._spec_of_ours.loader if self._spec_of_ours is not None else None
         if module.__spec__ is not None:
             module.__package__ = module.__spec__.parent
+        if not hasattr(module, "__getattr__"):
+            module.__getattr__ = _NamesOf(module)  # type: ignore[method-assign]
 
 
-def _offered() -> str:
+class _NamesOf:
+    """The ``__getattr__`` of a module: says of a name that is not there what an import of it would say of a module."""
+
+    def __init__(self, module: ModuleType) -> None:
+        self._name = _NAME + module.__name__[len(_OURS) :]
+        self._is_package = hasattr(module, "__path__")
+        self._names = [name for name in getattr(module, "__all__", ()) if isinstance(name, str)]
+
+    def __call__(self, name: str) -> object:
+        whole = f"{self._name}.{name}"
+        is_module = self._is_package and importlib.util.find_spec(_OURS + whole[len(_NAME) :]) is not None
+        if name.startswith("_") or is_module:
+            raise AttributeError(f"module {self._name!r} has no attribute {name!r}")
+        raise _not_offered(whole, [f"{self._name}.{each}" for each in self._names] or _modules())
+
+
+def _not_offered(name: str, known: list[str]) -> NotOfferedError:
+    """Return the error for a module, or a name in one; `known`: what may be meant."""
+    near = difflib.get_close_matches(name, known, 1, cutoff=0.85)
+    there = f"did you mean {near[0]}?" if near else f"runmem offers {', '.join(known)}."
+    text = f"{name} is not offered by runmem, and the real PyCOMPSs is not installed: {there}"
+    return NotOfferedError(text, name=name)
+
+
+def _modules() -> list[str]:
     """Return the modules under the names that PyCOMPSs gives them, as found in the package."""
     package = importlib.import_module(_OURS)
     found = (module for module in pkgutil.walk_packages(package.__path__, _NAME + ".") if not module.ispkg)
-    return ", ".join(sorted(module.name for module in found if module.name not in _NOT_THEIRS))
+    return sorted(module.name for module in found if module.name not in _NOT_THEIRS)
 
 
 def _real_is_importable() -> bool:
