@@ -65,7 +65,7 @@ def run(number: int, source: str) -> None:
             break
         except Exception:
             unseen += 1
-    current_program().settle_all_files()
+    current_program().place_all_files()
     shutil.rmtree(folder)
     print(f"=== {ended}, with {unseen} errors that it has not seen")
 

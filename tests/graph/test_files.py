@@ -107,7 +107,7 @@ def test_the_end_of_the_program_brings_every_file_into_place(start_program: Call
     write(tmp_path / "a", "1")
     append(tmp_path / "a", "2")
     write(tmp_path / "sub" / "b", "3")
-    current_program().settle_all_files()
+    current_program().place_all_files()
     assert (tmp_path / "a").read_text() == "12"
     assert (tmp_path / "sub" / "b").read_text() == "3"
 
@@ -180,7 +180,7 @@ def test_a_failed_writer_is_told_by_the_wait_and_leaves_the_file(
     assert path.read_text() == "0"
     with pytest.raises(KeyError, match="half way"):
         wait_on(read(path))
-    current_program().settle_all_files()
+    current_program().place_all_files()
 
 
 def test_a_failed_reader_does_not_keep_a_file_from_its_place(start_program: Callable[..., Any], tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_what_has_no_content_of_its_own_is_written_through(
     assert wait_on(name_of(target.path)) == str(target.path)
     wait_on_file(target.path)
     assert all(call.execution.state.ended for call in submitter.calls)
-    current_program().settle_all_files()
+    current_program().place_all_files()
     assert [(call.files, call.after) for call in submitter.calls] == [((), ())] * 3
     target.check()
     if target.keeps_content:
@@ -362,7 +362,7 @@ def test_what_a_task_makes_of_the_mode_stays(start_program: Callable[..., Any], 
     append(tmp_path / "script", "\n")
     write_privately(tmp_path / "new")
     append(tmp_path / "new", "!")
-    current_program().settle_all_files()
+    current_program().place_all_files()
     assert (tmp_path / "script").read_text() == "true\n"
     assert stat.S_IMODE((tmp_path / "script").stat().st_mode) == 0o750
     assert (tmp_path / "new").read_text() == "secret!"
@@ -423,7 +423,7 @@ def test_a_version_that_cannot_be_put_in_place_is_told_once(start_program: Calla
         wait_on_file(tmp_path / "a")
     (version,) = re.findall(r"from (.*)\.$", str(seen.value))
     assert Path(version).read_text() == "01"
-    (misplaced,) = current_program().settle_all_files()
+    (misplaced,) = current_program().place_all_files()
     assert f"{tmp_path}/b cannot be given its new version" in str(misplaced)
     assert (tmp_path / "a").is_dir()
 
@@ -439,5 +439,5 @@ def test_a_task_that_writes_no_file_leaves_the_old_one(start_program: Callable[.
     write_nothing(path)
     with pytest.raises(FileNotFoundError, match=f"the task left no file for {path}"):
         wait_on_file(path)
-    assert current_program().settle_all_files() == []
+    assert current_program().place_all_files() == []
     assert path.read_text() == "0"

@@ -15,7 +15,7 @@ from runmem.cli import main as run_main
 from runmem.settings import LOG_LEVELS, Settings, option_name
 from runmem.standard_error import say
 
-__all__ = ["CommandLine", "main", "translated"]
+__all__ = ["CompssCommandLine", "main", "translated"]
 
 _USAGE = """Usage: runcompss [OPTIONS] PROGRAM [ARGUMENTS]...
 
@@ -58,7 +58,7 @@ _PASSED_ON = {"pythonpath", "env_script", "python_interpreter", "project", "reso
 _LOG_LEVELS = {"api": "info", "trace": "debug", **{level: level for level in LOG_LEVELS}}
 
 
-class CommandLine(NamedTuple):
+class CompssCommandLine(NamedTuple):
     """A command line of `runcompss` in the words of `runmem`.
 
     Attributes
@@ -73,7 +73,7 @@ class CommandLine(NamedTuple):
     ignored: list[str]
 
 
-def translated(words: Sequence[str]) -> CommandLine:
+def translated(words: Sequence[str]) -> CompssCommandLine:
     """Translate the arguments of `runcompss`.
 
     Raises
@@ -105,7 +105,7 @@ def translated(words: Sequence[str]) -> CommandLine:
     if not rest:
         raise click.UsageError("no program: give the path of a Python file")
     options += ["--compss_folder", os.path.join(log_dir, ".COMPSs")]
-    return CommandLine(["run", *options, *rest], list(dict.fromkeys(ignored)))
+    return CompssCommandLine(["run", *options, *rest], list(dict.fromkeys(ignored)))
 
 
 def _add_short(letter: str, word: str, options: list[str], ignored: list[str]) -> None:

@@ -149,7 +149,7 @@ def _opened(stack: ExitStack, path: str | None, appended: bool) -> int | None:
 
 
 def reason_of(exit_value: int) -> str:
-    """Return how a message says that a command ended badly."""
+    """Return the phrase for the failed end of a command in messages."""
     try:
         return f"was ended by {signal.Signals(exit_value - 128).name}"
     except ValueError:

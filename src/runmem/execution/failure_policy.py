@@ -1,4 +1,4 @@
-"""What a submitter does about a call that failed, as `on_failure` of its task says."""
+"""Applies the failure policies of tasks (`on_failure`) in the submitters."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def is_own_error(execution: Execution, error: BaseException) -> bool:
 def final_error(
     execution: Execution, error: BaseException, on_failure: OnFailure | None, tries: int, returns: int
 ) -> BaseException | str:
-    """Return the error with which a call ends, or `RETRY`; say what is done about it if the policy says something.
+    """Return the error with which a failed call ends, or `RETRY`; print a line if its policy changes anything.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def note_cancelled(execution: Execution, error: BaseException | None) -> None:
 
 
 def stand_in(version: Version, error: BaseException) -> object:
-    """Return what waiting for a cancelled call gives: a declared value if the call itself failed, or None."""
+    """Return the value of a cancelled call: a declared value if the call itself failed, else None."""
     values = getattr(error, "values", ())
     own = getattr(error, "task_id", None) == version.execution.task_id
     return values[version.output] if own and version.output < len(values) else None

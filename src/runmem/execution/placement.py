@@ -21,7 +21,7 @@ _REFRESH_S = 2.0
 
 
 class Demand(NamedTuple):
-    """What one call needs: processors, and memory in bytes."""
+    """Resources that one call needs: processors, and memory in bytes."""
 
     units: int
     memory_bytes: int
@@ -37,7 +37,7 @@ class WorkerInfo(NamedTuple):
 
 
 def demand_of(call: TaskCall) -> Demand | None:
-    """Return what a call needs; None for at most one processor and any memory.
+    """Return the demand of a call; None for at most one processor and any memory.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def demand_of(call: TaskCall) -> Demand | None:
 
 
 @dataclass(slots=True)
-class _Node:
+class _NodeRoom:
     workers: list[WorkerInfo] = field(default_factory=list)
     used: dict[Execution, Demand] = field(default_factory=dict)
 
@@ -71,7 +71,7 @@ class _Node:
         return self.units >= demand.units and is_large
 
     def free_units(self) -> int:
-        """Return how many processors no call with constraints uses."""
+        """Return the number of processors that no call with constraints uses."""
         return self.units - sum(max(demand.units, 1) for demand in self.used.values())
 
     def has_room(self, demand: Demand) -> bool:
@@ -92,7 +92,7 @@ class Placement:
 
     def __init__(self, workers: Callable[[], Sequence[WorkerInfo]]) -> None:
         self._workers = workers
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, _NodeRoom] = {}
         self._place: dict[Execution, str] = {}
         self._asked_s = float("-inf")
 
@@ -104,7 +104,7 @@ class Placement:
         for node in self._nodes.values():
             node.workers = []
         for worker in self._workers():
-            self._nodes.setdefault(worker.host, _Node()).workers.append(worker)
+            self._nodes.setdefault(worker.host, _NodeRoom()).workers.append(worker)
 
     def refusal(self, demand: Demand) -> str | None:
         """Return why no node of the cluster can ever hold a call; None if one can."""

@@ -255,7 +255,7 @@ class Run(PreparedRun):
             unseen = self._wait_for_tasks(submitter)
             all_ended = not submitter.broken or not submitter.has_open_calls
         elif all_ended and submitter is not None:
-            unseen += step("the files of tasks", self.program.settle_all_files) or []
+            unseen += step("the files of tasks", self.program.place_all_files) or []
         with delayed_signals(final):
             if submitter is not None:
                 unseen += step("the errors of tasks", submitter.unseen_errors) or []
@@ -288,7 +288,7 @@ class Run(PreparedRun):
                 if submitter.broken:
                     break
         try:
-            return late + self.program.settle_all_files()
+            return late + self.program.place_all_files()
         except Exception as error:
             return [*late, error]
 

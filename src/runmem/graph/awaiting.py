@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["value_of"]
 
-_POLL_S = 0.005
+_AWAITED_POLL_S = 0.005
 
 Outcome = tuple[bool, Any]  # whether the task ended well; its value or its exception
 
@@ -45,11 +45,11 @@ class _Awaited(NamedTuple):
 
     @property
     def is_open(self) -> bool:
-        """Whether somebody still waits."""
+        """Whether the coroutine still waits."""
         return not self.outcome.done() and not self.loop.is_closed()
 
-    def tell(self, outcome: Outcome) -> None:
-        """Give the outcome to who awaits it, unless that was given up."""
+    def deliver(self, outcome: Outcome) -> None:
+        """Give the outcome to the coroutine, unless it has stopped waiting."""
 
         def give() -> None:
             if not self.outcome.done():
@@ -62,7 +62,7 @@ class _Awaited(NamedTuple):
 
 
 class _Waiter:
-    """Looks after futures that are awaited, in a thread that lives while there are any."""
+    """Waits for awaited futures in a thread, which runs as long as there are any."""
 
     def __init__(self) -> None:
         self._waiting: list[_Awaited] = []
@@ -70,7 +70,7 @@ class _Waiter:
         self._thread: threading.Thread | None = None
 
     def add(self, awaited: _Awaited) -> None:
-        """Have a future looked after."""
+        """Wait for a future too."""
         with self._lock:
             self._waiting.append(awaited)
             if self._thread is None:
@@ -90,28 +90,28 @@ class _Waiter:
                 waiting = list(self._waiting)
             ended = [each for each in waiting if _has_ended(each)]
             if not ended:
-                pause.wait(_POLL_S)
+                pause.wait(_AWAITED_POLL_S)
                 continue
             for awaited, outcome in zip(ended, _outcomes(ended), strict=True):
-                awaited.tell(outcome)
-            told = {id(each) for each in ended}
+                awaited.deliver(outcome)
+            delivered = {id(each) for each in ended}
             with self._lock:
-                self._waiting = [each for each in self._waiting if id(each) not in told]
+                self._waiting = [each for each in self._waiting if id(each) not in delivered]
 
 
 def _has_ended(awaited: _Awaited) -> bool:
     try:
         return awaited.program.has_ended(awaited.future)
-    except Exception:  # fetching the value tells why
+    except Exception:  # fetching the value raises the reason
         return True
 
 
 def _outcomes(ended: Sequence[_Awaited]) -> list[Outcome]:
-    """Return what became of the tasks of futures: together if all went well, which is quicker, else one by one."""
+    """Return the outcomes of tasks that have ended, fetched together if none failed, else one by one."""
     if len({id(each.program) for each in ended}) == 1:
         try:
             values = ended[0].program.wait_on(([each.future for each in ended],))
-        except BaseException:  # that of each is told below
+        except BaseException:  # the outcome of each is fetched below
             pass
         else:
             return [(True, value) for value in values]

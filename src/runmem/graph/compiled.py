@@ -1,4 +1,4 @@
-"""Functions of tasks that numba compiles, as `@task(numba=...)` asks for: in the process that runs the task."""
+"""Compiles the functions of tasks with numba (`@task(numba=...)`), in the process that runs the task."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class _Mode(NamedTuple):
     make : callable
         Compiles a function, given numba itself and the `Compilation`.
     same : bool
-        Whether the function gives the same without numba, only slower.
+        Whether the function gives the same result without numba, only slower.
     needs : tuple of str
         Options without which it cannot be used.
     """
@@ -35,7 +35,7 @@ class _Mode(NamedTuple):
 
 
 class Compilation(NamedTuple):
-    """What was asked of numba for one task.
+    """The compilation that `@task` requests for one task.
 
     Attributes
     ----------
@@ -55,16 +55,16 @@ class Compilation(NamedTuple):
 
     @property
     def outputs(self) -> int:
-        """How many parameters of the function, its last ones, are outputs that a call may leave out."""
+        """Number of the last parameters that are outputs, which a call may omit."""
         return len(re.findall(r"\(", self.declaration.partition("->")[2])) if self.mode == "guvectorize" else 0
 
     @property
     def gives_the_same(self) -> bool:
-        """Whether the function itself gives the same, only slower."""
+        """Whether the function gives the same result without numba, only slower."""
         return _MODES[self.mode].same
 
     def made_of(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function compiled; numba must be installed."""
+        """Return the compiled function; numba must be installed."""
         import numba  # an optional dependency, and slow to load: only where a task runs
 
         call = _MODES[self.mode].make(numba, self, function)
@@ -72,13 +72,13 @@ class Compilation(NamedTuple):
 
 
 def requested(function: Any, options: dict[str, Any], where: str) -> tuple[Compilation | None, str | None]:
-    """Return what the options of `@task` ask of numba, and what is to be said of it; both None: nothing.
+    """Return the compilation that the options of `@task` request, and a remark for the user; None for none.
 
     Raises
     ------
     TaskDeclarationError
-        For a value that there is not, options that do not fit each other, a function that numba cannot take, and,
-        where the function would give something else without it, if numba is not installed.
+        For an unknown value, options that contradict each other, a function that numba cannot compile, and, if the
+        function gives another result without numba, where numba is not installed.
     """
     compilation = read(options, where)
     given = sorted(name for name in OPTIONS - {"numba"} if options.get(name))
@@ -105,7 +105,7 @@ def requested(function: Any, options: dict[str, Any], where: str) -> tuple[Compi
 
 
 def read(options: dict[str, Any], where: str) -> Compilation | None:
-    """Return what the options of `@task` ask of numba, None for nothing; TaskDeclarationError for what there is not."""
+    """Return the compilation that the options of `@task` request, or None; TaskDeclarationError for an unknown one."""
     asked: Any = options.get("numba")
     flags = options.get("numba_flags") or {}
     if not isinstance(flags, dict):
@@ -153,7 +153,7 @@ def _check_generated_jit(where: str) -> None:
 
 
 def _by_position(call: Callable[..., Any], signature: inspect.Signature, outputs: int) -> Callable[..., Any]:
-    """Return `call`, which knows no names of parameters, as a function that takes arguments like the original."""
+    """Wrap `call`, which takes positional arguments only, so that it takes arguments like the original."""
     named = [name for name in signature.parameters][len(signature.parameters) - outputs :]
 
     def by_position(*args: Any, **kwargs: Any) -> Any:

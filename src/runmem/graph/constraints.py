@@ -92,7 +92,7 @@ def declared_constraints(options: Mapping[str, object], known: Constraints, wher
 
 
 def _units_of_processors(processors: object, where: str) -> dict[str, object]:
-    """Return how many cores and graphics processors the list form of ``processors`` asks for."""
+    """Return the numbers of cores and graphics processors in the list form of ``processors``."""
     if not isinstance(processors, (list, tuple)) or not all(isinstance(each, Mapping) for each in processors):
         raise TaskDeclarationError(
             f"{where}: processors={processors!r} is not a list of dictionaries, such as "

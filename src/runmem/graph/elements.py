@@ -70,7 +70,7 @@ def root(slot: Slot) -> int | str:
 
 
 def value_at(slot: Slot, args: list[object], kwargs: dict[str, object], name: str) -> object:
-    """Return what a task left in a slot of its arguments.
+    """Return the value in a slot of the arguments after the task has run.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What happens when a task raises: `on_failure=` in `@task`, or `@on_failure` above it."""
+"""Failure policies of tasks: `on_failure=` in `@task`, or `@on_failure` above it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_TRIES = 4  # of a call that is tried again, the first one counted
 
 
 class Management(Enum):
-    """What is done about a call that raised, or whose worker died for good."""
+    """Reaction to a call that raised, or whose worker died each time."""
 
     FAIL = "FAIL"
     RETRY = "RETRY"
@@ -25,13 +25,13 @@ class Management(Enum):
 
 @dataclass(frozen=True, slots=True)
 class OnFailure:
-    """What a task declares about its failures.
+    """Failure policy of a task.
 
     Attributes
     ----------
     management : Management
     values : dict
-        By the name of a written parameter, or ``returns``: what stands for the value of a call that failed.
+        Values that replace those of a failed call, by ``returns`` or the name of a written parameter.
     """
 
     management: Management
@@ -43,7 +43,7 @@ class OnFailure:
         return self.management in (Management.IGNORE, Management.CANCEL_SUCCESSORS)
 
     def returned(self, count: int) -> tuple[object, ...]:
-        """Return what stands for the returned values of a call that failed."""
+        """Return the values that replace the returned values of a failed call."""
         value = self.values.get("returns")
         if count > 1 and isinstance(value, (list, tuple)) and len(value) == count:
             return tuple(value)

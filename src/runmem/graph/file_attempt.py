@@ -23,7 +23,7 @@ __all__ = ["FileAttempt"]
 
 
 class FileAttempt:
-    """Brings files into the state in which a task expects them, whatever an earlier attempt left.
+    """Prepares the files of a call, whatever an earlier attempt has left.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class FileAttempt:
         self._paths = [(use, _prepared(use)) for use in uses]
 
     def give_paths(self, args: list[Any], kwargs: dict[str, Any]) -> None:
-        """Let the arguments name the files where they lie now."""
+        """Put the current paths of the files into the arguments."""
         for use, path in self._paths:
             if path == use.path:
                 continue
@@ -42,11 +42,11 @@ class FileAttempt:
                 _give(slot, _called(path, os.path.basename(named)), args, kwargs)
 
     def was_overtaken(self) -> bool:
-        """Tell whether a file that the task read in place was replaced while it ran: then it has to run once more."""
+        """Return True if a file that the task read in place was replaced while it ran: then the task must run again."""
         return any(not use.writes and path == use.path and _kept(use) is not None for use, path in self._paths)
 
     def ended(self) -> None:
-        """Note that the task has ended well: what it made apart becomes the version."""
+        """Note that the task has ended: move files that it wrote elsewhere to the path of the version."""
         for use, path in self._paths:
             if use.is_made_in_place:
                 if path == use.path:
@@ -56,7 +56,7 @@ class FileAttempt:
 
 
 def _prepared(use: FileUse) -> str:
-    """Prepare a file; return where the task finds it, or is to write it."""
+    """Prepare a file; return the path at which the task reads or writes it."""
     if not use.writes:
         return _kept(use) or use.path
     if use.is_made_in_place:
@@ -81,12 +81,12 @@ def _prepared(use: FileUse) -> str:
 
 
 def _kept(use: FileUse) -> str | None:
-    """Return where the version that was in place is now, if another one came there."""
+    """Return the new path of the version that was in place, if it was replaced; else None."""
     return use.kept if use.kept is not None and os.path.lexists(use.kept) else None
 
 
 def _mark(use: FileUse) -> str:
-    """Return the file that says that a version was made in place."""
+    """Return the path of the file that marks a version made in place."""
     return os.path.join(os.path.dirname(str(use.kept)) + ".made", "whole")
 
 
@@ -112,7 +112,7 @@ def _copy(source: str, target: str) -> None:
 
 
 def _called(path: str, name: str) -> str:
-    """Return a path that leads to a file under the name by which the program calls it, where that can be had."""
+    """Return a path to a file under the name that the program uses, by a symbolic link if need be."""
     folder, own = os.path.split(path)
     if name == own:
         return path
@@ -137,7 +137,7 @@ def _give(slot: Slot, path: str, args: list[Any], kwargs: dict[str, Any]) -> Non
 
 
 def _bring_up(made: str, version: str) -> None:
-    """Let what a task has left apart, beside its file too, take the place of what an earlier attempt left."""
+    """Move everything in the folder of a new attempt over the files of an earlier one."""
     apart, name = os.path.split(made)
     folder = os.path.dirname(version)
     if not os.path.lexists(made) and os.path.lexists(version):

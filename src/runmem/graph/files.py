@@ -29,7 +29,7 @@ class _File:
     version : str or None
         Where the version lies; None: in place.
     own_mode : bool
-        Whether its mode is what the program and its tasks made of the file's; else the one in place tells it.
+        Whether its mode is what the program and its tasks made of the file's; else it is that of the file in place.
     kept : str or None
         Where the version in place goes to when another one comes there; None: no task used it so far.
     before : _Before or None
@@ -105,7 +105,7 @@ class FileVersions:
         self._count = 0
 
     def saved(self, names: Iterable[str], execution: Execution) -> Callable[[], None]:
-        """Return what brings the present state of these files back, if `execution` cannot be sent after all."""
+        """Return a function that restores the present state of these files if `execution` cannot be sent."""
         names = list(names)
         before = {
             name: (file.version, file.writer, file.own_mode, file.needed, file.before)
@@ -125,7 +125,7 @@ class FileVersions:
     def read(
         self, place: ResolvedPath, reader: Execution, is_folder: bool = False
     ) -> tuple[FileUse | None, Execution | None]:
-        """Note a reader; return where it finds the file, and the execution that writes its version, if one does."""
+        """Note a reader; return its use of the file, and the execution that writes the version, if any."""
         if place.is_stream or place.obstacle is not None and not is_folder:
             return None, None
         file = self._files.setdefault(place.real, _File())
@@ -175,7 +175,7 @@ class FileVersions:
         return use, last if reads else None
 
     def _used_in_place(self, file: _File, place: ResolvedPath, user: Execution) -> str:
-        """Note a call that uses the version in place; return where that goes to when another one comes there."""
+        """Note a call that uses the version in place; return the path to which that is moved when it is replaced."""
         file.users_in_place.add(user)
         if user.origin is not None:
             file.needed_in_place.add(user.origin)
@@ -188,7 +188,7 @@ class FileVersions:
         return str(self._folder() / f"v{self._count}" / os.path.basename(place.path))
 
     def path_for(self, place: ResolvedPath) -> str:
-        """Return where a task finds the current version of a file, under the base name by which the program calls it.
+        """Return the path of the current version of a file for a task, with the base name that the program uses.
 
         A version has the name by which its writer called it. A link to it has another one.
         """
@@ -207,17 +207,17 @@ class FileVersions:
         return list(self._files)
 
     def forget(self, path: str) -> None:
-        """Know nothing of a file any more: the program deletes it."""
+        """Forget a file, which the program deletes."""
         self._files.pop(resolve(path).real, None)
 
-    def settle(
+    def bring_into_place(
         self,
         path: str,
         submitter: Submitter,
         for_writing: bool = False,
         lock: AbstractContextManager[Any] = _NO_LOCK,
     ) -> None:
-        """Wait for the current version of a file and bring it into place, once nobody uses the old one.
+        """Wait for the current version of a file and move it to its path, once no task uses the old one.
 
         Parameters
         ----------
@@ -267,7 +267,7 @@ class FileVersions:
 def _keep(file: _File, name: str, part: bool) -> None:
     """Keep the version in place if a call may need it when it runs again.
 
-    `part`: what stays in place is a copy, which may be changed.
+    `part`: leave a copy in place, which the program may change.
     """
     if file.kept is None or not file.needed_in_place or not os.path.exists(name):
         return
@@ -298,7 +298,7 @@ def _link_or_copy(name: str, kept: str) -> None:
 
 
 def _put_in_place(version: str, name: str, shared: bool, own_mode: bool) -> None:
-    """Let a version appear under the file's own name, all at once; `shared`: the bytes on the disk may be the same."""
+    """Move or copy a version to the path of its file, atomically; `shared`: a hard link is allowed."""
     try:
         os.makedirs(os.path.dirname(name), exist_ok=True)
         if os.path.isdir(version):

@@ -1,4 +1,4 @@
-"""What a task changes outside of itself, as plain to see in its code: names and objects of its module or closure.
+"""Finds changes of globals and closures that are evident from the bytecode of a task.
 
 Only the worker process that runs a call sees such a change. Limitations: functions that the task calls are not looked
 into, and a change in place is reported where the kind of the object leaves no doubt, and not otherwise.
@@ -75,7 +75,7 @@ def global_changes(function: Any) -> list[Change]:
 
 
 class _Known:
-    """What stands behind the names outside of a function at its decoration."""
+    """The values of the outer names of a function at its decoration."""
 
     def __init__(self, function: FunctionType) -> None:
         self._globals = function.__globals__
@@ -85,7 +85,7 @@ class _Known:
         self._free = {name: _contents(cell) for name, cell in cells.items()}
 
     def shared(self, name: str, free: bool) -> Set[str]:
-        """Return which changes in place of what has this name are plainly changes of shared data.
+        """Return the kinds of in-place changes of this name that are evidently changes of shared data.
 
         ``items``, ``attributes`` and ``methods`` (calls of methods that change it). None where it may well be meant for
         one process: an object of a library (a logger, say), a module, `threading.local`.
@@ -122,7 +122,7 @@ def _in_code(code: CodeType, outside: frozenset[str], known: _Known) -> Iterator
 
 
 def _may_change(code: CodeType, outside: frozenset[str], known: _Known) -> bool:
-    """Tell, without taking the code apart, whether it can have a change in it at all."""
+    """Return True if the code may contain a change, by a quick test without decoding it."""
     order = code.co_code[::2].translate(None, _NOT_BETWEEN)
     codes = set(order)
     if codes & _ASSIGN_CODES or outside and codes & _ASSIGN_OUTSIDE_CODES:
@@ -199,7 +199,7 @@ def _line(code: CodeType, step: _Step) -> int:
 
 
 def _place_of_changed(step: _Step) -> tuple[int, str] | None:
-    """Return where on the stack lies what an instruction changes in place, and what of it; None: it changes nothing."""
+    """Return the stack depth of the object that an instruction changes, and the kind of change; None: no change."""
     if step.opname in _IN_PLACE:
         return _IN_PLACE[step.opname]
     calls = step.opname == "LOAD_METHOD" or _ATTRIBUTE_OR_METHOD and step.opname == "LOAD_ATTR" and step.arg & 1
@@ -224,7 +224,7 @@ _LEAVES = ("NOP", "RESUME", "CACHE", "KW_NAMES", "MAKE_CELL", "COPY_FREE_VARS")
 
 
 def _takes(opname: str) -> str:
-    """Return how to tell how much an instruction takes from the stack, given its effect in all."""
+    """Return the rule for the number of items that an instruction pops, given its total stack effect."""
     for way, names in (
         ("one", _TAKES_ONE), ("nothing", _LEAVES), ("to push one", _PUSHES_ONE), ("nothing", _PUSHES_ONLY),
         ("its effect", _TAKES_ONLY),
@@ -238,7 +238,7 @@ _TAKES = {opname: _takes(opname) for opname in opcode.opmap}
 
 
 class _Stack:
-    """The interpreter's stack between two jumps, as far as names outside of the function lie on it."""
+    """Model of the interpreter's stack between two jumps: which items are outer names."""
 
     def __init__(self, outside: frozenset[str]) -> None:
         self._outside = outside
@@ -249,11 +249,11 @@ class _Stack:
         return self._items[-depth] if depth <= len(self._items) else _UNKNOWN
 
     def forget(self) -> None:
-        """Know nothing of what lies on the stack."""
+        """Forget the content of the stack."""
         self._items.clear()
 
     def follow(self, step: _Step) -> None:
-        """Do what an instruction does; what is not known of it makes all unknown."""
+        """Apply an instruction; an unknown one makes all items unknown."""
         name, arg = step.opname, step.arg
         if name == "COPY":
             self._items.append(self.at(arg))

@@ -1,4 +1,4 @@
-"""What a call gives that is not a value yet: a coroutine or a generator. They are run to their ends by the worker."""
+"""Coroutines and generators that calls return: the worker runs them to their ends."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def refuse_async_generators(function: Any, where: str) -> None:
 
 
 def completed(value: object, name: str) -> object:
-    """Return what a call of the task `name` gave: the result of a coroutine, the items of a generator.
+    """Return the value of a call of the task `name`: the result of a coroutine, the items of a generator.
 
     Raises
     ------
@@ -67,12 +67,12 @@ def completed(value: object, name: str) -> object:
 
 
 def values_of(datum: Any) -> Any:
-    """Return `datum` with what coroutines in it give in their places; lists, tuples and dictionaries are searched."""
+    """Return `datum` with the results of coroutines in their places; lists, tuples and dictionaries are searched."""
     return _replaced(datum, {})
 
 
 def _replaced(datum: Any, seen: dict[int, tuple[Any, Any]]) -> Any:
-    """Return what takes the place of `datum`; `seen`: by identity, what was met (kept alive) and what it became."""
+    """Return the replacement of `datum`; `seen`: objects met so far, by identity, each with its replacement."""
     kind = type(datum)
     if kind not in (CoroutineType, list, tuple, dict):
         return datum
@@ -94,7 +94,7 @@ def _differs(made: Any, datum: Any) -> bool:
 
 
 def run_to_its_end(coroutine: CoroutineType[Any, Any, Any]) -> Any:
-    """Return what a coroutine gives, or raise what it raises; in an event loop of its own."""
+    """Run a coroutine to its end in a new event loop; return its result or raise its exception."""
     import asyncio  # here: most programs do without, and it takes a while
 
     code = coroutine.cr_code

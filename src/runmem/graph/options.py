@@ -1,4 +1,4 @@
-"""The options of `@task` that say neither what a task returns nor what it does with its parameters."""
+"""The options of `@task` besides ``returns`` and the directions of parameters."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def nearest_name(name: str, parameters: Iterable[str]) -> str:
 
 
 def time_limit(options: dict[str, Any], where: str) -> float | None:
-    """Return how many seconds a call may take; 0: any time; None: the task does not say.
+    """Return the time limit of a call in seconds; 0: no limit; None: not declared.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def time_limit(options: dict[str, Any], where: str) -> float | None:
 
 
 def without_effect(options: dict[str, Any]) -> list[str]:
-    """Return what is to be said of the options that ask for something which does not happen."""
+    """Return a remark for each option that has no effect here."""
     remarks = [
         f"{name}={options[name]!r} has no effect in runmem yet: {ignored.instead}"
         for name, ignored in _IGNORED.items()

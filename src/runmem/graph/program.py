@@ -28,7 +28,7 @@ __all__ = ["Program"]
 
 
 class Program:
-    """What runmem knows of the program while it runs: data versions, files, and where calls go.
+    """State of the running program: versions of data and files, groups, and the submitter.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Program:
     number_of_nodes : callable
         Returns how many nodes the run's workers are on.
     all_files_in_place : bool
-        Whether `settle_all_files` has left no version that was to come into place and did not.
+        Whether `place_all_files` has moved every version to its path.
     """
 
     def __init__(self, submitter: Submitter, files_folder: Callable[[], Path]) -> None:
@@ -51,7 +51,7 @@ class Program:
         self._objects = ObjectVersions()
         self._files = FileVersions(files_folder)
         self._calls = 0
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self._groups: dict[str, Group] = {}
         self._open_groups: list[Group] = []
         self.all_files_in_place = False
@@ -198,7 +198,7 @@ class Program:
         return type(datum)(items) if changed else datum
 
     def has_ended(self, future: Future) -> bool:
-        """Tell whether the task of a future has ended, well or badly, without waiting."""
+        """Return True if the task of a future has ended, with or without an error; never wait."""
         return self._submitter.has_ended(future.version.execution)
 
     def wait(self, futures: Sequence[Future], deadline: float | None = None) -> None:
@@ -250,7 +250,7 @@ class Program:
         """Delete a file when the tasks that use it have ended; return whether there was one."""
         name = os.fspath(path)
         with suppress(Exception):  # an error of its writer is reported where the program waits for that
-            self.settle_file(name, for_writing=True)
+            self.place_file(name, for_writing=True)
         with self._lock:
             self._files.forget(name)
         try:
@@ -259,30 +259,30 @@ class Program:
             return False
         return True
 
-    def settle_file(self, path: str | os.PathLike[str], for_writing: bool = False) -> None:
-        """Wait for the last writer of a file and bring its version into place."""
+    def place_file(self, path: str | os.PathLike[str], for_writing: bool = False) -> None:
+        """Wait for the last writer of a file and move its version to its path."""
         try:
-            self._files.settle(os.fspath(path), self._submitter, for_writing, self._lock)
+            self._files.bring_into_place(os.fspath(path), self._submitter, for_writing, self._lock)
         except FilePlacementError as error:
-            self._told.add(str(error))
+            self._reported.add(str(error))
             raise
 
-    def settle_all_files(self) -> list[FilePlacementError]:
-        """Bring every file into place that can be; return the errors of the others, unless the program has seen them.
+    def place_all_files(self) -> list[FilePlacementError]:
+        """Move every version to its path; return the errors of those that cannot be, unless the program has seen them.
 
-        A file whose writer failed stays as it was: told by the submitter at the end of the run.
+        A file whose writer failed stays as it was; the submitter reports that error at the end of the run.
         """
-        misplaced: list[FilePlacementError] = []
-        self.all_files_in_place = not self._told
+        not_placed: list[FilePlacementError] = []
+        self.all_files_in_place = not self._reported
         for path in self._files.known():
             try:
-                self._files.settle(path, self._submitter, lock=self._lock)
+                self._files.bring_into_place(path, self._submitter, lock=self._lock)
             except FilePlacementError as error:
                 self.all_files_in_place = False
-                misplaced += [error] if str(error) not in self._told else []
+                not_placed += [error] if str(error) not in self._reported else []
             except Exception:
                 continue
-        return misplaced
+        return not_placed
 
     def is_written(self, datum: object) -> bool:
         """Return True if a task has written this object itself: the program's own is then an older version."""

@@ -30,7 +30,7 @@ class Returns(typing.NamedTuple):
     classes : tuple
         Of the first values, where classes of the user's were declared: the class of each, or None.
     expression : str
-        Gives what is returned, from the arguments of a call; else empty.
+        Gives the number of values from the arguments of a call; else empty.
     """
 
     count: int  # type: ignore[assignment]  # tuple.count is of no use here
@@ -39,7 +39,7 @@ class Returns(typing.NamedTuple):
 
 
 def declared_returns(function: Callable[..., Any], declared: Any, where: str) -> Returns:
-    """Return what a task returns.
+    """Return the declared number of returned values.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ def declared_returns(function: Callable[..., Any], declared: Any, where: str) ->
 def returns_of_call(
     function: Callable[..., Any], declared: Returns, signature: inspect.Signature, args: Any, kwargs: Any, where: str
 ) -> Returns:
-    """Return what one call returns, where an expression over its arguments says how many values.
+    """Evaluate the number of returned values of one call, if an expression over its arguments gives it.
 
     Raises
     ------
@@ -105,7 +105,7 @@ def returns_of_call(
 
 
 def _expression_in(function: Callable[..., Any], text: str, where: str) -> str:
-    """Return what is to be evaluated at each call; empty for a text that says how many values at once."""
+    """Return the expression to evaluate at each call; empty for a text that is a number or a known name."""
     if text.isidentifier() and not _is_known(function, text):
         return text  # a global that is defined below the task
     found = _EXPRESSION.fullmatch(text)
@@ -164,13 +164,13 @@ def _inferred(function: Callable[..., Any]) -> Returns:
 
 
 def _one_awaited(function: Callable[..., Any]) -> Returns:
-    """Return what a call of an ``async`` function gives under plain Python: one thing that can be awaited."""
+    """Return one value for an ``async`` function: plain Python gives one awaitable."""
     hint = _return_hint(function)
     return Returns(1) if isinstance(hint, str) or hint is inspect.Parameter.empty else _one(hint)
 
 
 def _in_hint(hint: Any) -> Returns:
-    """Return how many values a hint names: each entry of a tuple, or of a tuple or list that was written out."""
+    """Return the number of values in a hint: one for each entry of a tuple, or of a literal tuple or list."""
     if isinstance(hint, str):
         return Returns(_count_in_text(hint))
     if isinstance(hint, (tuple, list)):
@@ -181,12 +181,12 @@ def _in_hint(hint: Any) -> Returns:
 
 
 def _is_open(part: Any) -> bool:
-    """Tell whether a part of a tuple's hint stands for any number of values: ``...``, ``*tuple[int, ...]``."""
+    """Return True if an entry of a tuple's hint stands for any number of values: ``...``, ``*tuple[int, ...]``."""
     return part is Ellipsis or getattr(part, "__unpacked__", False) or typing.get_origin(part) is typing.Unpack
 
 
 def _count_in_text(hint: str) -> int:
-    """Return how many values a hint names whose names are not known here (for type checkers only, say)."""
+    """Return the number of values in a hint whose names are unknown here (imported for type checkers only, say)."""
     try:
         node: ast.expr = ast.parse(hint.strip(), mode="eval").body
     except (SyntaxError, ValueError):
@@ -202,7 +202,7 @@ def _count_in_text(hint: str) -> int:
 
 
 def _below_profile(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return what `@profile` wraps: it returns what that returns; of other wrappers nothing is known."""
+    """Return the function below `@profile`, which returns the same; other wrappers may change the result."""
     while hasattr(function, "__wrapped__") and _module_of(function) == "runmem.memory.profile":
         function = function.__wrapped__
     return function
@@ -239,7 +239,7 @@ def _count_in_source(function: Callable[..., Any]) -> int:
     """Return 0 without a `return` that has a value, n where each gives a tuple of n, else 1."""
     code = getattr(function, "__code__", None)
     if not isinstance(code, types.CodeType) or function.__name__ == "<lambda>" or hasattr(function, "__wrapped__"):
-        return 1  # what a wrapper returns cannot be told from the function that it wraps
+        return 1  # a wrapper may return something else than the function that it wraps
     if code.co_flags & (inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR):
         return 1
     try:

@@ -78,7 +78,7 @@ def file_exists(*paths: str | os.PathLike[str]) -> bool | list[bool]:
     for path in paths:
         if program is not None:
             with suppress(Exception):  # an error of its writer is reported where the program waits for that
-                program.settle_file(path)
+                program.place_file(path)
         found.append(os.path.exists(path))
     return found[0] if len(found) == 1 else found
 
@@ -101,7 +101,7 @@ def wait_on_file(*paths: str | os.PathLike[str]) -> Any:
     program = current_program()
     if program is not None:
         for path in paths:
-            program.settle_file(path)
+            program.place_file(path)
     return paths[0] if len(paths) == 1 else list(paths)
 
 
@@ -109,7 +109,7 @@ def open_file(path: str | os.PathLike[str], mode: str = "r") -> IO[Any]:
     """Open a file that tasks write, when the last of them has ended."""
     program = current_program()
     if program is not None:
-        program.settle_file(path, for_writing=any(letter in mode for letter in "wax+"))
+        program.place_file(path, for_writing=any(letter in mode for letter in "wax+"))
     return open(path, mode)
 
 

@@ -40,12 +40,12 @@ class Launch(Protocol):
 
 
 class TaskFunction:
-    """A function whose calls become tasks while a program runs under runmem, and are plain calls otherwise.
+    """A function whose calls become tasks while a program runs under runmem; otherwise they are plain calls.
 
     Attributes
     ----------
     function : callable
-        What was decorated.
+        The decorated function.
     name, module, file : str
         Qualified name; name of the module (of the program's file for the program itself); source file.
     isolation : Isolation
@@ -53,7 +53,7 @@ class TaskFunction:
     on_failure : OnFailure or None
         What is done about a call that raised; None: waiting for it raises.
     data_id : str or None
-        What the task works on, if it was made for one call; it stands in that call's record.
+        Data id of a task that was made for one call; its record has it.
     """
 
     data_id: str | None = None
@@ -142,7 +142,7 @@ class TaskFunction:
         return reduce_in_chunks(call, list(values), self._chunk_size or DEFAULT_CHUNK_SIZE)
 
     def _returns_of(self, args: tuple[Any, ...], kwargs: dict[str, Any], declared: object) -> Returns:
-        """Return what one call returns; `declared`: as the call itself says."""
+        """Return the `Returns` of one call; `declared`: its own ``returns=`` keyword."""
         if declared is None and not self.returns.expression:
             return self.returns
         where = f"call of task {self.name}"
@@ -166,11 +166,11 @@ class TaskFunction:
         return self.run_function(*args, **kwargs) if launch is None else launch.run(self, args, kwargs)
 
     def run_function(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Run the function here, to its end: compiled if that was asked for; what a coroutine function returns."""
+        """Run the function here, compiled if requested; run a coroutine or a generator to its end."""
         return completed((self._called or self._compiled())(*args, **kwargs), self.name)
 
     def _compiled(self) -> Callable[..., Any]:
-        """Return what numba makes of the function, made once; the function itself where that gives the same."""
+        """Return the function as compiled by numba, once; the function itself if that gives the same result."""
         made = self.function
         if self._compilation is not None:
             try:
@@ -182,7 +182,7 @@ class TaskFunction:
         return made
 
     def declare(self, where: str) -> None:
-        """Check what only the declaration tells, and say what is surprising in it: now, or when a program runs.
+        """Check the declaration, and warn of surprises in it: now, or when a program runs.
 
         Raises
         ------
@@ -202,13 +202,13 @@ class TaskFunction:
             self.say()
 
     def say(self) -> None:
-        """Warn, once, of options without effect and of what the function changes outside of itself."""
+        """Warn once of options without effect, and of globals that the function changes."""
         remarks, self._remarks = self._remarks or (), None
         code = getattr(_innermost(self.function), "__code__", None)
         names = getattr(_innermost(self.function), "__globals__", {})
         first = code.co_firstlineno if code is not None else 1
         said = [(f"@task on {self.name}: {remark}.", first) for remark in remarks]
-        said += [(_told(self.name, change), change.line) for change in global_changes(self.function)]
+        said += [(_remark_on(self.name, change), change.line) for change in global_changes(self.function)]
         for text, line in said:
             warnings.warn_explicit(
                 text, TaskWarning, self.file or "<task>", line, self.__module__,
@@ -239,7 +239,7 @@ class TaskFunction:
         return _empty, (), (self.function, self.options), None, None, _restore
 
 
-def _told(name: str, change: Change) -> str:
+def _remark_on(name: str, change: Change) -> str:
     which = "the global" if change.where == "global" else "a variable of the enclosing function:"
     return (
         f"task {name} {change.does} {which} {change.name!r}: only that call sees it, not "

@@ -90,7 +90,7 @@ def _modules() -> list[str]:
 
 
 def _real_is_importable() -> bool:
-    """Tell whether there is a PyCOMPSs on the path now; a mere folder of that name, without code, is none."""
+    """Return True if the real PyCOMPSs can be imported now; an empty folder of that name does not count."""
     spec = importlib.machinery.PathFinder.find_spec(_NAME, [folder for folder in sys.path if folder != _ALIAS])
     return spec is not None and spec.origin is not None
 
@@ -100,7 +100,7 @@ def _is_ours(module: ModuleType | None) -> bool:
 
 
 def installed() -> bool:
-    """Return whether ``pycompss`` is runmem's."""
+    """Return True if ``pycompss`` is runmem's."""
     if _NAME in sys.modules:
         return _is_ours(sys.modules[_NAME])
     return any(isinstance(finder, _Alias) for finder in sys.meta_path) and not _real_is_importable()
