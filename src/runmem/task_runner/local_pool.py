@@ -1,11 +1,16 @@
-"""Targets on this machine: a pool of processes forked from the program, for as long as there are targets.
+"""Runs targets on this machine in a pool of processes, which are forked from the program.
 
-    program, runmem-pool ──┬── target process ── a process for each target, or for all until one ends it
-      gives out targets    └── target process
+::
 
-The target processes are forked while the program has no threads; from then on a thread gives each its next target. A
-target process has no threads, so it can fork another process in the place of one that died. It measures and records its
-targets as a worker does, with a `WorkerRun`. When its connection to the program is closed it ends what it runs.
+    program                                       target process, one of N           fresh process
+      main thread   fork N processes, wait        receives an index  ── fork ──>     runs the target
+      runmem-pool ── index of the next target ──> writes the record  <── result ──   (for each target, or for
+      (`_give_out`) <── outcome, losses ───────── sends the outcome                   all until one ends it)
+                     one socket for each
+
+The target processes are forked while the program has no threads; then `runmem-pool` sends each its next target. A
+target process has no threads either, so that it can fork. It measures and records its targets as a worker does, with a
+`WorkerRun`. When its connection to the program is closed it ends what it runs.
 """
 
 from __future__ import annotations

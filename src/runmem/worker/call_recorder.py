@@ -1,6 +1,14 @@
-"""One run in a process that runs its calls: where task lines and profile reports go, and who measures.
+"""Records the calls of one run in the process that runs them: task lines, profile reports, durations.
 
-Knows no Dask, so that a process without it can run calls too.
+::
+
+    thread 1 ─> measured: begin, probes, call, probes, end ─┬─ one write a line ─> tasks-<pid>.jsonl
+    thread 2 ─> measured: ...                               └─ brackets ─────────> <node>.dat
+      state of each thread: `_Current`
+    all threads ─ `_lock` ─> durations ─> notify ─> master      reports of @profile ─> profiles-<pid>.jsonl
+    end of the run ─> stop: no other call begins, and nothing more is written
+
+Works without Dask, so that a process that has not imported it can run calls.
 """
 
 from __future__ import annotations
