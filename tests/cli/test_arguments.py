@@ -139,8 +139,8 @@ def test_too_few_open_files_are_said_before_the_program_starts(folder):
     )  # fmt: skip
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr == (
-        "runmem: error: this process may have 40 files open, and a cluster of 2 workers takes 54: allow more "
-        "(`ulimit -n 256`), or ask for fewer workers (--workers).\n"
+        "runmem: error: this process may have 40 open files, and a cluster of 2 workers needs 54: allow more "
+        "(`ulimit -n 256`), or use fewer workers (--workers).\n"
     )
 
 

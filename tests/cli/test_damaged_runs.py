@@ -71,7 +71,7 @@ def test_a_value_of_another_kind_is_named_and_passed_by(tmp_path, command, key, 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"[" * 100_000, "nested more deeply than can be read"),
+        (b"[" * 100_000, "nested too deeply"),
         (b'{"app": "\xff"}', "it is not JSON: byte 9 is not UTF-8"),
         (b'{"app": "app"', "it is not JSON: Expecting ',' delimiter in line 1"),
         (b"[1, 2]", "it is [1, 2], not a mapping of names to values"),

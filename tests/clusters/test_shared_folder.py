@@ -93,6 +93,6 @@ def test_a_spool_that_somebody_else_has_made_is_refused(
     else:
         (tmp_path / "elsewhere").mkdir()
         spool.root.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(SettingError, match="belongs to somebody else"):
+    with pytest.raises(SettingError, match="belongs to another user"):
         spool.make()
     assert not (tmp_path / "elsewhere").exists() or os.listdir(tmp_path / "elsewhere") == []

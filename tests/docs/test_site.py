@@ -71,7 +71,8 @@ def test_every_option_of_a_command_is_told_as_its_help_tells_it(site: Path, name
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
     assert options
     for option in options:
-        assert f"{option.opts[0]} <{option.metavar}>" in page if option.metavar else option.opts[0] in page
+        names = ", ".join(option.opts)
+        assert f"{names} <{option.metavar}>" in page if option.metavar else names in page
         assert " ".join((option.help or "").replace("`", "").split()) in page
 
 

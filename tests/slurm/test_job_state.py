@@ -72,7 +72,7 @@ def test_a_job_that_waits_tells_why_and_when_it_starts(folder: Path, eventually:
         for found in (in_queue, shown):
             assert found.is_waiting
             assert not found.has_ended
-            assert found.explanation == "BeginTime: the time to begin that it was given has not come"
+            assert found.explanation == "BeginTime: its begin time has not been reached"
             assert found.expected_start is not None
     finally:
         cancel(job)

@@ -113,7 +113,7 @@ def test_a_job_that_does_not_start_is_cancelled_and_the_queues_reason_told(
                     "--methods", "time", "--", "true")  # fmt: skip
     assert done.returncode != 0
     assert "has not started within 5 s (--job_wait)" in done.stderr
-    assert "BeginTime: the time to begin that it was given has not come" in done.stderr
+    assert "BeginTime: its begin time has not been reached" in done.stderr
     waits = [line for line in done.stderr.splitlines() if line.startswith("runmem trial: job ") and "PENDING" in line]
     assert len(waits) == 1  # told once, while it waited
     assert queue() == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
@@ -19,6 +20,7 @@ from runmem.clusters.address import check_versions
 from runmem.clusters.contract import Cluster
 from runmem.clusters.in_process_scheduler import InProcessScheduler, split_address, worker_variables
 from runmem.clusters.security import TlsSecurity, run_security
+from runmem.dask_logging import set_dask_log_level
 from runmem.errors import ClusterError, SettingError
 from runmem.settings import Settings
 from runmem.units import GIB
@@ -73,6 +75,7 @@ class JobQueueCluster(Cluster):
 
     def _start(self) -> None:
         """Submit the jobs and wait, as long as the queue takes, for the first worker."""
+        set_dask_log_level(logging.ERROR)
         try:
             self._client = self._scheduler.start(lambda folder: self._class(**self._options()), {})
             self.dashboard_token = self._scheduler.dashboard_token

@@ -211,14 +211,14 @@ class CallTable:
             error = self._cancelling[root]
         policy = state.on_failure
         decided = final_error(execution, error, policy, state.tries, state.returns)
-        if isinstance(decided, str):
+        if decided is None:
             state.tries += 1
             self.requeue([execution], alone=True)
         elif policy is not None and policy.management is Management.IGNORE and is_own_error(execution, error):
             # Its process died, or its exception is none that can be ignored on the worker.
             self._store_separately(execution, outputs_of_ignored(execution, policy, state.returns, error))
         else:
-            if isinstance(decided, TaskCancelledError) and decided.has_run:
+            if type(decided) is TaskCancelledError and decided.has_run:
                 self._cancelling[execution.task_id] = decided
             self.end(execution, decided)
 

@@ -11,7 +11,6 @@ from runmem.serialization.task_error import root_task
 from runmem.standard_error import say
 
 __all__ = [
-    "RETRY",
     "final_error",
     "gives_none",
     "is_own_error",
@@ -22,8 +21,6 @@ __all__ = [
     "stand_in",
 ]
 
-RETRY = "try the call again"
-
 
 def is_own_error(execution: Execution, error: BaseException) -> bool:
     """Return True for an error of this call, and False for one of a call that it needs."""
@@ -32,8 +29,8 @@ def is_own_error(execution: Execution, error: BaseException) -> bool:
 
 def final_error(
     execution: Execution, error: BaseException, on_failure: OnFailure | None, tries: int, returns: int
-) -> BaseException | str:
-    """Return the error with which a failed call ends, or `RETRY`; print a line if its policy changes anything.
+) -> BaseException | None:
+    """Return the error with which a failed call ends, or None if it is tried again; print a line if its policy changes anything.
 
     Parameters
     ----------
@@ -47,7 +44,7 @@ def final_error(
     what = f"runmem: task {execution.name} (call {execution.task_id}) failed"
     if on_failure.management is Management.RETRY and tries < MOST_TRIES:
         say(f"{what}, try {tries} of {MOST_TRIES}: {text_of(error)}")
-        return RETRY
+        return None
     if on_failure.management is Management.CANCEL_SUCCESSORS:
         say(f"{what}, and the calls that need it are cancelled: {text_of(error)}")
         cancelled = TaskCancelledError(execution.name, execution.task_id, "failed")
@@ -71,24 +68,24 @@ def keeps_files(execution: Execution, error: BaseException | None) -> bool:
     """Return True if the files of a call that failed are as it has left them."""
     if error is None or not is_own_error(execution, error):
         return False
-    return issubclass(type(error), COMPSsException) or isinstance(error, TaskCancelledError) and error.has_run
+    return issubclass(type(error), COMPSsException) or type(error) is TaskCancelledError and error.has_run
 
 
 def never_ran(execution: Execution, error: BaseException | None) -> bool:
     """Return True if a call was cancelled, by the program or because one that it needs has failed."""
-    if isinstance(error, TaskCancelledError):
+    if type(error) is TaskCancelledError:
         return not error.has_run or not is_own_error(execution, error)
     return error is not None and issubclass(type(error), COMPSsException) and not is_own_error(execution, error)
 
 
 def gives_none(error: BaseException | None) -> bool:
     """Return True if waiting for a call with this error gives None, or the values that its task declares."""
-    return isinstance(error, TaskCancelledError) and error.gives_none
+    return type(error) is TaskCancelledError and error.gives_none
 
 
 def note_cancelled(execution: Execution, error: BaseException | None) -> None:
     """Note in the error of a cancelled call whether waiting for it gives None."""
-    if isinstance(error, TaskCancelledError) and execution.group is not None and execution.group.is_cancelled:
+    if type(error) is TaskCancelledError and execution.group is not None and execution.group.is_cancelled:
         error.gives_none = True
 
 

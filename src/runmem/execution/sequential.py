@@ -122,7 +122,7 @@ class SequentialSubmitter:
             if good:
                 return True, outcome
             error = final_error(call.execution, outcome.load(), call.task.on_failure, tries, call.returns)
-            if not isinstance(error, str):
+            if error is not None:
                 return False, error
             tries += 1
 

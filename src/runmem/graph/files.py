@@ -34,6 +34,8 @@ class _File:
         Where the version in place goes to when another one comes there; None: no task used it so far.
     before : _Before or None
         The version before, as long as the writer of this one may be cancelled.
+    is_folder : bool
+        Whether it is a directory.
     needed_in_place, needed : WeakSet of Origin
         The calls that may need the version in place, and the one that is not in place, when they run again.
     """
@@ -47,6 +49,7 @@ class _File:
     needed_in_place: weakref.WeakSet[Origin] = field(default_factory=weakref.WeakSet)
     needed: weakref.WeakSet[Origin] = field(default_factory=weakref.WeakSet)
     before: _Before | None = None
+    is_folder: bool = False
 
     def drop_cancelled(self) -> None:
         """Go back to the version before if the writer of this one was cancelled, or one on which it depends failed."""
@@ -130,6 +133,7 @@ class FileVersions:
             return None, None
         file = self._files.setdefault(place.real, _File())
         file.drop_cancelled()
+        file.is_folder = is_folder
         if file.version is None:
             kept = self._used_in_place(file, place, reader)
             return FileUse(place.path, kept=kept, is_folder=is_folder), file.writer
@@ -161,6 +165,7 @@ class FileVersions:
         file.drop_cancelled()
         before, last, kept = file.version or place.path, file.writer, None
         file.remember()
+        file.is_folder = is_folder
         file.own_mode = file.own_mode and reads
         if last is None and not file.users_in_place and place.status is None:
             kept = self._used_in_place(file, place, writer)
@@ -269,10 +274,11 @@ def _keep(file: _File, name: str, part: bool) -> None:
 
     `part`: leave a copy in place, which the program may change.
     """
-    if file.kept is None or not file.needed_in_place or not os.path.exists(name):
+    is_there = os.path.isdir(name) if file.is_folder else os.path.isfile(name)
+    if file.kept is None or not file.needed_in_place or not is_there:
         return
     try:
-        if os.path.isdir(name):
+        if file.is_folder:
             if not os.path.lexists(file.kept):
                 os.makedirs(os.path.dirname(file.kept), exist_ok=True)
                 place_folder(name, file.kept, share=False)

@@ -58,7 +58,7 @@ class Group:
 
     def fail(self, execution: Execution, error: BaseException) -> list[Execution]:
         """Note an error; return the executions that it cancels: those of the innermost group."""
-        if not isinstance(error, COMPSsException) or self.failed is not None:
+        if not issubclass(type(error), COMPSsException) or self.failed is not None:
             return []
         self.failed = execution
         return [other for other in self.members() if other is not execution]
