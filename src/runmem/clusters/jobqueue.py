@@ -20,7 +20,7 @@ from runmem.clusters.address import check_versions
 from runmem.clusters.contract import Cluster
 from runmem.clusters.in_process_scheduler import InProcessScheduler, split_address, worker_variables
 from runmem.clusters.security import TlsSecurity, run_security
-from runmem.dask_logging import set_dask_log_level
+from runmem.dask_logging import import_dask, set_dask_log_level
 from runmem.errors import ClusterError, SettingError
 from runmem.settings import Settings
 from runmem.units import GIB
@@ -58,6 +58,7 @@ class JobQueueCluster(Cluster):
         if settings.workers is None:
             raise SettingError(f"--cluster {self.kind} needs --workers: the number of jobs, one worker each.")
         self._jobs = settings.workers
+        import_dask()  # before dask-jobqueue imports it with its own changes to logging
         try:
             self._class = getattr(_dask_jobqueue(), self.dask_class)
         except ImportError as error:

@@ -30,7 +30,7 @@ def is_own_error(execution: Execution, error: BaseException) -> bool:
 def final_error(
     execution: Execution, error: BaseException, on_failure: OnFailure | None, tries: int, returns: int
 ) -> BaseException | None:
-    """Return the error with which a failed call ends, or None if it is tried again; print a line if its policy changes anything.
+    """Return the error with which a failed call ends, or None if it is tried again; print a line if a policy applies.
 
     Parameters
     ----------
