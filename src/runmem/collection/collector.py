@@ -295,7 +295,7 @@ class Collector:
         self._node_found()
 
     def _close_dead(self, last: bool) -> None:
-        """Record the unfinished tasks of dead processes as killed, once the cause is known or the wait for it is over."""
+        """Record the unfinished tasks of dead processes as killed, once the cause is known or overdue."""
         for (node, pid), since in list(self._dead.items()):
             if (node, pid) in self._closed:
                 continue

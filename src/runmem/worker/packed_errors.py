@@ -73,8 +73,8 @@ def _explained(error: BaseException, task: str, task_id: int, argument_types: st
             error,
             f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
             f"{task} changes a parameter on purpose, declare it INOUT; if not, copy it in the task "
-            "(`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own copy of its "
-            "inputs.",
+            "(`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own copy of "
+            "its inputs.",
         )
     set_root_task(error, task_id)
     return PackedError.of(error)
