@@ -272,12 +272,15 @@ def test_who_ran_beside_a_task_whose_time_was_up_is_told_so(
     writer = LineWriter("n", None, 11)
     files = {
         "tasks-11.jsonl": (0, writer.start(task, 1, 7, 1.0, 1) + writer.start(task, 2, 8, 1.5, 1)),
-        "deaths-5.jsonl": (0, b'{"pid": 11, "cause": "its time of 3 s was up", "task_id": 1, "stack": "here"}\n'),
+        "deaths-5.jsonl": (
+            0,
+            b'{"pid": 11, "cause": "exceeded its time limit of 3 s", "task_id": 1, "stack": "here"}\n',
+        ),
     }
     monkeypatch.setattr("runmem.collection.collector.read_spool", lambda *_: SpoolNews("n", files, dead=[11]))
     notes = Notes()
     collector = Collector("run-1", run, replicas, Observers([notes]), 0.1, lambda: None)
     collector.collect()
     late, beside = (record_from_line(line) for line in notes.records.splitlines())
-    assert (late.reason, late.stack) == ("its time of 3 s was up", "here")
+    assert (late.reason, late.stack) == ("exceeded its time limit of 3 s", "here")
     assert (beside.reason, beside.stack) == ("call 1, which ran in the same process, reached its time limit", None)

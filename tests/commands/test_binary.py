@@ -268,8 +268,8 @@ def test_a_signal_that_ends_the_command_is_named():
 @pytest.mark.parametrize(
     ("program", "what"),
     [
-        ("no-such-program", "'no-such-program' is not there on PATH on this machine: install it"),
-        ("./no-such-program", "is not there as .*/no-such-program on this machine"),
+        ("no-such-program", "'no-such-program' was not found on PATH on this machine: install it"),
+        ("./no-such-program", "does not exist at .*/no-such-program on this machine"),
         ("julia", "install Julia"),
     ],
 )

@@ -167,7 +167,7 @@ def test_an_engine_that_is_not_there_is_an_error_of_the_call(monkeypatch):
     def called():
         pass
 
-    with pytest.raises(CommandError, match="'singularity' is not there .* install Apptainer"):
+    with pytest.raises(CommandError, match="'singularity' was not found .* install Apptainer"):
         called()
 
 

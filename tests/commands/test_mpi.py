@@ -210,7 +210,7 @@ def test_a_runner_that_is_not_there_says_how_to_get_it(monkeypatch):
     def called():
         pass
 
-    with pytest.raises(CommandError, match="'mpirun' is not there on PATH on this machine: install Open MPI or MPICH"):
+    with pytest.raises(CommandError, match="'mpirun' was not found on PATH on this machine: install Open MPI or MPICH"):
         called()
 
 

@@ -399,7 +399,7 @@ class SteppedSubmitter(DaskSubmitter):
     def _have_turn(self) -> None:
         if self.cluster.chance.random() < 0.5:
             self.cluster.step()
-        self.sender.turn()
+        self.sender.run_once()
         if self.cluster.chance.random() < 0.5:
             self.cluster.step()
 

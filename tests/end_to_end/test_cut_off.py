@@ -153,7 +153,7 @@ def test_a_spool_that_was_removed_is_a_loss_and_kills_nobody(tmp_path, runmem, w
     env = environment(TMPDIR=str(tmp_path / "spool"))
     ran = runmem(tmp_path, "--python_memory_profile", "--workers=2", "app.py", "lose the spool", "independent", env=env)
     assert ran.code == 7, ran.err
-    assert "was removed or cut while the run went on" in " ".join(ran.provenance["lost"])
+    assert "was removed or cut during the run" in " ".join(ran.provenance["lost"])
     assert not ran.provenance["records_complete"]
     assert {record.status for record in read_run(ran.runs[0]).records} <= {"finished", "running"}
     assert list(ran.runs[0].rglob("tasks-*.jsonl"))  # the copies stay where something may be missing

@@ -103,7 +103,7 @@ def test_a_call_has_a_fresh_process_and_the_record_its_peak(run, records, caplog
         ("raises", LookupError, "no such star"),
         ("is killed", TaskKilledError, "its process was killed by SIGKILL"),
         ("closes all", TaskKilledError, "its process ended by itself with exit code 1"),
-        ("hangs", TaskTimeoutError, "its time of 2 s was up"),
+        ("hangs", TaskTimeoutError, "exceeded its time limit of 2 s"),
     ],
 )
 def test_what_ends_a_call_in_a_fresh_process_leaves_its_worker(run, records, how, error, text):

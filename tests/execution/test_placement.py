@@ -106,6 +106,6 @@ def test_calls_that_need_two_units_run_one_after_the_other_on_two_workers(tmp_pa
         refused = huge(1)
         after = double(refused)
         for future in (refused, after):
-            with pytest.raises(ArgumentError, match=r"huge \(call \d+\) can run on no node: @constraint asks for"):
+            with pytest.raises(ArgumentError, match=r"huge \(call \d+\) cannot run on any node: @constraint asks for"):
                 wait_on(future)
         assert wait_on(note(tmp_path / "marks", 9)) == 1

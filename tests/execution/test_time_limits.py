@@ -76,7 +76,9 @@ def test_calls_whose_time_is_up_fail_with_their_stack_and_nothing_else_does(
         dependent = tasks.double(tasks.double(late["sleep"]))
         for name, future in late.items():
             error = _timed_out(future)
-            assert f"{name} (call {error.task_id}): its time of 1 s was up. It ran on node" in str(error)
+            assert f"{name} (call {error.task_id}): exceeded its time limit of 1 s. It was running on node" in str(
+                error
+            )
             assert f'{__file__}", line' in error.stack, name
             assert f"in {name}" in error.stack
             assert "runmem/execution" not in error.stack
@@ -87,7 +89,7 @@ def test_calls_whose_time_is_up_fail_with_their_stack_and_nothing_else_does(
     killed = {record.name.split(".")[-1]: record for record in records if record.stack}
     assert killed.keys() == late.keys()
     for name, record in killed.items():
-        assert (record.status, record.reason, record.attempt) == ("killed", "its time of 1 s was up", 1)
+        assert (record.status, record.reason, record.attempt) == ("killed", "exceeded its time limit of 1 s", 1)
         assert f"in {name}" in record.stack
     assert {record.status for record in records} == {"finished", "killed"}
     eventually(lambda: _has_ended(int(child.read_text())), within=10)
@@ -113,5 +115,5 @@ def test_the_limit_of_the_run_counts_where_the_task_does_not_say(session: Callab
 
 
 def test_a_time_that_nobody_waited_for_is_told_at_the_end(session: Callable[..., Any]) -> None:
-    with pytest.raises(TaskTimeoutError, match="its time of 1 s was up"), session(python_memory_profile=False):
+    with pytest.raises(TaskTimeoutError, match="exceeded its time limit of 1 s"), session(python_memory_profile=False):
         tasks.sleep(60)

@@ -355,7 +355,7 @@ def test_a_warning_names_file_line_task_name_and_remedy(submitter: Any) -> None:
     (one,) = told
     assert (one.filename, one.lineno) == (__file__, adds.__code__.co_firstlineno + 2)
     text = str(one.message)
-    assert text.startswith("task adds assigns to the global 'total': only that call sees it")
+    assert text.startswith("task adds assigns to the global 'total': the change is visible only in that call")
     assert "Return the value" in text
     assert "INOUT" in text
 

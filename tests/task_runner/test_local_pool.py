@@ -308,7 +308,7 @@ KillsAbove.parseAndRun()
     )
     done = program.run("--id", "n=1..6", "-j", "1", "--no-isolation", "--timeout", "1e6")
     assert done.returncode == 4, done.stderr
-    assert "dataId={'n': 3}: the process that gives out the targets died" in done.stderr
+    assert "dataId={'n': 3}: the target process died" in done.stderr
     assert [record["task_id"] for record in program.records() if record["status"] == "finished"] == [1, 2]
 
 

@@ -132,7 +132,7 @@ def test_what_ends_one_target_fails_that_one_only_and_is_told(either):
         "dataId={'kind': 'exits'}: TargetError: the task called for an exit: sys.exit(0)",
         "dataId={'kind': 'killed'}: its process was killed by SIGKILL",
         "dataId={'kind': 'quits'}: its process ended by itself with exit code 0",
-        "dataId={'kind': 'hangs'}: its time of 3 s was up",
+        "dataId={'kind': 'hangs'}: exceeded its time limit of 3 s",
     ):
         assert told in done.stderr
     report = subprocess.run(

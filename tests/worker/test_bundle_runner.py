@@ -143,7 +143,7 @@ def test_the_wrong_number_of_values_is_told(value: Any, told: str) -> None:
     with pytest.raises(BundleFailed) as raised:
         run(pair, [a_call([value])])
     assert (
-        str(error_of(raised)) == f"pair is declared to return 2 values and returned {told}: correct returns= in @task"
+        str(error_of(raised)) == f"pair is declared to return 2 values, but returned {told}: correct returns= in @task"
     )
 
 
@@ -273,7 +273,7 @@ def test_what_cannot_be_made_again_on_the_worker_is_told_with_the_task() -> None
         run(add, [call._replace(task_id=7)])
     error = error_of(raised)
     assert type(error) is ArgumentError
-    assert "what task add (call 7) is given cannot be made again on the worker" in str(error)
+    assert "the arguments of task add (call 7) cannot be unpickled on the worker" in str(error)
 
 
 def test_definitions_that_cannot_be_made_on_the_worker_are_told_with_the_task() -> None:
@@ -281,7 +281,7 @@ def test_definitions_that_cannot_be_made_on_the_worker_are_told_with_the_task() 
     with pytest.raises(BundleFailed) as raised:
         run_bundle(UNKNOWN_RUN, "key-1", [tasks[0]._replace(outline=b"\x80")], calls)
     error = error_of(raised)
-    assert "that task add needs cannot be made on the worker" in str(error)
+    assert "that task add uses cannot be recreated on the worker" in str(error)
     assert "raised in task add (call 7) on node" in error.__notes__[0]
 
 

@@ -62,7 +62,7 @@ RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str,
 
 
 class _Death(NamedTuple):
-    """Cause of the death of a process; after a time limit, the task that reached it, and its stack."""
+    """Cause of the death of a process; if a time limit was exceeded, the task and its stack."""
 
     cause: str
     task_id: int | None = None
@@ -82,16 +82,16 @@ class Collector:
     node_found : callable
         Called when a node appears for the first time, once it is in `nodes`.
     room_bytes : int
-        Limit of a node's spool, beside the lines that are not copied yet.
+        Maximum size of a node's spool, not counting lines that have not been copied yet.
     deliver : callable
-        Called after each portion, without the lock; it may run the program's own code.
+        Called after each portion of lines, without the lock; may run code of the program.
 
     Attributes
     ----------
     nodes : dict
         Memory and limits by host name.
     cancelled : int
-        Number of tasks that ran when the run was cut off.
+        Number of tasks that were running when the run was ended early.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class Collector:
             self._cut_off = reason
 
     def killed_reason(self, task_id: int, patience_s: float = 3.0) -> str | None:
-        """Return why the last attempt at a task was killed, or None; wait a little until it is known."""
+        """Return the reason why the last attempt at a task was killed, or None; wait up to `patience_s` for it."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and self._interval_s is not None:
             with self._lock:
@@ -175,7 +175,9 @@ class Collector:
             self.collect()
             self._stop.wait(0.05)
         if task_id not in self._kills and self._tasks.has_ended(task_id):
-            return "it had ended, as its record says, and its worker process died before its result had been sent"
+            return (
+                "the record shows that the task had ended, but the worker process died before it could send the result"
+            )
         return self._kills.get(task_id)
 
     def _loop(self) -> None:
@@ -221,7 +223,7 @@ class Collector:
         tasks: dict[int, bytes] = {}
         for file, (begin, read) in news.files.items():
             offset = offsets.get(file, 0)
-            data = read[offset - begin :] if begin <= offset else b""  # without the part that is here already
+            data = read[offset - begin :] if begin <= offset else b""  # without the part that was copied before
             if not data:
                 continue
             self._replicas.write(news.node, file, offset, data)
@@ -242,7 +244,7 @@ class Collector:
             self._dead.setdefault((news.node, pid), time.monotonic())
         if news.gone and news.node not in self._gone:
             self._gone.add(news.node)
-            gone = f"{news.gone} was removed or cut while the run went on: what was measured there after that is lost"
+            gone = f"{news.gone} was removed or cut during the run: later measurements of this node are lost"
             self._observers.data_lost(DataLost(news.node, gone))
 
     def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
@@ -293,7 +295,7 @@ class Collector:
         self._node_found()
 
     def _close_dead(self, last: bool) -> None:
-        """Write records of killed tasks for the unfinished tasks of dead processes, once the cause can be known."""
+        """Record the unfinished tasks of dead processes as killed, once the cause is known or overdue."""
         for (node, pid), since in list(self._dead.items()):
             if (node, pid) in self._closed:
                 continue
@@ -305,21 +307,21 @@ class Collector:
             cause = death.cause if death is not None else "the worker process died for an unknown reason"
             if death is not None and death.task_id is not None:
                 late = [replace(record, stack=death.stack) for record in unfinished if record.task_id == death.task_id]
-                self._end_as_cut_off(late, cause, "killed")
+                self._record_unfinished(late, cause, "killed")
                 unfinished = [record for record in unfinished if record.task_id != death.task_id]
                 cause = f"call {death.task_id}, which ran in the same process, reached its time limit"
             if self._cut_off is not None and (node, pid) not in self._died_before:
-                self._end_as_cut_off(unfinished, self._cut_off, "cancelled")
+                self._record_unfinished(unfinished, self._cut_off, "cancelled")
             else:
-                self._end_as_cut_off(unfinished, cause, "killed")
+                self._record_unfinished(unfinished, cause, "killed")
 
-    def _end_as_cut_off(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
-        """Write records of tasks that have begun and will not end: their process is gone, or not waited for."""
+    def _record_unfinished(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
+        """Write records for tasks that cannot end, because their process died or the run no longer waits for it."""
         sure = [record for record in unfinished if not self._is_unsure(record)]
         self._end_as_lost([record for record in unfinished if self._is_unsure(record)])
         if not sure:
             return
-        began_s = min(record.start_s for record in sure)  # a trace of days is not read from its beginning
+        began_s = min(record.start_s for record in sure)  # so that a trace of several days is not read in full
         traces = [read_trace(path, offset_before(path, began_s)) for path in self._traces()]
         for record in sure:
             budget = _BUDGET.search(reason)
@@ -334,7 +336,7 @@ class Collector:
         return list(self._run.traces.glob("*.dat"))
 
     def _is_unsure(self, record: TaskRecord) -> bool:
-        """Return True if lines of the process may be missing: the task may have ended, and was not killed."""
+        """Return True if lines of the process may be missing: the task may have ended instead of being killed."""
         return record.node in self._gone or (record.node, record.pid) in self._unsure
 
     def _end_as_lost(self, unfinished: list[TaskRecord]) -> None:
@@ -349,7 +351,7 @@ class Collector:
         Parameters
         ----------
         all_ended : bool
-            Whether every task has ended: the end line of a task without one was lost, and the task was not killed.
+            Whether every task has ended. If so, a task without an end line was not killed: its line was lost.
         """
         self._stop.set()
         if self._thread.is_alive():
@@ -358,17 +360,17 @@ class Collector:
         given_up = self._tasks.pop_unfinished(include_repeated=False)
         left = [record for record in given_up if self._tasks.has_begun_again(record)]
         unfinished = [record for record in given_up if record not in left]
-        self._end_as_cut_off(
-            left, "its worker left the cluster before the task had ended, which then ran again", "killed"
+        self._record_unfinished(
+            left, "its worker left the cluster before the task ended; the task was run again", "killed"
         )
         if all_ended:
             self._end_as_lost(unfinished)
         else:
-            self._end_as_cut_off(unfinished, self._cut_off or "the program ended before the task did", "cancelled")
+            self._record_unfinished(unfinished, self._cut_off or "the program ended before the task did", "cancelled")
         for lost in self._replicas.finish():
             self._observers.data_lost(lost)
         if self._tasks.skipped:
-            reason = f"{self._tasks.skipped} torn or unknown lines were skipped"
+            reason = f"{self._tasks.skipped} incomplete or unrecognised lines were skipped"
             self._observers.data_lost(DataLost("task lines", reason))
 
 
@@ -376,5 +378,6 @@ def _describe(record: TaskRecord) -> str:
     limit = f" of the worker's limit of {format_bytes(record.limit_bytes)}" if record.limit_bytes else ""
     return (
         f"{record.reason}. Its last reading, on node {record.node}, process {record.pid}, was "
-        f"{format_bytes(record.last_bytes)}{limit}; it started at {format_bytes(record.base_bytes)}"
+        f"{format_bytes(record.last_bytes)}{limit}; the process had {format_bytes(record.base_bytes)} when the task"
+        " started"
     )

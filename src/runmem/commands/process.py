@@ -1,4 +1,4 @@
-"""One command as a child process: its streams, its end, and the memory that it took."""
+"""Runs a command as a child process, and measures its memory."""
 
 from __future__ import annotations
 
@@ -31,13 +31,15 @@ _REMEDIES = {
 
 
 class Streams(NamedTuple):
-    """Files that take the place of a command's standard streams; None: no input, and the output of the task.
+    """Files that replace a command's standard streams.
+
+    None: stdin is empty; stdout and stderr go to the task's own.
 
     Attributes
     ----------
     stdin, stdout, stderr : str or None
     appended : frozenset of str
-        Names of those that are written at the end of a file.
+        Names of the streams that are appended to their files.
     """
 
     stdin: str | None = None
@@ -52,7 +54,7 @@ class CommandEnd(NamedTuple):
     Attributes
     ----------
     exit_value : int
-        As a shell gives it: 128 and the number of the signal that ended it.
+        Exit value; if a signal ended the command, 128 plus its number, as in a shell.
     peak_bytes : int
         Highest resident set size of one of its processes.
     """
@@ -62,7 +64,7 @@ class CommandEnd(NamedTuple):
 
 
 def shown(command: Sequence[str]) -> str:
-    """Return a command as a message has it."""
+    """Return the text of a command for messages, shortened if it is long."""
     text = " ".join(command)
     return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + " ..."
 
@@ -73,7 +75,7 @@ def find_program(name: str, folder: str, environment: Mapping[str, str], where: 
     Raises
     ------
     CommandError
-        If it is not there; says how to get it.
+        If it does not exist; the message says how to install it.
     """
     local = os.path.join(folder, name)
     if os.sep in name:
@@ -83,25 +85,27 @@ def find_program(name: str, folder: str, environment: Mapping[str, str], where: 
         if found is None and os.path.isfile(local) and os.access(local, os.X_OK):
             found = local
     if found is None:
-        place = f"as {local}" if os.sep in name else "on PATH"
+        problem = f"does not exist at {local}" if os.sep in name else "was not found on PATH"
         remedy = _REMEDIES.get(os.path.basename(name), "install it, or correct its name")
-        raise CommandError(f"{where}: the program {name!r} is not there {place} on this machine: {remedy}.")
+        raise CommandError(f"{where}: program {name!r} {problem} on this machine: {remedy}.")
     if not os.access(found, os.X_OK):
-        raise CommandError(f"{where}: {found} is not executable: chmod +x makes it so.")
+        raise CommandError(f"{where}: {found} is not executable: make it so with chmod +x.")
     return os.path.abspath(found)
 
 
 def run_command(
     command: Sequence[str], folder: str, environment: Mapping[str, str], streams: Streams, where: str
 ) -> CommandEnd:
-    """Run a command to its end; it is ended, with what it has started, if this process ends before.
+    """Run a command until it ends.
+
+    If this process ends first, the command and its child processes are killed.
 
     Parameters
     ----------
     command : sequence of str
         The path of the program, and its arguments.
     folder : str
-        Where it runs.
+        Working directory of the command.
     where : str
         Names the task in errors.
 
@@ -111,7 +115,7 @@ def run_command(
         If it cannot be started.
     """
     for stream in (sys.stdout, sys.stderr):
-        stream.flush()  # so that what the task printed before comes before
+        stream.flush()  # so that the task's earlier output precedes the command's
     report, report_in = os.pipe()
     control_out, control = os.pipe()
     with ExitStack() as ours:
@@ -133,10 +137,10 @@ def run_command(
             with open(report, "rb", closefd=False) as lines:
                 line = lines.readline().split()
         finally:
-            close_control.close()  # ends the command if it runs still
+            close_control.close()  # ends the command if it is still running
             process.wait()
     if not line:
-        raise CommandError(f"{where}: {shown(command)} was ended from outside.")
+        raise CommandError(f"{where}: {shown(command)} was killed by another process.")
     if line[0] == b"error":
         raise CommandError(f"{where}: {command[0]} cannot be started: {os.strerror(int(line[1]))}.")
     value = int(line[1])
@@ -144,7 +148,7 @@ def run_command(
 
 
 def _opened(stack: ExitStack, path: str | None, appended: bool) -> int | None:
-    """Return the descriptor of a file that output goes to; None: that of this process."""
+    """Return the descriptor of an output file, or None for the output of this process."""
     return None if path is None else stack.enter_context(open(path, "ab" if appended else "wb")).fileno()
 
 

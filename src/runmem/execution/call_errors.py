@@ -79,9 +79,9 @@ def error_of_call(execution: Execution, error: BaseException) -> BaseException:
 
 def timeout_error(execution: Execution, limit_s: float, stack: str | None, where: str) -> TaskTimeoutError:
     """Return the error of a call at its time limit."""
-    was = f", and was at\n{stack}\n" if stack else ". "
+    at = f", at\n{stack}\n" if stack else ". "
     error = TaskTimeoutError(
-        f"task {execution.name} (call {execution.task_id}): {time_is_up(limit_s)}. It ran on {where}{was}"
+        f"task {execution.name} (call {execution.task_id}): {time_is_up(limit_s)}. It was running on {where}{at}"
         "Give it more time with @task(time_out=SECONDS) or --task_timeout=SECONDS."
     )
     error.name, error.task_id, error.limit_s, error.stack = execution.name, execution.task_id, limit_s, stack

@@ -1,4 +1,4 @@
-"""All calls of a run that have not ended: those that wait, those that were sent, and what each ends with."""
+"""The unfinished calls of a run: those in the queue, those that were sent, and how each ends."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class CallTable:
     queue : CallQueue
         Calls that wait to be sent.
     open : dict of Execution
-        Calls that wait or were sent: kept alive until they have ended.
+        Calls in the queue and calls that were sent: kept alive until they have ended.
     sent : dict of Bundle
     in_flight : Counter
         Number of calls that were sent and have not ended, by task name.
@@ -52,9 +52,9 @@ class CallTable:
     finished : int
         Number of calls that ended without an error.
     has_constraints : bool
-        Whether any call has had a `CallState.demand`.
+        Whether any call so far has had a `CallState.demand`.
     release : callable
-        Takes back the room of a call that has ended or waits again; set by the sender.
+        Frees the threads and memory reserved for a call that has ended or was requeued; set by the sender.
     to_cancel : set of Execution
         Calls of groups that have failed.
     """
@@ -90,7 +90,7 @@ class CallTable:
     # --- under the caller's lock --------------------------------------------------------------------------------------
 
     def end(self, execution: Execution, error: BaseException | None) -> None:
-        """Note the end of an execution, or a later error of one whose result was lost; the caller has the lock."""
+        """Note the end of an execution, or the error of a rerun after its result was lost; the caller has the lock."""
         state = state_of(execution)
         if state.done and error is state.error:
             return
@@ -136,14 +136,14 @@ class CallTable:
         self.queue.put_back(executions)
 
     def fail(self, executions: Iterable[Execution], error: Exception) -> None:
-        """End calls by an error of runmem itself; calls that need them fail too. The caller has the lock."""
+        """End calls with an error of runmem itself; calls that depend on them fail too. The caller has the lock."""
         for execution in executions:
             state = state_of(execution)
             state.bundle = state.position = None
             self.end(execution, internal_error(execution, error))
 
     def ends_with_its_inputs(self, execution: Execution) -> bool:
-        """End a call if a call that it needs has failed; return True if so. The caller has the lock."""
+        """End a call that depends on a failed call; return True if so. The caller has the lock."""
         errors = (state_of(needed).error for needed in state_of(execution).needs)
         error = next((error for error in errors if error is not None), None)
         if error is not None:
@@ -151,7 +151,7 @@ class CallTable:
         return error is not None
 
     def _count(self, execution: Execution, finished: bool) -> None:
-        """Count an execution as finished, or no longer."""
+        """Add an execution to the count of finished ones, or remove it."""
         state = state_of(execution)
         counted = state.done and state.error is None
         if execution.task_id:
@@ -160,7 +160,7 @@ class CallTable:
     # --- ends of bundles ----------------------------------------------------------------------------------------------
 
     def poll(self, bundles: Sequence[Bundle]) -> None:
-        """Note the ends of those of these bundles that have ended."""
+        """Record the results of the given bundles that have finished."""
         ended = [b for b in bundles if b.future is not None and b.future.status != "pending"]
         # Queried before the lock is taken: the answer arrives through the client's event loop.
         errors = {b: error_of(b) for b in ended if b.future is not None and b.future.status == "error"}
@@ -191,7 +191,7 @@ class CallTable:
                 else:
                     self._fail_or_retry(execution, value.load())
         elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not is_own:
-            # Cancelled, or a bundle that it needs was killed or failed: that one is dealt with by itself.
+            # Cancelled, or a bundle that it depends on was killed or failed; that bundle is handled separately.
             needed = [n for e in executions for n in state_of(e).needs]
             self.note_late_errors([n for n in needed if state_of(n).done and state_of(n).error is None])
             self.requeue(executions)
@@ -204,7 +204,7 @@ class CallTable:
             self._fail_or_retry(execution, error)
 
     def _fail_or_retry(self, execution: Execution, error: BaseException) -> None:
-        """End a call that failed, as its task's `on_failure` says."""
+        """End or requeue a failed call, according to the `on_failure` of its task."""
         state = state_of(execution)
         root = root_task(error)
         if root in self._cancelling:
@@ -215,7 +215,7 @@ class CallTable:
             state.tries += 1
             self.requeue([execution], alone=True)
         elif policy is not None and policy.management is Management.IGNORE and is_own_error(execution, error):
-            # Its process died, or its exception is none that can be ignored on the worker.
+            # Its process died, or the worker itself could not ignore the exception.
             self._store_separately(execution, outputs_of_ignored(execution, policy, state.returns, error))
         else:
             if type(decided) is TaskCancelledError and decided.has_run:
@@ -223,7 +223,7 @@ class CallTable:
             self.end(execution, decided)
 
     def note_late_errors(self, executions: Sequence[Execution]) -> bool:
-        """Note the errors of calls that ran again for a lost result and failed; return True if there are any."""
+        """Note the errors of calls that failed when rerun for a lost result; return True if there are any."""
         found = [(execution, state_of(execution).bundle) for execution in executions]
         sent = [(e, b) for e, b in found if b is not None and b.future is not None and b.future.status == "error"]
         failed = {execution: error for execution, bundle in sent if (error := error_of(bundle)) is not None}
@@ -233,7 +233,7 @@ class CallTable:
         return bool(failed)
 
     def _store_separately(self, execution: Execution, result: object) -> None:
-        """Send a result to the cluster as a value: the bundle that made it failed through another call."""
+        """Send a result to the cluster on its own, because another call of its bundle failed."""
         state = state_of(execution)
         state.release_inputs()
         state.value = Wrapped(result) if type(result) is tuple else result

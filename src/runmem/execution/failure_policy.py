@@ -23,7 +23,7 @@ __all__ = [
 
 
 def is_own_error(execution: Execution, error: BaseException) -> bool:
-    """Return True for an error of this call, and False for one of a call that it needs."""
+    """Return True if the error is this call's own, not one of a call that it depends on."""
     return root_task(error) in (None, execution.task_id)
 
 
@@ -35,9 +35,9 @@ def final_error(
     Parameters
     ----------
     tries : int
-        How often the call has run.
+        Number of times that the call has run.
     returns : int
-        How many values it returns.
+        Number of values that it returns.
     """
     if on_failure is None or not is_own_error(execution, error) or issubclass(type(error), COMPSsException):
         return error
@@ -46,7 +46,7 @@ def final_error(
         say(f"{what}, try {tries} of {MOST_TRIES}: {text_of(error)}")
         return None
     if on_failure.management is Management.CANCEL_SUCCESSORS:
-        say(f"{what}, and the calls that need it are cancelled: {text_of(error)}")
+        say(f"{what}, and the calls that depend on it are cancelled: {text_of(error)}")
         cancelled = TaskCancelledError(execution.name, execution.task_id, "failed")
         cancelled.has_run = cancelled.gives_none = True
         cancelled.values = on_failure.returned(returns)
@@ -55,7 +55,7 @@ def final_error(
 
 
 def outputs_of_ignored(execution: Execution, on_failure: OnFailure, returns: int, error: BaseException) -> object:
-    """Return the packed outputs of a call whose failure is ignored, and whose process could not say what it left."""
+    """Return packed outputs for a call whose failure is ignored and whose process died before it could report them."""
     say(
         f"runmem: task {execution.name} (call {execution.task_id}) failed, and its failure is ignored: {text_of(error)}"
     )
@@ -65,14 +65,14 @@ def outputs_of_ignored(execution: Execution, on_failure: OnFailure, returns: int
 
 
 def keeps_files(execution: Execution, error: BaseException | None) -> bool:
-    """Return True if the files of a call that failed are as it has left them."""
+    """Return True if the files of a failed call keep the changes that it made."""
     if error is None or not is_own_error(execution, error):
         return False
     return issubclass(type(error), COMPSsException) or type(error) is TaskCancelledError and error.has_run
 
 
 def never_ran(execution: Execution, error: BaseException | None) -> bool:
-    """Return True if a call was cancelled, by the program or because one that it needs has failed."""
+    """Return True if a call was cancelled before it ran: by the program, or because it depends on a failed call."""
     if type(error) is TaskCancelledError:
         return not error.has_run or not is_own_error(execution, error)
     return error is not None and issubclass(type(error), COMPSsException) and not is_own_error(execution, error)
@@ -84,7 +84,7 @@ def gives_none(error: BaseException | None) -> bool:
 
 
 def note_cancelled(execution: Execution, error: BaseException | None) -> None:
-    """Note in the error of a cancelled call whether waiting for it gives None."""
+    """Set `gives_none` in the error of a call whose group was cancelled."""
     if type(error) is TaskCancelledError and execution.group is not None and execution.group.is_cancelled:
         error.gives_none = True
 

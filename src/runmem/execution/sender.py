@@ -1,4 +1,4 @@
-"""Sends calls to Dask in a thread of its own, several milliseconds' worth at a time, and notes which have ended.
+"""Sends calls to Dask in a separate thread, those of several milliseconds together, and notes their ends.
 
 ::
 
@@ -44,7 +44,7 @@ _GATHER_S = 0.004  # how long calls wait for others to send with them
 _RESULT_POLL_S = 0.01
 _IDLE_POLL_S = 0.1
 _DELAYED_POLL_S = 0.003
-_MOST_DELAY_S = 30.0  # calls that wait this long for the first of their name are long, or wait for one that is
+_MOST_DELAY_S = 30.0  # after this long without a first result, calls of a task are assumed to be slow
 _CANCEL_S = 5.0
 
 Graph = dict[str, tuple[Callable[..., object], Iterable[object], list[str]]]
@@ -67,9 +67,10 @@ class Sender:
     client : distributed.Client or None
         None until the cluster is connected.
     broken : BaseException or None
-        Why the cluster cannot be reached, or no longer.
+        The error if the cluster could not be reached or the connection was lost, else None.
     is_urgent : bool
-        Whether a caller waits, and calls are sent without waiting for others.
+        Whether the program is waiting for a result, so that queued calls are sent at once instead of being gathered
+        into bundles.
     """
 
     def __init__(self, calls: CallTable, services: RunServices) -> None:
@@ -136,11 +137,11 @@ class Sender:
                     calls.changed.wait(_RESULT_POLL_S if calls.sent else _IDLE_POLL_S)
             if calls.queue and not self.is_urgent:
                 time.sleep(_GATHER_S)
-            if not self.turn():
+            if not self.run_once():
                 return
 
-    def turn(self) -> bool:
-        """Note what has ended and send what can be sent; return False if the connection is lost."""
+    def run_once(self) -> bool:
+        """Note the calls that have ended and send those that can be sent; return False if the connection is lost."""
         calls = self._calls
         try:
             self._poll_now_and_then()
@@ -202,7 +203,7 @@ class Sender:
         self._cancel_bundles(found)
 
     def _send(self) -> None:
-        """Send what can be sent."""
+        """Send the queued calls that can be sent now."""
         calls = self._calls
         with self._sending:
             if calls.has_constraints:
@@ -231,7 +232,7 @@ class Sender:
                 calls.changed.notify_all()
 
     def _next_graph(self) -> tuple[list[Bundle], Graph, dict[str, int]]:
-        """Remove the calls to send now from the queue; return bundles, and Dask tasks and turns by key."""
+        """Remove the calls to send now from the queue; return their bundles, and Dask tasks and priorities by key."""
         calls = self._calls
         with calls.changed:
             self.is_urgent = False
@@ -257,7 +258,7 @@ class Sender:
                     except Exception as error:
                         if len(executions) == 1:
                             calls.fail(calls.recall(bundle), error)
-                        else:  # sent one by one, they show which of them is the cause
+                        else:  # sent one by one, the call that causes the error fails alone
                             again.update(executions)
                             calls.requeue(calls.recall(bundle), alone=True)
                 for execution in bundle.executions:
@@ -265,7 +266,7 @@ class Sender:
             return bundles, graph, turns
 
     def _admit(self, execution: Execution) -> bool:
-        """Give room to a call with constraints, once all that it needs has ended; return False if it has to wait."""
+        """Reserve resources for a call with constraints, once its inputs are ready; return False if it has to wait."""
         state = state_of(execution)
         if state.demand is None or not all(state_of(needed).done for needed in state.needs):
             return False
@@ -280,7 +281,7 @@ class Sender:
         refused, self._refused = self._refused, {}
         for execution in self._calls.queue.remove(refused):
             where = f"{execution.name} (call {execution.task_id})"
-            error = ArgumentError(f"{where} can run on no node: {refused[execution]}.")
+            error = ArgumentError(f"{where} cannot run on any node: {refused[execution]}.")
             set_root_task(error, execution.task_id)
             self._calls.end(execution, error)
 
@@ -292,7 +293,10 @@ class Sender:
     def _send_to_hosts(
         self, client: distributed.Client, bundles: Iterable[Bundle], graph: Graph, turns: dict[str, int] | None
     ) -> dict[str, distributed.Future]:
-        """Send Dask tasks: first those of calls that have room on a host, to that; they need none of the others."""
+        """Send the Dask tasks.
+
+        Calls placed on a particular host are sent there first; they do not depend on the rest.
+        """
         futures: dict[str, distributed.Future] = {}
         for bundle in bundles:
             host = self._placement.host_for(bundle.executions[0]) if len(bundle.executions) == 1 else None
@@ -308,7 +312,7 @@ class Sender:
             self._last_moved_s[report[0]] = time.monotonic()
 
     def _remove_failed(self, bundle: Bundle) -> None:
-        """End the calls of a bundle of which an input has failed."""
+        """End those calls of a bundle that depend on a failed call, and drop them from it."""
         left = []
         for execution in bundle.executions:
             if self._calls.ends_with_its_inputs(execution):
@@ -321,7 +325,7 @@ class Sender:
         return time.monotonic() - self._last_moved_s.setdefault(name, time.monotonic()) < _MOST_DELAY_S
 
     def _enough_is_sent(self) -> bool:
-        """Return True if the workers have enough bundles; calls that wait meanwhile make larger ones."""
+        """Return True if the workers have enough bundles: queued calls can then be grouped into larger ones."""
         calls = self._calls
         if not calls.queue or self.durations.calls_per_bundle(calls.queue.first.name) == 1:
             return False
@@ -330,10 +334,10 @@ class Sender:
     # --- cancelling ---------------------------------------------------------------------------------------------------
 
     def cancel(self, wanted: Collection[Execution]) -> None:
-        """Cancel those of these calls that have not begun.
+        """Cancel the given calls that have not begun; wait a few seconds at most.
 
-        Calls that were sent begin on no worker once it has answered. Those of bundles that no worker has begun are
-        ended here, the others when their bundle ends. Nothing is waited for longer than a few seconds.
+        Once a worker has acknowledged the request, it starts none of them. If a bundle has not begun, its calls are
+        ended here; otherwise they end with their bundle.
         """
         calls = self._calls
         with self._sending, calls.changed:  # no call is between the queue and `sent`
@@ -347,7 +351,7 @@ class Sender:
         keys = [bundle.key for bundle in sent]
         answers = run_on_workers(self.client, cancel_calls, self._services.run_id, task_ids, keys, seconds=_CANCEL_S)
         if any(answer is None for answer in answers.values()):
-            return  # what that worker has begun is not known; calls that have not begun end with their bundles
+            return  # that worker may have begun some calls; the others end with their bundles
         begun = {key for answer in answers.values() if isinstance(answer, list) for key in answer}
         with calls.changed:
             recalled = [bundle for bundle in sent if bundle in calls.sent and bundle.key not in begun]

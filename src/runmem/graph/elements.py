@@ -1,4 +1,4 @@
-"""The elements of collections: lists, tuples and dictionaries, nested, each element a datum of its own."""
+"""The elements of collections: lists, tuples and dictionaries, nested, each element tracked separately."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Element(NamedTuple):
         See `Slot`.
     value : object
     container : list, tuple or dict
-        Holds it, under the last entry of `slot`.
+        Contains it, under the last entry of `slot`.
     """
 
     slot: tuple[object, ...]
@@ -36,7 +36,8 @@ def elements(value: object, depth: int, argument: int | str, where: str) -> Iter
     Raises
     ------
     ArgumentError
-        If the value, or one above an element, is no list, tuple or dictionary; `where` names the parameter.
+        If the value, or a container nested in it above level `depth`, is not a list, tuple or dictionary; `where` names
+        the parameter.
     """
     yield from _below(value, depth, (argument,), where)
 
@@ -59,8 +60,8 @@ def _items(container: object, path: tuple[object, ...], depth: int, where: str) 
     levels = "level" if depth == 1 else "levels"
     remedy = "wait for it first" if isinstance(container, Future) else "correct Depth, or pass nested lists"
     raise ArgumentError(
-        f"{where}, and the argument{at} is {container!r} of type {type(container).__name__}, where a list, tuple or "
-        f"dictionary with {depth} more {levels} is expected: {remedy}."
+        f"{where}, but the argument{at} is {container!r} (type {type(container).__name__}) instead of a list, tuple or "
+        f"dictionary with {depth} more {levels}: {remedy}."
     )
 
 
@@ -75,7 +76,7 @@ def value_at(slot: Slot, args: list[object], kwargs: dict[str, object], name: st
     Raises
     ------
     TypeError
-        If the task made a collection shorter, or removed a key: each element is a datum of its own; `name`: the task's.
+        If the task made a collection shorter, or removed a key. `name`: the task's, for the message.
     """
     start = root(slot)
     value: object = kwargs[start] if isinstance(start, str) else args[start]
@@ -85,14 +86,14 @@ def value_at(slot: Slot, args: list[object], kwargs: dict[str, object], name: st
         except (LookupError, TypeError):
             at = "".join(f"[{each!r}]" for each in slot[1:])  # type: ignore[index]
             raise TypeError(
-                f"{name} has removed element {at} of a collection that it writes: the number of elements is that of "
-                "the call. Assign None to an element that is not wanted."
+                f"{name} has removed element {at} of a collection that it writes: a task must not change the number of "
+                "elements. To drop an element, assign None to it."
             ) from None
     return value
 
 
 def with_elements(value: object, changed: Mapping[tuple[object, ...], object]) -> object:
-    """Return a copy of a collection with other elements; `changed`: the new ones, by indexes and keys."""
+    """Return a copy of a collection with some elements replaced; `changed`: the new ones, by indexes and keys."""
     if () in changed:
         return changed[()]
     below: dict[object, dict[tuple[object, ...], object]] = {}

@@ -79,10 +79,10 @@ def _place_of(path: object, use: Parameter, where: str) -> ResolvedPath:
         place = resolve(path)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ArgumentError(f"{where}, and {os.fspath(path)!r} cannot be used: {reason}. Give another path.") from error
+        raise ArgumentError(f"{where}, but {os.fspath(path)!r} cannot be used: {reason}. Give another path.") from error
     if use.kind is Kind.DIRECTORY:
         if place.status is not None and not place.is_folder:
-            raise ArgumentError(f"{where}, and {os.fspath(path)!r} is no directory: give the path of one.")
+            raise ArgumentError(f"{where}, but {os.fspath(path)!r} is not a directory: give the path of one.")
     elif use.direction.writes and place.obstacle is not None:
         raise ArgumentError(
             f"{where}, so the task writes a file, and {os.fspath(path)!r} is {place.obstacle}: give the path of a "

@@ -1,4 +1,4 @@
-"""Versions of files. A writer never touches the file that a reader of an older version may still be reading."""
+"""Versions of files: a writer never changes the file of an older version, which a task may still be reading."""
 
 from __future__ import annotations
 
@@ -22,27 +22,30 @@ _NO_LOCK: AbstractContextManager[Any] = nullcontext()
 
 @dataclass(slots=True)
 class _File:
-    """The current version of one file: where it lies, who writes it, and who reads or writes the one in place.
+    """The state of one file: where its current version is stored, which call writes it, and which calls use its path.
+
+    "In place" means at the path that the program uses.
 
     Attributes
     ----------
     version : str or None
-        Where the version lies; None: in place.
+        Path of the current version; None if it is in place.
     own_mode : bool
-        Whether its mode is what the program and its tasks made of the file's; else it is that of the file in place.
+        Whether the version keeps its own permission mode. If False, it takes the mode of the file in place.
     kept : str or None
-        Where the version in place goes to when another one comes there; None: no task used it so far.
+        Path where the file in place is saved before a new version replaces it; None if no task has used it yet.
     before : _Before or None
-        The version before, as long as the writer of this one may be cancelled.
+        The previous version, as long as the writer of this one may be cancelled.
     is_folder : bool
         Whether it is a directory.
     needed_in_place, needed : WeakSet of Origin
-        The calls that may need the version in place, and the one that is not in place, when they run again.
+        `needed_in_place`: calls that would need the file in place if they ran again. `needed`: the same for the version
+        stored elsewhere.
     """
 
     version: str | None = None
     writer: Execution | None = None
-    # Weak: an execution that has ended and whose results nobody wants is not kept for having used a file.
+    # Weak references: having used a file does not keep alive a finished execution whose results are not needed.
     users_in_place: weakref.WeakSet[Execution] = field(default_factory=weakref.WeakSet)
     own_mode: bool = True
     kept: str | None = None
@@ -52,7 +55,7 @@ class _File:
     is_folder: bool = False
 
     def drop_cancelled(self) -> None:
-        """Go back to the version before if the writer of this one was cancelled, or one on which it depends failed."""
+        """Return to the previous version if the writer of this one was cancelled, or depends on a failed call."""
         while self.writer is not None and (state := self.writer.state) is not None and state.done:
             if not state.never_ran:
                 if state.keeps_files:
@@ -64,7 +67,7 @@ class _File:
                 self.version, self.writer, self.own_mode, self.needed, self.before = self.before
 
     def remember(self) -> None:
-        """Keep what is needed to come back to this version, if its own writer has not ended."""
+        """Save this version, to return to it if the next writer is cancelled."""
         self.before = _Before(self.version, self.writer, self.own_mode, self.needed, self.before)
         state = self.writer.state if self.writer is not None else None
         if state is None or state.done:
@@ -80,23 +83,23 @@ class _Before(NamedTuple):
 
 
 class FileVersions:
-    """The current versions of the files that tasks use, by their one name without symbolic links.
+    """The current versions of the files that tasks use, keyed by their resolved path (symbolic links followed).
 
-    The first version that a task writes to a path where nothing is lies in place. Every later one lies in a folder of
-    its own, under its own base name, and appears in place when the program asks for the file (or ends). A symbolic link
-    stays one: the version appears in place of what it points to. Owner, group and mode of the file stay (see
-    `runmem.store.output`).
+    If nothing exists at a path, the first version is written directly to it. Every later one is written to a separate
+    folder, under its own base name, and moved in place when the program asks for the file (or ends). A symbolic link is
+    kept: its target gets the version. The file keeps its owner, group and mode (see `runmem.store.output`).
 
-    A call runs again if its results are lost with a worker. So before something else comes into place, a version that
-    such a call may need is kept elsewhere, and what lies in place afterwards shares no bytes on the disk with it.
+    A call runs again if its results are lost with a worker. So before a file is replaced, a version that such a call
+    may need is saved elsewhere. The new file is an independent copy, not a hard link to the saved one.
 
-    Devices, pipes and what a process has open have no versions: tasks write through to them, in any order.
+    Devices, pipes and files that a process has open (`/dev/fd`) have no versions: tasks write directly to them, in no
+    guaranteed order.
 
     Parameters
     ----------
     folder : callable
-        Gives the folder for versions that are not in place; called when the first one is needed. It must be visible
-        under the same path on the workers.
+        Returns the folder for versions that are not in place; called when the first one is needed. The workers must
+        see it under the same path.
 
     Limitations: a program that changes a file itself opens it with `open_file`. Other hard links of a file keep the old
     version.
@@ -108,7 +111,7 @@ class FileVersions:
         self._count = 0
 
     def saved(self, names: Iterable[str], execution: Execution) -> Callable[[], None]:
-        """Return a function that restores the present state of these files if `execution` cannot be sent."""
+        """Return a function that restores the current state of the files, for use if `execution` cannot be sent."""
         names = list(names)
         before = {
             name: (file.version, file.writer, file.own_mode, file.needed, file.before)
@@ -154,7 +157,7 @@ class FileVersions:
         Returns
         -------
         FileUse or None
-            Where the writer makes its version and what it starts from; None for what has no versions.
+            The path of the new version and the version that the writer starts from; None for a device or pipe.
         Execution or None
             The writer of the version that it starts from.
         """
@@ -180,7 +183,7 @@ class FileVersions:
         return use, last if reads else None
 
     def _used_in_place(self, file: _File, place: ResolvedPath, user: Execution) -> str:
-        """Note a call that uses the version in place; return the path to which that is moved when it is replaced."""
+        """Note a call that uses the file in place; return the path where that is saved before it is replaced."""
         file.users_in_place.add(user)
         if user.origin is not None:
             file.needed_in_place.add(user.origin)
@@ -195,7 +198,8 @@ class FileVersions:
     def path_for(self, place: ResolvedPath) -> str:
         """Return the path of the current version of a file for a task, with the base name that the program uses.
 
-        A version has the name by which its writer called it. A link to it has another one.
+        A version is stored under the base name that its writer used. If the program refers to the file through a link
+        of another name, return a link of that name.
         """
         file = self._files.get(place.real)
         if file is None or file.version is None:
@@ -212,7 +216,7 @@ class FileVersions:
         return list(self._files)
 
     def forget(self, path: str) -> None:
-        """Forget a file, which the program deletes."""
+        """Stop tracking a file that the program deletes."""
         self._files.pop(resolve(path).real, None)
 
     def bring_into_place(
@@ -227,16 +231,16 @@ class FileVersions:
         Parameters
         ----------
         lock : context manager
-            Held while versions are looked at and changed, and not while tasks are waited for.
+            Taken to read and change versions, and released while waiting for tasks.
         for_writing : bool
             Whether the program itself will write the file: then the readers of the current version must have ended too.
 
         Raises
         ------
         FilePlacementError
-            If the version cannot be brought into place; it says where it lies.
+            If the version cannot be moved in place; the message gives its path.
         Exception
-            What the writer raised; the file stays as it was. An error of a reader is no matter here.
+            The exception of the writer; the file is left unchanged. Errors of readers are ignored here.
         """
         place = resolve(path)
         name = place.real
@@ -269,10 +273,10 @@ class FileVersions:
                 return
 
 
-def _keep(file: _File, name: str, part: bool) -> None:
-    """Keep the version in place if a call may need it when it runs again.
+def _keep(file: _File, name: str, leave_copy: bool) -> None:
+    """Save the file in place if a call may need it when it runs again.
 
-    `part`: leave a copy in place, which the program may change.
+    `leave_copy`: whether to leave in place an independent copy that the program may modify.
     """
     is_there = os.path.isdir(name) if file.is_folder else os.path.isfile(name)
     if file.kept is None or not file.needed_in_place or not is_there:
@@ -286,20 +290,20 @@ def _keep(file: _File, name: str, part: bool) -> None:
         if not os.path.lexists(file.kept):
             os.makedirs(os.path.dirname(file.kept), exist_ok=True)
             _link_or_copy(name, file.kept)
-        if part and os.path.samefile(name, file.kept):
+        if leave_copy and os.path.samefile(name, file.kept):
             place_file(name, name, share=False)
     except OSError as error:
         raise FilePlacementError(
-            f"{name} cannot be changed: the version that is there cannot be kept in {os.path.dirname(file.kept)} "
-            f"({error.strerror or error}), and tasks whose results are wanted may have to read it again if a worker is "
-            "lost. Make room there."
+            f"{name} cannot be replaced: its current version could not be saved in {os.path.dirname(file.kept)} "
+            f"({error.strerror or error}). Tasks may have to read it again if a worker is lost. Free some space in "
+            f"{os.path.dirname(file.kept)}."
         ) from error
 
 
 def _link_or_copy(name: str, kept: str) -> None:
     try:
         os.link(name, kept)
-    except OSError:  # another file system, one without links, or a file of somebody else
+    except OSError:  # another file system, one without links, or another user's file
         place_file(name, kept, share=False)
 
 
@@ -313,7 +317,7 @@ def _put_in_place(version: str, name: str, shared: bool, own_mode: bool) -> None
             place_file(version, name, shared, own_mode)
     except OSError as error:
         if not os.path.exists(version):
-            raise FileNotFoundError(errno.ENOENT, f"the task left no file for {name}", version) from error
+            raise FileNotFoundError(errno.ENOENT, f"the task wrote no file for {name}", version) from error
         raise FilePlacementError(
-            f"{name} cannot be given its new version: {error.strerror or error}. Copy it from {version}."
+            f"{name} cannot be replaced by its new version: {error.strerror or error}. Copy it from {version}."
         ) from error

@@ -39,7 +39,7 @@ class Program:
     Attributes
     ----------
     implicit_sync : bool
-        Whether a future that the program uses as its value is waited for.
+        Whether the program waits for a future wherever it uses its value.
     number_of_nodes : callable
         Returns how many nodes the run's workers are on.
     all_files_in_place : bool
@@ -72,7 +72,7 @@ class Program:
             if self._open_groups:
                 execution.group = self._open_groups[-1]
                 self._open_groups[-1].add(execution)
-            written = self._submitted(task, args, kwargs, execution)
+            written = self._submit_call(task, args, kwargs, execution)
             self._calls += 1
             for output, datum in enumerate(written, returns.count):
                 self._write(datum, Version(execution, output))
@@ -82,16 +82,16 @@ class Program:
         futures = [Future(Version(execution, output), classes[output]) for output in range(returns.count)]
         return futures[0] if returns.count == 1 else futures
 
-    def _submitted(
+    def _submit_call(
         self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any], execution: Execution
     ) -> list[_Written]:
-        """Submit a call; return the data that it writes. A call that cannot be sent leaves no trace."""
+        """Submit a call; return the data that it writes. If the call cannot be sent, restore the state before it."""
         if task.signature.only_reads:
             self._send(task, args, kwargs, execution, FilesOfCall({}, [], []), [])
             return []
         kwargs = task.signature.with_declared_defaults(args, kwargs)
         paths = file_arguments(task.name, task.signature, args, kwargs)
-        written = _written(task, args, kwargs)
+        written = _written_data(task, args, kwargs)
         if paths:
             execution.origin = Origin()
         restore = self._files.saved((argument.place.real for argument in paths.values()), execution)
@@ -152,7 +152,9 @@ class Program:
         value, container = datum.value, datum.container
         if self._objects.write(value, version) and not datum.is_repeated:
             return
-        if isinstance(container, (list, dict)):  # what cannot be known by its identity: the slot becomes the datum
+        if isinstance(
+            container, (list, dict)
+        ):  # objects that cannot be tracked by identity: put a future in their place
             container[datum.slot[-1]] = Future(version)  # type: ignore[index]
 
     def wait_on(self, objects: tuple[Any, ...]) -> Any:
@@ -179,13 +181,13 @@ class Program:
                 self._collect(item, versions, searched)
 
     def _replace(self, datum: Any, values: dict[int, Any], replaced: dict[int, Any]) -> Any:
-        """Return `datum` with values in the places of futures; `replaced`: the containers that were seen before."""
+        """Return `datum` with futures replaced by their values; `replaced`: the containers that were seen before."""
         if id(datum) in values:
             return values[id(datum)]
         if type(datum) not in (list, tuple, dict):
             return datum
         if id(datum) not in replaced:
-            replaced[id(datum)] = datum  # found again inside itself, it stays what it is
+            replaced[id(datum)] = datum  # a container that contains itself is not replaced there
             replaced[id(datum)] = self._replaced_items(datum, values, replaced)
         return replaced[id(datum)]
 
@@ -202,15 +204,15 @@ class Program:
         return self._submitter.has_ended(future.version.execution)
 
     def wait(self, futures: Sequence[Future], deadline: float | None = None) -> None:
-        """Wait until the tasks of futures have ended, well or badly; raise TimeoutError at `deadline`."""
+        """Wait until the tasks of futures have ended, with or without an error; raise TimeoutError at `deadline`."""
         self._submitter.wait([future.version.execution for future in futures], deadline, raises=False)
 
     def cancel(self, futures: Sequence[Future]) -> None:
-        """Cancel the tasks of futures that have not begun, and end those that run in a process of their own."""
+        """Cancel the tasks of futures that have not begun, and end those that run in a fresh process."""
         self._submitter.cancel([future.version.execution for future in futures])
 
     def barrier(self) -> None:
-        """Wait for all tasks; raise the exception of one that failed and that nobody has seen."""
+        """Wait for all tasks; raise the exception of a failed one, unless the program has seen it."""
         self._submitter.wait(None)
 
     def open_group(self, name: str) -> None:
@@ -236,7 +238,7 @@ class Program:
             raise ArgumentError(f"there is no group of tasks named {name!r}; groups so far: {known}.") from None
 
     def barrier_group(self, name: str) -> None:
-        """Wait for the calls of a group; raise what one of them raised."""
+        """Wait for the calls of a group; raise the exception of one that failed."""
         group = self._group(name)
         members = group.members()
         self._submitter.wait(members, raises=False)
@@ -247,7 +249,7 @@ class Program:
         self._submitter.cancel(self._group(name).cancel())
 
     def delete_file(self, path: str | os.PathLike[str]) -> bool:
-        """Delete a file when the tasks that use it have ended; return whether there was one."""
+        """Delete a file when the tasks that use it have ended; return False if it did not exist."""
         name = os.fspath(path)
         with suppress(Exception):  # an error of its writer is reported where the program waits for that
             self.place_file(name, for_writing=True)
@@ -268,9 +270,9 @@ class Program:
             raise
 
     def place_all_files(self) -> list[FilePlacementError]:
-        """Move every version to its path; return the errors of those that cannot be, unless the program has seen them.
+        """Move every version to its path; return the errors of failed moves that the program has not seen.
 
-        A file whose writer failed stays as it was; the submitter reports that error at the end of the run.
+        A file whose writer failed is left unchanged; the submitter reports that error at the end of the run.
         """
         not_placed: list[FilePlacementError] = []
         self.all_files_in_place = not self._reported
@@ -285,7 +287,7 @@ class Program:
         return not_placed
 
     def is_written(self, datum: object) -> bool:
-        """Return True if a task has written this object itself: the program's own is then an older version."""
+        """Return True if a task has written this object, so that the program's own is an older version."""
         return self._objects.current(datum) is not None
 
     def delete_object(self, datum: object) -> bool:
@@ -306,12 +308,12 @@ class Program:
 
 
 class _Written(NamedTuple):
-    """A datum that a call writes: where it is among the arguments, and in which collection, if it is an element.
+    """An object that a call writes: its slot in the arguments and, for an element, the collection that contains it.
 
     Attributes
     ----------
     is_repeated : bool
-        Whether it is in several slots of the call: then each of these is a datum of its own.
+        Whether it is in several slots of the call, each of which is then tracked separately.
     """
 
     slot: Slot
@@ -320,13 +322,13 @@ class _Written(NamedTuple):
     is_repeated: bool = False
 
 
-def _written(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[_Written]:
+def _written_data(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[_Written]:
     """Return the objects that a call writes, in the order of its outputs after the returned ones.
 
     Raises
     ------
     ArgumentError
-        For what a task cannot change, such as a number, and for a collection that is nested less than declared.
+        For an object that a task cannot change, such as a number, or a collection nested less deeply than declared.
     """
     found: list[_Written] = []
     for argument, use in task.signature.uses(args, kwargs):
@@ -337,8 +339,8 @@ def _written(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) 
         if not use.depth or type(value) is Future:
             if value is not None and not can_change(value):
                 raise ArgumentError(
-                    f"{where}, and {value!r} of type {type(value).__name__} cannot be changed by a task: return the "
-                    "new value, or pass an object that holds it, such as a list."
+                    f"{where}, but a task cannot change {value!r} (type {type(value).__name__}): return the new value, "
+                    "or pass an object that contains it, such as a list."
                 )
             found.append(_Written(argument, value))
             continue

@@ -242,8 +242,9 @@ class TaskFunction:
 def _remark_on(name: str, change: Change) -> str:
     which = "the global" if change.where == "global" else "a variable of the enclosing function:"
     return (
-        f"task {name} {change.does} {which} {change.name!r}: only that call sees it, not "
-        "the program and no other task. Return the value, or pass it as a parameter with the direction INOUT."
+        f"task {name} {change.does} {which} {change.name!r}: the change is visible only in "
+        "that call, not to the program or to other tasks. Return the value, or pass it as a parameter with the "
+        "direction INOUT."
     )
 
 

@@ -33,10 +33,10 @@ class PeakReading(NamedTuple):
     reason : str or None
         Why the peak is only sampled, or why a value is missing.
     increment_bytes : int or None
-        The most that the code inside the window added itself, without the data that the process stores for other tasks
-        (`stored_data.py`). Known to within `TOLERANCE_BYTES` unless `increment_unclear` is set.
+        The most memory that the code inside the window itself added, without the data that the process stores for other
+        tasks (`stored_data.py`). Accurate to `TOLERANCE_BYTES` unless `increment_unclear` is set.
     increment_unclear : str or None
-        Why the increment is not known so well, and its bounds; `increment_bytes` is then the upper one.
+        The reason why the increment may be wrong by more, with its bounds; `increment_bytes` is then the upper one.
     held_bytes : int or None
         Data stored for other tasks when the peak was reached, as reported to `stored_data.py`.
     """
@@ -70,7 +70,7 @@ class Window:
         self._thread = threading.get_ident()
         self._within = within
         self._peak: int | None = None
-        self._floor = sys.maxsize  # a mark up to this size may be older than the window
+        self._floor = sys.maxsize  # a high-water mark up to this size may be older than the window
         self._exact = False
         self._shared = False
         self._reason: str | None = None
@@ -78,8 +78,9 @@ class Window:
         self._slack = 0
         self._least = self._most = 0  # bounds of the increment
         self._stored_bytes = 0  # at the peak
-        self._last_number = 0  # number of the last data stored before
-        self._other_faults = 0  # page faults of other tasks' threads when all their data was last known
+        self._last_number = 0  # number of the last item stored before the window opened
+        # Page-fault count of the other threads at the last moment when all data of other tasks was accounted for.
+        self._other_faults = 0
         self._doubts: tuple[str, ...] = ()
         self._hidden: str | None = None  # why something may hide a part of the increment
 
@@ -109,7 +110,7 @@ class Window:
         self._doubt(reason)
 
     def _confirm(self, size: int) -> None:
-        """Raise the level by `size` uncertain bytes that are in memory."""
+        """Count `size` bytes, uncertain until now, as certainly in memory."""
         self._level += size
         self._slack -= size
 

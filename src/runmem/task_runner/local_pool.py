@@ -10,7 +10,7 @@
 
 The target processes are forked while the program has no threads; then `runmem-pool` sends each its next target. A
 target process has no threads either, so that it can fork. It measures and records its targets as a worker does, with a
-`WorkerRun`. When its connection to the program is closed it ends what it runs.
+`WorkerRun`. When its connection to the program is closed, it ends its running target.
 """
 
 from __future__ import annotations
@@ -34,28 +34,30 @@ __all__ = ["LocalPool", "may_fork"]
 
 _LARGEST_PROGRAM_BYTES = 256 * 1024**2
 _CLOSE_WAIT_S = 3.0
-_DIED = "the process that gives out the targets died"
+_DIED = "the target process died"
 
 
 def may_fork() -> bool:
-    """Return True if this process can be forked safely: Linux, no second thread of Python's, at most 256 MiB.
+    """Return True if this process can be forked safely.
 
-    The numerical libraries' own threads are no obstacle, as they are turned off. The program's own memory would be in
-    the base of each target, and in the node's total once for each process.
+    That is on Linux, with only one Python thread and less than 256 MiB resident.
+
+    Threads of numerical libraries do no harm, because they are disabled. Memory of the program would count in the base
+    of each target, and in the node's total once for each process.
     """
     is_alone = sys.platform.startswith("linux") and threading.active_count() == 1
     return is_alone and own_process().resident_bytes() < _LARGEST_PROGRAM_BYTES
 
 
 class LocalPool:
-    """Runs all targets; its processes begin with their first ones at once.
+    """Runs all targets. Each process starts on its first target as soon as the pool is created.
 
     Attributes
     ----------
     outcomes : dict
-        How targets have ended, by their index.
+        Outcomes of the targets, by their index.
     losses : list of (place, what)
-        What was not measured.
+        Measurements that were lost.
     """
 
     def __init__(self, work: PoolWork) -> None:
@@ -63,12 +65,14 @@ class LocalPool:
         self.losses: list[tuple[str, str]] = []
         self._work = work
         self._next = 0
-        self._processes: dict[ForkedProcess, int | None] = {}  # the target that each was given and has not ended
+        self._processes: dict[
+            ForkedProcess, int | None
+        ] = {}  # index of the target that each process is running; None if idle
         self._failure: RunmemError | None = None
         self._is_over = threading.Event()
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
-                stream.flush()  # else each process would write it once more
+                stream.flush()  # else each forked process would write the buffered output again
         for _ in range(work.processes):
             others = [process.connection for process in self._processes]
             process = ForkedProcess(lambda connection: TargetProcess(work, connection).serve(), others)
@@ -90,7 +94,7 @@ class LocalPool:
             raise self._failure
 
     def close(self) -> None:
-        """End all processes, with the targets that they run, which are then in `outcomes` like the others."""
+        """End all processes and their running targets, which are then also in `outcomes`."""
         self._next = len(self._work.targets)
         for process in self._processes:
             with suppress(OSError):  # it has exited
@@ -104,11 +108,11 @@ class LocalPool:
                 process.reap()
 
     def _give_out(self) -> None:
-        """Give the processes their targets and receive the outcomes, until all processes have ended."""
+        """Send the processes their targets and receive the outcomes, until all processes have ended."""
         try:
             self._receive_all()
         except Exception as error:
-            self._failure = RunmemError(f"the targets cannot be given out: {type(error).__name__}: {error}")
+            self._failure = RunmemError(f"the targets cannot be sent to the processes: {type(error).__name__}: {error}")
         self._is_over.set()
 
     def _receive_all(self) -> None:
@@ -121,7 +125,7 @@ class LocalPool:
             self.outcomes[index] = TargetOutcome(node_name(), None, killed=_DIED)
 
     def _receive(self, process: ForkedProcess) -> None:
-        """Note the outcome of the target of a process, once the process has the next one, or is found dead."""
+        """Send a process its next target and note the outcome of the last one, or note that the process died."""
         for report in process.received():
             self._assign_next(process)
             index, outcome, losses = pickle.loads(report)
@@ -135,9 +139,9 @@ class LocalPool:
             self.outcomes[index] = TargetOutcome(node_name(), process.pid, killed=_DIED)
 
     def _assign_next(self, process: ForkedProcess) -> None:
-        """Give a process the next target; without one let it end."""
+        """Send a process the next target; if none is left, let the process end."""
         self._processes[process] = None
-        with suppress(OSError):  # it has died after the last target: another process takes this one
+        with suppress(OSError):  # it died after its last target: another process gets this one
             if self._next >= len(self._work.targets):
                 process.connection.shutdown(socket.SHUT_WR)
             else:

@@ -1,4 +1,4 @@
-"""A trial: execute all variants in random order, each under all methods that can watch it."""
+"""A trial: execute all variants in random order, each under all methods that can measure it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class TrialExecution:
     ----------
     variant : Variant
     start : str
-        Name of the start.
+        Name of the launcher that started the command.
     repeat : int
         From 1; 0 for a warm-up.
     started_s : float
@@ -42,11 +42,11 @@ class TrialExecution:
     readings : dict of str to Reading
         Name of the column to its reading.
     truth : Truth or None
-        Of a control.
+        The true memory peaks that a control program reports about itself; None for other commands.
     output : str
         The end of its output, if it failed.
     watch : Watch
-        The methods that watched it.
+        The set of methods that measured it.
     process_count : int
         Processes of the command; 0 if they were not traced.
     """
@@ -77,7 +77,7 @@ class Plan:
     variants : list of Variant
         Commands, and the baseline.
     controls : list of ControlRequest or None
-        None: chosen after the first executions.
+        If None, they are chosen after the first executions.
     methods : list of method classes
     starts : list of start classes
     repeat, warmup : int
@@ -115,7 +115,7 @@ class Trial:
     ----------
     plan : Plan
     unavailable : dict of str to str
-        Method to the reason why this machine lacks it.
+        Reason why each unavailable method cannot be used on this machine, by method name.
     executions : list of TrialExecution
     kind : ProgramKind or None
         The kind of program that the command is.
@@ -133,12 +133,12 @@ class Trial:
 
     @property
     def methods(self) -> list[type[Method]]:
-        """The methods that can be used here."""
+        """The methods that can be used on this machine."""
         return [method for method in self.plan.methods if method.name not in self.unavailable]
 
     @property
     def columns(self) -> list[MethodColumn]:
-        """The columns of the methods that can be used here."""
+        """The columns of the methods that can be used on this machine."""
         return columns_of(self.methods)
 
     def columns_under(self, start: type[Start]) -> list[MethodColumn]:
@@ -188,7 +188,7 @@ class Trial:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _folder(self) -> Path:
-        """Return a new folder: in the current one for jobs, so that the nodes see it."""
+        """Return a new folder; for jobs it is in the working directory, so that the nodes see it."""
         is_shared = any(start.shares_folder for start in self.plan.starts)
         return Path(tempfile.mkdtemp(prefix="runmem-trial-", dir=Path.cwd() if is_shared else None))
 
@@ -200,7 +200,7 @@ class Trial:
         folder: Path,
         report: Callable[[TrialExecution], None],
     ) -> bool:
-        """Execute each variant once with each start and watch, in random order; return False to end the trial."""
+        """Execute each variant once per launcher and set of methods, in random order; return False to end the trial."""
         pairs = [(variant, start) for variant in variants for start in self.plan.starts]
         cells = [(variant, start, watch) for variant, start in pairs for watch in self._watches(variant, start)]
         order.shuffle(cells)
@@ -219,7 +219,7 @@ class Trial:
         return True
 
     def _watches(self, variant: Variant, start: type[Start]) -> list[Watch]:
-        """Return the watches of a variant in this round, one for each execution."""
+        """Return the sets of methods to measure a variant with in this round; each needs one execution."""
         able = [method for method in self.methods if start.name in method.starts]
         is_split = (variant.label, start.name) in self._slowed_down and not all(method.traces for method in able)
         found = [Watch.UNTRACED, Watch.TRACED] if is_split else [Watch.ALL]

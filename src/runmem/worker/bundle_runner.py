@@ -42,11 +42,11 @@ __all__ = [
 Result = TypeVar("Result")
 
 isolated_calls: dict[str, IsolatedCalls] = {}
-"""Who runs calls in fresh processes, by the id of the run."""
+"""The runners of calls in fresh processes, by the id of the run."""
 
 
 def keep_value(value: Packed) -> Packed:
-    """Return a large value of the program; this is its Dask task on the cluster."""
+    """Return a large value of the program unchanged: the Dask task that stores the value on the cluster."""
     return value
 
 
@@ -65,7 +65,7 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
         If some calls raised.
     """
     if run_id in stopped_runs:
-        raise RunmemError("the run has ended, and its workers begin no other call")
+        raise RunmemError("the run has ended; its workers start no more calls")
     calls: list[PackedCall] = pickle.loads(data.data if isinstance(data, Buffer) else data)
     run = worker_runs.get(run_id)
     if run is not None and run.measures:
@@ -84,13 +84,15 @@ def _run_calls(
     outcomes: list[Outcome] = []
     isolated, cancelled = isolated_calls.get(run_id), cancelled_calls[run_id]
     if len(calls) > 1:
-        with suppress(BaseException):  # before the first window: importing is no call's. Its error comes again.
+        # Import before the first measurement, so that no call is charged for it; an import error is raised again by the
+        # call itself.
+        with suppress(BaseException):
             for task in tasks:
                 if not task.isolation.fresh_process:
                     _import_task(task)
     for number, call in enumerate(calls, 1):
         if run is not None and run.stopped:
-            raise RunmemError("the run has ended, and its workers begin no other call")
+            raise RunmemError("the run has ended; its workers start no more calls")
         task = tasks[call.task]
         if call.task_id in cancelled:
             outcomes.append((False, PackedError.of(TaskCancelledError(task.name, call.task_id))))
@@ -99,7 +101,7 @@ def _run_calls(
         if task.isolation.attempts is None:
             outcomes.append(run_it())
         else:
-            from runmem.worker.isolation.attempts import run_limited  # Dask, which only this needs
+            from runmem.worker.isolation.attempts import run_limited  # imports Dask, which nothing else here needs
 
             outcomes.append(run_limited(run_id, key, task.isolation.attempts, task.name, call.task_id, run_it))
     if not all(good for good, _ in outcomes):
@@ -109,11 +111,11 @@ def _run_calls(
 
 
 def prepare_task(task: PackedTask) -> None:
-    """Load what calls of a task need, in a process that forks for them."""
+    """Load the modules and definitions of a task, in the process that is forked for its calls."""
     _import_task(task)
     copy = _copy_for(task)
     try:
-        _declared(task, copy, prepared=True)
+        _load_declared(task, copy, prepared=True)
     finally:
         program_copies.end(task.outline, copy)
 
@@ -141,16 +143,16 @@ class CallRecorder(Protocol):
         """Whether memory is measured."""
 
     def limited(self, task_id: int, limit_s: float) -> AbstractContextManager[None]:
-        """Return a block in which a call may take so many seconds."""
+        """Return a context manager that limits a call to `limit_s` seconds."""
 
     def began(self, task_id: int, name: str, levels: LogLevels | None) -> None:
-        """Note which task this thread runs."""
+        """Note the task that this thread runs."""
 
     def measured(self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result]) -> Result:
         """Run `body`, and measure it."""
 
     def ended(self, name: str, elapsed_s: float, result: object) -> None:
-        """Note a call that ended well."""
+        """Note a call that ended without an error."""
 
 
 def run_call(
@@ -174,7 +176,7 @@ def run_call(
     in_program : bool
         Whether this is the program's own process, and the call runs with the program's own definitions.
     isolated : IsolatedCalls, optional
-        Runs the call in a fresh process, if it is to have one; None: each call runs here.
+        Runs the call in a fresh process if its task asks for one. If None, each call runs in this process.
     """
     good, kept = _gathered(call, dependencies, earlier)
     if not good:
@@ -190,7 +192,7 @@ def run_call(
             become(packed_task.process)
             if not in_program:
                 copy = _copy_for(packed_task)
-            task = _declared(packed_task, copy, prepared=not is_isolated).made_for(call.arguments.data)
+            task = _load_declared(packed_task, copy, prepared=not is_isolated).made_for(call.arguments.data)
             if isolated is not None and is_isolated:
                 body = partial(_run_isolated, isolated, call, packed_task, kept)
                 return _result_apart(run, call, packed_task, task, last, body)
@@ -200,23 +202,23 @@ def run_call(
             if in_program and _ends_the_program(error):
                 raise
             failure = error
-        try:  # not while it is handled: an exception made here would keep its frames, and their memory
+        try:  # outside the except block: an exception created inside it would keep the frames, and their memory, alive
             return False, packed_error(failure, packed_task.name, call.task_id, inputs.types, not packed_task.copied)
         finally:
-            failure = None  # a circle through its traceback would keep the memory of the task
+            failure = None  # a reference cycle through its traceback would keep the task's memory alive
     finally:
         if not in_program:
             program_copies.end(packed_task.outline, copy)
 
 
 def _time_limit(run: CallRecorder | None, call: PackedCall, task: PackedTask) -> AbstractContextManager[None]:
-    """Return a block in which a call may take as long as its task says."""
+    """Return a context manager that limits a call to the time limit of its task."""
     limit_s = task.isolation.limit_s
     return nullcontext() if limit_s is None or run is None else run.limited(call.task_id, limit_s)
 
 
 def _gathered(call: PackedCall, dependencies: Sequence[Any], earlier: Sequence[Outcome]) -> Outcome:
-    """Return True and the inputs of a call as the worker keeps them, or False and the error of what made one."""
+    """Return True and the packed inputs of a call, or False and the error of the call that should have produced one."""
     kept = []
     for source in call.sources:
         good, value = _kept(source, dependencies, earlier)
@@ -232,10 +234,10 @@ def _gathered(call: PackedCall, dependencies: Sequence[Any], earlier: Sequence[O
 def _copy_for(task: PackedTask) -> ProgramCopy | None:
     try:
         return program_copies.begin(task.outline, task.constants)
-    except BaseException as error:  # also SystemExit: a module that they need has called for it
+    except BaseException as error:  # also SystemExit, which an imported module may raise
         raise RunmemError(
-            f"the functions and classes of the program that task {task.name} needs cannot be made on the worker, node "
-            f"{node_name()} ({text_of(error)}). What they refer to must be importable there."
+            f"the program's functions and classes that task {task.name} uses cannot be recreated on the worker, node "
+            f"{node_name()} ({text_of(error)}). All modules that they use must be importable there."
         ) from error
 
 
@@ -257,9 +259,9 @@ def _result(
     inputs: Inputs,
     last: bool,
 ) -> Any:
-    """Run a call in this process and return its result as the worker keeps it."""
+    """Run a call in this process and return its packed result."""
     body = partial(_invoke, call, packed_task.returns, task, copy, inputs)
-    outputs, elapsed_s = _recorded(run, call, packed_task, task, last, body)
+    outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body)
     what = f"the result of task {task.name} (call {call.task_id})"
     kept = tuple([pack_value(value, what) for value in outputs])
     result = None if not kept else kept[0] if len(kept) == 1 else kept
@@ -273,7 +275,7 @@ def _result_apart(
     body: Callable[[], Outcome],
 ) -> Outcome:  # fmt: skip
     """Run a call by `body`, in a fresh process, and return its outcome."""
-    (good, result), elapsed_s = _recorded(run, call, packed_task, task, last, body)
+    (good, result), elapsed_s = _run_recorded(run, call, packed_task, task, last, body)
     if good and run is not None:
         run.ended(task.name, elapsed_s, result)
     return good, result
@@ -287,11 +289,11 @@ def _run_isolated(isolated: IsolatedCalls, call: PackedCall, task: PackedTask, k
     return isolated.run(task.name, call.task_id, loaded, message, task.isolation.limit_s)
 
 
-def _recorded(
+def _run_recorded(
     run: CallRecorder | None, call: PackedCall, packed_task: PackedTask, task: TaskFunction, last: bool,
     body: Callable[[], Result],
 ) -> tuple[Result, float]:  # fmt: skip
-    """Run `body` as the call of a task; return its result and how many seconds it took."""
+    """Run and record `body` as the call of a task; return its result and duration in seconds."""
     if run is not None:
         run.began(call.task_id, task.name, packed_task.log_levels)
     started = time.perf_counter()
@@ -299,8 +301,8 @@ def _recorded(
     return result, time.perf_counter() - started
 
 
-def _declared(packed_task: PackedTask, copy: ProgramCopy | None, prepared: bool) -> TaskFunction:
-    """Return the task; `prepared`: ready for calls in this process."""
+def _load_declared(packed_task: PackedTask, copy: ProgramCopy | None, prepared: bool) -> TaskFunction:
+    """Return the task; `prepared`: also prepare it for calls in this process."""
     if packed_task.reference is not None:
         task = load_task(packed_task.reference)
     else:
@@ -322,7 +324,7 @@ def _ends_the_program(error: BaseException) -> bool:
 def _kept(
     source: tuple[int, int | None, int | None], dependencies: Sequence[Any], earlier: Sequence[Outcome]
 ) -> Outcome:
-    """Return True and an input as the worker keeps it, or False and the error of the call that it comes from."""
+    """Return True and a packed input, or False and the error of the call that should have produced it."""
     slot, position, output = source
     if slot < 0:
         assert position is not None
@@ -367,7 +369,7 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
 
 
 def _once_more(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
-    """Run a call that runs again, and that may have read a file of which another version came into place meanwhile."""
+    """Rerun a repeated call, because a file that it read may have been replaced by another version during the run."""
     inputs.reset()
     return _invoke(call, returns, task, copy, inputs)
 
@@ -377,13 +379,13 @@ def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:
         return unpack(call.arguments, inputs)
     except ResultError:
         raise
-    except BaseException as error:  # also SystemExit: the class of a value in it has raised this
+    except BaseException as error:  # also SystemExit, which a class may raise
         if is_interrupt(error):
             raise
         raise ArgumentError(
-            f"what task {task.name} (call {call.task_id}) is given cannot be made again on the worker, node "
-            f"{node_name()} ({text_of(error)}). See that its classes can be unpickled: `copy.copy` of such an object "
-            "in the program shows the same."
+            f"the arguments of task {task.name} (call {call.task_id}) cannot be unpickled on the worker, node "
+            f"{node_name()} ({text_of(error)}). Make sure that their classes can be unpickled; `copy.copy` of such an "
+            "object in the program fails in the same way."
         ) from error
 
 
@@ -398,4 +400,4 @@ def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
     if isinstance(value, (tuple, list, Items)) and len(value) == count:
         return tuple(value)
     got = f"{len(value)} values" if isinstance(value, (tuple, list, Items)) else f"one {type(value).__name__}"
-    raise TypeError(f"{task.name} is declared to return {count} values and returned {got}: correct returns= in @task")
+    raise TypeError(f"{task.name} is declared to return {count} values, but returned {got}: correct returns= in @task")

@@ -72,8 +72,9 @@ def _explained(error: BaseException, task: str, task_id: int, argument_types: st
         add_note(
             error,
             f"Large values that a task only reads are shared by all that read them, and cannot be written to. If "
-            f"{task} changes a parameter on purpose, declare it INOUT; if not, let it change a copy of its own "
-            "(`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own.",
+            f"{task} changes a parameter on purpose, declare it INOUT; if not, copy it in the task "
+            "(`data = data.copy()`), or start the program with --inputs=copied, which gives every task its own copy of "
+            "its inputs.",
         )
     set_root_task(error, task_id)
     return PackedError.of(error)

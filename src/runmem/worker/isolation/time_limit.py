@@ -159,5 +159,5 @@ def limited_calls(path: Path) -> list[LimitedCall]:
 
 
 def time_is_up(limit_s: float) -> str:
-    """Return the reason for which a call was ended that has taken too long."""
-    return f"its time of {limit_s:g} s was up"
+    """Return the reason of the end of a call that exceeded its time limit."""
+    return f"exceeded its time limit of {limit_s:g} s"
