@@ -48,7 +48,7 @@ def test_an_exception_cancels_its_group_and_keeps_what_was_written(ended: Ended,
 def test_successors_are_cancelled(ended: Ended) -> None:
     assert ended.found["cancelled"] == [[9, None, None], "left"]
     assert "task cancels (call" in ended.error
-    assert "the calls that need it are cancelled: ValueError: on purpose" in ended.error
+    assert "the calls that depend on it are cancelled: ValueError: on purpose" in ended.error
 
 
 def test_a_call_is_tried_again_from_the_state_before(ended: Ended) -> None:

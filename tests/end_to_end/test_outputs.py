@@ -208,7 +208,7 @@ def test_a_version_that_finds_no_place_is_told_at_the_end(runmem, write, tmp_pat
     ran = runmem(tmp_path, "--workers=2", "--no_summary", "app.py")
     assert ran.code == 1
     (version,) = tmp_path.glob("runmem_runs/app_01/files/*/a")
-    assert f"{tmp_path}/a cannot be given its new version: it is a folder. Copy it from {version}." in ran.err
+    assert f"{tmp_path}/a cannot be replaced by its new version: it is a folder. Copy it from {version}." in ran.err
     assert "runmem: a file is not in its place:" in ran.err
     assert "a task failed" not in ran.err
     assert version.read_text() == "01"

@@ -66,7 +66,7 @@ def test_a_directory_of_the_program(start_program: Callable[..., Any], tmp_path:
 def test_a_file_is_no_directory(submitter: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        ArgumentError, match=r"add: parameter 'folder' is declared DIRECTORY_INOUT, and .* no directory"
+        ArgumentError, match=r"add: parameter 'folder' is declared DIRECTORY_INOUT, but .* is not a directory"
     ):
         add(tmp_path / "file", "x")
 

@@ -418,13 +418,13 @@ def test_a_version_that_cannot_be_put_in_place_is_told_once(start_program: Calla
         (tmp_path / name).unlink()
         (tmp_path / name).mkdir()
     with pytest.raises(
-        FilePlacementError, match=r"/a cannot be given its new version: it is a folder\. Copy it from .*/a\."
+        FilePlacementError, match=r"/a cannot be replaced by its new version: it is a folder\. Copy it from .*/a\."
     ) as seen:
         wait_on_file(tmp_path / "a")
     (version,) = re.findall(r"from (.*)\.$", str(seen.value))
     assert Path(version).read_text() == "01"
     (misplaced,) = current_program().place_all_files()
-    assert f"{tmp_path}/b cannot be given its new version" in str(misplaced)
+    assert f"{tmp_path}/b cannot be replaced by its new version" in str(misplaced)
     assert (tmp_path / "a").is_dir()
 
 
@@ -437,7 +437,7 @@ def test_a_task_that_writes_no_file_leaves_the_old_one(start_program: Callable[.
     path = tmp_path / "a"
     path.write_text("0")
     write_nothing(path)
-    with pytest.raises(FileNotFoundError, match=f"the task left no file for {path}"):
+    with pytest.raises(FileNotFoundError, match=f"the task wrote no file for {path}"):
         wait_on_file(path)
     assert current_program().place_all_files() == []
     assert path.read_text() == "0"
