@@ -294,12 +294,18 @@ def test_the_time_of_the_whole_run_ends_it(either, request):
     assert "before 1 of 2 targets had ended: dataId={'kind': 'hangs'}" in done.stderr
 
 
-@pytest.mark.parametrize("options", [["--timeout-per-target", "2"], ["--timeout", "4"]])
-def test_a_time_limit_holds_with_one_process_too(either, options):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--timeout-per-target", "2"], "exceeded its time limit of 2 s"),
+        (["--timeout", "4"], "the time of the run, 4 s, was up"),
+    ],
+)
+def test_a_time_limit_holds_with_one_process_too(either, options, message):
     either.write(FAILING + "Fails.parseAndRun()\n")
     done = either.run("--id", "kind=hangs", *options)
     assert done.returncode == 1
-    assert " was up" in done.stderr
+    assert message in done.stderr
     assert "dataId={'kind': 'hangs'}" in done.stderr
 
 
