@@ -22,6 +22,23 @@ def test_fields_are_taken_once_and_belong_to_their_thread():
     assert take_record_fields() == {}
 
 
+def test_fields_of_a_call_that_was_not_measured_are_not_those_of_the_next(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    @task(returns=1)
+    def count(visit, status=None):
+        if status is not None:
+            set_record_fields(status=status)
+        return visit
+
+    with session(sequential=True):
+        assert wait_on(count(1, "failed")) == 1
+    with session(sequential=True, python_memory_profile=True) as run:
+        assert wait_on(count(2)) == 2
+    (record,) = read_run(run.directory.root).records
+    assert record.status == "finished"
+
+
 def test_a_task_sets_status_peak_and_fields_of_its_own_record_only(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 

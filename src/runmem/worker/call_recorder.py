@@ -259,6 +259,7 @@ class WorkerRun:
     def _begin(self, current: _Current, task_id: int, task: Any) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         self._busy.add(current.thread)
+        take_record_fields()  # of a call in a run that measures nothing
         if current.states is None:
             current.states, current.since = self._probes.start(), (self.now(), time.thread_time())
         start_s = current.since[0]
