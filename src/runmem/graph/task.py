@@ -91,9 +91,9 @@ class TaskFunction:
         self.on_failure = failure_policy(options, where)
         self._chunk_size = chunk_size_in(options, where)
         self._reduces = collection_of(self.signature) if self._chunk_size is not None else None
-        self._streams_out = [
-            name for name in self.signature.signature.parameters if self.signature.use_of(name).name == "STREAM_OUT"
-        ]
+        self._streams_out = tuple(
+            [name for name in self.signature.signature.parameters if self.signature.use_of(name).name == "STREAM_OUT"]
+        )
         self._called = function if self._compilation is None else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:

@@ -19,6 +19,7 @@ from pathlib import PurePath
 import numpy as np
 
 from runmem.errors import ArgumentError
+from runmem.graph.isolation import Isolation
 from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import CachedFunction, ProgramDefinitions
 from runmem.serialization.error_parts import text_of
@@ -31,7 +32,7 @@ from runmem.serialization.watched_values import WatchedValues, is_code
 
 __all__ = ["Snapshot", "Snapshots"]
 
-_UNCHANGING = (enum.Enum, PurePath, re.Pattern, range, slice, np.generic, np.dtype, type(Ellipsis))
+_UNCHANGING = (Isolation, enum.Enum, PurePath, re.Pattern, range, slice, np.generic, np.dtype, type(Ellipsis))
 _IN_RESULTS = (type, ContextVar, CachedFunction)
 _KNOWN_SNAPSHOTS = 512
 _MOST_GIVEN = 64  # definitions beside those of the task that a new snapshot takes over from the last one
