@@ -74,9 +74,14 @@ def _raised_in_runmem_only() -> BaseException:
 
 
 def test_a_circle_of_causes_ends():
-    first, second = RunmemError("1"), ValueError("2")
+    def fail(error):
+        raise error
+
+    first, second = caught(lambda: fail(RunmemError("1"))), caught(lambda: fail(ValueError("2")))
     first.__cause__, second.__cause__ = second, first
     shorten(first)
+    assert first.__cause__ is second
+    assert second.__cause__ is None  # `first` has been printed
 
 
 def test_python_s_own_library_between_frames_of_runmem_goes_with_them():

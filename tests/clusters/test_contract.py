@@ -117,9 +117,11 @@ def test_everything_listens_on_loopback_only(cluster: Cluster) -> None:
 
 
 def test_close_may_be_called_without_connect(options: dict[str, Any]) -> None:
+    before = psutil.Process().children(recursive=True)
     never = cluster_for(resolve(options))
     never.close()
     never.close()
+    assert set(psutil.Process().children(recursive=True)) <= set(before)
 
 
 def test_close_ends_what_connect_started_and_nothing_else_and_may_be_called_twice(options: dict[str, Any]) -> None:

@@ -9,9 +9,9 @@ import stat
 import subprocess
 import sys
 import textwrap
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from runmem.commands.decorators import binary, compss, epilog, julia, multinode, ompss, opencl, prolog
@@ -445,22 +445,14 @@ def test_several_nodes_are_told_in_the_environment(monkeypatch):
     assert "COMPSS_NUM_NODES" not in os.environ
 
 
-def gone(pid):
-    """Wait until a process has ended."""
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-            os.kill(pid, 0)
-        except (ProcessLookupError, FileNotFoundError):
-            return True
-        time.sleep(0.05)
-    return False
+def has_ended(pid):
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
-@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes in /proc")
-def test_a_command_ends_with_the_process_that_runs_it(folder):
+def test_a_command_ends_with_the_process_that_runs_it(folder, eventually):
     source = """
         from runmem.commands.decorators import binary
         from runmem.graph.task import task
@@ -473,12 +465,8 @@ def test_a_command_ends_with_the_process_that_runs_it(folder):
     """
     process = subprocess.Popen([sys.executable, "-c", textwrap.dedent(source)])
     try:
-        deadline = time.monotonic() + 30
-        while not Path("pids").exists() or not Path("pids").read_text().strip():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        pids = [int(pid) for pid in Path("pids").read_text().split()]
+        pids = eventually(lambda: Path("pids").exists() and [int(pid) for pid in Path("pids").read_text().split()])
     finally:
         process.kill()
         process.wait()
-    assert all(gone(pid) for pid in pids)  # the shell does not mind SIGTERM
+    eventually(lambda: all(has_ended(pid) for pid in pids))  # the shell does not mind SIGTERM

@@ -184,5 +184,5 @@ def test_an_engine_that_there_is_not_is_an_error():
     def from_the_environment():
         pass
 
-    with pytest.raises(CommandError, match="is no engine of containers"):
+    with pytest.raises(CommandError, match="is not a container engine"):
         from_the_environment()

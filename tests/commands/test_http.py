@@ -135,35 +135,23 @@ def test_a_service_can_be_an_address(service):
     assert echo() == "x"
 
 
-def test_a_failure_is_an_error(service):
-    @get("other")
+@pytest.mark.parametrize(
+    ("name", "resource", "text"),
+    [
+        ("service_1", "other", "other gave 404 Not Found: no such thing"),
+        ("service_2", "x", "set RUNMEM_HTTP_SERVICE_2 to it"),
+        ("http://127.0.0.1:9", "x", "GET http://127.0.0.1:9/x failed"),
+        ("file:///etc", "passwd", "is not the address of an HTTP service"),
+    ],
+)
+def test_a_failure_is_an_error(service, name, resource, text):
+    @http(service_name=name, request="GET", resource=resource)
     @task(returns=1)
-    def missing():
+    def called():
         pass
 
-    @http(service_name="service_2", request="GET", resource="x")
-    @task(returns=1)
-    def unknown():
-        pass
-
-    @http(service_name="http://127.0.0.1:9", request="GET", resource="x")
-    @task(returns=1)
-    def closed():
-        pass
-
-    @http(service_name="file:///etc", request="GET", resource="passwd")
-    @task(returns=1)
-    def no_http():
-        pass
-
-    with pytest.raises(CommandError, match="other gave 404 Not Found: no such thing"):
-        missing()
-    with pytest.raises(CommandError, match="set RUNMEM_HTTP_SERVICE_2 to it"):
-        unknown()
-    with pytest.raises(CommandError, match="GET http://127.0.0.1:9/x failed"):
-        closed()
-    with pytest.raises(CommandError, match="is no address of an HTTP service"):
-        no_http()
+    with pytest.raises(CommandError, match=text):
+        called()
 
 
 def test_a_parameter_that_there_is_not_is_an_error():

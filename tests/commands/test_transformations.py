@@ -52,7 +52,7 @@ def test_a_call_may_bring_its_own():
 
     assert called([0], dt=dto("items", appended)) == [0, "dt"]
     assert called([0], dt=[dto("items", appended, what=1), dto("items", appended, what=2)]) == [0, 1, 2]
-    with pytest.raises(ArgumentError, match="is no dto"):
+    with pytest.raises(ArgumentError, match="is neither a dto"):
         called([0], dt="items")
     with pytest.raises(ArgumentError, match="no argument 'other'"):
         called([0], dt=dto("other", appended))
@@ -209,7 +209,8 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_call():
 
 
 @pytest.mark.parametrize(
-    ("content", "what"), [({"execution": {"type": "other"}}, "'other': one of task"), ([], "no dict")]
+    ("content", "what"),
+    [({"execution": {"type": "other"}}, "'other': one of task"), ([], "does not hold a JSON object")],
 )
 def test_a_file_that_says_what_cannot_be_is_an_error(content, what):
     Path("config.json").write_text(json.dumps(content))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,13 +54,6 @@ def begun(folder: Path) -> set[int]:
     return {int(path.name) for path in folder.iterdir() if path.name.isdigit()}
 
 
-def _wait_until_begun(folder: Path, numbers: Sequence[int]) -> None:
-    deadline = time.monotonic() + 60
-    while not begun(folder) >= set(numbers):
-        assert time.monotonic() < deadline, f"{begun(folder)} have begun"
-        time.sleep(0.01)
-
-
 def test_a_deadline_ends_the_wait_and_nothing_else(run: Run, folder: Path) -> None:
     long = tasks.note_and_wait(folder, 1, "go")
     short = tasks.double(4)
@@ -78,9 +71,11 @@ def test_a_deadline_ends_the_wait_and_nothing_else(run: Run, folder: Path) -> No
     assert run.submitter.fetch([long.version], time.monotonic() + 60) == [1]
 
 
-def test_what_has_not_begun_is_cancelled_and_what_needs_it(run: Run, folder: Path) -> None:
+def test_what_has_not_begun_is_cancelled_and_what_needs_it(
+    run: Run, folder: Path, eventually: Callable[..., Any]
+) -> None:
     running = [tasks.note_and_wait(folder, number, "go") for number in (1, 2)]
-    _wait_until_begun(folder, [1, 2])
+    eventually(lambda: begun(folder) >= {1, 2})
     waiting = [tasks.note(folder, number) for number in range(3, 40)]
     needs = tasks.double(waiting[-1])
     kept = tasks.note(folder, 100)
@@ -96,9 +91,9 @@ def test_what_has_not_begun_is_cancelled_and_what_needs_it(run: Run, folder: Pat
     assert begun(folder) == {1, 2, 100}
 
 
-def test_all_calls_are_cancelled_and_later_ones_run(run: Run, folder: Path) -> None:
+def test_all_calls_are_cancelled_and_later_ones_run(run: Run, folder: Path, eventually: Callable[..., Any]) -> None:
     running = [tasks.note_and_wait(folder, number, "go") for number in (1, 2)]
-    _wait_until_begun(folder, [1, 2])
+    eventually(lambda: begun(folder) >= {1, 2})
     waiting = [tasks.note(folder, number) for number in range(3, 8)]
     chain = tasks.double(tasks.double(running[0]))
     run.submitter.cancel()
@@ -113,11 +108,11 @@ def test_all_calls_are_cancelled_and_later_ones_run(run: Run, folder: Path) -> N
     assert begun(folder) == {1, 2, 9}
 
 
-def test_calls_of_a_bundle_are_cancelled_one_by_one(run: Run, folder: Path) -> None:
+def test_calls_of_a_bundle_are_cancelled_one_by_one(run: Run, folder: Path, eventually: Callable[..., Any]) -> None:
     """Short calls share Dask tasks: those of a bundle that are not cancelled still run, once."""
     wait_on([tasks.note(folder, number) for number in range(1000, 1400)])  # their duration is known now
     running = [tasks.note_and_wait(folder, number, "go") for number in (1, 2)]
-    _wait_until_begun(folder, [1, 2])
+    eventually(lambda: begun(folder) >= {1, 2})
     futures = {number: tasks.note(folder, number) for number in range(2000, 2200)}
     odd = [future for number, future in futures.items() if number % 2]
     run.submitter.cancel(executions(*odd))

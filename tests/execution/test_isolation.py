@@ -116,12 +116,9 @@ def test_what_ends_a_call_in_a_fresh_process_leaves_its_worker(run, records, how
     assert record["target_pid"] != record["pid"]
 
 
-def test_a_call_that_runs_in_a_fresh_process_ends_when_it_is_cancelled(run, tmp_path):
+def test_a_call_that_runs_in_a_fresh_process_ends_when_it_is_cancelled(run, tmp_path, eventually):
     running = [sleep_beside(str(tmp_path / name)) for name in ("a", "b")]
-    deadline = time.monotonic() + 60
-    while len([path for path in tmp_path.iterdir() if path.read_text()]) < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    eventually(lambda: len([path for path in tmp_path.iterdir() if path.read_text()]) == 2)
     waiting = sleep_beside(str(tmp_path / "c"))
     current_program().cancel([*running, waiting])
     for future in running:

@@ -165,7 +165,7 @@ class Adder:
     [
         (add, {"numba": "cuda"}, r"numba='cuda'; write True, False, .*'jit', 'njit', .*'stencil', 'cfunc'"),
         (add, {"numba": 3}, r"numba=3; write"),
-        (add, {"numba": "jit", "numba_flags": ["cache"]}, r"numba_flags=\['cache'\] is no dictionary"),
+        (add, {"numba": "jit", "numba_flags": ["cache"]}, r"numba_flags=\['cache'\] is not a dictionary"),
         (add, {"numba": "cfunc"}, r"numba='cfunc' needs numba_signature too"),
         (shifted, {"numba": "guvectorize"}, r"needs numba_signature and numba_declaration too"),
         (shifted, {"numba": "guvectorize", "numba_signature": "(i8[:])"}, r"needs numba_declaration too"),

@@ -181,7 +181,7 @@ def test_the_time_of_a_call_is_read_under_both_spellings(value: Any, seconds: fl
 
 @pytest.mark.parametrize("value", [-1, "soon", True, [5], float("nan"), float("inf"), 1e300])
 def test_a_time_that_is_none_is_refused_where_it_is_declared(value: Any) -> None:
-    with pytest.raises(TaskDeclarationError, match=r"time_out=.* is no number of seconds, such as 60"):
+    with pytest.raises(TaskDeclarationError, match=r"time_out=.* is not a number of seconds, such as 60"):
         declared(time_out=value)
 
 

@@ -242,7 +242,7 @@ def test_what_a_call_says_is_left_out_without_a_program() -> None:
 def test_an_expression_that_gives_no_number_is_refused_at_the_call(submitter: Any) -> None:
     with pytest.raises(ArgumentError, match=r"call of task spread: returns='count \+ 1' cannot be used .*no future"):
         spread(spread(0))
-    with pytest.raises(TaskDeclarationError, match="is no expression"):
+    with pytest.raises(TaskDeclarationError, match="is not an expression"):
         task(returns="value_of(n +)")(lambda n: n)
 
 

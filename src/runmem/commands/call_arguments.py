@@ -22,7 +22,7 @@ __all__ = ["CallArguments", "Count", "checked_template", "declared_count", "plac
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)((?:\.\w+)*)\s*\}\}")
 _WILDCARDS = re.compile(r"[*?\[]")
 _NO_PREFIX = ("", "null")  # as PyCOMPSs writes them
-_LEFT_OUT = "#"  # the prefix of a parameter that is no word of the command
+_LEFT_OUT = "#"  # the prefix of a parameter that is left out of the command line
 
 
 def place_of(task: TaskFunction) -> str:

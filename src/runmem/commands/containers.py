@@ -90,7 +90,9 @@ class Container:
         """
         engine = os.path.expandvars(self.engine).upper()
         if engine not in ENGINES:
-            raise CommandError(f"{command.where}: {engine!r} is no engine of containers: {', '.join(ENGINES)}.")
+            raise CommandError(
+                f"{command.where}: {engine!r} is not a container engine that runmem knows: {', '.join(ENGINES)}."
+            )
         programs, arguments = ENGINES[engine]
         path = command.environment.get("PATH")
         name = next((name for name in programs if shutil.which(name, path=path)), programs[0])

@@ -177,7 +177,7 @@ def _set_mpmd_mpi(task: TaskFunction, options: Options, where: str) -> None:
     programs = []
     for given in options["programs"]:
         if not isinstance(given, Mapping) or not given.get("binary"):
-            raise TaskDeclarationError(f"{where}: programs= has {given!r}, which is no dictionary with a binary.")
+            raise TaskDeclarationError(f"{where}: programs= has {given!r}, which is not a dictionary with a binary.")
         program = _program(task, dict(given), where)
         processes = _count(task, dict(given), ("processes",), where)
         programs.append(replace(program, args=program.args or "", processes=processes))

@@ -69,7 +69,7 @@ class HttpRequest:
         resource = _filled(self.resource, call, lambda value: quote(_text(value), safe=""))
         url = base.rstrip("/") + "/" + resource.lstrip("/")
         if not url.startswith(("http://", "https://")):
-            raise CommandError(f"{call.place}: {url} is no address of an HTTP service.")
+            raise CommandError(f"{call.place}: {url} is not the address of an HTTP service.")
         data = None if self.payload is None else self._body(call)
         request = Request(
             url, data, {"Content-Type": self.payload_type} if data is not None else {}, method=self.method

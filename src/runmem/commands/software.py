@@ -45,7 +45,7 @@ def software(config_file: str | os.PathLike[str]) -> Callable[[Any], Any]:
         except (OSError, ValueError) as error:
             return _refusal(function, f"@software: {os.fspath(config_file)} cannot be read ({error}).")
         if not isinstance(config, dict):
-            raise TaskDeclarationError(f"@software: {os.fspath(config_file)} is no dictionary.")
+            raise TaskDeclarationError(f"@software: {os.fspath(config_file)} does not hold a JSON object.")
         return _decorated(function, config, os.fspath(config_file))
 
     return decorate

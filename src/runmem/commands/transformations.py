@@ -127,7 +127,7 @@ class TransformationsBefore:
         more = more if isinstance(more, (list, tuple)) else [more]
         for each in (*self.transformations, *more):
             if not isinstance(each, Transformation):
-                raise ArgumentError(f"call of task {of.name}: dt={each!r} is no dto(...), nor a list of them.")
+                raise ArgumentError(f"call of task {of.name}: dt={each!r} is neither a dto(...) nor a list of them.")
             bound = of.signature.signature.bind_partial(*positions, **kwargs)
             bound.apply_defaults()
             if each.target not in bound.arguments:

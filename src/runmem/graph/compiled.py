@@ -109,7 +109,7 @@ def read(options: dict[str, Any], where: str) -> Compilation | None:
     asked: Any = options.get("numba")
     flags = options.get("numba_flags") or {}
     if not isinstance(flags, dict):
-        raise TaskDeclarationError(f"{where}: numba_flags={flags!r} is no dictionary of numba's keywords.")
+        raise TaskDeclarationError(f"{where}: numba_flags={flags!r} is not a dictionary of numba's keywords.")
     if asked is None or asked is False:
         return None
     if isinstance(asked, dict):

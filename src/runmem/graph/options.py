@@ -113,7 +113,7 @@ def time_limit(options: dict[str, Any], where: str) -> float | None:
     except (TypeError, ValueError):
         seconds = math.nan
     if not 0 <= seconds <= _LONGEST_S:
-        raise TaskDeclarationError(f"{where}: time_out={value!r} is no number of seconds, such as 60 (0: no limit).")
+        raise TaskDeclarationError(f"{where}: time_out={value!r} is not a number of seconds, such as 60 (0: no limit).")
     return seconds
 
 

@@ -152,9 +152,8 @@ class Program:
         value, container = datum.value, datum.container
         if self._objects.write(value, version) and not datum.is_repeated:
             return
-        if isinstance(
-            container, (list, dict)
-        ):  # objects that cannot be tracked by identity: put a future in their place
+        # An object that cannot be tracked by identity: put a future in its place.
+        if isinstance(container, (list, dict)):
             container[datum.slot[-1]] = Future(version)  # type: ignore[index]
 
     def wait_on(self, objects: tuple[Any, ...]) -> Any:

@@ -116,7 +116,7 @@ def _expression_in(function: Callable[..., Any], text: str, where: str) -> str:
         compile(expression, "returns=", "eval")
     except SyntaxError as error:
         raise TaskDeclarationError(
-            f"{where}: returns= holds {expression!r}, which is no expression: {error}."
+            f"{where}: returns= holds {expression!r}, which is not an expression: {error}."
         ) from None
     return expression
 

@@ -244,7 +244,7 @@ class _LogLevels(argparse.Action):
             elif level.isdigit():
                 found[name] = int(level)
             else:
-                raise SettingError(f"{option_string}: {level!r} is no level; they are {', '.join(_LEVELS)}.")
+                raise SettingError(f"{option_string}: {level!r} is not a level; the levels are {', '.join(_LEVELS)}.")
         namespace.logLevels = found
 
 

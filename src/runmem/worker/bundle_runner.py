@@ -390,13 +390,9 @@ def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:
 
 
 def _returned(value: Any, count: int, task: Any) -> Sequence[Any]:
-    if count == 0:
-        return ()
-    return (value,) if count == 1 else _counted(value, count, task)
-
-
-def _counted(value: Any, count: int, task: Any) -> Sequence[Any]:
-    """Return the values of a task that declared more than one; TypeError if it returned another number."""
+    """Return what the function returned as `count` values; TypeError if it returned another number."""
+    if count < 2:
+        return (value,) if count else ()
     if isinstance(value, (tuple, list, Items)) and len(value) == count:
         return tuple(value)
     got = f"{len(value)} values" if isinstance(value, (tuple, list, Items)) else f"one {type(value).__name__}"
