@@ -361,7 +361,9 @@ def test_a_mistake_is_an_error_at_decoration(options, what):
 
 
 def test_it_belongs_above_a_task():
-    with pytest.raises(TaskDeclarationError, match="write it above @task"):
+    with pytest.raises(
+        TaskDeclarationError, match="@binary on .*called, which is not a task: write @binary above @task"
+    ):
 
         @binary(binary="x")
         def called():

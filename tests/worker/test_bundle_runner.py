@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from runmem.commands.decorators import binary
 from runmem.errors import ArgumentError
 from runmem.graph.call import FileUse
 from runmem.graph.directions import FILE_IN, FILE_INOUT, INOUT
@@ -331,6 +332,21 @@ def test_whatever_a_task_raises_arrives_with_where_it_happened(cls: type, args: 
     assert root_task(again) == 12
     assert "raised in task fail_with (call 12) on node " in again.__notes__[0]
     assert "in fail_with" in again.__notes__[0]
+
+
+@binary(binary="no-such-program")
+@task()
+def no_such_command():
+    pass
+
+
+def test_the_note_of_a_failed_command_has_no_frames_of_runmem() -> None:
+    with pytest.raises(BundleFailed) as raised:
+        run(no_such_command, [a_call([], task_id=12)])
+    error = error_of(raised)
+    assert "'no-such-program' was not found on PATH" in str(error)
+    assert "raised in task no_such_command (call 12) on node " in error.__notes__[0]
+    assert "runmem" not in error.__notes__[0].replace(__file__, "")
 
 
 class ExitsAndCannotBePrinted(SystemExit):

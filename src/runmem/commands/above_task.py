@@ -46,7 +46,8 @@ def above_task(
     def decorate(decorated: Any) -> Any:
         task = _task_below(decorated)
         if task is None:
-            raise TaskDeclarationError(f"@{name} on {decorated!r}: write it above @task, not on a plain function.")
+            what = getattr(decorated, "__qualname__", repr(decorated))
+            raise TaskDeclarationError(f"@{name} on {what}, which is not a task: write @{name} above @task.")
         where = f"@{name} on {place_of(task)}"
         missing = [key for key in needed if given.get(key) is None]
         if missing:

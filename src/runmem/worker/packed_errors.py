@@ -7,7 +7,7 @@ import threading
 import types
 from collections.abc import Mapping, Sequence
 
-from runmem.errors import ArgumentError, RunmemError
+from runmem.errors import ArgumentError, CommandError, RunmemError
 from runmem.graph.task import TaskFunction
 from runmem.serialization.error_parts import field_of, text_of
 from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
@@ -56,7 +56,6 @@ def _explained(error: BaseException, task: str, task_id: int, argument_types: st
     shown = error
     if type(error) in (ArgumentError, RunmemError) and error.__cause__ is not None:
         shown = error.__cause__  # what the user's class or module said; the rest is runmem's
-    trace: types.TracebackType | None = field_of(shown, "__traceback__")
     if issubclass(type(error), (SystemExit, KeyboardInterrupt)):  # `isinstance` asks the exception, too
         error = RemoteError(f"the task called for an exit: {text_of(error)}")  # not an order to another process
     if "only works in main thread" in text_of(error):
@@ -65,8 +64,7 @@ def _explained(error: BaseException, task: str, task_id: int, argument_types: st
         error,
         f"raised in task {task} (call {task_id}) on node {node_name()}, process {os.getpid()}, "
         f"thread {threading.get_ident()}\n"
-        f"arguments: {argument_types}\n"
-        f"traceback on the worker:\n{traceback_text(shown, _from_the_program(trace))}",
+        f"arguments: {argument_types}{_trace_of(shown)}",
     )
     if shares_values and _refuses_to_write(error):
         add_note(
@@ -86,12 +84,18 @@ def _refuses_to_write(error: BaseException) -> bool:
     return issubclass(type(error), (ValueError, TypeError, BufferError)) and ("read-only" in text or "readonly" in text)
 
 
-def _from_the_program(trace: types.TracebackType | None) -> types.TracebackType | None:
-    """Return a traceback from the first frame of the program on; the frames above it are runmem's."""
+def _trace_of(error: BaseException) -> str:
+    """Return the text of a traceback from the first frame of the program on; the frames above it are runmem's.
+
+    Of a command that failed it is empty if all frames are runmem's: the message says what failed, and where.
+    """
+    trace: types.TracebackType | None = field_of(error, "__traceback__")
     below = trace
     while below is not None and below.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         below = below.tb_next
-    return below or trace
+    if below is None and issubclass(type(error), CommandError):
+        return ""
+    return f"\ntraceback on the worker:\n{traceback_text(error, below or trace)}"
 
 
 def argument_types(task: TaskFunction, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
