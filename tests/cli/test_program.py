@@ -117,6 +117,21 @@ def test_an_interrupt_can_be_made_such_an_exit_too():
     assert raised.value.code == 130
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exit_python_drops_is_known_to_the_caller():
+    class Closed:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        with raise_on_signals() as received:
+            Closed()
+        assert received == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_signal_that_was_to_be_ignored_is_ignored():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:

@@ -59,7 +59,7 @@ PROGRAM = """
 import os, signal, sys
 from runmem.execution import signals as ending
 ending.GIVE_UP_S = float(sys.argv[1])
-with ending.delayed_signals(final=True):
+with ending.delayed_signals(final=True, note="the run is ending"):
     os.kill(os.getpid(), signal.SIGTERM)
 os.kill(os.getpid(), signal.SIGINT)
 ending.ignore_signals()

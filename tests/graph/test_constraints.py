@@ -132,5 +132,5 @@ def test_an_expression_that_gives_no_number_is_an_error_of_the_call(expression, 
 
 
 def test_it_belongs_above_a_task():
-    with pytest.raises(TaskDeclarationError, match="write it above @task"):
+    with pytest.raises(TaskDeclarationError, match="which is not a task: write @constraint above @task"):
         constraint(computing_units=1)(lambda: 1)

@@ -12,6 +12,7 @@ from runmem.worker.record_fields import set_record_fields, take_record_fields
 
 
 def test_fields_are_taken_once_and_belong_to_their_thread():
+    take_record_fields()  # of tests that ran in this process before
     set_record_fields(dataId="visit=1")
     seen = []
     thread = threading.Thread(target=lambda: seen.append(take_record_fields()))

@@ -81,11 +81,13 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
     prepare = ["runmem.pycompss.install:install"]
     run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder)
     restore_python_signals()
-    with raise_on_signals():
+    with raise_on_signals() as received:
         try:
             # Python kills the process after a KeyboardInterrupt in its imports, even one that is caught.
-            with raise_on_signals(Signals.SIGINT):
+            with raise_on_signals(Signals.SIGINT) as interrupts:
                 run.start()
+            for number in [*received, *interrupts]:
+                raise Terminated(128 + number)
             link_run(options["compss_folder"], program, run.directory.root)
         except (Terminated, KeyboardInterrupt) as request:
             ignore_signals()

@@ -147,9 +147,10 @@ class Run(PreparedRun):
             from runmem.execution.sequential import SequentialSubmitter
 
             return SequentialSubmitter(self._join_itself, self.observers, copied)
-        import_dask()
-        from runmem.execution.run_services import RunServices
-        from runmem.execution.submitter import DaskSubmitter
+        with delayed_signals():  # Python may lose a KeyboardInterrupt in an import, or die of it
+            import_dask()
+            from runmem.execution.run_services import RunServices
+            from runmem.execution.submitter import DaskSubmitter
 
         services = RunServices(
             run_id=self.run_id,
@@ -256,7 +257,7 @@ class Run(PreparedRun):
             all_ended = not submitter.broken or not submitter.has_open_calls
         elif all_ended and submitter is not None:
             unseen += step("the files of tasks", self.program.place_all_files) or []
-        with delayed_signals(final):
+        with delayed_signals(final, "the run is ending; the last measurements are being collected"):
             if submitter is not None:
                 unseen += step("the errors of tasks", submitter.unseen_errors) or []
                 step("the sending of calls", submitter.close)

@@ -1,4 +1,4 @@
-"""Delays signals while a run ends, so that it is complete: records still arrive, and traces appear in their folder."""
+"""Delays signals during steps that they must not cut off: slow imports, and the end of a run."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ __all__ = ["delayed_signals", "ignore_signals"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GIVE_UP_S = 20.0
 _UNHANDLED = (signal.SIG_IGN, None)
-_NOTE = b"runmem: the run is ending; the last measurements are being collected\n"
 
 
 @contextmanager
-def delayed_signals(final: bool) -> Iterator[None]:
+def delayed_signals(final: bool = False, note: str | None = None) -> Iterator[None]:
     """Delay signals that ask the process to end. One that arrives after more than 20 s ends it at once.
 
     Parameters
@@ -26,6 +25,8 @@ def delayed_signals(final: bool) -> Iterator[None]:
     final : bool
         Whether the process ends after the block: signals are then delayed until it does. Otherwise the first is
         delivered when the block ends, to the handler that was set before.
+    note : str, optional
+        Printed at the first signal.
 
     Notes
     -----
@@ -40,8 +41,8 @@ def delayed_signals(final: bool) -> Iterator[None]:
     def delay(number: int, frame: object) -> None:
         if time.monotonic() - began_s > GIVE_UP_S:
             os._exit(128 + number)  # as after SIGKILL: what was collected is in the run directory
-        if not arrived:
-            os.write(2, _NOTE)
+        if note is not None and not arrived:
+            os.write(2, f"runmem: {note}\n".encode())
         arrived.append(number)
 
     before = {number: signal.signal(number, delay) for number in SIGNALS if signal.getsignal(number) not in _UNHANDLED}
