@@ -33,6 +33,9 @@ from runmem.worker.bundle_runner import BundleFailed
 
 __all__ = ["CallTable"]
 
+_LONGEST_QUEUE = 50_000  # calls, of about 0.5 KiB each and their arguments
+_STALL_S = 1.0
+
 
 class CallTable:
     """State of the calls of a run, under one lock. Methods take the lock themselves, except where they say otherwise.
@@ -59,10 +62,11 @@ class CallTable:
         Calls of groups that have failed.
     """
 
-    def __init__(self, services: RunServices) -> None:
+    def __init__(self, services: RunServices, longest_queue: int = _LONGEST_QUEUE) -> None:
         observers = services.observers
         self.changed = threading.Condition(threading.RLock())
         self.queue = CallQueue()
+        self._longest_queue = longest_queue
         self.open: dict[Execution, None] = {}
         self.sent: dict[Bundle, None] = {}
         self.in_flight: Counter[str] = Counter()
@@ -86,6 +90,18 @@ class CallTable:
                 return False
             self.changed.notify_all()
             return True
+
+    def wait_for_room(self) -> None:
+        """Wait while the queue is very long, so that the memory of the master does not grow with the number of calls.
+
+        If no call ends meanwhile, the calls may need what the program does next, such as a message on a stream.
+        """
+        while len(self.queue) >= self._longest_queue:
+            with self.changed:
+                unfinished = len(self.open)
+                self.changed.wait_for(lambda: len(self.queue) < self._longest_queue, _STALL_S)
+                if len(self.open) >= unfinished:
+                    return
 
     # --- under the caller's lock --------------------------------------------------------------------------------------
 

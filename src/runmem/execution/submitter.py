@@ -77,6 +77,7 @@ class DaskSubmitter:
     def submit(self, call: TaskCall, resolve: Resolve) -> None:
         """Accept a call; see `Submitter`."""
         self._check()
+        self.calls.wait_for_room()
         payload = pack(call, resolve, self._large, self._snapshots, _classes_of)
         if payload.inputs or call.after:
             inherit_origin(call.execution, [*(version.execution for version in payload.inputs), *call.after])
