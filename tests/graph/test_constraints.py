@@ -131,6 +131,16 @@ def test_an_expression_that_gives_no_number_is_an_error_of_the_call(expression, 
         units_of(call)
 
 
+def test_a_variable_that_changes_after_the_decoration_counts_at_the_call(submitter, monkeypatch):
+    monkeypatch.setenv("SET", "4")
+    call = call_of(submitter, constrained(computing_units="${SET}"))
+    monkeypatch.setenv("SET", "2")
+    assert units_of(call) == 2
+    monkeypatch.setenv("SET", "-2")
+    with pytest.raises(ArgumentError, match=r"computing_units='\$\{SET\}' in @constraint gives -2, which is"):
+        units_of(call)
+
+
 def test_it_belongs_above_a_task():
     with pytest.raises(TaskDeclarationError, match="which is not a task: write @constraint above @task"):
         constraint(computing_units=1)(lambda: 1)

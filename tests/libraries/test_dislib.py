@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ import pytest
 
 pytestmark = pytest.mark.skipif(find_spec("dislib") is None, reason="dislib is not installed (the extra `dislib`)")
 
+PAGE = Path(__file__).parents[2] / "docs" / "pycompss.md"
 PROGRAM = Path(__file__).with_name("dislib_program.py")
 NAMES = [
     "matmul", "transpose_and_slice", "kron", "qr", "svd", "pca", "k_means", "dbscan", "gaussian_mixtures",
@@ -45,6 +47,16 @@ def test_an_estimator_gives_the_same_as_without_a_cluster(name: str, results: An
     distributed, sequential = results
     for one, other in zip(flat(distributed[name]), flat(sequential[name]), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_page_gives_what_the_page_says(tmp_path: Path) -> None:
+    example = re.compile(r"```python\n(import dislib.*?)```\n\n```\n(.*?)```", re.DOTALL)
+    source, expected = example.findall(PAGE.read_text("utf-8"))[0]
+    (tmp_path / "blocks.py").write_text(source)
+    command = [sys.executable, "-m", "runmem", "--workers=2", "blocks.py"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=280)
+    assert run.stdout.endswith(expected), run.stderr
 
 
 def flat(value: Any) -> list[float]:

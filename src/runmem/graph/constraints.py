@@ -189,6 +189,8 @@ def _at_call(task: TaskFunction, name: str, args: tuple[Any, ...], kwargs: Mappi
     text = os.path.expandvars(text)
     if "$" in text or not text.strip():
         return None
+    if _is_number(text):
+        return _checked(name, float(text), f"{where} gives {text}, which", ArgumentError)
     bound = task.signature.signature.bind_partial(*args, **kwargs)
     bound.apply_defaults()
     try:
