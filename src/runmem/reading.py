@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from io import BufferedReader
@@ -128,13 +128,13 @@ def read_json(path: Path | str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_yaml(path: Path | str, unused: Collection[str] = ()) -> list[Any]:
+def read_yaml(path: Path | str, is_used: Callable[[str], bool] = lambda key: True) -> list[Any]:
     """Return the documents of a YAML file. Tags that build Python objects are an error.
 
     Parameters
     ----------
-    unused : collection of str
-        Keys whose content nobody uses, and may have a key twice.
+    is_used : callable
+        Whether the content of a key is used; other content may have a key twice.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def read_yaml(path: Path | str, unused: Collection[str] = ()) -> list[Any]:
                 continue
             if _expanded_size(node, {}) > _MAX_YAML_VALUES:
                 raise ValueError(f"it has more than {_MAX_YAML_VALUES:,} values with its aliases expanded")
-            _check_keys(node, unused, set())
+            _check_keys(node, is_used, set())
         return list(yaml.safe_load_all(text))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -174,7 +174,7 @@ def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
     return size
 
 
-def _check_keys(node: yaml.Node, unused: Collection[str], seen: set[int]) -> None:
+def _check_keys(node: yaml.Node, is_used: Callable[[str], bool], seen: set[int]) -> None:
     """Raise ValueError for a key that a mapping has twice: PyYAML would keep the last value only."""
     if not isinstance(node.value, list) or id(node) in seen:
         return
@@ -182,7 +182,7 @@ def _check_keys(node: yaml.Node, unused: Collection[str], seen: set[int]) -> Non
     keys: set[tuple[str, str]] = set()
     for part in node.value:
         if not isinstance(part, tuple):
-            _check_keys(part, unused, seen)
+            _check_keys(part, is_used, seen)
             continue
         key, value = part
         if isinstance(key.value, str):
@@ -191,8 +191,8 @@ def _check_keys(node: yaml.Node, unused: Collection[str], seen: set[int]) -> Non
                     f"the key {short_repr(key.value)} is there twice, in line {key.start_mark.line + 1} too"
                 )
             keys.add((key.tag, key.value))
-        if key.value not in unused:
-            _check_keys(value, unused, seen)
+        if is_used(str(key.value)):
+            _check_keys(value, is_used, seen)
 
 
 def read_lines(path: Path | str, begin: int = 0) -> Iterator[bytes]:

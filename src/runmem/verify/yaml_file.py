@@ -31,7 +31,8 @@ def read_documents(path: Path | str, unused: Collection[str] = ()) -> list[Any]:
         If the file cannot be read, is not YAML, or has a key twice; with the file and the line.
     """
     try:
-        return [document for document in read_yaml(path, unused) if document is not None]
+        documents = read_yaml(path, lambda key: key not in unused)
+        return [document for document in documents if document is not None]
     except OSError as error:
         raise SettingError(f"{path} cannot be read: {error.strerror or error}") from error
     except ValueError as error:
