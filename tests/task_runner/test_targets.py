@@ -313,6 +313,51 @@ def test_a_time_limit_holds_with_one_process_too(either, options, message):
     assert "dataId={'kind': 'hangs'}" in done.stderr
 
 
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("kind", ["iter", "tuple", "set"])
+def test_targets_may_be_any_iterable_of_what_cloudpickle_takes(program, processes, kind):
+    program.write(f"""
+        class Scaled:
+            def __init__(self, scale):
+                self.scale = scale
+
+        class Runner(TaskRunner):
+            @staticmethod
+            def getTargetList(parsedCmd):
+                return {kind}((ref.dataId["n"], Scaled(lambda n: n * 10)) for ref in parsedCmd.id.refList)
+            def __call__(self, target):
+                n, scaled = target
+                return scaled.scale(n)
+
+        class Scales(CmdLineTask):
+            RunnerClass = Runner
+            _DefaultName = "scales"
+
+        print(sorted(Scales.parseAndRun(doReturnResults=True).resultList))
+        """)
+    done = program.run("--id", "n=1..3", "-j", processes)
+    assert done.stdout == "[10, 20, 30]\n", done.stderr
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_call_that_returns_none_hides_no_failure_of_others(program, processes):
+    program.write("""
+        class Runner(TaskRunner):
+            def __call__(self, target):
+                result = super().__call__(target)
+                return None if result.exitStatus == 0 else result
+
+        class Odd(CmdLineTask):
+            RunnerClass = Runner
+            _DefaultName = "odd"
+            def runDataRef(self, ref):
+                assert ref.dataId["n"] != 2
+
+        Odd.parseAndRun()
+        """)
+    assert program.run("--id", "n=1..3", "-j", processes).returncode == 1
+
+
 @pytest.mark.parametrize("options", [["-j", "1"], ["-j", "2"], ["-j", "1", "--timeout", "4"]])
 def test_the_time_limit_of_a_runners_own_holds(program, options):
     program.write(
