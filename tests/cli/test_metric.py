@@ -247,6 +247,22 @@ def test_specifications_may_stand_in_a_file(run, tmp_path):
     assert "demo.Memory.limit" in result.output
 
 
+def test_a_folder_of_specifications_that_inherit_is_checked(run, tmp_path):
+    folder = tmp_path / "package" / "specs" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "base.yaml").write_text("{id: memory, metric: Memory, threshold: {operator: <, unit: MiB}}\n")
+    (folder / "limits.yaml").write_text(
+        "{name: design, base: 'base#memory', threshold: {value: 400}}\n---\n"
+        "{name: tight, base: Memory.design, threshold: {value: 100}}\n---\n"
+        "{name: camera, base: Memory.design, metadata_query: {instrument: cam}}\n"
+    )
+    result = metric(run, "wordcount.count_words", "--spec", tmp_path / "package")
+    assert result.exit_code == 3
+    found = re.findall(r"^(passed|failed) +demo\.Memory\.(\w+)", result.output, re.MULTILINE)
+    assert found == [("passed", "design"), ("failed", "tight")]
+    assert "not checked, since they ask for metadata that the Job does not have: demo.Memory.camera" in result.output
+
+
 @pytest.mark.parametrize("spec", ["nowhere.yaml", "demo.Memory<5 KB", "demo.Memory<", ""])
 def test_a_specification_that_cannot_be_read_is_a_usage_error(run, spec):
     assert error_of(metric(run, "merge", "--spec", spec))

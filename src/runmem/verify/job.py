@@ -180,12 +180,14 @@ class Job:
         Returns
         -------
         Report
-            A row for each specification that applies to the Job's ``meta``, even if its metric was not measured.
+            A row for each specification that applies to the Job's ``meta``, even if its metric was not measured. Its
+            text names those that do not apply.
         """
         ending = f".{NOT_MEASURED_KEY}"
         reasons = {key.removesuffix(ending): str(value) for key, value in self._meta.items() if key.endswith(ending)}
-        chosen = self._specs.subset(name, self._meta, None, spec_tags, metric_tags, self._metrics)
-        return Report(self._measurements, chosen, self._metrics, reasons)
+        wanted = self._specs.subset(name, None, None, spec_tags, metric_tags, self._metrics)
+        chosen = wanted.subset(meta=self._meta)
+        return Report(self._measurements, chosen, self._metrics, reasons, sorted(set(wanted) - set(chosen)))
 
     # -- JSON --
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ __all__ = ["FAILED", "NOT_MEASURED", "PASSED", "Report", "ReportRow"]
 PASSED, FAILED, NOT_MEASURED = "passed", "failed", "not measured"
 _TITLES = ("Status", "Specification", "Measurement", "Test", "Metric tags", "Spec. tags", "Reason")
 _NAMES, _SENTENCES = {"Specification"}, {"Metric tags", "Spec. tags", "Reason"}
+_MOST_NAMED = 5
 _SYMBOLS = {PASSED: "\u2705", FAILED: "\u274c"}  # those of lsst.verify
 
 
@@ -68,10 +69,13 @@ class Report:
         Definitions of metrics, for their tags.
     reasons : mapping, optional
         Name of a metric to the reason why it could not be measured.
+    not_checked : iterable of str
+        Names of specifications that ask for other metadata. The text of the report names them.
 
     Attributes
     ----------
     rows : tuple of ReportRow
+    not_checked : tuple of str
 
     Notes
     -----
@@ -85,7 +89,9 @@ class Report:
         specs: SpecificationSet,
         metrics: Mapping[str, Metric] | None = None,
         reasons: Mapping[str, str] | None = None,
+        not_checked: Iterable[str] = (),
     ) -> None:
+        self.not_checked = tuple(map(str, not_checked))
         self._checked: list[tuple[ThresholdSpecification, Measurement | None]] = []
         rows = []
         for spec in sorted(specs.values(), key=lambda spec: spec.name):
@@ -123,7 +129,15 @@ class Report:
         """Return the table as lines of at most `width` characters, by default of any length."""
         head, *rows = self.table()
         columns = [TableColumn(title, flexible=title in _NAMES, text=title in _SENTENCES) for title in head]
-        return lay_out(columns, rows, width, keys=2)
+        return lay_out(columns, rows, width, keys=2) + self._left_out()
+
+    def _left_out(self) -> list[str]:
+        """Return a line that names the specifications which were not checked, if there are any."""
+        if not self.not_checked:
+            return []
+        more = len(self.not_checked) - _MOST_NAMED
+        named = ", ".join(self.not_checked[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return [f"not checked, since they ask for metadata that the Job does not have: {named}"]
 
     def make_table(self) -> Any:
         """Return the table of lsst.verify, an ``astropy.table.Table``.

@@ -258,8 +258,9 @@ class SpecificationSet(ItemSet[ThresholdSpecification]):
         metrics: Mapping[str, Metric] | None = None,
     ) -> Report:
         """Check measurements against the specifications that `subset` chooses by these arguments."""
-        chosen = self.subset(name, meta, None, spec_tags, metric_tags, metrics)
-        return Report(measurements, chosen, metrics)
+        wanted = self.subset(name, None, None, spec_tags, metric_tags, metrics)
+        chosen = wanted.subset(meta=meta)
+        return Report(measurements, chosen, metrics, None, sorted(set(wanted) - set(chosen)))
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook."""
