@@ -153,9 +153,9 @@ class Measurement(Identified):
             if isinstance(value, bool) or not hasattr(value, "__float__"):  # a number of numpy has it
                 raise VerifyTypeError(f"{self.metric_name} = {value!r} is not a number: give a number or None")
             value = float(value)
-        if self.metric is not None and not quantities.same_kind(unit, self.metric.unit):
+        if self._metric is not None and not quantities.same_kind(unit, self._metric.unit):
             raise quantities.UnitError(
-                f"{self.metric_name} is defined in {self.metric.unit or 'no unit'}: {value} {unit} does not convert"
+                f"{self.metric_name} is defined in {self._metric.unit or 'no unit'}: {value} {unit} does not convert"
             )
         self._value, self._unit = value, unit
 

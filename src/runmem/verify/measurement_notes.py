@@ -22,10 +22,12 @@ class MeasurementNotes(dict[str, Any]):
     __slots__ = ("metric_name",)
 
     def __init__(self, metric_name: Name, notes: Mapping[str, Any] | None = None) -> None:
-        super().__init__()
         self.metric_name = metric_name
         if notes:
-            self.update(notes)
+            super().__init__(notes)
+            for key in notes:
+                if "." in str(key):
+                    self.update({key: super().pop(key)})
 
     def __reduce__(self) -> Any:
         return MeasurementNotes, (self.metric_name, dict(self))
