@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from io import BufferedReader
@@ -128,24 +128,32 @@ def read_json(path: Path | str) -> Any:
         raise ValueError("it is nested too deeply") from None
 
 
-def read_yaml(path: Path | str) -> list[Any]:
+def read_yaml(path: Path | str, is_used: Callable[[str], bool] = lambda key: True) -> list[Any]:
     """Return the documents of a YAML file. Tags that build Python objects are an error.
+
+    Parameters
+    ----------
+    is_used : callable
+        Whether the content of a key is used; other content may have a key twice.
 
     Raises
     ------
     OSError
         As `read_file`.
     ValueError
-        If it is not YAML, is nested too deeply, or has too many values with its aliases expanded: a few lines can
-        expand to terabytes.
+        If it is not YAML, has a key twice, is nested too deeply, or has too many values with its aliases expanded: a
+        few lines can expand to terabytes.
     """
     import yaml
 
     text = read_file(path, _MAX_YAML_BYTES).decode()
     try:
         for node in yaml.compose_all(text, yaml.SafeLoader):
-            if node is not None and _expanded_size(node, {}) > _MAX_YAML_VALUES:
+            if node is None:
+                continue
+            if _expanded_size(node, {}) > _MAX_YAML_VALUES:
                 raise ValueError(f"it has more than {_MAX_YAML_VALUES:,} values with its aliases expanded")
+            _check_keys(node, is_used, set())
         return list(yaml.safe_load_all(text))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -164,6 +172,27 @@ def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
         size = min(1 + sum(_expanded_size(part, known) for part in parts), _MAX_YAML_VALUES + 1)
         known[id(node)] = size
     return size
+
+
+def _check_keys(node: yaml.Node, is_used: Callable[[str], bool], seen: set[int]) -> None:
+    """Raise ValueError for a key that a mapping has twice: PyYAML would keep the last value only."""
+    if not isinstance(node.value, list) or id(node) in seen:
+        return
+    seen.add(id(node))
+    keys: set[tuple[str, str]] = set()
+    for part in node.value:
+        if not isinstance(part, tuple):
+            _check_keys(part, is_used, seen)
+            continue
+        key, value = part
+        if isinstance(key.value, str):
+            if (key.tag, key.value) in keys:
+                raise ValueError(
+                    f"the key {short_repr(key.value)} is there twice, in line {key.start_mark.line + 1} too"
+                )
+            keys.add((key.tag, key.value))
+        if is_used(str(key.value)):
+            _check_keys(value, is_used, seen)
 
 
 def read_lines(path: Path | str, begin: int = 0) -> Iterator[bytes]:

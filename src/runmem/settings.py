@@ -322,7 +322,7 @@ def _check_files() -> None:
         return
     for file in configuration_files():
         try:
-            documents = [document for document in read_yaml(file) if document is not None]
+            documents = [found for found in read_yaml(file, lambda key: key == "runmem") if found is not None]
         except (FileNotFoundError, PermissionError):  # Dask ignores them
             continue
         except (OSError, ValueError) as error:

@@ -166,7 +166,9 @@ def invoke(*arguments: Any) -> Result:
 
 
 def values(path: Path) -> dict[str, float | None]:
-    return {str(m.metric_name): None if m.value is None else m.value / MIB for m in Job.read(path).measurements}
+    return {
+        str(m.metric_name): None if m.value is None else m.value / MIB for m in Job.read(path).measurements.values()
+    }
 
 
 def test_without_a_target_all_tasks_nodes_and_the_run_are_measured(traced):
@@ -198,7 +200,7 @@ def test_report_and_metric_tell_the_same_of_a_run(traced):
     told = {f"node:{row.node}": row.peak_bytes for row in summary.nodes}
     told |= {row.target: row.max_peak_bytes for row in summary.tasks if row.max_peak_bytes is not None}
     invoke(traced.root)
-    measured = Job.read(traced.root / "metrics" / "wordcount.json").measurements
+    measured = Job.read(traced.root / "metrics" / "wordcount.json").measurements.values()
     assert {m.notes["target"]: m.value for m in measured if m.notes["target"] != "whole-run"} == told
 
 
@@ -233,7 +235,7 @@ def test_a_metric_without_a_measurement_fails_its_specification(run):
     assert result.exit_code == 3
     assert "not measured" in result.output
     assert "no execution of wordcount.unmeasured has a measured peak" in result.output
-    assert Job.read(run.root / "metrics" / "demo.Memory.json").measurements == []
+    assert not Job.read(run.root / "metrics" / "demo.Memory.json").measurements
 
 
 def test_specifications_may_stand_in_a_file(run, tmp_path):
@@ -243,6 +245,22 @@ def test_specifications_may_stand_in_a_file(run, tmp_path):
     assert result.exit_code == 3
     assert "failed" in result.output
     assert "demo.Memory.limit" in result.output
+
+
+def test_a_folder_of_specifications_that_inherit_is_checked(run, tmp_path):
+    folder = tmp_path / "package" / "specs" / "demo"
+    folder.mkdir(parents=True)
+    (folder / "base.yaml").write_text("{id: memory, metric: Memory, threshold: {operator: <, unit: MiB}}\n")
+    (folder / "limits.yaml").write_text(
+        "{name: design, base: 'base#memory', threshold: {value: 400}}\n---\n"
+        "{name: tight, base: Memory.design, threshold: {value: 100}}\n---\n"
+        "{name: camera, base: Memory.design, metadata_query: {instrument: cam}}\n"
+    )
+    result = metric(run, "wordcount.count_words", "--spec", tmp_path / "package")
+    assert result.exit_code == 3
+    found = re.findall(r"^(passed|failed) +demo\.Memory\.(\w+)", result.output, re.MULTILINE)
+    assert found == [("passed", "design"), ("failed", "tight")]
+    assert "not checked, since they ask for metadata that the Job does not have: demo.Memory.camera" in result.output
 
 
 @pytest.mark.parametrize("spec", ["nowhere.yaml", "demo.Memory<5 KB", "demo.Memory<", ""])

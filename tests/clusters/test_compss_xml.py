@@ -52,12 +52,14 @@ def test_a_limit_of_tasks_is_a_limit_of_workers(files) -> None:
     assert settings_from_xml(*files(limited, None)) == {"workers": 2}
 
 
-def test_other_nodes_are_hosts(files) -> None:
+def test_other_nodes_are_hosts(files, caplog) -> None:
     both = node("node1", processor(4) + MEMORY) + node("node2", processor(4) + MEMORY)
     expected = {"hosts": "node1,node2", "workers": 8, "worker_memory": 4 * GIB}
     assert settings_from_xml(*files(None, both)) == expected
     assert settings_from_xml(*files(node("node1", ""), both)) == {**expected, "hosts": "node1", "workers": 4}
     assert settings_from_xml(*files(node("node1", "") + node("node3", ""), both)) == {"hosts": "node1,node3"}
+    assert "r.xml does not have nodes of" in caplog.text
+    assert "are not taken from it: node3" in caplog.text
 
 
 def test_no_file_asks_for_nothing() -> None:
@@ -72,6 +74,8 @@ def test_no_file_asks_for_nothing() -> None:
         (node("a", "<LimitOfTasks>1.5</LimitOfTasks>"), "'1.5' is not a whole number of 1 or more"),
         (node("a", "<Memory><Size>-1</Size></Memory>"), "Memory: '-1' is not a positive number"),
         ("<", "is not XML"),
+        (node("a", processor(4)) + node("a", processor(1)), "has ComputeNode a twice"),
+        ("<ComputeNode/>" + node("a", ""), "has a ComputeNode without a name"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused(files, project: str, said: str) -> None:

@@ -28,6 +28,7 @@ def test_a_file_has_one_host_a_line_with_comments_users_and_workers(tmp_path: Pa
         ("# nothing\n\n", "has no hosts"),
         ("a\nb workers=0\n", r"line 2: 'workers=0' cannot be used; expected a host and optionally workers=N"),
         ("a\nb 4\n", "line 2: '4' cannot be used"),
+        ("a workers=2 workers=4\n", "line 1: workers is given twice, as 2 and in 'workers=4'"),
         ("a\n-oProxyCommand=evil\n", "line 2: '-oProxyCommand=evil' is not a host name"),
         ("a\na\n", "a is given twice"),
         (b"\xff\xfe\x00", "cannot be read as text"),

@@ -12,7 +12,7 @@ from runmem.commands.decorators import binary, constraint, data_transformation
 from runmem.commands.software import software
 from runmem.commands.synchronous import local
 from runmem.commands.transformations import KINDS
-from runmem.errors import ArgumentError, TaskDeclarationError
+from runmem.errors import ArgumentError, TaskDeclarationError, TaskWarning
 from runmem.graph.constraints import units_for
 from runmem.graph.directions import COLLECTION_IN, FILE_IN
 from runmem.graph.task import task
@@ -206,6 +206,11 @@ def test_a_file_that_cannot_be_read_is_an_error_of_the_call():
 
     with pytest.raises(TaskDeclarationError, match="not-there.json cannot be read"):
         called()
+
+
+def test_what_has_no_effect_in_a_file_is_a_warning():
+    with pytest.warns(TaskWarning, match=r"config.*\.json: no effect: constraint, epilogue"):
+        software(config(execution={"type": "task"}, constraint={"computing_units": 2}, epilogue={}))(lambda: None)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,11 @@ def blocks(language: str) -> list[str]:
 
 def test_the_python_examples_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    found = blocks("python")
-    assert len(found) == 2
+    found, names = blocks("python"), {}
+    assert len(found) == 4
+    write_files(tmp_path)
     for block in found:
-        exec(compile(block, "metric_jobs.md", "exec"), {})
+        exec(compile(block, "metric_jobs.md", "exec"), names)
     assert "passed  demo.CountWordsMemory.less_than" in capsys.readouterr().out
 
 
@@ -30,8 +31,7 @@ def test_the_commands_run_on_a_real_run_with_the_files_of_the_page(tmp_path):
     program = (ROOT / "examples" / "wordcount.py").read_text("utf-8")
     (tmp_path / "wordcount.py").write_text(program)
     (tmp_path / "page.md").write_text(TEXT)  # two files to count: there is something to merge
-    for block in blocks("yaml"):
-        (tmp_path / re.match(r"# (\w+\.yaml)\n", block)[1]).write_text(block)
+    write_files(tmp_path)
     (commands,) = blocks("sh")
     run, *metrics = commands.splitlines()
     invoke(tmp_path, f"{run} . --files_per_task 1", "--workers=1")
@@ -47,6 +47,14 @@ def test_the_commands_run_on_a_real_run_with_the_files_of_the_page(tmp_path):
     assert re.findall(r"^demo\.\w+", configured, re.MULTILINE) == ["demo.CountWordsMemory", "demo.MergeMemory"]
     assert "trace.NodeMemory_node1" in traces
     assert "trace.NodeMemory_node2" in traces
+
+
+def write_files(folder: Path) -> None:
+    """Write the YAML files of the page."""
+    for block in blocks("yaml"):
+        path = folder / re.match(r"# ([\w/]+\.yaml)\n", block)[1]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block)
 
 
 def invoke(folder: Path, command: str, *options: str) -> str:

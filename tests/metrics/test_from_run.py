@@ -40,19 +40,19 @@ def task(kind: type, target: str) -> object:
 @pytest.mark.parametrize("target", [WHOLE_RUN, f"{NODE}n1"])
 def test_a_timing_metric_never_measures_memory(run, kind, target):
     job = job_of_run(run, configured(run, [task(kind, target)]))
-    assert job.measurements == []
+    assert not job.measurements
     assert f"{kind.__name__} measures tasks; for {target} there is only memory" in job.meta["demo.M.not_measured"]
     assert (job.metrics["demo.M"].unit, job.metrics["demo.M"].tags) == ("s", {"time"})
 
 
 def test_a_memory_metric_may_be_of_a_node_a_task_or_the_run(run):
     for target, size in ((WHOLE_RUN, 6), (f"{NODE}n1", 6), ("demo.isr", 5)):
-        (measurement,) = job_of_run(run, configured(run, [task(MemoryMetricTask, target)])).measurements
+        (measurement,) = job_of_run(run, configured(run, [task(MemoryMetricTask, target)])).measurements.values()
         assert (measurement.value, measurement.unit) == (size * MIB, "byte")
 
 
 def test_a_time_of_a_task_is_in_seconds(run):
-    (measurement,) = job_of_run(run, configured(run, [task(TimingMetricTask, "isr")])).measurements
+    (measurement,) = job_of_run(run, configured(run, [task(TimingMetricTask, "isr")])).measurements.values()
     assert (measurement.value, measurement.unit) == (2.5, "s")
 
 
@@ -62,7 +62,7 @@ def test_a_run_without_tasks_reports_that_none_ran(tmp_path):
     directory.run_json.write_text("{}")
     bare = MeasuredRun.from_directory(directory.root)
     job = job_of_run(bare, all_choices(bare))
-    assert [m.metric_name for m in job.measurements] == ["bare.MasterMemory"]
+    assert list(job.measurements) == ["bare.MasterMemory"]
     assert job.meta["bare.RunMemory.not_measured"].startswith("no task ran")
 
 

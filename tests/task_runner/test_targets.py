@@ -7,10 +7,14 @@ import os
 import re
 import signal
 import subprocess
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import yaml
+
+from runmem.errors import SettingError
+from runmem.task_runner import CmdLineTask, TaskRunner
 
 MIB = 1024**2
 
@@ -307,6 +311,73 @@ def test_a_time_limit_holds_with_one_process_too(either, options, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert "dataId={'kind': 'hangs'}" in done.stderr
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize("kind", ["iter", "tuple", "set"])
+def test_targets_may_be_any_iterable_of_what_cloudpickle_takes(program, processes, kind):
+    program.write(f"""
+        class Scaled:
+            def __init__(self, scale):
+                self.scale = scale
+
+        class Runner(TaskRunner):
+            @staticmethod
+            def getTargetList(parsedCmd):
+                return {kind}((ref.dataId["n"], Scaled(lambda n: n * 10)) for ref in parsedCmd.id.refList)
+            def __call__(self, target):
+                n, scaled = target
+                return scaled.scale(n)
+
+        class Scales(CmdLineTask):
+            RunnerClass = Runner
+            _DefaultName = "scales"
+
+        print(sorted(Scales.parseAndRun(doReturnResults=True).resultList))
+        """)
+    done = program.run("--id", "n=1..3", "-j", processes)
+    assert done.stdout == "[10, 20, 30]\n", done.stderr
+
+
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_call_that_returns_none_hides_no_failure_of_others(program, processes):
+    program.write("""
+        class Runner(TaskRunner):
+            def __call__(self, target):
+                result = super().__call__(target)
+                return None if result.exitStatus == 0 else result
+
+        class Odd(CmdLineTask):
+            RunnerClass = Runner
+            _DefaultName = "odd"
+            def runDataRef(self, ref):
+                assert ref.dataId["n"] != 2
+
+        Odd.parseAndRun()
+        """)
+    assert program.run("--id", "n=1..3", "-j", processes).returncode == 1
+
+
+@pytest.mark.parametrize("options", [["-j", "1"], ["-j", "2"], ["-j", "1", "--timeout", "4"]])
+def test_the_time_limit_of_a_runners_own_holds(program, options):
+    program.write(
+        FAILING + "class Hasty(TaskRunner):\n    TIMEOUT = 4\n\nFails.RunnerClass = Hasty\nFails.parseAndRun()\n"
+    )
+    done = program.run("--id", "kind=hangs", *options)
+    assert done.returncode == 1
+    assert "the time of the run, 4 s, was up before 1 of 1 targets had ended" in done.stderr
+
+
+def test_a_time_limit_of_30_days_is_one_too(program):
+    program.write(FAILING + "Fails.parseAndRun()\n")
+    assert program.run("--id", "kind=good", "--timeout", "2592000").returncode == 0
+    assert [record["status"] for record in program.records()] == ["finished"]  # in a process beside the program
+
+
+def test_a_time_limit_a_target_must_be_above_0():
+    parsed = SimpleNamespace(config=None, log=None, doraise=False, timeoutPerTarget=0)
+    with pytest.raises(SettingError, match="timeoutPerTarget=0: give seconds above 0"):
+        TaskRunner(CmdLineTask, parsed)
 
 
 def test_the_run_directory_tells_the_exit_code(program):

@@ -66,7 +66,7 @@ def test_a_second_measurement_of_a_metric_is_refused_with_both_values():
     job = Job([Measurement("p.A", 1), Measurement("p.B", 2)])
     with pytest.raises(DuplicateMeasurementError, match=r"p\.A: 1 byte \(\w{32}\), and now p\.A: 3 byte"):
         job.insert(Measurement("p.A", 3))
-    assert [m.value for m in job.measurements] == [1, 2]
+    assert [m.value for m in job.measurements.values()] == [1, 2]
     with pytest.raises(DuplicateMeasurementError):
         Job([Measurement("p.A", 1), Measurement("p.A", 1)])
 
@@ -75,7 +75,7 @@ def test_a_measurement_is_replaced_on_request_and_the_same_one_may_come_again():
     job = Job([Measurement("p.A", 1)])
     job.insert(job["p.A"])
     job.insert(Measurement("p.A", 3), replace=True)
-    assert [m.value for m in job.measurements] == [3]
+    assert [m.value for m in job.measurements.values()] == [3]
 
 
 def test_merging_adds_all_parts():
@@ -83,8 +83,8 @@ def test_merging_adds_all_parts():
     blob = Blob("b", n=Datum(5))
     first += Job([Measurement("p.B", 2, blobs=[blob])], [Metric("p.B", "b")], meta={"y": 2})
     first.specs.insert(ThresholdSpecification.parse("p.A<5 byte"))
-    assert [str(m.metric_name) for m in first.measurements] == ["p.A", "p.B"]
-    assert (list(first.metrics), first.meta, first.blobs) == (["p.A", "p.B"], {"x": 1, "y": 2}, [blob])
+    assert list(first.measurements) == ["p.A", "p.B"]
+    assert (list(first.metrics), first.meta, first.blobs) == (["p.A", "p.B"], {"x": 1, "y": 2}, (blob,))
 
 
 def test_merging_a_second_measurement_of_a_metric_changes_nothing():
@@ -94,7 +94,7 @@ def test_merging_a_second_measurement_of_a_metric_changes_nothing():
         job += other
     assert job.json == before
     job.update(other, replace=True)
-    assert {str(m.metric_name): m.value for m in job.measurements} == {"p.A": 2, "p.B": 1}
+    assert {name: m.value for name, m in job.measurements.items()} == {"p.A": 2, "p.B": 1}
 
 
 def test_extras_and_linked_blobs_survive_json(tmp_path):
@@ -162,9 +162,9 @@ def test_a_missing_value_stays_missing(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Job([5]), "5 cannot be added to a Job: give a Measurement"),
+        (lambda: Job([5]), "5 cannot be added: give a Measurement"),
         (lambda: Job(specs=["p.A<5 MiB"]), "give a specification, for example from ThresholdSpecification.parse"),
-        (lambda: Job(metrics=["p.A"]), "cannot store 'p.A' as .*: give a Metric"),
+        (lambda: Job(metrics=["p.A"]), "'p.A' cannot be added: give a Metric"),
         (lambda: Job.deserialize([{"metric": "p.A", "value": 1.0}]), "has no identifier, no unit"),
     ],
 )

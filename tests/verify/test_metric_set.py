@@ -93,7 +93,7 @@ def test_sets_merge_the_later_definition_winning():
         ("A: {unit: s}", "metric 'A' has no description"),
         ("A: {description: d, unit: KB}", "'KB' is not a unit.*'kB'"),
         ("A: {description: d, unit: s, tag: x}", "metric 'A'.*tag"),
-        ("a.b.c: {description: d, unit: s}", "contradicts"),
+        ("a.b.c: {description: d, unit: s}", "not of a metric"),
         ("A: !!python/object/apply:os.getcwd []", "is not YAML.*line 1"),
         ("A: {", "is not YAML.*line 2"),
         ("\x00", "is not YAML"),

@@ -186,7 +186,7 @@ def _job(run: MeasuredRun, choices: Sequence[MetricChoice], specs: Specification
 
 
 def _default_output(run: MeasuredRun, choices: Sequence[MetricChoice]) -> Path:
-    packages = list(dict.fromkeys(choice.name.package for choice in choices))
+    packages = list(dict.fromkeys(str(choice.name.package) for choice in choices))
     name = choices[0].name if len(choices) == 1 else "_".join(packages)
     return run.folder / "metrics" / f"{name}.json"
 
@@ -197,7 +197,7 @@ def _lines(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
     from runmem.reports.task_rows import task_rows
     from runmem.table import printable, terminal_width
 
-    found = job.measurements
+    found = list(job.measurements.values())
     if is_named and len(job.metrics) == 1 and found and run.has_records and found[0].notes["target"] in run.targets:
         records = [record for record in run.records if record.target == found[0].notes["target"]]
         lines = _task_lines(found[0], task_rows(records)[0])
@@ -222,16 +222,15 @@ def _table(job: Job) -> list[str]:
         TableColumn("Method", text=True),
         TableColumn("Target", flexible=True),
     ]
-    rows = [
-        [m.metric_name, _value(m), str(m.notes.get("method", "-")), str(m.notes["target"])] for m in job.measurements
-    ]
+    found = job.measurements.values()
+    rows = [[m.metric_name, _value(m), str(m.notes.get("method", "-")), str(m.notes["target"])] for m in found]
     reasons = {name: job.meta.get(f"{name}.{NOT_MEASURED_KEY}") for name in job.metrics if name not in job}
     rows += [[name, "-", "-", "-"] for name in reasons]
     lines = lay_out(columns, rows, terminal_width()) + [
         f"  {name}: {printable(str(reason))}" for name, reason in reasons.items()
     ]
     explained = False
-    for measurement in job.measurements:
+    for measurement in found:
         if missing := measurement.notes.get("peaks_missing"):
             executions = measurement.notes["executions"]
             lines.append(f"  {measurement.metric_name}: {missing} of {executions} executions have no measured peak")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,8 @@ from runmem.errors import SettingError
 from runmem.reading import read_file
 
 __all__ = ["settings_from_xml"]
+
+log = logging.getLogger(__name__)
 
 _LOCAL_NAMES = ("localhost", "127.0.0.1", "::1")
 _BYTES_PER_SIZE = 1024**3  # sizes in the files are in GB, by which COMPSs means GiB
@@ -39,6 +42,11 @@ def settings_from_xml(project: Path | None, resources: Path | None) -> dict[str,
     names = list(limits or sizes)
     if not names:
         return {}
+    if limits and sizes and (unknown := [name for name in names if name not in sizes]):
+        log.warning(
+            "%s does not have nodes of %s, so cores and memory are not taken from it: %s",
+            resources, project, ", ".join(unknown),
+        )  # fmt: skip
     nodes = {name: _merged(limits.get(name), sizes.get(name)) for name in names}
     cores = [node.cores for node in nodes.values()]
     workers = sum(count for count in cores if count is not None) if None not in cores else None
@@ -68,8 +76,14 @@ def _nodes(path: Path, option: str) -> dict[str, _ComputeNode]:
         raise SettingError(f"{option}: {str(path)!r} is not XML: {error}.") from error
     nodes = {}
     for element in root.iter():
-        if _tag(element) == "ComputeNode" and (name := element.get("Name")):
-            nodes[name] = _node(element, f"{option}: {str(path)!r}, ComputeNode {name}")
+        if _tag(element) != "ComputeNode":
+            continue
+        name = element.get("Name")
+        if not name:
+            raise SettingError(f'{option}: {str(path)!r} has a ComputeNode without a name: write Name="...".')
+        if name in nodes:
+            raise SettingError(f"{option}: {str(path)!r} has ComputeNode {name} twice: write it once.")
+        nodes[name] = _node(element, f"{option}: {str(path)!r}, ComputeNode {name}")
     if not nodes:
         raise SettingError(f'{option}: {str(path)!r} names no node: write <ComputeNode Name="localhost">.')
     return nodes

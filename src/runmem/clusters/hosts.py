@@ -70,6 +70,8 @@ def _read_file(path: Path) -> list[Host]:
         for word in words[1:]:
             if not (match := re.fullmatch(r"workers=([1-9]\d{0,5})", word)):
                 raise SettingError(f"{place}: {word!r} cannot be used; expected a host and optionally workers=N.")
+            if host.workers is not None:
+                raise SettingError(f"{place}: workers is given twice, as {host.workers} and in {word!r}.")
             host = replace(host, workers=int(match[1]))
         hosts.append(host)
     if not hosts:

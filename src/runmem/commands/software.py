@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from runmem.commands import decorators
-from runmem.errors import TaskDeclarationError
+from runmem.errors import TaskDeclarationError, TaskWarning
 from runmem.graph.task import TaskFunction, task
 
 __all__ = ["software"]
@@ -25,6 +26,9 @@ _EXECUTIONS: dict[str, Callable[..., Any]] = {
     "julia": decorators.julia,
     "ompss": decorators.ompss,
 }
+
+
+_KEYS = ("execution", "properties", "type", "parameters", "container", "prolog", "epilog", "constraints")
 
 
 def software(config_file: str | os.PathLike[str]) -> Callable[[Any], Any]:
@@ -60,6 +64,8 @@ def _refusal(function: Any, text: str) -> Callable[..., Any]:
 
 
 def _decorated(function: Any, config: Mapping[str, Any], path: str) -> Any:
+    if unknown := [name for name in config if name not in _KEYS]:
+        warnings.warn(f"@software: {path}: no effect: {', '.join(unknown)}", TaskWarning, stacklevel=3)
     execution = dict(config.get("execution") or config.get("properties") or {})
     kind = str(execution.pop("type", config.get("type", "task"))).lower()
     if kind == "workflow":

@@ -46,7 +46,7 @@ class LsstButler:
             return TaskMetadata.from_metadata(found)
         if isinstance(found, Mapping) and set(found) == _JOB_KEYS:
             job = Job.deserialize(**found)
-            return job.measurements[0] if datasetType.startswith("metricvalue_") else job
+            return next(iter(job.measurements.values())) if datasetType.startswith("metricvalue_") else job
         return found
 
     def put(self, obj: object, datasetType: str, /, dataId: object = None, **kwargs: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
@@ -14,6 +15,8 @@ from runmem.reading import JsonObject
 from runmem.verify.yaml_file import read_documents
 
 __all__ = ["TASKS", "read_metric_tasks"]
+
+log = logging.getLogger(__name__)
 
 TASKS: dict[str, type[MetadataMetricTask]] = {
     task.__name__: task for task in (MemoryMetricTask, TimingMetricTask, CpuTimingMetricTask)
@@ -42,7 +45,11 @@ def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
     tasks = []
     for label, task_class, content in _configurations(Path(path)):
         config = task_class.ConfigClass()
+        given: set[str] = set()
         for key, value in _flat(content, f"{path}: {label}"):
+            if key in given:
+                raise SettingError(f"{path}: {label}: {key} is given twice")
+            given.add(key)
             owner, name = (config.connections, key.removeprefix("connections.")) if "." in key else (config, key)
             setattr(owner, name, value)
         try:
@@ -62,6 +69,8 @@ def _configurations(path: Path) -> Iterator[Configuration]:
             tasks = document["tasks"]
             if not isinstance(tasks, Mapping):
                 raise SettingError(f"{path}: tasks is {tasks!r}: expected a label and a configuration each")
+            if unread := [key for key in ("imports", "parameters") if document.get(key)]:
+                log.warning("%s: only the tasks are read, not: %s", path, ", ".join(unread))
             for label, task in tasks.items():
                 yield from _of_pipeline(path, str(label), task)
             continue
@@ -76,6 +85,8 @@ def _configurations(path: Path) -> Iterator[Configuration]:
 def _of_pipeline(path: Path, label: str, task: object) -> Iterator[Configuration]:
     """Yield a task of a pipeline if it is a metric task."""
     if not isinstance(task, Mapping):  # `label: some.Task`, without a configuration
+        if str(task).rpartition(".")[2] in TASKS:
+            raise SettingError(f"{path}: {label}: {task} has no config: write connections and target")
         return
     if str(task.get("class", "")).rpartition(".")[2] not in TASKS:
         return

@@ -282,7 +282,7 @@ def job_of_one(measurement: Measurement) -> Job:
 
 
 def _one_measurement(text: str) -> Measurement:
-    (measurement,) = _job(text).measurements
+    (measurement,) = _job(text).measurements.values()
     return measurement
 
 

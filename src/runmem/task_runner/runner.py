@@ -44,7 +44,8 @@ class TaskRunner:
     Attributes
     ----------
     TIMEOUT : int
-        Seconds that a run may take where no timeout is given: 30 days.
+        Seconds that a run may take where no timeout is given: 30 days. A subclass may set another; with one process
+        the targets then run in a process beside the program, as they do with ``--timeout``.
     TaskClass, doReturnResults, config, log, doRaise, clobberConfig, doBackup, numProcesses, timeout
         From the arguments.
     isolate : bool
@@ -61,7 +62,7 @@ class TaskRunner:
     Raises
     ------
     SettingError
-        If a time limit a target is asked for without isolation.
+        If a time limit a target is asked for without isolation, or one that is not above 0.
     """
 
     TIMEOUT: ClassVar[int] = 3600 * 24 * 30
@@ -77,13 +78,13 @@ class TaskRunner:
         self.clobberConfig = bool(getattr(parsedCmd, "clobberConfig", False))
         self.doBackup = not bool(getattr(parsedCmd, "noBackupConfig", False))
         self.numProcesses = int(getattr(parsedCmd, "processes", 1) or 1)
-        self.timeout: float | None = getattr(parsedCmd, "timeout", None)
-        if self.timeout is None or self.timeout <= 0:
-            self.timeout = self.TIMEOUT
-        self.timeoutPerTarget: float | None = getattr(parsedCmd, "timeoutPerTarget", None) or None
+        given: float | None = getattr(parsedCmd, "timeout", None)
+        self.timeout: float | None = self.TIMEOUT if given is None or given <= 0 else given
+        self.timeoutPerTarget: float | None = getattr(parsedCmd, "timeoutPerTarget", None)
         self.isolate = bool(getattr(parsedCmd, "isolate", type(self).isolate))
         # In the program's own process a target cannot be ended, and its peak is not its own: that takes a worker.
-        is_limited = self.timeout != self.TIMEOUT or self.timeoutPerTarget is not None
+        has_own_timeout = next(base for base in type(self).__mro__ if "TIMEOUT" in vars(base)) is not TaskRunner
+        is_limited = self.timeout is given or has_own_timeout or self.timeoutPerTarget is not None
         self._needsWorker = is_limited or bool(getattr(parsedCmd, "isolate", False))
         self.failures: list[TargetFailure] = []
         self.precallFailed = False
@@ -93,6 +94,10 @@ class TaskRunner:
             ignored = "; timeouts and isolation have no effect there" if self._needsWorker else ""
             self._logger().warning("This task does not support multiprocessing; using one process%s", ignored)
             self.numProcesses, self._needsWorker = 1, False
+        if self.timeoutPerTarget is not None and not self.timeoutPerTarget > 0:
+            raise SettingError(
+                f"timeoutPerTarget={self.timeoutPerTarget!r}: give seconds above 0, or None for no limit"
+            )
         if self.timeoutPerTarget is not None and not self.isolate:
             raise SettingError(
                 f"a timeout per target ({self.timeoutPerTarget:g} s) needs a process per target: leave out "

@@ -38,8 +38,7 @@ def run_targets(runner: TaskRunner, targets: Sequence[object]) -> tuple[list[obj
     RunmemError
         If the task cannot be loaded where the targets run.
     """
-    is_limited = runner.timeout not in (None, runner.TIMEOUT)
-    deadline = time.monotonic() + float(runner.timeout or 0) if is_limited else None
+    deadline = None if runner.timeout is None else time.monotonic() + runner.timeout
     task = task_of(runner)
     packed = [packed_arguments(target) for target in targets]
     with run_for(runner, len(targets)) as dedicated:

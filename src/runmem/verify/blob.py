@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runmem.errors import SettingError
 from runmem.reading import JsonObject
 from runmem.verify.datum import Datum
+from runmem.verify.errors import VerifyKeyError, VerifyTypeError
 from runmem.verify.identified import Identified
 from runmem.verify.named_items import NamedItems
 
@@ -21,19 +21,26 @@ class Blob(Identified, NamedItems[Datum]):
     name : str
         Kind of the data. The blob with the name of a metric has the extras of its measurement.
     **datums : Datum
+
+    Raises
+    ------
+    VerifyTypeError, VerifyKeyError
+        (`ValueError`) For a name or a key that is not a text, or a value that is not a Datum.
     """
 
     def __init__(self, name: str, **datums: Datum) -> None:
         if not isinstance(name, str):
-            raise SettingError(f"the name of a blob is a text, not {name!r}")
+            raise VerifyTypeError(f"the name of a blob is a text, not {name!r}")
         self.name = name
         super().__init__()
         if datums:
             self.update(datums)
 
     def __setitem__(self, key: str, datum: Datum) -> None:
-        if not isinstance(key, str) or not isinstance(datum, Datum):
-            raise SettingError(f"blob {self.name!r}: {key!r} is {datum!r}; give a text as key and a Datum as value")
+        if not isinstance(key, str):
+            raise VerifyKeyError(f"blob {self.name!r}: the key {key!r} is not a text")
+        if not isinstance(datum, Datum):
+            raise VerifyTypeError(f"blob {self.name!r}: {key!r} is {datum!r}: give a Datum")
         self._items[key] = datum
 
     def __eq__(self, other: object) -> bool:

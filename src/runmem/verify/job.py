@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from runmem.errors import SettingError
 from runmem.reading import JsonObject, read_json
 from runmem.store.output import write_file
 from runmem.verify.blob import Blob
+from runmem.verify.blob_set import BlobSet
 from runmem.verify.measurement import Measurement
+from runmem.verify.measurement_set import DuplicateMeasurementError, MeasurementSet
+from runmem.verify.metadata import Metadata
 from runmem.verify.metric import Metric
 from runmem.verify.metric_set import MetricSet
 from runmem.verify.name import Name
-from runmem.verify.report import Report, judge
+from runmem.verify.report import Report
 from runmem.verify.spec import ThresholdSpecification
 from runmem.verify.spec_set import SpecificationSet
 
@@ -26,10 +30,6 @@ NOT_MEASURED_KEY = "not_measured"
 """Last part of the entry ``<package>.<metric>.not_measured`` in ``meta``: why a metric has no measurement."""
 
 
-class DuplicateMeasurementError(SettingError):
-    """A second measurement of a metric in one Job, which would replace the first."""
-
-
 class Job:
     """Measurements of one run, with their metrics, specifications, blobs and notes.
 
@@ -38,11 +38,12 @@ class Job:
 
     Parameters
     ----------
-    measurements : iterable of Measurement
-    metrics : iterable of Metric, or MetricSet
+    measurements : MeasurementSet or iterable of Measurement, optional
+    metrics : MetricSet or iterable of Metric, optional
         Definitions, which are attached to the measurements.
-    specs : iterable of ThresholdSpecification, or SpecificationSet
-    meta : mapping
+    specs : SpecificationSet or iterable of ThresholdSpecification, optional
+        Of these three a set is used as it is, not copied.
+    meta : mapping, optional
         Further entries; notes of measurements are entries too, as ``<package>.<metric>.<note>``.
     blobs : iterable of Blob
         Blobs that no measurement refers to.
@@ -57,32 +58,46 @@ class Job:
 
     def __init__(
         self,
-        measurements: Iterable[Measurement] = (),
-        metrics: Iterable[Metric] | MetricSet = (),
-        specs: Iterable[ThresholdSpecification] | SpecificationSet = (),
-        meta: JsonObject | None = None,
+        measurements: MeasurementSet | Iterable[Measurement] | None = None,
+        metrics: MetricSet | Iterable[Metric] | None = None,
+        specs: SpecificationSet | Iterable[ThresholdSpecification] | None = None,
+        meta: Mapping[str, Any] | None = None,
         blobs: Iterable[Blob] = (),
     ) -> None:
-        self.metrics = metrics if isinstance(metrics, MetricSet) else MetricSet(metrics)
-        self.specs = specs if isinstance(specs, SpecificationSet) else SpecificationSet(specs)
-        self.meta = dict(meta or {})
-        self._blobs = {blob.identifier: blob for blob in blobs}
-        self._measurements: dict[str, Measurement] = {}
-        for measurement in measurements:
-            self.insert(measurement)
+        self._metrics = metrics if isinstance(metrics, MetricSet) else MetricSet(metrics)
+        self._specs = specs if isinstance(specs, SpecificationSet) else SpecificationSet(specs)
+        self._measurements = measurements if isinstance(measurements, MeasurementSet) else MeasurementSet(measurements)
+        self._measurements.define(self._metrics)
+        self._meta = Metadata(self._measurements, meta)
+        self._blobs = BlobSet(blobs)
 
     # -- content --
 
     @property
-    def measurements(self) -> list[Measurement]:
-        """The measurements, one for each metric."""
-        return list(self._measurements.values())
+    def measurements(self) -> MeasurementSet:
+        """The measurements by the names of their metrics. What is added to the set, is added to the Job."""
+        return self._measurements
 
     @property
-    def blobs(self) -> list[Blob]:
-        """All blobs with data, each once."""
-        linked = {b.identifier: b for m in self.measurements for b in m.blobs.values() if len(b)}
-        return list({**self._blobs, **linked}.values())
+    def metrics(self) -> MetricSet:
+        """The definitions of metrics, also those of the measurements."""
+        return self._metrics
+
+    @property
+    def specs(self) -> SpecificationSet:
+        """The specifications."""
+        return self._specs
+
+    @property
+    def meta(self) -> Metadata:
+        """The entries, and the notes of the measurements as ``<package>.<metric>.<note>``."""
+        return self._meta
+
+    @property
+    def blobs(self) -> tuple[Blob, ...]:
+        """All blobs with data, each once: those of measurements, and those given to the Job."""
+        linked = {b.identifier: b for m in self._measurements.values() for b in m.blobs.values() if len(b)}
+        return tuple({**self._blobs, **linked}.values())
 
     def __getitem__(self, metric_name: str) -> Measurement:
         """Return the measurement of ``package.metric``; raises `KeyError`."""
@@ -92,36 +107,12 @@ class Job:
         return metric_name in self._measurements
 
     def insert(self, measurement: Measurement, replace: bool = False) -> None:
-        """Add a measurement.
-
-        Parameters
-        ----------
-        replace : bool
-            Whether it replaces another measurement of its metric.
-
-        Raises
-        ------
-        DuplicateMeasurementError
-            If the Job has another measurement of the metric and `replace` is False.
-        """
-        if not isinstance(measurement, Measurement):
-            raise SettingError(f"{measurement!r} cannot be added to a Job: give a Measurement")
-        name = str(measurement.metric_name)
-        before = self._measurements.get(name)
-        if before is not None and not replace and before.identifier != measurement.identifier:
-            raise DuplicateMeasurementError(
-                f"the Job has a measurement of {name} already: {before} ({before.identifier}), and now {measurement} "
-                f"({measurement.identifier}). Make a Job for each run, or pass replace=True."
-            )
-        if measurement.metric is not None:
-            self.metrics.setdefault(name, measurement.metric)
-        elif name in self.metrics:
-            measurement.attach_metric(self.metrics[name])
-        self._measurements[name] = measurement
+        """Add a measurement, as `MeasurementSet.insert` does."""
+        self._measurements.insert(measurement, replace)
 
     def not_measured(self, metric_name: str, reason: str) -> None:
         """Record the reason why a metric has no measurement, for `report`."""
-        self.meta[f"{Name(metric=metric_name)}.{NOT_MEASURED_KEY}"] = reason
+        self._meta[f"{Name(metric=metric_name)}.{NOT_MEASURED_KEY}"] = reason
 
     def update(self, other: Job, replace: bool = False) -> None:
         """Add the content of another Job; its definitions and entries replace those with the same name.
@@ -131,24 +122,21 @@ class Job:
         DuplicateMeasurementError
             If both have a measurement of one metric and `replace` is False; then nothing is changed.
         """
-        Job(self.measurements).insert_all(other.measurements, replace)
-        self.metrics.update(other.metrics)
-        self.specs.update(other.specs)
-        self.meta.update(other.meta)
+        MeasurementSet(self._measurements.values()).update(other.measurements, replace)
+        self._metrics.update(other.metrics)
+        self._specs.update(other.specs)
+        self._measurements.update(other.measurements, replace)
+        self._meta.update(other.meta)
         self._blobs.update(other._blobs)
-        self.insert_all(other.measurements, replace)
-
-    def insert_all(self, measurements: Iterable[Measurement], replace: bool = False) -> None:
-        """Add measurements, each as `insert` does."""
-        for measurement in measurements:
-            self.insert(measurement, replace)
 
     def __iadd__(self, other: Job) -> Job:
         self.update(other)
         return self
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Job) and self.json == other.json
+        return isinstance(other, Job) and all(
+            getattr(self, part) == getattr(other, part) for part in ("measurements", "metrics", "specs", "meta")
+        )
 
     # -- definitions of a package --
 
@@ -157,14 +145,12 @@ class Job:
         cls,
         package_name_or_path: Path | str = "verify_metrics",
         subset: str | None = None,
-        measurements: Iterable[Measurement] = (),
-        meta: JsonObject | None = None,
+        measurements: MeasurementSet | Iterable[Measurement] | None = None,
+        meta: Mapping[str, Any] | None = None,
     ) -> Job:
         """Return a Job with the metrics and specifications of a package. Raises as the sets do."""
-        job = cls(meta=meta)
-        job.reload_metrics_package(package_name_or_path, subset)
-        job.insert_all(measurements)
-        return job
+        metrics = MetricSet.load_metrics_package(package_name_or_path, subset)
+        return cls(measurements, metrics, SpecificationSet.load_metrics_package(package_name_or_path, subset), meta)
 
     def reload_metrics_package(
         self, package_name_or_path: Path | str = "verify_metrics", subset: str | None = None
@@ -172,11 +158,9 @@ class Job:
         """Add the metrics and specifications of a package, and attach the metrics to present measurements."""
         metrics = MetricSet.load_metrics_package(package_name_or_path, subset)
         specs = SpecificationSet.load_metrics_package(package_name_or_path, subset)
-        for name, measurement in self._measurements.items():
-            if name in metrics:
-                measurement.attach_metric(metrics[name])
-        self.metrics.update(metrics)
-        self.specs.update(specs)
+        self._measurements.refresh_metrics(metrics)
+        self._metrics.update(metrics)
+        self._specs.update(specs)
 
     def report(
         self,
@@ -196,16 +180,14 @@ class Job:
         Returns
         -------
         Report
-            A row for each specification that applies to the Job's ``meta``, even if its metric was not measured.
+            A row for each specification that applies to the Job's ``meta``, even if its metric was not measured. Its
+            text names those that do not apply.
         """
-        wanted = set(metric_tags or ())
-        tags = {key: sorted(metric.tags) for key, metric in self.metrics.items()}
-        tags |= {key: sorted(m.metric.tags) for key, m in self._measurements.items() if m.metric}
-        specs = self.specs.subset(name, self.meta, spec_tags).values()
         ending = f".{NOT_MEASURED_KEY}"
-        reasons = {key.removesuffix(ending): str(value) for key, value in self.meta.items() if key.endswith(ending)}
-        chosen = [spec for spec in specs if wanted <= set(tags.get(str(spec.metric_name), ()))]
-        return judge(chosen, self._measurements, tags, reasons)
+        reasons = {key.removesuffix(ending): str(value) for key, value in self._meta.items() if key.endswith(ending)}
+        wanted = self._specs.subset(name, None, None, spec_tags, metric_tags, self._metrics)
+        chosen = wanted.subset(meta=self._meta)
+        return Report(self._measurements, chosen, self._metrics, reasons, sorted(set(wanted) - set(chosen)))
 
     # -- JSON --
 
@@ -215,16 +197,19 @@ class Job:
 
         That fails for a measurement without a value, so such a one is omitted and ``meta`` has its reason.
         """
-        notes = {f"{m.metric_name}.{note}": value for m in self.measurements for note, value in m.notes.items()}
-        for unmeasured in (m for m in self.measurements if m.value is None):
-            key = f"{unmeasured.metric_name}.{NOT_MEASURED_KEY}"
-            notes[key] = self.meta.get(key) or unmeasured.notes.get("reason") or "no reason is recorded"
+        meta, present = self._meta.json, []
+        for name, measurement in self._measurements.items():
+            if measurement.value is not None:
+                present.append(measurement.json)
+            else:
+                reason = measurement.notes.get("reason") or "no reason is recorded"
+                meta.setdefault(f"{name}.{NOT_MEASURED_KEY}", reason)
         return {
-            "measurements": [measurement.json for measurement in self.measurements if measurement.value is not None],
+            "measurements": present,
             "blobs": [blob.json for blob in self.blobs],
-            "metrics": self.metrics.json,
-            "specs": self.specs.json,
-            "meta": {**self.meta, **notes},
+            "metrics": self._metrics.json,
+            "specs": self._specs.json,
+            "meta": meta,
         }
 
     @classmethod
@@ -237,17 +222,9 @@ class Job:
         meta: JsonObject | None = None,
     ) -> Job:
         """Return the Job of a document from `json`."""
-        rest, known = dict(meta or {}), [Blob.deserialize(**document) for document in blobs or ()]
-        definitions = MetricSet.deserialize(metrics)
-        found = []
-        for entry in measurements or ():
-            if missing := [key for key in ("metric", "identifier", "value", "unit") if key not in entry]:
-                raise SettingError(f"the measurement {entry!r} has no {', no '.join(missing)}")
-            prefix = f"{entry['metric']}."
-            notes = {key.removeprefix(prefix): rest.pop(key) for key in list(rest) if key.startswith(prefix)}
-            fields = {key: entry[key] for key in ("metric", "identifier", "value", "unit")}
-            found.append(Measurement.deserialize(**fields, blob_refs=entry.get("blob_refs"), blobs=known, notes=notes))
-        return cls(found, definitions, SpecificationSet.deserialize(specs), rest, known)
+        known, definitions = BlobSet.deserialize(blobs), MetricSet.deserialize(metrics)
+        found = MeasurementSet.deserialize(measurements, known, definitions)
+        return cls(found, definitions, SpecificationSet.deserialize(specs), meta, known.values())
 
     @classmethod
     def read(cls, path: Path | str) -> Job:
@@ -277,7 +254,7 @@ class Job:
             If a value is NaN or infinite, which JSON readers other than Python's refuse, or a note is not of a JSON
             type.
         """
-        for measurement in self.measurements:
+        for measurement in self._measurements.values():
             if measurement.value is not None and not math.isfinite(measurement.value):
                 raise SettingError(f"{measurement.metric_name} is {measurement.value}: that cannot be written to a Job")
         try:

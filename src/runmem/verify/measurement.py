@@ -7,31 +7,20 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from runmem.errors import SettingError
 from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
 from runmem.verify.blob import Blob
 from runmem.verify.datum import Datum
+from runmem.verify.errors import VerifyTypeError
 from runmem.verify.identified import Identified
-from runmem.verify.metric import Metric
+from runmem.verify.measurement_notes import MeasurementNotes
+from runmem.verify.metric import Metric, metric_name
 from runmem.verify.name import Name
 
 __all__ = ["Measurement", "Metric"]
 
 
-@lru_cache(maxsize=256)
-def _known_name(metric: str) -> Name:
-    """Return the name of a metric, cached since a metric may have a million measurements."""
-    name = Name(metric=metric)
-    if not name.is_metric:
-        raise SettingError(f"{metric!r} is the name of a specification: a metric is called package.metric")
-    return name
-
-
-def _name_of(metric: Any) -> Name:
-    if isinstance(metric, Metric):
-        return metric.name
-    return _known_name(metric if type(metric) is str else str(Name(metric=metric)))
+_known_name = lru_cache(maxsize=256, typed=True)(metric_name)  # a metric may have a million measurements
 
 
 class Measurement(Identified):
@@ -39,7 +28,7 @@ class Measurement(Identified):
 
     Parameters
     ----------
-    metric : str or Metric
+    metric : str, Name or Metric
         ``package.metric``, or the definition. The value must convert into its unit, and is written in it.
     quantity : quantity, float or None
         An astropy quantity, a `Quantity`, or a number in `unit`. None if nothing could be measured.
@@ -55,17 +44,15 @@ class Measurement(Identified):
 
     Raises
     ------
-    SettingError
-        (a `ValueError`) For a name that is not ``package.metric``, or a value that is not one number.
+    VerifyTypeError
+        (a `ValueError` and a `TypeError`) For a name that is not of a metric, a value that is not one number, or a blob
+        or an extra that is none.
     UnitError
         (a `ValueError` and a `TypeError`) For a unit that astropy does not have, such as ``bytes``, or that does not
         convert into the metric's unit.
 
     Attributes
     ----------
-    metric_name : Name
-    metric : Metric or None
-    notes : dict
     identifier : str
     """
 
@@ -79,11 +66,13 @@ class Measurement(Identified):
         extras: Mapping[str, Datum] | None = None,
         identifier: str | None = None,
     ) -> None:
-        self.metric = metric if isinstance(metric, Metric) else None
-        self.metric_name = _name_of(metric)
+        self._metric = metric if isinstance(metric, Metric) else None
+        self._metric_name = _known_name(metric) if self._metric is None else self._metric.name
         self._identifier = identifier
-        self.notes = dict(notes or {})
-        self._blobs = {blob.name: blob for blob in blobs} if blobs else {}
+        self._notes = MeasurementNotes(self._metric_name, notes)
+        self._blobs: dict[str, Blob] = {}
+        for blob in blobs or ():
+            self.link_blob(blob)
         if extras:
             self.extras.update(extras)
         self.unknown_blob_refs: list[str] = []  # references of a Job that does not contain the blobs
@@ -92,8 +81,52 @@ class Measurement(Identified):
         if hasattr(quantity, "unit"):
             self.quantity = quantity
         else:
-            default = self.metric.unit if self.metric else "byte"
+            default = self._metric.unit if self._metric else "byte"
             self._set(quantity, quantities.check_unit(default if unit is None else unit))
+
+    @property
+    def metric(self) -> Metric | None:
+        """The definition of the metric, if known. When it is set, the measurement takes its name.
+
+        Setting it raises `VerifyTypeError` for another object, and `UnitError` if the value does not convert into its
+        unit; then the measurement is unchanged.
+        """
+        return self._metric
+
+    @metric.setter
+    def metric(self, metric: Metric) -> None:
+        if not isinstance(metric, Metric):
+            raise VerifyTypeError(f"{metric!r} is not the definition of a metric: give a Metric")
+        before, self._metric = self._metric, metric
+        if self._value is not None:
+            try:
+                self._set(self._value, self._unit)
+            except quantities.UnitError:
+                self._metric = before
+                raise
+        self.metric_name = metric.name
+
+    @property
+    def metric_name(self) -> Name:
+        """``package.metric``."""
+        return self._metric_name
+
+    @metric_name.setter
+    def metric_name(self, given: str) -> None:
+        extras = self._blobs.pop(str(self._metric_name), None)
+        self._metric_name = self._notes.metric_name = metric_name(given)
+        if extras is not None:  # their blob has the name of the metric
+            extras.name = str(self._metric_name)
+            self._blobs[extras.name] = extras
+
+    @property
+    def notes(self) -> MeasurementNotes:
+        """How the value was measured."""
+        return self._notes
+
+    @notes.setter
+    def notes(self, given: MeasurementNotes) -> None:
+        self._notes = MeasurementNotes(self._metric_name, given)
 
     @property
     def value(self) -> float | None:
@@ -118,11 +151,11 @@ class Measurement(Identified):
     def _set(self, value: object, unit: str) -> None:
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             if isinstance(value, bool) or not hasattr(value, "__float__"):  # a number of numpy has it
-                raise SettingError(f"{self.metric_name} = {value!r} is not a number: give a number or None")
+                raise VerifyTypeError(f"{self.metric_name} = {value!r} is not a number: give a number or None")
             value = float(value)
-        if self.metric is not None and not quantities.same_kind(unit, self.metric.unit):
+        if self._metric is not None and not quantities.same_kind(unit, self._metric.unit):
             raise quantities.UnitError(
-                f"{self.metric_name} is defined in {self.metric.unit or 'no unit'}: {value} {unit} does not convert"
+                f"{self.metric_name} is defined in {self._metric.unit or 'no unit'}: {value} {unit} does not convert"
             )
         self._value, self._unit = value, unit
 
@@ -149,23 +182,10 @@ class Measurement(Identified):
         """The value as a datum."""
         return Datum(self.value, self.unit, str(self.metric_name), self.description)
 
-    def attach_metric(self, metric: Metric) -> None:
-        """Set the definition of the metric.
-
-        Raises
-        ------
-        UnitError
-            If the value does not convert into its unit; then the measurement is unchanged.
-        """
-        before, self.metric = self.metric, metric
-        try:
-            self._set(self._value, self._unit)
-        except quantities.UnitError:
-            self.metric = before
-            raise
-
     def link_blob(self, blob: Blob) -> None:
-        """Add a reference to a blob."""
+        """Add a reference to a blob; raises `VerifyTypeError` for another object."""
+        if not isinstance(blob, Blob):
+            raise VerifyTypeError(f"{self._metric_name}: {blob!r} is not a Blob")
         self._blobs[blob.name] = blob
 
     @property
@@ -177,15 +197,15 @@ class Measurement(Identified):
     def json(self) -> JsonObject:
         """The measurement as an entry of ``measurements`` in a Job, in the unit of its metric if known.
 
-        The notes are in the Job's ``meta``.
+        The notes are in the Job's ``meta``. The unit of a missing value is None.
         """
-        unit = self.metric.unit if self.metric else self.unit
+        unit = self._metric.unit if self._metric else self.unit
         value = None if self.value is None else float(quantities.converted(self.value, self.unit, unit))
         return {
             "metric": str(self.metric_name),
             "identifier": self.identifier,
             "value": value,
-            "unit": unit,
+            "unit": None if value is None else unit,
             "blob_refs": self.blob_refs,
         }
 
@@ -197,11 +217,16 @@ class Measurement(Identified):
         value: float | None = None,
         unit: str | None = None,
         blob_refs: Iterable[str] | None = None,
-        blobs: Iterable[Blob] | None = None,
+        blobs: Mapping[str, Blob] | Iterable[Blob] | None = None,
         notes: JsonObject | None = None,
     ) -> Measurement:
-        """Return the measurement of a document from `json`, with those of `blobs` that it refers to."""
-        refs, known = list(blob_refs or ()), {blob.identifier: blob for blob in blobs or ()}
+        """Return the measurement of a document from `json`, with those of `blobs` that it refers to.
+
+        Without references it has all of `blobs`, which may be a `BlobSet`.
+        """
+        given: Iterable[Blob] = blobs.values() if isinstance(blobs, Mapping) else blobs or ()
+        known = {blob.identifier: blob for blob in given}
+        refs = list(known if blob_refs is None else blob_refs)
         taken = [known[ref] for ref in refs if ref in known]
         found = cls(metric, value, unit or "", notes, taken, identifier=identifier)
         found.unknown_blob_refs = [ref for ref in refs if ref not in known]
@@ -218,7 +243,11 @@ class Measurement(Identified):
         return math.isclose(self.value, quantities.converted(other.value, other.unit, self.unit))
 
     def __str__(self) -> str:
-        return f"{self.metric_name}: {quantities.text_of(self.value, self.unit)}"
+        return f"{self.metric_name}: {quantities.text_of(self.value, self.unit, digits='')}"
+
+    def _repr_latex_(self) -> str:
+        """Return the value for a notebook."""
+        return "-" if self.value is None else quantities.latex_of(float(self.value), self.unit, "0.1f")
 
     def __repr__(self) -> str:
-        return f"Measurement({str(self.metric_name)!r}, {self.value!r}, {self.unit!r}, notes={self.notes!r})"
+        return f"Measurement({str(self.metric_name)!r}, {self.value!r}, {self.unit!r}, notes={dict(self.notes)!r})"

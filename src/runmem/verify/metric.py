@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from runmem.errors import SettingError
 from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
+from runmem.verify.errors import VerifyTypeError
 from runmem.verify.name import Name
+from runmem.verify.tagged import Tagged
 
-__all__ = ["Metric"]
+__all__ = ["Metric", "metric_name"]
 
 
-class Metric:
+def metric_name(given: str) -> Name:
+    """Return the name of a metric; raises `VerifyTypeError` for the name of a specification."""
+    name = Name(metric=given)
+    if not name.is_metric:
+        raise VerifyTypeError(f"{str(given)!r} is the name of a specification, not of a metric: write package.metric")
+    return name
+
+
+class Metric(Tagged):
     """The definition of a metric.
 
     Parameters
     ----------
-    name : str
-        ``package.metric``.
+    name : str or Name
+        ``package.metric``; without the package it is a relative name.
     description : str
     unit : str or unit of astropy
         Measurements must have a unit that converts into it. Empty for a plain number.
@@ -29,8 +40,10 @@ class Metric:
 
     Raises
     ------
-    SettingError
-        (a `ValueError`) For a name that is not ``package.metric``, or a unit that astropy does not have.
+    VerifyTypeError
+        (a `ValueError` and a `TypeError`) For a name that is not of a metric.
+    UnitError
+        (a `ValueError` and a `TypeError`) For a unit that astropy does not have.
     """
 
     def __init__(
@@ -43,15 +56,40 @@ class Metric:
         reference_url: str | None = None,
         reference_page: int | str | None = None,
     ) -> None:
-        self.name = Name(metric=name)
-        if not self.name.is_metric:
-            raise SettingError(f"{name!r} is the name of a specification: a metric is called package.metric")
+        self.name = name
         self.description = str(description).rstrip("\n")
-        self.unit = quantities.check_unit(unit)
-        self.tags = {tags} if isinstance(tags, str) else set(tags or ())
+        self.unit = unit
+        self.tags = tags
         self.reference_doc = reference_doc
         self.reference_url = reference_url
         self.reference_page = reference_page
+
+    @property
+    def name(self) -> Name:
+        """``package.metric``."""
+        return self._name
+
+    @name.setter
+    def name(self, given: str) -> None:
+        self._name = metric_name(given)
+
+    @property
+    def unit(self) -> Any:
+        """Name of the unit, which equals astropy's unit of this name. Set it to a name or to a unit of astropy."""
+        return self._unit
+
+    @unit.setter
+    def unit(self, given: object) -> None:
+        self._unit = quantities.check_unit(given)
+
+    @property
+    def unit_str(self) -> str:
+        """Name of the unit."""
+        return self._unit
+
+    @unit_str.setter
+    def unit_str(self, given: str) -> None:
+        self.unit = given
 
     @property
     def reference(self) -> str:
@@ -88,8 +126,16 @@ class Metric:
         tags: Iterable[str] | str | None = None,
         reference: JsonObject | None = None,
     ) -> Metric:
-        """Return the metric of a document from `json`, or of a definition in a YAML file."""
+        """Return the metric of a document from `json`, or of a definition in a YAML file.
+
+        Raises
+        ------
+        SettingError
+            Also for an entry of the reference other than ``doc``, ``page`` and ``url``.
+        """
         where = reference or {}
+        if not isinstance(where, Mapping) or set(where) - {"doc", "page", "url"}:
+            raise SettingError(f"the reference of {name} has other entries than doc, page and url: {where!r}")
         return cls(name, description or "", unit or "", tags, where.get("doc"), where.get("url"), where.get("page"))
 
     def __eq__(self, other: object) -> bool:

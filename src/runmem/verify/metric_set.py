@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from pathlib import Path
 
 import yaml
@@ -12,19 +13,28 @@ from runmem.reading import JsonObject
 from runmem.store.output import write_file
 from runmem.verify.metric import Metric
 from runmem.verify.name import Name
-from runmem.verify.named_items import NamedItems
-from runmem.verify.yaml_file import package_folder, read_documents
+from runmem.verify.named_items import ItemSet, html_table
+from runmem.verify.yaml_file import YAML_SUFFIXES, package_folder, read_documents
 
 __all__ = ["MetricSet"]
 
 
-class MetricSet(NamedItems[Metric]):
+class MetricSet(ItemSet[Metric]):
     """Metrics by their names, ``package.metric``.
 
     Parameters
     ----------
-    metrics : iterable of Metric
+    metrics : iterable of Metric, optional
+
+    Raises
+    ------
+    VerifyTypeError
+        (a `ValueError` and a `TypeError`) For another object.
     """
+
+    _kind = Metric
+    _advice = "give a Metric"
+    _called = ("Metric", "Metrics")
 
     def __init__(self, metrics: Iterable[Metric] | None = None) -> None:
         super().__init__()
@@ -52,7 +62,12 @@ class MetricSet(NamedItems[Metric]):
             If there is no such folder or file, or a definition is not valid.
         """
         folder = package_folder(package_name_or_path, "metrics")
-        files = sorted(folder.glob("*.yaml")) if subset is None else [folder / f"{subset}.yaml"]
+        files = [path for path in sorted(folder.iterdir()) if path.suffix in YAML_SUFFIXES]
+        if subset is not None:
+            files = [path for path in files if path.stem == subset] or [folder / f"{subset}.yaml"]
+        for first, second in pairwise(files):
+            if first.stem == second.stem:
+                raise SettingError(f"{first} and {second.name} are of the same package: keep one of them")
         return cls(metric for file in files for metric in cls.load_single_package(file).values())
 
     @classmethod
@@ -68,7 +83,10 @@ class MetricSet(NamedItems[Metric]):
         found = cls()
         for document in read_documents(path):
             try:
-                found.update(cls.parse(document, path.stem))
+                metrics = cls.parse(document, path.stem)
+                if again := [name for name in metrics if name in found]:
+                    raise SettingError(f"metric {str(again[0])!r} is in two documents of the file")
+                found.update(metrics)
             except SettingError as error:
                 raise SettingError(f"{path}: {error}") from error
         return found
@@ -112,11 +130,6 @@ class MetricSet(NamedItems[Metric]):
 
     # -- writing --
 
-    @property
-    def json(self) -> list[JsonObject]:
-        """The metrics as ``metrics`` of a Job."""
-        return [metric.json for metric in self.values()]
-
     def write(self, folder: Path | str) -> list[Path]:
         """Write ``metrics/<package>.yaml`` below `folder` for each package, and return the files.
 
@@ -128,7 +141,9 @@ class MetricSet(NamedItems[Metric]):
         place, written = Path(folder) / "metrics", []
         try:
             place.mkdir(parents=True, exist_ok=True)
-            for package in sorted({metric.name.package for metric in self.values()}):
+            if relative := [name for name, metric in self.items() if metric.name.package is None]:
+                raise SettingError(f"metric {str(relative[0])!r} has no package, which names its file")
+            for package in sorted({str(metric.name.package) for metric in self.values()}):
                 own = {str(m.name.metric): m.definition for m in self.subset(package).values()}
                 path = place / f"{package}.yaml"
                 write_file(path, yaml.safe_dump(own, sort_keys=False, allow_unicode=True, width=120))
@@ -139,9 +154,8 @@ class MetricSet(NamedItems[Metric]):
 
     # -- content --
 
-    def insert(self, metric: Metric) -> None:
-        """Add a metric, replacing one with the same name."""
-        self[getattr(metric, "name", "?")] = metric
+    def _name_of(self, item: Metric) -> Name:
+        return item.name
 
     def subset(self, package: str | None = None, tags: Iterable[str] | None = None) -> MetricSet:
         """Return the metrics of a package with all the tags; without arguments all metrics."""
@@ -152,14 +166,10 @@ class MetricSet(NamedItems[Metric]):
             if (package is None or metric.name.package == package) and wanted <= metric.tags
         )
 
-    def __setitem__(self, key: str, metric: Metric) -> None:
-        if not isinstance(metric, Metric) or metric.name != key:
-            raise SettingError(f"cannot store {metric!r} as {key!r}: give a Metric, with its name as the key")
-        self._items[str(key)] = metric
-
-    def __iadd__(self, other: MetricSet) -> MetricSet:
-        self.update(other)
-        return self
-
-    def __str__(self) -> str:
-        return f"<MetricSet: {len(self)} Metric{'' if len(self) == 1 else 's'}>" if self else "<MetricSet: empty>"
+    def _repr_html_(self) -> str:
+        """Return a table for a notebook."""
+        rows = [
+            [str(name), metric.description, metric.unit, metric.reference, ", ".join(sorted(metric.tags))]
+            for name, metric in sorted(self.items())
+        ]
+        return html_table(["Name", "Description", "Units", "Reference", "Tags"], rows)

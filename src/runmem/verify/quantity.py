@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -13,7 +14,9 @@ from typing import Any
 from runmem.errors import SettingError
 from runmem.units import format_bytes
 
-__all__ = ["Quantity", "UnitError", "check_unit", "converted", "parts_of", "quantity", "same_kind", "text_of"]
+__all__ = [
+    "Quantity", "UnitError", "check_unit", "converted", "latex_of", "parts_of", "quantity", "same_kind", "text_of",
+]  # fmt: skip
 
 _BINARY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40, "Pi": 2**50, "Ei": 2**60}
 _DECIMAL = {"k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15, "E": 10**18}
@@ -35,7 +38,10 @@ _MEANT = {
 
 
 class UnitError(SettingError, TypeError):
-    """A unit that does not exist, or two that cannot be converted into each other."""
+    """A unit that does not exist, or two that cannot be converted into each other.
+
+    The second is also an ``astropy.units.UnitConversionError`` where astropy is loaded.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,13 +180,35 @@ def _factor(unit: str, to: str) -> float:
             return float(units.Unit(unit).to(units.Unit(to)))
         except (ValueError, TypeError):  # also astropy's UnitConversionError
             pass
-    raise UnitError(f"a value in {unit or 'no unit'} cannot be compared with one in {to or 'no unit'}")
+    raise conversion_error(f"a value in {unit or 'no unit'} cannot be compared with one in {to or 'no unit'}")
 
 
-def text_of(value: float | None, unit: str) -> str:
+def conversion_error(message: str) -> UnitError:
+    """Return the error of units that cannot be converted, which is also astropy's where that is loaded."""
+    units = sys.modules.get("astropy.units")
+    return UnitError(message) if units is None else _astropys_too(units.UnitConversionError)(message)
+
+
+@cache
+def _astropys_too(error: type[Exception]) -> type[UnitError]:
+    def reduced(self: UnitError) -> object:  # a class that is made here cannot be pickled by name
+        return conversion_error, (str(self),)
+
+    return type(UnitError.__name__, (UnitError, error), {"__module__": __name__, "__reduce__": reduced})
+
+
+def text_of(value: float | None, unit: str, digits: str = ".15g") -> str:
     """Format a value with its unit, such as ``327745536 byte (312.6 MiB)``; ``-`` for None."""
     if value is None:
         return "-"
-    text = f"{value:.15g} {unit}".rstrip()
-    whole = unit in ("byte", "B") and math.isfinite(value) and value >= 1024
+    is_memory = unit in ("byte", "B")
+    text = f"{value:{'.15g' if is_memory else digits}} {unit}".rstrip()
+    whole = is_memory and math.isfinite(value) and value >= 1024
     return f"{text} ({format_bytes(value)})" if whole else text
+
+
+def latex_of(value: object, unit: str, digits: str = "g") -> str:
+    """Format a value with its unit in LaTeX, for notebooks; without astropy the unit is as it is written."""
+    units = astropy_units()
+    shown = unit if units is None or not unit else units.Unit(unit).to_string("latex_inline")
+    return f"{value:{digits}} {shown}".rstrip()

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from html import escape
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
+from runmem.errors import SettingError
 from runmem.reading import JsonObject
 from runmem.table import TableColumn, lay_out
 from runmem.verify import quantity as quantities
 from runmem.verify.measurement import Measurement
+from runmem.verify.metric import Metric
+from runmem.verify.named_items import html_table
 from runmem.verify.spec import ThresholdSpecification
 
-__all__ = ["FAILED", "NOT_MEASURED", "PASSED", "Report", "ReportRow", "judge"]
+if TYPE_CHECKING:
+    from runmem.verify.spec_set import SpecificationSet
+
+__all__ = ["FAILED", "NOT_MEASURED", "PASSED", "Report", "ReportRow"]
 
 PASSED, FAILED, NOT_MEASURED = "passed", "failed", "not measured"
 _TITLES = ("Status", "Specification", "Measurement", "Test", "Metric tags", "Spec. tags", "Reason")
 _NAMES, _SENTENCES = {"Specification"}, {"Metric tags", "Spec. tags", "Reason"}
+_MOST_NAMED = 5
+_SYMBOLS = {PASSED: "\u2705", FAILED: "\u274c"}  # those of lsst.verify
 
 
 @dataclass(frozen=True)
@@ -47,11 +56,56 @@ class ReportRow:
     reason: str | None = None
 
 
-@dataclass(frozen=True)
 class Report:
-    """The results for all specifications, in the order of their names."""
+    """The results for specifications, in the order of their names.
 
-    rows: tuple[ReportRow, ...]
+    Parameters
+    ----------
+    measurements : MeasurementSet or mapping
+        Measurements by the names of their metrics.
+    specs : SpecificationSet
+        All of them are checked: choose with `SpecificationSet.subset` before.
+    metrics : MetricSet or mapping, optional
+        Definitions of metrics, for their tags.
+    reasons : mapping, optional
+        Name of a metric to the reason why it could not be measured.
+    not_checked : iterable of str
+        Names of specifications that ask for other metadata. The text of the report names them.
+
+    Attributes
+    ----------
+    rows : tuple of ReportRow
+    not_checked : tuple of str
+
+    Notes
+    -----
+    Limitation: a lower bound (sampled) may pass ``<`` although the true value does not; the measurement's notes tell
+    how it was measured.
+    """
+
+    def __init__(
+        self,
+        measurements: Mapping[str, Measurement],
+        specs: SpecificationSet,
+        metrics: Mapping[str, Metric] | None = None,
+        reasons: Mapping[str, str] | None = None,
+        not_checked: Iterable[str] = (),
+    ) -> None:
+        self.not_checked = tuple(map(str, not_checked))
+        self._checked: list[tuple[ThresholdSpecification, Measurement | None]] = []
+        rows = []
+        for spec in sorted(specs.values(), key=lambda spec: spec.name):
+            name = spec.metric_name if spec.name.has_metric else None
+            measurement = measurements.get(name) if name is not None else None
+            metric = measurement.metric if measurement is not None else None
+            if metric is None and name is not None:
+                metric = (metrics or {}).get(name)
+            status, reason = _outcome(spec, measurement, (reasons or {}).get(str(name)))
+            value = quantities.text_of(measurement.value, measurement.unit) if measurement else "-"
+            tags = tuple(sorted(metric.tags)) if metric else ()
+            rows.append(ReportRow(status, str(spec.name), value, spec.test, tags, tuple(sorted(spec.tags)), reason))
+            self._checked.append((spec, measurement))
+        self.rows = tuple(rows)
 
     @property
     def passed(self) -> bool:
@@ -75,7 +129,54 @@ class Report:
         """Return the table as lines of at most `width` characters, by default of any length."""
         head, *rows = self.table()
         columns = [TableColumn(title, flexible=title in _NAMES, text=title in _SENTENCES) for title in head]
-        return lay_out(columns, rows, width, keys=2)
+        return lay_out(columns, rows, width, keys=2) + self._left_out()
+
+    def _left_out(self) -> list[str]:
+        """Return a line that names the specifications which were not checked, if there are any."""
+        if not self.not_checked:
+            return []
+        more = len(self.not_checked) - _MOST_NAMED
+        named = ", ".join(self.not_checked[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        return [f"not checked, since they ask for metadata that the Job does not have: {named}"]
+
+    def make_table(self) -> Any:
+        """Return the table of lsst.verify, an ``astropy.table.Table``.
+
+        Its columns are Status (a symbol, or ``not measured``), Specification, Measurement and Test (in LaTeX), Metric
+        Tags and Spec. Tags.
+
+        Raises
+        ------
+        SettingError
+            If astropy is not installed.
+        """
+        try:
+            table_class = import_module("astropy.table").Table
+        except ImportError as error:
+            raise SettingError("make_table makes a table of astropy: pip install astropy, or use table()") from error
+        names = ["Status", "Specification", "Measurement", "Test", "Metric Tags", "Spec. Tags"]
+        rows = []
+        for row, (spec, measurement) in zip(self.rows, self._checked, strict=True):
+            metric_tags = ", ".join(row.metric_tags) if measurement is None or measurement.metric else "N/A"
+            rows.append(
+                (
+                    _SYMBOLS.get(row.status, row.status), row.specification,
+                    measurement._repr_latex_() if measurement else "-", spec._repr_latex_(), metric_tags,
+                    ", ".join(row.spec_tags),
+                )
+            )  # fmt: skip
+        return table_class(rows=rows, names=names, dtype=[str] * len(names))
+
+    def show(self) -> None:
+        """Display the table in a notebook, or print it elsewhere."""
+        try:
+            ipython = import_module("IPython")
+        except ImportError:
+            ipython = None
+        if ipython is not None and ipython.get_ipython() is not None:
+            import_module("IPython.display").display(self)
+        else:
+            print(self)
 
     def __str__(self) -> str:
         return "\n".join(self.lines())
@@ -83,47 +184,13 @@ class Report:
     def _repr_html_(self) -> str:
         """Return the table for a notebook."""
         head, *rows = self.table()
-        body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-        titles = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-        return f"<table><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def judge(
-    specs: Iterable[ThresholdSpecification],
-    measurements: Mapping[str, Measurement],
-    tags: Mapping[str, Sequence[str]],
-    reasons: Mapping[str, str],
-) -> Report:
-    """Check `specs`.
-
-    Parameters
-    ----------
-    measurements : mapping
-        Name of the metric to its measurement.
-    tags : mapping
-        Name of the metric to its tags.
-    reasons : mapping
-        Name of the metric to the reason why it could not be measured.
-
-    Notes
-    -----
-    Limitation: a lower bound (sampled) may pass ``<`` although the true value does not; the measurement's notes tell
-    how it was measured.
-    """
-    rows = []
-    for spec in sorted(specs, key=lambda spec: spec.name):
-        name = str(spec.metric_name)
-        measurement = measurements.get(name)
-        status, reason = _outcome(spec, measurement, reasons.get(name))
-        value = quantities.text_of(measurement.value, measurement.unit) if measurement else "-"
-        metric_tags = tuple(sorted(tags.get(name, ())))
-        rows.append(ReportRow(status, str(spec.name), value, spec.test, metric_tags, tuple(sorted(spec.tags)), reason))
-    return Report(tuple(rows))
+        return html_table(head, rows)
 
 
 def _outcome(spec: ThresholdSpecification, measured: Measurement | None, known: str | None) -> tuple[str, str | None]:
     if measured is None:
-        return NOT_MEASURED, known or f"there is no measurement of {spec.metric_name}"
+        what = spec.metric_name if spec.name.has_metric else "a metric: the specification names none"
+        return NOT_MEASURED, known or f"there is no measurement of {what}"
     if measured.value is None or measured.value != measured.value:
         return NOT_MEASURED, known or str(measured.notes.get("reason") or "no reason is recorded")
     try:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from runmem.errors import SettingError
 from runmem.reading import JsonObject
 from runmem.verify import quantity as quantities
 from runmem.verify.datum import Datum
+from runmem.verify.errors import VerifyTypeError
 from runmem.verify.name import Name
+from runmem.verify.tagged import Tagged
 
 __all__ = ["ThresholdSpecification", "is_specification_text"]
 
@@ -22,6 +24,7 @@ _OPERATORS = {
 _CALLED = {
     "<": "less_than", "<=": "at_most", ">": "more_than", ">=": "at_least", "==": "equal_to", "!=": "not_equal_to",
 }  # fmt: skip
+_LATEX = {"<=": r"\leq", ">=": r"\geq", "==": "=", "!=": r"\neq"}
 _TEXT = re.compile(r"\s*(?P<name>[^\s<>=!]+)\s*(?P<operator><=|>=|==|!=|<|>)(?P<threshold>.*)", re.DOTALL)
 _BITS = re.compile(r"([kMGTPEm]|[KMGTPE]i)b")  # megabit, mebibit and millibit in astropy, which are rarely intended
 _THRESHOLD = re.compile(r"\s*(?P<value>[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*(?P<unit>.*?)\s*", re.DOTALL)
@@ -32,15 +35,15 @@ def is_specification_text(text: str) -> bool:
     return bool(re.search(r"[<>=!]", text))
 
 
-class ThresholdSpecification:
+class ThresholdSpecification(Tagged):
     """A limit for the measurements of a metric.
 
     Parameters
     ----------
-    name : str
-        ``package.metric.specification``.
+    name : str or Name
+        ``package.metric.specification``; without its first parts it is a relative name.
     threshold : quantity
-        A finite number with a unit, of astropy or runmem.
+        A finite number with a unit, of astropy or runmem (`Quantity`).
     operator_str : str
         One of ``<``, ``<=``, ``>``, ``>=``, ``==``, ``!=``, with the measurement on the left.
     tags : iterable of str, or str
@@ -49,8 +52,9 @@ class ThresholdSpecification:
 
     Raises
     ------
-    SettingError
-        (a `ValueError`) For an invalid name, an unknown operator, or a threshold that is not a finite number.
+    VerifyTypeError
+        (a `ValueError` and a `TypeError`) For an invalid name, an unknown operator, or a threshold that is not a finite
+        number with a unit.
     """
 
     type = "threshold"
@@ -60,19 +64,21 @@ class ThresholdSpecification:
         name: str,
         threshold: object,
         operator_str: str,
-        tags: Iterable[str] | str = (),
+        tags: Iterable[str] | str | None = None,
         metadata_query: JsonObject | None = None,
     ) -> None:
-        self.name = Name(spec=name)
-        if operator_str not in _OPERATORS:
-            raise SettingError(f"{self.name}: {operator_str!r} is not an operator; there are {', '.join(_OPERATORS)}")
+        self._name = Name(spec=name)
+        self.operator_str = operator_str
+        if not hasattr(threshold, "unit"):
+            raise VerifyTypeError(
+                f"{self.name}: the threshold {threshold!r} has no unit: give a quantity of astropy or a Quantity"
+            )
         value, unit = quantities.parts_of(threshold)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise SettingError(f"{self.name}: the threshold {value!r} is not a finite number")
+            raise VerifyTypeError(f"{self.name}: the threshold {value!r} is not a finite number")
         self.value = value
         self.unit = quantities.check_unit(unit)
-        self.operator_str = operator_str
-        self.tags = {tags} if isinstance(tags, str) else set(tags)
+        self.tags = tags
         self.metadata_query = dict(metadata_query or {})
 
     @classmethod
@@ -111,14 +117,46 @@ class ThresholdSpecification:
         if len(parts) == 2:
             parts.append(_CALLED[match["operator"]])
         try:
+            if len(parts) < 3:
+                raise SettingError(f"the name {match['name']!r} has no package: write it in full, such as demo.Peak")
             return cls(".".join(parts), quantities.Quantity(float(number["value"]), number["unit"]), match["operator"])
         except SettingError as error:
             raise SettingError(f"specification {text!r}: {error}") from error
 
     @property
+    def name(self) -> Name:
+        """``package.metric.specification``."""
+        return self._name
+
+    @property
     def metric_name(self) -> Name:
-        """``package.metric``."""
+        """``package.metric``; raises `VerifyTypeError` if the specification's name has no metric."""
         return self.name.metric_name
+
+    @property
+    def operator_str(self) -> str:
+        """The operator, with the measurement on its left. Setting another text raises `VerifyTypeError`."""
+        return self._operator_str
+
+    @operator_str.setter
+    def operator_str(self, given: str) -> None:
+        try:
+            self.convert_operator_str(given)
+        except SettingError as error:
+            raise VerifyTypeError(f"{self.name}: {error}") from error
+        self._operator_str = given
+
+    @property
+    def operator(self) -> Callable[[Any, Any], bool]:
+        """The function of the operator."""
+        return self.convert_operator_str(self._operator_str)
+
+    @staticmethod
+    def convert_operator_str(op_str: str) -> Callable[[Any, Any], bool]:
+        """Return the function of an operator such as ``<``; raises `SettingError` (a `ValueError`) for another text."""
+        if op_str not in _OPERATORS:
+            raise SettingError(f"{op_str!r} is not an operator; there are {', '.join(_OPERATORS)}")
+        return _OPERATORS[op_str]
 
     @property
     def threshold(self) -> Any:
@@ -148,12 +186,20 @@ class ThresholdSpecification:
         try:
             in_given = quantities.converted(self.value, self.unit, unit)
         except quantities.UnitError as error:
-            raise quantities.UnitError(f"{self.name} {self.test}: {error}") from error
-        return bool(_OPERATORS[self.operator_str](value, in_given))
+            raise quantities.conversion_error(f"{self.name} {self.test}: {error}") from error
+        return bool(self.operator(value, in_given))
 
-    def query_metadata(self, meta: JsonObject) -> bool:
-        """Return True if the specification applies to a Job with these entries in ``meta``."""
-        return all(key in meta and meta[key] == value for key, value in self.metadata_query.items())
+    def query_metadata(self, metadata: Mapping[str, Any], arg_driven: bool = False) -> bool:
+        """Return True if the specification applies to a Job with these entries in ``meta``.
+
+        Parameters
+        ----------
+        arg_driven : bool
+            Whether `metadata` is what to look for instead: True is returned if the specification asks for all of these
+            entries, and maybe for others.
+        """
+        wanted, present = (metadata, self.metadata_query) if arg_driven else (self.metadata_query, metadata)
+        return all(key in present and present[key] == value for key, value in wanted.items())
 
     @property
     def json(self) -> JsonObject:
@@ -170,30 +216,49 @@ class ThresholdSpecification:
     def deserialize(
         cls,
         name: str,
-        threshold: JsonObject,
-        tags: Iterable[str] | str = (),
+        threshold: JsonObject | None = None,
+        tags: Iterable[str] | str | None = None,
         metadata_query: JsonObject | None = None,
-        **_: object,
+        type: str = type,
+        metric: str | None = None,
+        package: str | None = None,
     ) -> ThresholdSpecification:
         """Return the specification of a document from `json`, or of a definition in a YAML file.
 
         Raises
         ------
         SettingError
-            If the threshold has no value, unit or operator.
+            If the threshold has no value, unit or operator, or the specification is of another type.
         """
+        if type != cls.type:
+            raise SettingError(f"specification {name!r} is of type {type!r}: only those of type {cls.type!r} are known")
         given = threshold if isinstance(threshold, Mapping) else {}
         missing = [key for key in ("value", "unit", "operator") if given.get(key) is None]
         if missing:
             raise SettingError(f"specification {name!r}: the threshold has no {', no '.join(missing)}")
-        limit = quantities.Quantity(threshold["value"], threshold["unit"])
-        return cls(name, limit, threshold["operator"], tags or (), metadata_query)
+        if metadata_query is not None and not isinstance(metadata_query, Mapping):
+            raise SettingError(f"specification {name!r}: metadata_query is {metadata_query!r}: give names and values")
+        limit = quantities.Quantity(given["value"], given["unit"])
+        full = Name(package, metric, name)
+        return cls(full, limit, given["operator"], tags, metadata_query)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ThresholdSpecification) and self.json == other.json
+        """Return True if name, limit (to 9 digits, in any unit), operator, query and tags are equal."""
+        if not isinstance(other, ThresholdSpecification) or not quantities.same_kind(other.unit, self.unit):
+            return False
+        other_value = quantities.converted(other.value, other.unit, self.unit)
+        return math.isclose(self.value, other_value) and all(
+            getattr(self, key) == getattr(other, key) for key in ("name", "operator_str", "metadata_query", "tags")
+        )
+
+    def _repr_latex_(self) -> str:
+        """Return the comparison for a notebook."""
+        return (
+            f"$\\,{_LATEX.get(self.operator_str, self.operator_str)}\\,$ {quantities.latex_of(self.value, self.unit)}"
+        )
 
     def __str__(self) -> str:
         return f"{self.name}: {self.test}"
 
     def __repr__(self) -> str:
-        return f"ThresholdSpecification({str(self.name)!r}, {self.value!r} {self.unit}, {self.operator_str!r})"
+        return f"ThresholdSpecification({self.name!r}, {self.threshold!r}, {self.operator_str!r})"
