@@ -44,13 +44,14 @@ def runFromButler(task: Any, butler: Butler, dataIds: Iterable[object] | None = 
     ButlerError
         If `dataIds` is not given and the Butler cannot list them, or a measurement cannot be stored.
     """
-    connections = task.config.connections
-    if connections.metadata is None and not connections.labelName:
+    connections = task.config.connections.ConnectionsClass(config=task.config)
+    if connections.metadata.name == "_metadata":
         raise SettingError("connections.labelName is empty: give the label of the task with the metadata")
-    data_ids = list(_listed(butler, connections.inputName) if dataIds is None else dataIds)
+    input_name, output_name = connections.metadata.name, connections.measurement.name
+    data_ids = list(_listed(butler, input_name) if dataIds is None else dataIds)
     if not data_ids:
-        log.warning("there is no %s in %r: nothing is measured", connections.inputName, butler)
-    return [_run_one(task, butler, connections.inputName, connections.outputName, data_id) for data_id in data_ids]
+        log.warning("there is no %s in %r: nothing is measured", input_name, butler)
+    return [_run_one(task, butler, input_name, output_name, data_id) for data_id in data_ids]
 
 
 def _listed(butler: object, name: str) -> Iterable[object]:
