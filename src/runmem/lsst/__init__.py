@@ -9,11 +9,14 @@ from runmem.errors import SettingError
 
 _PLACES = {
     "LsstButler": "runmem.lsst.butler",
+    "MetadataRepository": "runmem.lsst.repository",
     "QuantumGraphExecutor": "runmem.lsst.quantum_graph_executor",
     "QuantumGraphExecutorError": "runmem.lsst.quantum_graph_executor",
     "QuantumGraphTimeoutError": "runmem.lsst.quantum_graph_executor",
 }
-__all__ = ["LsstButler", "QuantumGraphExecutor", "QuantumGraphExecutorError", "QuantumGraphTimeoutError"]
+__all__ = [
+    "LsstButler", "MetadataRepository", "QuantumGraphExecutor", "QuantumGraphExecutorError", "QuantumGraphTimeoutError",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ from runmem.pipe_base.peak_owner import CONTAMINATED, OWN, SHARED, owners_of_pea
 from runmem.reading import JsonObject
 from runmem.verify.measurement import Measurement
 
-__all__ = ["MemoryMetricConfig", "MemoryMetricConnections", "MemoryMetricTask"]
+__all__ = ["MemoryMetricConfig", "MemoryMetricConnections", "MemoryMetricTask", "checked_size", "unit_bytes_at"]
 
 MemoryMetricConfig = TimeMethodMetricConfig
 MemoryMetricConnections = MetricConnections
@@ -80,7 +80,7 @@ class MemoryMetricTask(MetadataMetricTask):
         if given is None:
             raise NoWorkFound(f"the metadata have no {self.getInputMetadataKeys(self.config)[_VALUE]}")
         notes: JsonObject = {"estimator": "utils.timer.timeMethod"}
-        size = _checked_size(_VALUE, given)
+        size = checked_size(_VALUE, given)
         if isinstance(given, str):
             notes["number_given_as_text"] = given
         size_bytes = size * _unit_bytes(values, notes)
@@ -115,20 +115,18 @@ class MemoryMetricTask(MetadataMetricTask):
                 values[_VERSION] = content[version_key]
             return values
         given = content.getArray(key)
-        sizes = [_checked_size(key, size) for size in given]
+        sizes = [checked_size(key, size) for size in given]
         if not sizes:
             raise MetricComputationError(f"invalid metadata: {key} = [] has no value")
         values[_VALUE] = given[sizes.index(max(sizes))]
         values[_VERSION] = _version_in(content, version_key or _beside(key, _VERSION_ITEM))
         if not values[_VERSION]:
-            level = key.rpartition(".")[0]
-            more = {name: _inherited(content, level, item) for name, item in _OF_PLATFORM.items()}
-            values |= {name: value for name, value in more.items() if value is not None}
+            values |= _of_platform(content, key.rpartition(".")[0])
         return values
 
     def _add_notes(self, measurement: Any, content: TaskMetadata, keys: Mapping[str, str | None]) -> None:
         if (key := keys.get(_VALUE)) is not None:
-            sizes = [_checked_size(key, size) for size in content.getArray(key)]
+            sizes = [checked_size(key, size) for size in content.getArray(key)]
             level, _, item = key.rpartition(".")
             notes = _notes(content.level(level), item.removesuffix(_ITEM), sizes)
             measurement.notes.update(notes)
@@ -140,7 +138,7 @@ def _beside(key: str, item: str) -> str:
     return f"{level}{dot}{item}"
 
 
-def _checked_size(key: str, value: object) -> float:
+def checked_size(key: str, value: object) -> float:
     """Return a positive size; 0 would be a failed reading. A text that `int` takes is a number, as in lsst.verify."""
     if isinstance(value, str):
         with suppress(ValueError):  # refused below
@@ -150,6 +148,18 @@ def _checked_size(key: str, value: object) -> float:
     if not 0 < value < _LARGEST:  # also false for NaN
         raise MetricComputationError(f"invalid metadata: {key} = {value!r} is not a size of memory")
     return value
+
+
+def unit_bytes_at(content: TaskMetadata, level: str) -> int:
+    """Return the unit of the sizes at `level` in bytes. Raises `MetricComputationError` for a malformed version."""
+    version = _version_in(content, f"{level}.{_VERSION_ITEM}".lstrip("."))
+    return 1 if version else _unit_bytes({_VERSION: version, **_of_platform(content, level)}, {})
+
+
+def _of_platform(content: TaskMetadata, level: str) -> JsonObject:
+    """Return what the unit of metadata before version 1 depends on, as far as they have it."""
+    found = {name: _inherited(content, level, item) for name, item in _OF_PLATFORM.items()}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _unit_bytes(values: Mapping[str, Any], notes: JsonObject) -> int:
