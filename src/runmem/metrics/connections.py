@@ -40,7 +40,7 @@ class SingleMetadataMetricConnections:
 
     Parameters
     ----------
-    config : TimeMethodMetricConfig
+    config : MetadataMetricConfig
         Names the datasets, and the dimensions of both.
     """
 

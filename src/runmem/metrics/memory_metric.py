@@ -54,7 +54,7 @@ class MemoryMetricTask(MetadataMetricTask):
     """
 
     @classmethod
-    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
+    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
         """Return the keys of the peak and of the version, which gives its unit."""
         level, dot, _ = (config.target or "").rpartition(".")
         return {_VALUE: f"{config.target}{_ITEM}", _VERSION: f"{level}{dot}{_VERSION_ITEM}"}

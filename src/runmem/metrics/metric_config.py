@@ -9,7 +9,7 @@ from runmem.metrics.connections import SingleMetadataMetricConnections
 from runmem.pipe_base.config import Config, ConfigField, Field, ListField
 from runmem.verify.name import checked_part
 
-__all__ = ["MetricConnections", "TimeMethodMetricConfig"]
+__all__ = ["MetadataMetricConfig", "MetricConnections", "TimeMethodMetricConfig"]
 
 _INPUT = "{labelName}_metadata"
 
@@ -53,16 +53,14 @@ class MetricConnections(Config):
         return template
 
 
-class TimeMethodMetricConfig(Config):
-    """The method to measure and the name of the metric; unknown attributes are refused.
+class MetadataMetricConfig(Config):
+    """The name of the metric and of its metadata; unknown attributes are refused.
 
     It has ``update``, ``load``, ``save``, ``freeze`` and ``compare`` as LSST's configurations.
 
     Attributes
     ----------
     connections : MetricConnections
-    target : str
-        The method or function, such as ``wordcount.count_words``, or an end of its full name. Required.
     metadataDimensions : list of str
         Dimensions of the metadata, for pipelines.
     saveLogOutput, saveMetadata : bool
@@ -73,7 +71,6 @@ class TimeMethodMetricConfig(Config):
     ConnectionsClass: ClassVar[type[SingleMetadataMetricConnections]] = SingleMetadataMetricConnections
 
     connections = ConfigField("names of input and output", MetricConnections)
-    target = Field("the method to measure", str)
     metadataDimensions = ListField("dimensions of the metadata", default=["detector", "instrument", "visit"])
     saveLogOutput = Field("whether a pipeline keeps the log of the metric task", bool, default=True)
     saveMetadata = Field("whether a pipeline keeps the metadata of the metric task", bool, default=True)
@@ -93,13 +90,29 @@ class TimeMethodMetricConfig(Config):
         """
         for name in ("package", "metric"):
             checked_part(name, getattr(self.connections, name), f"connections.{name} is ")
-        if not self.target:
-            raise SettingError(
-                f"target is {self.target!r}: name the task to measure, for example wordcount.count_words"
-            )
         for name in ("metadata", "measurement"):
             if not getattr(self.connections, name):
                 raise SettingError(
                     f"connections.{name} is {getattr(self.connections, name)!r}: expected the name of a dataset type"
                 )
+        super().validate()
+
+
+class TimeMethodMetricConfig(MetadataMetricConfig):
+    """The method to measure, beside what `MetadataMetricConfig` has.
+
+    Attributes
+    ----------
+    target : str
+        The method or function, such as ``wordcount.count_words``, or an end of its full name. Required.
+    """
+
+    target = Field("the method to measure", str)
+
+    def validate(self) -> None:
+        """Check the values. Raises `SettingError` as the base class does, and without a target."""
+        if not self.target:
+            raise SettingError(
+                f"target is {self.target!r}: name the task to measure, for example wordcount.count_words"
+            )
         super().validate()

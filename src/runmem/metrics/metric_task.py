@@ -28,7 +28,7 @@ class MetadataMetricTask:
 
     Parameters
     ----------
-    config : TimeMethodMetricConfig, optional
+    config : TimeMethodMetricConfig or MetadataMetricConfig, optional
         An instance of `ConfigClass`; default an unchanged one.
 
     Raises
@@ -37,9 +37,9 @@ class MetadataMetricTask:
         (a `ValueError`) If the configuration is not valid.
     """
 
-    ConfigClass: ClassVar[type[TimeMethodMetricConfig]] = TimeMethodMetricConfig
+    ConfigClass: ClassVar[Any] = TimeMethodMetricConfig
 
-    def __init__(self, config: TimeMethodMetricConfig | None = None) -> None:
+    def __init__(self, config: Any = None) -> None:
         self.config = self.ConfigClass() if config is None else config
         if isinstance(self.config, type) or not hasattr(self.config, "validate"):
             raise SettingError(
@@ -49,7 +49,7 @@ class MetadataMetricTask:
         self.config.validate()
 
     @classmethod
-    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
+    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
         """Return the inputs of `makeMeasurement`: a name for each, and a text that the full key contains."""
         raise TypeError(f"{cls.__name__} does not say which keys it reads: define getInputMetadataKeys(cls, config).")
 
@@ -124,9 +124,9 @@ class MetadataMetricTask:
         """
         found = names_with(fragment, metadata)
         if len(found) > 1:
+            target = getattr(self.config, "target", fragment)
             raise MetricComputationError(
-                f"target {self.config.target!r} is ambiguous: it matches {', '.join(sorted(found))}. "
-                "Give more of the name."
+                f"target {target!r} is ambiguous: it matches {', '.join(sorted(found))}. Give more of the name."
             )
         return found[0] if found else None
 

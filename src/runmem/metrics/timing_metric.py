@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
-from runmem.metrics.metric_config import TimeMethodMetricConfig
 from runmem.metrics.metric_task import MetadataMetricTask
 from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
 from runmem.pipe_base.metadata import TaskMetadata
@@ -104,7 +103,7 @@ class TimingMetricTask(_ElapsedMetricTask):
     _readings = ("StartTimestamp", "EndTimestamp")
 
     @classmethod
-    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
+    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
         """Return the keys of the times of day at start and end."""
         return {"StartTimestamp": f"{config.target}StartUtc", "EndTimestamp": f"{config.target}EndUtc"}
 
@@ -124,7 +123,7 @@ class CpuTimingMetricTask(_ElapsedMetricTask):
     _readings = ("StartTime", "EndTime")
 
     @classmethod
-    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
+    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
         """Return the keys of the clock at start and end, and of the times of day."""
         items = {"StartTime": "StartCpuTime", "EndTime": "EndCpuTime"}
         stamps = {"StartTimestamp": "StartUtc", "EndTimestamp": "EndUtc"}

@@ -11,6 +11,7 @@ from runmem.errors import SettingError
 from runmem.reading import JsonObject, read_json
 from runmem.store.output import write_file
 from runmem.verify.blob import Blob
+from runmem.verify.from_lsst import as_measurement
 from runmem.verify.measurement import Measurement
 from runmem.verify.metric import Metric
 from runmem.verify.metric_set import MetricSet
@@ -96,6 +97,8 @@ class Job:
 
         Parameters
         ----------
+        measurement : Measurement
+            Or one of ``lsst.verify``, which is converted.
         replace : bool
             Whether it replaces another measurement of its metric.
 
@@ -104,6 +107,7 @@ class Job:
         DuplicateMeasurementError
             If the Job has another measurement of the metric and `replace` is False.
         """
+        measurement = as_measurement(measurement)
         if not isinstance(measurement, Measurement):
             raise SettingError(f"{measurement!r} cannot be added to a Job: give a Measurement")
         name = str(measurement.metric_name)
