@@ -23,6 +23,7 @@ MemoryMetricConnections = MetricConnections
 _LARGEST = 2**63
 _VALUE, _VERSION = "EndMemory", "MetadataVersion"  # names of inputs, as in lsst.verify
 _ITEM, _START_ITEM, _VERSION_ITEM = "EndMaxResidentSetSize", "StartMaxResidentSetSize", "__version__"
+_SPECIAL = (_VALUE, _VERSION)
 _OF_PLATFORM = {"Platform": "platform", "PageSize": "pageSize"}
 _COUNTS = {
     "Executions": "executions",
@@ -93,20 +94,17 @@ class MemoryMetricTask(MetadataMetricTask):
         return keys
 
     def _version_key(self, content: TaskMetadata, fragment: str, value_key: str | None) -> str | None:
-        """Return the key of the version: beside the value, unless a subclass looks for another one."""
+        """Return the key of the version: beside the value (if it is there), unless a subclass looks for another one."""
         if value_key is None:
             found = names_with(fragment, content)
             return found[0] if len(found) == 1 else None
         beside = _beside(value_key, _VERSION_ITEM)
-        if fragment not in beside:
-            return self.matching_key(content, fragment)
-        return beside if beside in content else None
+        return beside if fragment in beside else self.matching_key(content, fragment)
 
     def _choose_values(self, content: TaskMetadata, keys: Mapping[str, str | None]) -> dict[str, Any]:
         """Return the largest peak, the version of the metadata, and what the unit depends on before version 1."""
-        special = {name: keys[name] for name in (_VALUE, _VERSION) if name in keys}
-        values = super()._choose_values(content, {name: key for name, key in keys.items() if name not in special})
-        values |= dict.fromkeys(special)
+        values = super()._choose_values(content, {name: key for name, key in keys.items() if name not in _SPECIAL})
+        values |= dict.fromkeys(name for name in _SPECIAL if name in keys)
         key, version_key = keys.get(_VALUE), keys.get(_VERSION)
         if key is None:
             if _VALUE in keys and names_with(f"{self.config.target}PeaksMissing", content):
@@ -114,22 +112,27 @@ class MemoryMetricTask(MetadataMetricTask):
             if version_key is not None:
                 values[_VERSION] = content[version_key]
             return values
-        given = content.getArray(key)
+        level, _, item = key.rpartition(".")
+        beside = content.level(level)
+        given = beside.getArray(item)
         sizes = [checked_size(key, size) for size in given]
         if not sizes:
             raise MetricComputationError(f"invalid metadata: {key} = [] has no value")
-        values[_VALUE] = given[sizes.index(max(sizes))]
-        values[_VERSION] = _version_in(content, version_key or _beside(key, _VERSION_ITEM))
-        if not values[_VERSION]:
-            values |= _of_platform(content, key.rpartition(".")[0])
+        values[_VALUE] = given[0] if len(given) == 1 else given[sizes.index(max(sizes))]
+        version = beside.scalars.get(_VERSION_ITEM) if version_key in (None, _beside(key, _VERSION_ITEM)) else None
+        if type(version) is not int or version < 1:  # not the usual case
+            version = _version_in(content, version_key or _beside(key, _VERSION_ITEM))
+        values[_VERSION] = version
+        if not version:
+            values |= _of_platform(content, level)
         return values
 
     def _add_notes(self, measurement: Any, content: TaskMetadata, keys: Mapping[str, str | None]) -> None:
         if (key := keys.get(_VALUE)) is not None:
-            sizes = [checked_size(key, size) for size in content.getArray(key)]
             level, _, item = key.rpartition(".")
-            notes = _notes(content.level(level), item.removesuffix(_ITEM), sizes)
-            measurement.notes.update(notes)
+            beside = content.level(level)
+            sizes = [checked_size(key, size) for size in beside.getArray(item)]
+            measurement.notes.update(_notes(beside, item.removesuffix(_ITEM), sizes))
 
 
 def _beside(key: str, item: str) -> str:
@@ -164,7 +167,8 @@ def _of_platform(content: TaskMetadata, level: str) -> JsonObject:
 
 def _unit_bytes(values: Mapping[str, Any], notes: JsonObject) -> int:
     """Return the unit of the peak in bytes, by the version of the metadata and the writer's platform."""
-    if _checked_version(_VERSION, [] if (version := values.get(_VERSION)) is None else [version]) >= 1:
+    version = values.get(_VERSION)
+    if (type(version) is int and version >= 1) or _checked_version(_VERSION, [] if version is None else [version]) >= 1:
         return 1
     platform = values.get("Platform")
     if platform is None:
