@@ -22,7 +22,7 @@ TASKS: dict[str, type[MetadataMetricTask]] = {
 
 Configuration: TypeAlias = tuple[str, type[MetadataMetricTask], Mapping[str, object]]
 
-_CONNECTION_OPTIONS = ("package", "metric", "labelName", "metadata")
+_CONNECTION_OPTIONS = ("package", "metric", "labelName", "metadata", "measurement")
 _TASK_OPTIONS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
 
 
@@ -42,10 +42,11 @@ def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
     tasks = []
     for label, task_class, content in _configurations(Path(path)):
         config = task_class.ConfigClass()
-        for key, value in _flat(content, f"{path}: {label}"):
-            owner, name = (config.connections, key.removeprefix("connections.")) if "." in key else (config, key)
-            setattr(owner, name, value)
+        options = list(_flat(content, f"{path}: {label}"))
         try:
+            for key, value in options:
+                owner, name = (config.connections, key.removeprefix("connections.")) if "." in key else (config, key)
+                setattr(owner, name, value)
             tasks.append(task_class(config=config))
         except SettingError as error:
             raise SettingError(f"{path}: {label}: {error}") from error
