@@ -19,7 +19,7 @@ def test_each_task_has_its_highest_mean_median_and_95th_percentile_of_own_peaks(
         "isr", *(QuantumUsage(size, "own", 36.0) for size in (1, 2, 6)), QuantumUsage(9, "contaminated", 1.0), "torn"
     )
     job = job_of_usages("demo", [usages])
-    assert {str(m.metric_name): m.value for m in job.measurements} == {
+    assert {str(name): job[name].value for name in job.metrics} == {
         "demo.IsrMemory": 6, "demo.IsrMemoryMean": 3, "demo.IsrMemoryMedian": 2, "demo.IsrMemoryP95": 6,
     }  # fmt: skip
     notes = job["demo.IsrMemory"].notes
