@@ -323,6 +323,7 @@ def test_the_file_of_a_pipeline_is_a_configuration(run, tmp_path):
         ("target: x", "metric 1: connections.package is None"),
         ("{connections: {package: p, metric: m}}", "target is None"),
         ("{connections: {package: p.q, metric: m}, target: x}", "package.*dot"),
+        ("{connections: {package: 5, metric: m}, target: x}", "metric 1: .*package = 5 is a int"),
         ("{connections: {packag: p}}", "unknown option 'connections.packag'; there are connections.package"),
         ("{taget: x}", "unknown option 'taget'"),
         ("{connections: 5}", "connections is 5"),

@@ -93,7 +93,9 @@ def test_json_is_the_whole_output(tmp_path):
 
 
 def test_tasks_gives_a_line_a_record(tmp_path):
-    lines = report(write_run(tmp_path).root, "--tasks").stdout.splitlines()
+    run = write_run(tmp_path).root
+    lines = report(run, "--tasks").stdout.splitlines()
+    assert report("--tasks", run).stdout.splitlines() == lines
     assert len(lines) == 2
     assert "wordcount.count_words" in lines[1]
 

@@ -76,3 +76,22 @@ def test_each_data_id_gets_a_metric(folder, monkeypatch, capsys, kind):
     lines = [line for line in EACH_DATA_ID.splitlines() if not line.startswith(f"butler = {other}")]
     exec(compile("\n".join(lines), "lsst.md", "exec"), {})
     assert len(re.findall(r"demo\.IsrMemory: \d+ byte", capsys.readouterr().out)) == 2
+
+
+def test_the_commands_for_pipelines_and_repositories_run(folder):
+    (pipeline,) = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+    (folder["folder"] / "metrics.yaml").write_text(pipeline)
+    blocks = [block for block in re.findall(r"```sh\n(.*?)```", TEXT, re.DOTALL) if "pip install" not in block]
+    lines = [line for block in blocks for line in block.splitlines()]
+    assert [line.split()[0] for line in lines] == ["pipetask", "runmem", "runmem", "runmem"]
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for line in lines:
+        line = line.replace("runmem ", f"{sys.executable} -m runmem ", 1) if line.startswith("runmem") else line
+        line = line.replace("isr,calib*", "isr")  # this pipeline has one task
+        done = subprocess.run(
+            line, shell=True, cwd=folder["folder"], env=environment, capture_output=True, text=True, timeout=240
+        )
+        assert done.returncode == 0, done.stderr
+    butler = Butler.from_config(str(folder["folder"] / "repo"), collections=["u/me/metrics"])
+    assert len(butler.query_datasets("metricvalue_demo_IsrMemoryOfPipeline")) == 2
+    assert (folder["folder"] / "metrics" / "demo.json").exists()

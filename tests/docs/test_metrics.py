@@ -8,9 +8,10 @@ from pathlib import Path
 TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text("utf-8")
 
 
-def test_the_examples_run(capsys):
+def test_the_examples_run(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     found = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-    assert len(found) == 7
+    assert len(found) == 8
     names = {"__name__": "metrics_md"}
     for block in found:
         exec(compile(block, "metrics.md", "exec"), names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 pytest.importorskip("lsst.ctrl.mpexec", reason="the LSST packages are not installed: pip install 'runmem[lsst]'")
 sys.path.insert(0, str(Path(__file__).parent))
 
+import lsst.pipe.base  # noqa: E402
 import repository  # noqa: E402
 from lsst.daf.butler import Butler, DatasetType  # noqa: E402
 
@@ -17,7 +20,7 @@ from runmem.lsst import LsstButler  # noqa: E402
 from runmem.metrics.from_butler import runFromButler  # noqa: E402
 from runmem.metrics.memory_metric import MemoryMetricConfig, MemoryMetricTask  # noqa: E402
 from runmem.pipe_base.butler import Butler as ButlerProtocol  # noqa: E402
-from runmem.pipe_base.butler import ButlerError, FolderButler  # noqa: E402
+from runmem.pipe_base.butler import ButlerError, DatasetNotFoundError, FolderButler  # noqa: E402
 from runmem.pipe_base.errors import NoWorkFound  # noqa: E402
 from runmem.pipe_base.metadata import TaskMetadata  # noqa: E402
 from runmem.verify.job import Job  # noqa: E402
@@ -82,7 +85,7 @@ def test_what_a_task_did_not_write_is_no_work_for_that_data_id_only(processed):
         butler_of(processed),
         [{"instrument": "Cam", "visit": 1, "detector": 1, "skymap": None} | {"visit": 99}],
     )
-    assert isinstance(missing.error, LookupError)
+    assert isinstance(missing.error, DatasetNotFoundError)
 
 
 def test_a_type_that_is_registered_for_lsst_verify_is_refused_with_a_remedy(processed):
@@ -90,7 +93,7 @@ def test_a_type_that_is_registered_for_lsst_verify_is_refused_with_a_remedy(proc
     dimensions = butler.butler.dimensions.conform(["instrument", "visit", "detector"])
     taken = DatasetType("metricvalue_demo_Taken", dimensions, "MetricValue")
     butler.butler.registry.registerDatasetType(taken)
-    with pytest.raises(ButlerError, match="MetricValue; .*another name"):
+    with pytest.raises(ButlerError, match=r"MetricValue; .*another name"):
         runFromButler(memory_task("scale", "scale.run", "Taken"), butler)
 
 
@@ -123,3 +126,69 @@ def test_real_metadata_and_data_ids_go_into_a_folder_of_files(processed, tmp_pat
     values = [[Job([r.measurement]).json["measurements"][0]["value"] for r in results] for results in (ours, theirs)]
     assert values[0] == values[1]
     assert len(values[0]) == 2
+
+
+def test_an_interrupted_pass_can_be_repeated_and_another_value_is_not_overwritten(processed, monkeypatch):
+    butler = butler_of(processed, "interrupted")
+    put = butler.butler.put
+    monkeypatch.setattr(butler.butler, "put", lambda *args, **more: (put(*args, **more), signal.raise_signal(2)))
+    with pytest.raises(KeyboardInterrupt):
+        runFromButler(memory_task("scale", "scale.run", "Again"), butler)
+    monkeypatch.undo()
+    results = runFromButler(memory_task("scale", "scale.run", "Again"), butler)
+    assert [result.error for result in results] == [None, None]
+    other = Measurement("demo.Again", results[0].measurement.value + 1, "byte")
+    with pytest.raises(
+        ButlerError, match="the run interrupted has metricvalue_demo_Again .* already: .* Use a new run"
+    ):
+        butler.put(other, "metricvalue_demo_Again", results[0].dataId)
+
+
+def test_a_data_id_that_fails_in_any_way_does_not_keep_another_from_being_measured(processed, tmp_path):
+    class Failing(MemoryMetricTask):
+        failures = iter([ZeroDivisionError("odd"), lsst.pipe.base.NoWorkFound("none")])
+
+        def makeMeasurement(self, values):
+            for error in self.failures:
+                raise error
+            return super().makeMeasurement(values)
+
+    root = shutil.copytree(processed, tmp_path / "repo")
+    butler = butler_of(str(root), "failing")
+    data_ids = butler.dataIds("scale_metadata")
+    path = Path(butler.butler.getURI("scale_metadata", data_ids[1]).ospath)
+    path.write_bytes(path.read_bytes()[:50])
+    nowhere = {"instrument": "Nope", "visit": 1, "detector": 1}
+    wanted = [data_ids[0], data_ids[0], data_ids[1], nowhere, {"visit": 1}, data_ids[0]]
+    results = runFromButler(Failing(memory_task("scale", "scale.run", "Failing").config), butler, wanted)
+    kinds = [type(result.error).__name__ for result in results]
+    assert kinds[:3] == ["ZeroDivisionError", "NoWorkFound", "ButlerError"]
+    assert all(issubclass(type(result.error), ButlerError) for result in results[2:5])
+    assert results[5].measurement is not None
+
+
+@pytest.mark.parametrize("data_id", [{"instrument": "Nope", "visit": 1, "detector": 1}, {"visit": 1}, {"colour": 1}])
+def test_every_error_of_the_butler_is_ours(processed, data_id):
+    butler = butler_of(processed, "errors")
+
+    def outcome(call, *arguments):
+        try:
+            return call(*arguments, data_id)
+        except Exception as error:
+            return error
+
+    measurement = Measurement("demo.Errors", 1.0, "byte")
+    for call, *arguments in (
+        (butler.get, "scale_metadata"),
+        (butler.put, TaskMetadata(), "scale_metadata"),
+        (butler.put, measurement, "metricvalue_demo_Errors"),
+        (butler.get, "never_registered"),
+    ):
+        error = outcome(call, *arguments)
+        assert isinstance(error, ButlerError), error
+        assert error.__cause__ is not None
+    there = outcome(butler.exists, "scale_metadata")
+    assert there is False or isinstance(there, ButlerError)
+    read_only = LsstButler(Butler.from_config(processed, collections=["output"]))
+    with pytest.raises(ButlerError):
+        read_only.put(Measurement("demo.Errors", 1.0, "byte"), "metricvalue_demo_Errors", {"instrument": "Cam"})

@@ -134,3 +134,32 @@ def test_without_measuring_the_reading_is_the_original(tmp_path):
     assert done.returncode == 0, done.stderr
     peaks = eval(done.stdout)[1]["run"][1]
     assert peaks[1] == pytest.approx(peaks[0], abs=0.5)
+
+
+def test_the_metadata_say_that_a_peak_is_the_methods_own(tmp_path):
+    body = """
+    @task(returns=1)
+    def methods():
+        from lsst.pipe.base import TaskMetadata
+        from lsst.utils.timer import logInfo
+        from timed_tasks import TouchTask
+        from runmem.metrics.quantum_usage import quantum_usage
+        lsst_task = TouchTask(config=TouchTask.ConfigClass())
+        lsst_task.outer(20, 5)
+        lsst_task.run(1)
+        quantum, plain = TaskMetadata(), {}
+        for moment in ("prep", "start", "end"):
+            logInfo(None, moment, metadata=quantum)
+        logInfo(None, "end", metadata=plain)
+        whole = TaskMetadata()
+        whole["quantum"] = quantum
+        names = {name for name in quantum if name.endswith("Method")}
+        usage = quantum_usage(runmem.pipe_base.TaskMetadata.from_metadata(whole))
+        return {name: lsst_task.metadata.getArray(f"{name}PeakMethod") for name in ("run", "outer")}, names, \\
+            quantum["endPeakMethod"], plain["endPeakMethod"], usage.owner
+    import runmem.pipe_base
+    print(wait_on(methods()))
+    """
+    of_methods, names, of_quantum, of_mapping, owner = run(tmp_path, body)
+    assert of_methods == {"run": ["hwm", "hwm"], "outer": ["hwm"]}
+    assert (names, of_quantum, of_mapping, owner) == ({"endPeakMethod"}, "hwm", ["hwm"], "own")

@@ -69,11 +69,18 @@ def test_an_ambiguous_target_lists_what_it_fits():
 
 @pytest.mark.parametrize(
     "value",
-    [math.inf, -math.inf, math.nan, -1, 0, "4096", "4096.0", "", True, 10**400, [], ["a"], [1.0, math.nan], [-5, 9]],
+    [math.inf, -math.inf, math.nan, -1, 0, "4096.0", "four", "", True, 10**400, [], ["a"], [1.0, math.nan], [-5, 9]],
 )
 def test_a_malformed_value_is_named_with_its_key(value):
     with pytest.raises(MetricComputationError, match=r"invalid metadata: demo:sub\.runEndMaxResidentSetSize = "):
         task().run(metadata(value))
+
+
+@pytest.mark.parametrize(("value", "size_bytes"), [("4096", 4096), (" 12 ", 12), (["5", "40"], 40)])
+def test_a_text_that_is_a_whole_number_is_taken_with_a_note(value, size_bytes):
+    measurement = task().run(metadata(value)).measurement
+    assert measurement.value == size_bytes
+    assert int(measurement.notes["number_given_as_text"]) == size_bytes
 
 
 @pytest.mark.parametrize("value", [None, [None], [1, "2"], [1, 2.0], [[1]], {1, 2}])
@@ -180,3 +187,83 @@ def test_an_invalid_page_size_is_an_error(value):
 def test_an_invalid_platform_is_an_error(value):
     with pytest.raises(MetricComputationError, match=f"platform = {value!r} is not the name"):
         task().run({KEY: [100], "demo:sub.platform": value})
+
+
+def test_what_makes_the_measurement_gets_the_names_of_lsst_verify_and_nothing_else():
+    received = []
+
+    class Asking(MemoryMetricTask):
+        def makeMeasurement(self, values):
+            received.append(values)
+            return super().makeMeasurement(values)
+
+    asking = Asking(task().config)
+    assert asking.run(metadata([3, 9])).measurement.value == 9
+    assert asking.run({KEY: 4, "demo:sub.__version__": 0}).measurement.value == 4096
+    with pytest.raises(NoWorkFound):
+        asking.run({"demo:sub.__version__": 1})
+    assert received == [
+        {"EndMemory": 9, "MetadataVersion": 1},
+        {"EndMemory": 4, "MetadataVersion": 0},
+        {"EndMemory": None, "MetadataVersion": 1},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "size_bytes"),
+    [
+        ({"EndMemory": 5, "MetadataVersion": 1}, 5),
+        ({"EndMemory": 5, "MetadataVersion": None, "Platform": "linux"}, 5 * 1024),
+        ({"EndMemory": 5, "Platform": "darwin"}, 5),
+        ({"EndMemory": "5", "MetadataVersion": 0, "Platform": "sunos5", "PageSize": 4096}, 5 * 4096),
+    ],
+)
+def test_a_measurement_is_made_from_the_values_alone(values, size_bytes):
+    assert task().makeMeasurement(values).value == size_bytes
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"EndMemory": 0, "MetadataVersion": 1}, "EndMemory = 0 is not a size"),
+        ({"EndMemory": 5, "MetadataVersion": "1"}, "MetadataVersion = '1' is not a version"),
+    ],
+)
+def test_malformed_values_are_named(values, message):
+    with pytest.raises(MetricComputationError, match=message):
+        task().makeMeasurement(values)
+
+
+def test_a_subclass_may_look_for_other_keys():
+    class OfStart(MemoryMetricTask):
+        @classmethod
+        def getInputMetadataKeys(cls, config):
+            return {"EndMemory": f"{config.target}StartMaxResidentSetSize"}
+
+    values = {"demo:sub.runStartMaxResidentSetSize": [7], **metadata([9])}
+    assert OfStart(task().config).run(values).measurement.value == 7
+
+    class OtherVersion(MemoryMetricTask):
+        @classmethod
+        def getInputMetadataKeys(cls, config):
+            return {**super().getInputMetadataKeys(config), "MetadataVersion": "layout"}
+
+    assert OtherVersion(task().config).run({KEY: 7, "layout": 1}).measurement.value == 7
+    assert OtherVersion(task().config).run({KEY: 7, "layout": 0, "platform": "linux"}).measurement.value == 7 * 1024
+
+
+@pytest.mark.parametrize(
+    ("more", "peak", "contaminated"),
+    [
+        ({"runStartMaxResidentSetSize": [5, 20, 20]}, "own", 2),  # as LSST's timer writes: only the first call rose
+        ({"runStartMaxResidentSetSize": [20, 20, 20]}, "contaminated", 3),
+        ({"runStartMaxResidentSetSize": [5]}, None, None),
+        ({}, None, None),
+        ({"runStartMaxResidentSetSize": [20, 20, 20], "runPeakMethod": ["hwm"] * 3}, "own", None),
+        ({"runPeakMethod": ["contaminated"] * 3}, "contaminated", 3),
+        ({"runPeakMethod": ["hwm, shared", "hwm", "hwm"]}, "shared", None),
+    ],
+)
+def test_the_notes_tell_own_peaks_from_contaminated_ones(more, peak, contaminated):
+    notes = task().run(metadata([20, 20, 20], **more)).measurement.notes
+    assert (notes.get("peak"), notes.get("contaminated")) == (peak, contaminated)

@@ -92,23 +92,27 @@ def test_a_name_that_cannot_be_used_is_refused_before_any_work(name, value):
     ("name", "value", "message"),
     [
         ("connections.package", "de mo", "package name may not contain white space"),
-        ("connections.labelName", None, "labelName is None: expected the label"),
+        ("connections.labelName", None, "labelName has no value .label of the task"),
         ("connections.metadata", "", "metadata is '': expected the name of a dataset type"),
-        ("metadataDimensions", "detector", "metadataDimensions is 'detector': expected a list of names"),
-        ("metadataDimensions", [1], r"metadataDimensions is \[1\]"),
-        ("saveLogOutput", "no", "saveLogOutput is 'no': expected true or false"),
-        ("saveMetadata", None, "saveMetadata is None"),
+        ("metadataDimensions", "detector", "metadataDimensions = 'detector' is a str; it must be a list"),
+        ("metadataDimensions", [1], r"metadataDimensions = \[1\]: 1 is not a text"),
+        ("saveLogOutput", "no", "saveLogOutput = 'no' is a str; it must be a bool"),
+        ("saveMetadata", None, "saveMetadata has no value"),
         ("target", None, "target is None: name the task"),
-        ("target", ["run"], r"target is \['run'\]: name the task"),
+        ("target", ["run"], r"target = \['run'\] is a list; it must be a str"),
     ],
 )
 def test_a_value_of_another_type_is_refused_with_its_name(name, value, message):
     config = MemoryMetricTask.ConfigClass(target="isr")
     config.connections.package, config.connections.metric = "demo", "Memory"
     owner, _, last = name.rpartition(".")
-    setattr(config.connections if owner else config, last, value)
-    with pytest.raises(SettingError, match=message):
+
+    def set_and_make():
+        setattr(config.connections if owner else config, last, value)  # most are refused here already
         MemoryMetricTask(config=config)
+
+    with pytest.raises(SettingError, match=message):
+        set_and_make()
 
 
 def test_a_misspelled_attribute_of_the_configuration_is_refused():
@@ -154,3 +158,48 @@ def test_a_source_without_metadata_is_named(tmp_path, monkeypatch, source, messa
 def test_an_invalid_configuration_object_raises_with_the_remedy(config):
     with pytest.raises(SettingError, match=r"give an object, config = MemoryMetricTask\.ConfigClass\(\)"):
         MemoryMetricTask(config)
+
+
+def test_the_connections_have_the_attributes_that_pipelines_and_their_test_helpers_read():
+    config = task(MemoryMetricTask).config
+    config.connections.labelName = "isr"
+    config.metadataDimensions = {"visit", "instrument"}
+    for kind in (config.connections.ConnectionsClass, config.ConnectionsClass):
+        connections = kind(config=config)
+        assert (connections.metadata.name, connections.measurement.name) == ("isr_metadata", "metricvalue_demo_Count")
+        assert (connections.inputs, connections.outputs) == ({"metadata"}, {"measurement"})
+        assert not connections.prerequisiteInputs | connections.initInputs | connections.initOutputs
+        for connection in (connections, *connections.allConnections.values()):
+            assert connection.dimensions == {"instrument", "visit"}
+        assert not connections.metadata.multiple
+
+
+def test_a_configuration_is_saved_loaded_updated_compared_and_frozen(tmp_path):
+    config, other = task(MemoryMetricTask, "isr.run").config, MemoryMetricTask.ConfigClass()
+    config.metadataDimensions = {"visit", "instrument"}
+    config.save(tmp_path / "metric.py")
+    other.load(tmp_path / "metric.py")
+    assert other == config
+    assert other.metadataDimensions == ["instrument", "visit"]
+    config.save(tmp_path / "root.py", root="root")
+    MemoryMetricTask.ConfigClass().load(str(tmp_path / "root.py"), root="root")
+    other.update(target="isr.other", saveLogOutput=False)
+    differences = []
+    assert not config.compare(other, output=differences.append)
+    assert sorted(line.partition(":")[0] for line in differences) == ["saveLogOutput", "target"]
+    with pytest.raises(SettingError, match="saveLogOutput = 5"):
+        other.update(target="isr.third", saveLogOutput=5)
+    assert other.target == "isr.other"
+    other.freeze()
+    for owner, name in ((other, "target"), (other.connections, "metric")):
+        with pytest.raises(SettingError, match="frozen"):
+            setattr(owner, name, "x")
+    changed = other.copy()
+    changed.target = "x"
+
+
+def test_input_keys_may_be_replaced_in_one_object():
+    one = task(MemoryMetricTask)
+    one.getInputMetadataKeys = lambda config: {"mine": "special"}
+    one.makeMeasurement = lambda values: Measurement("demo.Count", values["mine"], "")
+    assert one.run({"a.special": 42}).measurement.value == 42

@@ -94,3 +94,37 @@ def test_a_malformed_time_of_day_is_named_with_its_key(value):
 def test_inconsistent_metadata_raise(values, message):
     with pytest.raises(MetricComputationError, match=message.replace(".", r"\.")):
         task(CpuTimingMetricTask).run(values)
+
+
+def test_wall_times_keep_their_microseconds():
+    values = {"runStartUtc": "2026-01-31T12:00:00.000001+00:00", "runEndUtc": "2026-01-31T13:00:00.123457+01:00"}
+    assert task(TimingMetricTask).run(values).measurement.value == 0.123456
+    values = {"runStartUtc": "2026-01-31T12:00:00.000001", "runEndUtc": "2026-01-31T12:00:00.000003"}
+    assert task(TimingMetricTask).run(values).measurement.value == 2e-6
+
+
+def test_what_makes_the_measurement_gets_the_names_of_lsst_verify_and_the_longest_call():
+    received = []
+
+    class Asking(CpuTimingMetricTask):
+        def makeMeasurement(self, values):
+            received.append(values)
+            return super().makeMeasurement(values)
+
+    values = {
+        "runStartCpuTime": [0.0, 1.0], "runEndCpuTime": [0.5, 4.0], "runStartUtc": [START, START], "runEndUtc": [END],
+    }  # fmt: skip
+    assert Asking(task(CpuTimingMetricTask).config).run(values).measurement.value == 3.0
+    assert received == [{"StartTime": 1.0, "EndTime": 4.0, "StartTimestamp": START, "EndTimestamp": None}]
+
+
+def test_a_measurement_is_made_from_the_values_alone():
+    wall = task(TimingMetricTask).makeMeasurement({"StartTimestamp": START, "EndTimestamp": END})
+    assert (wall.value, wall.extras["end"].value) == (2.5, END)
+    assert task(CpuTimingMetricTask).makeMeasurement({"StartTime": 1.0, "EndTime": 3.5}).value == 2.5
+    with pytest.raises(NoWorkFound, match="have no runEndUtc"):
+        task(TimingMetricTask).makeMeasurement({"StartTimestamp": None, "EndTimestamp": None})
+    with pytest.raises(MetricComputationError, match="StartTimestamp without runEndUtc"):
+        task(TimingMetricTask).makeMeasurement({"StartTimestamp": START, "EndTimestamp": None})
+    with pytest.raises(MetricComputationError, match="EndTime = '3' is not a number of seconds"):
+        task(CpuTimingMetricTask).makeMeasurement({"StartTime": 1.0, "EndTime": "3"})

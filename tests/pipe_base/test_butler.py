@@ -213,3 +213,15 @@ def test_a_backup_of_what_a_link_points_to_is_a_file_of_its_own(make_target, but
     backup = butler.root / "demo.txt~1"
     assert (backup.read_bytes(), backup.is_symlink(), target.content()) == (old, False, b"new")
     assert backup.stat().st_mode == target.path.stat().st_mode
+
+
+def test_every_error_of_the_file_system_is_one_of_the_butler(tmp_path):
+    butler, too_long = FolderButler(tmp_path), "x" * 300
+    for call in (
+        lambda: butler.get(too_long, visit=1),
+        lambda: butler.exists(too_long, visit=1),
+        lambda: butler.put({}, too_long, visit=1),
+        lambda: butler.dataIds(too_long),
+    ):
+        with pytest.raises(ButlerError, match="File name too long"):
+            call()

@@ -272,7 +272,9 @@ def test_the_memory_metric_reads_it_and_notes_the_method():
     config.connections.package, config.connections.metric = "demo", "Memory"
     measurement = MemoryMetricTask(config=config).run(work.metadata).measurement
     assert measurement.value == max(work.metadata.getArray("runEndMaxResidentSetSize"))
-    assert measurement.notes == {"estimator": "runmem timeMethod", "values": "the maximum of 3 values", "method": "hwm"}
+    assert measurement.notes == {
+        "estimator": "runmem timeMethod", "values": "the maximum of 3 values", "method": "hwm", "peak": "own",
+    }  # fmt: skip
 
 
 def test_a_contaminated_value_is_noted():

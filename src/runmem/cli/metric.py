@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runmem.cli.repository_options import Repository, repository_options
 from runmem.errors import SettingError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ _SPECIFICATION_FAILED = 3  # exit code
 
 
 @click.command("metric")
-@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", metavar="RUN...", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--target",
     "targets",
@@ -57,6 +58,8 @@ _SPECIFICATION_FAILED = 3  # exit code
     metavar="FILE",
     help="Job file to write.  [default: RUN/metrics/PACKAGE.METRIC.json, or PACKAGE.json for several metrics]",
 )
+@repository_options
+@click.option("--tasks", metavar="LABELS", help="With --butler: labels of the tasks to measure, with commas.")
 @click.option("--json", "as_json", is_flag=True, help="Print the Job (a list for several RUNs) instead of the table.")
 def command(
     runs: tuple[Path, ...],
@@ -66,13 +69,16 @@ def command(
     configs: tuple[Path, ...],
     specs: tuple[str, ...],
     output: Path | None,
+    repository: Repository | None,
+    tasks: str | None,
     as_json: bool,
 ) -> None:
     """Compute the memory of tasks, nodes and whole runs in bytes, and check it against specifications.
 
     RUN is a run directory (runmem_runs/wordcount_01) or its run.json, a .dat trace of mprof or PyCOMPSs, or a folder of
     these; .dat files given together are the nodes of one run. Without --target or --config, all tasks, nodes and the
-    whole run are measured. The measurements are printed, and written as a Job, the JSON format of lsst.verify.
+    whole run are measured. The measurements are printed, and written as a Job, the JSON format of lsst.verify. With
+    --butler the tasks are those of a repository of LSST (docs/lsst.md), and the Job is metrics/PACKAGE.json.
 
     \b
     Examples:
@@ -82,6 +88,7 @@ def command(
           --package demo --metric CountWordsMemory
       runmem metric runmem_runs/wordcount_01 --config metrics.yaml
       runmem metric runmem_runs/wordcount_01 --package demo --spec "demo.CountWordsMemory<500 MiB"
+      runmem metric --butler repo --collections u/me/run --package demo --spec "demo.IsrMemory<4 GiB"
 
     The exit code is 0; with --spec it is 3 if a specification fails or its metric has no measurement. Units are
     astropy's: MiB is 2**20 byte, MB 10**6.
@@ -100,6 +107,11 @@ def command(
         check_output(output, "--output")
     if configs and (targets or metric_name is not None or package is not None):
         raise SettingError("--config sets package, metric and target: omit --package, --metric and --target")
+    if repository is not None:
+        _refuse_beside_butler(runs, targets, metric_name, configs)
+        _measure_repository(repository.with_tasks(tasks), package, specs, output, as_json)
+        return
+    _check_run_given(runs, tasks)
     measured = read_measured_runs(runs)
     if output is not None and len(measured) > 1:
         raise SettingError(f"--output {output} is one file, but each of the {len(measured)} runs has its own Job")
@@ -116,6 +128,47 @@ def command(
         for run, job, path in jobs:
             click.echo("\n".join([*_lines(run, job, bool(targets)), f"Written to {path}"]))
     if not all(job.report().passed for _, job, _ in jobs):
+        click.get_current_context().exit(_SPECIFICATION_FAILED)
+
+
+def _refuse_beside_butler(
+    runs: Sequence[Path], targets: Sequence[str], metric_name: str | None, configs: Sequence[Path]
+) -> None:
+    if runs or targets or configs or metric_name is not None:
+        raise SettingError("--butler measures the tasks of a repository: omit RUN, --target, --metric and --config")
+
+
+def _check_run_given(runs: Sequence[Path], tasks: str | None) -> None:
+    if tasks is not None:
+        raise SettingError("--tasks needs --butler REPO; the tasks of a run are chosen with --target")
+    if not runs:
+        raise click.UsageError("Missing argument 'RUN...'.")
+
+
+def _measure_repository(
+    repository: Repository, package: str | None, specs: Sequence[str], output: Path | None, as_json: bool
+) -> None:
+    """Measure the tasks of a repository, print and write the Job; exits with code 3 if a specification fails."""
+    from runmem.metrics.from_repository import job_of_usages, package_of
+    from runmem.table import terminal_width
+
+    package = package_of(repository.uri, package)
+    wanted = _specifications(specs, package)
+    usages, remarks = repository.read()
+    job = job_of_usages(package, usages)
+    job.specs.update(wanted)
+    for spec in wanted.values():
+        if spec.metric_name not in job.metrics:
+            job.not_measured(spec.metric_name, f"no metric has this name; there are {', '.join(job.metrics)}")
+    path = job.write(output or Path("metrics") / f"{package}.json")
+    if as_json:
+        click.echo(json.dumps(job.json, indent=1))
+    else:
+        lines = [f"{repository.uri}:", *_table(job), *remarks]
+        if wanted:
+            lines += ["", *job.report().lines(terminal_width())]
+        click.echo("\n".join([*lines, f"Written to {path}"]))
+    if not job.report().passed:
         click.get_current_context().exit(_SPECIFICATION_FAILED)
 
 
@@ -243,7 +296,7 @@ def _table(job: Job) -> list[str]:
 
 
 def _value(measurement: Measurement) -> str:
-    """Format a value with its kind of bound: ``>=`` sampled, ``<=`` shared, ``~`` neither.
+    """Format a value with its kind of bound: ``>=`` sampled, ``<=`` shared or contaminated, ``~`` neither.
 
     The total of a trace is a lower bound of the node's peak, but no bound of the peak of a task.
     """
@@ -254,7 +307,7 @@ def _value(measurement: Measurement) -> str:
     method = str(measurement.notes.get("method", ""))
     sampled = "sampled" in method
     is_sum = str(measurement.notes.get("writer", "")).startswith("rss-sum")
-    no_bound = "shared" in method or is_sum or measurement.notes.get("bound") == "none"
+    no_bound = "shared" in method or "contaminated" in method or is_sum or measurement.notes.get("bound") == "none"
     mark = ("~" if no_bound else ">=") if sampled else "<=" if no_bound else ""
     return mark + format_bytes(measurement.value)
 

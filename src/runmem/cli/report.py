@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from runmem.cli.repository_options import Repository, repository_options
 from runmem.errors import SettingError
 
 if TYPE_CHECKING:
     from runmem.store.run import RunData
 
 __all__ = ["command"]
+
+_ALL = "*"  # value of --tasks without one
 
 
 @click.command("report")
@@ -25,12 +28,34 @@ __all__ = ["command"]
     help="Draw memory over time to FILE (.png, .svg or .pdf).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON: bytes, and seconds since the epoch.")
-@click.option("--tasks", is_flag=True, help="Print one line per execution of a task instead of the summary.")
-def command(run: Path | None, figure: Path | None, as_json: bool, tasks: bool) -> None:
+@click.option(
+    "--tasks",
+    is_flag=False,
+    flag_value=_ALL,
+    metavar="[LABELS]",
+    help="Print one line per execution of a task instead of the summary. With --butler: the labels of the tasks to "
+    "report, with commas between them; * and ? are wildcards.",
+)
+@repository_options
+@click.option(
+    "--threshold",
+    "thresholds",
+    metavar="SIZES",
+    help="With --butler: count the executions and wall hours above each of these peaks, such as 4GiB,6GiB.",
+)
+def command(
+    run: Path | None,
+    figure: Path | None,
+    as_json: bool,
+    tasks: str | None,
+    repository: Repository | None,
+    thresholds: str | None,
+) -> None:
     """Report the memory of a recorded run per task and per node, and the killed tasks.
 
     RUN is a run directory (runmem_runs/wordcount_01) or its run.json; without it, the newest run in ./runmem_runs.
-    RUN may also be a single .dat file of mprof or PyCOMPSs.
+    RUN may also be a single .dat file of mprof or PyCOMPSs. With --butler it is the metadata of all quanta in a
+    repository of LSST (docs/lsst.md).
 
     \b
     Examples:
@@ -38,6 +63,7 @@ def command(run: Path | None, figure: Path | None, as_json: bool, tasks: bool) -
       runmem report runmem_runs/wordcount_01 --figure memory.png
       runmem report runmem_runs/wordcount_01 --tasks | grep killed
       runmem report node1.dat                           the peak of a trace
+      runmem report --butler repo --collections u/me/run --threshold 4GiB,6GiB
 
     Torn, foreign and binary lines of the files are skipped, and their number is printed. An unknown value is shown as
     - (null in JSON), never as 0. The 95th percentile is by nearest rank.
@@ -46,12 +72,57 @@ def command(run: Path | None, figure: Path | None, as_json: bool, tasks: bool) -
         from runmem.store.output import check_output
 
         check_output(figure, "--figure")
+    if repository is not None:
+        _refuse_beside_butler(run, figure)
+        _report_repository(repository.with_tasks(tasks), _sizes(thresholds), as_json)
+        return
+    if thresholds is not None:
+        raise SettingError("--threshold needs --butler REPO: the summary of a run has no thresholds")
+    if tasks not in (None, _ALL):
+        run, tasks = _run_after_tasks(run, str(tasks)), _ALL
     if as_json and tasks:
         raise SettingError("--json and --tasks exclude each other: --json prints the summary, --tasks the executions")
     if run is not None and run.suffix == ".dat" and not run.is_dir():
-        _report_trace(run, figure, as_json, tasks)
+        _report_trace(run, figure, as_json, tasks is not None)
     else:
-        _report_run(_run_data(run), figure, as_json, tasks)
+        _report_run(_run_data(run), figure, as_json, tasks is not None)
+
+
+def _run_after_tasks(run: Path | None, word: str) -> Path:
+    """Return the run of ``report --tasks RUN``, where click takes it for the value of the option."""
+    if run is not None:
+        raise SettingError(f"--tasks {word}: labels of tasks need --butler REPO; of a run all tasks are printed")
+    return Path(word)
+
+
+def _refuse_beside_butler(run: Path | None, figure: Path | None) -> None:
+    if run is not None:
+        raise SettingError(f"--butler and the run {run} exclude each other: give one of them")
+    if figure is not None:
+        raise SettingError("--figure draws the traces of a run: omit it with --butler")
+
+
+def _sizes(thresholds: str | None) -> list[int]:
+    """Return the thresholds in bytes, ascending."""
+    from runmem.units import parse_bytes
+
+    try:
+        return sorted({parse_bytes(word) for word in (thresholds or "").split(",") if word.strip()})
+    except ValueError as error:
+        raise SettingError(f"--threshold {thresholds}: {error}") from error
+
+
+def _report_repository(repository: Repository, thresholds_bytes: list[int], as_json: bool) -> None:
+    from runmem.reports.usage_table import usage_lines
+    from runmem.table import terminal_width
+
+    usages, remarks = repository.read()
+    if as_json:
+        tasks = [usage.as_dict(thresholds_bytes) for usage in usages]
+        content = {"repository": repository.uri, "collections": list(repository.collections), "tasks": tasks}
+        click.echo(json.dumps({**content, "remarks": remarks}, indent=1))
+    else:
+        click.echo("\n".join([*usage_lines(usages, thresholds_bytes, terminal_width()), *remarks]))
 
 
 def _run_data(run: Path | None) -> RunData:

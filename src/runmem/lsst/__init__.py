@@ -7,13 +7,25 @@ from typing import Any
 
 from runmem.errors import SettingError
 
-_PLACES = {
-    "LsstButler": "runmem.lsst.butler",
-    "QuantumGraphExecutor": "runmem.lsst.quantum_graph_executor",
-    "QuantumGraphExecutorError": "runmem.lsst.quantum_graph_executor",
-    "QuantumGraphTimeoutError": "runmem.lsst.quantum_graph_executor",
-}
-__all__ = ["LsstButler", "QuantumGraphExecutor", "QuantumGraphExecutorError", "QuantumGraphTimeoutError"]
+_NAMES = {
+    "runmem.lsst.butler": ("LsstButler",),
+    "runmem.lsst.metric_tasks": (
+        "CpuTimingMetricTask", "MemoryMetricConfig", "MemoryMetricTask", "MetadataMetricConfig", "MetadataMetricTask",
+        "NoWorkFound", "SingleMetadataMetricConnections", "TimeMethodMetricConfig", "TimingMetricConfig",
+        "TimingMetricTask",
+    ),
+    "runmem.lsst.quantum_graph_executor": (
+        "QuantumGraphExecutor", "QuantumGraphExecutorError", "QuantumGraphTimeoutError",
+    ),
+    "runmem.lsst.repository": ("MetadataRepository",),
+}  # fmt: skip
+_PLACES = {name: module for module, names in _NAMES.items() for name in names}
+__all__ = [  # as _NAMES, written out for type checkers
+    "CpuTimingMetricTask", "LsstButler", "MemoryMetricConfig", "MemoryMetricTask", "MetadataMetricConfig",
+    "MetadataMetricTask", "MetadataRepository", "NoWorkFound", "QuantumGraphExecutor", "QuantumGraphExecutorError",
+    "QuantumGraphTimeoutError", "SingleMetadataMetricConnections", "TimeMethodMetricConfig", "TimingMetricConfig",
+    "TimingMetricTask",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:

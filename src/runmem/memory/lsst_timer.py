@@ -19,6 +19,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from runmem.memory.peak import PeakMeter, Window, process_meter
@@ -33,7 +34,7 @@ ORIGINAL_PEAKS = "RUNMEM_ORIGINAL_LSST_PEAKS"
 _MODULE = "lsst.utils.timer"
 _WRAPPER = "timeMethod_wrapper"
 _FIELD = "maxResidentSetSize"
-_STACKLEVEL_POSITION = 6  # of logInfo's parameters
+_PREFIX_POSITION, _METADATA_POSITION, _STACKLEVEL_POSITION = 1, 3, 6  # of logInfo's parameters
 
 
 def correct_lsst_timer() -> None:
@@ -42,7 +43,9 @@ def correct_lsst_timer() -> None:
     For a method ``m``, ``mStartMaxResidentSetSize`` is then the resident set size at its start and
     ``mEndMaxResidentSetSize`` its highest value until the method ended or raised, including the methods that it calls.
     Other values (``prep``, ``init``, ``start`` and ``end`` of a quantum) are the highest size since the outermost
-    window of the thread began, which is the runmem task. Bytes, as in the original.
+    window of the thread began, which is the runmem task. Bytes, as in the original. Beside each peak,
+    ``mPeakMethod`` (and ``endPeakMethod`` of a quantum) says how it was measured, as `runmem.timeMethod` writes it, so
+    that readers know it from a value of the original.
 
     Assumption: ``timeMethod`` calls ``logInfo`` of its module before and after the method, which takes the usage from
     ``_get_current_rusage``; otherwise a warning is logged and the values are the original's. Limitations: as for
@@ -128,6 +131,7 @@ class _Values(threading.local):
     def __init__(self) -> None:
         self.open: list[tuple[types.FrameType, Window]] = []
         self.next_bytes: int | None = None
+        self.next_method: str | None = None
 
 
 class _TimedMethods:
@@ -161,22 +165,43 @@ class _TimedMethods:
             if len(args) < _STACKLEVEL_POSITION:  # the log message names the caller, not this function
                 kwargs["stacklevel"] = (kwargs.get("stacklevel") or 1) + 1
             try:
-                return log_info(*args, **kwargs)
+                log_info(*args, **kwargs)
+                self._write_method(args, kwargs)
             except BaseException:
                 if here.open and here.open[-1][0] is frame:  # the method will not be called
                     self._meter.stop(here.open.pop()[1])
                 raise
             finally:
-                here.next_bytes = None
+                here.next_bytes = here.next_method = None
 
         return log_info_of_window
+
+    def _write_method(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Write to the metadata how the peak at an end was measured, if it was."""
+        prefix = kwargs.get("prefix", args[_PREFIX_POSITION] if len(args) > _PREFIX_POSITION else "")
+        if not prefix.lower().endswith("end"):
+            return
+        here = self._here
+        method = self._meter.method_so_far() if here.next_bytes is None else here.next_method
+        metadata = kwargs.get("metadata", args[_METADATA_POSITION] if len(args) > _METADATA_POSITION else None)
+        if metadata is None:
+            metadata = getattr(args[0] if args else kwargs.get("obj"), "metadata", None)
+        if method is None or metadata is None:
+            return
+        name = f"{prefix.removesuffix('End')}PeakMethod"
+        with suppress(Exception):  # a kind of metadata that is not known: the peak itself is written
+            if hasattr(metadata, "add"):
+                metadata.add(name, method)
+            else:
+                metadata.setdefault(name, []).append(method)
 
     def _open_or_close(self, frame: types.FrameType) -> None:
         """Open a window at the first call from a wrapper's frame, and close it at the second."""
         here = self._here
         self._leave_abandoned(frame)
         if here.open and here.open[-1][0] is frame:
-            here.next_bytes = self._meter.stop(here.open.pop()[1]).peak_bytes
+            reading = self._meter.stop(here.open.pop()[1])
+            here.next_bytes, here.next_method = reading.peak_bytes, reading.how
         elif self._meter.so_far() is not None:
             window = self._meter.start()
             here.open.append((frame, window))

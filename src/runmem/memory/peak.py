@@ -155,6 +155,15 @@ class PeakMeter(DataTracking):
                     self._read()
             return None if window is None else window._peak
 
+    def method_so_far(self) -> str | None:
+        """Return how `so_far` was measured: ``hwm`` or ``sampled``, and ``, shared``; None without such a window."""
+        thread = threading.get_ident()
+        with self._lock:
+            window = next((window for window in self._open if window._thread == thread), None)
+            if window is None or window._peak is None:
+                return None
+            return window._reading(None, self._lifetime_peak, self._reason).how
+
     def _close(self, window: Window) -> None:
         if window not in self._open:
             return

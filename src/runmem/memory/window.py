@@ -52,6 +52,11 @@ class PeakReading(NamedTuple):
     increment_unclear: str | None = None
     held_bytes: int | None = None
 
+    @property
+    def how(self) -> str | None:
+        """The method, followed by ``, shared`` if so; None without a peak."""
+        return None if self.method is None else f"{self.method}{', shared' * self.shared}"
+
 
 class Window:
     """An open measurement; only `base_bytes`, the resident set size at its start (None if unreadable), is public.

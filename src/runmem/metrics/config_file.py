@@ -25,7 +25,7 @@ TASKS: dict[str, type[MetadataMetricTask]] = {
 
 Configuration: TypeAlias = tuple[str, type[MetadataMetricTask], Mapping[str, object]]
 
-_CONNECTION_OPTIONS = ("package", "metric", "labelName", "metadata")
+_CONNECTION_OPTIONS = ("package", "metric", "labelName", "metadata", "measurement")
 _TASK_OPTIONS = ("target", "metadataDimensions", "saveLogOutput", "saveMetadata")
 
 
@@ -45,14 +45,14 @@ def read_metric_tasks(path: Path | str) -> list[MetadataMetricTask]:
     tasks = []
     for label, task_class, content in _configurations(Path(path)):
         config = task_class.ConfigClass()
-        given: set[str] = set()
-        for key, value in _flat(content, f"{path}: {label}"):
-            if key in given:
-                raise SettingError(f"{path}: {label}: {key} is given twice")
-            given.add(key)
-            owner, name = (config.connections, key.removeprefix("connections.")) if "." in key else (config, key)
-            setattr(owner, name, value)
+        options = list(_flat(content, f"{path}: {label}"))
+        keys = [key for key, _ in options]
+        if repeated := next((key for key in keys if keys.count(key) > 1), None):
+            raise SettingError(f"{path}: {label}: {repeated} is given twice")
         try:
+            for key, value in options:
+                owner, name = (config.connections, key.removeprefix("connections.")) if "." in key else (config, key)
+                setattr(owner, name, value)
             tasks.append(task_class(config=config))
         except SettingError as error:
             raise SettingError(f"{path}: {label}: {error}") from error

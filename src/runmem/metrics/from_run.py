@@ -25,6 +25,7 @@ __all__ = [
     "WHOLE_RUN",
     "MetricChoice",
     "all_choices",
+    "camel_case",
     "chosen",
     "configured",
     "full_target",
@@ -67,12 +68,12 @@ def all_choices(run: MeasuredRun, package: str | None = None) -> list[MetricChoi
     ``RunMemory``.
     """
     tasks, nodes = run.targets, [*run.masters, *run.nodes]
-    short = Counter(_camel(target.rpartition(".")[2]) for target in tasks)
+    short = Counter(camel_case(target.rpartition(".")[2]) for target in tasks)
     wanted = []
     for target in tasks:
-        last = _camel(target.rpartition(".")[2])
+        last = camel_case(target.rpartition(".")[2])
         is_plain = short[last] == 1 and last not in ("Run", "Master")
-        wanted.append((f"{last if is_plain else _camel(target)}Memory", target))
+        wanted.append((f"{last if is_plain else camel_case(target)}Memory", target))
     for node in nodes:
         wanted.append(("MasterMemory" if node == "master" else f"NodeMemory_{_word(node)}", NODE + node))
     wanted.append(("RunMemory", WHOLE_RUN))
@@ -294,5 +295,6 @@ def _word(text: str) -> str:
     return re.sub(r"[^\w-]", "_", text) or "_"
 
 
-def _camel(text: str) -> str:
+def camel_case(text: str) -> str:
+    """Return the words of `text`, each with a capital, without the characters between them."""
     return "".join(part[:1].upper() + part[1:] for part in re.split(r"[^A-Za-z0-9]+", text) if part) or "Task"

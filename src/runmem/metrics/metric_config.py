@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import ClassVar
 
 from runmem.errors import SettingError
+from runmem.metrics.connections import SingleMetadataMetricConnections
+from runmem.pipe_base.config import Config, ConfigField, Field, ListField
 from runmem.verify.name import checked_part
 
-__all__ = ["MetricConnections", "TimeMethodMetricConfig"]
+__all__ = ["MetadataMetricConfig", "MetricConnections", "TimeMethodMetricConfig"]
+
+_INPUT = "{labelName}_metadata"
 
 
-@dataclass(slots=True)
-class MetricConnections:
+class MetricConnections(Config):
     """The names of input and output.
 
     Attributes
@@ -20,35 +23,44 @@ class MetricConnections:
         Parts of the metric's name ``package.metric``, without dots.
     labelName : str
         Label of the task whose metadata are read.
-    metadata : str or None
-        Full name of the input, instead of `labelName` (the older form).
+    metadata : str
+        Name of the input, in which ``{labelName}`` stands for the label; the older form names it in full.
+    measurement : str
+        Name of the output, in which ``{package}`` and ``{metric}`` stand for these.
     """
 
-    package: str | None = None
-    metric: str | None = None
-    labelName: str = ""
-    metadata: str | None = None
+    ConnectionsClass: ClassVar[type[SingleMetadataMetricConnections]] = SingleMetadataMetricConnections
+
+    package = Field("first part of the metric's name", str)
+    metric = Field("second part of the metric's name", str)
+    labelName = Field("label of the task whose metadata are read", str, default="")
+    metadata = Field("name of the metadata that are read", str, default=_INPUT)
+    measurement = Field("name of the measurement that is written", str, default="metricvalue_{package}_{metric}")
 
     @property
     def inputName(self) -> str:
         """Name of the metadata that are read."""
-        return self.metadata or f"{self.labelName}_metadata"
+        return self._filled(self.metadata)
 
     @property
     def outputName(self) -> str:
         """Name of the measurement that is written."""
-        return f"metricvalue_{self.package}_{self.metric}"
+        return self._filled(self.measurement)
+
+    def _filled(self, template: str) -> str:
+        for name in ("package", "metric", "labelName"):
+            template = template.replace(f"{{{name}}}", str(getattr(self, name)))
+        return template
 
 
-@dataclass(slots=True)
-class TimeMethodMetricConfig:
-    """The method to measure and the name of the metric; unknown attributes are refused.
+class MetadataMetricConfig(Config):
+    """The name of the metric and of its metadata; unknown attributes are refused.
+
+    It has ``update``, ``load``, ``save``, ``freeze`` and ``compare`` as LSST's configurations.
 
     Attributes
     ----------
     connections : MetricConnections
-    target : str
-        The method or function, such as ``wordcount.count_words``, or an end of its full name. Required.
     metadataDimensions : list of str
         Dimensions of the metadata, for pipelines.
     saveLogOutput, saveMetadata : bool
@@ -56,11 +68,12 @@ class TimeMethodMetricConfig:
         `run` of a metric task ignores both.
     """
 
-    connections: MetricConnections = field(default_factory=MetricConnections)
-    target: str | None = None
-    metadataDimensions: list[str] = field(default_factory=lambda: ["detector", "instrument", "visit"])
-    saveLogOutput: bool = True
-    saveMetadata: bool = True
+    ConnectionsClass: ClassVar[type[SingleMetadataMetricConnections]] = SingleMetadataMetricConnections
+
+    connections = ConfigField("names of input and output", MetricConnections)
+    metadataDimensions = ListField("dimensions of the metadata", default=["detector", "instrument", "visit"])
+    saveLogOutput = Field("whether a pipeline keeps the log of the metric task", bool, default=True)
+    saveMetadata = Field("whether a pipeline keeps the metadata of the metric task", bool, default=True)
 
     @property
     def metricName(self) -> str:
@@ -73,26 +86,33 @@ class TimeMethodMetricConfig:
         Raises
         ------
         SettingError
-            (a `ValueError`) If a required value is missing, a type is wrong, or the package or the metric has a dot.
+            (a `ValueError`) If a required value is missing, or the package or the metric has a dot.
         """
         for name in ("package", "metric"):
             checked_part(name, getattr(self.connections, name), f"connections.{name} is ")
-        if not isinstance(self.target, str) or not self.target:
+        for name in ("metadata", "measurement"):
+            if not getattr(self.connections, name):
+                raise SettingError(
+                    f"connections.{name} is {getattr(self.connections, name)!r}: expected the name of a dataset type"
+                )
+        super().validate()
+
+
+class TimeMethodMetricConfig(MetadataMetricConfig):
+    """The method to measure, beside what `MetadataMetricConfig` has.
+
+    Attributes
+    ----------
+    target : str
+        The method or function, such as ``wordcount.count_words``, or an end of its full name. Required.
+    """
+
+    target = Field("the method to measure", str)
+
+    def validate(self) -> None:
+        """Check the values. Raises `SettingError` as the base class does, and without a target."""
+        if not self.target:
             raise SettingError(
                 f"target is {self.target!r}: name the task to measure, for example wordcount.count_words"
             )
-        self._check_types()
-
-    def _check_types(self) -> None:
-        label, metadata, dimensions = self.connections.labelName, self.connections.metadata, self.metadataDimensions
-        if not isinstance(label, str):
-            raise SettingError(f"connections.labelName is {label!r}: expected the label of a task, such as isr")
-        if metadata is not None and (not isinstance(metadata, str) or not metadata):
-            raise SettingError(f"connections.metadata is {metadata!r}: expected the name of a dataset type")
-        if not isinstance(dimensions, (list, tuple, set, frozenset)) or not all(isinstance(d, str) for d in dimensions):
-            raise SettingError(
-                f"metadataDimensions is {dimensions!r}: expected a list of names, such as [instrument, visit, detector]"
-            )
-        for name in ("saveLogOutput", "saveMetadata"):
-            if not isinstance(value := getattr(self, name), bool):
-                raise SettingError(f"{name} is {value!r}: expected true or false")
+        super().validate()

@@ -5,30 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from runmem.errors import SettingError
 from runmem.metrics.from_butler import runFromButler
 from runmem.metrics.from_records import metadata_from_records
 from runmem.metrics.metric_config import TimeMethodMetricConfig
 from runmem.pipe_base.butler import Butler
-from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
+from runmem.pipe_base.errors import MetricComputationError
 from runmem.pipe_base.metadata import TaskMetadata
 from runmem.pipe_base.struct import Struct
 from runmem.verify.measurement import Measurement
 
-__all__ = ["MetadataMetricTask", "metadata_from"]
+__all__ = ["MetadataMetricTask", "metadata_from", "names_with"]
 
 
 class MetadataMetricTask:
     """A metric computed from values of a task's metadata. Subclass it for your own metric.
 
     Override `getInputMetadataKeys`, which names the values by (the end of) their keys, and `makeMeasurement`, which
-    turns them into a `Measurement`.
+    turns them into a `Measurement`; it can also be called directly.
 
     Parameters
     ----------
-    config : TimeMethodMetricConfig, optional
+    config : TimeMethodMetricConfig or MetadataMetricConfig, optional
         An instance of `ConfigClass`; default an unchanged one.
 
     Raises
@@ -37,9 +37,9 @@ class MetadataMetricTask:
         (a `ValueError`) If the configuration is not valid.
     """
 
-    ConfigClass: ClassVar[type[TimeMethodMetricConfig]] = TimeMethodMetricConfig
+    ConfigClass: ClassVar[Any] = TimeMethodMetricConfig
 
-    def __init__(self, config: TimeMethodMetricConfig | None = None) -> None:
+    def __init__(self, config: Any = None) -> None:
         self.config = self.ConfigClass() if config is None else config
         if isinstance(self.config, type) or not hasattr(self.config, "validate"):
             raise SettingError(
@@ -49,7 +49,7 @@ class MetadataMetricTask:
         self.config.validate()
 
     @classmethod
-    def getInputMetadataKeys(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
+    def getInputMetadataKeys(cls, config: Any) -> dict[str, str]:
         """Return the inputs of `makeMeasurement`: a name for each, and a text that the full key contains."""
         raise TypeError(f"{cls.__name__} does not say which keys it reads: define getInputMetadataKeys(cls, config).")
 
@@ -87,14 +87,28 @@ class MetadataMetricTask:
             If several keys fit, or a value is malformed; the message names the key and the value.
         """
         content = metadata_from(metadata)
-        values = {}
-        for name, fragment in self.getInputMetadataKeys(self.config).items():
-            key = self.matching_key(content, fragment)
+        keys = self._find_keys(content, self.getInputMetadataKeys(self.config))
+        measurement = self.makeMeasurement(self._choose_values(content, keys))
+        if measurement is not None:
+            self._add_notes(measurement, content, keys)
+        return Struct(measurement=measurement)
+
+    def _find_keys(self, content: TaskMetadata, fragments: Mapping[str, str]) -> dict[str, str | None]:
+        """Return the full key of each input, None if there is none. Raises `MetricComputationError` for several."""
+        return {name: self.matching_key(content, fragment) for name, fragment in fragments.items()}
+
+    def _choose_values(self, content: TaskMetadata, keys: Mapping[str, str | None]) -> dict[str, Any]:
+        """Return the value of each input, of several calls that of the last."""
+        values: dict[str, Any] = {}
+        for name, key in keys.items():
             array = [] if key is None else content.getArray(key)
             if key is not None and not array:
                 raise MetricComputationError(f"invalid metadata: {key} = [] has no value")
             values[name] = array[-1] if array else None
-        return Struct(measurement=self.makeMeasurement(values))
+        return values
+
+    def _add_notes(self, measurement: Measurement, content: TaskMetadata, keys: Mapping[str, str | None]) -> None:
+        """Add notes on what the metadata say of the value."""
 
     def runFromButler(self, butler: Butler, dataIds: Iterable[object] | None = None) -> list[Struct]:
         """Run on the metadata of each data id, and store each measurement; see `runmem.metrics.from_butler`."""
@@ -108,32 +122,30 @@ class MetadataMetricTask:
         MetricComputationError
             If there are several, so that the target is ambiguous; the message lists them.
         """
-        found = _names_with(fragment, metadata)
+        found = names_with(fragment, metadata)
         if len(found) > 1:
+            target = getattr(self.config, "target", fragment)
             raise MetricComputationError(
-                f"target {self.config.target!r} is ambiguous: it matches {', '.join(sorted(found))}. "
-                "Give more of the name."
+                f"target {target!r} is ambiguous: it matches {', '.join(sorted(found))}. Give more of the name."
             )
         return found[0] if found else None
 
-    def no_work(self, metadata: TaskMetadata, fragment: str) -> NoWorkFound:
-        """Return the error for metadata without `fragment`."""
-        if _names_with(f"{self.config.target}PeaksMissing", metadata):
-            return NoWorkFound(f"no execution of {self.config.target} has a measured peak; was memory profiling on?")
-        return NoWorkFound(f"the metadata have no {fragment}")
+    @classmethod
+    def areInputDatasetsScalar(cls, config: Any) -> dict[str, bool]:
+        """Return for each input whether it is one dataset: one set of metadata for one metric."""
+        return {"metadata": not cls._connections(config).metadata.multiple}
 
     @classmethod
-    def areInputDatasetsScalar(cls, config: TimeMethodMetricConfig) -> dict[str, bool]:
-        """Return the number of inputs: one set of metadata for one metric."""
-        return {"metadata": True}
-
-    @classmethod
-    def getInputDatasetTypes(cls, config: TimeMethodMetricConfig) -> dict[str, str]:
+    def getInputDatasetTypes(cls, config: Any) -> dict[str, str]:
         """Return the name of the input dataset."""
-        return {"metadata": config.connections.inputName}
+        return {"metadata": str(cls._connections(config).metadata.name)}
 
     @classmethod
-    def getOutputMetricName(cls, config: TimeMethodMetricConfig) -> str:
+    def _connections(cls, config: Any) -> Any:
+        return config.connections.ConnectionsClass(config=config)
+
+    @classmethod
+    def getOutputMetricName(cls, config: Any) -> str:
         """Return ``package.metric``."""
         return str(config.metricName)
 
@@ -178,13 +190,13 @@ def _of_path(source: Path | str) -> TaskMetadata:
         raise ValueError(f"{path} is not a JSON file of task metadata: {error}") from error
 
 
-def _names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> list[str]:
+def names_with(fragment: str, metadata: TaskMetadata, prefix: str = "") -> list[str]:
     """Return the full names of scalars and arrays of all levels that contain `fragment`."""
     scalars, arrays, below = metadata.scalars, metadata.arrays, metadata.metadata
     found = [*_fitting(fragment, prefix, (*scalars, *arrays))] if scalars or arrays else []
     if below:
         for name, nested in below.items():
-            found += _names_with(fragment, nested, f"{prefix}{name}.")
+            found += names_with(fragment, nested, f"{prefix}{name}.")
     return found
 
 

@@ -144,13 +144,20 @@ class FolderButler:
         return path
 
     def exists(self, datasetType: str, /, dataId: object = None, **kwargs: object) -> bool:
-        """Return True if the dataset exists. Raises `ButlerError` for an invalid data id."""
+        """Return True if the dataset exists. Raises `ButlerError` for an invalid data id or an unreadable folder."""
         return self._stored(self._stem(datasetType, dataId, kwargs)) is not None
 
     def dataIds(self, datasetType: str) -> list[dict[str, int | str]]:
-        """Return the data ids of the datasets of this type, in the order of their values."""
-        found: list[dict[str, int | str]] = []
+        """Return the data ids of the datasets of this type, in the order of their values. Raises `ButlerError`."""
         name = _quoted(datasetType, "the name of the dataset type")
+        try:
+            found = self._found(name)
+        except OSError as error:
+            raise ButlerError(f"{self.root} cannot be read: {error.strerror or error}") from error
+        return sorted(found, key=lambda data_id: [(key, isinstance(v, str), v) for key, v in data_id.items()])
+
+    def _found(self, name: str) -> list[dict[str, int | str]]:
+        found: list[dict[str, int | str]] = []
         if any((self.root / (name + suffix)).is_file() for suffix in _READERS):
             found.append({})
         folder = self.root / name
@@ -159,7 +166,7 @@ class FolderButler:
             items = stem.split(",")
             if dot + suffix in _READERS and all("=" in item for item in items):
                 found.append(dict(_parsed(item) for item in items))
-        return sorted(found, key=lambda data_id: [(key, isinstance(v, str), v) for key, v in data_id.items()])
+        return found
 
     def _stem(self, dataset_type: str, data_id: object, more: Mapping[str, object]) -> Path:
         """Return the path of the dataset without its suffix."""
@@ -174,8 +181,11 @@ class FolderButler:
     def _stored(self, stem: Path) -> tuple[Path, Callable[[str], Any]] | None:
         for suffix, read in _READERS.items():
             path = stem.with_name(stem.name + suffix)
-            if path.is_file():
-                return path, read
+            try:
+                if path.is_file():
+                    return path, read
+            except OSError as error:
+                raise ButlerError(f"{path} cannot be read: {error.strerror or error}") from error
         return None
 
 

@@ -1,10 +1,18 @@
-"""Errors of metadata and metrics."""
+"""Errors of configurations, metadata and metrics."""
 
 from __future__ import annotations
 
-from runmem.errors import RunmemError
+from runmem.errors import RunmemError, SettingError
 
-__all__ = ["MetadataError", "MetricComputationError", "NoWorkFound"]
+__all__ = ["ConfigError", "FieldNameError", "MetadataError", "MetricComputationError", "NoWorkFound"]
+
+
+class ConfigError(SettingError):
+    """A field that a configuration does not have, or a value that the field does not take."""
+
+
+class FieldNameError(ConfigError, AttributeError):
+    """A name that is no field of a configuration. (LSST's configurations raise AttributeError.)"""
 
 
 class MetadataError(RunmemError, ValueError, TypeError):

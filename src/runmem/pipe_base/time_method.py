@@ -184,7 +184,7 @@ class _Timer:
         reason: _Pairs = [] if reading.reason is None else [(f"{self._name}PeakReason", reading.reason)]
         if reading.peak_bytes is None:
             return reason
-        return [(f"{self._name}PeakMethod", f"{reading.method}{', shared' * reading.shared}"), *reason]
+        return [(f"{self._name}PeakMethod", reading.how), *reason]
 
     def _places(self, args: tuple[object, ...]) -> tuple[Any, Any]:
         """Return the metadata and the logger of a call."""

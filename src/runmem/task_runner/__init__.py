@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from runmem.pipe_base.config import Config, ConfigField, Field
 from runmem.pipe_base.struct import Struct
 from runmem.task_runner.argument_parser import ArgumentParser
 from runmem.task_runner.cmd_line_task import CmdLineTask
-from runmem.task_runner.config import Config, ConfigField, Field
 from runmem.task_runner.data_ids import DataIdContainer, DataRef
 from runmem.task_runner.dataset_types import ConfigDatasetType, DatasetArgument
 from runmem.task_runner.errors import (

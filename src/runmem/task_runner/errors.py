@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 
 from runmem.errors import RunmemError
+from runmem.pipe_base.errors import ConfigError
 
 __all__ = [
     "ConfigError",
@@ -19,12 +20,6 @@ __all__ = [
 
 class TaskError(RunmemError):
     """A failure that the task itself foresaw: reported by its message, without a traceback."""
-
-
-class ConfigError(RunmemError, ValueError):
-    """A field that a configuration does not have, or a value that the field does not take."""
-
-    exit_code = 2
 
 
 class TargetError(RunmemError):

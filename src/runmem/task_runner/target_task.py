@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from runmem.errors import ArgumentError, RunmemError
 from runmem.graph.isolation import Isolation
 from runmem.graph.task import TaskFunction
+from runmem.pipe_base.config import Config
 from runmem.serialization import pickling
 from runmem.store.node_name import node_name
-from runmem.task_runner.config import Config
 from runmem.task_runner.data_ids import described, recorded
 from runmem.task_runner.implicit_threading import disableImplicitThreading
 from runmem.task_runner.target_outcome import TargetOutcome, run_target

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any, ClassVar
 
+from runmem.pipe_base.config import Config
 from runmem.pipe_base.metadata import TaskMetadata
-from runmem.task_runner.config import Config
 from runmem.task_runner.errors import ConfigError, TaskError
 
 __all__ = ["Task", "TaskError"]

@@ -8,6 +8,7 @@ from typing import Any
 from runmem.errors import SettingError
 from runmem.reading import JsonObject
 from runmem.verify.blob import Blob
+from runmem.verify.from_lsst import as_measurement
 from runmem.verify.measurement import Measurement
 from runmem.verify.metric_set import MetricSet
 from runmem.verify.name import Name
@@ -50,6 +51,7 @@ class MeasurementSet(ItemSet[Measurement]):
         return item.metric_name
 
     def __setitem__(self, key: str, item: Measurement) -> None:
+        item = as_measurement(item)
         before = self._items.get(key)
         super().__setitem__(key, item)
         try:
@@ -76,6 +78,7 @@ class MeasurementSet(ItemSet[Measurement]):
         VerifyTypeError
             (a `ValueError` and a `TypeError`) If it is no measurement.
         """
+        item = as_measurement(item)
         if not replace and isinstance(item, Measurement):
             self._check(item)
         super().insert(item)

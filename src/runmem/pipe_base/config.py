@@ -7,11 +7,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from runmem.pipe_base.errors import ConfigError, FieldNameError
+from runmem.pipe_base.literals import text_of_value, value_of_text
 from runmem.store.output import write_file
-from runmem.task_runner.errors import ConfigError
-from runmem.task_runner.literals import text_of_value, value_of_text
 
-__all__ = ["Config", "ConfigField", "Field", "compare", "override", "override_from_file", "restored", "text_of"]
+__all__ = [
+    "Config",
+    "ConfigField",
+    "Field",
+    "ListField",
+    "compare",
+    "override",
+    "override_from_file",
+    "restored",
+    "text_of",
+]
 
 _TYPES = (bool, int, float, complex, str, list, dict, tuple)
 
@@ -81,6 +91,21 @@ class Field:
         return value
 
 
+class ListField(Field):
+    """A list of texts; tuples and sets are taken too, sets in alphabetical order."""
+
+    def __init__(self, doc: str, default: Any = None, optional: bool = False) -> None:
+        super().__init__(doc, list, default, optional=optional)
+
+    def checked(self, value: Any, where: str) -> Any:
+        """Return `value` as a list; raises `ConfigError` for anything else or for items that are not texts."""
+        if isinstance(value, (list, tuple, set, frozenset)):
+            if wrong := [item for item in value if not isinstance(item, str)]:
+                raise ConfigError(f"{where}.{self.name} = {value!r}: {wrong[0]!r} is not a text ({self.doc}).")
+            value = sorted(value) if isinstance(value, (set, frozenset)) else list(value)
+        return super().checked(value, where)
+
+
 class ConfigField(Field):
     """A configuration inside another, such as that of a subtask."""
 
@@ -139,13 +164,13 @@ class Config:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self._fields:
-            raise ConfigError(
+            raise FieldNameError(
                 f"{type(self).__name__} has no field {name!r}; its fields are {', '.join(self.fields()) or '(none)'}."
             )
         if self._frozen:
             raise ConfigError(
-                f"{type(self).__name__}.{name} cannot be set: the configuration is frozen once the command line was "
-                "read. Change a copy of it, config.copy(), or override applyOverrides."
+                f"{type(self).__name__}.{name} cannot be set: the configuration is frozen, for example since a command "
+                "line was read. Change a copy of it, config.copy(), or override applyOverrides."
             )
         super().__setattr__(name, value)
 
@@ -195,6 +220,22 @@ class Config:
             if isinstance(value := getattr(self, name), Config):
                 value._thaw()
 
+    def update(self, **values: Any) -> None:
+        """Set fields by name, all or none of them.
+
+        Raises
+        ------
+        ConfigError
+            For a name that is no field, or a value that its field does not take.
+        """
+        before = {name: getattr(self, name) for name in values if name in self._fields}
+        try:
+            for name, value in values.items():
+                setattr(self, name, value)
+        except ConfigError:
+            vars(self).update(before)
+            raise
+
     def items(self, prefix: str = "") -> Iterator[tuple[str, Any]]:
         """Yield dotted names and values, those of nested configurations included."""
         for name in self.fields():
@@ -209,17 +250,17 @@ class Config:
         values = {name: getattr(self, name) for name in self.fields()}
         return {name: value.toDict() if isinstance(value, Config) else value for name, value in values.items()}
 
-    def saveToString(self) -> str:
+    def saveToString(self, root: str = "config") -> str:
         """Return the configuration as lines of Python, ``config.name=value``, each below its field's description."""
         lines = []
         for name, value in self.items():
             field = self._field(name)
             lines += [f"# {line}" for line in field.doc.splitlines()]
-            lines += [f"config.{name}={text_of_value(value)}", ""]
+            lines += [f"{root}.{name}={text_of_value(value)}", ""]
         return "\n".join(lines)
 
-    def loadFromString(self, text: str, filename: str = "<config>") -> None:
-        """Run `text` as Python with this configuration as ``config``.
+    def loadFromString(self, text: str, filename: str = "<config>", root: str = "config") -> None:
+        """Run `text` as Python with this configuration under the name `root`.
 
         Raises
         ------
@@ -227,22 +268,22 @@ class Config:
             If it fails; names the line.
         """
         try:
-            exec(compile(text, filename, "exec", dont_inherit=True), {"config": self, "__file__": filename})
+            exec(compile(text, filename, "exec", dont_inherit=True), {root: self, "__file__": filename})
         except Exception as error:
             line = getattr(error, "lineno", None) or _line_of(error, filename)
             raise ConfigError(f"{filename}, line {line}: {type(error).__name__}: {error}") from error
 
-    def save(self, filename: str | Path) -> None:
+    def save(self, filename: str | Path, root: str = "config") -> None:
         """Write the configuration to a file that `load` reads, whole or not at all."""
-        write_file(filename, self.saveToString())
+        write_file(filename, self.saveToString(root))
 
-    def load(self, filename: str | Path) -> None:
-        """Read the configuration from a file of Python that sets attributes of ``config``. Raises `ConfigError`."""
+    def load(self, filename: str | Path, root: str = "config") -> None:
+        """Read the configuration from a file of Python that sets attributes of `root`. Raises `ConfigError`."""
         try:
             text = Path(filename).read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"the configuration file {str(filename)!r} cannot be read: {error}") from error
-        self.loadFromString(text, str(filename))
+        self.loadFromString(text, str(filename), root)
 
     def compare(self, other: Any, output: Callable[[str], object] | None = None, **_: Any) -> bool:
         """Return True if `other` has the same fields and values; each difference goes to `output` as a line."""

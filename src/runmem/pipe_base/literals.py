@@ -8,7 +8,7 @@ import math
 import numbers
 from typing import Any
 
-from runmem.task_runner.errors import ConfigError
+from runmem.pipe_base.errors import ConfigError
 
 __all__ = ["text_of_value", "value_of_text"]
 
