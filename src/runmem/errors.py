@@ -107,7 +107,7 @@ class TaskKilledError(RunmemError):
 
 
 class TaskCancelledError(RunmemError):
-    """A task call that was cancelled before it began, or that needs the result of one.
+    """A task call that was cancelled before it ended, or that needs the result of one.
 
     Parameters
     ----------

@@ -16,6 +16,7 @@ from runmem.execution.call_queue import CallQueue
 from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.failure_policy import (
     final_error,
+    is_failure,
     is_own_error,
     keeps_files,
     never_ran,
@@ -214,7 +215,7 @@ class CallTable:
         if decided is None:
             state.tries += 1
             self.requeue([execution], alone=True)
-        elif policy is not None and policy.management is Management.IGNORE and is_own_error(execution, error):
+        elif policy is not None and policy.management is Management.IGNORE and is_failure(execution, error):
             # Its process died, or the worker itself could not ignore the exception.
             self._store_separately(execution, outputs_of_ignored(execution, policy, state.returns, error))
         else:

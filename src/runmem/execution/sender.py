@@ -334,10 +334,10 @@ class Sender:
     # --- cancelling ---------------------------------------------------------------------------------------------------
 
     def cancel(self, wanted: Collection[Execution]) -> None:
-        """Cancel the given calls that have not begun; wait a few seconds at most.
+        """Cancel the given calls that have not ended; wait a few seconds at most.
 
-        Once a worker has acknowledged the request, it starts none of them. If a bundle has not begun, its calls are
-        ended here; otherwise they end with their bundle.
+        Once a worker has acknowledged the request, it starts none of them, and those that run are ended. If a bundle
+        has not begun, its calls are ended here; otherwise they end with their bundle.
         """
         calls = self._calls
         with self._sending, calls.changed:  # no call is between the queue and `sent`

@@ -162,7 +162,7 @@ class DaskSubmitter:
             raise self._explained(self.calls.unseen.take())
 
     def cancel(self, executions: Iterable[Execution] | None = None) -> None:
-        """Cancel calls that have not begun; see `Submitter`."""
+        """Cancel calls that have not ended; see `Submitter`."""
         with self.calls.changed:
             chosen = list(self.calls.open if executions is None else executions)
             wanted = {execution for execution in chosen if execution.task_id and not state_of(execution).done}

@@ -24,7 +24,7 @@ class Group:
     Attributes
     ----------
     failed : Execution or None
-        The first call that raised a `COMPSsException`: the calls that have not begun then are cancelled, and so are
+        The first call that raised a `COMPSsException`: the calls that have not ended then are cancelled, and so are
         those that come later.
     """
 

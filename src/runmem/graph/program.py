@@ -207,7 +207,7 @@ class Program:
         self._submitter.wait([future.version.execution for future in futures], deadline, raises=False)
 
     def cancel(self, futures: Sequence[Future]) -> None:
-        """Cancel the tasks of futures that have not begun, and end those that run in a fresh process."""
+        """Cancel the tasks of futures that have not ended."""
         self._submitter.cancel([future.version.execution for future in futures])
 
     def barrier(self) -> None:
