@@ -41,6 +41,12 @@ class Group:
         if self._parent is not None:
             self._parent.add(execution)
 
+    def discard(self, execution: Execution) -> None:
+        """Undo `add`, of a call that was refused."""
+        self._members.pop(execution.task_id, None)
+        if self._parent is not None:
+            self._parent.discard(execution)
+
     @property
     def is_cancelled(self) -> bool:
         """Whether the group, or one around it, was cancelled or has failed: its cancelled calls give None."""

@@ -69,10 +69,16 @@ class Program:
         task.signature.check(args, kwargs)
         with self._lock:
             execution = Execution(self._calls + 1, task.name, returns.count)
-            if self._open_groups:
-                execution.group = self._open_groups[-1]
-                self._open_groups[-1].add(execution)
-            written = self._submit_call(task, args, kwargs, execution)
+            group = self._open_groups[-1] if self._open_groups else None
+            if group is not None:
+                execution.group = group
+                group.add(execution)
+            try:
+                written = self._submit_call(task, args, kwargs, execution)
+            except BaseException:
+                if group is not None:
+                    group.discard(execution)
+                raise
             self._calls += 1
             for output, datum in enumerate(written, returns.count):
                 self._write(datum, Version(execution, output))

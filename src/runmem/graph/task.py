@@ -6,6 +6,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -112,19 +113,27 @@ class TaskFunction:
             self.say()
         returned = self._returns_of(args, kwargs, returns)
         if self._streams_out:
-            self._add_writers(args, kwargs)
-        if self._reduces is not None and returned.count == 1:
-            return self._reduced(program, args, kwargs, returned)
-        return program.call(self, args, kwargs, returned)
+            return self._write_streams(program, args, kwargs, returned)
+        return self._submit(program, args, kwargs, returned)
 
-    def _add_writers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Let the streams that a call writes to expect its end."""
+    def _submit(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], returns: Returns) -> Any:
+        if self._reduces is not None and returns.count == 1:
+            return self._reduced(program, args, kwargs, returns)
+        return program.call(self, args, kwargs, returns)
+
+    def _write_streams(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], returns: Returns) -> Any:
+        """Submit a call that writes to streams, which expect its end before it can begin."""
         self.signature.check(args, kwargs)
         arguments = self.signature.signature.bind(*args, **kwargs).arguments
-        for name in self._streams_out:
-            stream: Any = arguments.get(name)
-            if hasattr(stream, "add_writer"):
-                stream.add_writer()
+        given: list[Any] = [arguments.get(name) for name in self._streams_out]
+        with ExitStack() as refused:
+            for stream in given:
+                if hasattr(stream, "add_writer"):
+                    stream.add_writer()
+                    refused.callback(stream.remove_writer)
+            submitted = self._submit(program, args, kwargs, returns)
+            refused.pop_all()
+        return submitted
 
     def _reduced(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], returns: Returns) -> Any:
         """Submit a tree of calls over the collection that the task reduces; return the future of the last one."""
