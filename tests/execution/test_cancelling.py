@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from runmem import FILE_IN, FILE_OUT, barrier, task, wait_on
+from runmem import FILE_IN, FILE_INOUT, FILE_OUT, barrier, open_file, task, wait_on
 from runmem.commands.decorators import binary
 from runmem.errors import COMPSsException, TaskCancelledError
 from runmem.execution.run import Run
 from runmem.graph.call import Execution
 from runmem.graph.groups import TaskGroup
+from runmem.graph.synchronise import cancel_group
 
 
 def _define() -> SimpleNamespace:
@@ -308,3 +309,34 @@ def test_a_group_whose_task_raises_ends_the_others(folder: Path, run: Run, event
     with pytest.raises(COMPSsException, match="on purpose"):
         fail_in_a_group()
     assert wait_on(others) == [None]
+
+
+@task(path=FILE_INOUT)
+def append_late(path, folder):
+    (Path(folder) / "1").touch()
+    time.sleep(1)
+    for _ in range(100):  # here it ends
+        time.sleep(0.01)
+    with open(path, "a") as file:
+        file.write("cancelled ")
+
+
+@task(path=FILE_INOUT)
+def append(path, text):
+    with open(path, "a") as file:
+        file.write(text)
+
+
+def test_later_calls_go_on_from_the_state_before_a_cancelled_one(
+    run: Run, folder: Path, eventually: Callable[..., Any]
+) -> None:
+    path = str(folder / "text")
+    Path(path).write_text("first ")
+    with TaskGroup("late", False):
+        append_late(path, folder)
+        append_late(path, folder)
+    eventually(lambda: begun(folder) == {1})
+    cancel_group("late")
+    append(path, "second")
+    with open_file(path) as file:
+        assert file.read() == "first second"

@@ -211,7 +211,8 @@ class Submitter(Protocol):
         """Cancel those of these calls (None: all) that have not ended.
 
         They end with `TaskCancelledError`, and so do the calls that need their results. The function of a call that
-        runs is interrupted; a fresh process is killed, and its call ends with `TaskKilledError`.
+        runs is interrupted, and its end waited for some seconds, unless all calls are cancelled. A fresh process is
+        killed, and its call ends with `TaskKilledError`.
         """
 
     def has_ended(self, execution: Execution) -> bool:
