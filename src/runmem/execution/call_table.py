@@ -190,7 +190,7 @@ class CallTable:
                 if good:
                     self._store_separately(execution, value)
                 else:
-                    self._fail_or_retry(execution, value.load())
+                    self.fail_or_retry(execution, value.load())
         elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not is_own:
             # Cancelled, or a bundle that it depends on was killed or failed; that bundle is handled separately.
             needed = [n for e in executions for n in state_of(e).needs]
@@ -202,10 +202,10 @@ class CallTable:
             execution = executions[0]
             if isinstance(error, KilledWorker):
                 error = TaskKilledError(execution.name, execution.task_id)
-            self._fail_or_retry(execution, error)
+            self.fail_or_retry(execution, error)
 
-    def _fail_or_retry(self, execution: Execution, error: BaseException) -> None:
-        """End or requeue a failed call, according to the `on_failure` of its task."""
+    def fail_or_retry(self, execution: Execution, error: BaseException) -> None:
+        """End or requeue a failed call, according to the `on_failure` of its task. The caller has the lock."""
         state = state_of(execution)
         root = root_task(error)
         if root in self._cancelling:
