@@ -7,9 +7,9 @@
         interruptible: the thread is in its function ──>   raise CallCancelled in that thread, at most once a call
         end of the function: withdraw what was not raised yet
 
-`CallCancelled` is raised between two bytecode instructions of the thread. Both sides hold the lock of the call, so it
-is asked for only while the thread is in the function. As it is raised once at most, the end of the function is
-interrupted once at most, too, and then tries again.
+`CallCancelled` is raised between two bytecode instructions of the thread. Both sides hold a lock, so it is asked for
+only while the thread is in the function. As it is raised once at most, the end of the function is interrupted once at
+most, too, and then tries again.
 """
 
 from __future__ import annotations
@@ -33,32 +33,35 @@ class CallCancelled(BaseException):
     """Raised in the function of a call that the program has cancelled; ``except Exception`` does not catch it."""
 
 
+_lock = threading.RLock()  # one for all calls, since each holds it for a moment only
+
+
 class _Call:
     """A call that a thread of this process runs."""
 
-    __slots__ = ("lock", "is_cancelled", "thread", "is_interrupted")
+    __slots__ = ("is_cancelled", "thread", "is_interrupted")
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
         self.is_cancelled = False
         self.thread: int | None = None  # while that thread is in the function of the call
         self.is_interrupted = False  # whether it was, or will be, raised
 
     def cancel(self) -> None:
-        with self.lock:
+        with _lock:
             self.is_cancelled = True
             if self.thread is not None and not self.is_interrupted:
                 self.is_interrupted = True
                 _raise_in(self.thread, CallCancelled)
 
     def begin_function(self) -> None:
-        with self.lock:
-            self.raise_if_cancelled()
+        with _lock:
+            if self.is_cancelled:
+                self.raise_if_cancelled()
             self.thread = threading.get_ident()
 
     def end_function(self) -> None:
         """End the time in which the call can be interrupted; called again if it is interrupted itself."""
-        with self.lock:
+        with _lock:
             self.thread = None
             if self.is_interrupted:
                 _raise_in(threading.get_ident(), None)
