@@ -16,6 +16,8 @@ __all__ = [
     "TaskKilledError",
     "TaskCancelledError",
     "TaskTimeoutError",
+    "FutureError",
+    "FutureAttributeError",
     "COMPSsException",
 ]
 
@@ -48,6 +50,14 @@ class TaskWarning(UserWarning):
 
 class ArgumentError(RunmemError, TypeError):
     """An argument of a task call cannot be sent to a worker. Raised at the call."""
+
+
+class FutureError(RunmemError, TypeError):
+    """A future was used as if it were the value that it stands for. Raised where that happens."""
+
+
+class FutureAttributeError(FutureError, AttributeError):
+    """An attribute of a value was read from its future."""
 
 
 class COMPSsException(Exception):
@@ -107,7 +117,7 @@ class TaskKilledError(RunmemError):
 
 
 class TaskCancelledError(RunmemError):
-    """A task call that was cancelled before it began, or that needs the result of one.
+    """A task call that was cancelled before it ended, or that needs the result of one.
 
     Parameters
     ----------

@@ -54,8 +54,8 @@ class TaskRecord:
     shared : bool
         Whether another task ran in the same process at the same time; the peak is then an upper bound.
     status : str
-        ``finished``, ``failed`` (raised), ``killed`` (the process died), ``cancelled`` (the run ended before the task
-        did), or ``running`` (no end is known).
+        ``finished``, ``failed`` (raised), ``killed`` (the process died), ``cancelled`` (the program cancelled it, or
+        the run ended before it did), or ``running`` (no end is known).
     exception : str or None
         Type of the exception of a failed task.
     last_bytes : int or None
@@ -65,7 +65,7 @@ class TaskRecord:
     lifetime_peak_bytes : int or None
         Highest resident set size of the process since its start, over all its tasks.
     reason : str or None
-        Why the task was killed, or why a value is missing.
+        Why the task was killed or cancelled, or why a value is missing.
     data_id : str or None
         Data id of the quantum, for tasks of a quantum graph.
     increment_bytes : int or None

@@ -10,7 +10,9 @@ import pytest
 from runmem.cli.program import exit_code_of
 from runmem.cli.tracebacks import group_equal, print_exception, print_uncaught, shorten
 from runmem.errors import ArgumentError, RunmemError
+from runmem.graph.call import Execution, Version
 from runmem.graph.directions import as_parameter
+from runmem.graph.future import Future
 from runmem.graph.signature import TaskSignature
 from runmem.units import parse_bytes
 
@@ -33,6 +35,16 @@ def test_an_error_that_runmem_raises_on_purpose_points_at_the_program():
     shorten(error)
     assert set(files(error)) == {__file__}
     assert error.__traceback__ is not None
+
+
+@pytest.mark.parametrize("use", [lambda y: y > 1, lambda y: 1 + y, len, lambda y: y.total, lambda y: f"{y:.2f}"])
+def test_a_future_used_as_a_value_points_at_the_program(use):
+    future = Future(Version(Execution(1, "f", 1), 0))
+    error = caught(lambda: use(future))
+    assert isinstance(error, TypeError)
+    assert any("future.py" in file for file in files(error))
+    shorten(error)
+    assert set(files(error)) == {__file__}
 
 
 def test_a_mistake_inside_runmem_keeps_its_frames():

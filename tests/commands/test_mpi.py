@@ -233,6 +233,12 @@ def test_a_workflow_of_decaf_is_a_script_and_what_it_makes(folder):
 
 @pytest.mark.skipif(shutil.which("mpirun") is None, reason="there is no mpirun on PATH")
 class TestRealRunner:
+    @pytest.fixture(autouse=True)
+    def _as_root(self, monkeypatch):
+        """Let Open MPI run for root, as in a container."""
+        monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        monkeypatch.setenv("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+
     def test_a_program(self):
         @mpi(runner="mpirun", binary="echo", processes=3)
         @task(out=TO_OUT)

@@ -133,12 +133,12 @@ def test_a_call_that_does_not_fit_is_refused_with_the_signature(newcomer, mistak
 
 @pytest.mark.parametrize("mistake", ["plus", "sum", "less", "length", "loop", "item", "format", "range"])
 def test_a_future_taken_for_its_value_says_wait_on(newcomer, mistake):
-    assert newcomer[mistake].startswith("TypeError this is the future of task 'square', not its value")
+    assert newcomer[mistake].startswith("FutureError this is the future of task 'square', not its value")
     assert "get the value with wait_on first" in newcomer[mistake]
 
 
 def test_an_attribute_of_the_value_says_wait_on(newcomer):
-    assert newcomer["attribute"].startswith("AttributeError ")
+    assert newcomer["attribute"].startswith("FutureAttributeError ")
     assert "wait_on" in newcomer["attribute"]
 
 

@@ -117,3 +117,37 @@ def test_the_limit_of_the_run_counts_where_the_task_does_not_say(session: Callab
 def test_a_time_that_nobody_waited_for_is_told_at_the_end(session: Callable[..., Any]) -> None:
     with pytest.raises(TaskTimeoutError, match="exceeded its time limit of 1 s"), session(python_memory_profile=False):
         tasks.sleep(60)
+
+
+def _define_policies() -> SimpleNamespace:
+    @task(returns=1, time_out=1, on_failure="IGNORE", defaults={"returns": 7})
+    def ignored():
+        time.sleep(60)
+
+    @task(returns=1, time_out=1, on_failure="RETRY")
+    def tried_again(path):
+        with open(path, "a") as file:
+            file.write("x")
+        if os.path.getsize(path) < 2:
+            time.sleep(60)
+        return os.path.getsize(path)
+
+    @task(returns=1, time_out=1, on_failure="CANCEL_SUCCESSORS")
+    def cancels():
+        time.sleep(60)
+
+    return SimpleNamespace(**locals())
+
+
+policies = _define_policies()
+
+
+def test_the_policy_of_a_task_holds_for_calls_whose_time_is_up(
+    session: Callable[..., Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with session(workers=3):
+        ignored, again, cancels = policies.ignored(), policies.tried_again(str(tmp_path / "tries")), policies.cancels()
+        assert wait_on([ignored, tasks.double(ignored), again]) == [7, 14, 2]
+        assert wait_on([cancels, tasks.double(cancels)]) == [None, None]
+    said = "_define_policies.ignored (call 1) failed, and its failure is ignored: TaskTimeoutError"
+    assert said in capfd.readouterr().err

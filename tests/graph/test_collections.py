@@ -229,3 +229,63 @@ def test_no_file_may_stand_for_a_path(submitter: Any) -> None:
 @task(paths=COLLECTION_FILE_IN, returns=1)
 def read_none(paths):
     return paths
+
+
+@task(paths=COLLECTION_FILE_OUT)
+def write_rows(paths, text):
+    for row in paths:
+        for path in row:
+            Path(path).write_text(text)
+
+
+@task(paths=COLLECTION_FILE_INOUT)
+def append_rows(paths, text):
+    for row in paths:
+        for path in row:
+            with open(path, "a") as file:
+                file.write(text)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_nested_collections_of_files_need_no_depth(
+    start_program: Callable[..., Any], tmp_path: Path, seed: int
+) -> None:
+    start_program(seed, again=0.3)
+    rows = [[str(tmp_path / "a"), str(tmp_path / "b")], [str(tmp_path / "c")]]
+    write_rows(rows, "1")
+    append_rows(rows, "2")
+    wait_on_file(rows)
+    assert [[Path(path).read_text() for path in row] for row in rows] == [["12", "12"], ["12"]]
+
+
+class Key:
+    """Equal to itself alone."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+@task(values=DICTIONARY_INOUT)
+def double_values(values):
+    for key in values:
+        values[key] = values[key] * 2
+
+
+@task(paths={Type: COLLECTION_FILE_OUT, Depth: 1})
+def write_names(paths):
+    for key, path in paths.items():
+        Path(path).write_text(key.name)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_keys_may_be_equal_to_themselves_alone(start_program: Callable[..., Any], tmp_path: Path, seed: int) -> None:
+    start_program(seed, again=0.3)
+    values = {Key("list"): [1], Key("number"): 2, "text": "ab"}
+    keys = list(values)
+    double_values(values)
+    double_values(values)
+    assert wait_on(values) == dict(zip(keys, ([1] * 4, 8, "ab" * 4), strict=True))
+    paths = {Key(name): str(tmp_path / name) for name in ("x", "y")}
+    write_names(paths)
+    wait_on_file(*paths.values())
+    assert [Path(path).read_text() for path in paths.values()] == ["x", "y"]

@@ -86,7 +86,9 @@ def test_files_and_directories_are_deleted_when_their_tasks_have_ended(submitter
     found = names_in(folder)
     assert file_exists(folder)
     assert file_exists(folder, tmp_path / "nowhere") == [True, False]
-    assert delete_file([folder, other]) is True
+    assert file_exists([folder, (other, tmp_path / "nowhere")]) == [True, (True, False)]
+    assert wait_on_file([folder, (other,)]) == [folder, (other,)]
+    assert delete_file([folder, (other, tmp_path / "nowhere")]) == [True, (True, False)]
     assert wait_on(found) == ["a"]
     assert not folder.exists()
     assert not other.exists()

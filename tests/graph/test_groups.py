@@ -80,3 +80,15 @@ def test_without_a_program_a_group_does_nothing() -> None:
         pass
     barrier_group("plain")
     cancel_group("plain")
+
+
+def test_a_refused_call_does_not_belong_to_its_group(submitter: Any) -> None:
+    refusals = []
+    with TaskGroup("outer"), TaskGroup("inner"):
+        append([], 1)
+        try:
+            append(5, 1)  # a task cannot change a number
+        except ArgumentError as error:
+            refusals.append(error)  # which keeps what the call has made
+    assert ended(submitter) == [1]
+    assert refusals

@@ -85,6 +85,15 @@ def test_a_killed_task_is_named_with_its_last_reading_its_limit_and_the_reason(r
     assert ">=500.0 MiB" in text
 
 
+def test_cancelled_tasks_are_listed_by_the_reason(record):
+    program, end = "the program cancelled it", "the program was ended by SIGTERM"
+    records = [record(number, status="cancelled", reason=program if number % 2 else end) for number in range(1, 5)]
+    lines = printed(RunSummary.from_records([record(9), *records])).splitlines()
+    first = lines.index("Cancelled") + 1
+    calls = [re.search(r"call (\d)|    (.*)", line) for line in lines[first : first + 6]]
+    assert [found[1] or found[2] for found in calls if found] == ["1", "3", program, "2", "4", end]
+
+
 def test_losses_and_skipped_lines_are_reported(write_run, record):
     run = write_run(
         [record(1)], node_lines=b"LOST 5 1790000009\nMEM 12.3\n\0\0\xff\n", task_lines=b"\x00\xff\n{torn\n",

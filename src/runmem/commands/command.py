@@ -25,7 +25,7 @@ __all__ = [
     "working_folder",
 ]
 
-_MANY_RANKS = {  # Open MPI, version 5 and before: more ranks than cores are no error, and neither is a container's root
+_MANY_RANKS = {  # Open MPI, version 5 and before: more ranks than cores are no error
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
 }

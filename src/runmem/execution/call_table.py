@@ -16,6 +16,7 @@ from runmem.execution.call_queue import CallQueue
 from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.failure_policy import (
     final_error,
+    is_failure,
     is_own_error,
     keeps_files,
     never_ran,
@@ -205,7 +206,7 @@ class CallTable:
                 if good:
                     self._store_separately(execution, value)
                 else:
-                    self._fail_or_retry(execution, value.load())
+                    self.fail_or_retry(execution, value.load())
         elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not is_own:
             # Cancelled, or a bundle that it depends on was killed or failed; that bundle is handled separately.
             needed = [n for e in executions for n in state_of(e).needs]
@@ -217,10 +218,10 @@ class CallTable:
             execution = executions[0]
             if isinstance(error, KilledWorker):
                 error = TaskKilledError(execution.name, execution.task_id)
-            self._fail_or_retry(execution, error)
+            self.fail_or_retry(execution, error)
 
-    def _fail_or_retry(self, execution: Execution, error: BaseException) -> None:
-        """End or requeue a failed call, according to the `on_failure` of its task."""
+    def fail_or_retry(self, execution: Execution, error: BaseException) -> None:
+        """End or requeue a failed call, according to the `on_failure` of its task. The caller has the lock."""
         state = state_of(execution)
         root = root_task(error)
         if root in self._cancelling:
@@ -230,7 +231,7 @@ class CallTable:
         if decided is None:
             state.tries += 1
             self.requeue([execution], alone=True)
-        elif policy is not None and policy.management is Management.IGNORE and is_own_error(execution, error):
+        elif policy is not None and policy.management is Management.IGNORE and is_failure(execution, error):
             # Its process died, or the worker itself could not ignore the exception.
             self._store_separately(execution, outputs_of_ignored(execution, policy, state.returns, error))
         else:

@@ -13,6 +13,7 @@ from runmem.standard_error import say
 __all__ = [
     "final_error",
     "gives_none",
+    "is_failure",
     "is_own_error",
     "keeps_files",
     "never_ran",
@@ -27,6 +28,11 @@ def is_own_error(execution: Execution, error: BaseException) -> bool:
     return root_task(error) in (None, execution.task_id)
 
 
+def is_failure(execution: Execution, error: BaseException) -> bool:
+    """Return True if the call itself has failed: not if it was cancelled, or needs one that failed."""
+    return is_own_error(execution, error) and type(error) is not TaskCancelledError
+
+
 def final_error(
     execution: Execution, error: BaseException, on_failure: OnFailure | None, tries: int, returns: int
 ) -> BaseException | None:
@@ -39,7 +45,7 @@ def final_error(
     returns : int
         Number of values that it returns.
     """
-    if on_failure is None or not is_own_error(execution, error) or issubclass(type(error), COMPSsException):
+    if on_failure is None or not is_failure(execution, error) or issubclass(type(error), COMPSsException):
         return error
     what = f"runmem: task {execution.name} (call {execution.task_id}) failed"
     if on_failure.management is Management.RETRY and tries < MOST_TRIES:

@@ -78,7 +78,7 @@ class LazySubmitter:
                 self._waited()
 
     def cancel(self, executions: Iterable[Execution] | None = None) -> None:
-        """Cancel calls that have not begun; see `Submitter`."""
+        """Cancel calls that have not ended; see `Submitter`."""
         if self.real is not None:
             self.real.cancel(executions)
 

@@ -187,7 +187,7 @@ class Sender:
             self._next_poll_s = end_s + max(_RESULT_POLL_S / 2, 20 * (end_s - start_s))
 
     def _end_at_limit(self, timeout: _Timeout) -> None:
-        """End a call at its time limit, so that Dask does not try it again; the other calls of its bundle run again."""
+        """End a call at its time limit as one that failed; the other calls of its bundle run again."""
         calls = self._calls
         with calls.changed:
             found = [bundle for bundle in calls.sent if any(e.task_id == timeout.task_id for e in bundle.executions)]
@@ -195,7 +195,7 @@ class Sender:
                 others = []
                 for execution in calls.recall(bundle):
                     if execution.task_id == timeout.task_id:
-                        calls.end(execution, timeout_error(execution, *timeout[1:]))
+                        calls.fail_or_retry(execution, timeout_error(execution, *timeout[1:]))
                     else:
                         others.append(execution)
                 calls.requeue(others)
@@ -334,10 +334,10 @@ class Sender:
     # --- cancelling ---------------------------------------------------------------------------------------------------
 
     def cancel(self, wanted: Collection[Execution]) -> None:
-        """Cancel the given calls that have not begun; wait a few seconds at most.
+        """Cancel the given calls that have not ended; wait a few seconds at most.
 
-        Once a worker has acknowledged the request, it starts none of them. If a bundle has not begun, its calls are
-        ended here; otherwise they end with their bundle.
+        Once a worker has acknowledged the request, it starts none of them, and those that run are ended. If a bundle
+        has not begun, its calls are ended here; otherwise they end with their bundle.
         """
         calls = self._calls
         with self._sending, calls.changed:  # no call is between the queue and `sent`

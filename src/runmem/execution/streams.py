@@ -57,6 +57,9 @@ class _Store:
     def _add_writer(self, stream: _Stream, _: None) -> None:
         stream.writers += 1
 
+    def _remove_writer(self, stream: _Stream, _: None) -> None:
+        stream.writers -= 1
+
     def _close(self, stream: _Stream, _: None) -> None:
         stream.closes += 1
 

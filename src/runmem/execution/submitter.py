@@ -46,6 +46,7 @@ from runmem.serialization.snapshot import Snapshots
 __all__ = ["DaskSubmitter"]
 
 _ARGUMENT = "argument"
+_CANCEL_S = 10.0  # longest wait for the ends of cancelled calls that run
 
 
 class DaskSubmitter:
@@ -163,12 +164,15 @@ class DaskSubmitter:
             raise self._explained(self.calls.unseen.take())
 
     def cancel(self, executions: Iterable[Execution] | None = None) -> None:
-        """Cancel calls that have not begun; see `Submitter`."""
+        """Cancel calls that have not ended; see `Submitter`."""
         with self.calls.changed:
             chosen = list(self.calls.open if executions is None else executions)
             wanted = {execution for execution in chosen if execution.task_id and not state_of(execution).done}
         if wanted:
             self.sender.cancel(wanted)
+            if executions is not None:  # what the program calls next is not to need what they would have written
+                with suppress(TimeoutError):
+                    self._wait_for(list(wanted), time.monotonic() + _CANCEL_S)
 
     def has_ended(self, execution: Execution) -> bool:
         """Return True if an execution has ended, or cannot end any more; see `Submitter`."""

@@ -208,10 +208,11 @@ class Submitter(Protocol):
         """
 
     def cancel(self, executions: Iterable[Execution] | None = None) -> None:
-        """Cancel those of these calls (None: all) that have not begun.
+        """Cancel those of these calls (None: all) that have not ended.
 
-        They end with `TaskCancelledError`, and so do the calls that need their results. Of calls that run those
-        in fresh processes are ended, with `TaskKilledError`; the others go on.
+        They end with `TaskCancelledError`, and so do the calls that need their results. The function of a call that
+        runs is interrupted, and its end waited for some seconds, unless all calls are cancelled. A fresh process is
+        killed, and its call ends with `TaskKilledError`.
         """
 
     def has_ended(self, execution: Execution) -> bool:

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError
 from runmem.graph.call import Slot
 from runmem.graph.future import Future
 
-__all__ = ["Element", "as_type_of", "elements", "root", "value_at", "with_elements"]
+__all__ = ["Element", "as_type_of", "elements", "root", "set_element", "value_at", "with_elements"]
+
+
+class _KeyAt(NamedTuple):
+    """In a slot: the key at a position of a dictionary, for keys that are equal to themselves alone.
+
+    A copy in another process has other keys, in the same order.
+    """
+
+    position: int
 
 
 class Element(NamedTuple):
@@ -30,8 +39,13 @@ class Element(NamedTuple):
     container: object
 
 
-def elements(value: object, depth: int, argument: int | str, where: str) -> Iterator[Element]:
+def elements(value: object, depth: int, argument: int | str, where: str, are_paths: bool = False) -> Iterator[Element]:
     """Yield the elements of a collection, `depth` levels down; branches may be of different lengths.
+
+    Parameters
+    ----------
+    are_paths : bool
+        Whether the elements are paths: collections in place of one are searched too.
 
     Raises
     ------
@@ -39,21 +53,21 @@ def elements(value: object, depth: int, argument: int | str, where: str) -> Iter
         If the value, or a container nested in it above level `depth`, is not a list, tuple or dictionary; `where` names
         the parameter.
     """
-    yield from _below(value, depth, (argument,), where)
+    yield from _below(value, depth, (argument,), where, are_paths)
 
 
-def _below(container: object, depth: int, path: tuple[object, ...], where: str) -> Iterator[Element]:
+def _below(container: object, depth: int, path: tuple[object, ...], where: str, are_paths: bool) -> Iterator[Element]:
     for key, value in _items(container, path, depth, where):
         here = (*path, key)
-        if depth == 1 or value is None:
+        if value is None or depth == 1 and not (are_paths and isinstance(value, (list, tuple, dict))):
             yield Element(here, value, container)
         else:
-            yield from _below(value, depth - 1, here, where)
+            yield from _below(value, max(1, depth - 1), here, where, are_paths)
 
 
 def _items(container: object, path: tuple[object, ...], depth: int, where: str) -> Iterable[tuple[object, object]]:
     if isinstance(container, dict):
-        return list(container.items())
+        return [(_key_in_slot(key, position), item) for position, (key, item) in enumerate(container.items())]
     if isinstance(container, (list, tuple)):
         return list(enumerate(container))
     at = "".join(f"[{key!r}]" for key in path[1:])
@@ -63,6 +77,22 @@ def _items(container: object, path: tuple[object, ...], depth: int, where: str) 
         f"{where}, but the argument{at} is {container!r} (type {type(container).__name__}) instead of a list, tuple or "
         f"dictionary with {depth} more {levels}: {remedy}."
     )
+
+
+def _key_in_slot(key: object, position: int) -> object:
+    return _KeyAt(position) if type(key).__hash__ is object.__hash__ else key
+
+
+def _item(container: Any, key: object) -> object:
+    return list(container.values())[key.position] if type(key) is _KeyAt else container[key]
+
+
+def set_element(container: Any, key: Any, value: object) -> None:
+    """Put a value in place of an element; `key`: the last entry of its slot."""
+    if isinstance(container, dict) and type(key) is _KeyAt:
+        key = list(container)[key.position]
+    if isinstance(container, (list, dict)):
+        container[key] = value
 
 
 def root(slot: Slot) -> int | str:
@@ -82,7 +112,7 @@ def value_at(slot: Slot, args: list[object], kwargs: dict[str, object], name: st
     value: object = kwargs[start] if isinstance(start, str) else args[start]
     for key in slot[1:] if isinstance(slot, tuple) else ():
         try:
-            value = value[key]  # type: ignore[index]
+            value = _item(value, key)
         except (LookupError, TypeError):
             at = "".join(f"[{each!r}]" for each in slot[1:])  # type: ignore[index]
             raise TypeError(
@@ -100,7 +130,8 @@ def with_elements(value: object, changed: Mapping[tuple[object, ...], object]) -
     for path, new in changed.items():
         below.setdefault(path[0], {})[path[1:]] = new
     if isinstance(value, dict):
-        return {key: with_elements(item, below[key]) if key in below else item for key, item in value.items()}
+        named = [(_key_in_slot(key, position), key, item) for position, (key, item) in enumerate(value.items())]
+        return {key: with_elements(item, below[name]) if name in below else item for name, key, item in named}
     assert isinstance(value, (list, tuple))
     items = [with_elements(item, below[i]) if i in below else item for i, item in enumerate(value)]
     return items if isinstance(value, list) else tuple(items)

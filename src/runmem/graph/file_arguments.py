@@ -69,7 +69,8 @@ def _paths(value: object, use: Parameter, argument: int | str, where: str) -> It
     if not use.depth:
         yield argument, value
     elif value is not None:
-        yield from ((element.slot, element.value) for element in elements(value, use.depth, argument, where))
+        found = elements(value, use.depth, argument, where, are_paths=True)
+        yield from ((element.slot, element.value) for element in found)
 
 
 def _place_of(path: object, use: Parameter, where: str) -> ResolvedPath:

@@ -54,6 +54,12 @@ class FileAttempt:
             elif use.writes and path != use.path:
                 _bring_up(path, use.path)
 
+    def drop(self) -> None:
+        """Delete what a cancelled call has written at the paths of the program, where nothing was before."""
+        for use, path in self._paths:
+            if use.is_made_in_place and path == use.path and os.path.lexists(path):
+                _remove(path)
+
 
 def _prepared(use: FileUse) -> str:
     """Prepare a file; return the path at which the task reads or writes it."""

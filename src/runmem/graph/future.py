@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
-from runmem.errors import ArgumentError
+from runmem.errors import ArgumentError, FutureAttributeError, FutureError
 from runmem.graph.call import Version
 from runmem.graph.current import current_program
 
@@ -47,7 +47,7 @@ class Future:
         method = getattr(self._cls, name, None) if not name.startswith("__") else None
         if isinstance(method, TaskFunction):
             return functools.partial(method, self)
-        raise AttributeError(
+        raise FutureAttributeError(
             f"{name!r}: this is the future of task {self.version.execution.name!r}, not its value; "
             "get the value with wait_on first."
         )
@@ -80,7 +80,7 @@ class Future:
 
 def _refusal(name: str) -> Callable[..., NoReturn]:
     def refuse(self: Future, *_: object) -> NoReturn:
-        raise TypeError(
+        raise FutureError(
             f"this is the future of task {self.version.execution.name!r}, not its value, so it has no {name}; "
             "get the value with wait_on first."
         )

@@ -24,7 +24,7 @@ class Group:
     Attributes
     ----------
     failed : Execution or None
-        The first call that raised a `COMPSsException`: the calls that have not begun then are cancelled, and so are
+        The first call that raised a `COMPSsException`: the calls that have not ended then are cancelled, and so are
         those that come later.
     """
 
@@ -40,6 +40,12 @@ class Group:
         self._members[execution.task_id] = execution
         if self._parent is not None:
             self._parent.add(execution)
+
+    def discard(self, execution: Execution) -> None:
+        """Undo `add`, of a call that was refused."""
+        self._members.pop(execution.task_id, None)
+        if self._parent is not None:
+            self._parent.discard(execution)
 
     @property
     def is_cancelled(self) -> bool:

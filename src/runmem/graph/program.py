@@ -14,14 +14,14 @@ from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, FilePlacementError
 from runmem.graph.call import Execution, Origin, Slot, Submitter, TaskCall, Version
-from runmem.graph.elements import as_type_of, elements, root, with_elements
+from runmem.graph.elements import as_type_of, elements, root, set_element, with_elements
 from runmem.graph.file_arguments import FilesOfCall, file_arguments, use_files
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
 from runmem.graph.groups import Group
 from runmem.graph.lazy_values import Items
 from runmem.graph.returns import Returns
-from runmem.graph.task import TaskFunction
+from runmem.graph.task import TaskFunction, only_warns
 from runmem.graph.versions import ObjectVersions, can_change
 
 __all__ = ["Program"]
@@ -69,10 +69,16 @@ class Program:
         task.signature.check(args, kwargs)
         with self._lock:
             execution = Execution(self._calls + 1, task.name, returns.count)
-            if self._open_groups:
-                execution.group = self._open_groups[-1]
-                self._open_groups[-1].add(execution)
-            written = self._submit_call(task, args, kwargs, execution)
+            group = self._open_groups[-1] if self._open_groups else None
+            if group is not None:
+                execution.group = group
+                group.add(execution)
+            try:
+                written = self._submit_call(task, args, kwargs, execution)
+            except BaseException:
+                if group is not None:
+                    group.discard(execution)
+                raise
             self._calls += 1
             for output, datum in enumerate(written, returns.count):
                 self._write(datum, Version(execution, output))
@@ -153,8 +159,8 @@ class Program:
         if self._objects.write(value, version) and not datum.is_repeated:
             return
         # An object that cannot be tracked by identity: put a future in its place.
-        if isinstance(container, (list, dict)):
-            container[datum.slot[-1]] = Future(version)  # type: ignore[index]
+        if isinstance(datum.slot, tuple):
+            set_element(container, datum.slot[-1], Future(version))
 
     def wait_on(self, objects: tuple[Any, ...]) -> Any:
         """Return the values of futures and of objects that tasks have written, in the same containers."""
@@ -207,8 +213,12 @@ class Program:
         self._submitter.wait([future.version.execution for future in futures], deadline, raises=False)
 
     def cancel(self, futures: Sequence[Future]) -> None:
-        """Cancel the tasks of futures that have not begun, and end those that run in a fresh process."""
+        """Cancel the tasks of futures that have not ended."""
         self._submitter.cancel([future.version.execution for future in futures])
+
+    def cancel_all(self) -> None:
+        """Cancel all tasks that have not ended."""
+        self._submitter.cancel()
 
     def barrier(self) -> None:
         """Wait for all tasks; raise the exception of a failed one, unless the program has seen it."""
@@ -289,6 +299,16 @@ class Program:
         """Return True if a task has written this object, so that the program's own is an older version."""
         return self._objects.current(datum) is not None
 
+    def is_used(self, datum: object) -> bool:
+        """Return True if a task has used this object, and the program has not deleted it since."""
+        with self._lock:
+            return self._objects.is_used(datum)
+
+    def written_objects(self) -> list[int]:
+        """Return the identities of the objects that tasks have written."""
+        with self._lock:
+            return self._objects.written()
+
     def delete_object(self, datum: object) -> bool:
         """Stop tracking an object and the objects in it, so that their versions can be freed.
 
@@ -327,7 +347,8 @@ def _written_data(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, A
     Raises
     ------
     ArgumentError
-        For an object that a task cannot change, such as a number, or a collection nested less deeply than declared.
+        For an object that a task cannot change, such as a number (in a program that imports pycompss a warning), or a
+        collection nested less deeply than declared.
     """
     found: list[_Written] = []
     for argument, use in task.signature.uses(args, kwargs):
@@ -337,10 +358,16 @@ def _written_data(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, A
         where = f"{task.name}: parameter {task.signature.parameter_at(argument)!r} is declared {use!r}"
         if not use.depth or type(value) is Future:
             if value is not None and not can_change(value):
-                raise ArgumentError(
-                    f"{where}, but a task cannot change {value!r} (type {type(value).__name__}): return the new value, "
-                    "or pass an object that contains it, such as a list."
+                remedy = "return the new value, or pass an object that contains it, such as a list."
+                if not only_warns():
+                    raise ArgumentError(
+                        f"{where}, but a task cannot change {value!r} (type {type(value).__name__}): {remedy}"
+                    )
+                task.warn(
+                    f"{where}, but a task cannot change a value of type {type(value).__name__}, and no change comes "
+                    f"back: {remedy}"
                 )
+                continue
             found.append(_Written(argument, value))
             continue
         its = list(elements(value, use.depth, argument, where))

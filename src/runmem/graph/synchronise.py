@@ -6,6 +6,7 @@ But for coroutines: without a running program the call of an ``async`` task is o
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any
 
@@ -71,38 +72,52 @@ def cancel_group(group_name: str) -> None:
         program.cancel_group(group_name)
 
 
-def file_exists(*paths: str | os.PathLike[str]) -> bool | list[bool]:
-    """Return True for a file that is there, or that a task has written; several paths give a list."""
+def _for_each(paths: Any, use: Callable[[Any], Any]) -> Any:
+    """Call a function with each path in lists and tuples, nested; return the results in the same containers."""
+    if isinstance(paths, (list, tuple)):
+        return type(paths)([_for_each(path, use) for path in paths])
+    return use(paths)
+
+
+def _one_or_all(results: list[Any]) -> Any:
+    return results[0] if len(results) == 1 else results
+
+
+def file_exists(*paths: Any) -> Any:
+    """Return True for a file that is there, or that a task has written.
+
+    Several paths give a list, and lists and tuples of paths give such of answers.
+    """
     program = current_program()
-    found = []
-    for path in paths:
+
+    def exists(path: str | os.PathLike[str]) -> bool:
         if program is not None:
             with suppress(Exception):  # an error of its writer is reported where the program waits for that
                 program.place_file(path)
-        found.append(os.path.exists(path))
-    return found[0] if len(found) == 1 else found
+        return os.path.exists(path)
+
+    return _one_or_all(_for_each(list(paths), exists))
 
 
-def delete_file(*paths: Any) -> bool | list[bool]:
-    """Delete files, also in lists, when the tasks that use them have ended; return whether there was one, of each."""
+def delete_file(*paths: Any) -> Any:
+    """Delete files when the tasks that use them have ended; return whether there was one.
+
+    Several paths give a list, and lists and tuples of paths give such of answers.
+    """
     program = current_program()
-    deleted: list[bool] = []
-    for path in paths:
-        if isinstance(path, (list, tuple)):
-            each = [delete_file(one) for one in path]
-            deleted.append(all(each))
-        else:
-            deleted.append(program.delete_file(path) if program is not None else True)
-    return deleted[0] if len(deleted) == 1 else deleted
+    delete = program.delete_file if program is not None else lambda path: True
+    return _one_or_all(_for_each(list(paths), delete))
 
 
-def wait_on_file(*paths: str | os.PathLike[str]) -> Any:
-    """Wait until the last task that writes each file has ended; the file is then in its place. Return the path(s)."""
+def wait_on_file(*paths: Any) -> Any:
+    """Wait until the last task that writes each file has ended; the file is then in its place.
+
+    Return the path, or a list of several; they may be in lists and tuples.
+    """
     program = current_program()
     if program is not None:
-        for path in paths:
-            program.place_file(path)
-    return paths[0] if len(paths) == 1 else list(paths)
+        _for_each(list(paths), program.place_file)
+    return _one_or_all(list(paths))
 
 
 def open_file(path: str | os.PathLike[str], mode: str = "r") -> IO[Any]:

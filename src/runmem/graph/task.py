@@ -6,6 +6,7 @@ import functools
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,7 +27,7 @@ from runmem.graph.signature import TaskSignature
 if TYPE_CHECKING:
     from runmem.graph.program import Program
 
-__all__ = ["BEFORE_CALL", "LAUNCH", "Launch", "TaskFunction", "find_task", "task"]
+__all__ = ["BEFORE_CALL", "LAUNCH", "Launch", "TaskFunction", "find_task", "only_warns", "task"]
 
 # Options that only decorators above `@task` set: no parameter can have such a name.
 LAUNCH, BEFORE_CALL = "@launch", "@before_call"
@@ -112,19 +113,27 @@ class TaskFunction:
             self.say()
         returned = self._returns_of(args, kwargs, returns)
         if self._streams_out:
-            self._add_writers(args, kwargs)
-        if self._reduces is not None and returned.count == 1:
-            return self._reduced(program, args, kwargs, returned)
-        return program.call(self, args, kwargs, returned)
+            return self._write_streams(program, args, kwargs, returned)
+        return self._submit(program, args, kwargs, returned)
 
-    def _add_writers(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Let the streams that a call writes to expect its end."""
+    def _submit(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], returns: Returns) -> Any:
+        if self._reduces is not None and returns.count == 1:
+            return self._reduced(program, args, kwargs, returns)
+        return program.call(self, args, kwargs, returns)
+
+    def _write_streams(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], returns: Returns) -> Any:
+        """Submit a call that writes to streams, which expect its end before it can begin."""
         self.signature.check(args, kwargs)
         arguments = self.signature.signature.bind(*args, **kwargs).arguments
-        for name in self._streams_out:
-            stream: Any = arguments.get(name)
-            if hasattr(stream, "add_writer"):
-                stream.add_writer()
+        given: list[Any] = [arguments.get(name) for name in self._streams_out]
+        with ExitStack() as refused:
+            for stream in given:
+                if hasattr(stream, "add_writer"):
+                    stream.add_writer()
+                    refused.callback(stream.remove_writer)
+            submitted = self._submit(program, args, kwargs, returns)
+            refused.pop_all()
+        return submitted
 
     def _reduced(self, program: Program, args: tuple[Any, ...], kwargs: dict[str, Any], returns: Returns) -> Any:
         """Submit a tree of calls over the collection that the task reduces; return the future of the last one."""
@@ -204,16 +213,21 @@ class TaskFunction:
     def say(self) -> None:
         """Warn once of options without effect, and of globals that the function changes."""
         remarks, self._remarks = self._remarks or (), None
+        for remark in remarks:
+            self.warn(f"@task on {self.name}: {remark}.")
+        for change in global_changes(self.function):
+            self.warn(_remark_on(self.name, change), change.line)
+
+    def warn(self, text: str, line: int | None = None) -> None:
+        """Warn of something in the function, once; `line`: default its first."""
         code = getattr(_innermost(self.function), "__code__", None)
         names = getattr(_innermost(self.function), "__globals__", {})
-        first = code.co_firstlineno if code is not None else 1
-        said = [(f"@task on {self.name}: {remark}.", first) for remark in remarks]
-        said += [(_remark_on(self.name, change), change.line) for change in global_changes(self.function)]
-        for text, line in said:
-            warnings.warn_explicit(
-                text, TaskWarning, self.file or "<task>", line, self.__module__,
-                names.setdefault("__warningregistry__", {}),
-            )  # fmt: skip
+        if line is None:
+            line = code.co_firstlineno if code is not None else 1
+        warnings.warn_explicit(
+            text, TaskWarning, self.file or "<task>", line, self.__module__,
+            names.setdefault("__warningregistry__", {}),
+        )  # fmt: skip
 
     def with_options(self, **options: Any) -> TaskFunction:
         """Change options after the decoration, as decorators above `@task` do; return this task."""
@@ -350,7 +364,7 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     return functools.partial(_decorate, options=in_snake_case(options))
 
 
-def _ignores_unknown_options() -> bool:
+def only_warns() -> bool:
     """Return True in a program that imports pycompss, and on a worker: what it imports the program has accepted."""
     multiprocessing = sys.modules.get("multiprocessing")
     return "pycompss" in sys.modules or multiprocessing is not None and multiprocessing.parent_process() is not None
@@ -361,7 +375,7 @@ def _decorate(function: Any, options: dict[str, Any]) -> Any:
         return type(function)(_decorate(function.__func__, options))
     if not callable(function):
         raise TaskDeclarationError(f"@task: {function!r} is not a function; name directions as @task(parameter=INOUT).")
-    unknown = unknown_options(options, function) if _ignores_unknown_options() else {}
+    unknown = unknown_options(options, function) if only_warns() else {}
     made = TaskFunction(function, {name: value for name, value in options.items() if name not in unknown})
     made._unknown = tuple(unknown.values())
     made.declare(f"@task on {made.name}")

@@ -64,6 +64,14 @@ class ObjectVersions:
         while len(self._read) > _MOST_READ:
             del self._read[next(iter(self._read))]
 
+    def is_used(self, datum: object) -> bool:
+        """Return True if a task has read or written an object, as far as that is known, and it was not forgotten."""
+        return id(datum) in self._written or id(datum) in self._read
+
+    def written(self) -> list[int]:
+        """Return the identities of the objects that tasks have written."""
+        return list(self._written)
+
     def forget(self, datum: object) -> bool:
         """Stop tracking an object; return whether a task has used it, as far as that is known."""
         was_written = self._written.pop(id(datum), _NEVER) is not _NEVER

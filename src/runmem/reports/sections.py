@@ -259,12 +259,16 @@ def _call_line(record: TaskRecord, attempt: str = "") -> str:
 
 
 def cancelled_lines(records: Sequence[TaskRecord], not_begun: int, most: int | None = None) -> list[Line]:
-    """List the tasks that were running when the run ended, and the number of calls that had not begun."""
-    found: list[Line] = [(_call_line(record), "") for record in records[:most]]
-    if most is not None and len(records) > most:
-        found.append((f"  and {len(records) - most} more that were running", "dim"))
-    if records:
-        found.append((f"    {printable(records[0].reason or 'the run ended before they did')}", ""))
+    """List the tasks that were cancelled while they ran, by reason, and the number of calls that had not begun."""
+    found: list[Line] = []
+    by_reason: dict[str, list[TaskRecord]] = {}
+    for record in records:
+        by_reason.setdefault(record.reason or "the run ended before they did", []).append(record)
+    for reason, those in by_reason.items():
+        found += [(_call_line(record), "") for record in those[:most]]
+        if most is not None and len(those) > most:
+            found.append((f"  and {len(those) - most} more that were running", "dim"))
+        found.append((f"    {printable(reason)}", ""))
     if not_begun:
         found.append((f"  {calls_counted(not_begun)} had not begun", ""))
     return found

@@ -27,12 +27,13 @@ from runmem.serialization.task_error import PackedError
 from runmem.store.node_name import node_name
 from runmem.worker.after_failure import is_ignored, keep_files, keeps_output, outputs_after_failure, report_ignored
 from runmem.worker.call_recorder import WorkerRun, stopped_runs, worker_runs
-from runmem.worker.cancellation import cancelled_calls
+from runmem.worker.cancellation import cancelled_calls, interruptible, is_interrupted, running
 from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.log_levels import LogLevels
 from runmem.worker.packed_call import BundleFailed, Outcome, PackedCall, PackedTask
 from runmem.worker.packed_errors import argument_types, packed_error
 from runmem.worker.process_state import become
+from runmem.worker.record_fields import set_record_fields
 
 __all__ = [
     "BundleFailed", "PackedCall", "PackedTask", "isolated_calls", "keep_value", "load_task", "prepare_task",
@@ -94,16 +95,17 @@ def _run_calls(
         if run is not None and run.stopped:
             raise RunmemError("the run has ended; its workers start no more calls")
         task = tasks[call.task]
-        if call.task_id in cancelled:
-            outcomes.append((False, PackedError.of(TaskCancelledError(task.name, call.task_id))))
-            continue
-        run_it = partial(run_call, run, call, task, dependencies, outcomes, number == len(calls), isolated=isolated)
-        if task.isolation.attempts is None:
-            outcomes.append(run_it())
-        else:
-            from runmem.worker.isolation.attempts import run_limited  # imports Dask, which nothing else here needs
+        with running(run_id, call.task_id):  # before `cancelled` is looked at: a call is cancelled either way
+            if call.task_id in cancelled:
+                outcomes.append((False, PackedError.of(TaskCancelledError(task.name, call.task_id))))
+                continue
+            run_it = partial(run_call, run, call, task, dependencies, outcomes, number == len(calls), isolated=isolated)
+            if task.isolation.attempts is None:
+                outcomes.append(run_it())
+            else:
+                from runmem.worker.isolation.attempts import run_limited  # imports Dask, which nothing else here needs
 
-            outcomes.append(run_limited(run_id, key, task.isolation.attempts, task.name, call.task_id, run_it))
+                outcomes.append(run_limited(run_id, key, task.isolation.attempts, task.name, call.task_id, run_it))
     if not all(good for good, _ in outcomes):
         raise BundleFailed(key, outcomes) from None
     result = tuple(value for _, value in outcomes) if len(outcomes) > 1 else outcomes[0][1]
@@ -202,6 +204,10 @@ def run_call(
             if in_program and _ends_the_program(error):
                 raise
             failure = error
+        if is_interrupted():
+            failure = None
+            cancelled = TaskCancelledError(packed_task.name, call.task_id, "was cancelled while it ran")
+            return False, PackedError.of(cancelled)
         try:  # outside the except block: an exception created inside it would keep the frames, and their memory, alive
             return False, packed_error(failure, packed_task.name, call.task_id, inputs.types, not packed_task.copied)
         finally:
@@ -347,15 +353,16 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
     if copy is not None:
         copy.set_changing(values)
     try:
-        returned = _returned(task.run(*args, **kwargs), returns, task)
+        returned = _returned(_value(task, args, kwargs), returns, task)
     except BaseException as error:
+        if is_interrupted():  # whatever the function has made of that
+            _drop_cancelled(files)
+            raise
         if files is not None and files.was_overtaken():
             return _once_more(call, returns, task, copy, inputs)
         inputs.types = argument_types(task, args, kwargs)
         if keeps_output(task, error):
-            keep_files(task, args, kwargs)
-            if files is not None:
-                files.ended()
+            _keep_output(task, files, args, kwargs)
         if not is_ignored(task, error):
             raise
         report_ignored(task, call.task_id, error)
@@ -366,6 +373,27 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
         files.ended()
     written = [value_at(slot, args, kwargs, task.name) for slot in call.writes]
     return (*returned, *written) if written else returned
+
+
+def _drop_cancelled(files: FileAttempt | None) -> None:
+    """Note that the call was cancelled while it ran, and drop what it has written."""
+    set_record_fields(status="cancelled", exception=None, reason="the program cancelled it")
+    if files is not None:
+        files.drop()
+
+
+def _keep_output(task: Any, files: FileAttempt | None, args: list[Any], kwargs: dict[str, Any]) -> None:
+    keep_files(task, args, kwargs)
+    if files is not None:
+        files.ended()
+
+
+def _value(task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+    """Run the function of a task, or what runs in its place, and return its value."""
+    if task.launch is not None:  # it knows where it may be interrupted
+        return task.run(*args, **kwargs)
+    with interruptible():
+        return task.run(*args, **kwargs)
 
 
 def _once_more(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:

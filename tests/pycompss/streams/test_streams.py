@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from runmem import session, task, wait_on
+from runmem import INOUT, session, task, wait_on
+from runmem.errors import ArgumentError
 from runmem.graph.directions import BY_NAME
 from runmem.pycompss.streams.distro_stream import (
     AT_LEAST_ONCE,
@@ -127,3 +128,19 @@ def test_files_of_a_folder_are_polled_once(cluster: Any, tmp_path: Path) -> None
 def test_persistent_objects_are_refused_with_what_is_missing() -> None:
     with pytest.raises(NotImplementedError, match="need a storage of COMPSs"):
         PscoDistroStream()
+
+
+@task(ods=STREAM_OUT, numbers=INOUT)
+def write_and_change(ods: ObjectDistroStream, numbers: Any) -> None:
+    ods.close()
+
+
+def test_a_refused_call_is_no_writer(cluster: Any) -> None:
+    stream = ObjectDistroStream()
+    with pytest.raises(ArgumentError):
+        write_and_change(stream, 5)  # a task cannot change a number
+    write(stream, 0, 2)
+    deadline_s = time.monotonic() + 60
+    while not stream.is_closed():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)

@@ -35,8 +35,12 @@ def compss_start(log_level: str = "off", tracing: bool = False, interactive: boo
 
 
 def compss_stop(code: int = 0, _hard_stop: bool = False) -> None:
-    """Wait for all tasks; the run itself ends with the program."""
-    compss_barrier()
+    """Wait for all tasks, or cancel them if the code is not 0; the run itself ends with the program."""
+    program = current_program()
+    if code and program is not None:
+        program.cancel_all()
+    else:
+        compss_barrier()
 
 
 def compss_snapshot() -> None:

@@ -69,6 +69,10 @@ class DistroStream:
         """Add a task that writes to the stream and will call `close`."""
         self._operate("add_writer")
 
+    def remove_writer(self) -> None:
+        """Remove a task that was added, and does not run after all."""
+        self._operate("remove_writer")
+
     def close(self) -> None:
         """Report that this writer has finished."""
         self._operate("close")

@@ -1,0 +1,1 @@
+"""`pycompss.tests`: what the test programs of PyCOMPSs import."""
