@@ -185,11 +185,14 @@ class CallTable:
             return
         is_own = bundle.key in (getattr(error, "key", None), getattr(error, "task", None))
         if isinstance(error, BundleFailed) and is_own:
+            again: set[int | None] = set()
             for execution, (good, value) in zip(executions, error.outcomes, strict=True):
                 if good:
                     self._store_separately(execution, value)
-                else:
-                    self._fail_or_retry(execution, value.load())
+                elif root_task(failure := value.load()) in again:
+                    self.requeue([execution])
+                elif self._fail_or_retry(execution, failure):
+                    again.add(execution.task_id)
         elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not is_own:
             # Cancelled, or a bundle that it depends on was killed or failed; that bundle is handled separately.
             needed = [n for e in executions for n in state_of(e).needs]
@@ -203,8 +206,8 @@ class CallTable:
                 error = TaskKilledError(execution.name, execution.task_id)
             self._fail_or_retry(execution, error)
 
-    def _fail_or_retry(self, execution: Execution, error: BaseException) -> None:
-        """End or requeue a failed call, according to the `on_failure` of its task."""
+    def _fail_or_retry(self, execution: Execution, error: BaseException) -> bool:
+        """End or requeue a failed call, according to the `on_failure` of its task; return whether it runs again."""
         state = state_of(execution)
         root = root_task(error)
         if root in self._cancelling:
@@ -221,6 +224,7 @@ class CallTable:
             if type(decided) is TaskCancelledError and decided.has_run:
                 self._cancelling[execution.task_id] = decided
             self.end(execution, decided)
+        return decided is None
 
     def note_late_errors(self, executions: Sequence[Execution]) -> bool:
         """Note the errors of calls that failed when rerun for a lost result; return True if there are any."""
