@@ -17,6 +17,7 @@ SCHEDULES = st.builds(
     known=st.sampled_from([1.0, 0.3]),
     deaths=st.sampled_from([0.0, 0.1, 0.3]),
     eager=st.sampled_from([0.0, 0.3, 1.0]),
+    kept_bytes=st.sampled_from([0, 2**26]),
 )
 
 

@@ -161,7 +161,7 @@ class CallTable:
 
     def poll(self, bundles: Sequence[Bundle]) -> None:
         """Record the results of the given bundles that have finished."""
-        ended = [b for b in bundles if b.future is not None and b.future.status != "pending"]
+        ended = [b for b in bundles if b.future is not None and not _is_under_way(b, b.future.status)]
         # Queried before the lock is taken: the answer arrives through the client's event loop.
         errors = {b: error_of(b) for b in ended if b.future is not None and b.future.status == "error"}
         with self.changed:
@@ -244,3 +244,11 @@ class CallTable:
         state.has_value, state.bundle, state.position = True, None, None
         self.open[execution] = None
         self.queue.put_back([execution])
+
+
+def _is_under_way(bundle: Bundle, status: str) -> bool:
+    """Return True for a bundle that runs, or whose lost results Dask makes again: unless what it needs has failed."""
+    if status != "lost":
+        return status == "pending"
+    needed = {state_of(n).bundle for e in bundle.executions for n in state_of(e).needs} - {None, bundle}
+    return not any(b.future is not None and b.future.status == "error" for b in needed if b is not None)
