@@ -30,6 +30,7 @@ from runmem.graph.failure import Management
 from runmem.serialization.packed import Wrapped
 from runmem.serialization.task_error import root_task
 from runmem.worker.bundle_runner import BundleFailed
+from runmem.worker.packed_call import Outcome
 
 __all__ = ["CallTable"]
 
@@ -185,14 +186,7 @@ class CallTable:
             return
         is_own = bundle.key in (getattr(error, "key", None), getattr(error, "task", None))
         if isinstance(error, BundleFailed) and is_own:
-            again: set[int | None] = set()
-            for execution, (good, value) in zip(executions, error.outcomes, strict=True):
-                if good:
-                    self._store_separately(execution, value)
-                elif root_task(failure := value.load()) in again:
-                    self.requeue([execution])
-                elif self._fail_or_retry(execution, failure):
-                    again.add(execution.task_id)
+            self._note_outcomes(executions, error.outcomes)
         elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not is_own:
             # Cancelled, or a bundle that it depends on was killed or failed; that bundle is handled separately.
             needed = [n for e in executions for n in state_of(e).needs]
@@ -205,6 +199,17 @@ class CallTable:
             if isinstance(error, KilledWorker):
                 error = TaskKilledError(execution.name, execution.task_id)
             self._fail_or_retry(execution, error)
+
+    def _note_outcomes(self, executions: Sequence[Execution], outcomes: Sequence[Outcome]) -> None:
+        """Note how the calls of a bundle have ended; those that need one that is tried again run after it."""
+        again: set[int | None] = set()
+        for execution, (good, value) in zip(executions, outcomes, strict=True):
+            if good:
+                self._store_separately(execution, value)
+            elif root_task(failure := value.load()) in again:
+                self.requeue([execution])
+            elif self._fail_or_retry(execution, failure):
+                again.add(execution.task_id)
 
     def _fail_or_retry(self, execution: Execution, error: BaseException) -> bool:
         """End or requeue a failed call, according to the `on_failure` of its task; return whether it runs again."""
