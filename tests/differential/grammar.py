@@ -192,6 +192,34 @@ class _Writer:
                  else f"grow({name}, {second})")  # fmt: skip
         self.failing[name] = self.failing.get(name, frozenset()) | taints
 
+    def update_block(self) -> None:
+        """Let tasks change a large array one after the other, which others read, or return a part of, or do not."""
+        name = self.name("v")
+        self.add(f"{name} = {self.one_of(f'block({self.number(5)})', 'wrapped(3)', 'np.arange(40_000)')}")
+        names = [name]
+        for _ in range(self.number(6, 2)):
+            by, other, each = self.number(5), self.name("f"), self.one_of(*names)
+            step = self.one_of("change", "change", "change", "all", "all", "loop", "each", "part", "part", "give",
+                               "again", "ignored", "read", "show", "alias")  # fmt: skip
+            self.add({
+                "change": f"grow({each}, {by})",
+                "all": f"add_to_all({each}, {by})",
+                "loop": f"for step in range(3):\n    add_to_all({each}, step)",
+                "each": f"{other} = [{each}, [1]]\ngrow_each({other}, {by})",
+                "part": f"{other} = part({each}, {by % 2})",
+                "give": f"{other} = change_and_give({each}, {by})",
+                "again": f"change_again({each}, {by}, '{other}')",
+                "ignored": f"change_and_raise({each}, {by})",
+                "read": f"{other} = {self.one_of('nested', 'both')}({each})",
+                "show": f"show('{each}', {each})",
+                "alias": f"{other} = {each}",
+            }[step])  # fmt: skip
+            if step in ("part", "give", "alias"):
+                names.append(other)
+        self.add("\n".join(f"show('{each}', {each})" for each in names[1:]))
+        self.parts[name] = set()
+        self.values.append(name)
+
     def collect(self) -> None:
         """Let a task write the elements of a collection, each a datum of its own."""
         name, used = self.name("v"), set[str]()
@@ -374,7 +402,7 @@ def programs(draw: Callable[[Any], Any]) -> str:
     steps += (
         [writer.new_value] * 2 + [writer.use_file] * 5 + [writer.show] * 2 + [writer.fail, lambda: writer.add("meet()")]
     )
-    steps += [writer.collect] * 4 + [writer.group, writer.delete, writer.may_fail]
+    steps += [writer.update_block] * 3 + [writer.collect] * 4 + [writer.group, writer.delete, writer.may_fail]
     for step in draw(st.lists(st.sampled_from(steps), min_size=5, max_size=14)):
         step()
     writer.end()

@@ -29,6 +29,7 @@ from runmem.execution.sender import Sender
 from runmem.execution.submitter import DaskSubmitter
 from runmem.graph.call import TaskCall
 from runmem.graph.current import current_program, set_current_program
+from runmem.serialization.large_values import LargeValues
 from runmem.serialization.program_copy import ProgramCopies
 from runmem.worker import bundle_runner as on_worker
 from runmem.worker.bundle_runner import run_bundle
@@ -56,6 +57,8 @@ class Schedule(NamedTuple):
         Chance that a worker dies of a Dask task that it is given; never so often that a call by itself is given up.
     eager : float
         Chance that what is queued is sent after a call.
+    kept_bytes : int
+        Size of the large values of the program that the submitter keeps for later calls.
     """
 
     seed: int = 0
@@ -64,6 +67,7 @@ class Schedule(NamedTuple):
     known: float = 1.0
     deaths: float = 0.0
     eager: float = 0.3
+    kept_bytes: int = 2**26
 
 
 @dataclass(eq=False)
@@ -383,6 +387,7 @@ class SteppedSubmitter(DaskSubmitter):
         self.sender = _SteppedSender(self.calls, services)
         self.cluster = InProcessCluster(schedule, self.sender.report_durations, doomed)
         self._schedule = schedule
+        self._large = LargeValues(self._send_value, schedule.kept_bytes)
         self.sender.client, self.sender.workers = self.cluster, schedule.workers
         self.calls.changed = _Turns(self._have_turn)
         self._called: set[str] = set()

@@ -389,6 +389,49 @@ TASKS = """
 
 
     @task(returns=1)
+    def block(number):
+        return np.arange(40_000) % (number + 2)
+
+
+    @task(returns=1)
+    def wrapped(number):
+        return {"k": np.full(40_000, number), "m": [np.arange(50_000), number]}
+
+
+    @task(returns=1)
+    def part(value, whole):
+        value = value["k"] if isinstance(value, dict) else value
+        return value if whole or not isinstance(value, np.ndarray) else value[: len(value) - 3]
+
+
+    @task(value=INOUT)
+    def add_to_all(value, by):
+        for each in [value["k"], value["m"][0]] if isinstance(value, dict) and "m" in value else [value]:
+            change(each, by)
+
+
+    @task(value=INOUT, returns=1)
+    def change_and_give(value, by):
+        change(value, by)
+        return value
+
+
+    @task(value=INOUT, on_failure="RETRY")
+    def change_again(value, by, name):
+        change(value, by)
+        tried = Path(place, f"tried-{name}")
+        if not tried.exists():
+            tried.touch()
+            raise ValueError(by)
+
+
+    @task(value=INOUT, on_failure="IGNORE")
+    def change_and_raise(value, by):
+        change(value, by)
+        raise ValueError(by)
+
+
+    @task(returns=1)
     def fail(value, kind, name):
         change(value, kind)
         if kind == 0:

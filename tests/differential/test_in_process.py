@@ -17,6 +17,7 @@ SCHEDULES = st.builds(
     known=st.sampled_from([1.0, 0.3]),
     deaths=st.sampled_from([0.0, 0.1, 0.3]),
     eager=st.sampled_from([0.0, 0.3, 1.0]),
+    kept_bytes=st.sampled_from([0, 2**26]),
 )
 
 
@@ -109,3 +110,32 @@ def test_a_result_is_what_it_was_at_the_call_when_the_program_changes_what_the_t
     assert run_sequentially(SHARED) == expected
     for seed in range(5):
         assert on_the_cluster(SHARED, Schedule(seed, eager=0.5, short=0.5)) == expected
+
+
+RETRIED = """
+import os, tempfile
+from pathlib import Path
+from runmem import task, wait_on
+
+place = tempfile.mkdtemp(dir=folder)
+
+@task(returns=1, on_failure="RETRY")
+def raise_once(x):
+    tried = Path(place, "tried")
+    if not tried.exists():
+        tried.touch()
+        raise ValueError(x)
+    return x + 1
+
+@task(returns=1)
+def inc(x): return x + 1
+
+print(wait_on(inc(inc(raise_once(inc(1))))))
+"""
+
+
+def test_a_call_that_shares_a_bundle_with_one_that_is_tried_again_runs_after_it() -> None:
+    expected = Outcome("5\n", 0)
+    assert run_sequentially(RETRIED) == expected
+    for seed in range(10):
+        assert on_the_cluster(RETRIED, Schedule(seed, eager=0.0, short=1.0)) == expected

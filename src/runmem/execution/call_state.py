@@ -44,6 +44,8 @@ class CallState:
         The packed arguments.
     after : tuple of Execution
         Executions that must end before, without their values.
+    last_read : tuple of int
+        Indexes of the inputs that nothing else reads, now or later, see `DaskSubmitter`.
     alone : bool
         Whether the call must not share a bundle, because another call of its last bundle was killed or failed.
     value, has_value
@@ -77,6 +79,7 @@ class CallState:
     after: tuple[Execution, ...] = ()
     writes: tuple[Slot, ...] = ()
     files: tuple[FileUse, ...] = ()
+    last_read: tuple[int, ...] = ()
     alone: bool = False
     value: object = None
     has_value: bool = False

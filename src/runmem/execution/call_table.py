@@ -31,6 +31,7 @@ from runmem.graph.failure import Management
 from runmem.serialization.packed import Wrapped
 from runmem.serialization.task_error import root_task
 from runmem.worker.bundle_runner import BundleFailed
+from runmem.worker.packed_call import Outcome
 
 __all__ = ["CallTable"]
 
@@ -178,7 +179,7 @@ class CallTable:
 
     def poll(self, bundles: Sequence[Bundle]) -> None:
         """Record the results of the given bundles that have finished."""
-        ended = [b for b in bundles if b.future is not None and b.future.status != "pending"]
+        ended = [b for b in bundles if b.future is not None and not _is_under_way(b, b.future.status)]
         # Queried before the lock is taken: the answer arrives through the client's event loop.
         errors = {b: error_of(b) for b in ended if b.future is not None and b.future.status == "error"}
         with self.changed:
@@ -202,11 +203,7 @@ class CallTable:
             return
         is_own = bundle.key in (getattr(error, "key", None), getattr(error, "task", None))
         if isinstance(error, BundleFailed) and is_own:
-            for execution, (good, value) in zip(executions, error.outcomes, strict=True):
-                if good:
-                    self._store_separately(execution, value)
-                else:
-                    self.fail_or_retry(execution, value.load())
+            self._note_outcomes(executions, error.outcomes)
         elif error is None or isinstance(error, (BundleFailed, KilledWorker)) and not is_own:
             # Cancelled, or a bundle that it depends on was killed or failed; that bundle is handled separately.
             needed = [n for e in executions for n in state_of(e).needs]
@@ -220,8 +217,22 @@ class CallTable:
                 error = TaskKilledError(execution.name, execution.task_id)
             self.fail_or_retry(execution, error)
 
-    def fail_or_retry(self, execution: Execution, error: BaseException) -> None:
-        """End or requeue a failed call, according to the `on_failure` of its task. The caller has the lock."""
+    def _note_outcomes(self, executions: Sequence[Execution], outcomes: Sequence[Outcome]) -> None:
+        """Note how the calls of a bundle have ended; those that need one that is tried again run after it."""
+        again: set[int | None] = set()
+        for execution, (good, value) in zip(executions, outcomes, strict=True):
+            if good:
+                self._store_separately(execution, value)
+            elif root_task(failure := value.load()) in again:
+                self.requeue([execution])
+            elif self.fail_or_retry(execution, failure):
+                again.add(execution.task_id)
+
+    def fail_or_retry(self, execution: Execution, error: BaseException) -> bool:
+        """End or requeue a failed call, according to the `on_failure` of its task; return True if it runs again.
+
+        The caller has the lock.
+        """
         state = state_of(execution)
         root = root_task(error)
         if root in self._cancelling:
@@ -238,6 +249,7 @@ class CallTable:
             if type(decided) is TaskCancelledError and decided.has_run:
                 self._cancelling[execution.task_id] = decided
             self.end(execution, decided)
+        return decided is None
 
     def note_late_errors(self, executions: Sequence[Execution]) -> bool:
         """Note the errors of calls that failed when rerun for a lost result; return True if there are any."""
@@ -257,3 +269,11 @@ class CallTable:
         state.has_value, state.bundle, state.position = True, None, None
         self.open[execution] = None
         self.queue.put_back([execution])
+
+
+def _is_under_way(bundle: Bundle, status: str) -> bool:
+    """Return True for a bundle that runs, or whose lost results Dask makes again: unless what it needs has failed."""
+    if status != "lost":
+        return status == "pending"
+    needed = {state_of(n).bundle for e in bundle.executions for n in state_of(e).needs} - {None, bundle}
+    return not any(b.future is not None and b.future.status == "error" for b in needed if b is not None)

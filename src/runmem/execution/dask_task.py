@@ -39,6 +39,8 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., object], Seque
             elif needed.position is not None:
                 after.append(needed.position)
         sources = [_source(version, bundle, keys) for version in state.payload.inputs]
+        # Whatever else is in a Dask task's result may still be read, and a call of a bundle may have to run again.
+        last_read = [index for index in state.last_read if alone and sources[index][1:] == (None, None)]
         task = tasks.setdefault(state.task, len(tasks))
         calls.append(
             PackedCall(
@@ -49,6 +51,7 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., object], Seque
                 state.files,
                 tuple(sources),
                 tuple(after),
+                tuple(last_read),
             )
         )
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)

@@ -36,7 +36,8 @@ from runmem.execution.sender import Sender
 from runmem.execution.submitted import submitted
 from runmem.execution.task_packing import TaskPacking
 from runmem.graph.call import Execution, TaskCall, Version, inherit_origin
-from runmem.serialization.arguments import Resolve, pack
+from runmem.graph.failure import Management
+from runmem.serialization.arguments import Payload, Resolve, pack
 from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.error_parts import set_field
 from runmem.serialization.large_values import LargeValues
@@ -68,6 +69,7 @@ class DaskSubmitter:
         self.sender = Sender(self.calls, services)
         self._killed_reason = services.killed_reason
         self._tasks = TaskPacking(services.process, services.copied, services.limit_s)
+        self._copied = services.copied
         self._snapshots = Snapshots(program_definitions)
         self._large = LargeValues(self._send_value)
         self._results = FetchedResults()
@@ -82,6 +84,9 @@ class DaskSubmitter:
         payload = pack(call, resolve, self._large, self._snapshots, _classes_of)
         if payload.inputs or call.after:
             inherit_origin(call.execution, [*(version.execution for version in payload.inputs), *call.after])
+        last_read = self._last_read(call, payload)
+        for version in payload.inputs:
+            version.execution.is_read = True
         snapshot = payload.snapshot
         demand = demand_of(call)
         self.calls.has_constraints = self.calls.has_constraints or demand is not None
@@ -91,6 +96,7 @@ class DaskSubmitter:
             after=call.after,
             writes=call.writes,
             files=call.files,
+            last_read=last_read,
             classes=snapshot.travelling if snapshot is not None else frozenset(),
             alone=call.isolation.attempts is not None,
             definitions=snapshot,
@@ -103,6 +109,23 @@ class DaskSubmitter:
             self.calls.to_cancel.add(call.execution)
         if self._report_submitted is not None:
             self._report_submitted(submitted(call, payload.inputs))
+
+    def _last_read(self, call: TaskCall, payload: Payload) -> tuple[int, ...]:
+        """Return the inputs that this call alone reads, now or later, and need not read twice.
+
+        No call may have read the version before, even if it has ended: should its result be lost, it reads it again.
+        Nor may other outputs of the execution be readable, because Dask stores and sends all of them together.
+        """
+        policy = call.task.on_failure
+        runs_again = policy is not None and policy.management is Management.RETRY or bool(call.files)
+        alone = call.replaces | payload.unshared
+        if not alone or runs_again or call.isolation.fresh_process or self._copied:
+            return ()
+        return tuple(
+            index
+            for index, version in enumerate(payload.inputs)
+            if version in alone and not version.execution.is_read and version.execution.outputs == 1
+        )
 
     def _send_value(self, value: Packed, numbers: frozenset[int]) -> Version:
         execution = Execution(0, _ARGUMENT, 1)

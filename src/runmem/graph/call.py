@@ -74,6 +74,8 @@ class Execution:
         Of the files that it was made from, if any.
     group : Group or None
         The innermost group of tasks that it belongs to.
+    is_read : bool
+        Whether a call, or the program, has asked for one of its outputs.
     """
 
     task_id: int
@@ -82,6 +84,7 @@ class Execution:
     state: ExecutionState | None = None
     origin: Origin | None = None
     group: FailingGroup | None = None
+    is_read: bool = False
 
 
 class FailingGroup(Protocol):
@@ -169,6 +172,8 @@ class TaskCall:
         What must be done first, without its value being needed (files).
     files : tuple of FileUse
     isolation : Isolation
+    replaces : frozenset of Version
+        Versions that the program cannot reach once the call is made, because the call writes their data.
     """
 
     execution: Execution
@@ -180,6 +185,7 @@ class TaskCall:
     after: tuple[Execution, ...] = ()
     files: tuple[FileUse, ...] = field(default=())
     isolation: Isolation = Isolation()
+    replaces: frozenset[Version] = frozenset()
 
     def parameter_of(self, place: int | str) -> str:
         """Return the name of the parameter at a position or keyword, for messages."""

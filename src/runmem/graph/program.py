@@ -137,6 +137,7 @@ class Program:
                 values[argument] = version
             elif type(value) is GeneratorType:
                 values[argument] = Items(list(value))
+        replaces = frozenset(version for datum in written if (version := current(datum.value)) is not None)
         count = execution.outputs
         execution.outputs += len(written)
         call = TaskCall(
@@ -149,6 +150,7 @@ class Program:
             after=tuple(files.after),
             files=tuple(files.uses),
             isolation=task.isolation,
+            replaces=replaces,
         )
         self._submitter.submit(call, self._objects.current if self._objects else None)
         self._objects.read([*args, *kwargs.values()])
@@ -169,6 +171,8 @@ class Program:
             searched: set[int] = set()
             for datum in objects:
                 self._collect(datum, versions, searched)
+            for version in versions.values():
+                version.execution.is_read = True
         wanted = list(dict.fromkeys(versions.values()))
         fetched = dict(zip(wanted, self._submitter.fetch(wanted), strict=True)) if wanted else {}
         values = {identity: fetched[version] for identity, version in versions.items()}

@@ -132,6 +132,11 @@ class DataTracking(HighWater):
             self._read()
         self._other_faults = self._faults, faults
 
+    def handed_over(self, size_bytes: int) -> None:
+        """Report that `size_bytes` are no longer stored for other tasks, but the memory of a task."""
+        with self._lock:
+            self._stored_bytes -= size_bytes
+
     def releasing(self, size_bytes: int, number: int, thread: int) -> Release:
         """Report that data stored as `number` by `thread` is about to be released; pass the result to `released`."""
         with self._lock:

@@ -11,12 +11,13 @@ import time
 import weakref
 from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 from runmem.memory.data_tracking import Release, Transfer
 from runmem.memory.peak import PeakMeter, process_meter
 
-__all__ = ["LEAST_BYTES", "StoredData", "StoredItem", "stored_data"]
+__all__ = ["LEAST_BYTES", "HandedOver", "StoredData", "StoredItem", "stored_data"]
 
 LEAST_BYTES = 64 * 1024
 _LEAST_AWAITED_BYTES = 1024**2
@@ -116,6 +117,15 @@ class StoredData:
             return _NOTHING
         return _Removal(self._meter, item, self._changed)
 
+    def hand_over(self, item: StoredItem | None, blocks: Iterable[Any]) -> HandedOver:
+        """Report that the call of this thread takes over the memory of an item; it is in `blocks`, which are arrays.
+
+        The memory stays part of the level of its window, until the call frees it. Call `end` of the result afterwards.
+        """
+        if item is not None:
+            item._is_leaving = item._has_left = True
+        return HandedOver(self._meter, item, blocks)
+
     def set_inputs(self, inputs: Iterable[StoredItem]) -> None:
         """Report the inputs of the call that this thread begins: they are not data of other tasks."""
         self._inputs.bytes = sum(item.size_bytes for item in inputs)
@@ -163,6 +173,29 @@ class _Removal:
         with self._changed:
             self._item._has_left = True
             self._changed.notify_all()
+
+
+class HandedOver:
+    """Memory of stored data that a call has taken over; it may free it at any time."""
+
+    def __init__(self, meter: PeakMeter, item: StoredItem | None, blocks: Iterable[Any]) -> None:
+        self._meter = meter
+        self._item = item
+        self._left_bytes = item.size_bytes if item is not None else 0
+        self._blocks = [weakref.ref(block, partial(self._freed, block.nbytes)) for block in blocks] if item else []
+
+    def _freed(self, size_bytes: int, _: object) -> None:
+        assert self._item is not None
+        self._left_bytes -= size_bytes
+        self._meter.released(
+            self._meter.releasing(size_bytes, self._item._number, self._item._thread)._replace(windows=())
+        )
+
+    def end(self) -> None:
+        """Report that the call has ended. What has become part of its results is reported as theirs."""
+        self._blocks.clear()
+        self._meter.handed_over(self._left_bytes)
+        self._left_bytes = 0
 
 
 _stored_data = StoredData()

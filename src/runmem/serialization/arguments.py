@@ -42,11 +42,14 @@ class Payload(NamedTuple):
         Results of other tasks, and large values, in the arguments; the worker receives them in this order.
     snapshot : Snapshot or None
         The definitions that the call needs.
+    unshared : frozenset of Version
+        Inputs that this call alone gets, for arguments that its task writes.
     """
 
     arguments: PackedArguments
     inputs: list[Version]
     snapshot: Snapshot | None
+    unshared: frozenset[Version] = frozenset()
 
 
 NO_PAYLOAD = Payload(PackedArguments(b""), [], None)
@@ -143,13 +146,15 @@ class _CallPacking:
             if used <= known or self._snapshots is None:
                 break
             snapshot = self._snapshot(used)
-        indexes = []
+        indexes, unshared = [], set()
         for number, buffer in enumerate(buffers):
             place = (call.task, "block", number) if number >= of_arguments else None
-            indexes.append(self._inputs.refer(self._large.version(b"", [buffer], place=place)))
+            version, is_alone = self._large.version(b"", [buffer], place=place, is_written=number < (own or 0))
+            indexes.append(self._inputs.refer(version))
+            unshared |= {version} if is_alone else set()
         changing = snapshot is not None and bool(snapshot.changing)
         arguments = PackedArguments(data, self._places, self._values, indexes, own, changing)
-        return Payload(arguments, self._inputs.versions, snapshot)
+        return Payload(arguments, self._inputs.versions, snapshot, frozenset(unshared))
 
     def _snapshot(self, numbers: frozenset[int]) -> Snapshot | None:
         return self._snapshots.of(self._call.task, numbers) if self._snapshots is not None else None
@@ -249,9 +254,9 @@ class _CallPacking:
         self._large.note_large(self._call.task, part)
         if isinstance(part, tuple):
             place = (self._call.task, part[1])
-            self._values[part[1]] = self._inputs.refer(self._large.version(data, buffers, numbers, place))
+            self._values[part[1]] = self._inputs.refer(self._large.version(data, buffers, numbers, place)[0])
         else:
-            self._places[part] = self._inputs.refer(self._large.version(data, buffers, numbers))
+            self._places[part] = self._inputs.refer(self._large.version(data, buffers, numbers)[0])
         del parts[part]
         self._parts.pop(part, None)
 

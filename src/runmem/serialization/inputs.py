@@ -8,7 +8,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from runmem.serialization.packed import load_stored
+from runmem.memory.stored_data import HandedOver, stored_data
+from runmem.serialization.packed import Packed, load_stored
+from runmem.serialization.references import loads
 
 __all__ = ["Arguments", "Inputs", "PackedArguments", "input_of_call", "unpack"]
 
@@ -38,6 +40,8 @@ class Inputs(Sequence[object]):
         Results and large values as a worker stores them, see `pack_value`.
     private : bool
         Whether the task may write to the large blocks of memory of all inputs; else of those in `written` only.
+    last_read : frozenset of int
+        Inputs that nothing else reads, now or later: their blocks are not copied if they are theirs alone.
 
     Attributes
     ----------
@@ -45,11 +49,19 @@ class Inputs(Sequence[object]):
         For a task that failed: the types of its arguments.
     """
 
-    def __init__(self, stored: Sequence[Any], private: bool, written: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self,
+        stored: Sequence[Any],
+        private: bool,
+        written: frozenset[int] = frozenset(),
+        last_read: frozenset[int] = frozenset(),
+    ) -> None:
         self._stored = stored
         self._private = private
         self._written = written
+        self._last_read = last_read
         self._unpacked: dict[int, object] = {}
+        self._taken_over: list[HandedOver] = []
         self.types = "could not be made"
 
     def __len__(self) -> int:
@@ -57,15 +69,34 @@ class Inputs(Sequence[object]):
 
     def __getitem__(self, index: Any) -> Any:
         if index not in self._unpacked:
-            self._unpacked[index] = load_stored(self._stored[index], self._private or index in self._written)
+            stored = self._stored[index]
+            if index in self._last_read and type(stored) is Packed:
+                self._unpacked[index] = loads(stored.data, self._taken(index))
+            else:
+                self._unpacked[index] = load_stored(stored, self._private or index in self._written)
         return self._unpacked[index]
+
+    def _taken(self, index: int) -> list[Any]:
+        """Return the large blocks of an input, taken over from it."""
+        taken = self._stored[index].take_over()
+        if taken.own:
+            self._taken_over.append(stored_data().hand_over(taken.holding, taken.own))
+        return taken.blocks  # type: ignore[no-any-return]
 
     def reset(self) -> None:
         """Unpack the inputs again when they are next used: a task may have changed them."""
         self._unpacked.clear()
 
+    def ended(self) -> None:
+        """Note that the call has ended: its results account for the blocks that it has taken over."""
+        for taken in self._taken_over:
+            taken.end()
+        self._taken_over.clear()
+
     def block(self, index: int, writable: bool) -> Any:
-        """Return the memory of an input that is a large block; if `writable`, a copy."""
+        """Return the memory of an input that is a large block; if `writable`, the task's own."""
+        if writable and index in self._last_read:
+            return self._taken(index)[0]
         block = self._stored[index].buffers[0]
         return bytearray(block) if writable or self._private else block.toreadonly()
 

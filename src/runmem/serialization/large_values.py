@@ -57,23 +57,27 @@ class LargeValues:
         buffers: Sequence[pickle.PickleBuffer],
         numbers: frozenset[int] = frozenset(),
         place: tuple[object, ...] | None = None,
-    ) -> Version:
+        is_written: bool = False,
+    ) -> tuple[Version, bool]:
         """Return the version of the value with this pickle and these buffers, which are copied if they can change.
 
+        Also return whether no other call gets this version: one that `is_written` by its call, and too large to keep.
         `place`: the global, or the like, in which the program keeps the value. Its earlier value is not kept.
         """
         content = xxhash.xxh3_128(data)
         for buffer in buffers:
             content.update(buffer.raw())
         digest = content.hexdigest()
+        size = len(data) + sum(buffer.raw().nbytes for buffer in buffers)
         execution = self._alive.get(digest)
         if execution is not None:
             version = Version(execution, 0)
         else:
             own = [b.raw() if _cannot_change(b) else bytearray(b.raw()) for b in buffers]
             version = self._send(Packed(data, own), numbers)
+            if is_written and size > self._keep_bytes:
+                return version, True
             self._alive[digest] = version.execution
-        size = len(data) + sum(buffer.raw().nbytes for buffer in buffers)
         if place is not None:
             if (before := self._of_places.get(place, digest)) != digest:
                 self._kept.pop(before, None)
@@ -82,7 +86,7 @@ class LargeValues:
         self._kept[digest] = size, version
         while sum(kept for kept, _ in self._kept.values()) > self._keep_bytes and len(self._kept) > 1:
             self._kept.popitem(last=False)
-        return version
+        return version, False
 
 
 def _cannot_change(buffer: pickle.PickleBuffer) -> bool:

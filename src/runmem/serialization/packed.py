@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import ResultError
 from runmem.memory.stored_data import StoredItem, stored_data
 from runmem.serialization.error_parts import class_name, text_of
 from runmem.serialization.interrupts import is_interrupt
+from runmem.serialization.owned_memory import claim, only_reference
 from runmem.serialization.references import ATOMS, dumps, loads
 from runmem.serialization.standard_types import remedy
 from runmem.store.node_name import node_name
@@ -25,6 +26,7 @@ __all__ = [
     "Wrapped",
     "OutOfBand",
     "Packed",
+    "TakenOver",
     "Unsendable",
     "beside",
     "holdings",
@@ -65,6 +67,35 @@ def _text_again(data: Any) -> str:
     return str(data, "utf-8", "surrogatepass")
 
 
+class _Gone(tuple[Any, ...]):
+    """The blocks of a value that a call has taken over: whoever wants to read them gets an error."""
+
+    __slots__ = ()
+
+    def __iter__(self) -> NoReturn:
+        raise ResultError(
+            "a value was read after a task had begun to change it in place, which runmem does only if no other task "
+            "reads it. Please report this; with --inputs=copied, each task gets a copy."
+        )
+
+
+class TakenOver(NamedTuple):
+    """What a call has taken over from a stored value.
+
+    Attributes
+    ----------
+    blocks : list
+        Large blocks that the call may write to: the memory itself, or a copy where something else refers to it.
+    own : list
+        Those that are the memory itself.
+    holding : StoredItem or None
+    """
+
+    blocks: list[Any]
+    own: list[Any]
+    holding: StoredItem | None
+
+
 class Packed:
     """A value as its pickle, and the large blocks of memory that belong to it.
 
@@ -101,7 +132,8 @@ class Packed:
     @property
     def nbytes(self) -> int:
         """Size in bytes."""
-        return len(self.data) + sum(buffer.nbytes for buffer in self.buffers)
+        inside = 0 if type(self.buffers) is _Gone else sum(buffer.nbytes for buffer in self.buffers)
+        return len(self.data) + inside
 
     def __sizeof__(self) -> int:
         """Return the size that Dask adds to the memory of its worker."""
@@ -116,6 +148,25 @@ class Packed:
     def copied(self) -> Packed:
         """Return a copy with large blocks of its own."""
         return Packed(self.data, [bytearray(buffer) for buffer in self.buffers])
+
+    def take_over(self) -> TakenOver:
+        """Give the large blocks to a call, which is to be the last reader of the value.
+
+        If nothing is taken over, the value stays readable.
+        """
+        held: list[Any] = [self.buffers]
+        self.buffers = _Gone()  # before it is looked at who else reads the blocks: from now on nobody begins to
+        if not held[0] or not only_reference(held, 0):
+            self.buffers = held[0]
+            return TakenOver([bytearray(buffer) for buffer in self.buffers], [], None)
+        views = list(held.pop())
+        found = claim(views)
+        own = [block.view for block in found if block.is_own]
+        if not own:
+            self.buffers = tuple(block.view for block in found)
+            return TakenOver([bytearray(buffer) for buffer in self.buffers], [], None)
+        holding, self.holding = self.holding, None
+        return TakenOver([view if is_own else bytearray(view) for view, is_own in found], own, holding)
 
     def take(self) -> object:
         """Return the value over the same blocks, which nothing else may read any more."""

@@ -185,7 +185,7 @@ def run_call(
         return False, kept
     if run is not None and run.measures:
         stored_data().set_inputs(holdings(kept))
-    inputs = Inputs(kept, packed_task.copied, _written_inputs(call))
+    inputs = Inputs(kept, packed_task.copied, _written_inputs(call), frozenset(call.last_read))
     is_isolated = isolated is not None and packed_task.isolation.fresh_process
     failure: BaseException | None = None
     copy = None
@@ -267,7 +267,10 @@ def _result(
 ) -> Any:
     """Run a call in this process and return its packed result."""
     body = partial(_invoke, call, packed_task.returns, task, copy, inputs)
-    outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body)
+    try:
+        outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body)
+    finally:
+        inputs.ended()
     what = f"the result of task {task.name} (call {call.task_id})"
     kept = tuple([pack_value(value, what) for value in outputs])
     result = None if not kept else kept[0] if len(kept) == 1 else kept

@@ -68,6 +68,8 @@ class PackedCall(NamedTuple):
         value among the producer's, or None where it makes one only.
     after : sequence of int
         Places in this bundle of calls that must have ended well, such as those that write a file which this one reads.
+    last_read : sequence of int
+        Indexes of the inputs that no other call reads, and neither does the program, now or later.
     """
 
     task_id: int
@@ -77,6 +79,7 @@ class PackedCall(NamedTuple):
     files: tuple[FileUse, ...] = ()
     sources: Sequence[tuple[int, int | None, int | None]] = ()
     after: Sequence[int] = ()
+    last_read: Sequence[int] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         length = len(self)
