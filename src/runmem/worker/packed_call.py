@@ -68,6 +68,10 @@ class PackedCall(NamedTuple):
         value among the producer's, or None where it makes one only.
     after : sequence of int
         Places in this bundle of calls that must have ended well, such as those that write a file which this one reads.
+    parent : int
+        Number of the call that has made it inside its task; 0: the program has made it.
+    depth : int
+        Number of calls in which it is nested.
     """
 
     task_id: int
@@ -77,6 +81,8 @@ class PackedCall(NamedTuple):
     files: tuple[FileUse, ...] = ()
     sources: Sequence[tuple[int, int | None, int | None]] = ()
     after: Sequence[int] = ()
+    parent: int = 0
+    depth: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         length = len(self)
