@@ -51,23 +51,20 @@ class NestedCalls:
     run_id : str
     files : str
         Folder for versions of files.
-    limit_s : float or None
-        Time limit of a call whose task has none, in seconds.
     implicit_sync : bool
         See `Program`.
     """
 
-    def __init__(self, run_id: str, files: str, limit_s: float | None, implicit_sync: bool) -> None:
+    def __init__(self, run_id: str, files: str, implicit_sync: bool) -> None:
         self.run_id = run_id
         self.files = files
-        self.limit_s = limit_s
         self.implicit_sync = implicit_sync
         self._connecting = threading.Lock()
         self._connected: tuple[distributed.Client, int] | None = None
         self.numbers = NestedNumbers(run_id)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return NestedCalls, (self.run_id, self.files, self.limit_s, self.implicit_sync)
+        return NestedCalls, (self.run_id, self.files, self.implicit_sync)
 
     def begin(self, run: WorkerRun | None, call: PackedCall, task: PackedTask, copy: ProgramCopy | None) -> CallsOfTask:
         """Return what makes the calls of one call of a task, which runs in this thread."""
@@ -151,7 +148,6 @@ class _CallsOfTask:
             killed_reason=lambda task_id: known,
             copied=self._task.copied,
             process=self._process,
-            limit_s=self._nesting.limit_s,
             caller=Caller(self._call.task_id, self._call.depth, self._task, self._snapshots),
             away=self._away,
         )

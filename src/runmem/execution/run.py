@@ -194,8 +194,7 @@ class Run(PreparedRun):
             return None
         from runmem.execution.nested_calls import NestedCalls
 
-        settings = self.settings
-        return NestedCalls(self.run_id, str(self.directory.files), settings.task_timeout_s, settings.implicit_sync)
+        return NestedCalls(self.run_id, str(self.directory.files), self.settings.implicit_sync)
 
     # --- calls that the caller runs itself ----------------------------------------------------------------------------
 

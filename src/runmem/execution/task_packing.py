@@ -62,6 +62,8 @@ class TaskPacking:
         number = self._definitions.number_of(task)
         isolation = call.isolation
         limit_s = self._limit_s if isolation.limit_s is None else isolation.limit_s
+        # A worker that exceeds the time limit of an inner call is not ended: the call that waits may be there too.
+        is_fresh = isolation.fresh_process or self._caller is not None and bool(limit_s)
         packed = PackedTask(
             name=task.name,
             reference=pickle.dumps(task) if number is None else None,
@@ -72,7 +74,7 @@ class TaskPacking:
             copied=copied,
             process=process,
             log_levels=levels,
-            isolation=replace(isolation, limit_s=limit_s or None),
+            isolation=replace(isolation, limit_s=limit_s or None, fresh_process=is_fresh),
         )
         self._known[task] = snapshot, packed
         if len(self._known) > _KNOWN_TASKS:
