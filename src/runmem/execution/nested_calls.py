@@ -13,24 +13,20 @@ each other in a circle. Inner calls come before outer ones that have not begun, 
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import distributed
 
 from runmem.collection.observer import Observers
+from runmem.execution.calls_of_task import ProgramOfTask
 from runmem.execution.lazy_submitter import LazySubmitter
 from runmem.execution.nested_numbers import NestedNumbers
 from runmem.execution.run_services import Caller, FollowedState, RunServices
 from runmem.execution.submitter import DaskSubmitter
 from runmem.graph.call import Execution, TaskCall, Version
-from runmem.graph.current import program_of_thread
-from runmem.graph.lazy_values import Items
-from runmem.graph.program import Program
 from runmem.serialization.definitions import NoDefinitions
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.snapshot import Snapshots
@@ -79,12 +75,14 @@ class NestedCalls:
             return self._connected
 
 
-class _CallsOfTask:
-    """The calls that one call of a task makes."""
+class _CallsOfTask(ProgramOfTask):
+    """The calls that one call of a task makes on a worker."""
 
     def __init__(
         self, nesting: NestedCalls, run: WorkerRun | None, call: PackedCall, task: PackedTask, copy: ProgramCopy | None
     ) -> None:
+        submitter = _SubmitterOfTask(self._make_submitter)
+        super().__init__(submitter, nesting.files, nesting.numbers.next, nesting.implicit_sync)
         self._nesting = nesting
         self._call = call
         self._task = task
@@ -93,47 +91,12 @@ class _CallsOfTask:
         self._thread = threading.get_ident()
         self._process: FollowedState | None = None
         self._snapshots: Snapshots | None = None
-        self._folder: Path | None = None
-        self._submitter = _SubmitterOfTask(self._make_submitter)
-        self._program = Program(self._submitter, self._files_folder, lambda calls: nesting.numbers.next())
-        self._program.implicit_sync = nesting.implicit_sync
-        self._program.waits_in_its_thread = True
 
-    def complete(self, body: Callable[[], Sequence[Any]]) -> Sequence[Any]:
-        """Run a task and all calls that it makes; see `CallsOfTask`."""
-        with program_of_thread(self._program):
-            try:
-                outputs = body()
-                return outputs if self._submitter.real is None else self._completed(outputs)
-            except BaseException:
-                if self._submitter.real is not None:
-                    self._submitter.cancel()
-                    self._submitter.wait(None, raises=False)
-                raise
-            finally:
-                self._end()
-
-    def _completed(self, outputs: Sequence[Any]) -> Sequence[Any]:
-        program = self._program
-        program.barrier()
-        for error in program.place_all_files():
-            raise error
-        given = [list(output) if type(output) is Items else output for output in outputs]
-        values = program.wait_on((given,))
-        return [Items(value) if type(output) is Items else value for value, output in zip(values, outputs, strict=True)]
-
-    def _end(self) -> None:
-        if self._submitter.real is not None:
-            self._submitter.real.close()
+    def end(self) -> None:
+        """Send no more calls, and remove what was made for them."""
+        super().end()
         if self._snapshots is not None:
             self._snapshots.forget_changing()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def _files_folder(self) -> Path:
-        if self._folder is None:
-            self._folder = Path(self._nesting.files, f"of-{self._nesting.numbers.next()}")
-        return self._folder
 
     def _make_submitter(self) -> tuple[DaskSubmitter, TaskDefinitions]:
         self._snapshots = _snapshots_of(self._copy)

@@ -145,9 +145,12 @@ class Run(PreparedRun):
     def _make_submitter(self) -> RunSubmitter:
         copied = None if self.settings.inputs is None else self.settings.inputs == "copied"
         if self.settings.sequential:
-            from runmem.execution.sequential import SequentialSubmitter
+            from runmem.execution.sequential import NestedInSequence, SequentialSubmitter
 
-            return SequentialSubmitter(self._join_itself, self.observers, copied)
+            nested = None
+            if self.settings.nested:
+                nested = NestedInSequence(lambda: str(self.directory.files), self.settings.implicit_sync)
+            return SequentialSubmitter(self._join_itself, self.observers, copied, nested)
         with delayed_signals():  # Python may lose a KeyboardInterrupt in an import, or die of it
             import_dask()
             from runmem.execution.run_services import RunServices

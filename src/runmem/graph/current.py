@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runmem.graph.program import Program
 
-__all__ = ["current_program", "program_of_thread", "set_current_program"]
+__all__ = ["current_program", "no_program", "program_of_thread", "set_current_program"]
 
 
 class _OfThread(threading.local):
@@ -43,6 +43,18 @@ def set_current_program(program: Program | None) -> None:
     """Make `program` the one that task calls go to."""
     global _current
     _current = program
+
+
+@contextmanager
+def no_program() -> Iterator[None]:
+    """Make task calls of this thread plain calls, inside the block."""
+    global _current
+    before = _current, _of_thread.program
+    _current = _of_thread.program = None
+    try:
+        yield
+    finally:
+        _current, _of_thread.program = before
 
 
 @contextmanager
