@@ -27,7 +27,7 @@ from runmem.execution.nested_numbers import NestedNumbers
 from runmem.execution.run_services import Caller, FollowedState, RunServices
 from runmem.execution.submitter import DaskSubmitter
 from runmem.graph.call import Execution, TaskCall, Version
-from runmem.serialization.definitions import NoDefinitions
+from runmem.serialization.definitions import Definitions, NoDefinitions
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.snapshot import Snapshots
 from runmem.serialization.task_definitions import TaskDefinitions, using
@@ -37,6 +37,9 @@ from runmem.worker.packed_call import PackedCall, PackedTask
 from runmem.worker.process_state import become, process_of_task
 
 __all__ = ["NestedCalls"]
+
+
+_NO_DEFINITIONS = NoDefinitions()
 
 
 class NestedCalls:
@@ -143,7 +146,7 @@ class _SubmitterOfTask(LazySubmitter):
     """Makes and fetches with the definitions of the task's process."""
 
     def __init__(self, make: Callable[[], tuple[DaskSubmitter, TaskDefinitions]]) -> None:
-        self._definitions = TaskDefinitions(NoDefinitions())
+        self._definitions: Definitions = _NO_DEFINITIONS
 
         def made() -> DaskSubmitter:
             submitter, self._definitions = make()
@@ -176,7 +179,7 @@ class _SubmitterOfTask(LazySubmitter):
 def _snapshots_of(copy: ProgramCopy | None) -> Snapshots:
     """Return the snapshots for the calls that a task makes; they are kept with its copy of the program."""
     if copy is None:
-        return Snapshots(TaskDefinitions(NoDefinitions()))
+        return Snapshots(TaskDefinitions(_NO_DEFINITIONS))
     snapshots: Snapshots | None = copy.snapshots
     if snapshots is None:
         snapshots = copy.snapshots = Snapshots(TaskDefinitions(copy))

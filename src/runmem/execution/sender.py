@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 _GATHER_S = 0.004  # how long calls wait for others to send with them
 _RESULT_POLL_S = 0.01
 _IDLE_POLL_S = 0.1
+_NESTED_POLL_S = 0.5  # hundreds of calls may wait for others in a process, each of which finds out by itself
 _DELAYED_POLL_S = 0.003
 _MOST_DELAY_S = 30.0  # after this long without a first result, calls of a task are assumed to be slow
 _CANCEL_S = 5.0
@@ -86,6 +87,7 @@ class Sender:
         self.durations = Durations() if self._caller is None else UnknownDurations()
         # Calls of tasks come before all others, the innermost first: a task that waits takes memory, and a thread.
         self._in_order = services.in_order or self._caller is not None
+        self._result_poll_s = _RESULT_POLL_S if self._caller is None else _NESTED_POLL_S
         self._before = 0 if self._caller is None else (self._caller.depth + 1) * _MOST_CALLS
         self._last_moved_s: dict[str, float] = {}
         self._sending = threading.Lock()
@@ -110,7 +112,7 @@ class Sender:
         with self._calls.changed:
             self._closing = True
             self._calls.changed.notify_all()
-        if self._thread is not None:
+        if self._thread is not None and self._caller is None:  # those of a task have ended, and it need not wait
             self._thread.join(timeout=30)
 
     # --- reports of workers, in the client's event loop, which must never wait for the lock ---------------------------
@@ -142,11 +144,19 @@ class Sender:
         while not self._closing:
             with calls.changed:
                 if not calls.queue and not self.is_urgent:
-                    calls.changed.wait(_RESULT_POLL_S if calls.sent else _IDLE_POLL_S)
+                    calls.changed.wait(self._result_poll_s if calls.sent else _IDLE_POLL_S)
             if calls.queue and not self.is_urgent:
-                time.sleep(_GATHER_S)
+                self._gather()
             if not self.run_once():
                 return
+
+    def _gather(self) -> None:
+        """Wait for more calls to send together."""
+        if self._caller is None:
+            time.sleep(_GATHER_S)
+            return
+        with self._calls.changed:
+            self._calls.changed.wait_for(lambda: self.is_urgent, _GATHER_S)
 
     def run_once(self) -> bool:
         """Note the calls that have ended and send those that can be sent; return False if the connection is lost."""

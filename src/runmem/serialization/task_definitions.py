@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from runmem.errors import ResultError
@@ -17,6 +18,10 @@ from runmem.serialization.definitions import (
 )
 
 __all__ = ["TaskDefinitions", "using"]
+
+
+_NUMBERS_EACH = 1 << 20
+_firsts = count(secrets.randbits(62) << 32, _NUMBERS_EACH)  # asking the kernel each time would take longer
 
 
 class TaskDefinitions(ProgramDefinitions):
@@ -33,7 +38,7 @@ class TaskDefinitions(ProgramDefinitions):
     def __init__(self, copy: Definitions) -> None:
         super().__init__()
         self._copy = copy
-        self._last = int.from_bytes(os.urandom(7), "big") << 8
+        self._last = next(_firsts)
 
     def number_of(self, datum: object) -> int | None:
         """Return the number of a definition that travels by value; None: it travels by reference."""
