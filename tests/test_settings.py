@@ -41,6 +41,7 @@ VALUES = {
     "probes": (("a:B", ("a:B",)), ("a:B,c.d:E.F", ("a:B", "c.d:E.F")), (["a:B"], ("a:B",))),
     "graph": ((True, True), ("no", False), (True, True)),
     "implicit_sync": (("yes", True), ("0", False), (True, True)),
+    "nested": (("on", True), ("off", False), (True, True)),
     "pythonpath": (("a:/b c", ("a", "/b c")), ("a", ("a",)), (["a"], ("a",))),
     "wall_clock_limit_s": (("3600", 3600.0), (90, 90.0), ("0.5", 0.5)),
     "malloc_trim": (("on", True), ("0", False), (True, True)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 __all__ = [
+    "FIRST_NESTED",
     "ClusterStarted",
     "TaskRecord",
     "TaskSubmitted",
@@ -26,6 +27,10 @@ __all__ = [
 ]
 
 
+FIRST_NESTED = 1 << 30
+"""Calls that tasks make are numbered from here on, those of the program from 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
     """The measurement of one attempt at one task.
@@ -33,7 +38,7 @@ class TaskRecord:
     Attributes
     ----------
     task_id : int
-        Number of the call in program order, from 1.
+        Number of the call in program order, from 1; from `FIRST_NESTED` on for a call that a task has made.
     module, name : str
         Module of the function (for the program itself, its file name without suffix) and its qualified name; `target`
         joins them.
@@ -80,6 +85,8 @@ class TaskRecord:
     held_bytes : int or None
         Part of the peak that belongs to other tasks: results, and inputs of other calls. Counts objects of at least
         64 KiB by Dask's estimate of their size; None if unknown.
+    parent_id : int or None
+        Number of the call that has made this one inside its task; None: the program has made it.
     """
 
     task_id: int
@@ -109,6 +116,7 @@ class TaskRecord:
     increment_unclear: str | None = None
     held_bytes: int | None = None
     stack: str | None = None
+    parent_id: int | None = None
     extra: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
 
     @property

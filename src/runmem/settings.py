@@ -259,6 +259,9 @@ class Settings:
     implicit_sync: bool = _setting(
         False, _flag, "Wait for a future that is used as its value: in arithmetic, len, loops or conditions."
     )
+    nested: bool = _setting(
+        False, _flag, "Send calls of tasks inside tasks to the workers too; otherwise these are plain function calls."
+    )
     pythonpath: tuple[str, ...] = _setting((), _folders, "Folders to import from, separated by colons.", "FOLDERS")
     wall_clock_limit_s: float | None = _setting(None, _time_limit, "End the run when it takes longer.", "SECONDS")
 

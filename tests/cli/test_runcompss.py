@@ -78,6 +78,8 @@ def runcompss(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
         ("--pythonpath=/a:/b app.py", "--pythonpath=/a:/b"),
         ("--env_script=env.sh --python_interpreter=python3 app.py", "--env_script=env.sh --python_interpreter=python3"),
         ("--project=p.xml --resources=r.xml app.py", "--project=p.xml --resources=r.xml"),
+        ("--nested=true app.py", "--nested"),
+        ("--nested=false app.py", ""),
         ("--wall_clock_limit=60 app.py", "--wall_clock_limit=60"),
         ("--wall_clock_limit=0 app.py", ""),
         ("--python_memory_profile app.py", "--python_memory_profile"),

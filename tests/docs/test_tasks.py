@@ -51,6 +51,11 @@ def test_the_time_limit_is_told_as_the_page_says(tmp_path: Path) -> None:
     assert printed.replace(f"{tmp_path}{os.sep}", "") == OUTPUTS[1]
 
 
+def test_a_task_calls_tasks_both_ways(tmp_path: Path) -> None:
+    for runner in ((), (*RUNMEM, "--nested")):
+        assert output_of(tmp_path, 5, *runner).stdout == OUTPUTS[3]
+
+
 @pytest.mark.skipif(importlib.util.find_spec("numba") is None, reason="numba is not installed")
 def test_the_stencil_runs_both_ways(tmp_path: Path) -> None:
     for runner in ((), RUNMEM):

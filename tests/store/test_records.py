@@ -39,6 +39,7 @@ def test_a_line_leaves_out_what_there_is_nothing_to_say_of_and_is_the_same_recor
     whole = json.dumps(asdict(record)).encode()
     assert record_from_line(whole) == record
     unsaid = {"exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra", "shared"}
+    unsaid |= {"parent_id"}
     first = {"attempt"} if record.attempt == 1 else set()
     assert json.loads(whole).keys() - json.loads(line).keys() == first | {n for n in unsaid if not getattr(record, n)}
 

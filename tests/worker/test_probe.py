@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from runmem.units import MIB
 from runmem.worker.probe import PeakProbe, Probe, Probes
 
 
@@ -76,3 +77,19 @@ def test_where_the_peak_cannot_be_had_the_record_says_why(own: Probe) -> None:
     fields, states = probes.next(probes.start())
     assert fields["reason"] in ("Failing failed: no counter", "NeverBegins failed: no device")
     assert probes.stop(states) == {"reason": fields["reason"]}
+
+
+def test_what_happens_while_a_window_is_interrupted_is_left_out() -> None:
+    probe = PeakProbe()
+    window = probe.start()
+    mine = bytearray(20 * MIB)
+    paused = probe.pause(window)
+    others = bytearray(60 * MIB)
+    del others
+    between = probe.pause(probe.go_on(paused))
+    went_on = probe.go_on(between)
+    more = bytearray(10 * MIB)
+    fields = probe.stop(went_on)
+    assert 29 * MIB <= fields["increment_bytes"] <= 33 * MIB
+    assert fields["peak_bytes"] - fields["base_bytes"] < 40 * MIB
+    assert len(mine) + len(more) == 30 * MIB

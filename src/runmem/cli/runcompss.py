@@ -30,6 +30,7 @@ _USAGE = """Usage: runcompss [OPTIONS] PROGRAM [ARGUMENTS]...
     --python_interpreter=PATH          interpreter on other hosts
     --log_dir=DIR                      links to the run go to DIR/.COMPSs/<program>_<NN>; default: ~/.COMPSs
     --wall_clock_limit=SECONDS         end the run when it takes longer
+    --nested[=true|false]              send calls of tasks inside tasks to the workers too
     --project=FILE, --resources=FILE   XML files with the names, cores and memory of the nodes
 
   Every option of `runmem run` is understood too, such as --workers=4. Those that
@@ -40,7 +41,7 @@ _WITHOUT_EFFECT_TEXT = """
     PyObject_serialize agent_config appdir checkpoint checkpoint_folder checkpoint_params classpath comm conn coverage
     cpu_affinity custom_threads delete_trace_packages ear enable_external_adaptation extrae_config_file
     extrae_config_file_python fpga_affinity fpga_reprogram generate_trace gpu_affinity input_profile io_executors
-    jmx_port jvm_master_opts jvm_workers_opts lang library_path master_name master_port master_working_dir nested
+    jmx_port jvm_master_opts jvm_workers_opts lang library_path master_name master_port master_working_dir
     output_profile persistent_worker_c python_cache_profiler python_mpi_worker python_propagate_virtual_environment
     python_worker_cache reuse_resources_on_block scheduler_config_file shutdown_in_node_failure specific_log_dir
     storage_conf storage_impl streaming streaming_master_name streaming_master_port task_count task_execution

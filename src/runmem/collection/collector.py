@@ -25,6 +25,7 @@ from runmem.collection.replicas import Replicas
 from runmem.collection.spool_reader import SpoolNews, read_spool
 from runmem.collection.spool_room import SpoolRoom
 from runmem.events import (
+    FIRST_NESTED,
     DataLost,
     LogLines,
     NodeSampled,
@@ -150,8 +151,17 @@ class Collector:
 
     @property
     def calls_recorded(self) -> int:
-        """Number of calls with a record; several attempts at a call count once."""
-        return self._tasks.ended + sum(not self._tasks.has_ended(task_id) for task_id in self._kills)
+        """Number of calls of the program with a record; several attempts at a call count once."""
+        return self._tasks.ended + sum(number < FIRST_NESTED for number in self._kills_alone())
+
+    @property
+    def nested_calls_recorded(self) -> int:
+        """Number of calls of tasks with a record."""
+        return self._tasks.nested_ended + sum(number >= FIRST_NESTED for number in self._kills_alone())
+
+    def _kills_alone(self) -> list[int]:
+        """Return the calls that were killed and never ended otherwise."""
+        return [task_id for task_id in self._kills if not self._tasks.has_ended(task_id)]
 
     def running(self, task_id: int) -> TaskRecord | None:
         """Return the record so far of the running attempt at a call; None if there is none."""

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Callable, Sequence
 
 from runmem.execution.call_state import Bundle, state_of
+from runmem.execution.run_services import Caller
 from runmem.graph.call import Version
 from runmem.serialization.packed import LARGE_BYTES, Buffer
 from runmem.worker.bundle_runner import PackedCall, PackedTask, keep_value, run_bundle
@@ -13,7 +14,9 @@ from runmem.worker.bundle_runner import PackedCall, PackedTask, keep_value, run_
 __all__ = ["dask_task"]
 
 
-def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., object], Sequence[object], list[str]]:
+def dask_task(
+    bundle: Bundle, run_id: str, caller: Caller | None = None
+) -> tuple[Callable[..., object], Sequence[object], list[str]]:
     """Return (function, literal arguments, keys whose values follow), and note bundle and position in each execution.
 
     The bundles of everything that the executions need must have their keys already.
@@ -25,6 +28,7 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., object], Seque
     first = state_of(bundle.executions[0])
     if first.has_value:
         return keep_value, (first.value,), []
+    parent, depth = (0, 0) if caller is None else (caller.task_id, caller.depth + 1)
     tasks: dict[PackedTask, int] = {}
     keys: dict[str, int] = {}
     calls = []
@@ -52,6 +56,8 @@ def dask_task(bundle: Bundle, run_id: str) -> tuple[Callable[..., object], Seque
                 tuple(sources),
                 tuple(after),
                 tuple(last_read),
+                parent,
+                depth,
             )
         )
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)

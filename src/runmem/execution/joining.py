@@ -16,6 +16,7 @@ from runmem.dask_private import tune_streams
 from runmem.deadlines import within
 from runmem.execution.call_state import KEY_MARK
 from runmem.execution.death_counts import DeathCountReset
+from runmem.execution.nested_numbers import NumberSource
 from runmem.shadowed import current_shadowing
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import RunOnWorkers, stats_topic, stop_calls
@@ -123,7 +124,8 @@ class JoinedCluster(RemoteNodes):
         """Release the workers; they may serve other runs."""
         with suppress(Exception):
             within(_LEAVE_S, self._client.unsubscribe_topic, stats_topic(self._run_id))
-        for name in (DeathCountReset(self._run_id, "").name, Attempts(self._run_id).name):
+        for plugin in (DeathCountReset(self._run_id, ""), Attempts(self._run_id), NumberSource(self._run_id)):
+            name = plugin.name
             with suppress(Exception):
                 within(_LEAVE_S, self._client.unregister_scheduler_plugin, name)
         for plugin in self._plugins:
@@ -166,6 +168,8 @@ def join_cluster(
     try:
         within(_JOIN_S, client.register_plugin, DeathCountReset(run.run_id, KEY_MARK))
         within(_JOIN_S, client.register_plugin, Attempts(run.run_id))
+        if run.nesting is not None:
+            within(_JOIN_S, client.register_plugin, NumberSource(run.run_id))
     except Exception as error:  # a scheduler without runmem, say: Dask counts deaths over the whole run
         log.info("the scheduler plugin cannot be registered: %s", error)
     return cluster

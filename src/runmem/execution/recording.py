@@ -91,6 +91,7 @@ class Recording:
         known = {
             "calls": calls,
             "calls_recorded": recorded,
+            "nested_calls_recorded": self.collector.nested_calls_recorded,
             "versions": {"python": platform.python_version(), "system": platform.platform(), **_versions()},
             "nodes": self.collector.nodes,
             "trace_files": [str(path) for path in self.replicas.links.values()],

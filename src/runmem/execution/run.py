@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # imported when they are used: processes that are forked afte
     from runmem.collection.collector import Collector
     from runmem.collection.observer import Observers
     from runmem.execution.joining import JoinedCluster
+    from runmem.execution.nested_calls import NestedCalls
     from runmem.execution.recording import Recording
 
 __all__ = ["Run"]
@@ -144,9 +145,12 @@ class Run(PreparedRun):
     def _make_submitter(self) -> RunSubmitter:
         copied = None if self.settings.inputs is None else self.settings.inputs == "copied"
         if self.settings.sequential:
-            from runmem.execution.sequential import SequentialSubmitter
+            from runmem.execution.sequential import NestedInSequence, SequentialSubmitter
 
-            return SequentialSubmitter(self._join_itself, self.observers, copied)
+            nested = None
+            if self.settings.nested:
+                nested = NestedInSequence(lambda: str(self.directory.files), self.settings.implicit_sync)
+            return SequentialSubmitter(self._join_itself, self.observers, copied, nested)
         with delayed_signals():  # Python may lose a KeyboardInterrupt in an import, or die of it
             import_dask()
             from runmem.execution.run_services import RunServices
@@ -178,7 +182,7 @@ class Run(PreparedRun):
                 client = self._cluster.connect()
                 # Workers of this run, on this terminal, do not log failed tasks there.
                 quiet = self._cluster.ours and self.settings.log_level == "off"
-                run = self._on_workers()._replace(prepare=self.prepare_workers, quiet=quiet)
+                run = self._on_workers()._replace(prepare=self.prepare_workers, quiet=quiet, nesting=self._nesting())
                 self._remote = join_cluster(client, run, lambda: getattr(self, "_sender", None), self._import_folder)
                 self._remote.check_names()
                 self._connected = client, max(1, self._remote.workers())
@@ -186,6 +190,14 @@ class Run(PreparedRun):
                 self._write_run_json()
                 self.observers.cluster_started(ClusterStarted(self._cluster.dashboard(client), self._connected[1]))
             return self._connected
+
+    def _nesting(self) -> NestedCalls | None:
+        """Return what makes the calls of tasks inside tasks; None: they are plain calls."""
+        if not self.settings.nested:
+            return None
+        from runmem.execution.nested_calls import NestedCalls
+
+        return NestedCalls(self.run_id, str(self.directory.files), self.settings.implicit_sync)
 
     # --- calls that the caller runs itself ----------------------------------------------------------------------------
 

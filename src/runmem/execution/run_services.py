@@ -4,15 +4,44 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import distributed
 
 from runmem.collection.observer import Observers
 from runmem.events import TaskRecord
-from runmem.worker.process_state import FollowedProcess
+from runmem.serialization.snapshot import Snapshots
+from runmem.worker.packed_call import PackedTask
 
-__all__ = ["RunServices"]
+__all__ = ["Caller", "FollowedState", "RunServices"]
+
+
+class FollowedState(Protocol):
+    """The state of a process that tasks follow."""
+
+    def packed(self) -> bytes:
+        """Return the packed state now; the same object while it is the same."""
+
+
+class Caller(NamedTuple):
+    """The running call of a task that makes calls itself.
+
+    Attributes
+    ----------
+    task_id : int
+    depth : int
+        Number of calls in which it is nested.
+    task : PackedTask
+    snapshots : Snapshots
+        Of the definitions in its process.
+    """
+
+    task_id: int
+    depth: int
+    task: PackedTask
+    snapshots: Snapshots
 
 
 @dataclass(frozen=True)
@@ -33,13 +62,17 @@ class RunServices:
         Returns the time of the run, in seconds since the epoch.
     copied : bool or None
         Whether tasks get copies also of large values that they only read; None: in programs that import pycompss.
-    process : FollowedProcess or None
+    process : FollowedState or None
         The state of the program's process that tasks follow.
     in_order : bool
         Whether calls run in the order of the program where their data allow. On a scheduler with other users all of
         them would come before, or after, those of the others.
     limit_s : float or None
         Time limit of a call whose task has none, in seconds.
+    caller : Caller or None
+        The task that makes the calls; None: the program makes them.
+    away : callable
+        Returns a context manager in which the thread waits for calls.
     """
 
     run_id: str
@@ -49,6 +82,8 @@ class RunServices:
     running: Callable[[int], TaskRecord | None] = lambda task_id: None
     now: Callable[[], float] = time.time
     copied: bool | None = None
-    process: FollowedProcess | None = None
+    process: FollowedState | None = None
     in_order: bool = True
     limit_s: float | None = None
+    caller: Caller | None = None
+    away: Callable[[], AbstractContextManager[object]] = nullcontext

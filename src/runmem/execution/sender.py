@@ -25,7 +25,7 @@ import distributed
 from runmem.dask_private import run_on_workers, send_graph
 from runmem.deadlines import within
 from runmem.errors import ArgumentError, RunmemError, TaskCancelledError
-from runmem.execution.bundle import Durations, plan
+from runmem.execution.bundle import Durations, UnknownDurations, plan
 from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.call_table import CallTable
@@ -33,6 +33,7 @@ from runmem.execution.dask_task import dask_task
 from runmem.execution.placement import Placement, WorkerInfo
 from runmem.execution.run_services import RunServices
 from runmem.graph.call import Execution
+from runmem.serialization.definitions import set_current_definitions
 from runmem.serialization.task_error import set_root_task
 from runmem.worker.cancellation import cancel_calls
 
@@ -43,9 +44,11 @@ log = logging.getLogger(__name__)
 _GATHER_S = 0.004  # how long calls wait for others to send with them
 _RESULT_POLL_S = 0.01
 _IDLE_POLL_S = 0.1
+_NESTED_POLL_S = 0.5  # hundreds of calls may wait for others in a process, each of which finds out by itself
 _DELAYED_POLL_S = 0.003
 _MOST_DELAY_S = 30.0  # after this long without a first result, calls of a task are assumed to be slow
 _CANCEL_S = 5.0
+_MOST_CALLS = 1 << 32  # more than any program or task makes
 
 Graph = dict[str, tuple[Callable[..., object], Iterable[object], list[str]]]
 
@@ -76,11 +79,16 @@ class Sender:
     def __init__(self, calls: CallTable, services: RunServices) -> None:
         self._calls = calls
         self._services = services
+        self._caller = services.caller
         self.client: distributed.Client | None = None
         self.workers = 1
         self.broken: BaseException | None = None
         self.is_urgent = False
-        self.durations = Durations()
+        self.durations = Durations() if self._caller is None else UnknownDurations()
+        # Calls of tasks come before all others, the innermost first: a task that waits takes memory, and a thread.
+        self._in_order = services.in_order or self._caller is not None
+        self._result_poll_s = _RESULT_POLL_S if self._caller is None else _NESTED_POLL_S
+        self._before = 0 if self._caller is None else (self._caller.depth + 1) * _MOST_CALLS
         self._last_moved_s: dict[str, float] = {}
         self._sending = threading.Lock()
         self._reported: deque[tuple[str, int, float, int]] = deque()
@@ -104,7 +112,7 @@ class Sender:
         with self._calls.changed:
             self._closing = True
             self._calls.changed.notify_all()
-        if self._thread is not None:
+        if self._thread is not None and self._caller is None:  # those of a task have ended, and it need not wait
             self._thread.join(timeout=30)
 
     # --- reports of workers, in the client's event loop, which must never wait for the lock ---------------------------
@@ -121,6 +129,8 @@ class Sender:
 
     def _run(self) -> None:
         calls = self._calls
+        if self._caller is not None:
+            set_current_definitions(self._caller.snapshots.definitions)
         try:
             client, workers = self._services.connect()
         except BaseException as error:
@@ -134,11 +144,19 @@ class Sender:
         while not self._closing:
             with calls.changed:
                 if not calls.queue and not self.is_urgent:
-                    calls.changed.wait(_RESULT_POLL_S if calls.sent else _IDLE_POLL_S)
+                    calls.changed.wait(self._result_poll_s if calls.sent else _IDLE_POLL_S)
             if calls.queue and not self.is_urgent:
-                time.sleep(_GATHER_S)
+                self._gather()
             if not self.run_once():
                 return
+
+    def _gather(self) -> None:
+        """Wait for more calls to send together."""
+        if self._caller is None:
+            time.sleep(_GATHER_S)
+            return
+        with self._calls.changed:
+            self._calls.changed.wait_for(lambda: self.is_urgent, _GATHER_S)
 
     def run_once(self) -> bool:
         """Note the calls that have ended and send those that can be sent; return False if the connection is lost."""
@@ -215,7 +233,7 @@ class Sender:
                         calls.changed.wait(_DELAYED_POLL_S)  # until a duration is known or a worker is free
                 return
             try:
-                futures = self._send_to_hosts(self.client, bundles, graph, turns if self._services.in_order else None)
+                futures = self._send_to_hosts(self.client, bundles, graph, turns if self._in_order else None)
             except Exception as error:
                 if self._is_lost(error):
                     raise
@@ -253,8 +271,8 @@ class Sender:
                     calls.requeue(calls.recall(bundle))
                 elif executions:
                     try:
-                        graph[bundle.key] = dask_task(bundle, self._services.run_id)
-                        turns[bundle.key] = bundle.turn
+                        graph[bundle.key] = dask_task(bundle, self._services.run_id, self._caller)
+                        turns[bundle.key] = bundle.turn - self._before
                     except Exception as error:
                         if len(executions) == 1:
                             calls.fail(calls.recall(bundle), error)

@@ -9,18 +9,21 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from runmem.collection.observer import Observers
 from runmem.errors import TaskCancelledError
-from runmem.events import TaskEnded
+from runmem.events import FIRST_NESTED, TaskEnded
+from runmem.execution.calls_of_task import ProgramOfTask
 from runmem.execution.failure_policy import final_error, gives_none, is_own_error, keeps_files, never_ran, stand_in
+from runmem.execution.lazy_submitter import LazySubmitter
 from runmem.execution.results import loaded_value
 from runmem.execution.submitted import submitted
 from runmem.execution.task_packing import gets_copies
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version
-from runmem.graph.current import current_program, set_current_program
+from runmem.graph.current import no_program
 from runmem.memory.profile_report import set_job_name, set_report_sink
 from runmem.serialization.arguments import Resolve, pack
 from runmem.serialization.definitions import program_definitions, run_program
@@ -30,7 +33,7 @@ from runmem.serialization.packed import Packed
 from runmem.worker.bundle_runner import PackedCall, PackedTask, run_call
 from runmem.worker.call_recorder import WorkerRun
 
-__all__ = ["SequentialSubmitter"]
+__all__ = ["NestedInSequence", "SequentialSubmitter"]
 
 
 class _SequentialState:
@@ -65,12 +68,25 @@ class SequentialSubmitter:
     observers : Observers
     copied : bool, optional
         See `RunServices`.
+    nested : NestedInSequence, optional
+        Makes the calls that tasks make; None: these are plain calls.
+    is_inner : bool
+        Whether it makes the calls of a task, which are measured as a part of that.
     """
 
     broken = has_open_calls = False
 
-    def __init__(self, join: Callable[[], WorkerRun | None], observers: Observers, copied: bool | None = None) -> None:
+    def __init__(
+        self,
+        join: Callable[[], WorkerRun | None],
+        observers: Observers,
+        copied: bool | None = None,
+        nested: NestedInSequence | None = None,
+        is_inner: bool = False,
+    ) -> None:
         run_program(True)
+        self._nested = nested
+        self._is_inner = is_inner
         self._join = join
         self._joined = False
         self._run: WorkerRun | None = None
@@ -118,7 +134,8 @@ class SequentialSubmitter:
         tries = 1
         while True:
             with self._as_on_a_worker():
-                good, outcome = run_call(self._run, packed, task, stored, [], in_program=True)
+                begin_calls = None if self._nested is None else self._nested.begin
+                good, outcome = run_call(self._run, packed, task, stored, [], in_program=True, begin_calls=begin_calls)
             if good:
                 return True, outcome
             error = final_error(call.execution, outcome.load(), call.task.on_failure, tries, call.returns)
@@ -128,19 +145,20 @@ class SequentialSubmitter:
 
     @contextmanager
     def _as_on_a_worker(self) -> Iterator[None]:
-        """Make calls of tasks inside the task plain calls, and its reports those of a task."""
-        program = current_program()
-        set_current_program(None)
-        if self._run is not None:
-            set_report_sink(self._run.report)
-        try:
-            yield
-        finally:
-            set_report_sink(None)
-            set_job_name("master")
-            set_current_program(program)
+        """Make calls of tasks inside the task no calls of the program, and its reports those of a task."""
+        with no_program():
+            if self._is_inner:
+                yield
+                return
             if self._run is not None:
-                self._run.bundle_ended()
+                set_report_sink(self._run.report)
+            try:
+                yield
+            finally:
+                set_report_sink(None)
+                set_job_name("master")
+                if self._run is not None:
+                    self._run.bundle_ended()
 
     def fetch(self, versions: Sequence[Version], deadline: float | None = None) -> list[Any]:
         """Return values; see `Submitter`."""
@@ -190,6 +208,32 @@ class SequentialSubmitter:
 
     def abandon(self) -> None:
         """Do nothing: every call has ended."""
+
+
+class NestedInSequence:
+    """Makes the calls that tasks make, each at once, as the program's are.
+
+    Parameters
+    ----------
+    files : callable
+        Returns the folder for versions of files.
+    implicit_sync : bool
+        See `Program`.
+    """
+
+    def __init__(self, files: Callable[[], str], implicit_sync: bool) -> None:
+        self._files = files
+        self._implicit_sync = implicit_sync
+        self._numbers = count(FIRST_NESTED)
+
+    def begin(self, call: PackedCall, task: PackedTask, copy: object) -> ProgramOfTask:
+        """Return what makes the calls of one call of a task."""
+
+        def submitter() -> SequentialSubmitter:
+            return SequentialSubmitter(lambda: None, Observers(()), task.copied, self, is_inner=True)
+
+        submit = LazySubmitter(submitter, lambda: None)
+        return ProgramOfTask(submit, self._files(), self._numbers.__next__, self._implicit_sync)
 
 
 def _unshared(outcome: Any) -> object:

@@ -64,13 +64,19 @@ class DaskSubmitter:
     """
 
     def __init__(self, services: RunServices) -> None:
-        run_program(True)
+        caller = services.caller
+        if caller is None:
+            run_program(True)
         self.calls = CallTable(services)
         self.sender = Sender(self.calls, services)
         self._killed_reason = services.killed_reason
-        self._tasks = TaskPacking(services.process, services.copied, services.limit_s)
+        self._snapshots = Snapshots(program_definitions) if caller is None else caller.snapshots
+        self._definitions = self._snapshots.definitions
+        self._tasks = TaskPacking(services, self._definitions)
         self._copied = services.copied
-        self._snapshots = Snapshots(program_definitions)
+        self._is_nested = caller is not None
+        self._away = services.away
+        self._takes_results = caller is None  # a worker's client gives the very objects that the worker stores
         self._large = LargeValues(self._send_value)
         self._results = FetchedResults()
         self._fetching = threading.Lock()
@@ -80,7 +86,8 @@ class DaskSubmitter:
     def submit(self, call: TaskCall, resolve: Resolve) -> None:
         """Accept a call; see `Submitter`."""
         self._check()
-        self.calls.wait_for_room()
+        if not self._is_nested:  # else it would keep its worker from running them
+            self.calls.wait_for_room()
         payload = pack(call, resolve, self._large, self._snapshots, _classes_of)
         if payload.inputs or call.after:
             inherit_origin(call.execution, [*(version.execution for version in payload.inputs), *call.after])
@@ -119,7 +126,7 @@ class DaskSubmitter:
         policy = call.task.on_failure
         runs_again = policy is not None and policy.management is Management.RETRY or bool(call.files)
         alone = call.replaces | payload.unshared
-        if not alone or runs_again or call.isolation.fresh_process or self._copied:
+        if not alone or runs_again or call.isolation.fresh_process or self._copied or self._is_nested:
             return ()
         return tuple(
             index
@@ -129,7 +136,7 @@ class DaskSubmitter:
 
     def _send_value(self, value: Packed, numbers: frozenset[int]) -> Version:
         execution = Execution(0, _ARGUMENT, 1)
-        objects = tuple(program_definitions.object_of(number) for number in numbers)
+        objects = tuple(self._definitions.object_of(number) for number in numbers)
         execution.state = CallState(value=value, has_value=True, classes=numbers, definitions=objects)
         self._add(execution)
         return Version(execution, 0)
@@ -141,27 +148,32 @@ class DaskSubmitter:
     def fetch(self, versions: Sequence[Version], deadline: float | None = None) -> list[Any]:
         """Wait for values and return them; see `Submitter`."""
         executions = list(dict.fromkeys(version.execution for version in versions))
-        while True:
-            self._wait_for(executions, deadline)
-            self._raise_first(executions)
-            cancelled = {e: error for e in executions if (error := state_of(e).error) is not None}
-            try:
+        values = None
+        with self._away():
+            while values is None:
+                self._wait_for(executions, deadline)
+                self._raise_first(executions)
+                cancelled = {e: error for e in executions if (error := state_of(e).error) is not None}
                 values = self._fetched([e for e in executions if e not in cancelled], deadline)
-                break
-            except Exception as error:
-                if isinstance(error, TimeoutError) and deadline is not None and time.monotonic() >= deadline:
-                    raise
-                # Lost between its end and now: Dask has run it again, and it ended otherwise this time.
-                if not self.calls.note_late_errors(executions):
-                    raise unfetchable(executions, error) from None
         return [
             stand_in(version, cancelled[version.execution])
             if version.execution in cancelled
-            else loaded_value(version, values[version.execution])
+            else loaded_value(version, values[version.execution], self._takes_results)
             for version in versions
         ]
 
-    def _fetched(self, executions: Sequence[Execution], deadline: float | None) -> dict[Execution, object]:
+    def _fetched(self, executions: Sequence[Execution], deadline: float | None) -> dict[Execution, object] | None:
+        """Return packed results; None if a call that had ended well has run again, for a lost result, and failed."""
+        try:
+            return self._gathered(executions, deadline)
+        except Exception as error:
+            if isinstance(error, TimeoutError) and deadline is not None and time.monotonic() >= deadline:
+                raise
+            if not self.calls.note_late_errors(executions):
+                raise unfetchable(executions, error) from None
+            return None
+
+    def _gathered(self, executions: Sequence[Execution], deadline: float | None) -> dict[Execution, object]:
         client = self.sender.client
         if client is None:
             return {}
@@ -175,14 +187,16 @@ class DaskSubmitter:
     def wait(self, executions: Sequence[Execution] | None, deadline: float | None = None, raises: bool = True) -> None:
         """Wait until executions have ended; see `Submitter`."""
         if executions is not None:
-            self._wait_for(executions, deadline)
+            with self._away():
+                self._wait_for(executions, deadline)
             if raises:
                 self._raise_first(executions)
             return
         while self.calls.open:
             with self.calls.changed:
                 waiting = list(self.calls.open)
-            self._wait_for(waiting, deadline)
+            with self._away():
+                self._wait_for(waiting, deadline)
         if raises and self.calls.unseen:
             raise self._explained(self.calls.unseen.take())
 
@@ -228,6 +242,7 @@ class DaskSubmitter:
     def close(self) -> None:
         """Stop sending; calls that were not sent are dropped."""
         self.sender.close()
+        self._large.clear()
 
     def abandon(self) -> None:
         """Cancel what was sent, at the end of the run."""

@@ -8,13 +8,13 @@ from collections import OrderedDict
 from dataclasses import replace
 
 from runmem.execution.random_numbers import SeedNote
+from runmem.execution.run_services import RunServices
 from runmem.graph.call import TaskCall
 from runmem.graph.task import TaskFunction
-from runmem.serialization.definitions import program_definitions
+from runmem.serialization.definitions import ProgramDefinitions
 from runmem.serialization.snapshot import Snapshot
 from runmem.worker.bundle_runner import PackedTask
 from runmem.worker.log_levels import program_levels
-from runmem.worker.process_state import FollowedProcess
 
 __all__ = ["TaskPacking", "gets_copies"]
 
@@ -31,14 +31,16 @@ class TaskPacking:
 
     Parameters
     ----------
-    process, copied, limit_s
-        See `RunServices`.
+    services : RunServices
+    definitions : ProgramDefinitions
     """
 
-    def __init__(self, process: FollowedProcess | None, copied: bool | None, limit_s: float | None) -> None:
-        self._process = process
-        self._copied = copied
-        self._limit_s = limit_s
+    def __init__(self, services: RunServices, definitions: ProgramDefinitions) -> None:
+        self._process = services.process
+        self._copied = services.copied
+        self._limit_s = services.limit_s
+        self._caller = services.caller
+        self._definitions = definitions
         self._known: OrderedDict[TaskFunction, tuple[Snapshot | None, PackedTask]] = OrderedDict()
         self._seed_note = SeedNote()
 
@@ -48,17 +50,20 @@ class TaskPacking:
         process = self._process.packed() if self._process is not None else b""
         constants = snapshot.constants if snapshot is not None else b""
         copied = gets_copies(self._copied)
-        levels = program_levels.current()
+        levels = program_levels.current() if self._caller is None else self._caller.task.log_levels
         known = self._known.get(task)
         if known is not None and known[0] is snapshot:
             packed = known[1]
             same = packed.constants is constants and packed.process is process and packed.log_levels is levels
             if same and packed.copied == copied and packed.returns == call.returns:
                 return packed
-        self._seed_note.look_at(task)
-        number = program_definitions.number_of(task)
+        if self._caller is None:
+            self._seed_note.look_at(task)
+        number = self._definitions.number_of(task)
         isolation = call.isolation
         limit_s = self._limit_s if isolation.limit_s is None else isolation.limit_s
+        # A worker that exceeds the time limit of an inner call is not ended: the call that waits may be there too.
+        is_fresh = isolation.fresh_process or self._caller is not None and bool(limit_s)
         packed = PackedTask(
             name=task.name,
             reference=pickle.dumps(task) if number is None else None,
@@ -69,7 +74,7 @@ class TaskPacking:
             copied=copied,
             process=process,
             log_levels=levels,
-            isolation=replace(isolation, limit_s=limit_s or None),
+            isolation=replace(isolation, limit_s=limit_s or None, fresh_process=is_fresh),
         )
         self._known[task] = snapshot, packed
         if len(self._known) > _KNOWN_TASKS:

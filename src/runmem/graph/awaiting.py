@@ -25,6 +25,8 @@ async def value_of(future: Future) -> Any:
     program = current_program()
     if program is None:
         raise RuntimeError(f"{future!r} is of a program that does not run any more in this process.")
+    if program.waits_in_its_thread:  # the calls that it waits for go on all the same
+        return program.wait_on((future,))
     loop = asyncio.get_running_loop()
     awaited = _Awaited(future, program, loop, loop.create_future())
     _waiter.add(awaited)

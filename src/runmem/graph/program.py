@@ -35,6 +35,8 @@ class Program:
     submitter : Submitter
     files_folder : callable
         See `FileVersions`.
+    next_number : callable, optional
+        Returns the number of the next call, given how many there were; default: 1, 2, 3 and so on.
 
     Attributes
     ----------
@@ -44,10 +46,20 @@ class Program:
         Returns how many nodes the run's workers are on.
     all_files_in_place : bool
         Whether `place_all_files` has moved every version to its path.
+    waits_in_its_thread : bool
+        Whether only the thread that has made a call may wait for it.
     """
 
-    def __init__(self, submitter: Submitter, files_folder: Callable[[], Path]) -> None:
+    waits_in_its_thread = False
+
+    def __init__(
+        self,
+        submitter: Submitter,
+        files_folder: Callable[[], Path],
+        next_number: Callable[[int], int] = lambda calls: calls + 1,
+    ) -> None:
         self._submitter = submitter
+        self._next_number = next_number
         self._objects = ObjectVersions()
         self._files = FileVersions(files_folder)
         self._calls = 0
@@ -68,7 +80,7 @@ class Program:
         """Submit a call; return a future, a list of futures for more than one value, or None for none."""
         task.signature.check(args, kwargs)
         with self._lock:
-            execution = Execution(self._calls + 1, task.name, returns.count)
+            execution = Execution(self._next_number(self._calls), task.name, returns.count)
             group = self._open_groups[-1] if self._open_groups else None
             if group is not None:
                 execution.group = group

@@ -57,6 +57,31 @@ class PeakReading(NamedTuple):
         """The method, followed by ``, shared`` if so; None without a peak."""
         return None if self.method is None else f"{self.method}{', shared' * self.shared}"
 
+    def followed_by(self, later: PeakReading, kept_bytes: int) -> PeakReading:
+        """Return the reading of two windows of the same code as one; what happened between them is not in it.
+
+        Parameters
+        ----------
+        later : PeakReading
+            Of the second window.
+        kept_bytes : int
+            The memory of the code's own that it had at the end of the first.
+        """
+        known = self.increment_bytes is not None and later.increment_bytes is not None
+        higher = self if (self.peak_bytes or 0) >= (later.peak_bytes or 0) else later
+        return PeakReading(
+            self.base_bytes,
+            higher.peak_bytes,
+            later.end_bytes,
+            "sampled" if "sampled" in (self.method, later.method) else higher.method,
+            self.shared or later.shared,
+            later.lifetime_peak_bytes,
+            self.reason or later.reason,
+            max(self.increment_bytes or 0, kept_bytes + (later.increment_bytes or 0)) if known else None,
+            self.increment_unclear or later.increment_unclear,
+            higher.held_bytes,
+        )
+
 
 class Window:
     """An open measurement; only `base_bytes`, the resident set size at its start (None if unreadable), is public.
@@ -137,6 +162,10 @@ class Window:
             self._unclear() if known and (self._shared or self._doubts or self._hidden) else None,
             self._stored_bytes if known else None,
         )  # fmt: skip
+
+    def kept_bytes(self, end_bytes: int | None) -> int:
+        """Return how much memory the code in the window has kept, given the size at its end; 0 if unknown."""
+        return 0 if end_bytes is None or self.base_bytes is None else max(0, end_bytes - self._level)
 
     def _unclear(self) -> str | None:
         """Return the reason why the increment is unclear; None if it is clear in spite of all doubts."""

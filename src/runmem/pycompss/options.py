@@ -15,6 +15,7 @@ __all__ = ["is_option", "settings_of"]
 
 _RENAMED = {
     "wcl": "wall_clock_limit",
+    "nested_enabled": "nested",
     "log_dir": "run_folder",
     "base_log_dir": "run_folder",
     "baseLogDir": "run_folder",
@@ -24,7 +25,7 @@ _UNUSED_TEXT = """
     appName cache_profiler checkpoint_folder checkpoint_params checkpoint_policy comm conn cpu_affinity
     cpuAffinity data_provenance ear external_adaptation extrae_cfg extrae_cfg_python extrae_final_directory extraeCfg
     fpga_affinity fpga_reprogram gpu_affinity gpuAffinity io_executors jvm_workers jvmWorkers master_name masterName
-    master_port masterPort master_working_dir monitor mpi_worker nested_enabled o_c profile_input profileInput
+    master_port masterPort master_working_dir monitor mpi_worker o_c profile_input profileInput
     profile_output profileOutput propagate_virtual_environment reuse_on_block scheduler_config shutdown_in_node_failure
     specific_log_dir specificLogDir storage_conf storageConf storage_impl streaming_backend streaming_master_name
     streaming_master_port task_count taskCount task_execution taskExecution trace trace_label tracing_task_dependencies

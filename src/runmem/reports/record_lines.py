@@ -19,7 +19,7 @@ _COLUMNS = [TableColumn(title, right=title not in _LEFT, flexible=title in _FLEX
 
 
 def record_lines(records: Sequence[TaskRecord], started_s: float | None = None, width: int | None = None) -> list[str]:
-    """Return a table with a line for each record, in the order of their starts, with data ids if there are any.
+    """Return a table with a line for each record, in the order of their starts, with data ids and callers if any.
 
     ``Held`` is the part of the peak that was stored for other tasks; lines below the table give the reasons for unclear
     increments.
@@ -38,6 +38,10 @@ def record_lines(records: Sequence[TaskRecord], started_s: float | None = None, 
         columns.insert(3, TableColumn("Data id", flexible=True))
         for row, record in zip(cells, ordered, strict=True):
             row.insert(3, printable(record.data_id or "-"))
+    if any(record.parent_id for record in ordered):
+        columns.insert(1, TableColumn("Made by", right=True))
+        for row, record in zip(cells, ordered, strict=True):
+            row.insert(1, str(record.parent_id or "-"))
     return lay_out(columns, cells, width, keys=3) + [
         f"  ~ {count} unclear: {reason}" for reason, count in unclear_reasons(ordered).items()
     ]

@@ -255,7 +255,10 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
 def _call_line(record: TaskRecord, attempt: str = "") -> str:
     after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
     what = f"{record.target} {record.data_id}" if record.data_id else record.target
-    return printable(f"  {what}, call {record.task_id}{attempt}, on {record.node} (process {record.pid}){after}")
+    made_by = f" (made by call {record.parent_id})" if record.parent_id else ""
+    return printable(
+        f"  {what}, call {record.task_id}{made_by}{attempt}, on {record.node} (process {record.pid}){after}"
+    )
 
 
 def cancelled_lines(records: Sequence[TaskRecord], not_begun: int, most: int | None = None) -> list[Line]:

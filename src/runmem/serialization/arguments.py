@@ -15,7 +15,7 @@ from runmem.errors import ArgumentError
 from runmem.graph.call import TaskCall, Version
 from runmem.graph.elements import root
 from runmem.graph.future import Future
-from runmem.serialization.definitions import program_definitions
+from runmem.serialization.definitions import ProgramDefinitions, program_definitions
 from runmem.serialization.error_parts import class_name, text_of
 from runmem.serialization.inputs import PackedArguments, input_of_call
 from runmem.serialization.interrupts import is_interrupt
@@ -73,8 +73,10 @@ class _Inputs:
 class _Pickler(ReferencePickler):
     """Pickles arguments; a future becomes a reference to an input."""
 
-    def __init__(self, file: io.BytesIO, inputs: _Inputs, buffers: list[pickle.PickleBuffer]) -> None:
-        super().__init__(file, program_definitions, beside(buffers))
+    def __init__(
+        self, file: io.BytesIO, inputs: _Inputs, buffers: list[pickle.PickleBuffer], definitions: ProgramDefinitions
+    ) -> None:
+        super().__init__(file, definitions, beside(buffers))
         self._inputs = inputs
 
     def reducer_override(self, obj: object) -> object:
@@ -94,9 +96,10 @@ class _TrackingPickler(_Pickler):
         file: io.BytesIO,
         inputs: _Inputs,
         buffers: list[pickle.PickleBuffer],
+        definitions: ProgramDefinitions,
         resolve: Callable[[object], Version | None],
     ) -> None:
-        super().__init__(file, inputs, buffers)
+        super().__init__(file, inputs, buffers, definitions)
         self._resolve = resolve
 
     def persistent_id(self, obj: object) -> int | None:
@@ -115,6 +118,7 @@ class _CallPacking:
         self._resolve = resolve
         self._large = large
         self._snapshots = snapshots
+        self._definitions = program_definitions if snapshots is None else snapshots.definitions
         self._inputs = _Inputs()
         self._places: dict[int | str, int] = {}
         self._values: dict[int, int] = {}
@@ -218,8 +222,8 @@ class _CallPacking:
 
     def _pickler(self, file: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> _Pickler:
         if self._resolve is None:
-            return _Pickler(file, self._inputs, buffers)
-        return _TrackingPickler(file, self._inputs, buffers, self._resolve)
+            return _Pickler(file, self._inputs, buffers, self._definitions)
+        return _TrackingPickler(file, self._inputs, buffers, self._definitions, self._resolve)
 
     def _alone(
         self, part: Part, value: object, used: set[int], snapshot: Snapshot | None

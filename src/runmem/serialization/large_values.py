@@ -45,6 +45,10 @@ class LargeValues:
         self._of_places: dict[tuple[object, ...], str] = {}
         self.found_large: set[tuple[TaskFunction, Part]] = set()
 
+    def clear(self) -> None:
+        """Keep no value for later calls."""
+        self._kept.clear()
+
     def note_large(self, task: TaskFunction, part: Part) -> None:
         """Note that an argument or value of a task was large."""
         if len(self.found_large) > _MOST_FOUND:

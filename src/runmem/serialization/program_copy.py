@@ -46,6 +46,8 @@ class ProgramCopy:
     ----------
     main : module
         The program as a module.
+    snapshots
+        Those for calls that its tasks make, if one has made any; kept here, and used above this module.
     """
 
     is_program = False
@@ -53,6 +55,7 @@ class ProgramCopy:
     def __init__(self, outline: bytes) -> None:
         self._outline = Outline(outline)
         self._objects = self._outline.objects
+        self.snapshots: Any = None
         self._numbers = {id(datum): number for number, datum in self._objects.items()}
         self._keys = {id(names): key for key, names in self._outline.namespaces.items()}
         self.main = self._outline.main
@@ -240,6 +243,11 @@ class ProgramCopies:
                     sys.modules["__main__"] = self._main
             copy.end()
             self._give_back(outline, copy)
+
+    def use_again(self, copy: ProgramCopy) -> None:
+        """Make a copy that is reserved the program of this process, after others were that meanwhile."""
+        with self._lock:
+            sys.modules["__main__"] = copy.main
 
     def prepare(self, outline: bytes) -> None:
         """Make a copy, if none is idle, for a call that comes soon."""

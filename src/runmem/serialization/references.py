@@ -20,8 +20,8 @@ from runmem.serialization.definitions import (
     CachedFunction,
     Definitions,
     NamespaceKey,
+    ProgramDefinitions,
     current_definitions,
-    program_definitions,
 )
 from runmem.serialization.lent_arrays import reduced_array
 from runmem.serialization.pickling import Pickler, global_names, imported_submodules
@@ -77,11 +77,12 @@ class ReferencePickler(Pickler):
         return reduced(obj) or reduced_array(obj) or super().reducer_override(obj)
 
     def _number_of(self, obj: object) -> int | None:
-        if type(obj) is types.FunctionType and _is_local(obj) and self._definitions is program_definitions:
+        definitions = self._definitions
+        if type(obj) is types.FunctionType and _is_local(obj) and isinstance(definitions, ProgramDefinitions):
             # Made by a function, and perhaps for this one call: it travels inside what refers to it, unless it is part
             # of what a task refers to.
-            return program_definitions.known_number_of(obj)
-        return self._definitions.number_of(obj)
+            return definitions.known_number_of(obj)
+        return definitions.number_of(obj)
 
     def _function(self, function: types.FunctionType, number: int | None) -> tuple[object, ...]:
         names = {

@@ -111,10 +111,14 @@ class Snapshots:
     Parameters
     ----------
     definitions : ProgramDefinitions
+
+    Attributes
+    ----------
+    definitions : ProgramDefinitions
     """
 
     def __init__(self, definitions: ProgramDefinitions) -> None:
-        self._definitions = definitions
+        self.definitions = definitions
         self._known: OrderedDict[TaskFunction, Snapshot] = OrderedDict()
 
     def of(self, task: TaskFunction, numbers: frozenset[int]) -> Snapshot | None:
@@ -137,18 +141,23 @@ class Snapshots:
                 f"({text_of(error)}). {remedy(error)}."
             ) from error
 
+    def forget_changing(self) -> None:
+        """Forget the snapshots with values that can change in place, which would keep these alive."""
+        for task in [task for task, snapshot in self._known.items() if snapshot.changing]:
+            del self._known[task]
+
     def _current(self, task: TaskFunction, numbers: frozenset[int]) -> Snapshot | None:
         known = self._known.get(task)
         if known is not None and numbers <= known.travelling and known.is_current():
             return known
-        number = self._definitions.number_of(task)
+        number = self.definitions.number_of(task)
         if not numbers and number is None:
             return None
         if known is not None and len(known.given) < _MOST_GIVEN:
             numbers |= known.given
-        made = Snapshot(numbers, self._definitions, number)
+        made = Snapshot(numbers, self.definitions, number)
         while more := made.constant_numbers - made.travelling:
-            made = Snapshot(made.given | more, self._definitions, number)
+            made = Snapshot(made.given | more, self.definitions, number)
         self._known[task] = made
         self._known.move_to_end(task)
         if len(self._known) > _KNOWN_SNAPSHOTS:

@@ -11,7 +11,7 @@ from runmem.reading import JsonObject
 __all__ = ["LineWriter", "line_of"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_EMPTY = ("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra")
+_EMPTY = ("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "parent_id", "extra")
 _OMITTED: JsonObject = {**dict.fromkeys(_EMPTY), "shared": False, "attempt": 1}
 _SIZES = ("base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes", "lifetime_peak_bytes")
 _MEASURED = dict.fromkeys(("method", "reason", *_SIZES))
@@ -39,12 +39,16 @@ class LineWriter:
         self._process = node, pid, limit_bytes
         self._folder = folder.rstrip("/") + "/" if folder else ""
 
-    def start(self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None) -> bytes:
+    def start(
+        self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None, parent_id: int = 0
+    ) -> bytes:
         """Return the line of a task that starts."""
         line = (
             f'{{"event":"start","task_id":{task_id},"thread":{thread},"start_s":{start_s:.6f},'
             f'"base_bytes":{"null" if base_bytes is None else base_bytes}'
         )
+        if parent_id:
+            line += f',"parent_id":{parent_id}'
         return line.encode() + self._line_end(task)
 
     def end(

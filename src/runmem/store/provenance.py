@@ -131,6 +131,7 @@ _CHECKS: dict[str, Check] = {
     "workers": _number("number of workers", MAX_SIZE),
     "calls": _number("number of calls", MAX_SIZE),
     "calls_not_begun": _number("number of calls", MAX_SIZE),
+    "nested_calls_recorded": _number("number of calls", MAX_SIZE),
     "versions": _mapping({}),
     "settings": _mapping({"python_memory_profile": _flag}),
     "nodes": _nodes,

@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from runmem.events import TaskRecord
+from runmem.events import FIRST_NESTED, TaskRecord
 from runmem.store.number_set import NumberSet
 from runmem.store.records import record_from_line
 
@@ -71,6 +71,7 @@ class TaskLines:
         self._begun = NumberSet()
         self._repeated: dict[int, int] = {}  # number of attempts at each call that has begun more than once
         self._ended = NumberSet()
+        self._nested_ended = 0
 
     def feed(self, node: str, chunks: dict[int, bytes]) -> NewLines:
         """Process whole lines of a node's workers, by process id.
@@ -102,7 +103,8 @@ class TaskLines:
             new.started.append(started)
         else:
             ended = running.pop(number, None)
-            self._ended.add(number)
+            if self._ended.add(number) and number >= FIRST_NESTED:
+                self._nested_ended += 1
             new.records.append(_numbered(line, ended.attempt if ended else max(1, self._attempts(number))))
 
     def _attempts(self, number: int) -> int:
@@ -116,8 +118,13 @@ class TaskLines:
 
     @property
     def ended(self) -> int:
-        """Number of tasks that ended at least once."""
-        return len(self._ended)
+        """Number of calls of the program that ended at least once."""
+        return len(self._ended) - self._nested_ended
+
+    @property
+    def nested_ended(self) -> int:
+        """Number of calls of tasks that ended at least once."""
+        return self._nested_ended
 
     def has_ended(self, task_id: int) -> bool:
         """Return True if a task ended at least once."""

@@ -30,6 +30,7 @@ from runmem.worker.call_recorder import WorkerRun, stopped_runs, worker_runs
 from runmem.worker.cancellation import cancelled_calls, interruptible, is_interrupted, running
 from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.log_levels import LogLevels
+from runmem.worker.nesting import CallsOfTask, nestings
 from runmem.worker.packed_call import BundleFailed, Outcome, PackedCall, PackedTask
 from runmem.worker.packed_errors import argument_types, packed_error
 from runmem.worker.process_state import become
@@ -41,6 +42,8 @@ __all__ = [
 ]  # fmt: skip
 
 Result = TypeVar("Result")
+
+BeginCalls = Callable[[PackedCall, PackedTask, ProgramCopy | None], CallsOfTask]
 
 isolated_calls: dict[str, IsolatedCalls] = {}
 """The runners of calls in fresh processes, by the id of the run."""
@@ -83,6 +86,7 @@ def _run_calls(
     dependencies: Sequence[Any],
 ) -> Any:  # fmt: skip
     outcomes: list[Outcome] = []
+    begin_calls = partial(nestings[run_id].begin, run) if run_id in nestings else None
     isolated, cancelled = isolated_calls.get(run_id), cancelled_calls[run_id]
     if len(calls) > 1:
         # Import before the first measurement, so that no call is charged for it; an import error is raised again by the
@@ -99,7 +103,17 @@ def _run_calls(
             if call.task_id in cancelled:
                 outcomes.append((False, PackedError.of(TaskCancelledError(task.name, call.task_id))))
                 continue
-            run_it = partial(run_call, run, call, task, dependencies, outcomes, number == len(calls), isolated=isolated)
+            run_it = partial(
+                run_call,
+                run,
+                call,
+                task,
+                dependencies,
+                outcomes,
+                number == len(calls),
+                isolated=isolated,
+                begin_calls=begin_calls,
+            )
             if task.isolation.attempts is None:
                 outcomes.append(run_it())
             else:
@@ -147,8 +161,8 @@ class CallRecorder(Protocol):
     def limited(self, task_id: int, limit_s: float) -> AbstractContextManager[None]:
         """Return a context manager that limits a call to `limit_s` seconds."""
 
-    def began(self, task_id: int, name: str, levels: LogLevels | None) -> None:
-        """Note the task that this thread runs."""
+    def began(self, task_id: int, name: str, levels: LogLevels | None, parent_id: int = 0) -> None:
+        """Note the task that this thread runs, and the call that has made this one."""
 
     def measured(self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result]) -> Result:
         """Run `body`, and measure it."""
@@ -166,6 +180,7 @@ def run_call(
     last: bool = True,
     in_program: bool = False,
     isolated: IsolatedCalls | None = None,
+    begin_calls: BeginCalls | None = None,
 ) -> Outcome:
     """Run a call; return True and its result, or False and its `PackedError`.
 
@@ -179,6 +194,9 @@ def run_call(
         Whether this is the program's own process, and the call runs with the program's own definitions.
     isolated : IsolatedCalls, optional
         Runs the call in a fresh process if its task asks for one. If None, each call runs in this process.
+    begin_calls : callable, optional
+        Returns what makes the calls of tasks that the call makes, see `Nesting`. If None, or in a fresh process, these
+        are plain calls.
     """
     good, kept = _gathered(call, dependencies, earlier)
     if not good:
@@ -199,7 +217,8 @@ def run_call(
                 body = partial(_run_isolated, isolated, call, packed_task, kept)
                 return _result_apart(run, call, packed_task, task, last, body)
             with _time_limit(run, call, packed_task):
-                return True, _result(run, call, packed_task, task, copy, inputs, last)
+                begin = None if begin_calls is None else partial(begin_calls, call, packed_task, copy)
+                return True, _result(run, call, packed_task, task, copy, inputs, last, begin)
         except BaseException as error:
             if in_program and _ends_the_program(error):
                 raise
@@ -264,9 +283,10 @@ def _result(
     copy: ProgramCopy | None,
     inputs: Inputs,
     last: bool,
+    begin_calls: Callable[[], CallsOfTask] | None,
 ) -> Any:
     """Run a call in this process and return its packed result."""
-    body = partial(_invoke, call, packed_task.returns, task, copy, inputs)
+    body = partial(_invoke, call, packed_task.returns, task, copy, inputs, begin_calls)
     try:
         outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body)
     finally:
@@ -304,7 +324,7 @@ def _run_recorded(
 ) -> tuple[Result, float]:  # fmt: skip
     """Run and record `body` as the call of a task; return its result and duration in seconds."""
     if run is not None:
-        run.began(call.task_id, task.name, packed_task.log_levels)
+        run.began(call.task_id, task.name, packed_task.log_levels, call.parent)
     started = time.perf_counter()
     result = body() if run is None or not run.measures else run.measured(call.task_id, task, last, body)
     return result, time.perf_counter() - started
@@ -347,7 +367,14 @@ def _kept(
     return True, (value.values if type(value) is Wrapped else value)[output]
 
 
-def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
+def _invoke(
+    call: PackedCall,
+    returns: int,
+    task: Any,
+    copy: ProgramCopy | None,
+    inputs: Inputs,
+    begin_calls: Callable[[], CallsOfTask] | None,
+) -> Sequence[Any]:
     """Run a call; return its results, then the new versions of the parameters that it writes."""
     files = FileAttempt(call.files) if call.files else None
     args, kwargs, values = _unpacked(call, task, inputs)
@@ -355,14 +382,15 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
         files.give_paths(args, kwargs)
     if copy is not None:
         copy.set_changing(values)
+    outputs = partial(_outputs, call, returns, task, args, kwargs)
     try:
-        returned = _returned(_value(task, args, kwargs), returns, task)
+        made = outputs() if begin_calls is None else begin_calls().complete(outputs)
     except BaseException as error:
         if is_interrupted():  # whatever the function has made of that
             _drop_cancelled(files)
             raise
         if files is not None and files.was_overtaken():
-            return _once_more(call, returns, task, copy, inputs)
+            return _once_more(call, returns, task, copy, inputs, begin_calls)
         inputs.types = argument_types(task, args, kwargs)
         if keeps_output(task, error):
             _keep_output(task, files, args, kwargs)
@@ -372,8 +400,14 @@ def _invoke(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None,
         return outputs_after_failure(task, returns, call.writes, args, kwargs)
     if files is not None:
         if files.was_overtaken():
-            return _once_more(call, returns, task, copy, inputs)
+            return _once_more(call, returns, task, copy, inputs, begin_calls)
         files.ended()
+    return made
+
+
+def _outputs(call: PackedCall, returns: int, task: Any, args: list[object], kwargs: dict[str, object]) -> Sequence[Any]:
+    """Run a task; return its results, then what it has written."""
+    returned = _returned(_value(task, args, kwargs), returns, task)
     written = [value_at(slot, args, kwargs, task.name) for slot in call.writes]
     return (*returned, *written) if written else returned
 
@@ -399,10 +433,17 @@ def _value(task: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
         return task.run(*args, **kwargs)
 
 
-def _once_more(call: PackedCall, returns: int, task: Any, copy: ProgramCopy | None, inputs: Inputs) -> Sequence[Any]:
+def _once_more(
+    call: PackedCall,
+    returns: int,
+    task: Any,
+    copy: ProgramCopy | None,
+    inputs: Inputs,
+    begin_calls: Callable[[], CallsOfTask] | None,
+) -> Sequence[Any]:
     """Rerun a repeated call, because a file that it read may have been replaced by another version during the run."""
     inputs.reset()
-    return _invoke(call, returns, task, copy, inputs)
+    return _invoke(call, returns, task, copy, inputs, begin_calls)
 
 
 def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:

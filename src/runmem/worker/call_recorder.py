@@ -44,6 +44,7 @@ from runmem.worker.task_output import unwritten
 
 if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.worker.log_levels import LogLevels
+    from runmem.worker.nesting import Nesting
     from runmem.worker.task_logging import TaskLogging
 
 __all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_runs", "worker_runs"]
@@ -90,6 +91,8 @@ class RunOnWorkers(NamedTuple):
         The program, for processes that a task spawns on a worker of the embedded cluster.
     shadowing : Shadowing or None
         Modules of the program that have the names of libraries, if it has some.
+    nesting : Nesting or None
+        Makes the calls of tasks that tasks make; None: these are plain calls.
     """
 
     run_id: str
@@ -107,6 +110,7 @@ class RunOnWorkers(NamedTuple):
     probes: bytes = b""
     folder: str = ""
     shadowing: Shadowing | None = None
+    nesting: Nesting | None = None
 
 
 class _Current(threading.local):
@@ -115,6 +119,7 @@ class _Current(threading.local):
     def __init__(self) -> None:
         self.thread = threading.get_native_id()
         self.task_id: int | None = None
+        self.parent_id = 0
         self.states: list[Any] | None = None
         self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
@@ -228,9 +233,12 @@ class WorkerRun:
             self._notify({"place": place, "lost": f"the time limits of its calls could not be set: {error}"})
             return nullcontext()
 
-    def began(self, task_id: int, name: str = "", levels: LogLevels | None = None) -> None:
-        """Note which task this thread runs, for its `@profile` reports and for what it logs."""
-        self._current.task_id = task_id
+    def began(self, task_id: int, name: str = "", levels: LogLevels | None = None, parent_id: int = 0) -> None:
+        """Note which task this thread runs, for its `@profile` reports and for what it logs.
+
+        `parent_id`: number of the call that has made this one; 0: the program has made it.
+        """
+        self._current.task_id, self._current.parent_id = task_id, parent_id
         set_job_name(f"task {task_id}")
         if self.task_logging is not None:
             self.task_logging.began(task_id, name, levels)
@@ -267,7 +275,7 @@ class WorkerRun:
             # The node's total now: when the task has ended, the trace here may go back less far.
             self._total_read_s, self._height = start_s, total_at(self._trace.path, start_s)
         base = getattr(current.states[0], "base_bytes", None)
-        self._write(self._writer.start(task, task_id, current.thread, start_s, base))
+        self._write(self._writer.start(task, task_id, current.thread, start_s, base, current.parent_id))
 
     def _end(
         self, current: _Current, task_id: int, task: Any, last: bool, status: str = "finished",
@@ -283,6 +291,8 @@ class WorkerRun:
             values = self._probes.stop(states)
         else:
             values, current.states = self._probes.next(states)
+        if current.parent_id:
+            values["parent_id"] = current.parent_id
         if own := take_record_fields():
             if "base_bytes" in own or "peak_bytes" in own:  # of another process, which stores nothing for others
                 values = {name: value for name, value in values.items() if name not in _OWN}
@@ -298,6 +308,16 @@ class WorkerRun:
         """Write a line about a call, unless the run has ended."""
         if not self.stopped:
             self._lines.write(line)
+
+    def pause(self) -> None:
+        """Measure nothing for the call of this thread until `go_on`: it waits for others, which may run here."""
+        if (states := self._current.states) is not None:
+            self._probes.pause(states)
+
+    def go_on(self) -> None:
+        """Measure again what the call of this thread takes."""
+        if (states := self._current.states) is not None:
+            self._probes.go_on(states)
 
     def bundle_ended(self) -> None:
         """Leave nothing open: a bundle has ended on this thread."""

@@ -30,6 +30,7 @@ from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, wo
 from runmem.worker.fresh_calls import CallPreparation, prepare_process
 from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits
+from runmem.worker.nesting import nestings
 from runmem.worker.process_state import follow, follow_no_more
 from runmem.worker.task_logging import TaskLogging
 from runmem.worker.task_output import keep_printing
@@ -51,7 +52,10 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         self._prepare(worker)
         run = self._join(worker)
         logs = os.devnull if run is None else str(run.spool.logs(os.getpid()))
-        preparation = CallPreparation(self._run, logs, is_embedded_worker(), worker.state.nthreads == 1)
+        alone = self._run._replace(nesting=None)  # fresh processes are not part of the cluster
+        preparation = CallPreparation(alone, logs, is_embedded_worker(), worker.state.nthreads == 1)
+        if self._run.nesting is not None:
+            nestings[self._run.run_id] = self._run.nesting
         isolated_calls[self._run.run_id] = IsolatedCalls(self._run.run_id, preparation, run)
 
     def _join(self, worker: Any) -> WorkerRun | None:
@@ -99,6 +103,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
         stop_shadowing()
+        nestings.pop(self._run.run_id, None)
         if (isolated := isolated_calls.pop(self._run.run_id, None)) is not None:
             isolated.close()
         run = worker_runs.pop(self._run.run_id, None)

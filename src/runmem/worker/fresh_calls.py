@@ -109,7 +109,7 @@ class _FreshCallRecorder:
         """Return an empty block: who has started this process ends it when the time is up."""
         return nullcontext()
 
-    def began(self, task_id: int, name: str, levels: LogLevels | None) -> None:
+    def began(self, task_id: int, name: str, levels: LogLevels | None, parent_id: int = 0) -> None:
         """Note which task runs, for what it logs and for its profiles."""
         set_job_name(f"task {task_id}")
         self.logging.began(task_id, name, levels)

@@ -70,6 +70,10 @@ class PackedCall(NamedTuple):
         Places in this bundle of calls that must have ended well, such as those that write a file which this one reads.
     last_read : sequence of int
         Indexes of the inputs that no other call reads, and neither does the program, now or later.
+    parent : int
+        Number of the call that has made it inside its task; 0: the program has made it.
+    depth : int
+        Number of calls in which it is nested.
     """
 
     task_id: int
@@ -80,6 +84,8 @@ class PackedCall(NamedTuple):
     sources: Sequence[tuple[int, int | None, int | None]] = ()
     after: Sequence[int] = ()
     last_read: Sequence[int] = ()
+    parent: int = 0
+    depth: int = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         length = len(self)

@@ -41,6 +41,35 @@ class Probe:
         """
         return self.stop(started), self.start()
 
+    def pause(self, started: Any) -> Any:
+        """Leave out the time from now on, while the task waits for tasks that it has called; return what stands for it.
+
+        Default: that time is measured too.
+        """
+        return started
+
+    def go_on(self, paused: Any) -> Any:
+        """Measure again, after `pause` has returned this; return what is given to `stop`."""
+        return paused
+
+
+class _Parts(NamedTuple):
+    """A window that was interrupted.
+
+    Attributes
+    ----------
+    before : PeakReading
+        Of all windows so far.
+    kept_bytes : int
+        What the task has kept of its own at the end of the last one.
+    window : Window or None
+        The one that is open.
+    """
+
+    before: PeakReading
+    kept_bytes: int
+    window: Window | None = None
+
 
 class PeakProbe(Probe):
     """The exact peak of the task, from the kernel's high-water mark (see `runmem.memory.peak`).
@@ -60,13 +89,32 @@ class PeakProbe(Probe):
         """Open a window."""
         return self._meter.start(trim=self._trim, tidy=True)
 
-    def stop(self, started: Window) -> dict[str, Any]:
+    def stop(self, started: Window | _Parts) -> dict[str, Any]:
         """Close the window."""
-        return peak_fields(self._meter.stop(started))
+        return peak_fields(self._stopped(started)[0])
 
-    def next(self, started: Window) -> tuple[dict[str, Any], Window]:
+    def _stopped(self, started: Window | _Parts) -> tuple[PeakReading, int]:
+        """Close the window; return the reading of all windows, and what the task has kept of its own."""
+        if isinstance(started, Window):
+            reading = self._meter.stop(started)
+            return reading, started.kept_bytes(reading.end_bytes)
+        if started.window is None:
+            return started.before, started.kept_bytes
+        reading = self._meter.stop(started.window)
+        kept_bytes = started.kept_bytes + started.window.kept_bytes(reading.end_bytes)
+        return started.before.followed_by(reading, started.kept_bytes), kept_bytes
+
+    def pause(self, started: Window | _Parts) -> _Parts:
+        """Close the window: other tasks may run in the process."""
+        return _Parts(*self._stopped(started))
+
+    def go_on(self, paused: _Parts) -> _Parts:
+        """Open another window."""
+        return paused._replace(window=self._meter.start())
+
+    def next(self, started: Window | _Parts) -> tuple[dict[str, Any], Window]:
         """Close the window and open the next, with one reading; two where memory is given back before a task."""
-        if self._trim:
+        if self._trim or not isinstance(started, Window):
             return self.stop(started), self.start()
         reading, window = self._meter.next(started)
         fields = peak_fields(reading)
@@ -115,6 +163,22 @@ class Probes:
                 values, reason = _stop(probe, state)
                 extra |= _plain(values) if reason is None else {type(probe).__name__: reason}
         return fields
+
+    def pause(self, started: list[Any]) -> None:
+        """Leave out the time from now on, until `go_on`."""
+        self._change(started, "pause")
+
+    def go_on(self, started: list[Any]) -> None:
+        """Measure again."""
+        self._change(started, "go_on")
+
+    def _change(self, started: list[Any], method: str) -> None:
+        for place, probe in enumerate([self._own, *self._others]):
+            if not isinstance(started[place], _Failed):
+                try:
+                    started[place] = getattr(probe, method)(started[place])
+                except Exception as error:
+                    started[place] = _Failed(_failed(probe, method, error))
 
     def next(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         """End for one task and begin for the next."""

@@ -22,7 +22,9 @@ from runmem.store.node_name import node_name
 if TYPE_CHECKING:
     import decimal
 
-__all__ = ["FollowedProcess", "ProcessState", "become", "follow", "follow_no_more", "import_paths"]
+__all__ = [
+    "FollowedProcess", "ProcessState", "become", "follow", "follow_no_more", "import_paths", "process_of_task",
+]  # fmt: skip
 
 _ENCODED: Mapping[bytes, bytes] = getattr(os.environ, "_data", os.environb)
 """The environment as it is kept: comparing `os.environ` itself would decode each name and value."""
@@ -123,6 +125,35 @@ class FollowedProcess:
         return ProcessState(folder, moved, changed, import_paths(), list(sys.argv), *limits, given, current_shadowing())
 
 
+class _TaskProcess(FollowedProcess):
+    """This process, as the task that runs in it has left it, for the calls that the task makes."""
+
+    def __init__(self, follower: _Follower) -> None:
+        super().__init__()
+        self._follower = follower
+        self._first_environment = follower.own_environment
+
+    def _state(self, folder: str, limits: tuple[int, int], context: object) -> ProcessState:
+        state = super()._state(folder, limits, context)
+        return state._replace(moved=folder != self._follower.folder or self._follower.moved)
+
+
+class _SameProcess:
+    """A process that follows nothing: tasks get what the task that calls them has got."""
+
+    def __init__(self, packed: bytes) -> None:
+        self._packed = packed
+
+    def packed(self) -> bytes:
+        """Return the packed state."""
+        return self._packed
+
+
+def process_of_task(packed: bytes) -> FollowedProcess | _SameProcess:
+    """Return the process of the running task, whose state its calls follow; `packed`: what the task has got."""
+    return _TaskProcess(_follower) if packed and _follower is not None else _SameProcess(packed)
+
+
 def _folder() -> str:
     """Return the current folder, or an empty text if it was removed.
 
@@ -156,12 +187,17 @@ class _Follower:
     def __init__(self, elsewhere: bool, import_paths: Collection[str]) -> None:
         self._elsewhere = elsewhere
         self._own_folder = _folder()
-        self._own_environment = dict(_ENCODED)
+        self.own_environment = dict(_ENCODED)
         self._own_paths = [path for path in sys.path if path not in import_paths]
         self._packed = b""
-        self._folder: str | None = None
+        self.folder: str | None = None
         self._environment: dict[bytes, bytes] = {}
         self._state: ProcessState | None = None
+
+    @property
+    def moved(self) -> bool:
+        """Whether the program has changed its folder."""
+        return self._state is not None and self._state.moved
 
     def become(self, packed: bytes) -> None:
         """Set a state, also where a task has changed it."""
@@ -170,7 +206,7 @@ class _Follower:
             self._packed = packed
         state = self._state
         assert state is not None
-        if state.folder and _folder() != self._folder:
+        if state.folder and _folder() != self.folder:
             self._enter(state)
         if self._environment != _ENCODED:
             self._set_environment()
@@ -186,10 +222,10 @@ class _Follower:
             decimal.setcontext(decimal.DefaultContext.copy())
 
     def _take(self, state: ProcessState) -> None:
-        self._state, self._folder = state, None
+        self._state, self.folder = state, None
         shadow(state.shadowing)
         self._environment = {
-            name: value for name, value in {**self._own_environment, **state.environment}.items() if value is not None
+            name: value for name, value in {**self.own_environment, **state.environment}.items() if value is not None
         }
         sys.path[:] = [*state.paths, *(path for path in self._own_paths if path not in state.paths)]
 
@@ -199,14 +235,14 @@ class _Follower:
         except OSError as error:
             if self._elsewhere and not state.moved:
                 os.chdir(self._own_folder)  # the folder that the program was started in is not here
-                self._folder = self._own_folder
+                self.folder = self._own_folder
                 return
             raise RunmemError(
                 f"the task is to run in the folder that the program was in when it called it, {state.folder!r}, and on "
                 f"node {node_name()} it cannot be entered ({error.strerror or error}). Make it there too, or change "
                 "back before the call."
             ) from None
-        self._folder = _folder()
+        self.folder = _folder()
 
     def _set_environment(self) -> None:
         for name in [name for name in _ENCODED if name not in self._environment]:

@@ -157,6 +157,7 @@ def test_an_interactive_run_begins_once(tmp_path: Path, monkeypatch: pytest.Monk
         ({"log_level": "api", "graph": False, "monitor": None}, {"log_level": "info"}),
         ({"graph": True, "wcl": 60, "log_dir": "logs"}, {"graph": True, "wall_clock_limit": 60, "run_folder": "logs"}),
         ({"scheduler": "tcp://a:1", "workers": 2}, {"scheduler": "tcp://a:1", "workers": 2}),
+        ({"nested_enabled": True}, {"nested": True}),
         ({"scheduler": "es.bsc.compss.FIFO", "taskCount": 50}, {}),
     ],
 )

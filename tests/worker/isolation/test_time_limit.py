@@ -45,6 +45,20 @@ def test_threads_have_slots_of_their_own(limits: TimeLimits, tmp_path: Path) -> 
     assert limited_calls(tmp_path / "limits") == []
 
 
+def test_the_slot_of_a_thread_that_has_ended_is_used_again(limits: TimeLimits, tmp_path: Path) -> None:
+    found = []
+
+    def run(task_id: int) -> None:
+        with limits.limited(task_id, 10):
+            found.extend(limited_calls(tmp_path / "limits"))
+
+    for number in range(1, 301):  # more than there are slots
+        thread = threading.Thread(target=run, args=(number,))
+        thread.start()
+        thread.join()
+    assert [call.task_id for call in found] == list(range(1, 301))
+
+
 def test_a_call_that_was_given_up_does_not_end_before_its_process_does(limits: TimeLimits, tmp_path: Path) -> None:
     ended = threading.Event()
     begun = threading.Event()

@@ -71,7 +71,7 @@ class TimeLimits:
         self._lock = threading.Lock()
         self._slots: mmap.mmap | None = None
         self._slot = threading.local()
-        self._used = 0
+        self._free = [number * _SLOT.size for number in reversed(range(_SLOTS))]
 
     def limited(self, task_id: int, limit_s: float) -> AbstractContextManager[None]:
         """Return a block in which a call may take so many seconds.
@@ -102,12 +102,11 @@ class TimeLimits:
         with self._lock:
             if self._slots is None:
                 self._slots = self._opened()
-            if not hasattr(self._slot, "at"):
-                if self._used == _SLOTS:
-                    raise OSError(f"more than {_SLOTS} threads have run limited calls")
-                self._slot.at = self._used * _SLOT.size
-                self._used += 1
-            return self._slots, self._slot.at
+            if not hasattr(self._slot, "own"):
+                if not self._free:
+                    raise OSError(f"{_SLOTS} threads have run limited calls and have not ended")
+                self._slot.own = _SlotOfThread(self._free.pop(), self._free)
+            return self._slots, self._slot.own.at
 
     def _opened(self) -> mmap.mmap:
         calls, stacks = self._paths
@@ -121,6 +120,17 @@ class TimeLimits:
         self._stacks = open(stacks, "w")  # noqa: SIM115  # as long as the process lives
         faulthandler.register(STACK_SIGNAL, self._stacks, all_threads=True)
         return slots
+
+
+class _SlotOfThread:
+    """A slot that is free again when its thread has ended: threads come and go where tasks wait for tasks."""
+
+    def __init__(self, at: int, free: list[int]) -> None:
+        self.at = at
+        self._free = free
+
+    def __del__(self) -> None:
+        self._free.append(self.at)
 
 
 class NoTimeLimits(TimeLimits):

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import dropwhile
 from typing import Protocol
 
 import psutil
@@ -146,7 +147,12 @@ def stack_of_thread(stacks: str, thread: int) -> str | None:
     for ident, text in zip(parts[1::2], parts[2::2], strict=True):
         if int(ident, 16) == thread:
             frames = _FRAME.findall(text)
-            ours = next((n for n, (file, *_) in enumerate(frames) if n and file.startswith(_PACKAGE)), 0)
-            lines = [f'  File "{file}", line {line}, in {name}' for file, line, name in reversed(frames[:ours])]
+            outermost_first = reversed(frames)
+            below = dropwhile(_is_ours, dropwhile(lambda frame: not _is_ours(frame), outermost_first))
+            lines = [f'  File "{file}", line {line}, in {name}' for file, line, name in below]
             return "\n".join(lines) or None
     return None
+
+
+def _is_ours(frame: tuple[str, str, str]) -> bool:
+    return frame[0].startswith(_PACKAGE)
