@@ -25,7 +25,7 @@ from runmem.start_signals import restore_python_signals
 if TYPE_CHECKING:
     from runmem.execution.run import Run
 
-__all__ = ["PROGRAM_ARGUMENTS", "command", "summarise"]
+__all__ = ["PROGRAM_ARGUMENTS", "command", "summarise", "summarise_run"]
 
 PROGRAM_ARGUMENTS = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
 """Context settings of a command that passes the arguments after the program to the program."""
@@ -160,6 +160,11 @@ def summarise(run: Run) -> None:
             f"The run is in {_relative(run.directory.root)}"
         )
         return
+    summarise_run(run.directory.root)
+
+
+def summarise_run(root: Path) -> None:
+    """Print the table of a run directory to standard error; an error is reported there too."""
     try:
         from rich.console import Console
 
@@ -170,10 +175,10 @@ def summarise(run: Run) -> None:
             return
         console = Console(stderr=True)
         with console.capture() as captured:
-            RunSummary.from_run(read_run(run.directory.root)).render(console)
+            RunSummary.from_run(read_run(root)).render(console)
         say(captured.get().removesuffix("\n"))
     except Exception as error:
-        where = _relative(run.directory.root)
+        where = _relative(root)
         say(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in {where}")
 
 

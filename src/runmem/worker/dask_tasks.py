@@ -1,0 +1,224 @@
+"""Measures all Dask tasks of a worker, whatever program made them.
+
+::
+
+    event loop: transition "executing" ─> the task's call is surrounded ─┐        transition "memory" ─> size is noted
+    task's thread:                          _MeasuredCall.begin, call, end ┴─> lines of the task ─> tasks-<pid>.jsonl
+
+The worker runs tasks as it did before once `teardown` was called, also those that had begun.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+from typing import Any, NamedTuple
+
+from dask.sizeof import sizeof
+from distributed import WorkerPlugin
+from distributed.utils import key_split_group
+
+from runmem.dask_private import (
+    WorkerTask,
+    size_of_task,
+    surround_task,
+    uncover_all_tasks,
+    uncover_task,
+    worker_memory_limit,
+)
+from runmem.memory.limits import memory_limit
+from runmem.memory.peak import Window, process_meter
+from runmem.memory.stored_data import StoredItem, stored_data
+from runmem.store.line_writer import fields_of_line
+from runmem.store.node_name import node_name
+from runmem.worker.call_recorder import CallState, RunOnWorkers, WorkerRun, stats_topic
+from runmem.worker.probe import PeakProbe
+from runmem.worker.record_fields import set_record_fields
+
+__all__ = ["DaskTasks", "MODULE"]
+
+log = logging.getLogger(__name__)
+
+MODULE = "dask"
+"""The module in the records of Dask tasks."""
+
+_UNDER_WAY = ("executing", "long-running", "cancelled", "resumed")
+_MOST_TEXT = 500  # characters of a key or an annotation
+_IN_PROGRAM = "the worker is a thread of the program's process, whose memory is in its peak"
+
+
+class _PeakOfTask(PeakProbe):
+    """The peak of a Dask task, which may be a coroutine.
+
+    Parameters
+    ----------
+    is_shared : bool
+        Whether other code than tasks runs in the process: all peaks are upper bounds.
+    """
+
+    def __init__(self, is_shared: bool) -> None:
+        super().__init__()
+        self._is_shared = is_shared
+
+    def start(self) -> Window:
+        return self._meter.start(within=_coroutine(), tidy=True)
+
+    def stop(self, started: Window) -> dict[str, Any]:
+        fields = super().stop(started)
+        if self._is_shared:
+            fields |= {"shared": True, "increment_unclear": _IN_PROGRAM}
+        return fields
+
+
+def _coroutine() -> object:
+    try:
+        return asyncio.current_task()
+    except RuntimeError:  # no event loop runs in this thread
+        return None
+
+
+class _Named(NamedTuple):
+    """A Dask task as the lines about it name it."""
+
+    name: str
+    more: bytes
+    module: str = MODULE
+    file: str = ""
+    data_id: str | None = None
+
+
+class _MeasuredCall:
+    """One execution of a Dask task."""
+
+    __slots__ = ("_run", "_task", "_inputs", "_worker", "_named", "_state")
+
+    def __init__(self, run: WorkerRun, task: WorkerTask, inputs: list[StoredItem], worker: str) -> None:
+        self._run, self._task, self._inputs, self._worker = run, task, inputs, worker
+        self._state: CallState | None = None
+
+    def begin(self) -> None:
+        if self._run.stopped:
+            return
+        try:
+            stored_data().set_inputs(self._inputs)
+            self._named = _Named(self._task.prefix[:_MOST_TEXT], _described(self._task, self._worker))
+            self._state = self._run.begin(self._task.number, self._named)
+        except Exception:  # the task runs all the same
+            log.exception("the Dask task %s is not measured", self._task.key)
+
+    def end(self, result: Any, error: BaseException | None) -> None:
+        state, self._state = self._state, None
+        if state is None:
+            return
+        try:
+            if error is None and (size := _size(result)) is not None:
+                set_record_fields(output_bytes=size)
+            self._run.end(state, self._task.number, self._named, error)
+        except Exception:
+            log.exception("the Dask task %s has no record", self._task.key)
+
+
+def _size(result: Any) -> int | None:
+    try:
+        return int(sizeof(result))
+    except Exception:
+        return None
+
+
+def _described(task: WorkerTask, worker: str) -> bytes:
+    sizes = [size for _, size in task.inputs if size is not None]
+    return fields_of_line({
+        "key": str(task.key)[:_MOST_TEXT],
+        "layer": str(key_split_group(task.key))[:_MOST_TEXT],
+        "worker": worker,
+        "annotations": {str(name): _plain(value) for name, value in task.annotations.items()} or None,
+        "input_bytes": sum(sizes) if len(sizes) == len(task.inputs) else None,
+    })  # fmt: skip
+
+
+def _plain(value: object) -> object:
+    return value if value is None or type(value) in (bool, int, str) else str(value)[:_MOST_TEXT]
+
+
+class _Joined(NamedTuple):
+    """A measurement in this process, and the number of its workers here."""
+
+    run: WorkerRun
+    workers: int
+
+
+_joined: dict[str, _Joined] = {}
+_lock = threading.Lock()
+
+
+class DaskTasks(WorkerPlugin):  # type: ignore[misc]
+    """Measures the Dask tasks of a worker from `setup` to `teardown`.
+
+    Parameters
+    ----------
+    run : RunOnWorkers
+    program_pid : int
+        Process id, on the node `run.host`, of the program that uses the cluster: a worker in it is not alone there.
+    """
+
+    def __init__(self, run: RunOnWorkers, program_pid: int | None = None) -> None:
+        self.name = f"runmem-tasks-{run.run_id}"
+        self._run = run
+        self._program_pid = program_pid
+        self._items: dict[Any, StoredItem | None] = {}
+        self._refused: set[str] = set()
+
+    def setup(self, worker: Any) -> None:
+        """Begin to measure; raises if that is not possible here."""
+        self._worker = worker
+        limits = [limit for limit in (worker_memory_limit(worker), memory_limit().limit_bytes) if limit]
+        with _lock:
+            joined = _joined.get(self._run.run_id)
+            if joined is None:
+                is_shared = self._program_pid == os.getpid() and self._run.host == node_name()
+                run = WorkerRun(self._run, min(limits, default=None), self._notify, probe=_PeakOfTask(is_shared))
+                process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
+                joined = _Joined(run, 0)
+            _joined[self._run.run_id] = joined._replace(workers=joined.workers + 1)
+            self._recorder = joined.run
+
+    def _notify(self, message: dict[str, Any]) -> None:
+        self._worker.loop.add_callback(self._worker.log_event, stats_topic(self._run.run_id), message)
+
+    def teardown(self, worker: Any) -> None:
+        """End; a task under way is not measured any more, unless the worker ends with it."""
+        uncover_all_tasks(worker)
+        with _lock:
+            joined = _joined.pop(self._run.run_id, None)
+            if joined is None:
+                return
+            if joined.workers > 1:
+                _joined[self._run.run_id] = joined._replace(workers=joined.workers - 1)
+                return
+        if worker.status.name not in ("closing", "closed", "failed"):
+            joined.run.stop()
+        joined.run.close()
+
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+        """Surround a task that begins, and follow the results that the worker stores."""
+        if finish == "executing":
+            if start not in _UNDER_WAY and (refusal := surround_task(self._worker, key, self._measured)) is not None:
+                self._refuse(refusal)
+        elif start in _UNDER_WAY and finish not in _UNDER_WAY:
+            uncover_task(self._worker, key)
+        if finish == "memory":
+            self._items[key] = stored_data().add(size_of_task(self._worker, key) or 0)
+        elif start == "memory":
+            stored_data().removed(self._items.pop(key, None))
+
+    def _measured(self, task: WorkerTask) -> _MeasuredCall:
+        items = [item for name, _ in task.inputs if (item := self._items.get(name)) is not None]
+        return _MeasuredCall(self._recorder, task, items, self._worker.address)
+
+    def _refuse(self, reason: str) -> None:
+        if reason not in self._refused:
+            self._refused.add(reason)
+            place = f"tasks of worker {self._worker.address}"
+            self._notify({"place": place, "lost": f"some were not measured: {reason}"})
