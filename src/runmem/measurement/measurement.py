@@ -19,6 +19,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+import dask
 import distributed
 
 from runmem.collection.collector import Collector
@@ -102,6 +103,9 @@ class Measurement:
         self._exit_code: int | None = None
         self.is_active = False
 
+    version = runmem_version()
+    """That of runmem, which workers must have too."""
+
     # --- start --------------------------------------------------------------------------------------------------------
 
     def start(self) -> Measurement:
@@ -120,7 +124,6 @@ class Measurement:
         if self.is_active:
             raise SettingError("this measurement has started already: end it before you start it again.")
         self._check_client()
-        version = runmem_version() or ""
         self._run_id = f"{time.strftime('%Y%m%d%H%M%S')}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._ended_s = self._exit_code = None
         self.directory = RunDirectory.create(self._app, self._settings.run_folder.absolute())
@@ -131,8 +134,7 @@ class Measurement:
             self._now = clock_of(spool.root)
             self._started_s = self._now()
             client = self._connected()
-            self._cluster = MeasuredCluster(client, self._for_workers(client), os.getpid(), version)
-            self._address = address_of(client)
+            self._cluster = MeasuredCluster(client, self._for_workers(client), os.getpid(), self.version or "")
             self._recording = Recording(
                 self._run_id, self.directory, None, self._settings, self._observers, self._write_run_json
             )
@@ -163,17 +165,19 @@ class Measurement:
     def _check_client(self) -> None:
         if self._client.status in ("closed", "closing"):
             raise SettingError(
-                "the client is closed: measure() needs one that is connected, such as "
-                f"Client({address_of(self._client)!r})."
+                "the client is closed: measure() needs one that is connected. Make another with the address of the "
+                "scheduler, such as Client('tcp://10.0.0.5:8786')."
             )
+        self._address, self._security = address_of(self._client), self._client.security
 
     def _connected(self) -> distributed.Client:
         """Return a client whose methods block: the user's, or another one of the same cluster."""
         if not self._client.asynchronous and self._client.status in ("running", "connecting"):
             return self._client
-        self._own_client = distributed.Client(
-            address_of(self._client), security=self._client.security, set_as_default=False, timeout=_CONNECT_S
-        )
+        with dask.config.set({"distributed.client.preload": []}):  # what the program loads is for its own clients
+            self._own_client = distributed.Client(
+                self._address, security=self._security, set_as_default=False, timeout=_CONNECT_S
+            )
         return self._own_client
 
     def _close_own_client(self) -> None:
@@ -242,9 +246,11 @@ class Measurement:
 
     def _leave(self) -> None:
         """Remove the plugins, with another client if that of the program is closed."""
-        with suppress(Exception):
-            if self._client.status == "closed" and self._own_client is None:
+        if self._client.status == "closed" and self._own_client is None:
+            try:
                 self._connected()
+            except Exception:  # the cluster is gone too
+                return
         self._cluster.leave(self._own_client or self._client)
 
     def _at_exit(self) -> None:

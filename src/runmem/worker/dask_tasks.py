@@ -177,7 +177,8 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         with _lock:
             joined = _joined.get(self._run.run_id)
             if joined is None:
-                is_shared = self._program_pid == os.getpid() and self._run.host == node_name()
+                is_here = self._program_pid == os.getpid() and self._run.host == node_name()
+                is_shared = is_here or worker.address.startswith("inproc://")
                 run = WorkerRun(self._run, min(limits, default=None), self._notify, probe=_PeakOfTask(is_shared))
                 process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
                 joined = _Joined(run, 0)
