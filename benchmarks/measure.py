@@ -6,7 +6,8 @@ dask-memusage`; left out where it is not installed), and Dask's own `distributed
     python benchmarks/measure.py --runs 5 --tasks 2000 --spikes 30
 
 Cost: tasks that do nothing, on one worker with one thread; the methods take turns, and the median over the runs of the
-time for each task is compared with that of plain Dask in the same run. Error: tasks that take 500 MiB for 5 ms, whose
+time for each task is compared with that of plain Dask in the same run. On a busy machine that says little: then the
+processor time of the measurement alone, in the worker, is what counts. Error: tasks that take 500 MiB for 5 ms, whose
 size each method should report; MemorySampler reports a time series of the cluster, whose highest rise counts.
 """
 
@@ -20,6 +21,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import distributed
 import numpy as np
@@ -130,6 +132,25 @@ def worker_cpu_s(client: distributed.Client) -> float:
     return float(used)
 
 
+def seconds_on_worker(key: str, rounds: int, dask_worker: Any) -> tuple[float, float]:
+    """Return the processor seconds of the plain call of a task, and with the measurement around it; on a worker.
+
+    All that the plugin does for a task is in it: in the event loop before and after, and in the call.
+    """
+    (plugin,) = [each for name, each in dask_worker.plugins.items() if name.startswith("runmem-tasks")]
+    task = dask_worker.state.tasks[key]
+    began = time.thread_time()
+    for _ in range(rounds):
+        task.run_spec({})
+    plain = time.thread_time() - began
+    began = time.thread_time()
+    for _ in range(rounds):
+        plugin.transition(key, "ready", "executing")
+        task.run_spec({})
+        plugin.transition(key, "executing", "memory")
+    return plain / rounds, (time.thread_time() - began) / rounds
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=5)
@@ -163,6 +184,12 @@ def main() -> None:
                 f"{method.name:24} {statistics.median(wall[method.name]) * 1e6:10.0f} {more * 1e6:7.0f} "
                 f"{statistics.median(cpu[method.name]) * 1e6:14.0f} {more_cpu * 1e6:7.0f}"
             )
+        kept = client.submit(nothing, 1, key="kept")
+        kept.result()
+        with methods[1].around():
+            each = [client.run(seconds_on_worker, "kept", 2000) for _ in range(options.runs)]
+        costs = [measured - plain for answer in each for plain, measured in answer.values()]
+        print(f"runmem on the worker alone: {statistics.median(costs) * 1e6:.0f} us of processor time a task")
         print(f"\n{options.spikes} tasks, each with 500 MiB for 5 ms: found to 1 %, and the errors in MiB")
         for method in methods[1:]:
             with method.around():

@@ -9,7 +9,7 @@ from typing import Any
 
 import distributed
 
-from runmem.cli.run import summarise_run
+from runmem.cli.summarise import summarise_run
 from runmem.collection.observer import Observer
 from runmem.errors import SettingError
 from runmem.execution.session import name_of_program

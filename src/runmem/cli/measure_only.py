@@ -10,7 +10,7 @@ from typing import Any
 from dask.callbacks import Callback
 
 from runmem.cli.program import Module, Script, exit_code_of, run_program
-from runmem.cli.run import summarise_run
+from runmem.cli.summarise import summarise_run
 from runmem.cli.termination import Terminated, raise_on_signals
 from runmem.errors import SettingError
 from runmem.execution.signals import ignore_signals

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from runmem.cli.compss_options import compss_options, link_run, translated_optio
 from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import Module, Script, exit_code_of, load_program, run_program
 from runmem.cli.setting_options import setting_options
+from runmem.cli.summarise import relative, summarise_run
 from runmem.cli.termination import Terminated, raise_on_signals
 from runmem.cli.tracebacks import group_equal, print_exception
 from runmem.dask_logging import isolate_dask_log, isolate_runmem_log
@@ -25,7 +25,7 @@ from runmem.start_signals import restore_python_signals
 if TYPE_CHECKING:
     from runmem.execution.run import Run
 
-__all__ = ["PROGRAM_ARGUMENTS", "command", "summarise", "summarise_run"]
+__all__ = ["PROGRAM_ARGUMENTS", "command", "summarise"]
 
 PROGRAM_ARGUMENTS = {"allow_interspersed_args": False, "help_option_names": ["-h", "--help"], "max_content_width": 100}
 """Context settings of a command that passes the arguments after the program to the program."""
@@ -172,40 +172,12 @@ def summarise(run: Run) -> None:
         calls = run.program.calls
         say(
             f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
-            f"The run is in {_relative(run.directory.root)}"
+            f"The run is in {relative(run.directory.root)}"
         )
         return
     summarise_run(run.directory.root)
 
 
-def summarise_run(root: Path) -> None:
-    """Print the table of a run directory to standard error; an error is reported there too."""
-    try:
-        from rich.console import Console
-
-        from runmem.reports.summary import RunSummary
-        from runmem.store.run import read_run
-
-        if sys.stderr is None:
-            return
-        console = Console(stderr=True)
-        with console.capture() as captured:
-            RunSummary.from_run(read_run(root)).render(console)
-        say(captured.get().removesuffix("\n"))
-    except Exception as error:
-        where = _relative(root)
-        say(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in {where}")
-
-
 def _say_lost_output(run: Run) -> None:
     if (lost := run.lost_output()) is not None:
         say(f"runmem: {lost}")
-
-
-def _relative(path: Path) -> str:
-    """Return a path relative to the current folder if it is below it."""
-    try:
-        here = Path.cwd()
-    except OSError:  # the folder was deleted
-        return str(path)
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

@@ -11,9 +11,11 @@ The worker runs tasks as it did before once `teardown` was called, also those th
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import threading
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from dask.sizeof import sizeof
@@ -50,7 +52,7 @@ _IN_PROGRAM = "the worker is a thread of the program's process, whose memory is 
 
 
 class _PeakOfTask(PeakProbe):
-    """The peak of a Dask task, which may be a coroutine.
+    """The peak of a Dask task, which may be a coroutine. Made in the thread of the worker's event loop.
 
     Parameters
     ----------
@@ -61,22 +63,17 @@ class _PeakOfTask(PeakProbe):
     def __init__(self, is_shared: bool) -> None:
         super().__init__()
         self._is_shared = is_shared
+        self._loop_thread = threading.get_ident()
 
     def start(self) -> Window:
-        return self._meter.start(within=_coroutine(), tidy=True)
+        within = asyncio.current_task() if threading.get_ident() == self._loop_thread else None
+        return self._meter.start(within=within, tidy=True)
 
     def stop(self, started: Window) -> dict[str, Any]:
         fields = super().stop(started)
         if self._is_shared:
             fields |= {"shared": True, "increment_unclear": _IN_PROGRAM}
         return fields
-
-
-def _coroutine() -> object:
-    try:
-        return asyncio.current_task()
-    except RuntimeError:  # no event loop runs in this thread
-        return None
 
 
 class _Named(NamedTuple):
@@ -128,14 +125,24 @@ def _size(result: Any) -> int | None:
 
 
 def _described(task: WorkerTask, worker: str) -> bytes:
-    sizes = [size for _, size in task.inputs if size is not None]
-    return fields_of_line({
-        "key": str(task.key)[:_MOST_TEXT],
-        "layer": str(key_split_group(task.key))[:_MOST_TEXT],
-        "worker": worker,
-        "annotations": {str(name): _plain(value) for name, value in task.annotations.items()} or None,
-        "input_bytes": sum(sizes) if len(sizes) == len(task.inputs) else None,
-    })  # fmt: skip
+    """Return the fields that name a task, as JSON for its lines; written out here, since each task pays for it."""
+    key = str(task.key)[:_MOST_TEXT]
+    fields = f',"key":{json.dumps(key)}'.encode() + _of_layer(str(key_split_group(task.key)), worker)
+    if task.annotations:
+        fields += fields_of_line(
+            {"annotations": {str(name): _plain(value) for name, value in task.annotations.items()}}
+        )
+    total = 0
+    for _, size in task.inputs:
+        if size is None:
+            return fields
+        total += size
+    return fields + b',"input_bytes":%d' % total
+
+
+@lru_cache(maxsize=256)
+def _of_layer(layer: str, worker: str) -> bytes:
+    return fields_of_line({"layer": layer[:_MOST_TEXT], "worker": worker})
 
 
 def _plain(value: object) -> object:
