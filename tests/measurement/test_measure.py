@@ -83,7 +83,7 @@ def test_every_task_has_a_record_with_what_dask_knows_of_it(client, measure) -> 
         assert (record.module, record.status, record.method, record.shared) == ("dask", "finished", "hwm", False)
     of_spikes = [by_key[future.key] for future in futures]
     for record, size in zip(of_spikes, (80, 81), strict=True):
-        assert size * MIB <= record.peak_bytes - record.base_bytes < (size + 2) * MIB
+        assert record.increment_bytes == pytest.approx(size * MIB, abs=10 * MIB)  # chunks may be released meanwhile
         assert record.annotations is None
     assert len({record.task_id for record in found}) == len(found)
 
