@@ -11,6 +11,7 @@
   cut, and for ever if a worker is stopped.
 - `Worker.state.tasks`: the tasks that a worker has begun. Their `run_spec` is what it calls: the only place where code
   can run before and after any task in the task's own thread; a plugin's `transition` runs in the event loop.
+- `Worker.executors["actor"]`: runs the methods of actors.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
-from contextlib import suppress
+from concurrent.futures import Executor, Future, wait
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any, NamedTuple, Protocol
 
 import dask
@@ -31,6 +32,7 @@ from distributed.nanny import WorkerProcess
 from runmem.deadlines import within
 
 __all__ = [
+    "AroundExecutor",
     "AroundTask",
     "Surrounding",
     "WorkerTask",
@@ -40,6 +42,7 @@ __all__ = [
     "send_graph",
     "size_of_task",
     "start_on_worker",
+    "surround_actors",
     "surround_task",
     "tell_of_exits",
     "tell_of_receiving",
@@ -305,6 +308,48 @@ def uncover_all_tasks(worker: Any) -> None:
     """Do `uncover_task` for all tasks of a worker."""
     for key in list(worker.state.tasks):
         uncover_task(worker, key)
+
+
+class AroundExecutor(Executor):
+    """Has another executor run functions, each inside of contexts.
+
+    Attributes
+    ----------
+    plain : Executor
+    contexts : list of callable
+        Each returns the context of one call.
+    """
+
+    def __init__(self, plain: Executor) -> None:
+        self.plain = plain
+        self.contexts: list[Callable[[], AbstractContextManager[object]]] = []
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        return self.plain.submit(self._call, function, arguments, named)
+
+    def _call(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        with ExitStack() as stack:
+            for context in list(self.contexts):
+                stack.enter_context(context())
+            return function(*arguments, **named)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.plain.shutdown(wait=wait)
+
+
+def surround_actors(worker: Any, context: Callable[[], AbstractContextManager[object]]) -> Callable[[], None]:
+    """Run the methods of a worker's actors inside of a context; return a function that ends that."""
+    around = worker.executors["actor"]
+    if not isinstance(around, AroundExecutor):
+        around = worker.executors["actor"] = AroundExecutor(around)
+    around.contexts.append(context)
+
+    def end() -> None:
+        around.contexts.remove(context)
+        if not around.contexts and worker.executors.get("actor") is around:
+            worker.executors["actor"] = around.plain
+
+    return end
 
 
 def size_of_task(worker: Any, key: Any) -> int | None:

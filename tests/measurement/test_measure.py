@@ -203,6 +203,25 @@ def test_coroutines_and_tasks_that_leave_the_pool(client, measure) -> None:
     assert all(record.status == "finished" for record in by_key.values())
 
 
+class Counter:
+    """An actor."""
+
+    def wait(self, seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+
+def test_a_task_beside_a_method_of_an_actor_is_an_upper_bound(client, measure) -> None:
+    workers = list(client.scheduler_info()["workers"])[:1]
+    with client.as_current(), measure(client) as measured:  # an actor takes the current client
+        actor = client.submit(Counter, actor=True, workers=workers, key="actor").result()
+        waited = actor.wait(1.5)
+        client.submit(time.sleep, 0.3, workers=workers, key="beside").result()
+        assert waited.result() == 1.5
+        client.submit(time.sleep, 0.1, workers=workers, key="after").result()
+    assert {r.key: r.shared for r in records(measured)} == {"actor": False, "beside": True, "after": False}
+
+
 def test_a_killed_task_is_named_with_the_cause(client, measure) -> None:
     def dies() -> None:
         block = bytearray(150 * MIB)
@@ -259,6 +278,7 @@ def test_workers_without_nannies_and_the_ends_of_clusters(measure) -> None:
     cluster.close()
     measured.stop()
     assert [record.key for record in records(measured)] == ["spike-a"]
+    assert read_run(measured.directory.root).provenance["lost"] == []
 
 
 def test_a_client_that_is_closed_in_the_block_leaves_the_cluster_as_it_was(client, measure) -> None:
@@ -267,6 +287,7 @@ def test_a_client_that_is_closed_in_the_block_leaves_the_cluster_as_it_was(clien
         other.submit(spike, 3, key="spike-closed").result()
     measured.stop()
     assert [record.key for record in records(measured)] == ["spike-closed"]
+    assert read_run(measured.directory.root).provenance["lost"] == []
     assert not any("runmem" in name for names in client.run(_nanny_state).values() for name in names)
 
 

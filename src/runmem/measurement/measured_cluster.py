@@ -85,7 +85,7 @@ class MeasuredCluster(RemoteNodes):
         except TimeoutError as error:
             self.losses["workers that do not answer"] = f"what runs there may not be measured ({error})"
         except Exception as error:
-            self.leave(self._client)
+            self.leave()
             raise ClusterError(
                 f"the cluster at {address_of(self._client)} takes no plugins ({type(error).__name__}: {error}). Start "
                 "its workers with `dask worker --preload runmem.preload`, which needs none."
@@ -142,11 +142,22 @@ class MeasuredCluster(RemoteNodes):
             if "pid" in message:
                 self.unsure.add((message["node"], message["pid"]))
 
-    def leave(self, client: distributed.Client) -> None:
-        """Leave the cluster as it was; `client` is connected to it."""
+    def use(self, client: distributed.Client) -> None:
+        """Use another client of the same cluster from now on: the first is closed."""
+        self._client = client
+
+    def unreached(self) -> dict[str, str]:
+        """Return the nodes that could not be read to the end; this host's spool is read in any case."""
+        found = super().unreached()
+        if not self._nodes:
+            found.pop("the cluster", None)
+        return found
+
+    def leave(self) -> None:
+        """Leave the cluster as it was."""
         for plugin in (self._of_workers, self._of_nannies):
             unregister: Callable[..., Any] = partial(
-                client.unregister_worker_plugin, nanny=isinstance(plugin, RunmemNanny)
+                self._client.unregister_worker_plugin, nanny=isinstance(plugin, RunmemNanny)
             )
             try:
                 within(_LEAVE_S, unregister, plugin.name)

@@ -248,10 +248,10 @@ class Measurement:
         """Remove the plugins, with another client if that of the program is closed."""
         if self._client.status == "closed" and self._own_client is None:
             try:
-                self._connected()
+                self._cluster.use(self._connected())
             except Exception:  # the cluster is gone too
                 return
-        self._cluster.leave(self._own_client or self._client)
+        self._cluster.leave()
 
     def _at_exit(self) -> None:
         with suppress(Exception):

@@ -37,10 +37,10 @@ _MEANING = {
     "shared": "  <= shared: another task overlapped in the same process, an upper bound",
     "unclear": "  ~ sampled while another task overlapped in the same process: neither bound",
 }
-_ONE_THREAD = (
-    "  For {bounds} of {all} the worker ran more than the task. One thread for each worker makes all exact: "
-    "LocalCluster(threads_per_worker=1), `dask worker --nthreads 1`; and no processes=False"
+_UPPER_BOUNDS = (
+    "  For {bounds:,} of {all:,} the worker ran more than the task. For exact peaks start workers with one thread each:"
 )
+_ONE_THREAD = "  LocalCluster(threads_per_worker=1), `dask worker --nthreads 1`; and not with processes=False"
 _NEARLY_FULL, _FILLING = 0.9, 0.75
 
 
@@ -175,7 +175,7 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
     found = [(f"Peaks{of_all}: {text}.", ""), *again]
     found += [(_MEANING[kind], "dim") for kind in _MEANING if counts[kind]]
     if (bounds := counts["shared"] + counts["unclear"]) and rows[0].is_plain_dask:
-        found.append((_ONE_THREAD.format(bounds=f"{bounds:,}", all=f"{executions:,}"), ""))
+        found += [(_UPPER_BOUNDS.format(bounds=bounds, all=executions), ""), (_ONE_THREAD, "")]
     return found + [(f"  missing: {printable(reason)}", "dim") for reason in reasons]
 
 

@@ -15,6 +15,8 @@ import json
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from distributed.utils import key_split_group
 from runmem.dask_private import (
     WorkerTask,
     size_of_task,
+    surround_actors,
     surround_task,
     uncover_all_tasks,
     uncover_task,
@@ -149,6 +152,16 @@ def _plain(value: object) -> object:
     return value if value is None or type(value) in (bool, int, str) else str(value)[:_MOST_TEXT]
 
 
+@contextmanager
+def _window() -> Iterator[None]:
+    """Open a window, so that tasks that overlap with what runs in it are known to."""
+    window = process_meter().start()
+    try:
+        yield
+    finally:
+        process_meter().stop(window)
+
+
 class _Joined(NamedTuple):
     """A measurement in this process, and the number of its workers here."""
 
@@ -176,6 +189,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         self._program_pid = program_pid
         self._items: dict[Any, StoredItem | None] = {}
         self._refused: set[str] = set()
+        self._end_of_actors: Callable[[], None] = lambda: None
 
     def setup(self, worker: Any) -> None:
         """Begin to measure; raises if that is not possible here."""
@@ -191,6 +205,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
                 joined = _Joined(run, 0)
             _joined[self._run.run_id] = joined._replace(workers=joined.workers + 1)
             self._recorder = joined.run
+        self._end_of_actors = surround_actors(worker, _window)
 
     def _notify(self, message: dict[str, Any]) -> None:
         self._worker.loop.add_callback(self._worker.log_event, stats_topic(self._run.run_id), message)
@@ -198,6 +213,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
     def teardown(self, worker: Any) -> None:
         """End; a task under way is not measured any more, unless the worker ends with it."""
         uncover_all_tasks(worker)
+        self._end_of_actors()
         with _lock:
             joined = _joined.pop(self._run.run_id, None)
             if joined is None:
