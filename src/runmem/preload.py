@@ -53,7 +53,7 @@ async def dask_setup(server: Any) -> None:
         on_workers = RunOnWorkers(
             run_id, "dask", node_name(), str(run.spool.root), True, settings.memory_interval_s
         )  # fmt: skip
-        await server.plugin_add(plugin=DaskTasks(on_workers))
+        await server.plugin_add(plugin=DaskTasks(on_workers), catch_errors=False)
         log.info("runmem records the memory of the tasks in %s", run.directory.root)
     except Exception as error:
         log.warning("runmem does not record the memory of the tasks: %s: %s", type(error).__name__, error)

@@ -163,6 +163,25 @@ def test_two_measurements_follow_each_other_and_may_overlap(client, measure) -> 
     assert first.directory.root.name == "first_02"
 
 
+def test_results_of_other_tasks_are_known_also_from_before_and_in_each_measurement(client, measure) -> None:
+    worker = list(client.scheduler_info()["workers"])[0]
+
+    def keeps(size_mib: int) -> bytes:
+        return bytes(size_mib * MIB)
+
+    kept = client.submit(keeps, 20, workers=[worker], key="kept")
+    kept.result()
+    for _ in range(2):
+        with measure(client, app="outer") as measured, measure(client, app="inner"):
+            mine = client.submit(keeps, 30, workers=[worker], key="mine")
+            taken = client.submit(len, mine, workers=[worker], key="taken")
+            assert taken.result() == 30 * MIB
+            del mine, taken
+        held = {record.key: record.held_bytes for record in records(measured)}
+        assert held["taken"] == pytest.approx(20 * MIB, abs=MIB)  # without its own input
+        assert held["mine"] == pytest.approx(20 * MIB, abs=MIB)
+
+
 def test_a_failed_task_has_a_record_and_its_own_exception(client, measure) -> None:
     with measure(client) as measured, pytest.raises(ZeroDivisionError):
         client.submit(lambda: 1 / 0, key="fails").result()

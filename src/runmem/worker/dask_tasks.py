@@ -162,6 +162,35 @@ def _window() -> Iterator[None]:
         process_meter().stop(window)
 
 
+class _Results:
+    """The results that a worker stores, as the meter of the process knows them; all measurements share them."""
+
+    def __init__(self, worker: Any) -> None:
+        self.users = 0
+        self.items: dict[Any, StoredItem | None] = {}
+        self._worker = worker
+        for key in list(worker.data):
+            self.stored(key)
+
+    def stored(self, key: Any) -> None:
+        """Note that a result is stored."""
+        if key not in self.items:
+            self.items[key] = stored_data().add(size_of_task(self._worker, key) or 0)
+
+    def released(self, key: Any) -> None:
+        """Note that a result has been released."""
+        stored_data().removed(self.items.pop(key, None))
+
+    def release_all(self) -> None:
+        """Follow them no more."""
+        for key in list(self.items):
+            self.released(key)
+
+
+_results: dict[str, _Results] = {}
+"""By the address of the worker."""
+
+
 class _Joined(NamedTuple):
     """A measurement in this process, and the number of its workers here."""
 
@@ -187,9 +216,9 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         self.name = f"runmem-tasks-{run.run_id}"
         self._run = run
         self._program_pid = program_pid
-        self._items: dict[Any, StoredItem | None] = {}
         self._refused: set[str] = set()
-        self._end_of_actors: Callable[[], None] = lambda: None
+        self._stored: _Results | None = None
+        self._end_of_actors: Callable[[], None] | None = None
 
     def setup(self, worker: Any) -> None:
         """Begin to measure; raises if that is not possible here."""
@@ -206,14 +235,24 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
             _joined[self._run.run_id] = joined._replace(workers=joined.workers + 1)
             self._recorder = joined.run
         self._end_of_actors = surround_actors(worker, _window)
+        if worker.address not in _results:
+            _results[worker.address] = _Results(worker)
+        self._stored = _results[worker.address]
+        self._stored.users += 1
 
     def _notify(self, message: dict[str, Any]) -> None:
         self._worker.loop.add_callback(self._worker.log_event, stats_topic(self._run.run_id), message)
 
     def teardown(self, worker: Any) -> None:
         """End; a task under way is not measured any more, unless the worker ends with it."""
-        uncover_all_tasks(worker)
+        if self._stored is None or self._end_of_actors is None:
+            return  # it could not be set up
         self._end_of_actors()
+        self._stored.users -= 1
+        if not self._stored.users:  # else another measurement does so, when the tasks end
+            uncover_all_tasks(worker)
+            self._stored.release_all()
+            _results.pop(worker.address, None)
         with _lock:
             joined = _joined.pop(self._run.run_id, None)
             if joined is None:
@@ -232,13 +271,16 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
                 self._refuse(refusal)
         elif start in _UNDER_WAY and finish not in _UNDER_WAY:
             uncover_task(self._worker, key)
+        if self._stored is None:
+            return
         if finish == "memory":
-            self._items[key] = stored_data().add(size_of_task(self._worker, key) or 0)
+            self._stored.stored(key)
         elif start == "memory":
-            stored_data().removed(self._items.pop(key, None))
+            self._stored.released(key)
 
     def _measured(self, task: WorkerTask) -> _MeasuredCall:
-        items = [item for name, _ in task.inputs if (item := self._items.get(name)) is not None]
+        stored = {} if self._stored is None else self._stored.items
+        items = [item for name, _ in task.inputs if (item := stored.get(name)) is not None]
         return _MeasuredCall(self._recorder, task, items, self._worker.address)
 
     def _refuse(self, reason: str) -> None:
