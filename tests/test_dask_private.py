@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import concurrent.futures
+import multiprocessing
 import operator
+import pickle
+import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
+import dask
 import dask._task_spec
 import distributed
 import pytest
 from distributed.comm import tcp
 
 from runmem.dask_private import (
+    AroundTask,
+    WorkerTask,
     send_graph,
+    size_of_task,
+    surround_task,
     tell_of_receiving,
     tune_streams,
+    uncover_task,
     worker_memory_limit,
 )
 from runmem.units import MIB
@@ -128,3 +138,100 @@ def _array(size: int) -> Any:
     import numpy
 
     return numpy.ones(size, dtype="u1")
+
+
+class _Noted:
+    """Notes what happens around a call."""
+
+    def __init__(self, task: WorkerTask, noted: list[object]) -> None:
+        self.task, self.noted = task, noted
+
+    def begin(self) -> None:
+        self.noted.append(("begin", self.task.key, threading.get_ident()))
+
+    def end(self, result: object, error: BaseException | None) -> None:
+        self.noted.append(("end", result, type(error)))
+
+
+class _Surrounds(distributed.WorkerPlugin):  # type: ignore[misc]
+    """Surrounds each task that a worker begins."""
+
+    name = "surrounds"
+
+    def __init__(self) -> None:
+        self.noted: list[object] = []
+        self.tasks: list[WorkerTask] = []
+        self.refused: list[str | None] = []
+
+    def setup(self, worker: Any) -> None:
+        self.worker = worker
+
+    def transition(self, key: Any, start: str, finish: str, **kwargs: Any) -> None:
+        if finish == "executing":
+            self.refused.append(surround_task(self.worker, key, self._note))
+        elif start == "executing":
+            uncover_task(self.worker, key)
+
+    def _note(self, task: WorkerTask) -> _Noted:
+        self.tasks.append(task)
+        return _Noted(task, self.noted)
+
+
+def test_a_task_of_a_worker_is_surrounded_in_its_own_thread_and_then_itself_again(client: distributed.Client) -> None:
+    """It uses `Worker.state.tasks` with `run_spec`, `run_id`, `prefix`, `annotations`, `dependencies` and `nbytes`."""
+    (worker,) = client.cluster.workers.values()
+    plugin = _Surrounds()
+    client.sync(worker.plugin_add, plugin=plugin)
+    try:
+        first = client.submit(lambda: threading.get_ident(), key="around-1")
+        thread = first.result()
+        with dask.annotate(purpose="test"):
+            second = client.submit(operator.add, first, 1, key="around-2")
+            assert second.result() == thread + 1
+        assert plugin.noted == [
+            ("begin", "around-1", thread), ("end", thread, type(None)),
+            ("begin", "around-2", thread), ("end", thread + 1, type(None)),
+        ]  # fmt: skip
+        of_first, of_second = plugin.tasks
+        assert 0 < of_first.number < of_second.number
+        assert (of_second.prefix, of_second.annotations["purpose"]) == ("around", "test")
+        assert of_second.inputs == [("around-1", size_of_task(worker, "around-1"))]
+        assert plugin.refused == [None, None]
+        fails = client.submit(operator.truediv, 1, 0, key="around-3")
+        with pytest.raises(ZeroDivisionError):
+            fails.result()
+        assert plugin.noted[-1] == ("end", None, ZeroDivisionError)
+
+        async def waits() -> int:
+            return 5
+
+        assert client.submit(waits, key="around-4").result() == 5
+        assert plugin.noted[-1] == ("end", 5, type(None))
+        assert not any(isinstance(task.run_spec, AroundTask) for task in worker.state.tasks.values())
+    finally:
+        client.sync(worker.plugin_remove, name=plugin.name)
+
+
+def test_a_surrounded_task_is_itself_where_it_is_pickled_or_shown() -> None:
+    task = dask._task_spec.Task("key-1", operator.neg, 3)
+    around = AroundTask(task, [])
+    assert repr(around) == repr(task)
+    assert (around.key, around.func, around.is_coro) == ("key-1", operator.neg, False)
+    assert around() == -3
+    assert type(pickle.loads(pickle.dumps(around))) is dask._task_spec.Task
+
+
+def test_a_task_in_an_executor_outside_the_process_is_refused(client: distributed.Client) -> None:
+    (worker,) = client.cluster.workers.values()
+    plugin = _Surrounds()
+    client.sync(worker.plugin_add, plugin=plugin)
+    with concurrent.futures.ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        worker.executors["pool"] = pool
+        try:
+            with dask.annotate(executor="pool"):
+                assert client.submit(operator.neg, 3, key="outside").result() == -3
+        finally:
+            del worker.executors["pool"]
+            client.sync(worker.plugin_remove, name=plugin.name)
+    assert plugin.refused == ["they run in an executor of the type ProcessPoolExecutor, outside the worker's process"]
+    assert plugin.noted == []

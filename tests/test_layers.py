@@ -16,6 +16,7 @@ RANKS = {
     ROOT: 10, "__main__": 10,
     "cli": 9,
     "reports": 8, "dashboard": 8, "trials": 8, "task_runner": 8, "submission": 8, "lsst": 8,
+    "measurement": 8, "preload": 8,
     "pycompss": 8,  # names beside the package root's, but the command line puts them in place: one below it
     "execution": 7, "commands": 7, "worker": 6,
     "collection": 5, "metrics": 5,

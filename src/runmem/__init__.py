@@ -4,6 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # type checkers treat it as `typing.TYPE_CHECKING`; importing `typing` is slow
 if TYPE_CHECKING:
+    from runmem.cli.measure import measure
     from runmem.cli.session import session
     from runmem.collection.observer import Observer
     from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
-    "task", "profile", "wait_on", "barrier", "wait_on_file", "open_file", "delete_object", "session",
+    "task", "profile", "wait_on", "barrier", "wait_on_file", "open_file", "delete_object", "session", "measure",
     "IN", "OUT", "INOUT", "IN_DELETE", "CONCURRENT", "COMMUTATIVE", "COLLECTION_IN", "FILE_IN", "FILE_OUT",
     "FILE_INOUT", "timeMethod", "Observer", "Probe", "RunmemError", "TaskKilledError", "TaskTimeoutError",
     "__version__",
@@ -36,7 +37,8 @@ __all__ = [
 
 _SYNCHRONISE = ("barrier", "delete_object", "open_file", "wait_on", "wait_on_file")
 _MODULES = {  # all other names are in graph.directions
-    "session": "cli.session", "RunmemError": "errors", "TaskKilledError": "errors", "TaskTimeoutError": "errors",
+    "measure": "cli.measure", "session": "cli.session",
+    "RunmemError": "errors", "TaskKilledError": "errors", "TaskTimeoutError": "errors",
     "task": "graph.task", "Observer": "collection.observer", "Probe": "worker.probe",
     "profile": "memory.profile", "timeMethod": "pipe_base.time_method",
     **dict.fromkeys(_SYNCHRONISE, "graph.synchronise"),

@@ -9,7 +9,9 @@
 - `Worker.scheduler`: calls an operation of the scheduler.
 - `Client._run`, `Client._run_on_scheduler`: `Client.run` waits for every answer, for half a minute when a network is
   cut, and for ever if a worker is stopped.
-- `Worker.state.tasks`: the tasks that a worker has begun.
+- `Worker.state.tasks`: the tasks that a worker has begun. Their `run_spec` is what it calls: the only place where code
+  can run before and after any task in the task's own thread; a plugin's `transition` runs in the event loop.
+- `Worker.executors["actor"]`: runs the methods of actors.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, wait
-from contextlib import suppress
-from typing import Any, Protocol
+from concurrent.futures import Executor, Future, wait
+from contextlib import AbstractContextManager, ExitStack, suppress
+from typing import Any, NamedTuple, Protocol
 
 import dask
 import distributed
@@ -30,14 +32,23 @@ from distributed.nanny import WorkerProcess
 from runmem.deadlines import within
 
 __all__ = [
+    "AroundExecutor",
+    "AroundTask",
+    "Surrounding",
+    "WorkerTask",
     "ask_scheduler",
     "has_begun",
     "run_on_workers",
     "send_graph",
+    "size_of_task",
     "start_on_worker",
+    "surround_actors",
+    "surround_task",
     "tell_of_exits",
     "tell_of_receiving",
     "tune_streams",
+    "uncover_all_tasks",
+    "uncover_task",
     "worker_memory_limit",
 ]
 
@@ -165,6 +176,186 @@ def has_begun(worker: Any, key: str) -> bool:
     """Return True if a worker has begun a Dask task, or has its result; call it in the worker's event loop."""
     task = worker.state.tasks.get(key)
     return task is not None and task.state not in _NOT_BEGUN
+
+
+class WorkerTask(NamedTuple):
+    """A task that a worker is about to run.
+
+    Attributes
+    ----------
+    key : object
+        A text, or a tuple that begins with one.
+    number : int
+        Number of this execution on its scheduler, from 1.
+    prefix : str
+        First part of the key, by which Dask groups tasks.
+    annotations : dict
+    inputs : list of (key, int or None)
+        Keys and sizes, in bytes, of the results that it takes.
+    """
+
+    key: Any
+    number: int
+    prefix: str
+    annotations: dict[str, Any]
+    inputs: list[tuple[Any, int | None]]
+
+
+class Surrounding(Protocol):
+    """Runs before and after the call of a task, in its thread; its methods must not raise."""
+
+    def begin(self) -> None:
+        """The call begins."""
+
+    def end(self, result: Any, error: BaseException | None) -> None:
+        """The call has returned `result`, or raised `error`."""
+
+
+class AroundTask:
+    """What a worker calls in place of a task: the task, and what surrounds it.
+
+    Attributes
+    ----------
+    plain : object
+        The task.
+    surroundings : list of Surrounding
+    """
+
+    __slots__ = ("plain", "surroundings")
+
+    def __init__(self, plain: Any, surroundings: list[Surrounding]) -> None:
+        self.plain = plain
+        self.surroundings = surroundings
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.plain, name)
+
+    def __repr__(self) -> str:
+        return repr(self.plain)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self.plain,)
+
+    @property
+    def is_coro(self) -> bool:
+        """Whether the call returns a coroutine."""
+        return bool(self.plain.is_coro)
+
+    def __call__(self, data: Any = ()) -> Any:
+        if self.is_coro:
+            return self._awaited(data)
+        begun = self._begin()
+        try:
+            result = self.plain(data)
+        except BaseException as error:
+            for each in begun:
+                each.end(None, error)
+            raise
+        for each in begun:
+            each.end(result, None)
+        return result
+
+    async def _awaited(self, data: Any) -> Any:
+        begun = self._begin()
+        try:
+            result = await self.plain(data)
+        except BaseException as error:
+            for each in begun:
+                each.end(None, error)
+            raise
+        for each in begun:
+            each.end(result, None)
+        return result
+
+    def _begin(self) -> list[Surrounding]:
+        """Begin all; return them in the order in which they end."""
+        surroundings = list(self.surroundings)
+        for each in surroundings:
+            each.begin()
+        return surroundings[::-1]
+
+
+def _itself(task: Any) -> Any:
+    return task
+
+
+def surround_task(worker: Any, key: Any, make: Callable[[WorkerTask], Surrounding]) -> str | None:
+    """Surround the call of a task that a worker is about to run; called in the worker's event loop.
+
+    Return None, or the reason why that is not possible.
+    """
+    task = worker.state.tasks[key]
+    executor = worker.executors.get(task.annotations.get("executor", "default") if task.annotations else "default")
+    if "ThreadPoolExecutor" not in str(type(executor)) and not task.run_spec.is_coro:
+        return f"they run in an executor of the type {type(executor).__name__}, outside the worker's process"
+    inputs = [(each.key, each.nbytes) for each in task.dependencies]
+    around = make(WorkerTask(key, task.run_id + 1, task.prefix, task.annotations or {}, inputs))
+    if isinstance(task.run_spec, AroundTask):
+        task.run_spec.surroundings.append(around)
+    else:
+        task.run_spec = AroundTask(task.run_spec, [around])
+    return None
+
+
+def uncover_task(worker: Any, key: Any) -> None:
+    """Put a task in the place of what surrounds it, if something does; called in the worker's event loop."""
+    task = worker.state.tasks.get(key)
+    if task is not None and isinstance(task.run_spec, AroundTask):
+        task.run_spec = task.run_spec.plain
+
+
+def uncover_all_tasks(worker: Any) -> None:
+    """Do `uncover_task` for all tasks of a worker."""
+    for key in list(worker.state.tasks):
+        uncover_task(worker, key)
+
+
+class AroundExecutor(Executor):
+    """Has another executor run functions, each inside of contexts.
+
+    Attributes
+    ----------
+    plain : Executor
+    contexts : list of callable
+        Each returns the context of one call.
+    """
+
+    def __init__(self, plain: Executor) -> None:
+        self.plain = plain
+        self.contexts: list[Callable[[], AbstractContextManager[object]]] = []
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **named: Any) -> Future[Any]:
+        return self.plain.submit(self._call, function, arguments, named)
+
+    def _call(self, function: Callable[..., Any], arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        with ExitStack() as stack:
+            for context in list(self.contexts):
+                stack.enter_context(context())
+            return function(*arguments, **named)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self.plain.shutdown(wait=wait)
+
+
+def surround_actors(worker: Any, context: Callable[[], AbstractContextManager[object]]) -> Callable[[], None]:
+    """Run the methods of a worker's actors inside of a context; return a function that ends that."""
+    around = worker.executors["actor"]
+    if not isinstance(around, AroundExecutor):
+        around = worker.executors["actor"] = AroundExecutor(around)
+    around.contexts.append(context)
+
+    def end() -> None:
+        around.contexts.remove(context)
+        if not around.contexts and worker.executors.get("actor") is around:
+            worker.executors["actor"] = around.plain
+
+    return end
+
+
+def size_of_task(worker: Any, key: Any) -> int | None:
+    """Return the size of a task's result in bytes by Dask's estimate, None if unknown; in the event loop."""
+    task = worker.state.tasks.get(key)
+    return None if task is None else task.nbytes
 
 
 _exit_listeners: list[Callable[[int, int], None]] = []

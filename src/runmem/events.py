@@ -87,6 +87,14 @@ class TaskRecord:
         64 KiB by Dask's estimate of their size; None if unknown.
     parent_id : int or None
         Number of the call that has made this one inside its task; None: the program has made it.
+    key, layer, worker : str or None
+        Of a task of a plain Dask program (`runmem.measure`): its key, the layer of the graph that it belongs to (for a
+        key that is no tuple, Dask's task group), and the address of its worker. `module` is then ``dask``, `name` the
+        prefix of the key, and `task_id` Dask's number of the execution.
+    annotations : dict or None
+        The task's Dask annotations; a value that is no number, text, True, False or None is written as text.
+    input_bytes, output_bytes : int or None
+        Size of the task's inputs together, and of its result, by Dask's estimate.
     """
 
     task_id: int
@@ -118,6 +126,12 @@ class TaskRecord:
     stack: str | None = None
     parent_id: int | None = None
     extra: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
+    key: str | None = None
+    layer: str | None = None
+    worker: str | None = None
+    annotations: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
+    input_bytes: int | None = None
+    output_bytes: int | None = None
 
     @property
     def target(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 from signal import Signals
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from runmem.cli.compss_options import compss_options, link_run, translated_optio
 from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import Module, Script, exit_code_of, load_program, run_program
 from runmem.cli.setting_options import setting_options
+from runmem.cli.summarise import relative, summarise_run
 from runmem.cli.termination import Terminated, raise_on_signals
 from runmem.cli.tracebacks import group_equal, print_exception
 from runmem.dask_logging import isolate_dask_log, isolate_runmem_log
@@ -35,10 +35,19 @@ PROGRAM_ARGUMENTS = {"allow_interspersed_args": False, "help_option_names": ["-h
 @setting_options()
 @compss_options
 @click.option("--no_summary", is_flag=True, help="Do not print the table at the end.")
+@click.option(
+    "--measure_only",
+    "--measure-only",
+    "measure_only",
+    is_flag=True,
+    help="PROGRAM uses Dask by itself: run it as it is, and measure all tasks of the clusters that it connects to.",
+)
 @click.option("-m", "as_module", is_flag=True, help="PROGRAM is the name of a module or a package, as for `python -m`.")
 @click.argument("program", type=click.Path())
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_module: bool, **options: Any) -> None:
+def command(
+    program: str, arguments: tuple[str, ...], no_summary: bool, measure_only: bool, as_module: bool, **options: Any
+) -> None:
     """Run PROGRAM with its ARGUMENTS; calls of its @task functions run in parallel on a Dask cluster.
 
     Without --scheduler, --hosts or --cluster, runmem starts a cluster on this machine for the time of the program. The
@@ -50,12 +59,14 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
       runmem -m package.analysis input.csv
       runmem --python_memory_profile --workers=4 app.py
       runmem --hosts node1,node2 app.py
+      runmem --measure-only dask_app.py
       runmem --scheduler tls://10.0.0.5:8786 --tls_ca ca.pem --tls_cert me.pem --tls_key me.key app.py
 
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
     The traces go to the current folder, or to COMPSS_WORKER_PROFILE_PATH, as in PyCOMPSs.
     """
-    settings = resolve(translated_options(options))
+    given = translated_options(options)
+    settings = resolve(given)
     if settings.sequential and settings.task_timeout_s is not None:
         say("runmem: note: --task_timeout has no effect with --sequential: tasks run in the program's process.")
     try:
@@ -65,6 +76,10 @@ def command(program: str, arguments: tuple[str, ...], no_summary: bool, as_modul
         sys.exit(1)
     for line in options_after_program(command, script, arguments):
         say(f"runmem: note: {line}")
+    if measure_only:
+        from runmem.cli.measure_only import run_measured
+
+        run_measured(script, arguments, given, no_summary)
     if settings.env_script is not None:
         from runmem.clusters.local import apply_environment
 
@@ -157,35 +172,12 @@ def summarise(run: Run) -> None:
         calls = run.program.calls
         say(
             f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
-            f"The run is in {_relative(run.directory.root)}"
+            f"The run is in {relative(run.directory.root)}"
         )
         return
-    try:
-        from rich.console import Console
-
-        from runmem.reports.summary import RunSummary
-        from runmem.store.run import read_run
-
-        if sys.stderr is None:
-            return
-        console = Console(stderr=True)
-        with console.capture() as captured:
-            RunSummary.from_run(read_run(run.directory.root)).render(console)
-        say(captured.get().removesuffix("\n"))
-    except Exception as error:
-        where = _relative(run.directory.root)
-        say(f"runmem: the summary could not be made ({type(error).__name__}: {error}); the run is in {where}")
+    summarise_run(run.directory.root)
 
 
 def _say_lost_output(run: Run) -> None:
     if (lost := run.lost_output()) is not None:
         say(f"runmem: {lost}")
-
-
-def _relative(path: Path) -> str:
-    """Return a path relative to the current folder if it is below it."""
-    try:
-        here = Path.cwd()
-    except OSError:  # the folder was deleted
-        return str(path)
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)

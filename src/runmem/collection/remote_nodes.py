@@ -59,7 +59,7 @@ class RemoteNodes:
 
     def __init__(self, client: distributed.Client, run_id: str, interval_s: float | None) -> None:
         self._client = client
-        self._info = TimedFunction(lambda: client.scheduler_info(n_workers=-1))
+        self._info = TimedFunction(lambda: self._client.scheduler_info(n_workers=-1))
         self._run_id = run_id
         self._interval_s = interval_s
         self._workers = 0

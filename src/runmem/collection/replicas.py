@@ -27,13 +27,13 @@ class Replicas:
     Parameters
     ----------
     run : RunDirectory
-    trace_folder : Path
-        Folder in which the `.dat` traces appear too, under their own names.
+    trace_folder : Path or None
+        Folder in which the `.dat` traces appear too, under their own names; None: in no other.
     backlog_bytes : int, optional
         How much of what cannot be written is kept; the rest is lost.
     """
 
-    def __init__(self, run: RunDirectory, trace_folder: Path, backlog_bytes: int = _BACKLOG_BYTES) -> None:
+    def __init__(self, run: RunDirectory, trace_folder: Path | None, backlog_bytes: int = _BACKLOG_BYTES) -> None:
         self._backlog_bytes = backlog_bytes
         self._run = run
         self._trace_folder = trace_folder
@@ -102,7 +102,7 @@ class Replicas:
 
     def _link(self, path: Path) -> None:
         """Link a trace into the trace folder, in place of that of an earlier run, whose run directory keeps it."""
-        if path in self.links or not path.exists():
+        if self._trace_folder is None or path in self.links or not path.exists():
             return
         shown = self._trace_folder / path.name
         try:

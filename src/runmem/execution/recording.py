@@ -33,6 +33,8 @@ class Recording:
 
     Parameters
     ----------
+    trace_folder : Path or None
+        See `Replicas`.
     node_found : callable
         See `Collector`.
 
@@ -48,7 +50,7 @@ class Recording:
         self,
         run_id: str,
         directory: RunDirectory,
-        trace_folder: Path,
+        trace_folder: Path | None,
         settings: Settings,
         observers: Sequence[Observer],
         node_found: Callable[[], object],

@@ -14,7 +14,7 @@ from runmem.extensions import make_extensions
 from runmem.settings import resolve
 from runmem.worker.probe import Probe
 
-__all__ = ["new_run", "session"]
+__all__ = ["name_of_program", "new_run", "session"]
 
 _KERNELS = ("ipykernel_launcher", "colab_kernel_launcher", "spyder_kernels")
 
@@ -55,12 +55,12 @@ def new_run(
     probes: Sequence[Probe | type[Probe] | str] = (),
 ) -> Run:
     """Make the run of a script or a notebook; see `session`."""
-    name = app or _name_of_program()
+    name = app or name_of_program()
     own = make_extensions(observers, Observer, "session(observers=)")
     return run_class(resolve(settings), name, sys.argv or [name], own, probes=probes)
 
 
-def _name_of_program() -> str:
+def name_of_program() -> str:
     """Return the name of the script; in a notebook that of its file, if Jupyter or VS Code provides it."""
     path = Path(sys.argv[0] if sys.argv else "")
     if path.stem in _KERNELS or (not path.suffix and "ipykernel" in sys.modules):

@@ -121,6 +121,15 @@ class DataTracking(HighWater):
             for window in self._open:
                 window._release(size_bytes, _RECEIVED)
 
+    def discarded(self, size_bytes: int) -> None:
+        """Report that stored data has just been released, where that could not be reported before."""
+        with self._lock:
+            self._stored_bytes -= size_bytes
+            if size_bytes >= TOLERANCE_BYTES:
+                self._leftovers.note_freed()
+            for window in self._open:
+                window._release(size_bytes, _RELEASED)
+
     def _expect_stored(self, size_bytes: int, windows: list[Window]) -> None:
         self._other_threads.add_current()
         faults = self._other_threads.page_faults()

@@ -126,6 +126,12 @@ class StoredData:
             item._is_leaving = item._has_left = True
         return HandedOver(self._meter, item, blocks)
 
+    def removed(self, item: StoredItem | None) -> None:
+        """Report that an item has just been released, where `removing` could not surround the release."""
+        if item is not None and not item._is_leaving:
+            item._is_leaving = item._has_left = True
+            self._meter.discarded(item.size_bytes)
+
     def set_inputs(self, inputs: Iterable[StoredItem]) -> None:
         """Report the inputs of the call that this thread begins: they are not data of other tasks."""
         self._inputs.bytes = sum(item.size_bytes for item in inputs)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Panel", "panels_of_run", "panel_of_trace", "draw"]
+__all__ = ["Panel", "panels_of_run", "panel_of_trace", "draw", "drawn_run"]
 
 _MOST_PANELS = 6
 _MOST_EDGED = 2000
@@ -141,6 +141,20 @@ def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | 
     At most six nodes with the highest peaks are drawn, and at most 20,000 tasks of a node, the longest; the figure says
     what is left out.
     """
+    _save(_figure_of(panels, title, start_s), path)
+    return path
+
+
+def drawn_run(run: RunData) -> bytes:
+    """Return the figure of a run as PNG.
+
+    Raises SettingError if the run has no trace with a reading.
+    """
+    title = f"{run.directory.root.resolve().name}: memory over time"
+    return drawn(_figure_of(panels_of_run(run), title, run.provenance.get("started_s")), Path("run.png"))
+
+
+def _figure_of(panels: Sequence[Panel], title: str, start_s: float | None) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -162,8 +176,7 @@ def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | 
     axis.set_xlim(*_time_range(shown, zero_s))
     left_out = f" (the fullest {len(shown)} of {len(panels)} traces)" if len(shown) < len(panels) else ""
     figure.suptitle(title + left_out, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    _save(figure, path)
-    return path
+    return figure
 
 
 def _heights(panel: Panel) -> list[float]:

@@ -37,6 +37,10 @@ _MEANING = {
     "shared": "  <= shared: another task overlapped in the same process, an upper bound",
     "unclear": "  ~ sampled while another task overlapped in the same process: neither bound",
 }
+_UPPER_BOUNDS = (
+    "  For {bounds:,} of {all:,} the worker ran more than the task. For exact peaks start workers with one thread each:"
+)
+_ONE_THREAD = "  LocalCluster(threads_per_worker=1), `dask worker --nthreads 1`; and not with processes=False"
 _NEARLY_FULL, _FILLING = 0.9, 0.75
 
 
@@ -161,13 +165,17 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
     counts = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
     executions, calls = sum(row.executions for row in rows), sum(row.calls for row in rows)
     of_all = f" of {executions:,} executions" if executions > calls else ""
-    again = [(f"  {executions - calls:,} ran again: a worker died that ran the call or stored its result", "dim")]
+    why = "a worker died that ran the call or stored its result"
+    why += ", or Dask had released the result" if rows[0].is_plain_dask else ""
+    again = [(f"  {executions - calls:,} ran again: {why}", "dim")]
     again = again if executions > calls else []
     if counts["exact"] == executions:
         return [(f"Peaks{of_all} are exact: the kernel's high-water mark of each task.", "dim"), *again]
     text = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     found = [(f"Peaks{of_all}: {text}.", ""), *again]
     found += [(_MEANING[kind], "dim") for kind in _MEANING if counts[kind]]
+    if (bounds := counts["shared"] + counts["unclear"]) and rows[0].is_plain_dask:
+        found += [(_UPPER_BOUNDS.format(bounds=bounds, all=executions), ""), (_ONE_THREAD, "")]
     return found + [(f"  missing: {printable(reason)}", "dim") for reason in reasons]
 
 
@@ -256,9 +264,8 @@ def _call_line(record: TaskRecord, attempt: str = "") -> str:
     after = f", after {seconds(record.elapsed_s)}" if record.elapsed_s is not None else ""
     what = f"{record.target} {record.data_id}" if record.data_id else record.target
     made_by = f" (made by call {record.parent_id})" if record.parent_id else ""
-    return printable(
-        f"  {what}, call {record.task_id}{made_by}{attempt}, on {record.node} (process {record.pid}){after}"
-    )
+    call = f"call {record.task_id}{made_by}{attempt}" if record.key is None else f"key {record.key}"
+    return printable(f"  {what}, {call}, on {record.node} (process {record.pid}){after}")
 
 
 def cancelled_lines(records: Sequence[TaskRecord], not_begun: int, most: int | None = None) -> list[Line]:

@@ -57,7 +57,7 @@ class RunSummary:
         Seconds since the epoch.
     exit_code : int or None
     calls : int or None
-        Task calls of the program; None without a recorded end.
+        Task calls of the program; None without a recorded end, and for a plain Dask program.
     is_measured : bool or None
         Whether the run was to measure memory; None if unknown.
     """
@@ -143,7 +143,7 @@ class RunSummary:
             started_s=known.get("started_s"),
             ended_s=known.get("ended_s"),
             exit_code=known.get("exit_code"),
-            calls=known.get("calls") if known.get("ended_s") else None,
+            calls=known.get("calls") if known.get("ended_s") and not any(r.key for r in records) else None,
             is_measured=settings.get("python_memory_profile"),
             **files,
         )
@@ -165,10 +165,11 @@ class RunSummary:
         """
         from rich.text import Text
 
-        for text, style in self._lines(console.width if console.is_terminal else None, most_rows):
+        for text, style in self.lines(console.width if console.is_terminal else None, most_rows):
             console.print(Text(printable(text), style=style), soft_wrap=True)
 
-    def _lines(self, width: int | None, most_rows: int | None) -> list[sections.Line]:
+    def lines(self, width: int | None = None, most_rows: int | None = 30) -> list[sections.Line]:
+        """Return the lines of the summary with their styles, for `render`; None: without a limit of their width."""
         elapsed_s = None if self.started_s is None or self.ended_s is None else self.ended_s - self.started_s
         blank: sections.Line = ("", "")
         tasks = sections.without_tasks(self.calls, self.is_measured)

@@ -24,7 +24,7 @@ class TaskRow:
     target, name : str
         ``module.name``, and the shortest name that is unique in the run.
     calls, executions : int
-        Calls in the program, and executions, which include repeated ones.
+        Calls in the program (tasks of a plain Dask program: keys), and executions, which include repeated ones.
     failed, killed : int
         Executions that raised, and those whose process died.
     max_peak_bytes, p95_peak_bytes : int or None
@@ -41,6 +41,8 @@ class TaskRow:
     exact, sampled, shared, unclear, missing : int
         Number of executions whose peak is exact; sampled (a lower bound); shared with an overlapping task (an upper
         bound); sampled and shared (neither bound); or unknown. They add up to `executions`.
+    is_plain_dask : bool
+        Whether it is a task of a plain Dask program.
     """
 
     target: str
@@ -62,6 +64,7 @@ class TaskRow:
     shared: int
     unclear: int
     missing: int
+    is_plain_dask: bool = False
 
 
 def how_measured(record: TaskRecord) -> str:
@@ -103,7 +106,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
     return TaskRow(
         target=target,
         name=group[0].name if name_is_unique else target,
-        calls=len({record.task_id for record in group}),
+        calls=len({record.task_id if record.key is None else record.key for record in group}),
         executions=len(group),
         failed=sum(record.status == "failed" for record in group),
         killed=sum(record.status == "killed" for record in group),
@@ -120,6 +123,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         shared=how["shared"],
         unclear=how["unclear"],
         missing=how["missing"],
+        is_plain_dask=group[0].key is not None,
     )
 
 

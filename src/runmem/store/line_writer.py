@@ -8,10 +8,11 @@ from typing import Any
 
 from runmem.reading import JsonObject
 
-__all__ = ["LineWriter", "line_of"]
+__all__ = ["LineWriter", "fields_of_line", "line_of"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
-_EMPTY = ("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "parent_id", "extra")
+_OF_DASK = ("key", "layer", "worker", "annotations", "input_bytes", "output_bytes")
+_EMPTY = ("exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "parent_id", "extra", *_OF_DASK)
 _OMITTED: JsonObject = {**dict.fromkeys(_EMPTY), "shared": False, "attempt": 1}
 _SIZES = ("base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes", "lifetime_peak_bytes")
 _MEASURED = dict.fromkeys(("method", "reason", *_SIZES))
@@ -29,10 +30,16 @@ def line_of(values: JsonObject, end: bytes = b"}\n") -> bytes:
     return _encode(values)[:-1].encode() + end
 
 
+def fields_of_line(values: JsonObject) -> bytes:
+    """Return fields for the lines of one task, for its attribute ``more``."""
+    return b"," + line_of(values, b"")[1:]
+
+
 class LineWriter:
     """Make the lines of the worker process `pid`, which may use `limit_bytes`.
 
-    Files in `folder`, that of the program, are named relative to it.
+    Files in `folder`, that of the program, are named relative to it. A task has the attributes ``module``, ``name``,
+    ``file`` and ``data_id``, and may have ``more``: other fields of its record (`fields_of_line`).
     """
 
     def __init__(self, node: str, limit_bytes: int | None, pid: int, folder: str = "") -> None:
@@ -82,7 +89,8 @@ class LineWriter:
 
     def _line_end(self, task: Any) -> bytes:
         file = task.file.removeprefix(self._folder)
-        return _line_end(task.module, task.name, file, *self._process, task.data_id)
+        more: bytes = getattr(task, "more", b"")
+        return more + _line_end(task.module, task.name, file, *self._process, task.data_id)
 
 
 @lru_cache(maxsize=256)

@@ -21,6 +21,7 @@ from runmem.store.output import write_file
 from runmem.store.provenance import read_provenance
 from runmem.store.records import LOST_END, killed, record_from_line
 from runmem.store.task_lines import TaskLines
+from runmem.store.workers_run import WORKERS_RUN, is_at_work
 
 __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of"]
 
@@ -177,7 +178,10 @@ def _records_of_replicas(
         place = f"{run.replicas.name}/{name}"
         skipped[place] = skipped.get(place, 0) + lines.skipped - before + read.count(None)
     unfinished = lines.pop_unfinished()
-    if unfinished and not _still_running(provenance):
+    if unfinished and provenance.get("cluster") == WORKERS_RUN:
+        readings, causes = [read_trace(path) for path in traces], _causes_of_deaths(run)
+        unfinished = [_cut_off_at_worker(record, readings, provenance, causes) for record in unfinished]
+    elif unfinished and not _still_running(provenance):
         readings = [read_trace(path) for path in [*spool.traces(), *traces]]
         unfinished = [_cut_off(record, readings, provenance, spool) for record in unfinished]
     return [r for r in found + unfinished if (r.node, r.pid, r.task_id, r.start_s) not in seen]
@@ -195,6 +199,28 @@ def _task_lines(folder: Path | None, spool: LeftSpool | None) -> dict[int, bytes
                     copy = b"".join(read_lines(folder / name))
             chunks[int(match[1])] = copy + (spool.lines(name, len(copy)) if spool is not None else b"")
     return chunks
+
+
+def _cut_off_at_worker(
+    record: TaskRecord, readings: list[Trace], provenance: JsonObject, causes: dict[tuple[str, int], str]
+) -> TaskRecord:
+    """Return the record of a task without a known end, in a run that its workers recorded themselves."""
+    if is_at_work(provenance, record.node, record.pid):
+        return record
+    reason = causes.get((record.node, record.pid), "its worker process ended before the task did")
+    return killed(record, readings_of(readings, record.pid), reason)
+
+
+def _causes_of_deaths(run: RunDirectory) -> dict[tuple[str, int], str]:
+    """Return why processes died, by node and process id, as their nannies noted it."""
+    found: dict[tuple[str, int], str] = {}
+    for path in run.replicas.glob("*/deaths-*.jsonl"):
+        with suppress(OSError):
+            for line in read_lines(path):
+                with suppress(ValueError, KeyError, TypeError):
+                    death = json.loads(line)
+                    found.setdefault((path.parent.name, int(death["pid"])), str(death["cause"]))
+    return found
 
 
 def _cut_off(record: TaskRecord, readings: list[Trace], provenance: JsonObject, spool: LeftSpool) -> TaskRecord:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.worker.nesting import Nesting
     from runmem.worker.task_logging import TaskLogging
 
-__all__ = ["RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_runs", "worker_runs"]
+__all__ = ["CallState", "RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_runs", "worker_runs"]
 
 _BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _REPORT_EVERY_S = 5.0
@@ -113,15 +113,22 @@ class RunOnWorkers(NamedTuple):
     nesting: Nesting | None = None
 
 
-class _Current(threading.local):
-    """State of a thread: its task, and the probes that go on with the next call of its bundle."""
+class CallState:
+    """State of a call that is being measured."""
 
     def __init__(self) -> None:
         self.thread = threading.get_native_id()
-        self.task_id: int | None = None
         self.parent_id = 0
         self.states: list[Any] | None = None
         self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
+
+
+class _Current(threading.local, CallState):
+    """State of a thread: its task, and the probes that go on with the next call of its bundle."""
+
+    def __init__(self) -> None:
+        CallState.__init__(self)
+        self.task_id: int | None = None
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
 
 
@@ -264,7 +271,25 @@ class WorkerRun:
         self._end(current, task_id, task, last)
         return result
 
-    def _begin(self, current: _Current, task_id: int, task: Any) -> None:
+    def begin(self, task_id: int, task: Any) -> CallState:
+        """Begin to measure a call by itself, which `end` ends: no bundle, and others may be under way in its thread."""
+        current = CallState()
+        self._begin(current, task_id, task)
+        return current
+
+    def end(self, current: CallState, task_id: int, task: Any, error: BaseException | None = None) -> None:
+        """End the measuring of a call, which raised `error`; no line is written once the run has ended."""
+        if self.stopped:
+            self._probes.stop(current.states or [None])
+            return
+        try:
+            status = "finished" if error is None else "failed"
+            self._end(current, task_id, task, True, status, None if error is None else class_name(error))
+        finally:
+            self._busy.discard(current.thread)
+            self._report_lost_lines()
+
+    def _begin(self, current: CallState, task_id: int, task: Any) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         self._busy.add(current.thread)
         take_record_fields()  # of a call in a run that measures nothing
@@ -278,7 +303,7 @@ class WorkerRun:
         self._write(self._writer.start(task, task_id, current.thread, start_s, base, current.parent_id))
 
     def _end(
-        self, current: _Current, task_id: int, task: Any, last: bool, status: str = "finished",
+        self, current: CallState, task_id: int, task: Any, last: bool, status: str = "finished",
         exception: str | None = None,
     ) -> None:  # fmt: skip
         """Measure a call that has ended, and write its line."""
@@ -331,6 +356,9 @@ class WorkerRun:
             lost = unwritten()
             self._next_unwritten = lost.size_bytes + lost.size_bytes // 4 + 1  # at most so much more goes unreported
             self._notify({"unwritten": [*lost], "node": self.node, "pid": os.getpid()})
+        self._report_lost_lines()
+
+    def _report_lost_lines(self) -> None:
         if self.measures and (count := self._lines.lost_lines) >= self._next_losses:
             # Reported at the first and whenever they are twice as many: the scheduler keeps all messages.
             self._next_losses = 2 * count

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import threading
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from distributed import NannyPlugin
@@ -65,9 +66,9 @@ class _AlwaysEnabled(logging.Logger):
 class DeathWatch(logging.Filter):
     """Listens to the nanny's log, whatever level it shows, and writes what it hears of deaths to the spool."""
 
-    def __init__(self, run_id: str, logger: logging.Logger) -> None:
+    def __init__(self, run_id: str, logger: logging.Logger, spool: Spool | None = None) -> None:
         super().__init__()
-        spool = Spool.of_run(run_id)
+        spool = Spool.of_run(run_id) if spool is None else spool
         spool.make()
         self._file = LineAppender(spool.deaths(os.getpid()))
         self._logger = logger
@@ -134,11 +135,18 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
     """Notes why the worker under a Dask nanny died, and ends one whose call takes longer than it may.
 
     Nannies that share a process share what watches.
+
+    Parameters
+    ----------
+    run_id : str
+    spool : str, optional
+        Folder to write to; default the spool of the run on this node.
     """
 
-    def __init__(self, run_id: str) -> None:
+    def __init__(self, run_id: str, spool: str | None = None) -> None:
         self.name = f"runmem-nanny-{run_id}"
         self._run_id = run_id
+        self._spool = spool
 
     def setup(self, nanny: Any) -> None:
         """Begin to listen."""
@@ -155,8 +163,9 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
 
     def _watches(self) -> _Watches:
         names = ("distributed.nanny", "distributed.nanny.memory", "distributed.worker.memory")
-        deaths = [DeathWatch(self._run_id, logging.getLogger(name)) for name in names]
-        watchdog = Watchdog(Spool.of_run(self._run_id), deaths[0].note, self._report)
+        spool = Spool.of_run(self._run_id) if self._spool is None else Spool(Path(self._spool))
+        deaths = [DeathWatch(self._run_id, logging.getLogger(name), spool) for name in names]
+        watchdog = Watchdog(spool, deaths[0].note, self._report)
         return _Watches(watchdog, _ExitWatch(deaths[0]), deaths)
 
     def _report(self, nanny: Any, message: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from runmem.memory.peak import PeakMeter, PeakReading, Window, process_meter
 from runmem.memory.stored_data import stored_data
 from runmem.memory.window import TOLERANCE_BYTES
 
-__all__ = ["Probe", "PeakProbe", "Probes", "peak_fields"]
+__all__ = ["Probe", "Parts", "PeakProbe", "Probes", "peak_fields"]
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Probe:
         return paused
 
 
-class _Parts(NamedTuple):
+class Parts(NamedTuple):
     """A window that was interrupted.
 
     Attributes
@@ -89,11 +89,11 @@ class PeakProbe(Probe):
         """Open a window."""
         return self._meter.start(trim=self._trim, tidy=True)
 
-    def stop(self, started: Window | _Parts) -> dict[str, Any]:
+    def stop(self, started: Window | Parts) -> dict[str, Any]:
         """Close the window."""
         return peak_fields(self._stopped(started)[0])
 
-    def _stopped(self, started: Window | _Parts) -> tuple[PeakReading, int]:
+    def _stopped(self, started: Window | Parts) -> tuple[PeakReading, int]:
         """Close the window; return the reading of all windows, and what the task has kept of its own."""
         if isinstance(started, Window):
             reading = self._meter.stop(started)
@@ -104,15 +104,15 @@ class PeakProbe(Probe):
         kept_bytes = started.kept_bytes + started.window.kept_bytes(reading.end_bytes)
         return started.before.followed_by(reading, started.kept_bytes), kept_bytes
 
-    def pause(self, started: Window | _Parts) -> _Parts:
+    def pause(self, started: Window | Parts) -> Parts:
         """Close the window: other tasks may run in the process."""
-        return _Parts(*self._stopped(started))
+        return Parts(*self._stopped(started))
 
-    def go_on(self, paused: _Parts) -> _Parts:
+    def go_on(self, paused: Parts) -> Parts:
         """Open another window."""
         return paused._replace(window=self._meter.start())
 
-    def next(self, started: Window | _Parts) -> tuple[dict[str, Any], Window]:
+    def next(self, started: Window | Parts) -> tuple[dict[str, Any], Window]:
         """Close the window and open the next, with one reading; two where memory is given back before a task."""
         if self._trim or not isinstance(started, Window):
             return self.stop(started), self.start()

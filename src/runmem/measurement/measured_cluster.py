@@ -1,0 +1,175 @@
+"""A cluster of a user whose workers are measured."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+import distributed
+
+from runmem.collection.remote_nodes import RemoteNodes
+from runmem.deadlines import within
+from runmem.errors import ClusterError
+from runmem.measurement.carrier import nanny_carrier, worker_carrier
+from runmem.worker.call_recorder import RunOnWorkers, stats_topic
+from runmem.worker.dask_tasks import DaskTasks
+from runmem.worker.nanny import RunmemNanny
+
+__all__ = ["MeasuredCluster"]
+
+log = logging.getLogger(__name__)
+
+_JOIN_S = 60.0  # a worker imports runmem meanwhile
+_LEAVE_S = 10.0
+_REPORT_S = 5.0
+
+
+class _Report(NamedTuple):
+    """The report of a worker that was asked to join."""
+
+    joined: str
+    refusal: str | None
+    host: str
+    pid: int
+    python: str
+    threads: int
+
+
+class MeasuredCluster(RemoteNodes):
+    """The workers of a user's cluster that take part in a measurement; nothing else there is changed.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Connected to the cluster, and not asynchronous.
+    run : RunOnWorkers
+    program_pid : int
+        Process id of the program.
+    version : str
+        That of runmem here.
+
+    Attributes
+    ----------
+    losses : dict
+        Measurements and records that workers could not make or write: place to reason.
+    unsure : set
+        Workers, as (node, process id), that could not write all lines about their tasks.
+    """
+
+    def __init__(self, client: distributed.Client, run: RunOnWorkers, program_pid: int, version: str) -> None:
+        super().__init__(client, run.run_id, run.interval_s)
+        self._topic = stats_topic(run.run_id)
+        self._version = version
+        self._of_nannies = RunmemNanny(run.run_id)
+        self._of_workers = DaskTasks(run, program_pid)
+        self._reports: dict[str, _Report] = {}
+        self.losses: dict[str, str] = {}
+        self.unsure: set[tuple[str, int]] = set()
+
+    def join(self) -> None:
+        """Begin to measure on all workers, and on those that come later.
+
+        Raises
+        ------
+        ClusterError
+            If the scheduler refuses, or does not answer.
+        """
+        try:
+            within(_LEAVE_S, self._client.subscribe_topic, self._topic, self._take)
+            within(_JOIN_S, self._client.register_plugin, nanny_carrier(self._of_nannies, self._topic, self._version))
+            within(_JOIN_S, self._client.register_plugin, worker_carrier(self._of_workers, self._topic, self._version))
+        except TimeoutError as error:
+            self.losses["workers that do not answer"] = f"what runs there may not be measured ({error})"
+        except Exception as error:
+            self.leave()
+            raise ClusterError(
+                f"the cluster at {address_of(self._client)} takes no plugins ({type(error).__name__}: {error}). Start "
+                "its workers with `dask worker --preload runmem.preload`, which needs none."
+            ) from error
+
+    def wait_for_reports(self, seconds: float = _REPORT_S) -> None:
+        """Wait until each present worker has reported whether it is measured.
+
+        Raises
+        ------
+        ClusterError
+            If there are workers and none of them can be measured.
+        """
+        deadline = time.monotonic() + seconds
+        present = super()._scheduler_workers()
+        while present.keys() - self._reports.keys() and time.monotonic() < deadline:
+            time.sleep(0.01)
+            present = super()._scheduler_workers()
+        if present and all(each in self._reports and self._reports[each].refusal for each in present):
+            raise ClusterError("no worker of the cluster can be measured: " + "; ".join(self.refusals().values()) + ".")
+
+    def refusals(self) -> dict[str, str]:
+        """Return the workers that are not measured, with reason and remedy."""
+        found = {}
+        for report in self._reports.values():
+            if report.refusal is not None:
+                place = f"worker {report.joined}"
+                found[place] = f"process {report.pid} on {report.host} is not measured: {report.refusal}. " + (
+                    f"Install it there with `{report.python} -m pip install runmem=={self._version}` and restart the "
+                    "worker"
+                )
+        return found
+
+    @property
+    def several_threads(self) -> bool:
+        """Whether a worker that is measured runs several tasks at a time."""
+        return any(report.threads > 1 for report in self._reports.values() if report.refusal is None)
+
+    def _scheduler_workers(self) -> dict[str, dict[str, Any]]:
+        """Return the workers that are measured: others know nothing of runmem."""
+        found = super()._scheduler_workers()
+        measured = {address for address, report in list(self._reports.items()) if report.refusal is None}
+        return {address: worker for address, worker in found.items() if address in measured}
+
+    def _take(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Handle the report of a worker or a nanny; called in the client's event loop."""
+        message = event[1]
+        if "joined" in message:
+            self._reports[message["joined"]] = _Report(*(message[name] for name in _Report._fields))
+        elif "left" in message:
+            self.left(message["left"], message["files"], message["more"])
+        elif "lost" in message:
+            self.losses[message["place"]] = message["lost"]
+            if "pid" in message:
+                self.unsure.add((message["node"], message["pid"]))
+
+    def use(self, client: distributed.Client) -> None:
+        """Use another client of the same cluster from now on: the first is closed."""
+        self._client = client
+
+    def unreached(self) -> dict[str, str]:
+        """Return the nodes that could not be read to the end; this host's spool is read in any case."""
+        found = super().unreached()
+        if not self._nodes:
+            found.pop("the cluster", None)
+        return found
+
+    def leave(self) -> None:
+        """Leave the cluster as it was."""
+        for plugin in (self._of_workers, self._of_nannies):
+            unregister: Callable[..., Any] = partial(
+                self._client.unregister_worker_plugin, nanny=isinstance(plugin, RunmemNanny)
+            )
+            try:
+                within(_LEAVE_S, unregister, plugin.name)
+            except Exception as error:  # the workers are gone, were replaced, or one is stopped
+                log.info("%s stays on the workers: %s", plugin.name, error)
+
+    def unsubscribe(self) -> None:
+        """Take no more reports."""
+        with suppress(Exception):
+            within(_LEAVE_S, self._client.unsubscribe_topic, self._topic)
+
+
+def address_of(client: distributed.Client) -> str:
+    """Return the address of a client's scheduler, as far as known."""
+    return str(getattr(client.scheduler, "address", None) or "an unknown address")
