@@ -13,6 +13,7 @@ __all__ = [
     "FilePlacementError",
     "ClusterError",
     "ResultError",
+    "ReturnedValuesError",
     "TaskKilledError",
     "TaskCancelledError",
     "TaskTimeoutError",
@@ -83,6 +84,10 @@ class ClusterError(RunmemError):
     """A cluster cannot be reached or cannot run this program."""
 
     exit_code = 2
+
+
+class ReturnedValuesError(RunmemError, TypeError):
+    """A task returned another number of values than it is declared to return."""
 
 
 class ResultError(RunmemError):

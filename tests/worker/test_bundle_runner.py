@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import pickle
+import re
 import signal
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -143,9 +144,12 @@ def test_more_than_one_output_is_a_tuple_with_the_written_ones_last() -> None:
 def test_the_wrong_number_of_values_is_told(value: Any, told: str) -> None:
     with pytest.raises(BundleFailed) as raised:
         run(pair, [a_call([value])])
-    assert (
-        str(error_of(raised)) == f"pair is declared to return 2 values, but returned {told}: correct returns= in @task"
+    error = error_of(raised)
+    assert re.fullmatch(
+        rf"pair \({__file__}:\d+\) is declared to return 2 values, but returned {told}: correct returns= in @task",
+        str(error),
     )
+    assert "bundle_runner" not in error.__notes__[0].replace(__file__, "")  # no frame of runmem
 
 
 def test_an_error_tells_where_it_happened() -> None:

@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from runmem.commands.call_arguments import place_of
 from runmem.errors import TaskDeclarationError, TaskWarning
 from runmem.graph.current import current_program
 from runmem.graph.task import TaskFunction
@@ -48,7 +47,7 @@ def above_task(
         if task is None:
             what = getattr(decorated, "__qualname__", repr(decorated))
             raise TaskDeclarationError(f"@{name} on {what}, which is not a task: write @{name} above @task.")
-        where = f"@{name} on {place_of(task)}"
+        where = f"@{name} on {task.place}"
         missing = [key for key in needed if given.get(key) is None]
         if missing:
             raise TaskDeclarationError(f"{where} needs {' and '.join(f'{key}=' for key in missing)}.")

@@ -17,18 +17,12 @@ from runmem.graph.directions import Direction, Parameter
 from runmem.graph.task import TaskFunction
 from runmem.store.node_name import node_name
 
-__all__ = ["CallArguments", "Count", "checked_template", "declared_count", "place_of"]
+__all__ = ["CallArguments", "Count", "checked_template", "declared_count"]
 
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)((?:\.\w+)*)\s*\}\}")
 _WILDCARDS = re.compile(r"[*?\[]")
 _NO_PREFIX = ("", "null")  # as PyCOMPSs writes them
 _LEFT_OUT = "#"  # the prefix of a parameter that is left out of the command line
-
-
-def place_of(task: TaskFunction) -> str:
-    """Return the name of a task with its file and line, for messages."""
-    code = getattr(task.function, "__code__", None)
-    return f"{task.name} ({task.file}:{code.co_firstlineno})" if code is not None else task.name
 
 
 def checked_template(task: TaskFunction, template: object, where: str) -> str | None:
@@ -76,7 +70,7 @@ class CallArguments:
         self.values: dict[str, Any] = dict(bound.arguments)
         if task.signature.varkwargs is not None:
             self.values |= self.values.pop(task.signature.varkwargs)
-        self.place = place_of(task)
+        self.place = task.place
         self.peak_bytes = 0
 
     def words(self) -> list[str]:

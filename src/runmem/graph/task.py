@@ -97,6 +97,12 @@ class TaskFunction:
         )
         self._called = function if self._compilation is None else None
 
+    @property
+    def place(self) -> str:
+        """The name with file and line, for messages."""
+        code = getattr(self.function, "__code__", None)
+        return f"{self.name} ({self.file}:{code.co_firstlineno})" if code is not None else self.name
+
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         program = current_program()
         if self._takes_returns and "returns" in kwargs:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import lru_cache, partial
 from typing import Any, Protocol, TypeVar
 
-from runmem.errors import ArgumentError, ResultError, RunmemError, TaskCancelledError
+from runmem.errors import ArgumentError, ResultError, ReturnedValuesError, RunmemError, TaskCancelledError
 from runmem.graph.elements import root, value_at
 from runmem.graph.file_attempt import FileAttempt
 from runmem.graph.isolation import Isolation
@@ -462,10 +462,12 @@ def _unpacked(call: PackedCall, task: Any, inputs: Inputs) -> Arguments:
 
 
 def _returned(value: Any, count: int, task: Any) -> Sequence[Any]:
-    """Return what the function returned as `count` values; TypeError if it returned another number."""
+    """Return what the function returned as `count` values; ReturnedValuesError if it returned another number."""
     if count < 2:
         return (value,) if count else ()
     if isinstance(value, (tuple, list, Items)) and len(value) == count:
         return tuple(value)
     got = f"{len(value)} values" if isinstance(value, (tuple, list, Items)) else f"one {type(value).__name__}"
-    raise TypeError(f"{task.name} is declared to return {count} values, but returned {got}: correct returns= in @task")
+    raise ReturnedValuesError(
+        f"{task.place} is declared to return {count} values, but returned {got}: correct returns= in @task"
+    )

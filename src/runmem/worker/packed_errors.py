@@ -7,7 +7,7 @@ import threading
 import types
 from collections.abc import Mapping, Sequence
 
-from runmem.errors import ArgumentError, CommandError, RunmemError
+from runmem.errors import ArgumentError, CommandError, ReturnedValuesError, RunmemError
 from runmem.graph.task import TaskFunction
 from runmem.serialization.error_parts import field_of, text_of
 from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
@@ -87,13 +87,13 @@ def _refuses_to_write(error: BaseException) -> bool:
 def _trace_of(error: BaseException) -> str:
     """Return the text of a traceback from the first frame of the program on; the frames above it are runmem's.
 
-    Of a command that failed it is empty if all frames are runmem's: the message says what failed, and where.
+    It is empty if all frames are runmem's and the message says what failed, and where.
     """
     trace: types.TracebackType | None = field_of(error, "__traceback__")
     below = trace
     while below is not None and below.tb_frame.f_code.co_filename.startswith(_PACKAGE):
         below = below.tb_next
-    if below is None and issubclass(type(error), CommandError):
+    if below is None and issubclass(type(error), (CommandError, ReturnedValuesError)):
         return ""
     return f"\ntraceback on the worker:\n{traceback_text(error, below or trace)}"
 
