@@ -21,7 +21,8 @@ TESTS = Path(__file__).parent
 SERVICES = ("slurm", "hosts")  # each makes something of which the machine has one: never two of them at once
 SERVICE_FIXTURES = {"slurm", "network", "ssh_server"}  # what starts daemons: Slurm's, SSH servers
 SLOW = (  # folders and files whose tests nearly all take more than two seconds; single tests carry the mark themselves
-    "campaign", "differential", "end_to_end", "examples", "measurement", "workers",
+    "campaign", "differential", "end_to_end", "examples", "workers",
+    "measurement/test_measure.py", "measurement/test_measure_only.py",
     *(f"docs/test_{page}.py" for page in (
         "lsst", "metric_jobs", "metrics", "program", "semantics", "site", "task_runner", "tasks", "traces", "trials",
         "tutorial",

@@ -10,7 +10,10 @@ import pytest
 TESTS = Path(__file__).parent
 SOURCE = TESTS.parent / "src" / "runmem"
 FAST = "not slow and not service"
-ALIASES = {Path("pycompss", *inner) for inner in (("api",), ("functions",), ("alias", "pycompss"))}
+ALIASES = {
+    Path("pycompss", *inner)
+    for inner in (("api",), ("functions",), ("alias", "pycompss"), ("runtime", "management"), ("tests",))
+}
 
 
 def test_every_folder_of_the_code_has_a_test_in_the_fast_run(request: pytest.FixtureRequest) -> None:

@@ -16,8 +16,9 @@ from runmem.reports.summary import RunSummary
 from runmem.reports.trace_summary import TraceSummary
 from runmem.store.run import read_run
 from runmem.trials.report.grid import Grid
-from runmem.verify.report import judge
+from runmem.verify.report import Report
 from runmem.verify.spec import ThresholdSpecification
+from runmem.verify.spec_set import SpecificationSet
 
 WIDTHS = (60, 80, 100, 200)
 
@@ -95,7 +96,7 @@ def test_the_specifications(run, width):
     plain = ThresholdSpecification.parse("demo.CountWordsOfAllFilesMemory<500 MiB", None)
     spec = ThresholdSpecification(str(plain.name), plain.threshold, "<", ["design", "release"])
     reason = "there is no measurement of demo.CountWordsOfAllFilesMemory, since its task has not run on any node"
-    lines = judge([spec], {}, {}, {"demo.CountWordsOfAllFilesMemory": reason}).lines(width)
+    lines = Report({}, SpecificationSet([spec]), {}, {"demo.CountWordsOfAllFilesMemory": reason}).lines(width)
     assert max(map(len, lines)) <= width
     words = " ".join(" ".join(lines).split())
     for word in ("Status", "Test", "Spec. tags", "Reason", "not measured", "< 500 Mi", "design,", "node"):

@@ -120,10 +120,10 @@ def mistakes_with(number: int | None) -> Iterator[None]:
     """Let the submitter fail to describe one call to Dask."""
     right = sender_module.dask_task
 
-    def wrong(bundle: Bundle, run_id: str) -> Any:
+    def wrong(bundle: Bundle, *others: Any) -> Any:
         if number is not None and any(execution.task_id == number + 1 for execution in bundle.executions):
             raise LookupError("made for the test")
-        return right(bundle, run_id)
+        return right(bundle, *others)
 
     with mock.patch.object(sender_module, "dask_task", wrong):
         yield

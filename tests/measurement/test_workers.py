@@ -38,6 +38,7 @@ def _functions() -> tuple[Any, Any]:
 keeps, dies = _functions()
 
 
+@pytest.mark.slow
 def test_workers_without_runmem_are_named_and_the_others_are_measured(
     scheduler, start_worker, path_without_runmem, tmp_path, capsys
 ) -> None:
@@ -61,6 +62,7 @@ def test_workers_without_runmem_are_named_and_the_others_are_measured(
         assert any(worker in line and "runmem is not installed there" in line for line in run.provenance["lost"])
 
 
+@pytest.mark.slow
 def test_a_cluster_without_runmem_is_refused_and_goes_on(
     scheduler, start_worker, path_without_runmem, tmp_path
 ) -> None:
@@ -72,6 +74,7 @@ def test_a_cluster_without_runmem_is_refused_and_goes_on(
     assert list(scheduler.run(lambda dask_worker: list(dask_worker.plugins)).values()) == [["shuffle"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["option", "environment"])
 def test_preloaded_workers_record_by_themselves(scheduler, start_worker, tmp_path, eventually, how) -> None:
     given: dict[str, Any] = {"RUNMEM_RUN_FOLDER": str(tmp_path / "runs")}
@@ -111,6 +114,7 @@ def test_preloaded_workers_record_by_themselves(scheduler, start_worker, tmp_pat
     assert [row["trace"] for row in summary["nodes"]] != [None]
 
 
+@pytest.mark.slow
 def test_a_preloaded_worker_that_cannot_record_works(scheduler, start_worker, tmp_path) -> None:
     (tmp_path / "a_file").touch()
     start_worker("--preload", "runmem.preload", RUNMEM_RUN_FOLDER=str(tmp_path / "a_file"))
