@@ -152,7 +152,7 @@ def test_a_sampler_started_by_a_watched_process_does_not_count(start: Callable, 
     master.do(f"child = subprocess.Popen({command!r})")
     settled(processes)
     assert psutil.Process(master.pid).children()
-    assert abs(of(processes, master.pid) - alone) < MIB
+    assert abs(of(processes, master.pid) - alone) < 4 * MIB  # its own imports; a sampler takes more
     master.do("child.kill(); child.wait()")
 
 

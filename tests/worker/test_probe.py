@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import mmap
 from typing import Any
 
 import pytest
@@ -84,8 +85,9 @@ def test_what_happens_while_a_window_is_interrupted_is_left_out() -> None:
     window = probe.start()
     mine = bytearray(20 * MIB)
     paused = probe.pause(window)
-    others = bytearray(60 * MIB)
-    del others
+    with mmap.mmap(-1, 60 * MIB) as others:  # not from the heap, which may keep what is freed
+        for _ in range(60):
+            others.write(b"x" * MIB)
     between = probe.pause(probe.go_on(paused))
     went_on = probe.go_on(between)
     more = bytearray(10 * MIB)
