@@ -419,6 +419,39 @@ def test_a_worker_that_dies_and_a_time_limit(tmp_path, runmem, write):
     assert (ran.code, ran.out) == (0, "died\nTrue True\n"), ran.err
 
 
+CANCELLING = """
+import random
+import time
+
+from pycompss.api.api import TaskGroup, compss_cancel_group, compss_wait_on
+from pycompss.api.task import task
+
+@task(returns=1)
+def inner(number):
+    time.sleep(0.01)
+    return number
+
+@task(returns=1)
+def outer():
+    return [compss_wait_on([inner(i), inner(i)]) for i in range(50)]
+
+random.seed(1)
+for number in range(12):
+    with TaskGroup(str(number), implicit_barrier=False):
+        cancelled = [outer(), outer()]
+    time.sleep(random.uniform(0.05, 0.4))
+    compss_cancel_group(str(number))
+    assert compss_wait_on([inner(i) for i in range(3)]) == [0, 1, 2]
+print(compss_wait_on(cancelled))
+"""
+
+
+def test_a_worker_whose_waiting_call_was_cancelled_runs_others(tmp_path, runmem, write):
+    write(tmp_path, "app.py", CANCELLING)
+    ran = runmem(tmp_path, "--nested", "--workers=1", "app.py")
+    assert (ran.code, ran.out) == (0, "[None, None]\n"), ran.err
+
+
 def test_an_interrupt_ends_calls_at_every_depth(tmp_path, start, write, eventually, processes_with, environment):
     write(
         tmp_path,

@@ -57,8 +57,8 @@ class ProgramOfTask:
     def _completed(self, outputs: Sequence[Any]) -> Sequence[Any]:
         program = self._program
         program.barrier()
-        for error in program.place_all_files():
-            raise error
+        if errors := program.place_all_files():
+            raise errors[0]
         given = [list(output) if type(output) is Items else output for output in outputs]
         values = program.wait_on((given,))
         return [Items(value) if type(output) is Items else value for value, output in zip(values, outputs, strict=True)]

@@ -32,6 +32,7 @@ from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.snapshot import Snapshots
 from runmem.serialization.task_definitions import TaskDefinitions, using
 from runmem.worker.call_recorder import WorkerRun
+from runmem.worker.cancellation import uninterruptible
 from runmem.worker.nesting import CallsOfTask
 from runmem.worker.packed_call import PackedCall, PackedTask
 from runmem.worker.process_state import become, process_of_task
@@ -127,19 +128,21 @@ class _CallsOfTask(ProgramOfTask):
         if threading.get_ident() != self._thread:
             yield
             return
-        state = self._process.packed() if self._process is not None else b""
-        if self._run is not None:
-            self._run.pause()
-        distributed.secede()
+        with uninterruptible():
+            state = self._process.packed() if self._process is not None else b""
+            if self._run is not None:
+                self._run.pause()
+            distributed.secede()
         try:
             yield
         finally:
-            distributed.rejoin()
-            become(state)
-            if self._copy is not None:
-                program_copies.use_again(self._copy)
-            if self._run is not None:
-                self._run.go_on()
+            with uninterruptible():  # the pool would lose a thread if the call were cancelled while it comes back
+                distributed.rejoin()
+                become(state)
+                if self._copy is not None:
+                    program_copies.use_again(self._copy)
+                if self._run is not None:
+                    self._run.go_on()
 
 
 class _SubmitterOfTask(LazySubmitter):
@@ -171,7 +174,7 @@ class _SubmitterOfTask(LazySubmitter):
             super().wait(executions, deadline, raises)
 
     def cancel(self, executions: Iterable[Execution] | None = None) -> None:
-        """Cancel calls that have not begun; see `Submitter`."""
+        """Cancel calls that have not ended; see `Submitter`."""
         with using(self._definitions):
             super().cancel(executions)
 

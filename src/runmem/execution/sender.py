@@ -145,18 +145,10 @@ class Sender:
             with calls.changed:
                 if not calls.queue and not self.is_urgent:
                     calls.changed.wait(self._result_poll_s if calls.sent else _IDLE_POLL_S)
-            if calls.queue and not self.is_urgent:
-                self._gather()
+                if calls.queue:
+                    calls.changed.wait_for(lambda: self.is_urgent, _GATHER_S)
             if not self.run_once():
                 return
-
-    def _gather(self) -> None:
-        """Wait for more calls to send together."""
-        if self._caller is None:
-            time.sleep(_GATHER_S)
-            return
-        with self._calls.changed:
-            self._calls.changed.wait_for(lambda: self.is_urgent, _GATHER_S)
 
     def run_once(self) -> bool:
         """Note the calls that have ended and send those that can be sent; return False if the connection is lost."""

@@ -76,7 +76,6 @@ class DaskSubmitter:
         self._copied = services.copied
         self._is_nested = caller is not None
         self._away = services.away
-        self._takes_results = caller is None  # a worker's client gives the very objects that the worker stores
         self._large = LargeValues(self._send_value)
         self._results = FetchedResults()
         self._fetching = threading.Lock()
@@ -158,7 +157,8 @@ class DaskSubmitter:
         return [
             stand_in(version, cancelled[version.execution])
             if version.execution in cancelled
-            else loaded_value(version, values[version.execution], self._takes_results)
+            # A worker's client gives the very objects that the worker stores.
+            else loaded_value(version, values[version.execution], own=not self._is_nested)
             for version in versions
         ]
 

@@ -22,7 +22,7 @@ from types import TracebackType
 
 __all__ = [
     "CallCancelled", "cancel_calls", "cancelled_calls", "interruptible", "is_interrupted", "raise_if_cancelled",
-    "running",
+    "running", "uninterruptible",
 ]  # fmt: skip
 
 cancelled_calls: defaultdict[str, set[int]] = defaultdict(set)
@@ -122,10 +122,33 @@ class interruptible:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._call is not None:
-            try:
-                self._call.end_function()
-            except CallCancelled:  # it came too late: the function has ended
-                self._call.end_function()
+            _end_function(self._call)
+
+
+class uninterruptible:
+    """A block of runmem inside the function of a call, such as a wait for other calls, which must not be cut off.
+
+    If the call is cancelled, `CallCancelled` is raised at the end of the block.
+    """
+
+    __slots__ = ("_call",)
+
+    def __enter__(self) -> None:
+        call = _thread.call
+        self._call = call if call is not None and call.thread == threading.get_ident() else None
+        if self._call is not None:
+            _end_function(self._call)
+
+    def __exit__(self, *raised: object) -> None:
+        if self._call is not None:
+            self._call.begin_function()
+
+
+def _end_function(call: _Call) -> None:
+    try:
+        call.end_function()
+    except CallCancelled:  # it came too late: the function has ended
+        call.end_function()
 
 
 def is_interrupted() -> bool:
