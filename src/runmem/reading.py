@@ -29,6 +29,7 @@ __all__ = [
     "MAX_SIZE",
     "MAX_TIME_S",
     "open_file",
+    "parse_yaml",
     "read_file",
     "read_json",
     "read_lines",
@@ -129,7 +130,20 @@ def read_json(path: Path | str) -> Any:
 
 
 def read_yaml(path: Path | str, is_used: Callable[[str], bool] = lambda key: True) -> list[Any]:
-    """Return the documents of a YAML file. Tags that build Python objects are an error.
+    """Return the documents of a YAML file.
+
+    Raises
+    ------
+    OSError
+        As `read_file`.
+    ValueError
+        As `parse_yaml`.
+    """
+    return parse_yaml(read_file(path, _MAX_YAML_BYTES).decode(), is_used)
+
+
+def parse_yaml(text: str, is_used: Callable[[str], bool] = lambda key: True) -> list[Any]:
+    """Return the documents of a YAML text. Tags that build Python objects are an error.
 
     Parameters
     ----------
@@ -138,15 +152,12 @@ def read_yaml(path: Path | str, is_used: Callable[[str], bool] = lambda key: Tru
 
     Raises
     ------
-    OSError
-        As `read_file`.
     ValueError
         If it is not YAML, has a key twice, is nested too deeply, or has too many values with its aliases expanded: a
         few lines can expand to terabytes.
     """
     import yaml
 
-    text = read_file(path, _MAX_YAML_BYTES).decode()
     try:
         for node in yaml.compose_all(text, yaml.SafeLoader):
             if node is None:

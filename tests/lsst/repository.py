@@ -41,6 +41,14 @@ def make_repository(root, visits=VISITS, sizes=None):
     return root
 
 
+def make_processed(root, visits, sizes):
+    """Make a repository at `root` whose quanta ran one after the other in this process, in the run ``output``."""
+    make_repository(root, visits, sizes)
+    executor, graph = executor_and_graph(root, "output")
+    executor.run_pipeline(graph)
+    return root
+
+
 def executor_and_graph(root, run, old=False, again=False, **config):
     """Return LSST's executor writing to `run`, and the quantum graph of the pipeline with the scale task's `config`.
 

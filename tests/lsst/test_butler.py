@@ -30,10 +30,7 @@ from runmem.verify.measurement import Measurement  # noqa: E402
 @pytest.fixture(scope="module")
 def processed(tmp_path_factory):
     root = str(tmp_path_factory.mktemp("repository") / "repo")
-    repository.make_repository(root, visits=(1,), sizes={0: 30, 1: 20})
-    executor, graph = repository.executor_and_graph(root, "output")
-    executor.run_pipeline(graph)
-    return root
+    return repository.make_processed(root, visits=(1,), sizes={0: 30, 1: 20})
 
 
 def memory_task(label, target, metric="ScaleMemory"):
@@ -142,6 +139,14 @@ def test_an_interrupted_pass_can_be_repeated_and_another_value_is_not_overwritte
         ButlerError, match="the run interrupted has metricvalue_demo_Again .* already: .* Use a new run"
     ):
         butler.put(other, "metricvalue_demo_Again", results[0].dataId)
+
+
+def test_a_pass_whose_measurements_have_a_name_of_ones_own_can_be_repeated(processed):
+    task = memory_task("scale", "scale.run", "Named")
+    task.config.connections.measurement = "{metric}_of_scale"
+    butler = butler_of(processed, "named")
+    for _ in range(2):
+        assert [result.error for result in runFromButler(task, butler)] == [None, None]
 
 
 def test_a_data_id_that_fails_in_any_way_does_not_keep_another_from_being_measured(processed, tmp_path):

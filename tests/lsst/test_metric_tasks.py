@@ -39,10 +39,7 @@ from runmem.verify import Measurement  # noqa: E402
 @pytest.fixture(scope="module")
 def processed(tmp_path_factory):
     root = str(tmp_path_factory.mktemp("repository") / "repo")
-    repository.make_repository(root, visits=(1,), sizes={0: 30, 1: 20})
-    executor, graph = repository.executor_and_graph(root, "output")
-    executor.run_pipeline(graph)
-    return root
+    return repository.make_processed(root, visits=(1,), sizes={0: 30, 1: 20})
 
 
 def config_of(kind, label="scale", metric="Memory", target="scale.run"):

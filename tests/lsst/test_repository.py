@@ -6,8 +6,10 @@ import json
 import os
 import pty
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -33,10 +35,7 @@ SIZES = {0: 30, 1: 90, 2: 20}
 def processed(tmp_path_factory):
     """Return a repository whose quanta ran one after the other in this process."""
     root = str(tmp_path_factory.mktemp("repository") / "repo")
-    repository.make_repository(root, visits=(1, 2), sizes=SIZES)
-    executor, graph = repository.executor_and_graph(root, "output")
-    executor.run_pipeline(graph)
-    return root
+    return repository.make_processed(root, visits=(1, 2), sizes=SIZES)
 
 
 @pytest.fixture
@@ -161,6 +160,13 @@ def test_what_cannot_be_reported_is_an_error_with_the_remedy(processed, options,
 def test_a_repository_that_is_not_there_is_named():
     with pytest.raises(ButlerError, match="the repository /nowhere cannot be opened: FileNotFoundError"):
         command(report, "--butler", "/nowhere", "--collections", "output")
+
+
+def test_a_damaged_registry_is_named(own):
+    with closing(sqlite3.connect(own / "gen3.sqlite3")) as registry:
+        registry.execute("DROP TABLE collection_chain")
+    with pytest.raises(ButlerError, match=r"the repository .*repo cannot be read: OperationalError"):
+        command(report, "--butler", own, "--collections", "output")
 
 
 def test_a_dataset_type_with_such_a_name_and_other_content_is_left_out_and_told(own):

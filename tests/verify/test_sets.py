@@ -332,3 +332,17 @@ def test_both_endings_of_yaml_files_are_read(tmp_path):
     (tmp_path / "metrics" / "b.yaml").write_text("A: &a {description: d, unit: s}\nB: {<<: *a, description: e}\n")
     assert list(MetricSet.load_metrics_package(tmp_path)) == ["a.A", "b.A", "b.B"]
     assert list(MetricSet.load_metrics_package(tmp_path, "a")) == ["a.A"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("A: {description: d, unit: s}\nA: {description: e, unit: s}\n", "'A' is there twice, in line 2"),
+        ("A: [", "the definitions are not YAML"),
+        ("A: {description: d, unit: s}\n---\nB: {description: e, unit: s}\n", "expected names of metrics"),
+    ],
+)
+def test_a_text_of_metrics_is_checked_as_a_file(text, message):
+    with pytest.raises(SettingError, match=message):
+        MetricSet.parse(text, "a")
+    assert list(MetricSet.parse("A: {description: d, unit: s}", "a")) == ["a.A"]

@@ -156,10 +156,7 @@ def _measure_repository(
     wanted = _specifications(specs, package)
     usages, remarks = repository.read()
     job = job_of_usages(package, usages)
-    job.specs.update(wanted)
-    for spec in wanted.values():
-        if spec.metric_name not in job.metrics:
-            job.not_measured(spec.metric_name, f"no metric has this name; there are {', '.join(job.metrics)}")
+    _add_specifications(job, wanted)
     path = job.write(output or Path("metrics") / f"{package}.json")
     if as_json:
         click.echo(json.dumps(job.json, indent=1))
@@ -227,15 +224,19 @@ def _job(run: MeasuredRun, choices: Sequence[MetricChoice], specs: Specification
     from runmem.metrics.from_run import job_of_run, measure
 
     job = job_of_run(run, choices)
-    job.specs.update(specs)
+    _add_specifications(job, specs)
     missing = [choice for choice in choices if choice.name not in job]
     if missing and not specs and (is_named or len(missing) == len(choices)):
         measure(run, missing[0])  # raises the error
-    for spec in specs.values():
-        if all(choice.name != spec.metric_name for choice in choices):
-            known = ", ".join(choice.name for choice in choices)
-            job.not_measured(spec.metric_name, f"no metric has this name; there are {known}")
     return job
+
+
+def _add_specifications(job: Job, specs: SpecificationSet) -> None:
+    """Add specifications, with the reason for those whose metric does not exist."""
+    job.specs.update(specs)
+    for spec in specs.values():
+        if spec.metric_name not in job.metrics:
+            job.not_measured(spec.metric_name, f"no metric has this name; there are {', '.join(job.metrics)}")
 
 
 def _default_output(run: MeasuredRun, choices: Sequence[MetricChoice]) -> Path:

@@ -33,7 +33,8 @@ class LsstButler:
     Where ``lsst.verify`` is installed, a measurement is stored as one of its own, with the storage class
     ``MetricValue``. Elsewhere it is a dictionary, the JSON of a Job that holds just this measurement, with the storage
     class ``StructuredDataDict``. The dataset type is registered, with the dimensions of the data id, when the first one
-    is put. Anything else is stored and read as by the Butler itself, but metadata and measurements come back as ours.
+    is put. Anything else is stored and read as by the Butler itself, but metadata and measurements come back as ours; a
+    dictionary whose dataset type is not named ``metricvalue_...`` comes back as the Job.
     """
 
     def __init__(self, butler: Butler) -> None:
@@ -53,7 +54,7 @@ class LsstButler:
             found = self.butler.get(datasetType, dataId, **kwargs)
         if isinstance(found, lsst.pipe.base.TaskMetadata):
             return TaskMetadata.from_metadata(found)
-        return measurement_from(found, datasetType)
+        return measurement_from(found, is_one=datasetType.startswith("metricvalue_"))
 
     def put(self, obj: object, datasetType: str, /, dataId: object = None, **kwargs: object) -> object:
         """Store `obj` in the Butler's run, and return its reference; an equal measurement that is there is left.
@@ -120,14 +121,12 @@ class LsstButler:
         kind = self._registered(name, data_id, more, storage_class(), _storable())
         with _as_butler_errors(place):
             there = self.butler.find_dataset(name, data_id, collections=self.butler.run, **more)
-        if there is not None:
-            with _as_butler_errors(place):
-                before = measurement_from(self.butler.get(there), name)
-            if before == ours:
-                return there
-            raise ButlerError(f"the run {self.butler.run} has {place} already: {before}; now {ours}. Use a new run.")
-        with _as_butler_errors(place):
-            return self.butler.put(stored_form(given, kind), name, data_id, **more)
+            if there is None:
+                return self.butler.put(stored_form(given, kind), name, data_id, **more)
+            before = measurement_from(self.butler.get(there), is_one=True)
+        if before == ours:
+            return there
+        raise ButlerError(f"the run {self.butler.run} has {place} already: {before}; now {ours}. Use a new run.")
 
     def _registered(self, name: str, data_id: Any, more: Mapping[str, Any], new: str, allowed: tuple[str, ...]) -> str:
         """Return the storage class of a dataset type, which is registered as `new` if it is not known."""

@@ -52,12 +52,12 @@ def stored_form(measurement: Any, storage_class_name: str) -> Any:
     return measurement if ours is not measurement else _of_lsst(ours)
 
 
-def measurement_from(found: Any, name: str) -> Any:
-    """Return the measurement or the Job that was stored as `found` under `name`; any other dataset as it is."""
+def measurement_from(found: Any, is_one: bool) -> Any:
+    """Return the measurement (if `is_one`) or the Job that was stored as `found`; any other dataset as it is."""
     if isinstance(found, Mapping) and set(found) == _JOB_KEYS:
         job = Job.deserialize(**found)
         entries = found["measurements"]
-        return job[entries[0]["metric"]] if name.startswith("metricvalue_") and len(entries) == 1 else job
+        return job[entries[0]["metric"]] if is_one and len(entries) == 1 else job
     return as_measurement(found)
 
 

@@ -93,7 +93,7 @@ class TimeMethodMetricConfig(MetadataMetricConfig):
     )
 
 
-MemoryMetricConfig = TimingMetricConfig = CpuTimingMetricConfig = TimeMethodMetricConfig
+MemoryMetricConfig = TimingMetricConfig = TimeMethodMetricConfig
 
 
 class _MetricPipelineTask(metric_task.MetadataMetricTask):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from itertools import islice
@@ -63,7 +63,7 @@ class MetadataRepository:
     Raises
     ------
     ButlerError
-        If there is no such repository or collection.
+        If there is no such repository or collection, or it cannot be read.
     SettingError
         If the collections have no metadata, or none of one of `tasks`.
     """
@@ -72,12 +72,11 @@ class MetadataRepository:
         self.uri = uri
         self.ignored: list[str] = []
         """Dataset types with such a name that are no task metadata, in words."""
-        try:
+        with _as_butler_error(f"the repository {uri} cannot be opened"):
             self.butler = Butler.from_config(uri, writeable=False)
-        except Exception as error:  # of any type: from configurations, databases and file systems
-            raise ButlerError(f"the repository {uri} cannot be opened: {type(error).__name__}: {error}") from error
-        self.runs = self._runs(collections)
-        self._types = self._chosen(tasks)
+        with _as_butler_error(f"the repository {uri} cannot be read"):
+            self.runs = self._runs(collections)
+            self._types = self._chosen(tasks)
 
     @property
     def labels(self) -> list[str]:
@@ -243,15 +242,12 @@ def _own_butler(uri: str, collections: tuple[str, ...]) -> Butler:
     return Butler.from_config(uri, collections=collections, writeable=False)
 
 
-class _as_butler_error:
-    """Raise errors of the registry as `ButlerError`."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, (ButlerError, SettingError)):
-            raise ButlerError(f"{self._what}: {type(error).__name__}: {error}") from error
+@contextmanager
+def _as_butler_error(what: str) -> Iterator[None]:
+    """Raise errors of any type, from configurations, databases and file systems, as `ButlerError`."""
+    try:
+        yield
+    except (ButlerError, SettingError):
+        raise
+    except Exception as error:
+        raise ButlerError(f"{what}: {type(error).__name__}: {error}") from error

@@ -160,7 +160,7 @@ def unit_bytes_at(content: TaskMetadata, level: str) -> int:
 
 
 def _of_platform(content: TaskMetadata, level: str) -> JsonObject:
-    """Return what the unit of metadata before version 1 depends on, as far as they have it."""
+    """Return platform and page size of the writer, as far as the metadata have them, for units before version 1."""
     found = {name: _inherited(content, level, item) for name, item in _OF_PLATFORM.items()}
     return {name: value for name, value in found.items() if value is not None}
 

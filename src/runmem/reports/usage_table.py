@@ -35,9 +35,9 @@ def usage_lines(usages: Sequence[TaskUsage], thresholds_bytes: Sequence[int], wi
     columns += [TableColumn(name, right=True) for name in ("Quanta", "Mean", "Median", "Min", "Max", "95 %", "Hours")]
     for threshold in thresholds_bytes:
         columns += [TableColumn(f"> {format_bytes(threshold)}", right=True), TableColumn("hours", right=True)]
-    rows = [_row(usage.label, peaks) for usage in usages for peaks in usage.statistics(thresholds_bytes)]
-    lines = lay_out(columns, rows, width, keys=2)
-    kinds = {peaks.owner for usage in usages for peaks in usage.statistics()}
+    found = [(usage.label, peaks) for usage in usages for peaks in usage.statistics(thresholds_bytes)]
+    lines = lay_out(columns, [_row(label, peaks) for label, peaks in found], width, keys=2)
+    kinds = {peaks.owner for _, peaks in found}
     lines += ["", *(f"  {text}" for kind, text in _EXPLAINED.items() if kind in kinds)]
     for usage in usages:
         lines += _not_read(usage)

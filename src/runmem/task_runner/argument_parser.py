@@ -13,7 +13,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from runmem.errors import RunmemError, SettingError
 from runmem.pipe_base.butler import FolderButler
-from runmem.pipe_base.config import Config, override, override_from_file
+from runmem.pipe_base.config import Config
+from runmem.task_runner.configurations import override, override_from_file
 from runmem.task_runner.data_ids import DataIdContainer, parse_data_ids
 from runmem.task_runner.dataset_types import DynamicDatasetType
 from runmem.task_runner.input_and_output import InputAndOutput

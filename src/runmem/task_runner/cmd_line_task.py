@@ -13,9 +13,9 @@ from importlib.metadata import packages_distributions, version
 from typing import Any, ClassVar
 
 from runmem.pipe_base.butler import Butler
-from runmem.pipe_base.config import compare, restored, text_of
 from runmem.pipe_base.struct import Struct
 from runmem.task_runner.argument_parser import ArgumentParser
+from runmem.task_runner.configurations import compare, restored, text_of
 from runmem.task_runner.errors import TaskError
 from runmem.task_runner.failures import exit_code
 from runmem.task_runner.input_and_output import output_of

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from runmem.pipe_base.config import text_of
+from runmem.task_runner.configurations import text_of
 from runmem.task_runner.data_ids import DataIdContainer, data_id_of
 
 __all__ = ["show"]

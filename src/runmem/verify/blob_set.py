@@ -25,16 +25,13 @@ class BlobSet(NamedItems[Blob]):
         for blob in blobs or ():
             self.insert(blob)
 
-    def _identifier(self, key: object) -> str:
-        if key in self._items:
-            return str(key)
-        return next(name for name in reversed(self._items) if self._items[name].name == key)
-
     def __getitem__(self, key: str) -> Blob:
-        try:
-            return self._items[self._identifier(key)]
-        except StopIteration:
-            raise KeyError(key) from None
+        if key in self._items:
+            return self._items[key]
+        for blob in reversed(self._items.values()):
+            if blob.name == key:
+                return blob
+        raise KeyError(key)
 
     def __setitem__(self, key: str, blob: Blob) -> None:
         if not isinstance(blob, Blob):

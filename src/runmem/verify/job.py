@@ -122,10 +122,10 @@ class Job:
         DuplicateMeasurementError
             If both have a measurement of one metric and `replace` is False; then nothing is changed.
         """
-        MeasurementSet(self._measurements.values()).update(other.measurements, replace)
+        added = self._measurements.checked(other.measurements, replace)
         self._metrics.update(other.metrics)
         self._specs.update(other.specs)
-        self._measurements.update(other.measurements, replace)
+        self._measurements.update(added, replace=True)
         self._meta.update(other.meta)
         self._blobs.update(other._blobs)
 
@@ -185,9 +185,7 @@ class Job:
         """
         ending = f".{NOT_MEASURED_KEY}"
         reasons = {key.removesuffix(ending): str(value) for key, value in self._meta.items() if key.endswith(ending)}
-        wanted = self._specs.subset(name, None, None, spec_tags, metric_tags, self._metrics)
-        chosen = wanted.subset(meta=self._meta)
-        return Report(self._measurements, chosen, self._metrics, reasons, sorted(set(wanted) - set(chosen)))
+        return self._specs.report(self._measurements, name, self._meta, metric_tags, spec_tags, self._metrics, reasons)
 
     # -- JSON --
 

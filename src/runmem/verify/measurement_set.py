@@ -42,10 +42,8 @@ class MeasurementSet(ItemSet[Measurement]):
     _called = ("Measurement", "Measurements")
 
     def __init__(self, measurements: Iterable[Measurement] | None = None) -> None:
-        super().__init__()
         self._definitions: list[MetricSet] = []  # of the Jobs that contain this set
-        for measurement in measurements or ():
-            self.insert(measurement)
+        super().__init__(measurements)
 
     def _name_of(self, item: Measurement) -> Name:
         return item.metric_name
@@ -101,12 +99,20 @@ class MeasurementSet(ItemSet[Measurement]):
         DuplicateMeasurementError
             If there is another measurement of one of the metrics and `replace` is False; then nothing is changed.
         """
-        added = list(other.values() if isinstance(other, Mapping) else other)
-        trial = MeasurementSet(self.values())
-        for measurement in added:
-            trial.insert(measurement, replace)
-        for measurement in added:
+        for measurement in self.checked(other, replace).values():
             self.insert(measurement, replace=True)
+
+    def checked(
+        self, other: Mapping[str, Measurement] | Iterable[Measurement], replace: bool = False
+    ) -> MeasurementSet:
+        """Return measurements that `update` can add, as a set. Raises as `update`."""
+        added = MeasurementSet()
+        for measurement in other.values() if isinstance(other, Mapping) else other:
+            added.insert(measurement, replace)
+        if not replace:
+            for measurement in added.values():
+                self._check(measurement)
+        return added
 
     def define(self, metrics: MetricSet) -> None:
         """Attach definitions to the measurements, present and later ones, and add the measurements' own to them."""

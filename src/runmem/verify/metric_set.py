@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from runmem.errors import SettingError
-from runmem.reading import JsonObject
+from runmem.reading import JsonObject, parse_yaml
 from runmem.store.output import write_file
 from runmem.verify.metric import Metric
 from runmem.verify.name import Name
@@ -37,9 +37,7 @@ class MetricSet(ItemSet[Metric]):
     _called = ("Metric", "Metrics")
 
     def __init__(self, metrics: Iterable[Metric] | None = None) -> None:
-        super().__init__()
-        for metric in metrics or ():
-            self.insert(metric)
+        super().__init__(metrics)
 
     # -- reading --
 
@@ -104,9 +102,9 @@ class MetricSet(ItemSet[Metric]):
         Raises
         ------
         SettingError
-            For a definition that is not valid; the message names it.
+            For a text that is not YAML or has a key twice, and for a definition that is not valid, which is named.
         """
-        content = yaml.safe_load(definitions) if isinstance(definitions, str) else definitions
+        content = _content(definitions) if isinstance(definitions, str) else definitions
         if not isinstance(content, Mapping):
             raise SettingError(f"expected names of metrics, each with description and unit, not {content!r}")
         found = cls()
@@ -173,3 +171,12 @@ class MetricSet(ItemSet[Metric]):
             for name, metric in sorted(self.items())
         ]
         return html_table(["Name", "Description", "Units", "Reference", "Tags"], rows)
+
+
+def _content(text: str) -> object:
+    """Return the content of a YAML text; of several documents a list, which is not valid."""
+    try:
+        documents = parse_yaml(text)
+    except ValueError as error:
+        raise SettingError(f"the definitions are not YAML: {error}") from error
+    return documents[0] if len(documents) == 1 else documents

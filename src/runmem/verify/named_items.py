@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from html import escape
 from typing import Any, ClassVar, TypeVar
 
@@ -41,6 +41,11 @@ class ItemSet(NamedItems[_Item]):
     _kind: ClassVar[type]
     _advice: ClassVar[str]  # what to give instead of another object
     _called: ClassVar[tuple[str, str]]  # singular and plural
+
+    def __init__(self, items: Iterable[_Item] | None = None) -> None:
+        super().__init__()
+        for item in items or ():
+            self.insert(item)
 
     @abstractmethod
     def _name_of(self, item: Any) -> Name:

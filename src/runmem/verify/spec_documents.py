@@ -140,7 +140,7 @@ def _spec_name(name: str, metric: str | None, package: str | None, is_default: b
     return Name(package=package, spec=own)
 
 
-def resolve(found: Iterable[Definition], partials: Mapping[str, JsonObject] | None = None) -> Resolved:
+def resolve(found: Iterable[Definition]) -> Resolved:
     """Merge definitions with their bases: a later base overrides an earlier one, their own content overrides all.
 
     Every definition becomes a partial or a specification.
@@ -152,7 +152,8 @@ def resolve(found: Iterable[Definition], partials: Mapping[str, JsonObject] | No
     SpecificationResolutionError
         If a base does not exist, a definition inherits from itself, or a name stays incomplete.
     """
-    waiting, by_name = list(found), dict(partials or {})
+    waiting = list(found)
+    by_name: dict[str, JsonObject] = {}
     places: dict[str, Path] = {}
     result = Resolved([], {})
     while waiting:
@@ -201,7 +202,7 @@ def _built(definition: Definition, by_name: Mapping[str, JsonObject]) -> tuple[s
 
 
 def _fields(document: JsonObject) -> JsonObject:
-    """Return what a `ThresholdSpecification` is made from."""
+    """Return the entries that make a `ThresholdSpecification`."""
     wanted = ("name", "threshold", "type", "metadata_query", "tags")
     return {"threshold": None} | {key: value for key, value in document.items() if key in wanted}
 

@@ -77,10 +77,8 @@ class SpecificationSet(ItemSet[ThresholdSpecification]):
         specifications: Iterable[ThresholdSpecification] | None = None,
         partials: Iterable[SpecificationPartial] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(specifications)
         self._partials: dict[str, SpecificationPartial] = {}
-        for spec in specifications or ():
-            self.insert(spec)
         for partial in partials or ():
             self[getattr(partial, "name", PARTIAL_SIGN)] = partial  # type: ignore[assignment]
 
@@ -256,11 +254,15 @@ class SpecificationSet(ItemSet[ThresholdSpecification]):
         metric_tags: Iterable[str] | None = None,
         spec_tags: Iterable[str] | None = None,
         metrics: Mapping[str, Metric] | None = None,
+        reasons: Mapping[str, str] | None = None,
     ) -> Report:
-        """Check measurements against the specifications that `subset` chooses by these arguments."""
+        """Check measurements against the specifications that `subset` chooses by these arguments.
+
+        `reasons` are those of a `Report`.
+        """
         wanted = self.subset(name, None, None, spec_tags, metric_tags, metrics)
         chosen = wanted.subset(meta=meta)
-        return Report(measurements, chosen, metrics, None, sorted(set(wanted) - set(chosen)))
+        return Report(measurements, chosen, metrics, reasons, sorted(set(wanted) - set(chosen)))
 
     def _repr_html_(self) -> str:
         """Return a table for a notebook."""
