@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future, wait
-from contextlib import AbstractContextManager, ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
 
 import dask
@@ -244,35 +244,30 @@ class AroundTask:
     def __call__(self, data: Any = ()) -> Any:
         if self.is_coro:
             return self._awaited(data)
-        begun = self._begin()
-        try:
-            result = self.plain(data)
-        except BaseException as error:
-            for each in begun:
-                each.end(None, error)
-            raise
-        for each in begun:
-            each.end(result, None)
-        return result
+        with self._surrounded() as results:
+            results.append(self.plain(data))
+        return results[0]
 
     async def _awaited(self, data: Any) -> Any:
-        begun = self._begin()
-        try:
-            result = await self.plain(data)
-        except BaseException as error:
-            for each in begun:
-                each.end(None, error)
-            raise
-        for each in begun:
-            each.end(result, None)
-        return result
+        with self._surrounded() as results:
+            results.append(await self.plain(data))
+        return results[0]
 
-    def _begin(self) -> list[Surrounding]:
-        """Begin all; return them in the order in which they end."""
+    @contextmanager
+    def _surrounded(self) -> Iterator[list[Any]]:
+        """Begin all, and end them in reverse order; yield a list that takes the result."""
         surroundings = list(self.surroundings)
+        results: list[Any] = []
         for each in surroundings:
             each.begin()
-        return surroundings[::-1]
+        try:
+            yield results
+        except BaseException as error:
+            for each in reversed(surroundings):
+                each.end(None, error)
+            raise
+        for each in reversed(surroundings):
+            each.end(results[0], None)
 
 
 def _itself(task: Any) -> Any:

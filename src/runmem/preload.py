@@ -50,9 +50,7 @@ async def dask_setup(server: Any) -> None:
         }  # fmt: skip
         run.join(os.getpid(), about, node, time.time())
         _runs[server.address] = run
-        on_workers = RunOnWorkers(
-            run_id, "dask", node_name(), str(run.spool.root), True, settings.memory_interval_s
-        )  # fmt: skip
+        on_workers = RunOnWorkers(run_id, "dask", node_name(), str(run.spool.root), True, settings.memory_interval_s)
         await server.plugin_add(plugin=DaskTasks(on_workers), catch_errors=False)
         log.info("runmem records the memory of the tasks in %s", run.directory.root)
     except Exception as error:

@@ -20,9 +20,11 @@ import runmem
 from runmem.cli.measure import ReportedMeasurement
 from runmem.errors import ClusterError, SettingError
 from runmem.events import TaskRecord
+from runmem.measurement import measured_cluster
 from runmem.measurement.measurement import Measurement, measurement_settings
 from runmem.store.run import read_run
 from runmem.units import MIB
+from runmem.worker.dask_tasks import DaskTasks
 
 LOCAL = {"dashboard_address": "127.0.0.1:0", "host": "127.0.0.1"}
 
@@ -310,7 +312,7 @@ def test_a_client_that_is_closed_in_the_block_leaves_the_cluster_as_it_was(clien
     assert not any("runmem" in name for names in client.run(_nanny_state).values() for name in names)
 
 
-def test_an_asynchronous_client_is_measured_by_another_one(client, measure) -> None:
+def test_an_asynchronous_client_is_measured_from_another_thread(client, measure) -> None:
     async def main() -> Any:
         async with distributed.Client(client.scheduler.address, asynchronous=True, set_as_default=False) as mine:
             import asyncio
@@ -318,12 +320,29 @@ def test_an_asynchronous_client_is_measured_by_another_one(client, measure) -> N
             measured = measure(mine)
             await asyncio.to_thread(measured.start)
             await mine.submit(spike, 3, key="spike-async")
+            with pytest.raises(SettingError, match="asyncio.to_thread"):
+                measured.stop()
             await asyncio.to_thread(measured.stop)
             return measured
 
     import asyncio
 
     assert [record.key for record in records(asyncio.run(main()))] == ["spike-async"]
+
+
+def test_in_its_own_event_loop_a_measurement_is_refused_instead_of_waiting_for_ever(measure, tmp_path) -> None:
+    async def main() -> None:
+        async with (
+            distributed.LocalCluster(n_workers=1, asynchronous=True, **LOCAL) as cluster,
+            distributed.Client(cluster, asynchronous=True, set_as_default=False) as mine,
+        ):
+            with pytest.raises(SettingError, match=r"event loop .* `await asyncio.to_thread\(measured.start\)`"):
+                measure(mine).start()
+
+    import asyncio
+
+    asyncio.run(main())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_notebook_shows_table_and_figure(client, measure) -> None:
@@ -367,3 +386,14 @@ def test_workers_with_another_version_are_named_and_if_all_have_refused(client, 
         measured.start()
     assert list(tmp_path.iterdir()) == []
     assert not any("runmem" in name for names in client.run(_nanny_state).values() for name in names)
+
+
+def test_installing_is_advised_only_for_workers_with_another_version(client, measure, monkeypatch) -> None:
+    class Fails(DaskTasks):
+        def setup(self, worker: Any) -> None:
+            raise OSError("no room")
+
+    monkeypatch.setattr(measured_cluster, "DaskTasks", Fails)
+    with pytest.raises(ClusterError, match="is not measured: OSError: no room") as refused:
+        measure(client).start()
+    assert "pip install" not in str(refused.value)

@@ -6,6 +6,7 @@ import tempfile
 
 import pytest
 
+from runmem.store.layout import Spool
 from runmem.worker.nanny import DeathWatch, cause_of
 
 
@@ -32,7 +33,7 @@ def test_the_nannys_log_tells_why_a_worker_died(message: str, oom_kills: int | N
 def test_deaths_are_heard_of_also_when_a_program_has_disabled_the_loggers_that_exist(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     logger = logging.getLogger("distributed.nanny.of_this_test")
-    watch = DeathWatch("a-run", logger)
+    watch = DeathWatch(Spool.of_run("a-run"), logger)
     logger.disabled = True  # as `logging.config.dictConfig` does
     logger.info("Worker process 12 was killed by signal 11")
     watch.close()

@@ -21,7 +21,8 @@ from runmem.start_signals import restore_python_signals
 
 __all__ = ["run_measured"]
 
-_ALLOWED = ("memory_interval", "run_folder", "spool_size", "observers", "python_memory_profile", "log_level")
+_USED = ("memory_interval", "run_folder", "spool_size", "observers")
+_ALLOWED = (*_USED, "python_memory_profile", "log_level")
 
 
 class _TasksHere(Callback):  # type: ignore[misc]
@@ -48,10 +49,9 @@ def run_measured(
     if given := [name for name, value in options.items() if value not in (None, False, ()) and name not in _ALLOWED]:
         raise SettingError(
             f"--{given[0]} cannot be used with --measure-only: the program makes its own cluster. The options are "
-            f"{', '.join('--' + name for name in _ALLOWED[:4])}."
+            f"{', '.join('--' + name for name in _USED)}."
         )
-    kept = ("memory_interval", "run_folder", "spool_size", "observers")
-    settings = measurement_settings({name: options.get(name) for name in kept})
+    settings = measurement_settings({name: options.get(name) for name in _USED})
     every = EveryClient(lambda client: Measurement(client, program.name, settings), lambda text: say(f"runmem: {text}"))
     master = os.getpid()
     restore_python_signals()

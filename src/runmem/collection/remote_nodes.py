@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import distributed
+from distributed import NannyPlugin, WorkerPlugin
 
 from runmem.collection.spool_reader import SpoolNews, end_spool, read_spool_on
 from runmem.dask_private import start_on_worker
-from runmem.deadlines import TimedFunction
+from runmem.deadlines import TimedFunction, within
 from runmem.errors import ClusterError
 from runmem.store.node_name import machine_id, node_name
 
 __all__ = ["RemoteNodes"]
+
+log = logging.getLogger(__name__)
 
 _READ_WAIT_S = 1.0  # a node that does not answer delays the others no longer
 _END_WAIT_S = 5.0
@@ -55,6 +60,10 @@ class RemoteNodes:
     ----------
     silent : dict
         Description of each process that was asked and did not answer, by address.
+    losses : dict
+        Measurements and records that workers could not make or write: place to reason.
+    unsure : set
+        Workers, as (node, process id), that could not write all lines about their tasks.
     """
 
     def __init__(self, client: distributed.Client, run_id: str, interval_s: float | None) -> None:
@@ -70,6 +79,8 @@ class RemoteNodes:
         self._trouble: str | None = None
         self._read_wait_s = _READ_WAIT_S
         self.silent: dict[str, str] = {}
+        self.losses: dict[str, str] = {}
+        self.unsure: set[tuple[str, int]] = set()
 
     def workers(self) -> int:
         """Return the present number of workers."""
@@ -87,6 +98,27 @@ class RemoteNodes:
             With the name and the remedy.
         """
         self._learn(self._scheduler_workers())
+
+    def reported(self, message: dict[str, Any]) -> bool:
+        """Handle a report of a worker or a nanny about what it has written; return False for one about other things."""
+        if "left" in message:
+            self.left(message["left"], message["files"], message["more"])
+        elif "lost" in message:
+            self.losses[message["place"]] = message["lost"]
+            if "pid" in message:
+                self.unsure.add((message["node"], message["pid"]))
+        else:
+            return False
+        return True
+
+    def remove_plugins(self, plugins: Iterable[WorkerPlugin | NannyPlugin], seconds: float) -> None:
+        """Remove plugins from the workers and nannies; wait so long for each."""
+        for plugin in plugins:
+            unregister = partial(self._client.unregister_worker_plugin, nanny=isinstance(plugin, NannyPlugin))
+            try:
+                within(seconds, unregister, plugin.name)
+            except Exception as error:  # the workers are gone, were replaced, or one is stopped
+                log.info("%s stays on the workers: %s", plugin.name, error)
 
     def left(self, name: str, files: dict[str, tuple[int, bytes]], more: bool) -> None:
         """Accept the last lines of a node, sent when its last process of the run left; from any thread."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, Protocol
 
 import distributed
@@ -51,10 +50,6 @@ class JoinedCluster(RemoteNodes):
 
     Attributes
     ----------
-    losses : dict
-        Measurements and records that workers could not make or write: place to reason.
-    unsure : set
-        Workers, as (node, process id), that could not write all lines about their tasks.
     unwritten : dict
         Output of tasks that workers could not write, by (node, process id).
     several_threads : bool
@@ -73,8 +68,6 @@ class JoinedCluster(RemoteNodes):
         super().__init__(client, run.run_id, run.interval_s if run.measures else None)
         self._plugins = plugins
         self._sink = sink
-        self.losses: dict[str, str] = {}
-        self.unsure: set[tuple[str, int]] = set()
         self.unwritten: dict[tuple[str, int], Unwritten] = {}
         self.several_threads = False
         self.has_logged = False
@@ -98,13 +91,9 @@ class JoinedCluster(RemoteNodes):
     def take(self, event: tuple[float, dict[str, Any]]) -> None:
         """Handle the report of a worker or a nanny; called in the client's event loop."""
         message = event[1]
-        if "left" in message:
-            self.left(message["left"], message["files"], message["more"])
-        elif "lost" in message:
-            self.losses[message["place"]] = message["lost"]
-            if "pid" in message:
-                self.unsure.add((message["node"], message["pid"]))
-        elif "unwritten" in message:
+        if self.reported(message):
+            return
+        if "unwritten" in message:
             self.unwritten[message["node"], message["pid"]] = Unwritten(*message["unwritten"])
         elif "logged" in message:
             self.has_logged = True
@@ -128,12 +117,7 @@ class JoinedCluster(RemoteNodes):
             name = plugin.name
             with suppress(Exception):
                 within(_LEAVE_S, self._client.unregister_scheduler_plugin, name)
-        for plugin in self._plugins:
-            unregister = partial(self._client.unregister_worker_plugin, nanny=isinstance(plugin, RunmemNanny))
-            try:
-                within(_LEAVE_S, unregister, plugin.name)
-            except Exception as error:  # the workers are gone, were replaced, or one is stopped
-                log.info("%s stays on the workers: %s", plugin.name, error)
+        self.remove_plugins(self._plugins, _LEAVE_S)
 
 
 def join_cluster(

@@ -78,8 +78,9 @@ class _WorkerCarrier(_Carrier, WorkerPlugin):  # type: ignore[misc]
         if self._carried is not None:
             self.transition = self._carried.transition
         joined = {
-            "joined": worker.address, "refusal": refusal, "host": socket.gethostname(), "pid": os.getpid(),
-            "python": sys.executable, "threads": worker.state.nthreads,
+            "joined": worker.address, "refusal": refusal, "version": runmem_version(),
+            "host": socket.gethostname(), "pid": os.getpid(), "python": sys.executable,
+            "threads": worker.state.nthreads,
         }  # fmt: skip
         worker.log_event(self._topic, joined)
 

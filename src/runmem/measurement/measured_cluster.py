@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, NamedTuple
 
 import distributed
@@ -21,11 +18,10 @@ from runmem.worker.nanny import RunmemNanny
 
 __all__ = ["MeasuredCluster"]
 
-log = logging.getLogger(__name__)
-
 _JOIN_S = 60.0  # a worker imports runmem meanwhile
 _LEAVE_S = 10.0
 _REPORT_S = 5.0
+_MOST_NAMED = 3
 
 
 class _Report(NamedTuple):
@@ -33,6 +29,7 @@ class _Report(NamedTuple):
 
     joined: str
     refusal: str | None
+    version: str | None
     host: str
     pid: int
     python: str
@@ -51,13 +48,6 @@ class MeasuredCluster(RemoteNodes):
         Process id of the program.
     version : str
         That of runmem here.
-
-    Attributes
-    ----------
-    losses : dict
-        Measurements and records that workers could not make or write: place to reason.
-    unsure : set
-        Workers, as (node, process id), that could not write all lines about their tasks.
     """
 
     def __init__(self, client: distributed.Client, run: RunOnWorkers, program_pid: int, version: str) -> None:
@@ -67,8 +57,6 @@ class MeasuredCluster(RemoteNodes):
         self._of_nannies = RunmemNanny(run.run_id)
         self._of_workers = DaskTasks(run, program_pid)
         self._reports: dict[str, _Report] = {}
-        self.losses: dict[str, str] = {}
-        self.unsure: set[tuple[str, int]] = set()
 
     def join(self) -> None:
         """Begin to measure on all workers, and on those that come later.
@@ -105,7 +93,10 @@ class MeasuredCluster(RemoteNodes):
             time.sleep(0.01)
             present = super()._scheduler_workers()
         if present and all(each in self._reports and self._reports[each].refusal for each in present):
-            raise ClusterError("no worker of the cluster can be measured: " + "; ".join(self.refusals().values()) + ".")
+            reasons = list(self.refusals().values())
+            more = f"; and {len(reasons) - _MOST_NAMED:,} more" if len(reasons) > _MOST_NAMED else ""
+            told = "; ".join(reasons[:_MOST_NAMED])
+            raise ClusterError(f"no worker of the cluster can be measured: {told}{more}.")
 
     def refusals(self) -> dict[str, str]:
         """Return the workers that are not measured, with reason and remedy."""
@@ -113,10 +104,10 @@ class MeasuredCluster(RemoteNodes):
         for report in self._reports.values():
             if report.refusal is not None:
                 place = f"worker {report.joined}"
-                found[place] = f"process {report.pid} on {report.host} is not measured: {report.refusal}. " + (
-                    f"Install it there with `{report.python} -m pip install runmem=={self._version}` and restart the "
-                    "worker"
-                )
+                found[place] = f"process {report.pid} on {report.host} is not measured: {report.refusal}"
+                if report.version != self._version:
+                    install = f"{report.python} -m pip install runmem=={self._version}"
+                    found[place] += f". Install it there with `{install}` and restart the worker"
         return found
 
     @property
@@ -135,12 +126,8 @@ class MeasuredCluster(RemoteNodes):
         message = event[1]
         if "joined" in message:
             self._reports[message["joined"]] = _Report(*(message[name] for name in _Report._fields))
-        elif "left" in message:
-            self.left(message["left"], message["files"], message["more"])
-        elif "lost" in message:
-            self.losses[message["place"]] = message["lost"]
-            if "pid" in message:
-                self.unsure.add((message["node"], message["pid"]))
+        else:
+            self.reported(message)
 
     def use(self, client: distributed.Client) -> None:
         """Use another client of the same cluster from now on: the first is closed."""
@@ -155,14 +142,7 @@ class MeasuredCluster(RemoteNodes):
 
     def leave(self) -> None:
         """Leave the cluster as it was."""
-        for plugin in (self._of_workers, self._of_nannies):
-            unregister: Callable[..., Any] = partial(
-                self._client.unregister_worker_plugin, nanny=isinstance(plugin, RunmemNanny)
-            )
-            try:
-                within(_LEAVE_S, unregister, plugin.name)
-            except Exception as error:  # the workers are gone, were replaced, or one is stopped
-                log.info("%s stays on the workers: %s", plugin.name, error)
+        self.remove_plugins((self._of_workers, self._of_nannies), _LEAVE_S)
 
     def unsubscribe(self) -> None:
         """Take no more reports."""

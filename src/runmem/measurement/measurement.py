@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import os
 import sys
@@ -133,8 +134,7 @@ class Measurement:
             spool.remove_old_ones()
             self._now = clock_of(spool.root)
             self._started_s = self._now()
-            client = self._connected()
-            self._cluster = MeasuredCluster(client, self._for_workers(client), os.getpid(), self.version or "")
+            self._cluster = MeasuredCluster(self._client, self._for_workers(), os.getpid(), self.version or "")
             self._recording = Recording(
                 self._run_id, self.directory, None, self._settings, self._observers, self._write_run_json
             )
@@ -146,7 +146,6 @@ class Measurement:
         except BaseException:
             end_spool(self._run_id, False)
             end_spool(self._run_id, True)
-            self._close_own_client()
             self.directory.remove()
             raise
         self.is_active = True
@@ -163,17 +162,29 @@ class Measurement:
         self._cluster.wait_for_reports()
 
     def _check_client(self) -> None:
-        if self._client.status in ("closed", "closing"):
+        if self._client.status not in ("running", "connecting"):
             raise SettingError(
-                "the client is closed: measure() needs one that is connected. Make another with the address of the "
-                "scheduler, such as Client('tcp://10.0.0.5:8786')."
+                f"the client is {self._client.status}: measure() needs one that is connected. Make another with the "
+                "address of the scheduler, such as Client('tcp://10.0.0.5:8786')."
             )
+        self._refuse_in_its_loop()
         self._address, self._security = address_of(self._client), self._client.security
 
-    def _connected(self) -> distributed.Client:
-        """Return a client whose methods block: the user's, or another one of the same cluster."""
-        if not self._client.asynchronous and self._client.status in ("running", "connecting"):
-            return self._client
+    def _refuse_in_its_loop(self) -> None:
+        """Raise SettingError in the event loop of the client: waiting there for the cluster would never end."""
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            return
+        if self._client.status != "closed" and running is self._client.loop.asyncio_loop:
+            raise SettingError(
+                "a measurement begins and ends with calls that block, and this is the event loop of an asynchronous "
+                "client. In place of `with measure(client)`, call `measured = measure(client)`, then `await "
+                "asyncio.to_thread(measured.start)` and at the end `await asyncio.to_thread(measured.stop)`."
+            )
+
+    def _connect_again(self) -> distributed.Client:
+        """Return another client of the same cluster."""
         with dask.config.set({"distributed.client.preload": []}):  # what the program loads is for its own clients
             self._own_client = distributed.Client(
                 self._address, security=self._security, set_as_default=False, timeout=_CONNECT_S
@@ -186,8 +197,8 @@ class Measurement:
             with suppress(Exception):
                 client.close(timeout=_CONNECT_S)
 
-    def _for_workers(self, client: distributed.Client) -> RunOnWorkers:
-        workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    def _for_workers(self) -> RunOnWorkers:
+        workers = self._client.scheduler_info(n_workers=-1)["workers"].values()
         nodes = {worker["host"] for worker in workers}
         return RunOnWorkers(
             run_id=self._run_id,
@@ -219,7 +230,14 @@ class Measurement:
         ----------
         exit_code : int
             The program's so far, for the record.
+
+        Raises
+        ------
+        SettingError
+            In the event loop of the client, which this would block.
         """
+        if self.is_active:
+            self._refuse_in_its_loop()
         with self._lock, delayed_signals(note="the measurement is ending; the last values are being collected"):
             if self.is_active:
                 self._end(exit_code)
@@ -246,9 +264,9 @@ class Measurement:
 
     def _leave(self) -> None:
         """Remove the plugins, with another client if that of the program is closed."""
-        if self._client.status == "closed" and self._own_client is None:
+        if self._client.status == "closed":
             try:
-                self._cluster.use(self._connected())
+                self._cluster.use(self._connect_again())
             except Exception:  # the cluster is gone too
                 return
         self._cluster.leave()

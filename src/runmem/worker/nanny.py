@@ -66,9 +66,8 @@ class _AlwaysEnabled(logging.Logger):
 class DeathWatch(logging.Filter):
     """Listens to the nanny's log, whatever level it shows, and writes what it hears of deaths to the spool."""
 
-    def __init__(self, run_id: str, logger: logging.Logger, spool: Spool | None = None) -> None:
+    def __init__(self, spool: Spool, logger: logging.Logger) -> None:
         super().__init__()
-        spool = Spool.of_run(run_id) if spool is None else spool
         spool.make()
         self._file = LineAppender(spool.deaths(os.getpid()))
         self._logger = logger
@@ -164,7 +163,7 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
     def _watches(self) -> _Watches:
         names = ("distributed.nanny", "distributed.nanny.memory", "distributed.worker.memory")
         spool = Spool.of_run(self._run_id) if self._spool is None else Spool(Path(self._spool))
-        deaths = [DeathWatch(self._run_id, logging.getLogger(name), spool) for name in names]
+        deaths = [DeathWatch(spool, logging.getLogger(name)) for name in names]
         watchdog = Watchdog(spool, deaths[0].note, self._report)
         return _Watches(watchdog, _ExitWatch(deaths[0]), deaths)
 
