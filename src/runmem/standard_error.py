@@ -7,7 +7,12 @@ import sys
 from contextlib import suppress
 from typing import TextIO
 
-__all__ = ["open_closed_streams", "say"]
+__all__ = ["as_sentence", "open_closed_streams", "say"]
+
+
+def as_sentence(text: str) -> str:
+    """Add a full stop to a text, unless it ends with one or with a question mark."""
+    return text if text.endswith((".", "?")) else f"{text}."
 
 
 def say(text: str, stream: TextIO | None = None) -> None:

@@ -115,6 +115,34 @@ def test_a_program_that_fails_leaves_a_true_record_of_each_task(tmp_path, runmem
     assert ran.err.count(said) == 1, ran.err
 
 
+NEVER_RUN = """
+from runmem import task, wait_on
+
+@task(returns=1)
+def fail(number):
+    raise ValueError("no")
+
+@task(returns=1)
+def add(before):
+    return before + 1
+
+try:
+    wait_on(add(add(fail(1))))
+except ValueError:
+    wait_on(add(1))
+"""
+
+
+@pytest.mark.parametrize("where", ["--workers=1", "--sequential"])
+def test_calls_that_need_a_failed_one_are_counted_as_not_begun(tmp_path, runmem, write, where):
+    write(tmp_path, "app.py", NEVER_RUN)
+    ran = runmem(tmp_path, "--python_memory_profile", where, "app.py")
+    assert ran.code == 0, ran.err
+    provenance = ran.provenance
+    assert [provenance[name] for name in ("calls", "calls_recorded", "calls_not_begun")] == [4, 2, 2]
+    assert "2 task calls had not begun" in ran.err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_leaves_a_true_record_of_each_task(tmp_path, start, write, number, eventually):
     write(tmp_path, "app.py", PROGRAM)

@@ -9,6 +9,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from runmem.events import FIRST_NESTED
 from runmem.reports.summary import RunSummary
 from runmem.store.run import read_run
 from runmem.units import GIB, MIB
@@ -215,6 +216,7 @@ def test_a_total_that_may_be_too_high_is_not_shown_as_a_lower_bound(write_run, r
     [
         ({"calls": 0, "ended_s": 1.0}, "No task ran."),
         ({}, "No task is recorded."),
+        ({"calls": 6, "calls_not_begun": 6, "ended_s": 1.0}, "No task ran."),
         (
             {"calls": 5000, "ended_s": 1.0, "settings": {"python_memory_profile": False}},
             "5,000 task calls; memory was not measured (--python_memory_profile does).",
@@ -231,6 +233,20 @@ def test_a_total_that_may_be_too_high_is_not_shown_as_a_lower_bound(write_run, r
 )
 def test_a_summary_without_tasks_gives_the_reason(provenance, words):
     assert words in printed(RunSummary.from_records([], provenance=provenance)).splitlines()
+
+
+def test_calls_that_never_began_are_not_listed_as_lost():
+    provenance = {"calls": 6, "calls_not_begun": 6, "ended_s": 1.0, "settings": {"python_memory_profile": True}}
+    text = printed(RunSummary.from_records([], provenance=provenance))
+    assert "6 task calls had not begun" in text
+    assert "Lost" not in text
+
+
+def test_calls_made_by_tasks_are_counted_with_those_of_the_program(record):
+    records = [record(1), record(FIRST_NESTED, parent_id=1), record(FIRST_NESTED + 1, parent_id=1)]
+    provenance = {"calls": 1, "nested_calls_recorded": 2, "started_s": 0.0, "ended_s": 1.0}
+    text = printed(RunSummary.from_records(records, provenance=provenance))
+    assert text.startswith("run: 3 task calls (2 made by tasks) in 1.0 s")
 
 
 def test_unknown_numbers_of_calls_are_not_shown_as_zero():

@@ -13,7 +13,7 @@ from importlib import import_module
 import click
 
 from runmem.errors import RunmemError
-from runmem.standard_error import open_closed_streams, say
+from runmem.standard_error import as_sentence, open_closed_streams, say
 from runmem.start_signals import restore_python_signals
 from runmem.table import printable
 
@@ -46,7 +46,8 @@ class _Commands(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
+        args = args or ["--help"]
+        if args[0] not in COMMANDS and args[0] not in ("--help", "-h", "--version"):
             if not args[0].startswith("-"):
                 _check_is_program(args[0])
             args = ["run", *args]
@@ -105,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = 130
     except click.UsageError as error:
         help_text = f" See `{error.ctx.command_path} --help`." if error.ctx is not None else ""
-        _print_error(f"{error.format_message().rstrip('.')}.{help_text}", arguments)
+        _print_error(f"{as_sentence(error.format_message())}{help_text}", arguments)
         code = error.exit_code
     except click.ClickException as error:
         _print_error(error.format_message(), arguments)

@@ -13,7 +13,7 @@ import click
 
 from runmem.cli import main as run_main
 from runmem.settings import LOG_LEVELS, Settings, option_name
-from runmem.standard_error import say
+from runmem.standard_error import as_sentence, say
 
 __all__ = ["CompssCommandLine", "main", "translated"]
 
@@ -182,7 +182,7 @@ def main() -> None:
     try:
         line = translated(words)
     except click.UsageError as error:
-        say(f"runcompss: error: {error.format_message()}.")
+        say(f"runcompss: error: {as_sentence(error.format_message())}")
         sys.exit(2)
     if line.ignored:
         say(f"runcompss: note: without effect here: {', '.join(line.ignored)}")

@@ -56,6 +56,8 @@ class CallTable:
     unseen : UnseenErrors
     finished : int
         Number of calls that ended without an error.
+    failed : set of int
+        Numbers of the calls that ended with an error: their own, or that of a call that they need.
     has_constraints : bool
         Whether any call so far has had a `CallState.demand`.
     release : callable
@@ -74,6 +76,7 @@ class CallTable:
         self.in_flight: Counter[str] = Counter()
         self.unseen = UnseenErrors()
         self.finished = 0
+        self.failed: set[int] = set()
         self.to_cancel: set[Execution] = set()
         self.has_constraints = False
         self.release: Callable[[Execution], None] = lambda execution: None
@@ -122,6 +125,8 @@ class CallTable:
         self.stragglers.moved(time.monotonic())
         state.release_inputs()
         self.open.pop(execution, None)
+        if error is not None and execution.task_id:
+            self.failed.add(execution.task_id)
         if error is not None and type(error) is not TaskCancelledError:
             self.unseen.add(execution, error)
         if self._report_ended is not None and execution.task_id:

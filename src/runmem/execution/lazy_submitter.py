@@ -28,6 +28,9 @@ class RunSubmitter(Submitter, Protocol):
     def open_calls(self) -> list[int]:
         """Return the numbers of the calls that are not known to have ended."""
 
+    def failed_calls(self) -> list[int]:
+        """Return the numbers of the calls that ended with an error: their own, or that of a call that they need."""
+
     def unseen_errors(self) -> list[BaseException]:
         """Return the errors of tasks that the program has not seen."""
 

@@ -322,6 +322,14 @@ class Run(PreparedRun):
         not_begun = sum(not self.collector.has_record(task_id) for task_id in submitter.open_calls())
         self.cut_off = self.cut_off._replace(cancelled=self.collector.cancelled, not_begun=not_begun)
 
+    def _calls_not_begun(self) -> int:
+        """Return the number of calls that never ran: cut off, cancelled, refused, or in need of a failed call."""
+        cut_off = self.cut_off.not_begun if self.cut_off is not None else 0
+        submitter = self.submitter.real
+        if submitter is None or not self.settings.python_memory_profile:
+            return cut_off
+        return cut_off + sum(not self.collector.has_record(task_id) for task_id in submitter.failed_calls())
+
     def _end_measurement(self, step: Steps, all_ended: bool) -> None:
         from runmem.collection.spool_reader import end_spool
 
@@ -374,7 +382,7 @@ class Run(PreparedRun):
             "exit_code": exit_code,
             "cluster": "none (sequential)" if self.settings.sequential else self._cluster.kind,
             "workers": self._connected[1] if self._connected else self.own_processes,
-            "calls_not_begun": self.cut_off.not_begun if self.cut_off is not None else 0,
+            "calls_not_begun": self._calls_not_begun() if self.ended_s is not None else 0,
             "settings": self.settings.describe(),
             "lost_output": self.lost_output(),
         }

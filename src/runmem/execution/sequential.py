@@ -95,6 +95,7 @@ class SequentialSubmitter:
         self._large = LargeValues(_store)
         self._unseen = UnseenErrors()
         self.finished = 0
+        self._failed: list[int] = []
 
     def submit(self, call: TaskCall, resolve: Resolve) -> None:
         """Run a call; see `Submitter`."""
@@ -120,6 +121,8 @@ class SequentialSubmitter:
             good, outcome = self._tried(call, packed, task, stored)
             outputs, error = (_unshared(outcome), None) if good else (None, outcome)
         execution.state = _SequentialState(outputs, error, keeps_files(execution, error), never_ran(execution, error))
+        if error is not None:
+            self._failed.append(execution.task_id)
         if error is not None and execution.group is not None and is_own_error(execution, error):
             execution.group.fail(execution, error)  # no other call of the group is under way
         if error is None:
@@ -196,6 +199,10 @@ class SequentialSubmitter:
     def open_calls(self) -> list[int]:
         """Return no call: every call has ended."""
         return []
+
+    def failed_calls(self) -> list[int]:
+        """Return the numbers of the calls that ended with an error."""
+        return list(self._failed)
 
     def unseen_errors(self) -> list[BaseException]:
         """Return the errors of tasks that the program has not seen, for the end of the run."""

@@ -230,6 +230,11 @@ class DaskSubmitter:
         """Number of calls that ended without an error."""
         return self.calls.finished
 
+    def failed_calls(self) -> list[int]:
+        """Return the numbers of the calls that ended with an error."""
+        with self.calls.changed:
+            return list(self.calls.failed)
+
     @property
     def broken(self) -> bool:
         """Whether the cluster could not be reached, or the connection is lost."""

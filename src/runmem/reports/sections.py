@@ -62,11 +62,26 @@ def lines_skipped(count: int) -> str:
 
 
 def headline(
-    title: str, elapsed_s: float | None, exit_code: int | None, tasks: Sequence[TaskRow], called: int | None = None
+    title: str,
+    elapsed_s: float | None,
+    exit_code: int | None,
+    tasks: Sequence[TaskRow],
+    called: int | None = None,
+    nested: int = 0,
 ) -> list[Line]:
-    """Return a line with title, calls, duration and exit; the default of `called` is the calls in the records."""
-    calls = sum(row.calls for row in tasks) if called is None else called
+    """Make a line of title, calls, duration and exit.
+
+    Parameters
+    ----------
+    called : int or None
+        Calls of the program; default: the calls in the records.
+    nested : int
+        Calls that tasks made.
+    """
+    calls = sum(row.calls for row in tasks) if called is None else called + nested
     ran = [calls_counted(calls)] if calls or called is not None else []
+    if nested:
+        ran.append(f"({nested:,} made by tasks)")
     if elapsed_s is not None:
         ran.append(f"in {seconds(elapsed_s)}")
     text = f"{printable(title)}: {', '.join([' '.join(ran), _ending(exit_code)] if ran else [_ending(exit_code)])}"

@@ -58,6 +58,8 @@ class RunSummary:
     exit_code : int or None
     calls : int or None
         Task calls of the program; None without a recorded end, and for a plain Dask program.
+    nested_calls : int
+        Calls that tasks made (``--nested``) and that have a record.
     is_measured : bool or None
         Whether the run was to measure memory; None if unknown.
     """
@@ -79,6 +81,7 @@ class RunSummary:
     ended_s: float | None = None
     exit_code: int | None = None
     calls: int | None = None
+    nested_calls: int = 0
     is_measured: bool | None = None
 
     @classmethod
@@ -144,6 +147,7 @@ class RunSummary:
             ended_s=known.get("ended_s"),
             exit_code=known.get("exit_code"),
             calls=known.get("calls") if known.get("ended_s") and not any(r.key for r in records) else None,
+            nested_calls=known.get("nested_calls_recorded") or 0,
             is_measured=settings.get("python_memory_profile"),
             **files,
         )
@@ -172,7 +176,7 @@ class RunSummary:
         """Return the lines of the summary with their styles, for `render`; None: without a limit of their width."""
         elapsed_s = None if self.started_s is None or self.ended_s is None else self.ended_s - self.started_s
         blank: sections.Line = ("", "")
-        tasks = sections.without_tasks(self.calls, self.is_measured)
+        tasks = sections.without_tasks(self._calls_begun, self.is_measured)
         if self.tasks:
             tasks = sections.task_table(self.tasks, width, most_rows)
         tasks += sections.how_line(self.tasks, self.missing_reasons)
@@ -180,7 +184,7 @@ class RunSummary:
         # Do not explain a mark again that the tasks section explains.
         nodes = [line for line in sections.node_table(self.nodes, self.started_s, width) if line not in tasks]
         return [
-            *sections.headline(self.title, elapsed_s, self.exit_code, self.tasks, self.calls),
+            *sections.headline(self.title, elapsed_s, self.exit_code, self.tasks, self.calls, self.nested_calls),
             blank,
             *tasks,
             *([blank, *nodes] if nodes else []),
@@ -193,10 +197,15 @@ class RunSummary:
             *sections.section("Next", [(f"  {printable(command)}", "cyan") for command in self.next_commands()]),
         ]
 
+    @property
+    def _calls_begun(self) -> int | None:
+        """Calls that ran; without measurements all, since it is not known which ones ran."""
+        return self.calls if self.calls is None or self.is_measured is False else self.calls - self.calls_not_begun
+
     def _loss_lines(self) -> list[sections.Line]:
         missing = []
-        if self.calls and not self.tasks and self.is_measured is not False:
-            missing = [f"tasks.jsonl: no record of {sections.calls_counted(self.calls)}"]
+        if self._calls_begun and not self.tasks and self.is_measured is not False:
+            missing = [f"tasks.jsonl: no record of {sections.calls_counted(self._calls_begun)}"]
         skipped = [f"{file}: {sections.lines_skipped(count)}" for file, count in self.skipped.items()]
         return [(f"  {printable(text)}", "yellow") for text in [*self.lost, *missing, *skipped]]
 
