@@ -142,9 +142,10 @@ def no_record_lost(trial: Trial) -> Iterator[str]:
     data = read_run(runs[-1])
     ran = _Executions.of(trial)
     recorded, killed = _counted(data)
-    for key, number in ran.surely_ended.items():
-        if recorded[key] < number:
-            yield f"{number - recorded[key]} lost records of {key[0]} of worker {key[1]}, of {number} that had ended"
+    missing = ran.surely_ended - recorded - _ran_again(trial, data)
+    for key, number in missing.items():
+        ended = ran.surely_ended[key]
+        yield f"{number} lost records of {key[0]} of worker {key[1]}, of {ended} that had ended"
     for key in recorded:
         if recorded[key] > ran.begun[key]:
             yield f"{recorded[key]} records of {key[0]} of worker {key[1]}, which ran {ran.begun[key]} times"
@@ -156,8 +157,7 @@ def no_record_lost(trial: Trial) -> Iterator[str]:
     unnamed = {key: n - killed[key] for key, n in ran.surely_cut.items() if n > killed[key]}
     if unnamed:
         yield f"calls that were cut off and are not named as killed: {sorted(unnamed.items())}"
-    incomplete = any(recorded[key] < number for key, number in ran.surely_ended.items())
-    if incomplete and data.provenance.get("records_complete") and not data.provenance.get("lost"):
+    if missing and data.provenance.get("records_complete") and not data.provenance.get("lost"):
         yield "run.json says that the records are complete, and they are not"
 
 
@@ -168,6 +168,21 @@ def _counted(data: RunData) -> tuple[Counter[_Key], Counter[_Key]]:
     for record in data.records:
         (recorded if record.status in ("finished", "failed") else killed)[record.name, record.pid] += 1
     return recorded, killed
+
+
+def _ran_again(trial: Trial, data: RunData) -> Counter[_Key]:
+    """Count the runs of functions that have no record of their own.
+
+    A function runs again within its execution if a file that it read was replaced meanwhile (`FileAttempt`).
+    """
+    found: Counter[_Key] = Counter()
+    for record in data.records:
+        if record.status in ("finished", "failed"):
+            end, until_s = ("end", record.name, record.pid), record.end_s or 0.0
+            times_s = [time_s for word, name, pid, _, time_s in trial.truth if (word, name, pid) == end]
+            ends = sum(record.start_s < time_s < until_s for time_s in times_s)
+            found[record.name, record.pid] += max(0, ends - 1)
+    return found
 
 
 def _cuts(trial: Trial) -> Callable[[int], float]:
