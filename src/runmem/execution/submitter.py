@@ -74,6 +74,7 @@ class DaskSubmitter:
         self._definitions = self._snapshots.definitions
         self._tasks = TaskPacking(services, self._definitions)
         self._copied = services.copied
+        self._on_memory = services.on_memory
         self._is_nested = caller is not None
         self._away = services.away
         self._large = LargeValues(self._send_value)
@@ -109,6 +110,8 @@ class DaskSubmitter:
             demand=demand,
             on_failure=call.task.on_failure,
             returns=call.returns,
+            on_memory=call.task.on_memory or self._on_memory,
+            attempts=call.isolation.attempts,
         )
         self._add(call.execution)
         if call.execution.group is not None and call.execution.group.failed is not None:
