@@ -9,13 +9,11 @@
 from __future__ import annotations
 
 import time
-from typing import NamedTuple
 
 from runmem.collection.collector import DiedWorker, Kill
-from runmem.deaths import Cause
 from runmem.errors import TaskKilledError
 from runmem.execution.call_errors import attempts
-from runmem.execution.call_state import CallState, state_of
+from runmem.execution.call_state import state_of
 from runmem.execution.call_table import CallTable, Loss
 from runmem.execution.death_news import DeathNews
 from runmem.graph.call import Execution
@@ -82,6 +80,8 @@ class AfterDeaths:
             return []
         state.deaths += 1
         state.kill = kill if kill is not None else state.kill
+        if kill is None and died is not None:
+            self._calls.kills[execution.task_id] = Kill(died.death.words, None, died.death)
         if state.attempts is not None and state.deaths >= state.attempts:
             cause = "the worker process that ran it died, and it may not begin again"
             return self._fail(execution, killed_error(execution.name, execution.task_id, cause), for_memory=True)
@@ -101,8 +101,8 @@ class AfterDeaths:
         else:
             state.alone = state.runs_alone = True
             return [
-                f"runmem: task {execution.name} (call {execution.task_id}): {died.death.words}; it is tried again, alone "
-                "on its node"
+                f"runmem: task {execution.name} (call {execution.task_id}): {died.death.words}; it is tried again, "
+                "alone on its node"
             ]
         return self._fail(execution, error, for_memory=True)
 
@@ -129,6 +129,6 @@ def no_room_alone(died: DiedWorker, kill: Kill | None) -> str | None:
     if grown_bytes + _EMPTY_WORKER_BYTES <= usable_bytes:
         return None
     return (
-        f"it had grown by {format_bytes(grown_bytes)}, which a worker with a limit of {format_bytes(usable_bytes)} has no "
-        "room for, even alone on its node"
+        f"it had grown by {format_bytes(grown_bytes)}, which a worker with a limit of {format_bytes(usable_bytes)} has "
+        "no room for, even alone on its node"
     )

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from distributed.scheduler import KilledWorker
 
+from runmem.collection.collector import Kill
 from runmem.errors import TaskCancelledError, TaskKilledError
 from runmem.events import TaskEnded
 from runmem.execution.call_errors import error_of, error_of_call, internal_error
@@ -72,6 +73,8 @@ class CallTable:
         Frees the threads and memory reserved for a call that has ended or was requeued; set by the sender.
     to_cancel : set of Execution
         Calls of groups that have failed.
+    kills : dict of Kill
+        How calls without a record were killed, by number.
     lost : dict of Execution to Loss
         Calls in the queue whose worker has died; what happens to them is not decided yet.
     """
@@ -88,6 +91,7 @@ class CallTable:
         self.finished = 0
         self.failed: set[int] = set()
         self.to_cancel: set[Execution] = set()
+        self.kills: dict[int, Kill] = {}
         self.lost: dict[Execution, Loss] = {}
         self._deaths = services.deaths
         self.has_constraints = False

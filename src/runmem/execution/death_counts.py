@@ -17,8 +17,8 @@ class DeathCounts(SchedulerPlugin):  # type: ignore[misc]
     """Sets the number of worker deaths that Dask counts against a task.
 
     A task that has not ended yet has one death left. One that has ended well, and is made again because its result was
-    lost, has Dask's four, again and again: nobody has its arguments any more, and in a long run a large argument or a
-    result that many calls read would be given up for deaths that it did not cause, and with it every call that needs it.
+    lost, has Dask's four, each time anew: nobody has its arguments any more, and in a long run a large argument or a
+    result that many calls read would be given up for deaths that it did not cause, and every call that needs it too.
 
     Parameters
     ----------

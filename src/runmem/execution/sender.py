@@ -253,8 +253,9 @@ class Sender:
             self._read_reports()
             if not calls.queue or self._enough_is_sent():
                 return [], {}, {}
-            bundles = plan(calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit,
-                           calls.lost)
+            bundles = plan(
+                calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit, calls.lost
+            )
             self._end_refused()
             graph: Graph = {}
             turns: dict[str, int] = {}

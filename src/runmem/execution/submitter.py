@@ -303,7 +303,7 @@ class DaskSubmitter:
     def _explained(self, error: BaseException) -> BaseException:
         """Complete the error of a killed task with its measurements; not under the lock, because it may wait."""
         if type(error) is TaskKilledError and error.task_id is not None:
-            explain_kill(error, self._kill_of(error.task_id))
+            explain_kill(error, self._kill_of(error.task_id) or self.calls.kills.get(error.task_id))
         elif type(error) is TaskTimeoutError:
             self._kill_of(error.task_id)  # waits a little for its record
         return error

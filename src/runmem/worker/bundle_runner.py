@@ -98,7 +98,7 @@ def _turn(run: WorkerRun | None, run_id: str, calls: Sequence[PackedCall]) -> Ab
 
 
 def _noted(run: WorkerRun | None) -> AbstractContextManager[Callable[[int], None]]:
-    """Return the block in which a bundle runs; its value notes the call that runs, for the time when the process dies."""
+    """Return the block in which a bundle runs; its value notes the call that runs, see `RunningCalls`."""
     if run is None or run.running_calls is None:
         return nullcontext(lambda task_id: None)
     return run.running_calls.bundle()

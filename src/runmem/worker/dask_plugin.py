@@ -99,7 +99,9 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             run.running_calls = RunningCalls(run.spool.running(os.getpid()), address)
             run.node_turns = NodeTurns(run.spool.root)
         except OSError as error:
-            log.warning("calls of run %s that are to run alone on node %s do not: %s", self._run.run_id, run.node, error)
+            log.warning(
+                "calls of run %s that are to run alone on node %s do not: %s", self._run.run_id, run.node, error
+            )
 
     def _prepare(self, worker: Any) -> None:
         """Make this process one in which the program's tasks find what they expect."""

@@ -5,8 +5,8 @@
     call             next.lock: shared for a moment ──> alone.lock: shared, until the bundle ends
     call, alone      next.lock: exclusive; now no other begins ──> alone.lock: exclusive, once those that run have ended
 
-The locks are on two files in the spool, which all workers of a node share. The kernel takes a lock back when its process
-dies. It knows one holder for each process, so the threads of a process count among themselves.
+The locks are on two files in the spool, which all workers of a node share. The kernel takes a lock back when its
+process dies. To the kernel a process is one holder, so the threads of a process count among themselves.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class NodeTurns:
     folder : Path
         That of the lock files.
     longest_hold_s : float
-        A call that is to run alone keeps others from beginning for so long; then it lets some pass, and tries again. One
-        that runs may wait for one that has not begun, for a message of a stream, say.
+        A call that is to run alone keeps others from beginning for so long; then it lets some pass, and tries again. A
+        call that runs may wait for one that has not begun, such as for a message on a stream.
 
     Raises
     ------
