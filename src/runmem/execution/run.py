@@ -162,7 +162,7 @@ class Run(PreparedRun):
             run_id=self.run_id,
             connect=self._connect,
             observers=self.observers,
-            killed_reason=self.collector.killed_reason,
+            kill_of=self.collector.kill_of,
             running=self.collector.running,
             now=self._now,
             copied=copied,
