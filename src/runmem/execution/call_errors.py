@@ -99,9 +99,10 @@ def explain_kill(error: TaskKilledError, kill: Kill | None) -> None:
         f"task {error.name} (call {error.task_id}): its worker process died{each}. {tried}{cause} {_advice(death)}",
     )
     error.task_id = None
+    if found is not None:
+        error.cause, error.kind, error.is_for_memory = death.words, str(death.cause), death.is_for_memory
     if kill is not None and kill.record is not None:
-        error.cause, error.node, error.pid = death.words, kill.record.node, kill.record.pid
-        error.kind, error.is_for_memory = str(death.cause), death.is_for_memory
+        error.node, error.pid = kill.record.node, kill.record.pid
 
 
 def _advice(death: Death) -> str:
