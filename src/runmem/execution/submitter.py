@@ -72,7 +72,7 @@ class DaskSubmitter:
             run_program(True)
         self.calls = CallTable(services)
         self.sender = Sender(self.calls, services)
-        self._killed_reason = services.killed_reason
+        self._kill_of = services.kill_of
         self._snapshots = Snapshots(program_definitions) if caller is None else caller.snapshots
         self._definitions = self._snapshots.definitions
         self._tasks = TaskPacking(services, self._definitions)
@@ -99,7 +99,7 @@ class DaskSubmitter:
         snapshot = payload.snapshot
         demand = demand_of(call)
         others = self._implementations(call, resolve) if demand is not None else []
-        snapshots = [snapshot, *(each for _, each in others)]
+        classes = snapshot.travelling if snapshot is not None else frozenset()
         self.calls.has_constraints = self.calls.has_constraints or demand is not None
         call.execution.state = CallState(
             task=self._tasks.packed(call, snapshot),
@@ -108,9 +108,9 @@ class DaskSubmitter:
             writes=call.writes,
             files=call.files,
             last_read=last_read,
-            classes=frozenset().union(*(each.travelling for each in snapshots if each is not None)),
+            classes=classes.union(*(each.travelling for _, each in others if each is not None)) if others else classes,
             alone=call.isolation.attempts is not None,
-            definitions=snapshots if others else snapshot,
+            definitions=(snapshot, others) if others else snapshot,
             demand=demand,
             implementations=tuple(other for other, _ in others),
             on_failure=call.task.on_failure,
@@ -315,9 +315,9 @@ class DaskSubmitter:
     def _explained(self, error: BaseException) -> BaseException:
         """Complete the error of a killed task with its measurements; not under the lock, because it may wait."""
         if type(error) is TaskKilledError and error.task_id is not None:
-            explain_kill(error, self._killed_reason(error.task_id))
+            explain_kill(error, self._kill_of(error.task_id))
         elif type(error) is TaskTimeoutError:
-            self._killed_reason(error.task_id)  # waits a little for its record
+            self._kill_of(error.task_id)  # waits a little for its record
         return error
 
 
