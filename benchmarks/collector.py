@@ -272,11 +272,12 @@ def main() -> None:
         answer_s, look_s = ask_dask(options.messages, options.tls)
         print(
             f"Dask {distributed.__version__}{' with TLS' if options.tls else ''}, {options.messages} workers: "
-            f"{answer_s * 1e6:.0f} us of the master for an answer, {look_s * 1e6:.0f} us for each worker in a list of all"
+            f"{answer_s * 1e6:.0f} us of the master for an answer, {look_s * 1e6:.0f} us for each worker in a list"
         )
     print(f"\n64 workers a node, 10 Hz, {options.calls:,.0f} calls a second in all; simulated time")
     print(
-        " nodes simulated    MiB/s  % of core     round     pause   interval     memory        top  open       disk   records"
+        " nodes simulated    MiB/s  % of core     round     pause   interval     memory        top  open       disk"
+        "   records"
     )
     nodes, seconds = options.nodes, options.seconds
     while (share := simulate(nodes, seconds, options.calls, answer_s)) < 0.8 and 2 * nodes <= options.most:

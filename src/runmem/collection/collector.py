@@ -92,6 +92,8 @@ class Collector:
         Maximum size of a node's spool, not counting lines that have not been copied yet.
     deliver : callable
         Called after each portion of lines, without the lock; may run code of the program.
+    pace : Pace, optional
+        How often to read; by default as in every run.
 
     Attributes
     ----------
@@ -112,6 +114,7 @@ class Collector:
         node_found: Callable[[], object],
         room_bytes: int = Settings.spool_size_bytes,
         deliver: Callable[[], None] = lambda: None,
+        pace: Pace | None = None,
     ) -> None:
         self._run_id = run_id
         self._run = run
@@ -138,7 +141,7 @@ class Collector:
         self._thread = threading.Thread(target=self._loop, name="runmem-collector", daemon=True)
         self.nodes: dict[str, dict[str, Any]] = {}
         self.cancelled = 0
-        self.pace = Pace(interval_s)
+        self.pace = pace or Pace(interval_s)
 
     def start(self) -> None:
         """Start to collect from this node."""

@@ -40,6 +40,7 @@ class Pace:
     ----------
     interval_s : float or None
         Interval of the samplers as the user wants it, which is the shortest; None where memory is not measured.
+    shortest_pause_s, longest_pause_s : float, optional
 
     Attributes
     ----------
@@ -49,13 +50,16 @@ class Pace:
         What to ask the samplers for; None while nothing has been changed.
     """
 
-    def __init__(self, interval_s: float | None) -> None:
+    def __init__(
+        self, interval_s: float | None, shortest_pause_s: float = PAUSE_S, longest_pause_s: float = MOST_PAUSE_S
+    ) -> None:
         self._usual_s = interval_s
         self._interval_s = interval_s or 0.0
         self._rounds: deque[float] = deque(maxlen=_ROUNDS)
         self._changes: list[str] = []
-        self._longest = (PAUSE_S, 0)
-        self.pause_s = PAUSE_S
+        self._shortest_pause_s, self._longest_pause_s = shortest_pause_s, longest_pause_s
+        self._longest = (shortest_pause_s, 0)
+        self.pause_s = shortest_pause_s
         self.wanted: WantedInterval | None = None
 
     def round_took(self, seconds: float, nodes: int) -> None:
@@ -64,21 +68,20 @@ class Pace:
         if len(self._rounds) < _ROUNDS:
             return
         usual_s = sorted(self._rounds)[_ROUNDS // 2]
-        self.pause_s = min(max(PAUSE_S, usual_s), MOST_PAUSE_S)
+        self.pause_s = min(max(self._shortest_pause_s, usual_s), self._longest_pause_s)
         self._longest = max(self._longest, (self.pause_s, nodes))
         if self._usual_s is None:
             return
-        if usual_s > MOST_PAUSE_S and self._interval_s < MOST_INTERVAL_S:
+        if usual_s > self._longest_pause_s and self._interval_s < MOST_INTERVAL_S:
             self._change(min(2 * self._interval_s, MOST_INTERVAL_S), usual_s, nodes)
-        elif usual_s < MOST_PAUSE_S / _SHORT_AGAIN and self._interval_s > self._usual_s:
+        elif usual_s < self._longest_pause_s / _SHORT_AGAIN and self._interval_s > self._usual_s:
             self._change(max(self._interval_s / 2, self._usual_s), usual_s, nodes)
 
     def _change(self, interval_s: float, round_s: float, nodes: int) -> None:
         what = "lengthened" if interval_s > self._interval_s else "shortened"
-        count = f"{nodes:,} node{'' if nodes == 1 else 's'}"
         reason = (
             f"interval {what} from {self._interval_s:g} s to {interval_s:g} s at {time.strftime('%H:%M:%S')} because "
-            f"copying the new lines of {count} takes {round_s:.1f} s"
+            f"copying the new lines of {_counted(nodes)} takes {round_s:.1f} s"
         )
         log.info("%s", reason)
         self._interval_s = interval_s
@@ -92,8 +95,12 @@ class Pace:
         longest_s, nodes = self._longest
         if longest_s <= _NOTABLE_PAUSE_S:
             return list(self._changes)
-        return [
-            f"the nodes' files were copied at intervals of up to {longest_s:.1f} s, not {PAUSE_S:g} s, because copying "
-            f"the new lines of {nodes:,} node{'' if nodes == 1 else 's'} takes long",
-            *self._changes,
-        ]
+        pause = (
+            f"the nodes' files were copied at intervals of up to {longest_s:.1f} s, not {self._shortest_pause_s:g} s, "
+            f"because copying the new lines of {_counted(nodes)} takes long"
+        )
+        return [pause, *self._changes]
+
+
+def _counted(nodes: int) -> str:
+    return f"{nodes:,} node{'' if nodes == 1 else 's'}"

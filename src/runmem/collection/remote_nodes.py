@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _READ_WAIT_S = 1.0  # a node that does not answer delays the others no longer
 _LEAST_WAIT_S = 0.25  # when others have used up that time
 _END_WAIT_S = 5.0
-_AT_ONCE = 64  # nodes; Dask needs half a millisecond for each, and its loop has other work too
+_AT_ONCE = 64
 _IN_FLIGHT_BYTES = 256 * MIB  # of all answers together
 _LOOK_S_A_WORKER = 0.4e-3  # a look at the list of workers costs Dask 20 us for each: at most a twentieth of a core
 _SCHEDULER_WAIT_S = 10.0
@@ -58,9 +58,18 @@ class _Node:
 class RemoteNodes:
     """The other hosts that have workers of a run.
 
-    One process of each host is asked: a nanny if there is one, because it outlives its worker, else a worker. All are
+    One process of each host is asked: a nanny if there is one, because it outlives its worker, else a worker. Many are
     asked at the same time, and one that does not answer, because its network is cut, does not delay the others. When it
     is back, with the same workers or with new ones, reading goes on where it ended.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    run_id : str
+    interval_s : float or None
+        Interval of the samplers; None where memory is not measured.
+    at_once : int, optional
+        How many nodes are asked at the same time: Dask needs half a millisecond for each, and has other work too.
 
     Attributes
     ----------
@@ -72,11 +81,14 @@ class RemoteNodes:
         Workers, as (node, process id), that could not write all lines about their tasks.
     """
 
-    def __init__(self, client: distributed.Client, run_id: str, interval_s: float | None) -> None:
+    def __init__(
+        self, client: distributed.Client, run_id: str, interval_s: float | None, at_once: int = _AT_ONCE
+    ) -> None:
         self._client = client
         self._info = TimedFunction(lambda: self._client.scheduler_info(n_workers=-1))
         self._run_id = run_id
         self._interval_s = interval_s
+        self._at_once = at_once
         self._workers = 0
         self._next_look_s = 0.0
         self._names: dict[str, str] = {}  # worker address to node name
@@ -223,8 +235,8 @@ class RemoteNodes:
         yield from self._last_news()
         most_bytes = min(CHUNK_BYTES, _IN_FLIGHT_BYTES // max(1, len(self._nodes)))
         names, patience_s = list(self._nodes), self._read_wait_s
-        for first in range(0, len(names), _AT_ONCE):
-            nodes = {name: self._nodes[name] for name in names[first : first + _AT_ONCE]}
+        for first in range(0, len(names), self._at_once):
+            nodes = {name: self._nodes[name] for name in names[first : first + self._at_once]}
             for name, node in nodes.items():
                 if node.asked is None and node.present:
                     asking = self._run_id, offsets.get(name, {}), self._interval_s, to_free(name), wanted, most_bytes
