@@ -42,6 +42,7 @@ __all__ = [
     "has_begun",
     "run_on_workers",
     "send_graph",
+    "set_worker_memory_limit",
     "size_of_task",
     "start_on_worker",
     "surround_actors",
@@ -401,6 +402,15 @@ def tell_of_exits(listener: Callable[[int, int], None]) -> Callable[[], None]:
 def worker_memory_limit(worker: Any) -> int | None:
     """Return the memory limit of a Dask worker in bytes, or None if it has none."""
     return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
+
+
+def set_worker_memory_limit(server: Any, limit_bytes: int | None) -> None:
+    """Set the memory limit of a Dask worker, or the one at which a nanny ends its worker; in its process.
+
+    It does so only where there is a limit.
+    """
+    if worker_memory_limit(server):
+        server.memory_manager.memory_limit = limit_bytes
 
 
 def tell_of_receiving(receiver: Receiver) -> bool:

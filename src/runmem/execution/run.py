@@ -171,7 +171,9 @@ class Run(PreparedRun):
             in_order=self._cluster.ours,
             limit_s=self.settings.task_timeout_s,
             on_memory=self.settings.on_memory,
-            deaths=DeathNews(self.collector, self.settings.python_memory_profile, self._hears_of_deaths),
+            deaths=DeathNews(
+                self.collector, self.settings.python_memory_profile, self._cluster.ours, self._hears_of_deaths
+            ),
         )
         submitter = DaskSubmitter(services)
         self._sender = submitter.sender

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -100,7 +100,9 @@ class Sender:
         self._placement = Placement(self._workers_of_cluster)
         self._refused: dict[Execution, str] = {}
         calls.release = self._placement.release
-        self._after_deaths = None if services.deaths is None else AfterDeaths(calls, services.deaths)
+        self._after_deaths = (
+            None if services.deaths is None else AfterDeaths(calls, services.deaths, self._workers_of_cluster)
+        )
 
     def start(self) -> None:
         """Start the thread, unless it was started before; it connects to the cluster first."""
@@ -328,7 +330,10 @@ class Sender:
         to_hosts: dict[tuple[str, ...] | None, list[str]] = {}
         for bundle in bundles:
             if bundle.key in graph:
-                hosts = self._placement.hosts_for(bundle.executions[0]) if bundle.executions else None
+                hosts: Sequence[str] | None = None
+                if bundle.executions:
+                    first = bundle.executions[0]
+                    hosts = state_of(first).workers or self._placement.hosts_for(first)
                 to_hosts.setdefault(None if not hosts else tuple(hosts), []).append(bundle.key)
         futures: dict[str, distributed.Future] = {}
         for chosen, keys in sorted(to_hosts.items(), key=lambda item: item[0] is None):
