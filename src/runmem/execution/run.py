@@ -23,7 +23,7 @@ from runmem.graph.current import set_current_program
 from runmem.memory.limits import memory_limit
 from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.launch import ensure_sampler
-from runmem.settings import Settings
+from runmem.settings import ON_MEMORY, Settings
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import WorkerRun
@@ -170,7 +170,7 @@ class Run(PreparedRun):
             process=self._process,
             in_order=self._cluster.ours,
             limit_s=self.settings.task_timeout_s,
-            on_memory=self.settings.on_memory,
+            on_memory=self.settings.on_memory or ON_MEMORY[0],
             deaths=DeathNews(
                 self.collector, self.settings.python_memory_profile, self._cluster.ours, self._hears_of_deaths
             ),

@@ -98,6 +98,8 @@ class RunOnWorkers(NamedTuple):
         Modules of the program that have the names of libraries, if it has some.
     nesting : Nesting or None
         Makes the calls of tasks that tasks make; None: these are plain calls.
+    on_memory : str or None
+        What is done about Dask tasks that were killed for memory, in a measurement; None: what Dask does.
     """
 
     run_id: str
@@ -117,6 +119,7 @@ class RunOnWorkers(NamedTuple):
     folder: str = ""
     shadowing: Shadowing | None = None
     nesting: Nesting | None = None
+    on_memory: str | None = None
 
 
 class CallState:
