@@ -104,7 +104,7 @@ def test_a_waiting_call_that_was_to_run_alone_opens_its_node_when_it_is_cancelle
 def test_what_fits_nowhere_is_refused_with_the_largest() -> None:
     place = placement(*node("a", 2), *node("b", 3, 2 * GIB))
     assert place.refusal(Demand(3, 2 * GIB)) is None
-    assert "asks for 4 computing units, and the largest node has 3" in str(place.refusal(Demand(4, 0)))
+    assert "it asks for 4 computing units, and the largest node has 3" in str(place.refusal(Demand(4, 0)))
     text = str(place.refusal(Demand(1, 3 * GIB)))
     assert "3.0 GiB of memory, and the largest worker, tcp://b:0, may use 2.0 GiB" in text
 
@@ -143,6 +143,6 @@ def test_calls_that_need_two_units_run_one_after_the_other_on_two_workers(tmp_pa
         refused = huge(1)
         after = double(refused)
         for future in (refused, after):
-            with pytest.raises(ArgumentError, match=r"huge \(call \d+\) cannot run on any node: @constraint asks for"):
+            with pytest.raises(ArgumentError, match=r"huge \(call \d+\) cannot run on any node: it asks for"):
                 wait_on(future)
         assert wait_on(note(tmp_path / "marks", 9)) == 1

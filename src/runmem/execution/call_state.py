@@ -61,7 +61,9 @@ class CallState:
     done : bool
         Whether it has ended, with or without an error.
     demand : Demand or None
-        What `@constraint` asks for.
+        What the task declares, by `@constraint` or ``memory=``.
+    is_placed : bool
+        Whether it has a place on a node.
     on_failure : OnFailure or None
     returns : int
         Number of returned values.
@@ -90,6 +92,7 @@ class CallState:
     error: BaseException | None = None
     done: bool = False
     demand: Demand | None = None
+    is_placed: bool = False
     on_failure: OnFailure | None = None
     returns: int = 0
     tries: int = 1

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import distributed
 
-from runmem.dask_private import run_on_workers, send_graph
+from runmem.dask_private import memory_in_use, run_on_workers, send_graph
 from runmem.deadlines import within
 from runmem.errors import ArgumentError, RunmemError, TaskCancelledError
 from runmem.execution.bundle import Durations, UnknownDurations, plan
@@ -30,11 +30,13 @@ from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.call_table import CallTable
 from runmem.execution.dask_task import dask_task
-from runmem.execution.placement import Placement, WorkerInfo
+from runmem.execution.expectations import Expectations
+from runmem.execution.placement import Demand, Placement, WorkerInfo
 from runmem.execution.run_services import RunServices
 from runmem.graph.call import Execution
 from runmem.serialization.definitions import set_current_definitions
 from runmem.serialization.task_error import set_root_task
+from runmem.units import format_bytes
 from runmem.worker.cancellation import cancel_calls
 
 __all__ = ["Sender"]
@@ -92,13 +94,22 @@ class Sender:
         self._last_moved_s: dict[str, float] = {}
         self._sending = threading.Lock()
         self._reported: deque[tuple[str, int, float, int]] = deque()
+        self._memory = services.memory
+        self._expectations = None if self._memory is None else Expectations(self._memory.known)
+        self._needs: deque[tuple[str, int, int]] = deque()
+        self._guessed: dict[str, Execution] = {}  # the first call of each task of which nothing is known
+        self._warned: set[str] = set()
+        self._fruitless: tuple[int, int] | None = None
         self._timeouts: deque[_Timeout] = deque()
         self._next_poll_s = 0.0
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._placement = Placement(self._workers_of_cluster)
+        memory = self._memory
+        self._placement = Placement(
+            self._workers_of_cluster, memory is not None and memory.shares, None if memory is None else memory.taken
+        )
         self._refused: dict[Execution, str] = {}
-        calls.release = self._placement.release
+        calls.release = self._release
 
     def start(self) -> None:
         """Start the thread, unless it was started before; it connects to the cluster first."""
@@ -120,6 +131,10 @@ class Sender:
     def report_durations(self, name: str, calls: int, seconds: float, largest_bytes: int) -> None:
         """Note how long calls of a task lasted on a worker."""
         self._reported.append((name, calls, seconds, largest_bytes))
+
+    def report_need(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
+        """Note how much memory a call of a task has needed, and how much of that its worker has in use after it."""
+        self._needs.append((name, needed_bytes, kept_bytes))
 
     def report_timeout(self, task_id: int, limit_s: float, stack: str | None, where: str) -> None:
         """Note that the time limit of a call has passed."""
@@ -216,7 +231,7 @@ class Sender:
         """Send the queued calls that can be sent now."""
         calls = self._calls
         with self._sending:
-            if calls.has_constraints:
+            if calls.has_constraints or (self._memory is not None and calls.queue):
                 self._placement.refresh()
             bundles, graph, turns = self._next_graph()
             if not graph or self.client is None:
@@ -247,10 +262,14 @@ class Sender:
         with calls.changed:
             self.is_urgent = False
             self._read_reports()
-            if not calls.queue or self._enough_is_sent():
+            if not calls.queue or self._enough_is_sent() or self._fruitless == self._changes():
                 return [], {}, {}
-            bundles = plan(calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit)
+            bundles = plan(
+                calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit, self._awaited
+            )
             self._end_refused()
+            # With `--memory_aware` the workers are asked again a moment later.
+            self._fruitless = self._changes() if not bundles and self._memory is not None else None
             graph: Graph = {}
             turns: dict[str, int] = {}
             again: set[Execution] = set()
@@ -275,22 +294,79 @@ class Sender:
                     self._last_moved_s[execution.name] = now_s
             return bundles, graph, turns
 
+    def _changes(self) -> tuple[int, int]:
+        """Return what changes whenever a call can be sent that could not be before."""
+        return self._calls.queue.changes, self._placement.changes
+
+    def _demand(self, execution: Execution) -> Demand | None:
+        """Return the resources that a call is expected to need; None: it has no place on a certain node."""
+        declared = state_of(execution).demand
+        if self._expectations is None:
+            return declared
+        return self._expectations.demand(execution.name, declared, self._placement.share_bytes)
+
+    def _awaited(self, execution: Execution) -> Execution | None:
+        """Return a call that must have ended before this one is sent; None: it can be sent now.
+
+        A call that gets a place would take it from others while it waits for its inputs.
+        """
+        state, queue = state_of(execution), self._calls.queue
+        if self._demand(execution) is not None:
+            return next((needed for needed in state.needs if not state_of(needed).done), None)
+        if self._expectations is None and not self._calls.has_constraints:
+            return None
+        return next((needed for needed in state.needs if queue.is_kept_aside(needed)), None)
+
     def _admit(self, execution: Execution) -> bool:
-        """Return True if a call can be sent now; give it a place if it has constraints and its inputs are ready."""
-        state = state_of(execution)
-        if state.demand is None:
+        """Return True if a call, whose inputs are ready, can be sent now; give it a place if it has a demand."""
+        state, demand = state_of(execution), self._demand(execution)
+        if demand is None:
             return self._placement.open_hosts() != []
-        if not all(state_of(needed).done for needed in state.needs):
-            return False
-        reason = self._placement.refusal(state.demand)
-        if reason is not None:
+        if any(state_of(needed).error is not None for needed in state.needs):
+            return True  # it ends with their error
+        if state.demand is not None and (reason := self._placement.refusal(state.demand)) is not None:
             self._refused[execution] = reason
             return False
+        if demand.is_guess and self._is_measuring(execution.name):
+            return False
         unplaced = self._calls.in_flight.total() - self._placement.placed
-        return self._placement.admit(execution, state.demand, unplaced)
+        state.is_placed = self._placement.admit(execution, self._possible(execution.name, demand), unplaced)
+        if demand.is_guess and state.is_placed:
+            self._guessed[execution.name] = execution
+        return state.is_placed
+
+    def _is_measuring(self, name: str) -> bool:
+        """Return True while the first call of a task shows what its calls need, unless that takes very long."""
+        return self._placement.has_place(self._guessed.get(name)) and self._may_wait(name)
+
+    def _possible(self, name: str, demand: Demand) -> Demand:
+        """Return a demand that a node can meet: a call that is expected to need more than any has one for itself."""
+        largest_bytes = self._placement.largest_bytes
+        if not largest_bytes or demand.memory_bytes <= largest_bytes:
+            return demand
+        if name not in self._warned:
+            self._warned.add(name)
+            logging.getLogger("runmem").warning(
+                "runmem: warning: task %s is expected to need %s, and the largest worker may use %s: its calls run "
+                "alone on a node, and may be killed",
+                name, format_bytes(demand.memory_bytes), format_bytes(largest_bytes),
+            )  # fmt: skip
+        return demand._replace(memory_bytes=largest_bytes, alone=True)
+
+    def _release(self, execution: Execution) -> None:
+        """Take back the place of a call that has ended, or waits again."""
+        state = state_of(execution)
+        if state.is_placed:
+            state.is_placed = False
+            kept = 0 if self._expectations is None else self._expectations.kept_bytes(execution.name)
+            self._placement.release(execution, kept)
+        else:
+            self._placement.release(execution)
 
     def _end_refused(self) -> None:
         """End the calls for which no node is large enough."""
+        if not self._refused:
+            return
         refused, self._refused = self._refused, {}
         for execution in self._calls.queue.remove(refused):
             where = f"{execution.name} (call {execution.task_id})"
@@ -301,7 +377,11 @@ class Sender:
     def _workers_of_cluster(self) -> list[WorkerInfo]:
         assert self.client is not None
         found = self.client.scheduler_info(n_workers=-1)["workers"]
-        return [WorkerInfo(name, w["host"], w["nthreads"], w["memory_limit"] or 0) for name, w in found.items()]
+        measures = self._memory is not None
+        return [
+            WorkerInfo(name, w["host"], w["nthreads"], w["memory_limit"] or 0, *(memory_in_use(w) if measures else ()))
+            for name, w in found.items()
+        ]
 
     def _send_to_hosts(
         self, client: distributed.Client, bundles: Iterable[Bundle], graph: Graph, turns: dict[str, int] | None
@@ -322,9 +402,13 @@ class Sender:
         return futures
 
     def _read_reports(self) -> None:
+        while self._needs and self._expectations is not None:
+            self._expectations.observe(*self._needs.popleft())
+            self._fruitless = None
         while self._reported:
             report = self._reported.popleft()
             self.durations.observe(*report)
+            self._fruitless = None
             self._last_moved_s[report[0]] = time.monotonic()
 
     def _remove_failed(self, bundle: Bundle) -> None:
@@ -343,7 +427,8 @@ class Sender:
     def _enough_is_sent(self) -> bool:
         """Return True if the workers have enough bundles: queued calls can then be grouped into larger ones."""
         calls = self._calls
-        if not calls.queue or self.durations.calls_per_bundle(calls.queue.first.name) == 1:
+        first = calls.queue.first
+        if first is None or self.durations.calls_per_bundle(first.name) == 1:
             return False
         return sum(len(bundle.executions) > 1 for bundle in calls.sent) >= 2 * self.workers
 

@@ -145,6 +145,19 @@ class PeakMeter(DataTracking):
         except UNREADABLE:
             return  # the reading that follows reports the error
 
+    def level_bytes(self) -> int | None:
+        """Return the size of the process in bytes, without what the code in open windows has added; None: unreadable.
+
+        It is the upper bound, if data of other tasks is on its way.
+        """
+        with self._lock:
+            if self._open:
+                return min(window._level + window._slack for window in self._open)
+            try:
+                return (self._readings or own_process()).resident_bytes()
+            except UNREADABLE:
+                return None
+
     def so_far(self) -> int | None:
         """Return the peak so far, in bytes, of the calling thread's outermost open window; None if there is none."""
         thread = threading.get_ident()
