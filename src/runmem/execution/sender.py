@@ -30,13 +30,12 @@ from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.call_table import CallTable
 from runmem.execution.dask_task import dask_task
-from runmem.execution.expectations import Expectations
-from runmem.execution.placement import Demand, Placement, WorkerInfo
+from runmem.execution.demands import Demands
+from runmem.execution.placement import Placement, WorkerInfo
 from runmem.execution.run_services import RunServices
 from runmem.graph.call import Execution
 from runmem.serialization.definitions import set_current_definitions
 from runmem.serialization.task_error import set_root_task
-from runmem.units import format_bytes
 from runmem.worker.cancellation import cancel_calls
 
 __all__ = ["Sender"]
@@ -95,10 +94,7 @@ class Sender:
         self._sending = threading.Lock()
         self._reported: deque[tuple[str, int, float, int]] = deque()
         self._memory = services.memory
-        self._expectations = None if self._memory is None else Expectations(self._memory.known)
         self._needs: deque[tuple[str, int, int]] = deque()
-        self._guessed: dict[str, Execution] = {}  # the first call of each task of which nothing is known
-        self._warned: set[str] = set()
         self._fruitless: tuple[int, int] | None = None
         self._timeouts: deque[_Timeout] = deque()
         self._next_poll_s = 0.0
@@ -108,6 +104,7 @@ class Sender:
         self._placement = Placement(
             self._workers_of_cluster, memory is not None and memory.shares, None if memory is None else memory.taken
         )
+        self._demands = Demands(self._placement, memory, self._may_wait)
         self._refused: dict[Execution, str] = {}
         calls.release = self._release
 
@@ -298,28 +295,19 @@ class Sender:
         """Return what changes whenever a call can be sent that could not be before."""
         return self._calls.queue.changes, self._placement.changes
 
-    def _demand(self, execution: Execution) -> Demand | None:
-        """Return the resources that a call is expected to need; None: it has no place on a certain node."""
-        declared = state_of(execution).demand
-        if self._expectations is None:
-            return declared
-        return self._expectations.demand(execution.name, declared, self._placement.share_bytes)
-
     def _awaited(self, execution: Execution) -> Execution | None:
-        """Return a call that must have ended before this one is sent; None: it can be sent now.
-
-        A call that gets a place would take it from others while it waits for its inputs.
-        """
-        state, queue = state_of(execution), self._calls.queue
-        if self._demand(execution) is not None:
-            return next((needed for needed in state.needs if not state_of(needed).done), None)
-        if self._expectations is None and not self._calls.has_constraints:
+        """Return a call that must have ended before this one is sent; None: it can be sent now."""
+        if self._memory is None and not self._calls.has_constraints:
             return None
-        return next((needed for needed in state.needs if queue.is_kept_aside(needed)), None)
+        state, queue = state_of(execution), self._calls.queue
+        if self._demands.of(execution) is None:
+            return next((needed for needed in state.needs if queue.is_kept_aside(needed)), None)
+        # One that gets a place would take it from others while it waits for its inputs.
+        return next((needed for needed in state.needs if not state_of(needed).done), None)
 
     def _admit(self, execution: Execution) -> bool:
         """Return True if a call, whose inputs are ready, can be sent now; give it a place if it has a demand."""
-        state, demand = state_of(execution), self._demand(execution)
+        state, demand = state_of(execution), self._demands.of(execution)
         if demand is None:
             return self._placement.open_hosts() != []
         if any(state_of(needed).error is not None for needed in state.needs):
@@ -327,41 +315,13 @@ class Sender:
         if state.demand is not None and (reason := self._placement.refusal(state.demand)) is not None:
             self._refused[execution] = reason
             return False
-        if demand.is_guess and self._is_measuring(execution.name):
-            return False
-        unplaced = self._calls.in_flight.total() - self._placement.placed
-        state.is_placed = self._placement.admit(execution, self._possible(execution.name, demand), unplaced)
-        if demand.is_guess and state.is_placed:
-            self._guessed[execution.name] = execution
+        state.is_placed = self._demands.admit(execution, demand, self._calls.in_flight.total())
         return state.is_placed
-
-    def _is_measuring(self, name: str) -> bool:
-        """Return True while the first call of a task shows what its calls need, unless that takes very long."""
-        return self._placement.has_place(self._guessed.get(name)) and self._may_wait(name)
-
-    def _possible(self, name: str, demand: Demand) -> Demand:
-        """Return a demand that a node can meet: a call that is expected to need more than any has one for itself."""
-        largest_bytes = self._placement.largest_bytes
-        if not largest_bytes or demand.memory_bytes <= largest_bytes:
-            return demand
-        if name not in self._warned:
-            self._warned.add(name)
-            logging.getLogger("runmem").warning(
-                "runmem: warning: task %s is expected to need %s, and the largest worker may use %s: its calls run "
-                "alone on a node, and may be killed",
-                name, format_bytes(demand.memory_bytes), format_bytes(largest_bytes),
-            )  # fmt: skip
-        return demand._replace(memory_bytes=largest_bytes, alone=True)
 
     def _release(self, execution: Execution) -> None:
         """Take back the place of a call that has ended, or waits again."""
-        state = state_of(execution)
-        if state.is_placed:
-            state.is_placed = False
-            kept = 0 if self._expectations is None else self._expectations.kept_bytes(execution.name)
-            self._placement.release(execution, kept)
-        else:
-            self._placement.release(execution)
+        state_of(execution).is_placed = False
+        self._demands.release(execution)
 
     def _end_refused(self) -> None:
         """End the calls for which no node is large enough."""
@@ -402,8 +362,8 @@ class Sender:
         return futures
 
     def _read_reports(self) -> None:
-        while self._needs and self._expectations is not None:
-            self._expectations.observe(*self._needs.popleft())
+        while self._needs:
+            self._demands.observe(*self._needs.popleft())
             self._fruitless = None
         while self._reported:
             report = self._reported.popleft()
