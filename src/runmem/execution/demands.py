@@ -17,6 +17,7 @@ __all__ = ["Demands"]
 log = logging.getLogger("runmem")
 
 _MOST_NAMED = 5
+_ANY = Demand(1, 0)
 
 
 class Demands:
@@ -42,12 +43,18 @@ class Demands:
 
     def of(self, execution: Execution) -> Demand | None:
         """Return what a call needs; None: it may be sent to any node."""
-        declared = state_of(execution).demand
+        state = state_of(execution)
+        if self._expectations is not None and state.runs_alone:
+            return self.expected(execution.name, (state.demand or _ANY)._replace(alone=True))
+        return self.expected(execution.name, state.demand)
+
+    def expected(self, name: str, declared: Demand | None) -> Demand | None:
+        """Return what calls of a task need that declares `declared`; None: they may be sent to any node."""
         if self._expectations is None:
             return declared
-        return self._expectations.demand(execution.name, declared, self._placement.share_bytes)
+        return self._expectations.demand(name, declared, self._placement.share_bytes)
 
-    def observe(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
+    def observe(self, name: str, needed_bytes: int, kept_bytes: int = 0) -> None:
         """Note what a call of a task has needed, and how much of that its worker has in use after it."""
         if self._expectations is not None:
             self._expectations.observe(name, needed_bytes, kept_bytes)

@@ -25,6 +25,7 @@ import distributed
 from runmem.dask_private import memory_in_use, run_on_workers, send_graph
 from runmem.deadlines import within
 from runmem.errors import ArgumentError, RunmemError, TaskCancelledError
+from runmem.execution.after_deaths import AfterDeaths
 from runmem.execution.bundle import Durations, UnknownDurations, plan
 from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
@@ -107,6 +108,9 @@ class Sender:
         self._demands = Demands(self._placement, memory, self._may_wait)
         self._refused: dict[Execution, str] = {}
         calls.release = self._release
+        self._after_deaths = (
+            None if services.deaths is None else AfterDeaths(calls, services.deaths, self._demands.observe)
+        )
 
     def start(self) -> None:
         """Start the thread, unless it was started before; it connects to the cluster first."""
@@ -169,6 +173,8 @@ class Sender:
             self._poll_now_and_then()
             while self._timeouts:
                 self._end_at_limit(self._timeouts.popleft())
+            if self._after_deaths is not None:
+                self._after_deaths.decide()
             if calls.to_cancel:
                 self._cancel_failed_groups()
             self._send()
@@ -262,7 +268,14 @@ class Sender:
             if not calls.queue or self._enough_is_sent() or self._fruitless == self._changes():
                 return [], {}, {}
             bundles = plan(
-                calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit, self._awaited
+                calls.queue,
+                self.durations,
+                self.workers,
+                calls.in_flight,
+                self._may_wait,
+                self._admit,
+                calls.lost,
+                self._awaited,
             )
             self._end_refused()
             # With `--memory_aware` the workers are asked again a moment later.
@@ -312,11 +325,24 @@ class Sender:
             return self._placement.open_hosts() != []
         if any(state_of(needed).error is not None for needed in state.needs):
             return True  # it ends with their error
-        if state.demand is not None and (reason := self._placement.refusal(state.demand)) is not None:
-            self._refused[execution] = reason
-            return False
-        state.is_placed = self._demands.admit(execution, demand, self._calls.in_flight.total())
-        return state.is_placed
+        in_flight = self._calls.in_flight.total()
+        reason = None if state.demand is None else self._placement.refusal(state.demand)
+        if reason is None and self._demands.admit(execution, demand, in_flight):
+            state.is_placed = True
+            return True
+        for other in () if demand.alone else state.implementations:
+            if self._placement.refusal(other.demand) is not None:
+                continue
+            expected = self._demands.expected(other.task.name, other.demand) or other.demand
+            if self._demands.admit(execution, expected, in_flight):
+                state.use(other)
+                state.is_placed = True
+                return True
+            reason = None  # it will fit later
+        if reason is not None:
+            names = ", ".join(other.task.name for other in state.implementations)
+            self._refused[execution] = reason + (f"; neither can its other implementations ({names})" if names else "")
+        return False
 
     def _release(self, execution: Execution) -> None:
         """Take back the place of a call that has ended, or waits again."""
