@@ -24,6 +24,7 @@ from runmem.dask_private import (
     memory_in_use,
     report_level,
     send_graph,
+    set_worker_memory_limit,
     size_of_task,
     surround_task,
     tell_of_receiving,
@@ -265,3 +266,14 @@ def test_dask_gives_up_a_task_at_the_death_that_comes_after_those_it_allows(clie
 
     counted, allowed = client.run_on_scheduler(count)
     assert counted == allowed > 0
+
+
+def test_the_limit_of_a_worker_can_be_raised(client: distributed.Client) -> None:
+    def raised(dask_worker: Any) -> tuple[int | None, int | None]:
+        usual = worker_memory_limit(dask_worker)
+        set_worker_memory_limit(dask_worker, 2**31)
+        larger = worker_memory_limit(dask_worker)
+        set_worker_memory_limit(dask_worker, usual)
+        return usual, larger
+
+    assert set(client.run(raised).values()) == {(2**30, 2**31)}

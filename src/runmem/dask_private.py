@@ -45,6 +45,7 @@ __all__ = [
     "report_level",
     "run_on_workers",
     "send_graph",
+    "set_worker_memory_limit",
     "size_of_task",
     "start_on_worker",
     "surround_actors",
@@ -426,6 +427,15 @@ def memory_in_use(worker: Mapping[str, Any]) -> tuple[int, int]:
     resident = metrics.get("memory") or 0
     level = metrics.get(_LEVEL)
     return resident if level is None else level, resident
+
+
+def set_worker_memory_limit(server: Any, limit_bytes: int | None) -> None:
+    """Set the memory limit of a Dask worker, or the one at which a nanny ends its worker; in its process.
+
+    It does so only where there is a limit.
+    """
+    if worker_memory_limit(server):
+        server.memory_manager.memory_limit = limit_bytes
 
 
 def tell_of_receiving(receiver: Receiver) -> bool:

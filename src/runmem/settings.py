@@ -20,7 +20,7 @@ __all__ = ["INPUTS", "LOG_LEVELS", "ON_MEMORY", "Settings", "environment_variabl
 
 INPUTS = ("shared", "copied")
 LOG_LEVELS = ("off", "info", "debug")
-ON_MEMORY = ("retry_alone", "fail")
+ON_MEMORY = ("retry_alone", "retry_larger", "fail")
 
 
 def _flag(value: object) -> bool:
@@ -239,7 +239,7 @@ class Settings:
         "retry_alone",
         _one_of(ON_MEMORY),
         "What happens to a task whose worker was killed for memory, unless its @task(on_memory=) says otherwise: "
-        "once more alone on its node, or failure.",
+        "once more alone on its node, the same with a larger limit, or failure.",
         choices=ON_MEMORY,
     )
     sequential: bool = _setting(

@@ -98,6 +98,10 @@ class CallState:
         What was known of the last of them.
     runs_alone : bool
         Whether it is to run alone on its node.
+    runs_larger : bool
+        Whether its worker may use the memory of the node meanwhile.
+    workers : tuple of str
+        Addresses of the workers of which one is to run it, as long as there is one of them; empty: any worker.
     keeps_files, never_ran
         See `ExecutionState`.
     """
@@ -132,6 +136,8 @@ class CallState:
     memory_deaths: int = 0
     kill: Kill | None = None
     runs_alone: bool = False
+    runs_larger: bool = False
+    workers: tuple[str, ...] = ()
     keeps_files: bool = False
     never_ran: bool = False
 

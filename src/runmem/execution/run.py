@@ -174,7 +174,9 @@ class Run(PreparedRun):
             memory=self._memory_aware(),
             largest_worker=self._largest_worker,
             on_memory=self.settings.on_memory,
-            deaths=DeathNews(self.collector, self.settings.python_memory_profile, self._hears_of_deaths),
+            deaths=DeathNews(
+                self.collector, self.settings.python_memory_profile, self._cluster.ours, self._hears_of_deaths
+            ),
         )
         submitter = DaskSubmitter(services)
         self._sender = submitter.sender

@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -108,8 +108,9 @@ class Sender:
         self._demands = Demands(self._placement, memory, self._may_wait)
         self._refused: dict[Execution, str] = {}
         calls.release = self._release
+        deaths = services.deaths
         self._after_deaths = (
-            None if services.deaths is None else AfterDeaths(calls, services.deaths, self._demands.observe)
+            None if deaths is None else AfterDeaths(calls, deaths, self._workers_of_cluster, self._demands.observe)
         )
 
     def start(self) -> None:
@@ -379,7 +380,10 @@ class Sender:
         to_hosts: dict[tuple[str, ...] | None, list[str]] = {}
         for bundle in bundles:
             if bundle.key in graph:
-                hosts = self._placement.hosts_for(bundle.executions[0]) if bundle.executions else None
+                hosts: Sequence[str] | None = None
+                if bundle.executions:
+                    first = bundle.executions[0]
+                    hosts = state_of(first).workers or self._placement.hosts_for(first)
                 to_hosts.setdefault(None if not hosts else tuple(hosts), []).append(bundle.key)
         futures: dict[str, distributed.Future] = {}
         for chosen, keys in sorted(to_hosts.items(), key=lambda item: item[0] is None):

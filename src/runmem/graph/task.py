@@ -348,7 +348,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         it, and waiting for it or them gives None. ``"FAIL"``, and the default: waiting for it raises.
     on_memory : str, optional
         What happens to a call whose worker was killed for its memory: ``"retry_alone"`` runs it once more while nothing
-        else of the program runs on its node, ``"fail"`` does not run it again. Default: what ``--on_memory`` says.
+        else of the program runs on its node, ``"retry_larger"`` does so with a larger limit, ``"fail"`` does not run it
+        again. Default: what ``--on_memory`` says.
     defaults : dict, optional
         For ``"IGNORE"``: by ``"returns"`` or the name of a parameter that the task writes, what stands for the value.
     numba : bool, str or dict, optional

@@ -229,6 +229,11 @@ class WorkerRun:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
 
+    def set_limit(self, limit_bytes: int | None) -> None:
+        """Write another limit to the records from now on."""
+        if self.measures:
+            self._writer = LineWriter(self.node, limit_bytes, os.getpid(), self._run.folder)
+
     def stop(self) -> None:
         """Begin no other call, and write nothing about the one that runs: the run has ended."""
         self.stopped = True
