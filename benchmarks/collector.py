@@ -292,11 +292,11 @@ def main() -> None:
             break
         nodes, seconds = 2 * nodes, min(options.seconds, 60.0)
     lengthened = MOST_PAUSE_S / (answer_s + 2 * MOST_PAUSE_S * each_s)
+    print(f"last row: {each_s * 1e6:.0f} us of a core for each node and second, without Dask. Extrapolated:")
     print(
-        f"last row: {each_s * 1e6:.0f} us of a core for each node and second, without Dask. Extrapolated: a round "
-        f"takes {MOST_PAUSE_S:g} s, and the\nsamplers are asked for a longer interval, at {lengthened:,.0f} nodes; without "
-        f"that, the backlog would grow from {1 / each_s:,.0f} nodes on"
+        f"- a round takes {MOST_PAUSE_S:g} s, and samplers are asked for longer intervals, at {lengthened:,.0f} nodes"
     )
+    print(f"- without that, the backlog would grow from {1 / each_s:,.0f} nodes on")
     if options.real:
         print("\nreal time")
         print(" nodes      time    MiB/s  % feeding     pause  lag: before      after     memory")
