@@ -28,6 +28,7 @@ from runmem.events import (
     FIRST_NESTED,
     DataLost,
     LogLines,
+    MemoryManaged,
     NodeSampled,
     ProfileReported,
     RecordLines,
@@ -36,6 +37,7 @@ from runmem.events import (
     TasksRunning,
     TaskStarted,
 )
+from runmem.formats.memory_events import MemoryEvent
 from runmem.formats.mprof import read_trace
 from runmem.formats.totals import offset_before
 from runmem.memory.allocator import trim_free_memory
@@ -289,6 +291,9 @@ class Collector:
                     self._observers.task_measured(TaskMeasured(record))
 
     def _read_trace(self, node: str, file: str, data: bytes) -> None:
+        for line in data.splitlines():
+            if line.startswith(b"EVENT "):
+                self._observers.memory_managed(_managed(node, MemoryEvent.parse(line)))
         lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]
         for _, size, time_s in [line for line in lines if line[0] == b"MEM"][-1:]:
             self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
@@ -382,6 +387,12 @@ class Collector:
         if self._tasks.skipped:
             reason = f"{self._tasks.skipped} incomplete or unrecognised lines were skipped"
             self._observers.data_lost(DataLost("task lines", reason))
+
+
+def _managed(node: str, event: MemoryEvent) -> MemoryManaged:
+    return MemoryManaged(
+        node, event.pid, event.kind, event.time_s, event.size_bytes, event.spilled_bytes, event.results
+    )
 
 
 def _describe(record: TaskRecord) -> str:

@@ -209,6 +209,11 @@ class WorkerRun:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
 
+    def write_trace(self, lines: bytes) -> None:
+        """Append whole lines to the trace of the node."""
+        if self.measures:
+            self._trace.write(lines)
+
     def stop(self) -> None:
         """Begin no other call, and write nothing about the one that runs: the run has ended."""
         self.stopped = True

@@ -30,6 +30,7 @@ from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, wo
 from runmem.worker.fresh_calls import CallPreparation, prepare_process
 from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits
+from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.nesting import nestings
 from runmem.worker.process_state import follow, follow_no_more
 from runmem.worker.task_logging import TaskLogging
@@ -46,6 +47,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def __init__(self, run: RunOnWorkers) -> None:
         self.name = f"runmem-{run.run_id}"
         self._run = run
+        self._memory_events: WorkerMemoryEvents | None = None
 
     def setup(self, worker: Any) -> None:
         """Join. A worker that cannot measure runs tasks all the same."""
@@ -82,6 +84,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
             tell_of_receiving(stored_data())
+            self._memory_events = WorkerMemoryEvents(worker, run.write_trace, run.now)
         logs = run.spool.logs(os.getpid())
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run
@@ -101,6 +104,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
 
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
+        if self._memory_events is not None:
+            self._memory_events.close()
         follow_no_more()
         stop_shadowing()
         nestings.pop(self._run.run_id, None)

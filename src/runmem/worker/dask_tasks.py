@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -33,14 +33,17 @@ from runmem.dask_private import (
     uncover_task,
     worker_memory_limit,
 )
+from runmem.memory.data_tracking import READ_BACK, SPILLED
 from runmem.memory.limits import memory_limit
 from runmem.memory.peak import Window, process_meter
 from runmem.memory.stored_data import StoredItem, stored_data
 from runmem.store.line_writer import fields_of_line
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import CallState, RunOnWorkers, WorkerRun, stats_topic
+from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.probe import Parts, PeakProbe
 from runmem.worker.record_fields import set_record_fields
+from runmem.worker.spilling import follow_spilling, is_on_disk
 
 __all__ = ["DaskTasks", "MODULE"]
 
@@ -92,17 +95,17 @@ class _Named(NamedTuple):
 class _MeasuredCall:
     """One execution of a Dask task."""
 
-    __slots__ = ("_run", "_task", "_inputs", "_worker", "_named", "_state")
+    __slots__ = ("_run", "_task", "_stored", "_worker", "_named", "_state")
 
-    def __init__(self, run: WorkerRun, task: WorkerTask, inputs: list[StoredItem], worker: str) -> None:
-        self._run, self._task, self._inputs, self._worker = run, task, inputs, worker
+    def __init__(self, run: WorkerRun, task: WorkerTask, stored: _Results, worker: str) -> None:
+        self._run, self._task, self._stored, self._worker = run, task, stored, worker
         self._state: CallState | None = None
 
     def begin(self) -> None:
         if self._run.stopped:
             return
         try:
-            stored_data().set_inputs(self._inputs)
+            stored_data().set_inputs(self._stored.items_of(name for name, _ in self._task.inputs))
             self._named = _Named(self._task.prefix[:_MOST_TEXT], _described(self._task, self._worker))
             self._state = self._run.begin(self._task.number, self._named)
         except Exception:  # the task runs all the same
@@ -171,11 +174,25 @@ class _Results:
         self._worker = worker
         for key in list(worker.data):
             self.stored(key)
+        self._end_spilling = follow_spilling(worker, self._spilled, self._read_back)
+
+    def items_of(self, keys: Iterable[Any]) -> list[StoredItem]:
+        """Return those of some results that are in memory; from any thread."""
+        return [item for key in keys if (item := self.items.get(key)) is not None]
 
     def stored(self, key: Any) -> None:
         """Note that a result is stored."""
-        if key not in self.items:
+        if key not in self.items and not is_on_disk(self._worker, key):
             self.items[key] = stored_data().add(size_of_task(self._worker, key) or 0)
+
+    def _spilled(self, key: Any, size_bytes: int) -> None:
+        if key not in self.items:  # it goes to disk before Dask reports it as stored
+            self.items[key] = stored_data().add(size_bytes)
+        stored_data().removed(self.items.pop(key), SPILLED)
+
+    def _read_back(self, key: Any, size_bytes: int) -> None:
+        if key not in self.items and not is_on_disk(self._worker, key):  # one that is too large stays on disk
+            self.items[key] = stored_data().add(size_bytes, READ_BACK)
 
     def released(self, key: Any) -> None:
         """Note that a result has been released."""
@@ -183,6 +200,7 @@ class _Results:
 
     def release_all(self) -> None:
         """Follow them no more."""
+        self._end_spilling()
         for key in list(self.items):
             self.released(key)
 
@@ -235,6 +253,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
             _joined[self._run.run_id] = joined._replace(workers=joined.workers + 1)
             self._recorder = joined.run
         self._end_of_actors = surround_actors(worker, _window)
+        self._memory_events = WorkerMemoryEvents(worker, joined.run.write_trace, joined.run.now)
         if worker.address not in _results:
             _results[worker.address] = _Results(worker)
         self._stored = _results[worker.address]
@@ -248,6 +267,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         if self._stored is None or self._end_of_actors is None:
             return  # it could not be set up
         self._end_of_actors()
+        self._memory_events.close()
         self._stored.users -= 1
         if not self._stored.users:  # else another measurement does so, when the tasks end
             uncover_all_tasks(worker)
@@ -279,9 +299,8 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
             self._stored.released(key)
 
     def _measured(self, task: WorkerTask) -> _MeasuredCall:
-        stored = {} if self._stored is None else self._stored.items
-        items = [item for name, _ in task.inputs if (item := stored.get(name)) is not None]
-        return _MeasuredCall(self._recorder, task, items, self._worker.address)
+        assert self._stored is not None
+        return _MeasuredCall(self._recorder, task, self._stored, self._worker.address)
 
     def _refuse(self, reason: str) -> None:
         if reason not in self._refused:

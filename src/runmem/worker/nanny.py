@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +15,13 @@ from distributed import NannyPlugin
 
 from runmem.dask_private import tell_of_exits
 from runmem.memory.limits import oom_kill_count
+from runmem.node.clock import clock_of
 from runmem.store.append import LineAppender
-from runmem.store.layout import Spool
+from runmem.store.layout import Spool, safe_name
+from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import stats_topic
 from runmem.worker.isolation.watchdog import Watchdog
+from runmem.worker.memory_events import NannyMemoryEvents
 
 __all__ = ["RunmemNanny"]
 
@@ -66,9 +70,10 @@ class _AlwaysEnabled(logging.Logger):
 class DeathWatch(logging.Filter):
     """Listens to the nanny's log, whatever level it shows, and writes what it hears of deaths to the spool."""
 
-    def __init__(self, spool: Spool, logger: logging.Logger) -> None:
+    def __init__(self, spool: Spool, logger: logging.Logger, heard: Callable[[str], object] = lambda _: None) -> None:
         super().__init__()
         spool.make()
+        self._heard = heard
         self._file = LineAppender(spool.deaths(os.getpid()))
         self._logger = logger
         self._shown = logger.getEffectiveLevel()
@@ -81,6 +86,7 @@ class DeathWatch(logging.Filter):
             logger.setLevel(logging.INFO)
 
     def filter(self, record: logging.LogRecord) -> bool:
+        self._heard(record.getMessage())
         kills = oom_kill_count()
         new = None if kills is None or self._oom_kills is None else kills - self._oom_kills
         if (cause := cause_of(record.getMessage(), new)) is not None:
@@ -118,9 +124,11 @@ class _Watches(NamedTuple):
     watchdog: Watchdog
     exits: _ExitWatch
     deaths: list[DeathWatch]
+    events: NannyMemoryEvents
 
     def close(self) -> None:
         self.watchdog.close()
+        self.events.close()
         self.exits.close()
         for watch in self.deaths:
             watch.close()
@@ -158,14 +166,17 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
                     logging.getLogger(__name__).exception("deaths of workers will not be explained")
                     return
             watches.watchdog.add(nanny)
+            watches.events.add(nanny)
             _watches[self._run_id] = users + 1, watches
 
     def _watches(self) -> _Watches:
         names = ("distributed.nanny", "distributed.nanny.memory", "distributed.worker.memory")
         spool = Spool.of_run(self._run_id) if self._spool is None else Spool(Path(self._spool))
-        deaths = [DeathWatch(spool, logging.getLogger(name)) for name in names]
+        spool.make()
+        events = NannyMemoryEvents(spool.file(f"{safe_name(node_name())}.dat"), clock_of(spool.root))
+        deaths = [DeathWatch(spool, logging.getLogger(name), events.heard) for name in names]
         watchdog = Watchdog(spool, deaths[0].note, self._report)
-        return _Watches(watchdog, _ExitWatch(deaths[0]), deaths)
+        return _Watches(watchdog, _ExitWatch(deaths[0]), deaths, events)
 
     def _report(self, nanny: Any, message: dict[str, Any]) -> None:
         """Report to the master; from any thread."""
