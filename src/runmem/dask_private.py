@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
@@ -71,7 +71,7 @@ def send_graph(
     client: distributed.Client,
     graph: Mapping[str, tuple[Callable[..., object], Iterable[object], Iterable[str]]],
     turns: Mapping[str, int] | None = None,
-    host: str | None = None,
+    hosts: Sequence[str] | None = None,
 ) -> dict[str, distributed.Future]:
     """Send tasks and return their futures at once.
 
@@ -82,8 +82,8 @@ def send_graph(
         to futures that are alive.
     turns : mapping, optional
         Ranks by key: of the tasks that can run, the lowest runs first. Default: the order that Dask chooses.
-    host : str, optional
-        Host on which the tasks run, as long as it has workers. Default: any.
+    hosts : sequence of str, optional
+        Hosts on which the tasks run, as long as these have workers. Default: any.
     """
     tasks = {
         key: Task(key, function, *literals, *(TaskRef(name) for name in inputs))
@@ -93,7 +93,7 @@ def send_graph(
     # Large arguments are part of the graph: a decision of runmem, of which the user needs no warning.
     priority = {} if turns is None else {"priority": {key: -turn for key, turn in turns.items()}.get}
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}), dask.annotate(**priority):
-        restricted = {} if host is None else {"workers": [host], "allow_other_workers": True}
+        restricted = {} if hosts is None else {"workers": list(hosts), "allow_other_workers": True}
         return dict(zip(keys, client.get(tasks, keys, sync=False, **restricted), strict=True))
 
 

@@ -108,9 +108,15 @@ class TaskKilledError(RunmemError):
     ----------
     cause, node, pid
         Why its process died, where that ran, and its number, as far as they are known.
+    kind : str or None
+        The kind of the cause, such as ``cgroup limit``; see `runmem.deaths.Cause`.
+    is_for_memory : bool or None
+        Whether it died for lack of memory; None if the cause is not known.
     """
 
     cause: str | None = None
+    kind: str | None = None
+    is_for_memory: bool | None = None
     node: str | None = None
     pid: int | None = None
 

@@ -207,6 +207,9 @@ class Settings:
     env_script: Path | None = _setting(
         None, _path, "Shell script to source before the program and its workers start.", "FILE"
     )
+    profile_peak: bool = _setting(
+        False, _flag, "Add the column Peak to the tables of @profile: the highest memory while each line ran."
+    )
     log_level: str = _setting(
         "off", _one_of(LOG_LEVELS), "debug prints the workers' @profile reports.", choices=LOG_LEVELS
     )

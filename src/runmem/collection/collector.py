@@ -3,7 +3,7 @@
 ::
 
     runmem-collector (twice a second)  ┐
-    program's thread (killed_reason,   ├─ `_lock` ─> read spools ─> replicas, TaskLines, observers
+    program's thread (kill_of,         ├─ `_lock` ─> read spools ─> replicas, TaskLines, observers
       cut_off, finish, log of tasks)   ┘                 ^
                                                           └ other nodes: answers of their nannies (remote_nodes.py)
     after each round, without the lock: `deliver` runs the program's log handlers, in the thread that has collected
@@ -24,6 +24,7 @@ from runmem.collection.observer import Observers
 from runmem.collection.replicas import Replicas
 from runmem.collection.spool_reader import SpoolNews, read_spool
 from runmem.collection.spool_room import SpoolRoom
+from runmem.deaths import Cause, Death
 from runmem.events import (
     FIRST_NESTED,
     DataLost,
@@ -49,27 +50,42 @@ from runmem.store.run import readings_of
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB, format_bytes
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "Kill"]
 
 COLLECT_INTERVAL_S = 0.4
 _TRIM_AFTER_BYTES = 16 * MIB
 _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
+_UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
-_BUDGET = re.compile(r"used more than (\d+) % of its memory limit")  # as `nanny.cause_of` says it
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
 ToFree = Callable[[str], dict[str, int]]
 RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str, SpoolNews | str]]]
 
 
-class _Death(NamedTuple):
-    """Cause of the death of a process; if a time limit was exceeded, the task and its stack."""
+class _Noted(NamedTuple):
+    """The death of a process as noted on its node; if a time limit was exceeded, the task and its stack."""
 
-    cause: str
+    death: Death
     task_id: int | None = None
     stack: str | None = None
+
+
+class Kill(NamedTuple):
+    """What is known of the end of a call whose process died.
+
+    Attributes
+    ----------
+    text : str
+        The cause, with the last reading, as a sentence without its full stop.
+    record : TaskRecord or None
+        Record of the last killed attempt; its `death` has the facts. None if there is none.
+    """
+
+    text: str
+    record: TaskRecord | None = None
 
 
 class Collector:
@@ -118,14 +134,14 @@ class Collector:
         self._tasks = TaskLines()
         self._offsets: dict[str, dict[str, int]] = {}
         self._room = SpoolRoom(room_bytes, replicas.synced)
-        self._causes: dict[tuple[str, int], _Death] = {}
+        self._causes: dict[tuple[str, int], _Noted] = {}
         self._dead: dict[tuple[str, int], float] = {}
         self._closed: set[tuple[str, int]] = set()
         self._copied_bytes = 0
         self._cut_off: str | None = None
         self._died_before: set[tuple[str, int]] = set()  # before the calls were cut off
         self._gone: set[str] = set()
-        self._kills: dict[int, str] = {}
+        self._kills: dict[int, Kill] = {}
         self._unsure: set[tuple[str, int]] = set()
         self._remote: RemoteReader | None = None
         self._stop = threading.Event()
@@ -177,8 +193,8 @@ class Collector:
             self._died_before = {key for key in self._dead if key in self._causes}
             self._cut_off = reason
 
-    def killed_reason(self, task_id: int, patience_s: float = 3.0) -> str | None:
-        """Return the reason why the last attempt at a task was killed, or None; wait up to `patience_s` for it."""
+    def kill_of(self, task_id: int, patience_s: float = 3.0) -> Kill | None:
+        """Return how the last attempt at a task was killed, or None; wait up to `patience_s` for it."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and self._interval_s is not None:
             with self._lock:
@@ -187,7 +203,7 @@ class Collector:
             self.collect()
             self._stop.wait(0.05)
         if task_id not in self._kills and self._tasks.has_ended(task_id):
-            return (
+            return Kill(
                 "the record shows that the task had ended, but the worker process died before it could send the result"
             )
         return self._kills.get(task_id)
@@ -267,9 +283,11 @@ class Collector:
             self._observers.records_logged(LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):
             for line in data.splitlines():
-                death = json.loads(line)
+                noted = json.loads(line)
+                if (death := Death.from_values(noted)) is None:
+                    raise ValueError("the death of a process without its cause")
                 self._causes.setdefault(
-                    (news.node, death["pid"]), _Death(death["cause"], death.get("task_id"), death.get("stack"))
+                    (news.node, noted["pid"]), _Noted(death, noted.get("task_id"), noted.get("stack"))
                 )
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
@@ -314,23 +332,24 @@ class Collector:
         for (node, pid), since in list(self._dead.items()):
             if (node, pid) in self._closed:
                 continue
-            death = self._causes.get((node, pid))
-            if death is None and not last and time.monotonic() - since < _LONGEST_CAUSE_WAIT_S:
+            noted = self._causes.get((node, pid))
+            if noted is None and not last and time.monotonic() - since < _LONGEST_CAUSE_WAIT_S:
                 continue
             self._closed.add((node, pid))
             unfinished = self._tasks.pop_unfinished(node, pid)
-            cause = death.cause if death is not None else "the worker process died for an unknown reason"
-            if death is not None and death.task_id is not None:
-                late = [replace(record, stack=death.stack) for record in unfinished if record.task_id == death.task_id]
-                self._record_unfinished(late, cause, "killed")
-                unfinished = [record for record in unfinished if record.task_id != death.task_id]
-                cause = f"call {death.task_id}, which ran in the same process, reached its time limit"
+            death = noted.death if noted is not None else Death.unknown(_UNKNOWN_DEATH)
+            if noted is not None and noted.task_id is not None:
+                late = [replace(record, stack=noted.stack) for record in unfinished if record.task_id == noted.task_id]
+                self._record_unfinished(late, death, "killed")
+                unfinished = [record for record in unfinished if record.task_id != noted.task_id]
+                words = f"call {noted.task_id}, which ran in the same process, reached its time limit"
+                death = replace(death, words=words)
             if self._cut_off is not None and (node, pid) not in self._died_before:
-                self._record_unfinished(unfinished, self._cut_off, "cancelled")
+                self._record_unfinished(unfinished, Death.unknown(self._cut_off), "cancelled")
             else:
-                self._record_unfinished(unfinished, cause, "killed")
+                self._record_unfinished(unfinished, death, "killed")
 
-    def _record_unfinished(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
+    def _record_unfinished(self, unfinished: list[TaskRecord], death: Death, status: str) -> None:
         """Write records for tasks that cannot end, because their process died or the run no longer waits for it."""
         sure = [record for record in unfinished if not self._is_unsure(record)]
         self._end_as_lost([record for record in unfinished if self._is_unsure(record)])
@@ -339,10 +358,8 @@ class Collector:
         began_s = min(record.start_s for record in sure)  # so that a trace of several days is not read in full
         traces = [read_trace(path, offset_before(path, began_s)) for path in self._traces()]
         for record in sure:
-            budget = _BUDGET.search(reason)
-            at_least = int(record.limit_bytes * int(budget[1]) / 100) if budget and record.limit_bytes else None
-            done = killed(record, readings_of(traces, record.pid), reason, at_least, status)
-            self._kills[record.task_id] = _describe(done)
+            done = killed(record, readings_of(traces, record.pid), death, status)
+            self._kills[record.task_id] = Kill(_describe(done), done)
             self.cancelled += status == "cancelled"
             self._observers.records_written(RecordLines(record_to_line(done), 1))
             self._observers.task_measured(TaskMeasured(done))
@@ -356,7 +373,7 @@ class Collector:
 
     def _end_as_lost(self, unfinished: list[TaskRecord]) -> None:
         for record in unfinished:
-            self._kills[record.task_id] = LOST_END
+            self._kills[record.task_id] = Kill(LOST_END)
             line = record_to_line(replace(record, reason=LOST_END))
             self._observers.records_written(RecordLines(line, 1))
 
@@ -375,13 +392,13 @@ class Collector:
         given_up = self._tasks.pop_unfinished(include_repeated=False)
         left = [record for record in given_up if self._tasks.has_begun_again(record)]
         unfinished = [record for record in given_up if record not in left]
-        self._record_unfinished(
-            left, "its worker left the cluster before the task ended; the task was run again", "killed"
-        )
+        gone = "its worker left the cluster before the task ended; the task was run again"
+        self._record_unfinished(left, Death(Cause.NODE_GONE, gone), "killed")
         if all_ended:
             self._end_as_lost(unfinished)
         else:
-            self._record_unfinished(unfinished, self._cut_off or "the program ended before the task did", "cancelled")
+            reason = self._cut_off or "the program ended before the task did"
+            self._record_unfinished(unfinished, Death.unknown(reason), "cancelled")
         for lost in self._replicas.finish():
             self._observers.data_lost(lost)
         if self._tasks.skipped:

@@ -152,7 +152,7 @@ def plan(
         Takes the name of a task of which `Durations.sent_limit` calls are sent; returns whether its other calls may
         still wait. Later calls in the queue are sent meanwhile, except those that need them.
     admit : callable
-        Takes a call with constraints; returns whether there is room for it now.
+        Takes a call; returns whether there is room for it now.
 
     Notes
     -----
@@ -179,7 +179,7 @@ def plan(
                     left[execution] = None
                     continue
                 limits[name] = None
-            if state.demand is not None and not admit(execution):
+            if not admit(execution):
                 left[execution] = None
                 continue
             in_flight[name] += 1

@@ -21,6 +21,7 @@ from runmem.execution.signals import delayed_signals
 from runmem.execution.wall_clock import WallClock
 from runmem.graph.current import set_current_program
 from runmem.memory.limits import memory_limit
+from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.launch import ensure_sampler
 from runmem.settings import Settings
 from runmem.store.layout import Spool
@@ -133,6 +134,7 @@ class Run(PreparedRun):
         self.program.implicit_sync = self.settings.implicit_sync
         self.program.number_of_nodes = self._number_of_nodes
         streams.attach(self.run_id, None if self.settings.sequential else lambda: self._connect()[0])
+        measure_peaks_of_lines(self.settings.profile_peak)
         recorded.collector.start()
         set_current_program(self.program)
 
@@ -160,7 +162,7 @@ class Run(PreparedRun):
             run_id=self.run_id,
             connect=self._connect,
             observers=self.observers,
-            killed_reason=self.collector.killed_reason,
+            kill_of=self.collector.kill_of,
             running=self.collector.running,
             now=self._now,
             copied=copied,
@@ -258,6 +260,7 @@ class Run(PreparedRun):
         from runmem.collection.spool_reader import end_spool
 
         set_current_program(None)
+        measure_peaks_of_lines(False)
         recorded = self._recorded  # `start` may have failed before it was made
         submitter, step = self.submitter.real, Steps(self.tell_lost)
         if self._wall_clock is not None:

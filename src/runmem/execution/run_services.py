@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 import distributed
 
+from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
 from runmem.events import TaskRecord
 from runmem.serialization.snapshot import Snapshots
@@ -54,8 +55,8 @@ class RunServices:
     connect : callable
         Returns the client and the number of workers; called in the sender's thread when the first call comes.
     observers : Observers
-    killed_reason : callable
-        Takes the number of a call; returns why its worker was killed, or None.
+    kill_of : callable
+        Takes the number of a call; returns how its worker was killed, or None. May wait some seconds for it.
     running : callable
         Takes the number of a call; returns the record of its running attempt, or None.
     now : callable
@@ -78,7 +79,7 @@ class RunServices:
     run_id: str
     connect: Callable[[], tuple[distributed.Client, int]]
     observers: Observers
-    killed_reason: Callable[[int], str | None]
+    kill_of: Callable[[int], Kill | None]
     running: Callable[[int], TaskRecord | None] = lambda task_id: None
     now: Callable[[], float] = time.time
     copied: bool | None = None

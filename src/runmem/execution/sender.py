@@ -276,15 +276,18 @@ class Sender:
             return bundles, graph, turns
 
     def _admit(self, execution: Execution) -> bool:
-        """Reserve resources for a call with constraints, once its inputs are ready; return False if it has to wait."""
+        """Return True if a call can be sent now; give it a place if it has constraints and its inputs are ready."""
         state = state_of(execution)
-        if state.demand is None or not all(state_of(needed).done for needed in state.needs):
+        if state.demand is None:
+            return self._placement.open_hosts() != []
+        if not all(state_of(needed).done for needed in state.needs):
             return False
         reason = self._placement.refusal(state.demand)
         if reason is not None:
             self._refused[execution] = reason
             return False
-        return self._placement.admit(execution, state.demand)
+        unplaced = self._calls.in_flight.total() - self._placement.placed
+        return self._placement.admit(execution, state.demand, unplaced)
 
     def _end_refused(self) -> None:
         """End the calls for which no node is large enough."""
@@ -307,13 +310,16 @@ class Sender:
 
         Calls placed on a particular host are sent there first; they do not depend on the rest.
         """
-        futures: dict[str, distributed.Future] = {}
+        to_hosts: dict[tuple[str, ...] | None, list[str]] = {}
         for bundle in bundles:
-            host = self._placement.host_for(bundle.executions[0]) if len(bundle.executions) == 1 else None
-            if host is not None and bundle.key in graph:
-                its_turn = None if turns is None else {bundle.key: turns[bundle.key]}
-                futures |= send_graph(client, {bundle.key: graph.pop(bundle.key)}, its_turn, host)
-        return futures | send_graph(client, graph, turns) if graph else futures
+            if bundle.key in graph:
+                hosts = self._placement.hosts_for(bundle.executions[0]) if bundle.executions else None
+                to_hosts.setdefault(None if not hosts else tuple(hosts), []).append(bundle.key)
+        futures: dict[str, distributed.Future] = {}
+        for chosen, keys in sorted(to_hosts.items(), key=lambda item: item[0] is None):
+            its_turns = None if turns is None else {key: turns[key] for key in keys}
+            futures |= send_graph(client, {key: graph[key] for key in keys}, its_turns, chosen)
+        return futures
 
     def _read_reports(self) -> None:
         while self._reported:

@@ -69,7 +69,7 @@ class DaskSubmitter:
             run_program(True)
         self.calls = CallTable(services)
         self.sender = Sender(self.calls, services)
-        self._killed_reason = services.killed_reason
+        self._kill_of = services.kill_of
         self._snapshots = Snapshots(program_definitions) if caller is None else caller.snapshots
         self._definitions = self._snapshots.definitions
         self._tasks = TaskPacking(services, self._definitions)
@@ -300,9 +300,9 @@ class DaskSubmitter:
     def _explained(self, error: BaseException) -> BaseException:
         """Complete the error of a killed task with its measurements; not under the lock, because it may wait."""
         if type(error) is TaskKilledError and error.task_id is not None:
-            explain_kill(error, self._killed_reason(error.task_id))
+            explain_kill(error, self._kill_of(error.task_id))
         elif type(error) is TaskTimeoutError:
-            self._killed_reason(error.task_id)  # waits a little for its record
+            self._kill_of(error.task_id)  # waits a little for its record
         return error
 
 

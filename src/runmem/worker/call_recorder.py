@@ -29,6 +29,7 @@ from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
+from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
@@ -75,6 +76,8 @@ class RunOnWorkers(NamedTuple):
     interval_s : float
         Seconds between two readings of the sampler.
     malloc_trim : bool
+    profile_peak : bool
+        Whether `@profile` measures the peaks of lines where the decorator does not say.
     import_paths : tuple of str
         Folders from which the program imports.
     workers_a_node : int
@@ -102,6 +105,7 @@ class RunOnWorkers(NamedTuple):
     measures: bool
     interval_s: float
     malloc_trim: bool = False
+    profile_peak: bool = False
     import_paths: tuple[str, ...] = ()
     workers_a_node: int = 1
     prepare: tuple[str, ...] = ()
@@ -171,6 +175,7 @@ class WorkerRun:
         self.spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self.spool.make()
         self.now = clock_of(self.spool.root)
+        measure_peaks_of_lines(run.profile_peak)
         self._limits_are_lost = False
         self._limits = limits(self.spool.limits(os.getpid()), self.spool.stacks(os.getpid()))
         self.task_logging: TaskLogging | None = None

@@ -3,14 +3,13 @@
 ::
 
     worker, event loop: result moved to disk ─> amounts ─┐                nanny's process, 10 times a second:
-    worker, 20 times a second: `worker.status` ──────────┴─> <node>.dat <─ process ids of its workers; log of its limit
+    worker, 20 times a second: `worker.status` ──────────┴─> <node>.dat <─ process ids of its workers; ends at its limit
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +28,6 @@ log = logging.getLogger(__name__)
 _LOOK_S = 0.05  # a pause lasts at least 0.1 s, the interval at which Dask looks at the memory
 _NANNY_LOOK_S = 0.1
 _SPILLED_EVERY_S = 1.0  # at most a line so often
-_BUDGET = re.compile(r"\(pid=(\d+)\) exceeded \d+% memory budget")
 
 
 class WorkerMemoryEvents:
@@ -132,21 +130,22 @@ class NannyMemoryEvents:
         self._file: LineAppender | None = None
         self._pids: dict[int, tuple[Nanny, int | None]] = {}
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="runmem-nanny-events", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     def add(self, nanny: Nanny) -> None:
         """Follow the workers of a nanny too."""
         self._pids[id(nanny)] = nanny, nanny.pid
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._loop, name="runmem-nanny-events", daemon=True)
+            self._thread.start()
 
     def known(self, nanny: Nanny) -> int | None:
         """Return the process id of the worker of a nanny as last seen, None before the first."""
         return self._pids[id(nanny)][1]
 
-    def heard(self, message: str) -> None:
-        """Write the end of a worker if a line of the nanny's log is about one at its limit."""
-        if match := _BUDGET.search(message):
-            self._note(TERMINATED, int(match[1]))
+    def terminated(self, pid: int) -> None:
+        """Write that a nanny ends a worker, which has reached its limit."""
+        self._note(TERMINATED, pid)
 
     def _note(self, kind: str, pid: int) -> None:
         if self._file is None:  # the sampler makes the file, unless a worker dies very early
@@ -173,6 +172,7 @@ class NannyMemoryEvents:
     def close(self) -> None:
         """Follow them no more."""
         self._closing.set()
-        self._thread.join(1)
+        if self._thread is not None:
+            self._thread.join(1)
         if self._file is not None:
             self._file.close()
