@@ -54,6 +54,10 @@ MODULE = "dask"
 
 _UNDER_WAY = ("executing", "long-running", "cancelled", "resumed")
 _MOST_TEXT = 500  # characters of a key or an annotation
+_OF_ACTORS = (
+    "they have no record, since Dask gives a call of a method neither a key nor a number; tasks that ran beside one "
+    "are labelled shared"
+)
 _IN_PROGRAM = "the worker is a thread of the program's process, whose memory is in its peak"
 
 
@@ -155,16 +159,6 @@ def _plain(value: object) -> object:
     return value if value is None or type(value) in (bool, int, str) else str(value)[:_MOST_TEXT]
 
 
-@contextmanager
-def _window() -> Iterator[None]:
-    """Open a window, so that tasks that overlap with what runs in it are known to."""
-    window = process_meter().start()
-    try:
-        yield
-    finally:
-        process_meter().stop(window)
-
-
 class _Results:
     """The results that a worker stores, as the meter of the process knows them; all measurements share them."""
 
@@ -228,12 +222,17 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
     run : RunOnWorkers
     program_pid : int
         Process id, on the node `run.host`, of the program that uses the cluster: a worker in it is not alone there.
+    report_loss : callable, optional
+        Takes the place and the reason of what is not measured or not recorded; from any thread. Default: to the client.
     """
 
-    def __init__(self, run: RunOnWorkers, program_pid: int | None = None) -> None:
+    def __init__(
+        self, run: RunOnWorkers, program_pid: int | None = None, report_loss: Callable[[str, str], object] | None = None
+    ) -> None:
         self.name = f"runmem-tasks-{run.run_id}"
         self._run = run
         self._program_pid = program_pid
+        self._report_loss = report_loss
         self._refused: set[str] = set()
         self._stored: _Results | None = None
         self._end_of_actors: Callable[[], None] | None = None
@@ -252,7 +251,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
                 joined = _Joined(run, 0)
             _joined[self._run.run_id] = joined._replace(workers=joined.workers + 1)
             self._recorder = joined.run
-        self._end_of_actors = surround_actors(worker, _window)
+        self._end_of_actors = surround_actors(worker, self._method_of_actor)
         self._memory_events = WorkerMemoryEvents(worker, joined.run.write_trace, joined.run.now)
         if worker.address not in _results:
             _results[worker.address] = _Results(worker)
@@ -260,6 +259,10 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         self._stored.users += 1
 
     def _notify(self, message: dict[str, Any]) -> None:
+        if self._report_loss is not None:
+            if "lost" in message:
+                self._report_loss(message["place"], message["lost"])
+            return
         self._worker.loop.add_callback(self._worker.log_event, stats_topic(self._run.run_id), message)
 
     def teardown(self, worker: Any) -> None:
@@ -302,8 +305,21 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         assert self._stored is not None
         return _MeasuredCall(self._recorder, task, self._stored, self._worker.address)
 
+    @contextmanager
+    def _method_of_actor(self) -> Iterator[None]:
+        """Open a window, so that tasks that overlap with the method are labelled."""
+        self._lose("methods of actors", _OF_ACTORS)
+        window = process_meter().start()
+        try:
+            yield
+        finally:
+            process_meter().stop(window)
+
     def _refuse(self, reason: str) -> None:
+        self._lose(f"tasks of worker {self._worker.address}", f"some were not measured: {reason}")
+
+    def _lose(self, place: str, reason: str) -> None:
+        """Report a loss, once."""
         if reason not in self._refused:
             self._refused.add(reason)
-            place = f"tasks of worker {self._worker.address}"
-            self._notify({"place": place, "lost": f"some were not measured: {reason}"})
+            self._notify({"place": place, "lost": reason})
