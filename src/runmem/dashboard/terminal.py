@@ -7,7 +7,7 @@ import sys
 import threading
 from typing import TextIO
 
-from runmem.collection.observer import Observer
+from runmem.dashboard.memory_warnings import MemoryWarnings
 from runmem.dashboard.status_line import StatusLine
 from runmem.events import ClusterStarted, NodeSampled, TaskEnded, TasksRunning, TaskSubmitted, TaskWaitedFor
 from runmem.standard_error import say
@@ -16,11 +16,8 @@ from runmem.units import format_bytes
 __all__ = ["PlainView", "LiveView", "terminal_view"]
 
 
-class PlainView(Observer):
+class PlainView(MemoryWarnings):
     """Prints the address of the dashboard and warnings, in plain lines."""
-
-    def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
 
     def cluster_started(self, event: ClusterStarted) -> None:
         """Print the number of workers and the address of the dashboard."""
