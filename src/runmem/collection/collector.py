@@ -20,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runmem.collection.killed_tasks import with_tasks_in_process
 from runmem.collection.observer import Observers
 from runmem.collection.replicas import Replicas
 from runmem.collection.spool_reader import SpoolNews, read_spool
@@ -32,6 +33,7 @@ from runmem.events import (
     NodeSampled,
     ProfileReported,
     RecordLines,
+    TaskKilled,
     TaskMeasured,
     TaskRecord,
     TasksRunning,
@@ -46,7 +48,7 @@ from runmem.store.node_name import node_name
 from runmem.store.records import LOST_END, killed, record_from_line, record_to_line
 from runmem.store.run import readings_of
 from runmem.store.task_lines import TaskLines
-from runmem.units import MIB, format_bytes
+from runmem.units import MIB
 
 __all__ = ["Collector", "Kill"]
 
@@ -77,7 +79,7 @@ class Kill(NamedTuple):
     Attributes
     ----------
     text : str
-        The cause, with the last reading, as a sentence without its full stop.
+        The cause, as a sentence without its full stop.
     record : TaskRecord or None
         Record of the last killed attempt; its `death` has the facts. None if there is none.
     """
@@ -353,9 +355,12 @@ class Collector:
         began_s = min(record.start_s for record in sure)  # so that a trace of several days is not read in full
         traces = [read_trace(path, offset_before(path, began_s)) for path in self._traces()]
         for record in sure:
-            done = killed(record, readings_of(traces, record.pid), death, status)
-            self._kills[record.task_id] = Kill(_describe(done), done)
+            its = with_tasks_in_process(death, [other for other in unfinished if other is not record])
+            done = killed(record, readings_of(traces, record.pid), its, status)
+            self._kills[record.task_id] = Kill(done.reason or _UNKNOWN_DEATH, done)
             self.cancelled += status == "cancelled"
+            if status == "killed":
+                self._observers.task_killed(TaskKilled(done))
             self._observers.records_written(RecordLines(record_to_line(done), 1))
             self._observers.task_measured(TaskMeasured(done))
 
@@ -399,12 +404,3 @@ class Collector:
         if self._tasks.skipped:
             reason = f"{self._tasks.skipped} incomplete or unrecognised lines were skipped"
             self._observers.data_lost(DataLost("task lines", reason))
-
-
-def _describe(record: TaskRecord) -> str:
-    limit = f" of the worker's limit of {format_bytes(record.limit_bytes)}" if record.limit_bytes else ""
-    return (
-        f"{record.reason}. Its last reading, on node {record.node}, process {record.pid}, was "
-        f"{format_bytes(record.last_bytes)}{limit}; the process had {format_bytes(record.base_bytes)} when the task"
-        " started"
-    )

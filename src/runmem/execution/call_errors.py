@@ -8,8 +8,9 @@ import dask
 from distributed.scheduler import KilledWorker
 
 from runmem.collection.collector import Kill
-from runmem.deaths import Cause, Death
+from runmem.collection.killed_tasks import advice, facts_of
 from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeoutError
+from runmem.events import TaskRecord
 from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
 from runmem.serialization.task_error import set_root_task
@@ -85,32 +86,29 @@ def timeout_error(execution: Execution, limit_s: float, stack: str | None, where
 
 def explain_kill(error: TaskKilledError, kill: Kill | None) -> None:
     """Complete the error of a killed task with what is known of its death."""
-    death = Death.unknown("") if kill is None or kill.record is None else kill.record.death or Death.unknown("")
-    cause = (
-        f"{kill.text[0].upper()}{kill.text[1:]}."
-        if kill is not None
-        else "With --python_memory_profile its last memory reading would be known."
+    record = None if kill is None else kill.record
+    text = (
+        f"task {error.name} (call {error.task_id}): its worker process died each of the {attempts()} times it was tried"
     )
-    error.args = (
-        f"task {error.name} (call {error.task_id}): its worker process died each of the {attempts()} times it was "
-        f"tried. {cause} {_advice(death)}",
-    )
+    if kill is None:
+        text += ". With --python_memory_profile its last memory reading would be known."
+    else:
+        text += f". {kill.text[0].upper()}{kill.text[1:]}."
+    if record is not None:
+        facts = [f"on node {record.node}, process {record.pid}", *facts_of(record)]
+        text += "".join(f"\n    {fact}" for fact in facts) + "\n"
+        _set_facts(error, record)
+    else:
+        text += " "
+    error.args = (text + advice(record),)
     error.task_id = None
-    if kill is not None and kill.record is not None:
-        error.cause, error.node, error.pid = death.words, kill.record.node, kill.record.pid
-        error.kind, error.is_for_memory = str(death.cause), death.is_for_memory
 
 
-def _advice(death: Death) -> str:
-    """Return what to do about a task whose worker died."""
-    cause = death.cause
-    if cause is Cause.EXIT:
-        return "Let it return, or raise an exception, in place of ending its process (os._exit, exit in C)."
-    if cause in (Cause.CRASH, Cause.ABORT):
-        return (
-            "This comes from compiled code as a rule, and is no matter of memory: PYTHONFAULTHANDLER=1 in the "
-            "environment shows on standard error what Python ran."
-        )
-    if cause is Cause.SIGNAL:
-        return "Somebody, or the task itself, has sent this signal."
-    return "If it needs more memory, raise --worker_memory or use fewer --workers."
+def _set_facts(error: TaskKilledError, record: TaskRecord) -> None:
+    error.node, error.pid, error.last_bytes = record.node, record.pid, record.last_bytes
+    error.argument_bytes = {name: int(size or 0) for name, size in (record.argument_bytes or {}).items()}
+    if (death := record.death) is not None:
+        error.cause, error.kind, error.is_for_memory = death.words, str(death.cause), death.is_for_memory
+        error.limit_bytes, error.limit_owner = death.limit_bytes, death.limit_owner
+        error.growth_bytes_per_s, error.node_free_bytes = death.growth_bytes_per_s, death.node_free_bytes
+        error.beside, error.missing = death.beside, death.missing
