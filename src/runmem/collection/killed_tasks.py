@@ -112,11 +112,11 @@ def advice(record: TaskRecord | None) -> str:
 
 _MORE_MEMORY = "If it needs more memory, raise --worker_memory or use fewer --workers."
 _COMPILED_CODE = (
-    "This comes from compiled code as a rule, and is no matter of memory: PYTHONFAULTHANDLER=1 in the environment shows "
-    "on standard error what Python ran."
+    "This comes from compiled code as a rule, and is no matter of memory: PYTHONFAULTHANDLER=1 in the environment "
+    "shows on standard error what Python ran."
 )
 _ADVICE = {
-    Cause.NANNY_LIMIT: "It needs more than {limit}: raise --worker_memory, or use fewer --workers, so that each has more.",
+    Cause.NANNY_LIMIT: "It needs more than {limit}: raise --worker_memory, or use fewer --workers.",
     Cause.CGROUP_LIMIT: "All processes of this group together may use {limit}: give the container or session more "
     "memory, or use fewer --workers, so that fewer tasks run at a time.",
     Cause.SLURM_LIMIT: "The job may use {limit} on the node: ask for more (--mem), or use fewer workers on a node.",
