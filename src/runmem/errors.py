@@ -95,7 +95,7 @@ class ResultError(RunmemError):
 
 
 class TaskKilledError(RunmemError):
-    """The worker process died during the task, at every attempt that the cluster allows.
+    """The worker process died during the task, and the task is not tried again.
 
     Parameters
     ----------
@@ -126,6 +126,10 @@ class TaskKilledError(RunmemError):
         Size of each argument that another task made or that is stored by itself, and of the others together.
     missing : str or None
         Why values are None that could be expected.
+    tries : int or None
+        How often the task has run; None if Dask alone decided about it.
+    tried : str or None
+        What was done after an earlier death, or why nothing was, as a sentence.
     """
 
     cause: str | None = None
@@ -141,6 +145,8 @@ class TaskKilledError(RunmemError):
     beside: str | None = None
     argument_bytes: dict[str, int] | None = None
     missing: str | None = None
+    tries: int | None = None
+    tried: str | None = None
 
     def __init__(self, name: str, task_id: int) -> None:
         super().__init__(f"task {name} (call {task_id}): its worker process died each time it was tried")

@@ -50,7 +50,7 @@ from runmem.store.run import readings_of
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB
 
-__all__ = ["Collector", "Kill"]
+__all__ = ["Collector", "DiedWorker", "Kill"]
 
 COLLECT_INTERVAL_S = 0.4
 _TRIM_AFTER_BYTES = 16 * MIB
@@ -73,6 +73,13 @@ class _Noted(NamedTuple):
     stack: str | None = None
 
 
+class DiedWorker(NamedTuple):
+    """The death of a worker, and the numbers of the calls that ran there; empty: none did, or they are not known."""
+
+    death: Death
+    calls: frozenset[int] = frozenset()
+
+
 class Kill(NamedTuple):
     """What is known of the end of a call whose process died.
 
@@ -82,10 +89,13 @@ class Kill(NamedTuple):
         The cause, as a sentence without its full stop.
     record : TaskRecord or None
         Record of the last killed attempt; its `death` has the facts. None if there is none.
+    death : Death or None
+        For a call without a record; None: not known.
     """
 
     text: str
     record: TaskRecord | None = None
+    death: Death | None = None
 
 
 class Collector:
@@ -135,6 +145,7 @@ class Collector:
         self._offsets: dict[str, dict[str, int]] = {}
         self._room = SpoolRoom(room_bytes, replicas.synced)
         self._causes: dict[tuple[str, int], _Noted] = {}
+        self._died: dict[str, DiedWorker] = {}
         self._dead: dict[tuple[str, int], float] = {}
         self._closed: set[tuple[str, int]] = set()
         self._copied_bytes = 0
@@ -192,6 +203,14 @@ class Collector:
         with self._lock:
             self._died_before = {key for key in self._dead if key in self._causes}
             self._cut_off = reason
+
+    def died(self, worker: str) -> DiedWorker | None:
+        """Return how the worker with this address has died; None: that is not known (yet)."""
+        return self._died.get(worker)
+
+    def last_kill(self, task_id: int) -> Kill | None:
+        """Return how the last attempt at a task was killed, as far as is known now."""
+        return self._kills.get(task_id)
 
     def kill_of(self, task_id: int, patience_s: float = 3.0) -> Kill | None:
         """Return how the last attempt at a task was killed, or None; wait up to `patience_s` for it."""
@@ -289,6 +308,8 @@ class Collector:
                 self._causes.setdefault(
                     (news.node, noted["pid"]), _Noted(death, noted.get("task_id"), noted.get("stack"))
                 )
+                if "worker" in noted:
+                    self._died.setdefault(noted["worker"], DiedWorker(death, frozenset(noted["calls"])))
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
             self._read_trace(news.node, file, data)

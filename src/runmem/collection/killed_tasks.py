@@ -101,9 +101,9 @@ def _sizes_of_arguments(record: TaskRecord) -> str | None:
     return f"{total} ({', '.join(named)})" if named else total
 
 
-def advice(record: TaskRecord | None) -> str:
-    """Return what to do about a task whose process died, as sentences."""
-    death = _NO_DEATH if record is None else record.death or _NO_DEATH
+def advice(death: Death | None) -> str:
+    """Return what to do about a task whose process died, as sentences; None: nothing is known of its death."""
+    death = death or _NO_DEATH
     if death.cause in (Cause.CRASH, Cause.ABORT) and death.limit_bytes is not None:
         return _ADVICE[Cause.ADDRESS_SPACE]
     limit = format_bytes(death.limit_bytes) if death.limit_bytes is not None else "so much"

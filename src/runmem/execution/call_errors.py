@@ -10,7 +10,6 @@ from distributed.scheduler import KilledWorker
 from runmem.collection.collector import Kill
 from runmem.collection.killed_tasks import advice, facts_of
 from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeoutError
-from runmem.events import TaskRecord
 from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
 from runmem.serialization.task_error import set_root_task
@@ -87,27 +86,23 @@ def timeout_error(execution: Execution, limit_s: float, stack: str | None, where
 def explain_kill(error: TaskKilledError, kill: Kill | None) -> None:
     """Complete the error of a killed task with what is known of its death."""
     record = None if kill is None else kill.record
-    text = (
-        f"task {error.name} (call {error.task_id}): its worker process died each of the {attempts()} times it was tried"
-    )
+    death = None if kill is None else kill.death if record is None else record.death
+    tries = attempts() if error.tries is None else error.tries
+    each = f" each of the {tries} times it was tried" if tries > 1 else ""
+    text = f"task {error.name} (call {error.task_id}): its worker process died{each}. "
+    text += f"{error.tried} " if error.tried else ""
     if kill is None:
-        text += ". With --python_memory_profile its last memory reading would be known."
+        text += "With --python_memory_profile its last memory reading would be known. "
     else:
-        text += f". {kill.text[0].upper()}{kill.text[1:]}."
-    if record is not None:
-        facts = [f"on node {record.node}, process {record.pid}", *facts_of(record)]
-        text += "".join(f"\n    {fact}" for fact in facts) + "\n"
-        _set_facts(error, record)
-    else:
-        text += " "
-    error.args = (text + advice(record),)
+        text += f"{kill.text[0].upper()}{kill.text[1:]}."
+        facts = [f"on node {record.node}, process {record.pid}", *facts_of(record)] if record is not None else []
+        text += "".join(f"\n    {fact}" for fact in facts) + ("\n" if facts else " ")
+    error.args = (text + advice(death),)
     error.task_id = None
-
-
-def _set_facts(error: TaskKilledError, record: TaskRecord) -> None:
-    error.node, error.pid, error.last_bytes = record.node, record.pid, record.last_bytes
-    error.argument_bytes = {name: int(size or 0) for name, size in (record.argument_bytes or {}).items()}
-    if (death := record.death) is not None:
+    if record is not None:
+        error.node, error.pid, error.last_bytes = record.node, record.pid, record.last_bytes
+        error.argument_bytes = {name: int(size or 0) for name, size in (record.argument_bytes or {}).items()}
+    if death is not None:
         error.cause, error.kind, error.is_for_memory = death.words, str(death.cause), death.is_for_memory
         error.limit_bytes, error.limit_owner = death.limit_bytes, death.limit_owner
         error.growth_bytes_per_s, error.node_free_bytes = death.growth_bytes_per_s, death.node_free_bytes

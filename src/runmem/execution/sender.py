@@ -25,6 +25,7 @@ import distributed
 from runmem.dask_private import run_on_workers, send_graph
 from runmem.deadlines import within
 from runmem.errors import ArgumentError, RunmemError, TaskCancelledError
+from runmem.execution.after_deaths import AfterDeaths
 from runmem.execution.bundle import Durations, UnknownDurations, plan
 from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
@@ -99,6 +100,7 @@ class Sender:
         self._placement = Placement(self._workers_of_cluster)
         self._refused: dict[Execution, str] = {}
         calls.release = self._placement.release
+        self._after_deaths = None if services.deaths is None else AfterDeaths(calls, services.deaths)
 
     def start(self) -> None:
         """Start the thread, unless it was started before; it connects to the cluster first."""
@@ -157,6 +159,8 @@ class Sender:
             self._poll_now_and_then()
             while self._timeouts:
                 self._end_at_limit(self._timeouts.popleft())
+            if self._after_deaths is not None:
+                self._after_deaths.decide()
             if calls.to_cancel:
                 self._cancel_failed_groups()
             self._send()
@@ -249,7 +253,9 @@ class Sender:
             self._read_reports()
             if not calls.queue or self._enough_is_sent():
                 return [], {}, {}
-            bundles = plan(calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit)
+            bundles = plan(
+                calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit, calls.lost
+            )
             self._end_refused()
             graph: Graph = {}
             turns: dict[str, int] = {}
@@ -283,11 +289,20 @@ class Sender:
         if not all(state_of(needed).done for needed in state.needs):
             return False
         reason = self._placement.refusal(state.demand)
-        if reason is not None:
-            self._refused[execution] = reason
-            return False
         unplaced = self._calls.in_flight.total() - self._placement.placed
-        return self._placement.admit(execution, state.demand, unplaced)
+        if reason is None and self._placement.admit(execution, state.demand, unplaced):
+            return True
+        for other in () if state.demand.alone else state.implementations:
+            if self._placement.refusal(other.demand) is not None:
+                continue
+            if self._placement.admit(execution, other.demand, unplaced):
+                state.use(other)
+                return True
+            reason = None  # it will fit later
+        if reason is not None:
+            names = ", ".join(other.task.name for other in state.implementations)
+            self._refused[execution] = reason + (f"; neither can its other implementations ({names})" if names else "")
+        return False
 
     def _end_refused(self) -> None:
         """End the calls for which no node is large enough."""
