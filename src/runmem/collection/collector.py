@@ -50,7 +50,7 @@ from runmem.store.run import readings_of
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB
 
-__all__ = ["Collector", "DiedWorker", "Kill"]
+__all__ = ["Collector", "DiedWorker", "Kill", "StartDeath"]
 
 COLLECT_INTERVAL_S = 0.4
 _TRIM_AFTER_BYTES = 16 * MIB
@@ -78,6 +78,13 @@ class DiedWorker(NamedTuple):
 
     death: Death
     calls: frozenset[int] = frozenset()
+
+
+class StartDeath(NamedTuple):
+    """The death of a worker on a node before it had joined the run."""
+
+    node: str
+    death: Death
 
 
 class Kill(NamedTuple):
@@ -146,6 +153,7 @@ class Collector:
         self._room = SpoolRoom(room_bytes, replicas.synced)
         self._causes: dict[tuple[str, int], _Noted] = {}
         self._died: dict[str, DiedWorker] = {}
+        self._deaths_at_start: list[StartDeath] = []
         self._dead: dict[tuple[str, int], float] = {}
         self._closed: set[tuple[str, int]] = set()
         self._copied_bytes = 0
@@ -207,6 +215,10 @@ class Collector:
     def died(self, worker: str) -> DiedWorker | None:
         """Return how the worker with this address has died; None: that is not known (yet)."""
         return self._died.get(worker)
+
+    def deaths_at_start(self) -> list[StartDeath]:
+        """Return the deaths of workers that had not joined the run, in the order in which they were read."""
+        return list(self._deaths_at_start)
 
     def last_kill(self, task_id: int) -> Kill | None:
         """Return how the last attempt at a task was killed, as far as is known now."""
@@ -308,7 +320,9 @@ class Collector:
                 self._causes.setdefault(
                     (news.node, noted["pid"]), _Noted(death, noted.get("task_id"), noted.get("stack"))
                 )
-                if "worker" in noted:
+                if "worker" not in noted:
+                    self._deaths_at_start.append(StartDeath(news.node, death))
+                else:
                     self._died.setdefault(noted["worker"], DiedWorker(death, frozenset(noted["calls"])))
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)

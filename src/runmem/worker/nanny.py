@@ -16,11 +16,11 @@ from distributed import NannyPlugin
 
 from runmem.dask_private import tell_of_exits, worker_memory_limit
 from runmem.deaths import Cause, Death
+from runmem.memory.causes_of_death import death_by_exit, death_in_log, death_of_process
 from runmem.memory.kernel_kills import KernelKills
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool
 from runmem.worker.call_recorder import stats_topic
-from runmem.worker.causes_of_death import death_by_exit, death_in_log
 from runmem.worker.isolation.watchdog import Watchdog
 from runmem.worker.node_then import NodeThen
 from runmem.worker.running_calls import calls_of_dead
@@ -55,6 +55,8 @@ class DeathNotes:
         """Write how a process died, and what it ran; `more`: the call that was the reason, and its stack."""
         ran = calls_of_dead(self._spool.running(pid))
         its = {} if ran is None else {"worker": ran.address, "calls": ran.calls}
+        if ran is None and death.status is not None and not self._spool.tasks(pid).exists():
+            death = death_of_process(death.status, self.kills)  # it has not begun a task
         values = asdict(self.node.complete(pid, death))
         self._file.write(json.dumps({"pid": pid, **its, **values, **more}).encode() + b"\n")
 

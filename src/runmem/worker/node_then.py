@@ -12,12 +12,12 @@ from typing import NamedTuple
 from runmem.collection.killed_tasks import name_of
 from runmem.deaths import Death
 from runmem.events import TaskRecord
+from runmem.memory.causes_of_death import in_limited_address_space
 from runmem.memory.process import address_space_limit_of, node_free_bytes, resident_bytes_of
 from runmem.node.members import read_members, start_ticks
 from runmem.store.layout import Spool, worker_series
 from runmem.store.task_lines import TaskLines
 from runmem.units import format_bytes
-from runmem.worker.causes_of_death import in_limited_address_space
 
 __all__ = ["NodeThen", "running_tasks"]
 
