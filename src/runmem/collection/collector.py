@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 from runmem.collection.killed_tasks import with_tasks_in_process
 from runmem.collection.observer import Observers
+from runmem.collection.pace import Pace, WantedInterval
 from runmem.collection.replicas import Replicas
 from runmem.collection.spool_reader import SpoolNews, read_spool
 from runmem.collection.spool_room import SpoolRoom
@@ -52,17 +53,20 @@ from runmem.units import MIB
 
 __all__ = ["Collector", "DiedWorker", "Kill", "StartDeath"]
 
-COLLECT_INTERVAL_S = 0.4
 _TRIM_AFTER_BYTES = 16 * MIB
+_MOST_PORTIONS = 100  # in a round: nodes may write faster than the master reads
 _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
 _UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
+_LOST = re.compile(rb"^LOST (\d+) ", re.MULTILINE)
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
 ToFree = Callable[[str], dict[str, int]]
-RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str, SpoolNews | str]]]
+RemoteReader = Callable[
+    [dict[str, dict[str, int]], ToFree, WantedInterval | None], Iterator[tuple[str, SpoolNews | str]]
+]
 
 
 class _Noted(NamedTuple):
@@ -108,6 +112,8 @@ class Kill(NamedTuple):
 class Collector:
     """Reads the spools about twice a second, so that the run directory is less than a second behind them.
 
+    With very many nodes, or a slow disk, it reads less often (`pace.py`).
+
     Parameters
     ----------
     run_id : str
@@ -121,6 +127,8 @@ class Collector:
         Maximum size of a node's spool, not counting lines that have not been copied yet.
     deliver : callable
         Called after each portion of lines, without the lock; may run code of the program.
+    pace : Pace, optional
+        How often to read; by default as in every run.
 
     Attributes
     ----------
@@ -128,6 +136,7 @@ class Collector:
         Memory and limits by host name.
     cancelled : int
         Number of tasks that were running when the run was ended early.
+    pace : Pace
     """
 
     def __init__(
@@ -140,6 +149,7 @@ class Collector:
         node_found: Callable[[], object],
         room_bytes: int = Settings.spool_size_bytes,
         deliver: Callable[[], None] = lambda: None,
+        pace: Pace | None = None,
     ) -> None:
         self._run_id = run_id
         self._run = run
@@ -168,6 +178,7 @@ class Collector:
         self._thread = threading.Thread(target=self._loop, name="runmem-collector", daemon=True)
         self.nodes: dict[str, dict[str, Any]] = {}
         self.cancelled = 0
+        self.pace = pace or Pace(interval_s)
 
     def start(self) -> None:
         """Start to collect from this node."""
@@ -176,8 +187,9 @@ class Collector:
     def add_remote(self, reader: RemoteReader, unsure: set[tuple[str, int]]) -> None:
         """Collect from other nodes too.
 
-        `reader` takes the offsets by node and a function for the files that a node may free; it yields (host, news or
-        error text). `unsure` contains the workers, as (node, process id), that could not write all their task lines.
+        `reader` takes the offsets by node, a function for the files that a node may free, and the interval that the
+        samplers are asked for; it yields (host, news or error text). `unsure` contains the workers, as (node, process
+        id), that could not write all their task lines.
         """
         self._remote = reader
         self._unsure = unsure
@@ -240,16 +252,19 @@ class Collector:
         return self._kills.get(task_id)
 
     def _loop(self) -> None:
-        while not self._stop.wait(COLLECT_INTERVAL_S):
+        while not self._stop.wait(self.pace.pause_s):
+            began_s = time.monotonic()
             self.collect()
+            self.pace.round_took(time.monotonic() - began_s, len(self._offsets))
             if self._copied_bytes > _TRIM_AFTER_BYTES:
                 trim_free_memory()  # the lines leave many small gaps, which would grow with the number of calls
                 self._copied_bytes = 0
 
     def collect(self, last: bool = False) -> None:
-        """Read all new lines now."""
-        more = True
-        while more:
+        """Read all new lines now; the last time to the end, otherwise not more than some portions of each node."""
+        more, portions = True, 0
+        while more and (last or portions < _MOST_PORTIONS):
+            portions += 1
             with self._lock:
                 more = False
                 for news in self._news():
@@ -262,11 +277,12 @@ class Collector:
     def _news(self) -> Iterator[SpoolNews]:
         local = node_name()
         try:
-            yield read_spool(self._run_id, self._offsets.get(local, {}), self._interval_s, self._to_free(local))
+            offsets, to_free = self._offsets.get(local, {}), self._to_free(local)
+            yield read_spool(self._run_id, offsets, self._interval_s, to_free, self.pace.wanted)
         except Exception as error:
             self._observers.data_lost(DataLost(local, f"the spool could not be read: {error}"))
         if self._remote is not None:
-            for host, news in self._remote(self._offsets, self._to_free):
+            for host, news in self._remote(self._offsets, self._to_free, self.pace.wanted):
                 if isinstance(news, SpoolNews):
                     if news.node != local:
                         yield news
@@ -344,10 +360,10 @@ class Collector:
                     self._observers.task_measured(TaskMeasured(record))
 
     def _read_trace(self, node: str, file: str, data: bytes) -> None:
-        lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]
-        for _, size, time_s in [line for line in lines if line[0] == b"MEM"][-1:]:
+        if (begin := _last_line(data, b"MEM ")) >= 0:
+            _, size, time_s = data[begin : data.find(b"\n", begin)].split()
             self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
-        for _, number, *_ in [line for line in lines if line[0] == b"LOST"]:
+        for number in _LOST.findall(data) if b"LOST " in data else []:  # the search alone takes longer than the copy
             reason = f"the node could not write {int(number)} lines (disk full?)"
             self._observers.data_lost(DataLost(f"{node}/{file}", reason))
 
@@ -439,3 +455,9 @@ class Collector:
         if self._tasks.skipped:
             reason = f"{self._tasks.skipped} incomplete or unrecognised lines were skipped"
             self._observers.data_lost(DataLost("task lines", reason))
+
+
+def _last_line(data: bytes, begin: bytes) -> int:
+    """Return the offset of the last line that begins so; -1 if there is none."""
+    found = data.rfind(b"\n" + begin)
+    return found + 1 if found >= 0 else data.startswith(begin) - 1
