@@ -22,6 +22,7 @@ __all__ = [
     "TasksRunning",
     "TaskWaitedFor",
     "NodeSampled",
+    "MemoryManaged",
     "ProfileReported",
     "LogLines",
     "RecordLines",
@@ -244,6 +245,35 @@ class NodeSampled:
     node: str
     time_s: float
     total_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryManaged:
+    """Dask did something because the memory of a worker was short.
+
+    Attributes
+    ----------
+    node : str
+    pid : int
+        Process id of the worker.
+    kind : str
+        ``spilled`` (results moved from memory to disk), ``paused`` (the worker begins no task), ``resumed``,
+        ``terminated`` (its nanny ended it at its limit) or ``restarted`` (its nanny started it in place of one that
+        died).
+    time_s : float
+    size_bytes : int or None
+        Resident set size of the worker then; None if it could not be read.
+    spilled_bytes, results : int
+        What was spilled since the event before, by Dask's estimate of its size in memory.
+    """
+
+    node: str
+    pid: int
+    kind: str
+    time_s: float
+    size_bytes: int | None = None
+    spilled_bytes: int = 0
+    results: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from runmem.events import (
     FIRST_NESTED,
     DataLost,
     LogLines,
+    MemoryManaged,
     NodeSampled,
     ProfileReported,
     RecordLines,
@@ -40,6 +41,7 @@ from runmem.events import (
     TasksRunning,
     TaskStarted,
 )
+from runmem.formats.memory_events import MemoryEvent
 from runmem.formats.mprof import read_trace
 from runmem.formats.totals import offset_before
 from runmem.memory.allocator import trim_free_memory
@@ -60,6 +62,7 @@ _UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
+_EVENT = re.compile(rb"^EVENT .*$", re.MULTILINE)
 _LOST = re.compile(rb"^LOST (\d+) ", re.MULTILINE)
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
@@ -363,6 +366,8 @@ class Collector:
         if (begin := _last_line(data, b"MEM ")) >= 0:
             _, size, time_s = data[begin : data.find(b"\n", begin)].split()
             self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
+        for line in _EVENT.findall(data) if b"EVENT " in data else []:
+            self._observers.memory_managed(_managed(node, MemoryEvent.parse(line)))
         for number in _LOST.findall(data) if b"LOST " in data else []:  # the search alone takes longer than the copy
             reason = f"the node could not write {int(number)} lines (disk full?)"
             self._observers.data_lost(DataLost(f"{node}/{file}", reason))
@@ -455,6 +460,12 @@ class Collector:
         if self._tasks.skipped:
             reason = f"{self._tasks.skipped} incomplete or unrecognised lines were skipped"
             self._observers.data_lost(DataLost("task lines", reason))
+
+
+def _managed(node: str, event: MemoryEvent) -> MemoryManaged:
+    return MemoryManaged(
+        node, event.pid, event.kind, event.time_s, event.size_bytes, event.spilled_bytes, event.results
+    )
 
 
 def _last_line(data: bytes, begin: bytes) -> int:

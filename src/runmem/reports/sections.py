@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Sequence
 
 from runmem.collection.killed_tasks import facts_of
 from runmem.events import TaskRecord
+from runmem.formats.memory_events import PAUSED, SPILLED
+from runmem.reports.memory_rows import MemoryRow
 from runmem.reports.node_rows import NodeRow
 from runmem.reports.task_rows import TaskRow
 from runmem.table import TableColumn, fits, numbered_lines, printable
@@ -21,6 +23,7 @@ __all__ = [
     "how_line",
     "unclear_lines",
     "node_table",
+    "memory_lines",
     "killed_lines",
     "memory_error_lines",
     "cancelled_lines",
@@ -258,6 +261,44 @@ def _percent(fraction: float | None) -> str:
 def _fill_style(row: NodeRow) -> str:
     fullest = max(row.allowed_fraction or 0.0, row.limit_fraction or 0.0)
     return "bold red" if fullest >= _NEARLY_FULL else "yellow" if fullest >= _FILLING else ""
+
+
+_SHORT_OF_MEMORY = (
+    "  Memory was short there: tasks wait while results go to disk and back, and a paused worker begins none.",
+    "  More memory for each worker, fewer threads, or smaller chunks avoid it.",
+)
+
+
+def memory_lines(
+    rows: Sequence[MemoryRow], started_s: float | None, width: int | None, most_rows: int | None = None
+) -> list[Line]:
+    """Return a table of what Dask did because the memory of workers was short; empty if it did nothing."""
+    if not rows:
+        return []
+    columns = [TableColumn("Worker"), TableColumn("Node", flexible=True), TableColumn("Dask")]
+    columns += [
+        TableColumn(title, right=True) for title in ("Times", "First", "Last", "Size then", "Spilled", "Paused")
+    ]
+    cells = [
+        [
+            str(row.pid),
+            row.node,
+            row.kind,
+            str(row.times),
+            _after(row.first_s, started_s),
+            _after(row.last_s, started_s),
+            format_bytes(row.size_bytes),
+            "" if row.spilled_bytes is None else format_bytes(row.spilled_bytes),
+            "" if row.paused_s is None else seconds(row.paused_s),
+        ]
+        for row in rows[:most_rows]
+    ]
+    found = [(f"  {line}", "bold" if at is None else "") for at, line in numbered_lines(columns, cells, width)]
+    if len(cells) < len(rows):
+        found.append((f"  and {len(rows) - len(cells)} more rows", "dim"))
+    if any(row.kind in (SPILLED, PAUSED) for row in rows):
+        found += [(line, "dim") for line in _SHORT_OF_MEMORY]
+    return found
 
 
 def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list[Line]:

@@ -231,6 +231,11 @@ class WorkerRun:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
 
+    def write_trace(self, lines: bytes) -> None:
+        """Append whole lines to the trace of the node."""
+        if self.measures:
+            self._trace.write(lines)
+
     def set_limit(self, limit_bytes: int | None) -> None:
         """Write another limit to the records from now on."""
         if self.measures:
