@@ -99,6 +99,9 @@ class TaskRecord:
         The task's Dask annotations; a value that is no number, text, True, False or None is written as text.
     input_bytes, output_bytes : int or None
         Size of the task's inputs together, and of its result, by Dask's estimate.
+    argument_bytes : dict or None
+        Of a killed task: size of each argument that another task made or that is stored by itself, by the name of its
+        parameter; of all others together as ``others``.
     death : Death or None
         How the process of a killed task died, or the facts of a task's `MemoryError`; None otherwise, and in records of
         earlier versions.
@@ -139,6 +142,7 @@ class TaskRecord:
     annotations: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     input_bytes: int | None = None
     output_bytes: int | None = None
+    argument_bytes: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     death: Death | None = None
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
+from runmem.collection.killed_tasks import facts_of
 from runmem.events import TaskRecord
 from runmem.formats.memory_events import PAUSED, SPILLED
 from runmem.reports.memory_rows import MemoryRow
@@ -24,6 +25,7 @@ __all__ = [
     "node_table",
     "memory_lines",
     "killed_lines",
+    "memory_error_lines",
     "cancelled_lines",
     "section",
     "seconds",
@@ -310,9 +312,24 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
             (f"    last reading {format_bytes(record.last_bytes)}, limit {format_bytes(record.limit_bytes)}{share}", "")
         )
         found.append((f"    {printable(record.reason or 'the cause is unknown')}", ""))
+        if record.death is not None and (facts := facts_of(record)[1:]):  # the first is above
+            found.append((f"    {printable(', '.join(facts))}", ""))
         found += [(f"    {printable(line.strip())}", "") for line in (record.stack or "").splitlines()[-_MOST_FRAMES:]]
     if most is not None and len(records) > most:
         found.append((f"  and {len(records) - most} more killed tasks", "dim"))
+    return found
+
+
+def memory_error_lines(records: Sequence[TaskRecord], most: int | None = None) -> list[Line]:
+    """Report the facts about each `MemoryError` that a task raised."""
+    found: list[Line] = []
+    for record in records[:most]:
+        assert record.death is not None
+        found.append((_call_line(record, f", attempt {record.attempt}"), "red"))
+        found.append((f"    {printable(record.death.words)}", ""))
+        found.append((f"    {printable(', '.join(facts_of(record)))}", ""))
+    if most is not None and len(records) > most:
+        found.append((f"  and {len(records) - most} more", "dim"))
     return found
 
 

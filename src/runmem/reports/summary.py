@@ -41,6 +41,8 @@ class RunSummary:
     nodes : list of NodeRow
     killed : list of TaskRecord
         Executions whose process died.
+    memory_errors : list of TaskRecord
+        Executions that raised a `MemoryError`, with the facts about it.
     lost : list of str
         Measurements that were lost, and why.
     intervals : list of str
@@ -74,6 +76,7 @@ class RunSummary:
     tasks: list[TaskRow]
     nodes: list[NodeRow] = field(default_factory=list)
     killed: list[TaskRecord] = field(default_factory=list)
+    memory_errors: list[TaskRecord] = field(default_factory=list)
     cancelled: list[TaskRecord] = field(default_factory=list)
     calls_not_begun: int = 0
     lost: list[str] = field(default_factory=list)
@@ -145,6 +148,7 @@ class RunSummary:
             tasks=task_rows(records),
             nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
+            memory_errors=[r for r in records if r.status == "failed" and r.death is not None],
             cancelled=[record for record in records if record.status == "cancelled"],
             calls_not_begun=known.get("calls_not_begun") or 0,
             lost=[*(known.get("lost") or ()), *_lost_lines(traces), *filter(None, [known.get("lost_output")]), *lost],
@@ -203,6 +207,9 @@ class RunSummary:
                 sections.memory_lines(self.memory, self.started_s, width, most_rows and _MOST_MEMORY_ROWS),
             ),
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
+            *sections.section(
+                "MemoryError", sections.memory_error_lines(self.memory_errors, most_rows and _MOST_KILLED)
+            ),
             *sections.section(
                 "Cancelled", sections.cancelled_lines(self.cancelled, self.calls_not_begun, most_rows and _MOST_KILLED)
             ),
