@@ -6,10 +6,12 @@
     MEM <MiB> <epoch s>                                   total of the trace's owner
     CHLD <series> <MiB> <epoch s>                         one series a worker
     FUNC <name> <MiB> <epoch s> <MiB> <epoch s> <level>   a task that ran, drawn as a bracket
-    LOST <lines> <epoch s>                                only in runmem: lines lost until then, because the disk was
-    full NOTE <text>                                           only in runmem: a remark on the values
+    LOST <lines> <epoch s>                                only in runmem: lines lost until then (the disk was full)
+    NOTE <text>                                           only in runmem: a remark on the values
+    EVENT <kind> <series> <MiB> <epoch s> ...             only in runmem: what Dask did about memory, `memory_events`
 
-`mprof` ignores the last two, and fails on a blank line, on a line without a space, and on a name that contains a space.
+`mprof` ignores the last three, and fails on a blank line, on a line without a space, and on a name that contains a
+space.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from runmem.formats.memory_events import MemoryEvent
 from runmem.reading import read_lines
 from runmem.units import MIB
 
@@ -77,6 +80,8 @@ class Trace:
         Number of torn, binary and unknown lines, which are ignored.
     lost_lines : int
         Number of lines that the writer could not write (disk full).
+    events : list of MemoryEvent
+        What Dask did about the memory of the workers.
     """
 
     cmdline: str | None
@@ -87,6 +92,7 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     skipped: int = 0
     lost_lines: int = 0
+    events: list[MemoryEvent] = field(default_factory=list)
 
     @property
     def peak_bytes(self) -> int | None:
@@ -120,6 +126,7 @@ class _TraceReader:
         self.children: dict[bytes, tuple[list[float], list[float]]] = {}
         self.brackets: list[Bracket] = []
         self.notes: list[str] = []
+        self.events: list[MemoryEvent] = []
         self.lost_lines = 0
 
     def read(self, lines: Iterable[bytes]) -> Trace:
@@ -133,7 +140,10 @@ class _TraceReader:
                 skipped += 1
         times_s, totals_bytes = _arrays(self.totals)
         children = {name.decode("utf-8", "replace"): _arrays(columns) for name, columns in self.children.items()}
-        return Trace(self.cmdline, times_s, totals_bytes, children, self.brackets, self.notes, skipped, self.lost_lines)
+        return Trace(
+            self.cmdline, times_s, totals_bytes, children, self.brackets, self.notes, skipped, self.lost_lines,
+            self.events,
+        )  # fmt: skip
 
     def _parse(self, line: bytes) -> None:
         """Parse one whole line; raise ValueError if it is not valid."""
@@ -160,6 +170,8 @@ class _TraceReader:
         elif kind == b"LOST":
             count, _ = values
             self.lost_lines += max(int(count), 0)
+        elif kind == b"EVENT":
+            self.events.append(MemoryEvent.parse(line))
         elif kind == b"CMDLINE" and b"\0" not in line:
             if self.cmdline is None:
                 self.cmdline = _text(line)

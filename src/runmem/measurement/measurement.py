@@ -24,6 +24,7 @@ import dask
 import distributed
 
 from runmem.collection.collector import Collector
+from runmem.collection.killed_tasks import DeathReports
 from runmem.collection.observer import Observer
 from runmem.collection.replicas import remove_replicas
 from runmem.collection.spool_reader import end_spool
@@ -100,7 +101,7 @@ class Measurement:
         self._app = safe_name(app)
         self._settings = settings
         self._on_memory = checked_policy(settings.on_memory)
-        self._observers = [*observers, *make_extensions(settings.observers, Observer, "--observers")]
+        self._observers = [DeathReports(), *observers, *make_extensions(settings.observers, Observer, "--observers")]
         self._lock = threading.Lock()
         self._ended_s: float | None = None
         self._exit_code: int | None = None

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +31,7 @@ from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
+from runmem.memory.stored_data import stored_data
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
@@ -39,6 +41,7 @@ from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
 from runmem.worker.isolation.time_limit import TimeLimits
+from runmem.worker.memory_errors import note_facts
 from runmem.worker.probe import PeakProbe, Probe, Probes
 from runmem.worker.record_fields import take_record_fields
 from runmem.worker.task_output import unwritten
@@ -55,6 +58,7 @@ __all__ = ["CallState", "RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls"
 _BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _REPORT_EVERY_S = 5.0
 _TOTAL_INTERVAL_S = 1.0
+_NOTICEABLE_BYTES = 1024**2
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")
 
 
@@ -100,6 +104,8 @@ class RunOnWorkers(NamedTuple):
         Makes the calls of tasks that tasks make; None: these are plain calls.
     on_memory : str or None
         What is done about Dask tasks that were killed for memory, in a measurement; None: what Dask does.
+    memory_aware : bool
+        Whether workers report how much memory calls need.
     """
 
     run_id: str
@@ -120,6 +126,7 @@ class RunOnWorkers(NamedTuple):
     shadowing: Shadowing | None = None
     nesting: Nesting | None = None
     on_memory: str | None = None
+    memory_aware: bool = False
 
 
 class CallState:
@@ -138,6 +145,7 @@ class _Current(threading.local, CallState):
     def __init__(self) -> None:
         CallState.__init__(self)
         self.task_id: int | None = None
+        self.need: tuple[int, int] | None = None  # memory of the last call, see `_need_of`
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
 
 
@@ -192,6 +200,7 @@ class WorkerRun:
         self.node_turns: NodeTurns | None = None
         self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user())
         self._stats: dict[str, list[float]] = {}
+        self._needs: dict[str, tuple[int, int]] = {}  # what was reported last
         self._reported_s: dict[str, float] = {}
         self._next_losses = 1
         self._next_unwritten = unwritten().size_bytes + 1
@@ -224,6 +233,11 @@ class WorkerRun:
         except Exception as error:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
+
+    def write_trace(self, lines: bytes) -> None:
+        """Append whole lines to the trace of the node."""
+        if self.measures:
+            self._trace.write(lines)
 
     def set_limit(self, limit_bytes: int | None) -> None:
         """Write another limit to the records from now on."""
@@ -271,22 +285,27 @@ class WorkerRun:
         if self.task_logging is not None:
             self.task_logging.began(task_id, name, levels)
 
-    def measured(self, task_id: int, task: Any, last: bool, body: Callable[[], Any]) -> Any:
+    def measured(
+        self, task_id: int, task: Any, last: bool, body: Callable[[], Any],
+        argument_bytes: dict[str, int] | None = None,
+    ) -> Any:  # fmt: skip
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
         ----------
         last : bool
             Whether the call is the last of its bundle. Else the probes go on with the one that follows.
+        argument_bytes : dict, optional
+            Sizes of its arguments, for the record if its process dies.
         """
         current = self._current
-        self._begin(current, task_id, task)
+        self._begin(current, task_id, task, argument_bytes)
         began = time.perf_counter()
         try:
             result = body()
         except BaseException as error:
             current.body_s = time.perf_counter() - began
-            self._end(current, task_id, task, last, "failed", class_name(error))
+            self._end(current, task_id, task, last, "failed", error)
             raise
         current.body_s = time.perf_counter() - began
         self._end(current, task_id, task, last)
@@ -305,12 +324,12 @@ class WorkerRun:
             return
         try:
             status = "finished" if error is None else "failed"
-            self._end(current, task_id, task, True, status, None if error is None else class_name(error))
+            self._end(current, task_id, task, True, status, error)
         finally:
             self._busy.discard(current.thread)
             self._report_lost_lines()
 
-    def _begin(self, current: CallState, task_id: int, task: Any) -> None:
+    def _begin(self, current: CallState, task_id: int, task: Any, argument_bytes: dict[str, int] | None = None) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         self._busy.add(current.thread)
         take_record_fields()  # of a call in a run that measures nothing
@@ -321,13 +340,15 @@ class WorkerRun:
             # The node's total now: when the task has ended, the trace here may go back less far.
             self._total_read_s, self._height = start_s, total_at(self._trace.path, start_s)
         base = getattr(current.states[0], "base_bytes", None)
-        self._write(self._writer.start(task, task_id, current.thread, start_s, base, current.parent_id))
+        writer, parent = self._writer, current.parent_id
+        self._write(writer.start(task, task_id, current.thread, start_s, base, parent, argument_bytes))
 
     def _end(
         self, current: CallState, task_id: int, task: Any, last: bool, status: str = "finished",
-        exception: str | None = None,
+        error: BaseException | None = None,
     ) -> None:  # fmt: skip
-        """Measure a call that has ended, and write its line."""
+        """Measure a call that has ended, with `error` if it raised one, and write its line."""
+        exception = None if error is None else class_name(error)
         start_s, start_cpu_s = current.since
         end_s, end_cpu_s = current.since = self.now(), time.thread_time()
         cpu_s = end_cpu_s - start_cpu_s
@@ -337,6 +358,8 @@ class WorkerRun:
             values = self._probes.stop(states)
         else:
             values, current.states = self._probes.next(states)
+        if error is not None and (death := note_facts(error, self.spool)) is not None:
+            values["death"] = asdict(death)
         if current.parent_id:
             values["parent_id"] = current.parent_id
         if own := take_record_fields():
@@ -347,6 +370,8 @@ class WorkerRun:
             cpu_s = values.pop("cpu_s", cpu_s)
         if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
             self._bracket(task, start_s, end_s, self._height)
+        if self._run.memory_aware and current is self._current:
+            self._current.need = _need_of(values)
         times = start_s, end_s, cpu_s
         self._write(self._writer.end(task, task_id, current.thread, times, status, exception, values))
 
@@ -404,7 +429,10 @@ class WorkerRun:
         """
         body_s, self._current.body_s = self._current.body_s, None
         elapsed_s = elapsed_s if body_s is None else body_s
+        need, self._current.need = self._current.need, None
         with self._lock:
+            if need is not None:
+                self._report_need(name, *need)
             stats = self._stats.setdefault(name, [0, 0.0, 0, 1])
             stats[0] += 1
             stats[1] += elapsed_s
@@ -417,6 +445,14 @@ class WorkerRun:
                 self._stats[name] = [0, 0.0, 0, min(most * 2, 4096)]
                 self._reported_s[name] = now
                 self._notify({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
+
+    def _report_need(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
+        """Report what a call has needed if calls of its name had needed noticeably less so far."""
+        known, kept = self._needs.get(name, (-_NOTICEABLE_BYTES, -_NOTICEABLE_BYTES))
+        step = max(_NOTICEABLE_BYTES, known // 32)
+        if needed_bytes >= known + step or kept_bytes >= kept + step:
+            needed_bytes, kept_bytes = self._needs[name] = max(known, needed_bytes), max(kept, kept_bytes)
+            self._notify({"name": name, "needed_bytes": needed_bytes, "kept_bytes": kept_bytes})
 
     def report(self, report: ProfileReport) -> None:
         """Write a `@profile` report to the spool."""
@@ -442,6 +478,21 @@ def stop_calls(run_id: str) -> None:
     stopped_runs.add(run_id)
     if (run := worker_runs.get(run_id)) is not None:
         run.stop()
+
+
+def _need_of(values: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the memory that a call has needed and what of it is in use after it, in bytes; None if unknown.
+
+    Its inputs count in as far as other workers may have sent them.
+    """
+    base, peak, end = values.get("base_bytes"), values.get("peak_bytes"), values.get("end_bytes")
+    needed = values.get("increment_bytes")
+    if needed is None:
+        if base is None or peak is None:
+            return None
+        needed = peak - base
+    kept = 0 if end is None or base is None else max(0, end - base)
+    return max(0, needed) + stored_data().moved_bytes(), kept
 
 
 def _size(result: Any) -> int:
