@@ -95,6 +95,14 @@ class TaskRecord:
         The task's Dask annotations; a value that is no number, text, True, False or None is written as text.
     input_bytes, output_bytes : int or None
         Size of the task's inputs together, and of its result, by Dask's estimate.
+    children_peak_bytes : int or None
+        Most memory of the task's child processes; see `children_method`. An upper bound where `shared`.
+    children_method : str or None
+        ``sampled``: their highest sum in a sample, a lower bound; ``hwm``: the kernel's high-water mark of one process,
+        which is exact for that one; ``missed``: there were some, and `reason` says why their memory is not known.
+        None: none is known.
+    children_command : str or None
+        Command of the children with the largest share of that memory, in one word.
     """
 
     task_id: int
@@ -132,6 +140,9 @@ class TaskRecord:
     annotations: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     input_bytes: int | None = None
     output_bytes: int | None = None
+    children_peak_bytes: int | None = None
+    children_method: str | None = None
+    children_command: str | None = None
 
     @property
     def target(self) -> str:

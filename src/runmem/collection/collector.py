@@ -43,7 +43,7 @@ from runmem.settings import Settings
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
 from runmem.store.records import LOST_END, killed, record_from_line, record_to_line
-from runmem.store.run import readings_of
+from runmem.store.run import readings_of, with_children
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB, format_bytes
 
@@ -337,6 +337,7 @@ class Collector:
             budget = _BUDGET.search(reason)
             at_least = int(record.limit_bytes * int(budget[1]) / 100) if budget and record.limit_bytes else None
             done = killed(record, readings_of(traces, record.pid), reason, at_least, status)
+            done = with_children(done, traces)
             self._kills[record.task_id] = _describe(done)
             self.cancelled += status == "cancelled"
             self._observers.records_written(RecordLines(record_to_line(done), 1))

@@ -22,12 +22,14 @@ if TYPE_CHECKING or __package__:
     from runmem.node.clock import clock_of
     from runmem.node.linux_processes import LinuxProcesses
     from runmem.node.members import FOLDER, Member, read_members
+    from runmem.node.sampled_peaks import PeakWriter, SampledPeak, file_of
     from runmem.node.trace_file import TraceFile
     from runmem.node.trace_lines import TraceLines, total_bytes
 else:  # started by path: this folder is the first on the path, and the package stays unimported
     from clock import clock_of
     from linux_processes import LinuxProcesses
     from members import FOLDER, Member, read_members
+    from sampled_peaks import PeakWriter, SampledPeak, file_of
     from trace_file import TraceFile
     from trace_lines import TraceLines, total_bytes
 
@@ -82,6 +84,7 @@ class Sampler:
         self._trace_of: dict[int, str] = {}
         self._lines: dict[str, TraceLines] = {}
         self._files: dict[str, TraceFile] = {}
+        self._peaks: dict[int, PeakWriter] = {}  # of the members that have had children
         self._ending = False
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
@@ -115,12 +118,24 @@ class Sampler:
         self._processes.refresh()
         for pid, tree in self._processes.changes().items():
             self._lines[self._trace_of[pid]].change(pid, tree)
+        for pid, reading in self._processes.children().items():
+            self._lines[self._trace_of[pid]].add_children(pid, reading)
+            self._add_peak(pid, reading)
         alive = False
         for trace, lines in self._lines.items():
             if tick := lines.at(now_s):
                 alive = True
                 self._files[trace].append(tick, now_s)
         return alive
+
+    def _add_peak(self, pid: int, reading: tuple[int, bytes]) -> None:
+        """Give a reading to a process that runs tasks."""
+        try:
+            if pid not in self._peaks:
+                self._peaks[pid] = PeakWriter(file_of(self._root, pid))
+            self._peaks[pid].add(SampledPeak(*reading))
+        except OSError:  # it runs no tasks, or the disk is full
+            return
 
     def _update_members(self) -> None:
         try:
@@ -130,6 +145,8 @@ class Sampler:
         except OSError:
             return  # no member has joined yet, or the spool is gone, which `_must_end` notices
         self._trace_of = {member.pid: member.trace for member in members}
+        for pid in self._peaks.keys() - self._trace_of.keys():
+            self._peaks.pop(pid).close()
         self._lines = {member.trace: TraceLines() for member in members}
         for member in members:
             self._lines[member.trace].add(member.pid, member.series)
