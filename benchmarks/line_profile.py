@@ -58,6 +58,8 @@ def lines() -> None:
     plain = seconds(lambda: loop(turns))
     table = profile(stream=io.StringIO())(loop)
     ours = seconds(lambda: table(turns))
+    peaks = profile(stream=io.StringIO(), peak=True)(loop)
+    with_peaks = seconds(lambda: peaks(turns))
     original = memory_profiler.profile(loop, stream=io.StringIO())
     theirs = seconds(lambda: original(turns), repeats=1)
     print(f"a loop of {LOOP_LINES} lines, not profiled:     {plain:>12.4f} s")
@@ -66,6 +68,8 @@ def lines() -> None:
         end="",
     )
     print(f" {ours / LOOP_LINES * 1e6:.2f} us a line")
+    times = f"{with_peaks:>12.4f} s    {with_peaks / plain:>8.1f} times the plain loop,"
+    print(f"@profile(peak=True):                      {times} {with_peaks / LOOP_LINES * 1e6:.2f} us a line")
     print(
         f"memory_profiler.profile:                  {theirs:>12.4f} s    {theirs / plain:>8.1f} times the plain loop,",
         end="",

@@ -20,6 +20,7 @@ from distributed.comm import tcp
 from runmem.dask_private import (
     AroundTask,
     WorkerTask,
+    count_deaths,
     send_graph,
     size_of_task,
     surround_task,
@@ -235,3 +236,16 @@ def test_a_task_in_an_executor_outside_the_process_is_refused(client: distribute
             client.sync(worker.plugin_remove, name=plugin.name)
     assert plugin.refused == ["they run in an executor of the type ProcessPoolExecutor, outside the worker's process"]
     assert plugin.noted == []
+
+
+def test_dask_gives_up_a_task_at_the_death_that_comes_after_those_it_allows(client: distributed.Client) -> None:
+    future = client.submit(operator.add, 1, 2)
+    future.result()
+
+    def count(dask_scheduler: Any) -> tuple[int, int]:
+        count_deaths(dask_scheduler, future.key, dask_scheduler.allowed_failures)
+        count_deaths(dask_scheduler, "no such task", 1)
+        return dask_scheduler.tasks[future.key].suspicious, dask_scheduler.allowed_failures
+
+    counted, allowed = client.run_on_scheduler(count)
+    assert counted == allowed > 0

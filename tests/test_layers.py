@@ -26,7 +26,7 @@ RANKS = {
     "formats": 1, "events": 1, "settings": 1, "extensions": 1, "dask_logging": 1, "dask_private": 1, "slurm": 1,
     "shadowed": 1, "node": 1,
     "errors": 0, "units": 0, "dask_configuration": 0, "standard_error": 0, "start_signals": 0, "reading": 0, "table": 0,
-    "deadlines": 0,
+    "deadlines": 0, "deaths": 0,
 }  # fmt: skip
 DASK = {"dask", "distributed", "bokeh", "tornado"}
 

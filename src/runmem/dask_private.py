@@ -5,6 +5,7 @@
 - The `interval` of the batched connections: the time that a message waits for others. Dask's defaults (2 to 10 ms) make
   up most of the time of a short task. And their `recent_message_log`, which keeps the packed calls of long ago.
 - `read_bytes_rw` of its TCP: when memory is allocated for data from other processes, and when the data are complete.
+- `TaskState.suspicious` on the scheduler: how many workers have died while a task was to run there.
 - `WorkerProcess.mark_stopped` of its nanny: the exit code of a worker; Dask logs only codes other than 0.
 - `Worker.scheduler`: calls an operation of the scheduler.
 - `Client._run`, `Client._run_on_scheduler`: `Client.run` waits for every answer, for half a minute when a network is
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, wait
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
@@ -37,6 +38,7 @@ __all__ = [
     "Surrounding",
     "WorkerTask",
     "ask_scheduler",
+    "count_deaths",
     "has_begun",
     "run_on_workers",
     "send_graph",
@@ -71,7 +73,7 @@ def send_graph(
     client: distributed.Client,
     graph: Mapping[str, tuple[Callable[..., object], Iterable[object], Iterable[str]]],
     turns: Mapping[str, int] | None = None,
-    host: str | None = None,
+    hosts: Sequence[str] | None = None,
 ) -> dict[str, distributed.Future]:
     """Send tasks and return their futures at once.
 
@@ -82,8 +84,8 @@ def send_graph(
         to futures that are alive.
     turns : mapping, optional
         Ranks by key: of the tasks that can run, the lowest runs first. Default: the order that Dask chooses.
-    host : str, optional
-        Host on which the tasks run, as long as it has workers. Default: any.
+    hosts : sequence of str, optional
+        Hosts on which the tasks run, as long as these have workers. Default: any.
     """
     tasks = {
         key: Task(key, function, *literals, *(TaskRef(name) for name in inputs))
@@ -93,7 +95,7 @@ def send_graph(
     # Large arguments are part of the graph: a decision of runmem, of which the user needs no warning.
     priority = {} if turns is None else {"priority": {key: -turn for key, turn in turns.items()}.get}
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "1TiB"}), dask.annotate(**priority):
-        restricted = {} if host is None else {"workers": [host], "allow_other_workers": True}
+        restricted = {} if hosts is None else {"workers": list(hosts), "allow_other_workers": True}
         return dict(zip(keys, client.get(tasks, keys, sync=False, **restricted), strict=True))
 
 
@@ -351,6 +353,16 @@ def size_of_task(worker: Any, key: Any) -> int | None:
     """Return the size of a task's result in bytes by Dask's estimate, None if unknown; in the event loop."""
     task = worker.state.tasks.get(key)
     return None if task is None else task.nbytes
+
+
+def count_deaths(scheduler: Any, key: object, deaths: int) -> None:
+    """Set how many workers have died while a task was to run there, as Dask counts; called on the scheduler.
+
+    Dask gives it up with the death that comes after `allowed_failures`.
+    """
+    task = scheduler.tasks.get(key)
+    if task is not None and task.suspicious != deaths:
+        task.suspicious = deaths
 
 
 _exit_listeners: list[Callable[[int, int], None]] = []

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from runmem.deaths import Death
+
 __all__ = [
     "FIRST_NESTED",
     "ClusterStarted",
@@ -16,6 +18,7 @@ __all__ = [
     "TaskStarted",
     "TaskEnded",
     "TaskMeasured",
+    "TaskKilled",
     "TasksRunning",
     "TaskWaitedFor",
     "NodeSampled",
@@ -95,6 +98,9 @@ class TaskRecord:
         The task's Dask annotations; a value that is no number, text, True, False or None is written as text.
     input_bytes, output_bytes : int or None
         Size of the task's inputs together, and of its result, by Dask's estimate.
+    death : Death or None
+        How the process of a killed task died, or the facts of a task's `MemoryError`; None otherwise, and in records of
+        earlier versions.
     children_peak_bytes : int or None
         Most memory of the task's child processes; see `children_method`. An upper bound where `shared`.
     children_method : str or None
@@ -140,6 +146,7 @@ class TaskRecord:
     annotations: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     input_bytes: int | None = None
     output_bytes: int | None = None
+    death: Death | None = None
     children_peak_bytes: int | None = None
     children_method: str | None = None
     children_command: str | None = None
@@ -226,6 +233,13 @@ class TaskEnded:
 @dataclass(frozen=True, slots=True)
 class TaskMeasured:
     """The measurement of an attempt that ended or was killed has arrived at the master."""
+
+    record: TaskRecord
+
+
+@dataclass(frozen=True, slots=True)
+class TaskKilled:
+    """The process of a running task died; its `record` has the facts. Before the `TaskMeasured` of that attempt."""
 
     record: TaskRecord
 

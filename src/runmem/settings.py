@@ -16,10 +16,11 @@ from runmem.errors import SettingError
 from runmem.reading import read_yaml, short_repr
 from runmem.units import parse_bytes
 
-__all__ = ["INPUTS", "LOG_LEVELS", "Settings", "environment_variables", "option_name", "resolve"]
+__all__ = ["INPUTS", "LOG_LEVELS", "ON_MEMORY", "Settings", "environment_variables", "option_name", "resolve"]
 
 INPUTS = ("shared", "copied")
 LOG_LEVELS = ("off", "info", "debug")
+ON_MEMORY = ("retry_alone", "fail")
 
 
 def _flag(value: object) -> bool:
@@ -207,6 +208,9 @@ class Settings:
     env_script: Path | None = _setting(
         None, _path, "Shell script to source before the program and its workers start.", "FILE"
     )
+    profile_peak: bool = _setting(
+        False, _flag, "Add the column Peak to the tables of @profile: the highest memory while each line ran."
+    )
     log_level: str = _setting(
         "off", _one_of(LOG_LEVELS), "debug prints the workers' @profile reports.", choices=LOG_LEVELS
     )
@@ -230,6 +234,13 @@ class Settings:
     )
     task_timeout_s: float | None = _setting(
         None, _time_limit, "Time limit of a task, unless its @task(time_out=) sets another.", "SECONDS"
+    )
+    on_memory: str = _setting(
+        "retry_alone",
+        _one_of(ON_MEMORY),
+        "What happens to a task whose worker was killed for memory, unless its @task(on_memory=) says otherwise: "
+        "once more alone on its node, or failure.",
+        choices=ON_MEMORY,
     )
     sequential: bool = _setting(
         False, _flag, "Run the tasks one after the other in the program's process, to debug or compare."

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from click.testing import CliRunner
 
 from runmem.cli import metric, report
+from runmem.deaths import Cause, Death
 from runmem.errors import RunmemError
 from runmem.events import TaskRecord
 from runmem.formats.mprof_lines import child_line, cmdline_line, func_line, mem_line
@@ -88,7 +89,7 @@ def make_run(base: Path) -> Path:
         )  # fmt: skip
         records.append(record_to_line(record))
     cut_off = replace(record, task_id=9, status="running", end_s=None, peak_bytes=None, increment_bytes=None)
-    records.append(record_to_line(killed(cut_off, ([], []), "killed by signal 9", None)))
+    records.append(record_to_line(killed(cut_off, ([], []), Death(Cause.SIGKILL, "killed by signal 9", 9))))
     run.tasks_jsonl.write_bytes(b"".join(records))
     trace = [cmdline_line("runmem app.py")]
     for tick in range(10):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,6 +14,7 @@ from runmem.execution.placement import Demand, Placement, WorkerInfo
 from runmem.execution.session import session
 from runmem.graph.call import Execution
 from runmem.pycompss.api.constraint import constraint
+from runmem.pycompss.api.implement import implement
 
 GIB = 1024**3
 
@@ -49,19 +50,56 @@ def test_a_call_goes_to_the_node_with_the_most_room() -> None:
     place = placement(*node("a", 2), *node("b", 4))
     first, second, third = execution(1), execution(2), execution(3)
     assert place.admit(first, Demand(2, 0))
-    assert place.host_for(first) == "b"
+    assert place.hosts_for(first) == ["b"]
     assert place.admit(second, Demand(2, 0))
     assert place.admit(third, Demand(2, 0))
-    assert {place.host_for(second), place.host_for(third)} == {"a", "b"}
+    assert [place.hosts_for(second), place.hosts_for(third)] in ([["a"], ["b"]], [["b"], ["a"]])
     assert not place.admit(execution(4), Demand(2, 0))
-    assert place.host_for(execution(5)) is None
+    assert place.hosts_for(execution(5)) is None
 
 
 def test_with_one_node_any_worker_will_do() -> None:
     place = placement(*node("a", 2))
     call = execution(1)
     assert place.admit(call, Demand(2, 0))
-    assert place.host_for(call) is None
+    assert place.hosts_for(call) is None
+
+
+def test_a_call_alone_waits_for_all_others_of_its_node_and_keeps_it_closed() -> None:
+    place = placement(*node("a", 4))
+    first, alone, later = execution(1), execution(2), execution(3)
+    assert place.admit(first, Demand(1, 0))
+    assert not place.admit(alone, Demand(1, 0, alone=True))
+    assert not place.admit(execution(9), Demand(1, 0, alone=True))
+    assert not place.admit(later, Demand(1, 0))
+    assert place.open_hosts() == []
+    place.release(first)
+    assert not place.admit(alone, Demand(1, 0, alone=True), unplaced=1)
+    assert place.admit(alone, Demand(1, 0, alone=True), unplaced=0)
+    assert not place.admit(later, Demand(1, 0))
+    assert place.open_hosts() == []
+    place.release(alone)
+    assert place.open_hosts() is None
+    assert place.admit(later, Demand(1, 0))
+
+
+def test_other_nodes_go_on_while_a_call_is_alone() -> None:
+    place = placement(*node("a", 2), *node("b", 2))
+    alone, other, unplaced = execution(1), execution(2), execution(3)
+    assert place.admit(alone, Demand(1, 0, alone=True))
+    (closed,) = place.hosts_for(alone) or []
+    assert place.admit(other, Demand(1, 0))
+    (open_host,) = {"a", "b"} - {closed}
+    assert place.hosts_for(other) == place.hosts_for(unplaced) == [open_host]
+    place.release(alone)
+    assert place.hosts_for(unplaced) is None
+
+
+def test_a_waiting_call_that_was_to_run_alone_opens_its_node_when_it_is_cancelled() -> None:
+    place = placement(*node("a", 2))
+    assert not place.admit(alone := execution(1), Demand(1, 0, alone=True), unplaced=1)
+    place.release(alone)
+    assert place.admit(execution(2), Demand(1, 0))
 
 
 def test_what_fits_nowhere_is_refused_with_the_largest() -> None:
@@ -92,10 +130,44 @@ def _define() -> Any:
     def double(x):
         return 2 * x
 
-    return note, huge, double
+    @implement(source_class=__name__, method="_define.<locals>.huge_or_small")
+    @task(returns=1)
+    def small(x):
+        return Answer("small", x)
+
+    @constraint(computing_units=1000)
+    @task(returns=1)
+    def huge_or_small(x):
+        return "huge"
+
+    @constraint(computing_units=2)
+    @task(returns=1)
+    def pair(path):
+        return "pair"
+
+    @implement(source_class=__name__, method="_define.<locals>.pair")
+    @constraint(computing_units=1)
+    @task(returns=1)
+    def single(path):
+        Path(path).touch()
+        return "single"
+
+    @constraint(computing_units=1, memory_size=0.001)
+    @task(returns=1)
+    def hold(path):
+        while not Path(path).exists():
+            time.sleep(0.01)
+        return "held"
+
+    return note, huge, double, huge_or_small, pair, hold
 
 
-note, huge, double = _define()
+class Answer(NamedTuple):
+    name: str
+    x: object
+
+
+note, huge, double, huge_or_small, pair, hold = _define()
 
 
 def test_calls_that_need_two_units_run_one_after_the_other_on_two_workers(tmp_path: Path) -> None:
@@ -109,3 +181,9 @@ def test_calls_that_need_two_units_run_one_after_the_other_on_two_workers(tmp_pa
             with pytest.raises(ArgumentError, match=r"huge \(call \d+\) cannot run on any node: @constraint asks for"):
                 wait_on(future)
         assert wait_on(note(tmp_path / "marks", 9)) == 1
+        # The other implementations of a task: where its own fits on no node, or not now.
+        assert wait_on([huge_or_small(1), double(huge_or_small(2))]) == [Answer("small", 1), ("small", 2, "small", 2)]
+        held = hold(tmp_path / "go")
+        assert wait_on(pair(tmp_path / "go")) == "single"
+        assert wait_on(held) == "held"
+        assert wait_on(pair(tmp_path / "go")) == "pair"

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from runmem.deaths import Cause, Death
 from runmem.events import TaskRecord
 from runmem.store.records import killed, record_from_line, record_to_line
 
@@ -13,6 +14,19 @@ RECORD = TaskRecord(
     7, "app", "work", "/a/app.py", "node1", 123, 9876543210, 100.5, 1, 101.25, 0.5, 1000, 5000, 2000, "hwm", False,
     "finished", None, None, 10**9, 6000, None, None, 3000, None, 500,
 )  # fmt: skip
+OVER = Death(
+    Cause.NANNY_LIMIT,
+    "over its limit",
+    None,
+    None,
+    10_000,
+    "Dask's nanny",
+    9000,
+    -5,
+    2**33,
+    "g (call 2) with 1 B",
+    "why",
+)
 
 
 def test_a_record_survives_a_round_trip() -> None:
@@ -32,6 +46,7 @@ def test_a_record_survives_a_round_trip() -> None:
         {"file": "/a, \"shared\": false\n", "node": "null"}, {"held_bytes": None, "increment_bytes": None},
         {"key": "('sum-12ab', 0, -1)", "layer": "sum-12ab", "worker": "tcp://10.0.0.5:1", "input_bytes": 3},
         {"children_peak_bytes": 5, "children_method": "sampled", "children_command": "sort"},
+        {"status": "killed", "death": OVER}, {"status": "killed", "death": Death.unknown("wh\u00fd")},
         {"key": "f-1", "annotations": {"who": "me", "level": 2}, "output_bytes": 5},
     ],
 )  # fmt: skip
@@ -42,7 +57,7 @@ def test_a_line_leaves_out_what_there_is_nothing_to_say_of_and_is_the_same_recor
     whole = json.dumps(asdict(record)).encode()
     assert record_from_line(whole) == record
     unsaid = {"exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra", "shared"}
-    unsaid |= {"parent_id", "children_peak_bytes", "children_method", "children_command"}
+    unsaid |= {"parent_id", "death", "children_peak_bytes", "children_method", "children_command"}
     unsaid |= {"key", "layer", "worker", "annotations", "input_bytes", "output_bytes"}
     first = {"attempt"} if record.attempt == 1 else set()
     assert json.loads(whole).keys() - json.loads(line).keys() == first | {n for n in unsaid if not getattr(record, n)}
@@ -70,9 +85,36 @@ def test_a_record_of_an_earlier_version_is_read_without_what_it_did_not_know() -
 
 
 def test_the_increment_of_a_killed_task_is_unclear() -> None:
-    found = killed(RECORD, ([100.6, 100.7], [3000, 7000]), "out of memory")
+    found = killed(RECORD, ([100.6, 100.7], [3000, 7000]), Death.unknown("out of memory"))
     assert (found.increment_bytes, found.peak_bytes) == (6000, 7000)
     assert "not known" in str(found.increment_unclear)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"cause": "struck by lightning"}, replace(OVER, cause=Cause.UNKNOWN)),
+        ({"later": [1]}, OVER),
+        ({"limit_bytes": 2**70}, None),
+        ({"limit_bytes": 2**62 + 1}, None),
+        ({"limit_bytes": "much"}, None),
+        ({"limit_bytes": True}, None),
+        ({"words": None}, None),
+        ({"words": 3}, None),
+    ],
+)
+def test_a_death_is_read_as_far_as_this_version_knows_it(changes: dict[str, Any], expected: Death | None) -> None:
+    values = {**asdict(OVER), **changes}
+    assert Death.from_values(values) == expected
+    line = json.dumps({**asdict(RECORD), "status": "killed", "death": values}).encode()
+    found = record_from_line(line)
+    assert (None if found is None else found.death) == expected
+
+
+@pytest.mark.parametrize("death", [[], 3, "killed", {}, {"cause": "exit"}])
+def test_a_death_that_is_none_refuses_the_record_or_is_a_description(death: object) -> None:
+    found = record_from_line(json.dumps({**asdict(RECORD), "death": death}).encode())
+    assert found is None or (death == {"cause": "exit"} and found.death == Death(Cause.EXIT, "exit"))
 
 
 def test_fields_of_a_later_version_are_passed_over() -> None:
@@ -111,24 +153,24 @@ def test_a_torn_or_foreign_line_is_not_a_record(line: bytes) -> None:
 def test_a_killed_task_has_its_last_reading_and_its_highest() -> None:
     running = replace(RECORD, status="running", end_s=None, peak_bytes=None, method=None)
     readings = [90.0, 100.6, 100.7, 100.8], [99999, 2000, 9000, 7000]
-    record = killed(running, readings, "why")
+    record = killed(running, readings, Death.unknown("why"))
     assert (record.status, record.reason, record.method) == ("killed", "why", "sampled")
     assert (record.last_bytes, record.peak_bytes, record.end_s) == (7000, 9000, 100.8)
 
 
 def test_a_killed_task_without_a_reading_keeps_what_it_began_with() -> None:
     running = replace(RECORD, status="running", end_s=None, peak_bytes=None, method=None)
-    record = killed(running, ([90.0], [99999]), "why")
+    record = killed(running, ([90.0], [99999]), Death.unknown("why"))
     assert (record.last_bytes, record.peak_bytes, record.end_s) == (1000, 1000, None)
-    unknown = killed(replace(running, base_bytes=None), ([], []), "why")
+    unknown = killed(replace(running, base_bytes=None), ([], []), Death.unknown("why"))
     assert (unknown.last_bytes, unknown.peak_bytes, unknown.method) == (None, None, None)
 
 
 def test_a_size_proved_by_the_cause_counts_for_the_peak_only() -> None:
     running = replace(RECORD, status="running", end_s=None, peak_bytes=None, method=None)
-    record = killed(running, ([100.6], [2000]), "over its limit", 9000)
+    record = killed(running, ([100.6], [2000]), OVER)
     assert (record.last_bytes, record.peak_bytes, record.method) == (2000, 9000, "sampled")
-    assert killed(running, ([100.6], [20000]), "over its limit", 9000).last_bytes == 20000
+    assert killed(running, ([100.6], [20000]), OVER).last_bytes == 20000
 
 
 _VALUES = [

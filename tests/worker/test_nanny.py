@@ -4,40 +4,30 @@ import json
 import logging
 import tempfile
 
-import pytest
-
+from runmem.deaths import Cause
 from runmem.store.layout import Spool
-from runmem.worker.nanny import DeathWatch, cause_of
+from runmem.worker.nanny import DeathNotes, DeathWatch
 
 
-@pytest.mark.parametrize(
-    ("message", "oom_kills", "expected"),
-    [
-        ("Worker process 123 was killed by signal 9", None, (123, "the worker process was killed by signal 9")),
-        ("Worker process 123 was killed by signal 9", 0, (123, "the worker process was killed by signal 9")),
-        ("Worker process 123 was killed by signal 9", 1,
-         (123, "the kernel's out-of-memory killer ended the worker (signal 9)")),
-        ("Worker process 123 was killed by signal 11", 1, (123, "the worker process was killed by signal 11")),
-        ("Worker process 7 exited with status 3", 0, 
-         (7, "the worker process exited with status 3: the task, or a library that it calls, has ended it")),
-        ("Worker tcp://127.0.0.1:4 (pid=55) exceeded 95% memory budget. Restarting...", 0,
-         (55, "Dask's nanny ended the worker: it used more than 95 % of its memory limit")),
-        ("Restarting worker", 1, None),
-        ("", None, None),
-    ],
-)  # fmt: skip
-def test_the_nannys_log_tells_why_a_worker_died(message: str, oom_kills: int | None, expected: object) -> None:
-    assert cause_of(message, oom_kills) == expected
-
-
-def test_deaths_are_heard_of_also_when_a_program_has_disabled_the_loggers_that_exist(tmp_path, monkeypatch) -> None:
+def test_deaths_are_noted_also_when_a_program_has_disabled_the_loggers_that_exist(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     logger = logging.getLogger("distributed.nanny.of_this_test")
-    watch = DeathWatch(Spool.of_run("a-run"), logger)
+    notes = DeathNotes(Spool.of_run("a-run"))
+    watch = DeathWatch(notes, logger, lambda pid: 1000 * pid)
     logger.disabled = True  # as `logging.config.dictConfig` does
     logger.info("Worker process 12 was killed by signal 11")
+    logger.warning("Worker tcp://127.0.0.1:4 (pid=13) exceeded 95% memory budget. Restarting...")
     watch.close()
+    notes.note_exit(14, 0)
+    notes.note_exit(15, 3)  # which the log has
+    notes.note_late(16, "exceeded its time limit of 3 s", task_id=7, stack="here")
+    notes.close()
     (deaths,) = tmp_path.rglob("deaths-*.jsonl")
-    assert json.loads(deaths.read_text())["pid"] == 12
+    noted = [json.loads(line) for line in deaths.read_text().splitlines()]
+    assert [(each["pid"], Cause(each["cause"])) for each in noted] == [
+        (12, Cause.CRASH), (13, Cause.NANNY_LIMIT), (14, Cause.EXIT), (16, Cause.TIME_LIMIT),
+    ]  # fmt: skip
+    assert (noted[1]["limit_bytes"], noted[1]["at_least_bytes"]) == (13000, 12350)
+    assert (noted[3]["task_id"], noted[3]["stack"]) == (7, "here")
     assert type(logger) is logging.Logger
     assert logger.disabled

@@ -3,7 +3,7 @@
 ::
 
     runmem-collector (twice a second)  ┐
-    program's thread (killed_reason,   ├─ `_lock` ─> read spools ─> replicas, TaskLines, observers
+    program's thread (kill_of,         ├─ `_lock` ─> read spools ─> replicas, TaskLines, observers
       cut_off, finish, log of tasks)   ┘                 ^
                                                           └ other nodes: answers of their nannies (remote_nodes.py)
     after each round, without the lock: `deliver` runs the program's log handlers, in the thread that has collected
@@ -21,9 +21,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runmem.collection.observer import Observers
+from runmem.collection.pace import Pace, WantedInterval
 from runmem.collection.replicas import Replicas
 from runmem.collection.spool_reader import SpoolNews, read_spool
 from runmem.collection.spool_room import SpoolRoom
+from runmem.deaths import Cause, Death
 from runmem.events import (
     FIRST_NESTED,
     DataLost,
@@ -47,31 +49,61 @@ from runmem.store.run import readings_of, with_children
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB, format_bytes
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "DiedWorker", "Kill"]
 
-COLLECT_INTERVAL_S = 0.4
 _TRIM_AFTER_BYTES = 16 * MIB
+_MOST_PORTIONS = 100  # in a round: nodes may write faster than the master reads
 _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
+_UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
-_BUDGET = re.compile(r"used more than (\d+) % of its memory limit")  # as `nanny.cause_of` says it
+_LOST = re.compile(rb"^LOST (\d+) ", re.MULTILINE)
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
 ToFree = Callable[[str], dict[str, int]]
-RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str, SpoolNews | str]]]
+RemoteReader = Callable[
+    [dict[str, dict[str, int]], ToFree, WantedInterval | None], Iterator[tuple[str, SpoolNews | str]]
+]
 
 
-class _Death(NamedTuple):
-    """Cause of the death of a process; if a time limit was exceeded, the task and its stack."""
+class _Noted(NamedTuple):
+    """The death of a process as noted on its node; if a time limit was exceeded, the task and its stack."""
 
-    cause: str
+    death: Death
     task_id: int | None = None
     stack: str | None = None
 
 
+class DiedWorker(NamedTuple):
+    """The death of a worker, and the numbers of the calls that ran there; empty: none did, or they are not known."""
+
+    death: Death
+    calls: frozenset[int] = frozenset()
+
+
+class Kill(NamedTuple):
+    """What is known of the end of a call whose process died.
+
+    Attributes
+    ----------
+    text : str
+        The cause, with the last reading, as a sentence without its full stop.
+    record : TaskRecord or None
+        Record of the last killed attempt; its `death` has the facts. None if there is none.
+    death : Death or None
+        For a call without a record; None: not known.
+    """
+
+    text: str
+    record: TaskRecord | None = None
+    death: Death | None = None
+
+
 class Collector:
     """Reads the spools about twice a second, so that the run directory is less than a second behind them.
+
+    With very many nodes, or a slow disk, it reads less often (`pace.py`).
 
     Parameters
     ----------
@@ -86,6 +118,8 @@ class Collector:
         Maximum size of a node's spool, not counting lines that have not been copied yet.
     deliver : callable
         Called after each portion of lines, without the lock; may run code of the program.
+    pace : Pace, optional
+        How often to read; by default as in every run.
 
     Attributes
     ----------
@@ -93,6 +127,7 @@ class Collector:
         Memory and limits by host name.
     cancelled : int
         Number of tasks that were running when the run was ended early.
+    pace : Pace
     """
 
     def __init__(
@@ -105,6 +140,7 @@ class Collector:
         node_found: Callable[[], object],
         room_bytes: int = Settings.spool_size_bytes,
         deliver: Callable[[], None] = lambda: None,
+        pace: Pace | None = None,
     ) -> None:
         self._run_id = run_id
         self._run = run
@@ -116,14 +152,15 @@ class Collector:
         self._tasks = TaskLines()
         self._offsets: dict[str, dict[str, int]] = {}
         self._room = SpoolRoom(room_bytes, replicas.synced)
-        self._causes: dict[tuple[str, int], _Death] = {}
+        self._causes: dict[tuple[str, int], _Noted] = {}
+        self._died: dict[str, DiedWorker] = {}
         self._dead: dict[tuple[str, int], float] = {}
         self._closed: set[tuple[str, int]] = set()
         self._copied_bytes = 0
         self._cut_off: str | None = None
         self._died_before: set[tuple[str, int]] = set()  # before the calls were cut off
         self._gone: set[str] = set()
-        self._kills: dict[int, str] = {}
+        self._kills: dict[int, Kill] = {}
         self._unsure: set[tuple[str, int]] = set()
         self._remote: RemoteReader | None = None
         self._stop = threading.Event()
@@ -131,6 +168,7 @@ class Collector:
         self._thread = threading.Thread(target=self._loop, name="runmem-collector", daemon=True)
         self.nodes: dict[str, dict[str, Any]] = {}
         self.cancelled = 0
+        self.pace = pace or Pace(interval_s)
 
     def start(self) -> None:
         """Start to collect from this node."""
@@ -139,8 +177,9 @@ class Collector:
     def add_remote(self, reader: RemoteReader, unsure: set[tuple[str, int]]) -> None:
         """Collect from other nodes too.
 
-        `reader` takes the offsets by node and a function for the files that a node may free; it yields (host, news or
-        error text). `unsure` contains the workers, as (node, process id), that could not write all their task lines.
+        `reader` takes the offsets by node, a function for the files that a node may free, and the interval that the
+        samplers are asked for; it yields (host, news or error text). `unsure` contains the workers, as (node, process
+        id), that could not write all their task lines.
         """
         self._remote = reader
         self._unsure = unsure
@@ -175,8 +214,16 @@ class Collector:
             self._died_before = {key for key in self._dead if key in self._causes}
             self._cut_off = reason
 
-    def killed_reason(self, task_id: int, patience_s: float = 3.0) -> str | None:
-        """Return the reason why the last attempt at a task was killed, or None; wait up to `patience_s` for it."""
+    def died(self, worker: str) -> DiedWorker | None:
+        """Return how the worker with this address has died; None: that is not known (yet)."""
+        return self._died.get(worker)
+
+    def last_kill(self, task_id: int) -> Kill | None:
+        """Return how the last attempt at a task was killed, as far as is known now."""
+        return self._kills.get(task_id)
+
+    def kill_of(self, task_id: int, patience_s: float = 3.0) -> Kill | None:
+        """Return how the last attempt at a task was killed, or None; wait up to `patience_s` for it."""
         deadline = time.monotonic() + patience_s
         while time.monotonic() < deadline and self._interval_s is not None:
             with self._lock:
@@ -185,22 +232,25 @@ class Collector:
             self.collect()
             self._stop.wait(0.05)
         if task_id not in self._kills and self._tasks.has_ended(task_id):
-            return (
+            return Kill(
                 "the record shows that the task had ended, but the worker process died before it could send the result"
             )
         return self._kills.get(task_id)
 
     def _loop(self) -> None:
-        while not self._stop.wait(COLLECT_INTERVAL_S):
+        while not self._stop.wait(self.pace.pause_s):
+            began_s = time.monotonic()
             self.collect()
+            self.pace.round_took(time.monotonic() - began_s, len(self._offsets))
             if self._copied_bytes > _TRIM_AFTER_BYTES:
                 trim_free_memory()  # the lines leave many small gaps, which would grow with the number of calls
                 self._copied_bytes = 0
 
     def collect(self, last: bool = False) -> None:
-        """Read all new lines now."""
-        more = True
-        while more:
+        """Read all new lines now; the last time to the end, otherwise not more than some portions of each node."""
+        more, portions = True, 0
+        while more and (last or portions < _MOST_PORTIONS):
+            portions += 1
             with self._lock:
                 more = False
                 for news in self._news():
@@ -213,11 +263,12 @@ class Collector:
     def _news(self) -> Iterator[SpoolNews]:
         local = node_name()
         try:
-            yield read_spool(self._run_id, self._offsets.get(local, {}), self._interval_s, self._to_free(local))
+            offsets, to_free = self._offsets.get(local, {}), self._to_free(local)
+            yield read_spool(self._run_id, offsets, self._interval_s, to_free, self.pace.wanted)
         except Exception as error:
             self._observers.data_lost(DataLost(local, f"the spool could not be read: {error}"))
         if self._remote is not None:
-            for host, news in self._remote(self._offsets, self._to_free):
+            for host, news in self._remote(self._offsets, self._to_free, self.pace.wanted):
                 if isinstance(news, SpoolNews):
                     if news.node != local:
                         yield news
@@ -265,10 +316,14 @@ class Collector:
             self._observers.records_logged(LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):
             for line in data.splitlines():
-                death = json.loads(line)
+                noted = json.loads(line)
+                if (death := Death.from_values(noted)) is None:
+                    raise ValueError("the death of a process without its cause")
                 self._causes.setdefault(
-                    (news.node, death["pid"]), _Death(death["cause"], death.get("task_id"), death.get("stack"))
+                    (news.node, noted["pid"]), _Noted(death, noted.get("task_id"), noted.get("stack"))
                 )
+                if "worker" in noted:
+                    self._died.setdefault(noted["worker"], DiedWorker(death, frozenset(noted["calls"])))
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
             self._read_trace(news.node, file, data)
@@ -289,10 +344,10 @@ class Collector:
                     self._observers.task_measured(TaskMeasured(record))
 
     def _read_trace(self, node: str, file: str, data: bytes) -> None:
-        lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]
-        for _, size, time_s in [line for line in lines if line[0] == b"MEM"][-1:]:
+        if (begin := _last_line(data, b"MEM ")) >= 0:
+            _, size, time_s = data[begin : data.find(b"\n", begin)].split()
             self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
-        for _, number, *_ in [line for line in lines if line[0] == b"LOST"]:
+        for number in _LOST.findall(data) if b"LOST " in data else []:  # the search alone takes longer than the copy
             reason = f"the node could not write {int(number)} lines (disk full?)"
             self._observers.data_lost(DataLost(f"{node}/{file}", reason))
 
@@ -309,23 +364,24 @@ class Collector:
         for (node, pid), since in list(self._dead.items()):
             if (node, pid) in self._closed:
                 continue
-            death = self._causes.get((node, pid))
-            if death is None and not last and time.monotonic() - since < _LONGEST_CAUSE_WAIT_S:
+            noted = self._causes.get((node, pid))
+            if noted is None and not last and time.monotonic() - since < _LONGEST_CAUSE_WAIT_S:
                 continue
             self._closed.add((node, pid))
             unfinished = self._tasks.pop_unfinished(node, pid)
-            cause = death.cause if death is not None else "the worker process died for an unknown reason"
-            if death is not None and death.task_id is not None:
-                late = [replace(record, stack=death.stack) for record in unfinished if record.task_id == death.task_id]
-                self._record_unfinished(late, cause, "killed")
-                unfinished = [record for record in unfinished if record.task_id != death.task_id]
-                cause = f"call {death.task_id}, which ran in the same process, reached its time limit"
+            death = noted.death if noted is not None else Death.unknown(_UNKNOWN_DEATH)
+            if noted is not None and noted.task_id is not None:
+                late = [replace(record, stack=noted.stack) for record in unfinished if record.task_id == noted.task_id]
+                self._record_unfinished(late, death, "killed")
+                unfinished = [record for record in unfinished if record.task_id != noted.task_id]
+                words = f"call {noted.task_id}, which ran in the same process, reached its time limit"
+                death = replace(death, words=words)
             if self._cut_off is not None and (node, pid) not in self._died_before:
-                self._record_unfinished(unfinished, self._cut_off, "cancelled")
+                self._record_unfinished(unfinished, Death.unknown(self._cut_off), "cancelled")
             else:
-                self._record_unfinished(unfinished, cause, "killed")
+                self._record_unfinished(unfinished, death, "killed")
 
-    def _record_unfinished(self, unfinished: list[TaskRecord], reason: str, status: str) -> None:
+    def _record_unfinished(self, unfinished: list[TaskRecord], death: Death, status: str) -> None:
         """Write records for tasks that cannot end, because their process died or the run no longer waits for it."""
         sure = [record for record in unfinished if not self._is_unsure(record)]
         self._end_as_lost([record for record in unfinished if self._is_unsure(record)])
@@ -334,11 +390,9 @@ class Collector:
         began_s = min(record.start_s for record in sure)  # so that a trace of several days is not read in full
         traces = [read_trace(path, offset_before(path, began_s)) for path in self._traces()]
         for record in sure:
-            budget = _BUDGET.search(reason)
-            at_least = int(record.limit_bytes * int(budget[1]) / 100) if budget and record.limit_bytes else None
-            done = killed(record, readings_of(traces, record.pid), reason, at_least, status)
+            done = killed(record, readings_of(traces, record.pid), death, status)
             done = with_children(done, traces)
-            self._kills[record.task_id] = _describe(done)
+            self._kills[record.task_id] = Kill(_describe(done), done)
             self.cancelled += status == "cancelled"
             self._observers.records_written(RecordLines(record_to_line(done), 1))
             self._observers.task_measured(TaskMeasured(done))
@@ -352,7 +406,7 @@ class Collector:
 
     def _end_as_lost(self, unfinished: list[TaskRecord]) -> None:
         for record in unfinished:
-            self._kills[record.task_id] = LOST_END
+            self._kills[record.task_id] = Kill(LOST_END)
             line = record_to_line(replace(record, reason=LOST_END))
             self._observers.records_written(RecordLines(line, 1))
 
@@ -371,18 +425,24 @@ class Collector:
         given_up = self._tasks.pop_unfinished(include_repeated=False)
         left = [record for record in given_up if self._tasks.has_begun_again(record)]
         unfinished = [record for record in given_up if record not in left]
-        self._record_unfinished(
-            left, "its worker left the cluster before the task ended; the task was run again", "killed"
-        )
+        gone = "its worker left the cluster before the task ended; the task was run again"
+        self._record_unfinished(left, Death(Cause.NODE_GONE, gone), "killed")
         if all_ended:
             self._end_as_lost(unfinished)
         else:
-            self._record_unfinished(unfinished, self._cut_off or "the program ended before the task did", "cancelled")
+            reason = self._cut_off or "the program ended before the task did"
+            self._record_unfinished(unfinished, Death.unknown(reason), "cancelled")
         for lost in self._replicas.finish():
             self._observers.data_lost(lost)
         if self._tasks.skipped:
             reason = f"{self._tasks.skipped} incomplete or unrecognised lines were skipped"
             self._observers.data_lost(DataLost("task lines", reason))
+
+
+def _last_line(data: bytes, begin: bytes) -> int:
+    """Return the offset of the last line that begins so; -1 if there is none."""
+    found = data.rfind(b"\n" + begin)
+    return found + 1 if found >= 0 else data.startswith(begin) - 1
 
 
 def _describe(record: TaskRecord) -> str:

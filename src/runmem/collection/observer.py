@@ -16,6 +16,7 @@ from runmem.events import (
     RecordLines,
     RunEnded,
     TaskEnded,
+    TaskKilled,
     TaskMeasured,
     TasksRunning,
     TaskStarted,
@@ -58,6 +59,9 @@ class Observer:
 
     def task_measured(self, event: TaskMeasured) -> None:
         """The measurement of a task."""
+
+    def task_killed(self, event: TaskKilled) -> None:
+        """The process of a running task died."""
 
     def node_sampled(self, event: NodeSampled) -> None:
         """The memory of a node; about twice a second for each node."""

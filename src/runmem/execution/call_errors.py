@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import signal
 from collections.abc import Sequence
 
 import dask
 from distributed.scheduler import KilledWorker
 
+from runmem.collection.collector import Kill
+from runmem.deaths import Cause, Death
 from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
@@ -19,12 +19,6 @@ from runmem.worker.isolation.time_limit import time_is_up
 __all__ = [
     "attempts", "error_of", "error_of_call", "explain_kill", "internal_error", "timeout_error", "unfetchable",
 ]  # fmt: skip
-
-_CRASHES = {str(int(number)): text for number, text in (
-    (signal.SIGSEGV, "a crash (segmentation fault)"), (signal.SIGBUS, "a crash (bus error)"),
-    (signal.SIGABRT, "a crash (abort)"), (signal.SIGFPE, "a crash (arithmetic error)"),
-    (signal.SIGILL, "a crash (illegal instruction)"),
-)}  # fmt: skip
 
 
 def internal_error(execution: Execution, error: Exception) -> RunmemError:
@@ -89,30 +83,38 @@ def timeout_error(execution: Execution, limit_s: float, stack: str | None, where
     return error
 
 
-def explain_kill(error: TaskKilledError, reason: str | None) -> None:
-    """Complete the error of a killed task with the reason, if it is known."""
+def explain_kill(error: TaskKilledError, kill: Kill | None) -> None:
+    """Complete the error of a killed task with what is known of its death."""
+    found = None if kill is None else kill.death if kill.record is None else kill.record.death
+    death = found or Death.unknown("")
     cause = (
-        f"{reason[0].upper()}{reason[1:]}."
-        if reason
+        f"{kill.text[0].upper()}{kill.text[1:]}."
+        if kill is not None
         else "With --python_memory_profile its last memory reading would be known."
     )
+    tries = attempts() if error.tries is None else error.tries
+    each = f" each of the {tries} times it was tried" if tries > 1 else ""
+    tried = f"{error.tried} " if error.tried else ""
     error.args = (
-        f"task {error.name} (call {error.task_id}): its worker process died each of the {attempts()} times it was "
-        f"tried. {cause} {_advice(reason)}",
+        f"task {error.name} (call {error.task_id}): its worker process died{each}. {tried}{cause} {_advice(death)}",
     )
     error.task_id = None
+    if found is not None:
+        error.cause, error.kind, error.is_for_memory = death.words, str(death.cause), death.is_for_memory
+    if kill is not None and kill.record is not None:
+        error.node, error.pid = kill.record.node, kill.record.pid
 
 
-def _advice(reason: str | None) -> str:
-    """Return advice about a task whose worker died: of signal 9, or for an unknown reason, memory may be the cause."""
-    died = re.search(r"killed by signal (\d+)|exited with status (\d+)", reason or "")
-    if died is None or died[1] == "9":
-        return "If it needs more memory, raise --worker_memory or use fewer --workers."
-    if died[2] is not None:
+def _advice(death: Death) -> str:
+    """Return what to do about a task whose worker died."""
+    cause = death.cause
+    if cause is Cause.EXIT:
         return "Let it return, or raise an exception, in place of ending its process (os._exit, exit in C)."
-    if died[1] in _CRASHES:
+    if cause in (Cause.CRASH, Cause.ABORT):
         return (
-            f"This is {_CRASHES[died[1]]}, in compiled code as a rule, and no matter of memory: "
-            "PYTHONFAULTHANDLER=1 in the environment shows on standard error what Python ran."
+            "This comes from compiled code as a rule, and is no matter of memory: PYTHONFAULTHANDLER=1 in the "
+            "environment shows on standard error what Python ran."
         )
-    return "Somebody, or the task itself, has sent this signal."
+    if cause is Cause.SIGNAL:
+        return "Somebody, or the task itself, has sent this signal."
+    return "If it needs more memory, raise --worker_memory or use fewer --workers."

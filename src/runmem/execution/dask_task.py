@@ -58,6 +58,7 @@ def dask_task(
                 tuple(last_read),
                 parent,
                 depth,
+                state.runs_alone,
             )
         )
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)

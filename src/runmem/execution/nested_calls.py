@@ -20,6 +20,7 @@ from typing import Any
 
 import distributed
 
+from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
 from runmem.execution.calls_of_task import ProgramOfTask
 from runmem.execution.lazy_submitter import LazySubmitter
@@ -107,12 +108,12 @@ class _CallsOfTask(ProgramOfTask):
         self._process = process_of_task(self._task.process)
         connected = self._nesting.connect()
         measures = self._run is not None and self._run.measures
-        known = "its record in the run directory has its last memory reading" if measures else None
+        known = Kill("its record in the run directory has its last memory reading") if measures else None
         services = RunServices(
             run_id=self._nesting.run_id,
             connect=lambda: connected,
             observers=Observers(()),
-            killed_reason=lambda task_id: known,
+            kill_of=lambda task_id: known,
             copied=self._task.copied,
             process=self._process,
             caller=Caller(self._call.task_id, self._call.depth, self._task, self._snapshots),

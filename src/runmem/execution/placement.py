@@ -21,10 +21,18 @@ _REFRESH_S = 2.0
 
 
 class Demand(NamedTuple):
-    """Resources that one call needs: processors, and memory in bytes."""
+    """Resources that one call needs: processors, and memory in bytes.
+
+    Attributes
+    ----------
+    units, memory_bytes : int
+    alone : bool
+        Whether no other call of the run may run on its node meanwhile.
+    """
 
     units: int
     memory_bytes: int
+    alone: bool = False
 
 
 class WorkerInfo(NamedTuple):
@@ -94,6 +102,7 @@ class Placement:
         self._workers = workers
         self._nodes: dict[str, _NodeRoom] = {}
         self._place: dict[Execution, str] = {}
+        self._alone: tuple[Execution, str] | None = None
         self._asked_s = float("-inf")
 
     def refresh(self) -> None:
@@ -124,22 +133,71 @@ class Placement:
             "workers with a larger --worker_memory"
         )
 
-    def admit(self, execution: Execution, demand: Demand) -> bool:
-        """Give a call room on the node that has most of it; return False if none has enough now."""
-        nodes = [(name, node) for name, node in self._nodes.items() if node.has_room(demand)]
+    def admit(self, execution: Execution, demand: Demand, unplaced: int = 0) -> bool:
+        """Give a call room on the node that has most of it; return False if none has enough now.
+
+        Parameters
+        ----------
+        unplaced : int
+            Number of calls without a place here that were sent and have not ended; they may be on any node.
+        """
+        if demand.alone:
+            return self._admit_alone(execution, demand, unplaced)
+        nodes = [(name, node) for name, node in self._nodes.items() if name != self.closed and node.has_room(demand)]
         if not nodes:
             return False
         name, node = max(nodes, key=lambda each: each[1].free_units())
-        node.used[execution] = demand
-        self._place[execution] = name
+        self._put(execution, demand, name)
         return True
+
+    def _admit_alone(self, execution: Execution, demand: Demand, unplaced: int) -> bool:
+        """Close a node to all other calls; give it to this call when those that it has, and all unplaced ones, end."""
+        if self._alone is not None and self._alone[0] is not execution:
+            return False
+        if self._alone is None or not self._nodes[self._alone[1]].workers:
+            nodes = [(name, node) for name, node in self._nodes.items() if node.could_hold(demand)]
+            if not nodes:
+                return False
+            self._alone = execution, min(nodes, key=lambda each: len(each[1].used))[0]
+        if unplaced or self._nodes[self._alone[1]].used:
+            return False
+        self._put(execution, demand, self._alone[1])
+        return True
+
+    def _put(self, execution: Execution, demand: Demand, name: str) -> None:
+        self._nodes[name].used[execution] = demand
+        self._place[execution] = name
+
+    @property
+    def closed(self) -> str | None:
+        """The host that one call has for itself, or waits for; None: all are open."""
+        return None if self._alone is None else self._alone[1]
+
+    @property
+    def placed(self) -> int:
+        """Number of calls that have a place."""
+        return len(self._place)
+
+    def open_hosts(self) -> list[str] | None:
+        """Return the hosts to which calls without a place may be sent; None: to all of them."""
+        if self._alone is None:
+            return None
+        execution, closed = self._alone
+        if execution not in self._place:  # what is sent now would be waited for
+            return []
+        return [name for name, node in self._nodes.items() if name != closed and node.workers]
 
     def release(self, execution: Execution) -> None:
         """Take back the room of a call that has ended, or waits again."""
+        if self._alone is not None and self._alone[0] is execution:
+            self._alone = None
         name = self._place.pop(execution, None)
         if name is not None:
             del self._nodes[name].used[execution]
 
-    def host_for(self, execution: Execution) -> str | None:
-        """Return the host on which a call has its room; None: any, since there is one node, or no constraint."""
-        return self._place.get(execution) if len(self._nodes) > 1 else None
+    def hosts_for(self, execution: Execution) -> list[str] | None:
+        """Return the hosts on which a call may run; None: any."""
+        if len(self._nodes) < 2:
+            return None
+        name = self._place.get(execution)
+        return self.open_hosts() if name is None else [name]

@@ -137,6 +137,7 @@ class PreparedRun:
             measures=self.settings.python_memory_profile,
             interval_s=self.settings.memory_interval_s,
             malloc_trim=self.settings.malloc_trim,
+            profile_peak=self.settings.profile_peak,
             probes=self._probes,
             folder=self._folder,
         )

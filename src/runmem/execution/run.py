@@ -21,6 +21,7 @@ from runmem.execution.signals import delayed_signals
 from runmem.execution.wall_clock import WallClock
 from runmem.graph.current import set_current_program
 from runmem.memory.limits import memory_limit
+from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.launch import ensure_sampler
 from runmem.settings import Settings
 from runmem.store.layout import Spool
@@ -133,6 +134,7 @@ class Run(PreparedRun):
         self.program.implicit_sync = self.settings.implicit_sync
         self.program.number_of_nodes = self._number_of_nodes
         streams.attach(self.run_id, None if self.settings.sequential else lambda: self._connect()[0])
+        measure_peaks_of_lines(self.settings.profile_peak)
         recorded.collector.start()
         set_current_program(self.program)
 
@@ -153,6 +155,7 @@ class Run(PreparedRun):
             return SequentialSubmitter(self._join_itself, self.observers, copied, nested)
         with delayed_signals():  # Python may lose a KeyboardInterrupt in an import, or die of it
             import_dask()
+            from runmem.execution.death_news import DeathNews
             from runmem.execution.run_services import RunServices
             from runmem.execution.submitter import DaskSubmitter
 
@@ -160,17 +163,23 @@ class Run(PreparedRun):
             run_id=self.run_id,
             connect=self._connect,
             observers=self.observers,
-            killed_reason=self.collector.killed_reason,
+            kill_of=self.collector.kill_of,
             running=self.collector.running,
             now=self._now,
             copied=copied,
             process=self._process,
             in_order=self._cluster.ours,
             limit_s=self.settings.task_timeout_s,
+            on_memory=self.settings.on_memory,
+            deaths=DeathNews(self.collector, self.settings.python_memory_profile, self._hears_of_deaths),
         )
         submitter = DaskSubmitter(services)
         self._sender = submitter.sender
         return submitter
+
+    def _hears_of_deaths(self) -> bool:
+        """Return True if Dask gives up calls at the first death of their worker."""
+        return self._remote is not None and self._remote.gives_up_at_death
 
     def _connect(self) -> tuple[distributed.Client, int]:
         """Start or reach the cluster and join its workers to this run, once."""
@@ -258,6 +267,7 @@ class Run(PreparedRun):
         from runmem.collection.spool_reader import end_spool
 
         set_current_program(None)
+        measure_peaks_of_lines(False)
         recorded = self._recorded  # `start` may have failed before it was made
         submitter, step = self.submitter.real, Steps(self.tell_lost)
         if self._wall_clock is not None:

@@ -10,9 +10,12 @@ from typing import NamedTuple, Protocol
 
 import distributed
 
+from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
 from runmem.events import TaskRecord
+from runmem.execution.death_news import DeathNews
 from runmem.serialization.snapshot import Snapshots
+from runmem.settings import Settings
 from runmem.worker.packed_call import PackedTask
 
 __all__ = ["Caller", "FollowedState", "RunServices"]
@@ -54,8 +57,8 @@ class RunServices:
     connect : callable
         Returns the client and the number of workers; called in the sender's thread when the first call comes.
     observers : Observers
-    killed_reason : callable
-        Takes the number of a call; returns why its worker was killed, or None.
+    kill_of : callable
+        Takes the number of a call; returns how its worker was killed, or None. May wait some seconds for it.
     running : callable
         Takes the number of a call; returns the record of its running attempt, or None.
     now : callable
@@ -71,6 +74,10 @@ class RunServices:
         Time limit of a call whose task has none, in seconds.
     caller : Caller or None
         The task that makes the calls; None: the program makes them.
+    on_memory : str
+        What is done about a call whose worker was killed for memory, if its task says nothing.
+    deaths : DeathNews or None
+        None: Dask decides about calls whose worker has died.
     away : callable
         Returns a context manager in which the thread waits for calls.
     """
@@ -78,7 +85,7 @@ class RunServices:
     run_id: str
     connect: Callable[[], tuple[distributed.Client, int]]
     observers: Observers
-    killed_reason: Callable[[int], str | None]
+    kill_of: Callable[[int], Kill | None]
     running: Callable[[int], TaskRecord | None] = lambda task_id: None
     now: Callable[[], float] = time.time
     copied: bool | None = None
@@ -86,4 +93,6 @@ class RunServices:
     in_order: bool = True
     limit_s: float | None = None
     caller: Caller | None = None
+    on_memory: str = Settings.on_memory
+    deaths: DeathNews | None = None
     away: Callable[[], AbstractContextManager[object]] = nullcontext

@@ -25,6 +25,7 @@ import distributed
 from runmem.dask_private import run_on_workers, send_graph
 from runmem.deadlines import within
 from runmem.errors import ArgumentError, RunmemError, TaskCancelledError
+from runmem.execution.after_deaths import AfterDeaths
 from runmem.execution.bundle import Durations, UnknownDurations, plan
 from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
@@ -99,6 +100,7 @@ class Sender:
         self._placement = Placement(self._workers_of_cluster)
         self._refused: dict[Execution, str] = {}
         calls.release = self._placement.release
+        self._after_deaths = None if services.deaths is None else AfterDeaths(calls, services.deaths)
 
     def start(self) -> None:
         """Start the thread, unless it was started before; it connects to the cluster first."""
@@ -157,6 +159,8 @@ class Sender:
             self._poll_now_and_then()
             while self._timeouts:
                 self._end_at_limit(self._timeouts.popleft())
+            if self._after_deaths is not None:
+                self._after_deaths.decide()
             if calls.to_cancel:
                 self._cancel_failed_groups()
             self._send()
@@ -249,7 +253,9 @@ class Sender:
             self._read_reports()
             if not calls.queue or self._enough_is_sent():
                 return [], {}, {}
-            bundles = plan(calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit)
+            bundles = plan(
+                calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit, calls.lost
+            )
             self._end_refused()
             graph: Graph = {}
             turns: dict[str, int] = {}
@@ -276,15 +282,27 @@ class Sender:
             return bundles, graph, turns
 
     def _admit(self, execution: Execution) -> bool:
-        """Reserve resources for a call with constraints, once its inputs are ready; return False if it has to wait."""
+        """Return True if a call can be sent now; give it a place if it has constraints and its inputs are ready."""
         state = state_of(execution)
-        if state.demand is None or not all(state_of(needed).done for needed in state.needs):
+        if state.demand is None:
+            return self._placement.open_hosts() != []
+        if not all(state_of(needed).done for needed in state.needs):
             return False
         reason = self._placement.refusal(state.demand)
+        unplaced = self._calls.in_flight.total() - self._placement.placed
+        if reason is None and self._placement.admit(execution, state.demand, unplaced):
+            return True
+        for other in () if state.demand.alone else state.implementations:
+            if self._placement.refusal(other.demand) is not None:
+                continue
+            if self._placement.admit(execution, other.demand, unplaced):
+                state.use(other)
+                return True
+            reason = None  # it will fit later
         if reason is not None:
-            self._refused[execution] = reason
-            return False
-        return self._placement.admit(execution, state.demand)
+            names = ", ".join(other.task.name for other in state.implementations)
+            self._refused[execution] = reason + (f"; neither can its other implementations ({names})" if names else "")
+        return False
 
     def _end_refused(self) -> None:
         """End the calls for which no node is large enough."""
@@ -307,13 +325,16 @@ class Sender:
 
         Calls placed on a particular host are sent there first; they do not depend on the rest.
         """
-        futures: dict[str, distributed.Future] = {}
+        to_hosts: dict[tuple[str, ...] | None, list[str]] = {}
         for bundle in bundles:
-            host = self._placement.host_for(bundle.executions[0]) if len(bundle.executions) == 1 else None
-            if host is not None and bundle.key in graph:
-                its_turn = None if turns is None else {bundle.key: turns[bundle.key]}
-                futures |= send_graph(client, {bundle.key: graph.pop(bundle.key)}, its_turn, host)
-        return futures | send_graph(client, graph, turns) if graph else futures
+            if bundle.key in graph:
+                hosts = self._placement.hosts_for(bundle.executions[0]) if bundle.executions else None
+                to_hosts.setdefault(None if not hosts else tuple(hosts), []).append(bundle.key)
+        futures: dict[str, distributed.Future] = {}
+        for chosen, keys in sorted(to_hosts.items(), key=lambda item: item[0] is None):
+            its_turns = None if turns is None else {key: turns[key] for key in keys}
+            futures |= send_graph(client, {key: graph[key] for key in keys}, its_turns, chosen)
+        return futures
 
     def _read_reports(self) -> None:
         while self._reported:

@@ -21,6 +21,9 @@ __all__ = [
     "oom_kill_count",
     "cgroup_folders",
     "cgroup_limits",
+    "counter",
+    "own_cgroup_folders",
+    "read_small",
     "slurm_limits",
 ]
 
@@ -69,7 +72,7 @@ def memory_limit() -> MemoryLimit:
     not kill it, are ignored, and so is the memory that other processes in the same cgroup or on the node use.
     """
     limits = [
-        *cgroup_limits(_own_folders()),
+        *cgroup_limits(own_cgroup_folders()),
         *slurm_limits(os.environ),
         MemoryLimit(node_memory_bytes(), "node memory"),
     ]
@@ -91,8 +94,8 @@ def share(limit: MemoryLimit, workers: int) -> int:
     return limit.limit_bytes // workers
 
 
-def oom_kill_count() -> int | None:
-    """Return the number of out-of-memory kills in this process's cgroup.
+def oom_kill_count(folders: list[CgroupFolder] | None = None) -> int | None:
+    """Return the number of out-of-memory kills in this process's cgroup, or in the first of `folders`.
 
     Compared before and after the death of a worker, it shows whether the kernel killed it. None without a memory
     controller, or on a kernel that does not count (before 4.13).
@@ -100,21 +103,23 @@ def oom_kill_count() -> int | None:
     Limitation: it counts the group, not a process.
     """
     seen = set()
-    for folder in _own_folders():
+    for folder in own_cgroup_folders() if folders is None else folders:
         if folder.version not in seen:  # the process's own folder comes first, then its parents
             seen.add(folder.version)
-            if (count := _kill_count(_read(folder.kill_file))) is not None:
+            if (count := counter(read_small(folder.kill_file), "oom_kill")) is not None:
                 return count
     return None
 
 
-def _kill_count(text: str) -> int | None:
-    match = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+def counter(text: str, name: str) -> int | None:
+    """Return the value in the line ``<name> <value>`` of a file of the kernel; None if there is none."""
+    match = re.search(rf"^{name} (\d+)$", text, re.MULTILINE)
     return int(match.group(1)) if match else None
 
 
-def _own_folders() -> list[CgroupFolder]:
-    return cgroup_folders(_read(Path("/proc/self/cgroup")), _read(Path("/proc/self/mountinfo")))
+def own_cgroup_folders() -> list[CgroupFolder]:
+    """Return the folders of the memory controller that apply to this process, its own first, then the parents."""
+    return cgroup_folders(read_small(Path("/proc/self/cgroup")), read_small(Path("/proc/self/mountinfo")))
 
 
 def cgroup_folders(cgroup: str, mountinfo: str) -> list[CgroupFolder]:
@@ -178,7 +183,7 @@ def cgroup_limits(folders: list[CgroupFolder]) -> list[MemoryLimit]:
     """Return the limits in `folders`; a missing or unlimited folder has none."""
     limits = []
     for folder in folders:
-        text = _read(folder.limit_file).strip()
+        text = read_small(folder.limit_file).strip()
         if text.isdecimal() and 0 < int(text) < _UNLIMITED:  # version 2 says "max"
             limits.append(MemoryLimit(int(text), f"cgroup v{folder.version} {folder.path}"))
     return limits
@@ -199,7 +204,7 @@ def _whole(text: str | None) -> int:
     return int(text) if text is not None and text.strip().isdecimal() else 0
 
 
-def _read(path: Path) -> str:
+def read_small(path: Path) -> str:
     """Return the content of a small file, empty if unreadable: then there is no such limit."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")

@@ -17,6 +17,7 @@ from runmem.units import mib
 __all__ = ["LineRow", "LineProfile", "LineTable"]
 
 _COLUMNS = "{0:>6} {1:>12} {2:>12}  {3:>10}   {4:<}"  # the layout of memory_profiler 0.61, which other tools parse
+_WITH_PEAK = "{0:>6} {1:>12} {2:>12} {5:>12}  {3:>10}   {4:<}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class LineRow:
         Number of visits.
     source : str
         Its text, without the newline; empty if it cannot be found.
+    peak_bytes : int or None
+        Highest resident set size during any visit, with all that the line calls; None if it was not measured.
     """
 
     line: int
@@ -42,24 +45,41 @@ class LineRow:
     increment_bytes: int | None
     occurrences: int | None
     source: str
+    peak_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LineProfile:
-    """The table of one call, with the reason for missing readings."""
+    """The table of one call.
+
+    Attributes
+    ----------
+    file : str
+    rows : tuple of LineRow
+    reason : str or None
+        Why readings are missing.
+    has_peaks : bool
+        Whether the peaks of the lines were measured; they are then a column.
+    peak_reason : str or None
+        Why they were to be measured, and were not.
+    """
 
     file: str
     rows: tuple[LineRow, ...]
     reason: str | None = None
+    has_peaks: bool = False
+    peak_reason: str | None = None
 
     def render(self, precision: int = 1) -> str:
         """Format the table as memory_profiler does, with sizes in MiB with `precision` decimals."""
-        header = _COLUMNS.format("Line #", "Mem usage", "Increment", "Occurrences", "Line Contents")
+        columns = _WITH_PEAK if self.has_peaks else _COLUMNS
+        header = columns.format("Line #", "Mem usage", "Increment", "Occurrences", "Line Contents", "Peak")
         lines = [f"Filename: {self.file}", "", header, "=" * len(header)]
         for row in self.rows:
             sizes = [_size(value, precision) for value in (row.mem_bytes, row.increment_bytes)]
             occurrences = "" if row.occurrences is None else row.occurrences
-            lines.append(_COLUMNS.format(row.line, *sizes, occurrences, row.source))
+            peak = _size(row.peak_bytes, precision)
+            lines.append(columns.format(row.line, *sizes, occurrences, row.source, peak))
         return "\n".join(lines) + "\n\n\n"
 
 

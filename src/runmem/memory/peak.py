@@ -145,6 +145,33 @@ class PeakMeter(DataTracking):
         except UNREADABLE:
             return  # the reading that follows reports the error
 
+    def line_peak(self, window: Window) -> tuple[int | None, int]:
+        """Return the peak since the last call for `window`, or since it was opened, and the present size, in bytes.
+
+        The kernel's mark is read into all open windows before it is reset, so their peaks stay exact, and the windows
+        of lines may be nested. None in place of the peak: the mark cannot be reset (`why_sampled`).
+
+        Raises OSError, ValueError or IndexError if the memory cannot be read.
+        """
+        with self._lock:
+            self._busy = True
+            try:
+                mark, resident = self._read()
+                if self._reason is None and mark != resident:
+                    self._reset(mark)
+                if self._reason is not None or not window._exact:
+                    return None, resident
+                self._mark = resident
+                peak, window._line_peak = window._line_peak, resident
+                return peak, resident
+            finally:
+                self._account_for_releases()
+
+    @property
+    def why_sampled(self) -> str | None:
+        """Why the kernel's mark cannot be used, so that peaks are sampled; None if it can, as far as is known."""
+        return self._reason
+
     def so_far(self) -> int | None:
         """Return the peak so far, in bytes, of the calling thread's outermost open window; None if there is none."""
         thread = threading.get_ident()

@@ -10,7 +10,10 @@ import resource
 import sys
 from typing import Protocol
 
-__all__ = ["Readings", "ProcReadings", "PsutilReadings", "own_process", "resident_bytes_of"]
+__all__ = [
+    "Readings", "ProcReadings", "PsutilReadings", "address_space_limit_of", "node_free_bytes", "own_process",
+    "resident_bytes_of",
+]  # fmt: skip
 
 _STATUS_BYTES = 4096  # a status file has some 1.5 kB; the user's list of groups can make it longer
 _LONG_STATUS_BYTES = 1 << 20
@@ -179,6 +182,32 @@ def resident_bytes_of(pid: int) -> int | None:
 
 
 _own: Readings | None = None
+
+
+def address_space_limit_of(pid: int) -> int | None:
+    """Return the limit on the address space of a process of this user (``ulimit -v``), in bytes.
+
+    None if there is no limit, or the system does not say (macOS), or the process has ended.
+    """
+    if not hasattr(resource, "prlimit"):
+        return None
+    try:
+        limit: int = resource.prlimit(pid, resource.RLIMIT_AS)[0]
+    except (OSError, ValueError):
+        return None
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def node_free_bytes() -> int | None:
+    """Return the memory that this node can give to processes without swapping, in bytes; None without ``/proc``."""
+    try:
+        with open("/proc/meminfo", "rb") as file:
+            for line in file:
+                if line.startswith(b"MemAvailable:"):
+                    return int(line.split()[1]) * 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None
 
 
 def own_process() -> Readings:

@@ -99,6 +99,10 @@ def compose(
     ]
     if table.reason is not None:
         lines.append(f"Lines: {table.reason}")
+    if table.peak_reason is not None:
+        lines.append(f"Peaks of the lines: not measured, {table.peak_reason}")
+    elif table.has_peaks and peak.shared:
+        lines.append("Peaks of the lines: upper bounds, another task ran in the process at the same time")
     text = table.render(precision) + "\n".join(lines) + "\n\n"
     return ProfileReport(name, file, text, True, peak.peak_bytes)
 

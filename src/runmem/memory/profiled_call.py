@@ -6,9 +6,10 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import CodeType
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from runmem.memory.allocator import return_freed_memory_at_once, trim_free_memory
+from runmem.memory.line_peaks import PeakLineTable
 from runmem.memory.lines import LineProfile, LineTable
 from runmem.memory.peak import PeakReading, Window, process_meter
 from runmem.memory.process import own_process
@@ -16,7 +17,24 @@ from runmem.memory.profile_report import compose, emit, warn_once
 from runmem.memory.source import SourceBlock, source_block
 from runmem.memory.tracers import LineTracer, line_tracer
 
-__all__ = ["Subject", "CallMeasurement"]
+__all__ = ["CallMeasurement", "ReportOptions", "Subject", "measure_peaks_of_lines"]
+
+_peaks_by_default = False
+
+
+def measure_peaks_of_lines(by_default: bool) -> None:
+    """Measure the peaks of lines, or not, in full reports of this process whose decorator does not say."""
+    global _peaks_by_default
+    _peaks_by_default = by_default
+
+
+class ReportOptions(NamedTuple):
+    """What a report has, see `runmem.memory.profile.profile`; `peak` is None where the decorator does not say."""
+
+    full_report: bool = True
+    precision: int = 1
+    stream: TextIO | None = None
+    peak: bool | None = None
 
 
 @dataclass(slots=True)
@@ -52,24 +70,27 @@ class Subject:
 class CallMeasurement:
     """Measure one call, as a context; never raises, but reports failures once on standard error."""
 
-    def __init__(
-        self, subject: Subject, full_report: bool, precision: int, stream: TextIO | None, within: object = None
-    ) -> None:
+    def __init__(self, subject: Subject, options: ReportOptions, within: object = None) -> None:
         self._subject = subject
-        self._precision, self._stream = precision, stream
+        self._options = options
         self._window: Window | None = None
         self._table: LineTable | None = None
-        self._full_report = full_report
         self._start_s = time.time()
         self._clock_s = time.perf_counter()
         try:
-            if full_report:
+            if options.full_report:
                 # Otherwise later calls of a function reuse freed memory and show no change.
                 return_freed_memory_at_once()
                 trim_free_memory()
                 if subject.code is not None:
                     self._table = LineTable(subject.code, own_process().resident_bytes)
             self._window = process_meter().start(within=within)
+            if (
+                subject.code is not None
+                and options.full_report
+                and (_peaks_by_default if options.peak is None else options.peak)
+            ):
+                self._table = PeakLineTable(subject.code, process_meter(), self._window)
         except Exception as error:
             _warn(subject, error)
 
@@ -89,7 +110,7 @@ class CallMeasurement:
                 return
             peak = process_meter().stop(self._window)
             profile: LineProfile | None = None
-            if self._full_report:
+            if self._options.full_report:
                 source = subject.source()
                 if self._table is None:
                     profile = LineProfile(source.file, ())
@@ -97,7 +118,9 @@ class CallMeasurement:
                     profile = self._table.profile(source)
                     peak = _with_readings(peak, self._table.highest_bytes)
             times = (self._start_s, elapsed_s)
-            emit(compose(subject.name, subject.file, profile, peak, times, self._precision), self._stream)
+            emit(
+                compose(subject.name, subject.file, profile, peak, times, self._options.precision), self._options.stream
+            )
         except Exception as error:
             _warn(self._subject, error)
 

@@ -93,6 +93,7 @@ class Window:
     __slots__ = (
         "base_bytes", "_thread", "_within", "_peak", "_floor", "_exact", "_shared", "_reason",
         "_level", "_slack", "_least", "_most", "_stored_bytes", "_last_number", "_other_faults", "_doubts", "_hidden",
+        "_line_peak",
     )  # fmt: skip
 
     def __init__(self, within: object) -> None:
@@ -112,6 +113,7 @@ class Window:
         # Page-fault count of the other threads at the last moment when all data of other tasks was accounted for.
         self._other_faults = 0
         self._doubts: tuple[str, ...] = ()
+        self._line_peak = 0  # since the last `PeakMeter.line_peak`
         self._hidden: str | None = None  # why something may hide a part of the increment
 
     def _fold(self, mark: int | None, resident: int, stored_bytes: int) -> None:
@@ -122,6 +124,8 @@ class Window:
         if self._peak is None or highest > self._peak:
             self._peak = highest
             self._stored_bytes = stored_bytes
+        if highest > self._line_peak:
+            self._line_peak = highest
         added = highest - self._level
         if added > self._most:
             self._most = added

@@ -14,9 +14,18 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 _OF_DASK = ("key", "layer", "worker", "annotations", "input_bytes", "output_bytes")
 _OF_CHILDREN = ("children_peak_bytes", "children_method", "children_command")
 _EMPTY = (
-    "exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "parent_id", "extra", *_OF_DASK,
+    "exception",
+    "last_bytes",
+    "reason",
+    "data_id",
+    "increment_unclear",
+    "stack",
+    "parent_id",
+    "extra",
+    "death",
+    *_OF_DASK,
     *_OF_CHILDREN,
-)  # fmt: skip
+)
 _OMITTED: JsonObject = {**dict.fromkeys(_EMPTY), "shared": False, "attempt": 1}
 _SIZES = ("base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes", "lifetime_peak_bytes")
 _MEASURED = dict.fromkeys(("method", "reason", *_SIZES))

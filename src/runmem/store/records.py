@@ -10,6 +10,7 @@ from sys import intern
 
 import msgspec
 
+from runmem.deaths import Death, growth_of
 from runmem.events import TaskRecord
 from runmem.reading import MAX_SIZE, MAX_TIME_S, JsonObject
 from runmem.store.line_writer import line_of
@@ -68,6 +69,8 @@ _numbers_of = attrgetter(*(name for name, types in _TYPES.items() if int in type
 
 def _is_out_of_range(record: TaskRecord) -> bool:
     """Return True if a size or a time is too large to compute with or draw."""
+    if record.death is not None and not record.death.is_in_range:
+        return True
     if record.start_s >= MAX_TIME_S or (record.end_s or 0.0) >= MAX_TIME_S or record.task_id >= MAX_SIZE:
         return True
     return max(filter(None, _numbers_of(record)), default=0) >= 2 * MAX_SIZE  # thread ids are unsigned 64-bit numbers
@@ -95,7 +98,10 @@ def _record(values: JsonObject) -> TaskRecord | None:
         value, types = values[name], _TYPES[name]
         if type(value) not in types or (type(value) in (int, float) and not 0 <= value < _INFINITY):
             return None
-        if type(value) is dict and not all(type(each) in _PLAIN for each in value.values()):
+        if name == "death":
+            if value is not None and (value := Death.from_values(value)) is None:
+                return None
+        elif type(value) is dict and not all(type(each) in _PLAIN for each in value.values()):
             return None
         if type(value) is int and float in types:
             try:
@@ -110,8 +116,7 @@ def _record(values: JsonObject) -> TaskRecord | None:
 def killed(
     record: TaskRecord,
     readings: tuple[list[float], list[int]],
-    reason: str,
-    at_least_bytes: int | None = None,
+    death: Death,
     status: str = "killed",
 ) -> TaskRecord:
     """Return the unfinished `record` with the status of a killed or cancelled task.
@@ -120,10 +125,8 @@ def killed(
     ----------
     readings : (times, sizes)
         The sampler's readings of the worker's process: seconds since the epoch, bytes.
-    reason : str
-        The cause, as far as known.
-    at_least_bytes : int, optional
-        A size that the process had at some time, if the cause proves it; counts for the peak.
+    death : Death
+        The cause, as far as known. A size that it proves counts for the peak.
     status : str
         ``killed`` (its process died) or ``cancelled`` (the run ended first).
 
@@ -134,8 +137,12 @@ def killed(
     """
     inside = [(t, size) for t, size in zip(*readings, strict=True) if t >= record.start_s]
     sizes = [size for _, size in inside]
-    known = [*sizes, *(size for size in (record.base_bytes, at_least_bytes) if size is not None)]
+    known = [*sizes, *(size for size in (record.base_bytes, death.at_least_bytes) if size is not None)]
     peak = max(known, default=None)
+    growth = growth_of([t for t, _ in inside], sizes)
+    if growth is None:
+        why = f"its growth is not known: {len(sizes)} readings were made while it ran"
+        death = replace(death, missing=why if death.missing is None else f"{death.missing}; {why}")
     return replace(
         record,
         status=status,
@@ -145,5 +152,6 @@ def killed(
         increment_bytes=None if peak is None or record.base_bytes is None else peak - record.base_bytes,
         increment_unclear="data of other tasks that the process released meanwhile is not known",
         method="sampled" if known else None,
-        reason=reason,
+        reason=death.words,
+        death=replace(death, growth_bytes_per_s=growth) if status == "killed" else None,
     )

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from runmem.deaths import Death
 from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
@@ -226,24 +227,26 @@ def _task_lines(folder: Path | None, spool: LeftSpool | None) -> dict[int, bytes
 
 
 def _cut_off_at_worker(
-    record: TaskRecord, readings: list[Trace], provenance: JsonObject, causes: dict[tuple[str, int], str]
+    record: TaskRecord, readings: list[Trace], provenance: JsonObject, causes: dict[tuple[str, int], Death]
 ) -> TaskRecord:
     """Return the record of a task without a known end, in a run that its workers recorded themselves."""
     if is_at_work(provenance, record.node, record.pid):
         return record
-    reason = causes.get((record.node, record.pid), "its worker process ended before the task did")
-    return with_children(killed(record, readings_of(readings, record.pid), reason), readings)
+    unknown = Death.unknown("its worker process ended before the task did")
+    death = causes.get((record.node, record.pid), unknown)
+    return with_children(killed(record, readings_of(readings, record.pid), death), readings)
 
 
-def _causes_of_deaths(run: RunDirectory) -> dict[tuple[str, int], str]:
+def _causes_of_deaths(run: RunDirectory) -> dict[tuple[str, int], Death]:
     """Return why processes died, by node and process id, as their nannies noted it."""
-    found: dict[tuple[str, int], str] = {}
+    found: dict[tuple[str, int], Death] = {}
     for path in run.replicas.glob("*/deaths-*.jsonl"):
         with suppress(OSError):
             for line in read_lines(path):
                 with suppress(ValueError, KeyError, TypeError):
-                    death = json.loads(line)
-                    found.setdefault((path.parent.name, int(death["pid"])), str(death["cause"]))
+                    noted = json.loads(line)
+                    if (death := Death.from_values(noted)) is not None:
+                        found.setdefault((path.parent.name, int(noted["pid"])), death)
     return found
 
 
@@ -254,7 +257,8 @@ def _cut_off(record: TaskRecord, readings: list[Trace], provenance: JsonObject, 
     reason = "the process ended before the task did; the run's master was killed before it recorded why"
     if spool.root is None or record.node != safe_name(spool.node):
         reason += ", and may have missed an end in the last second"
-    return with_children(killed(record, readings_of(readings, record.pid), reason), readings)
+    death = Death.unknown(reason)
+    return with_children(killed(record, readings_of(readings, record.pid), death), readings)
 
 
 def _still_running(provenance: JsonObject) -> bool:

@@ -29,6 +29,7 @@ from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
+from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
@@ -46,6 +47,8 @@ from runmem.worker.task_output import unwritten
 if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.worker.log_levels import LogLevels
     from runmem.worker.nesting import Nesting
+    from runmem.worker.node_turns import NodeTurns
+    from runmem.worker.running_calls import RunningCalls
     from runmem.worker.task_logging import TaskLogging
 
 __all__ = ["CallState", "RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_runs", "worker_runs"]
@@ -76,6 +79,8 @@ class RunOnWorkers(NamedTuple):
     interval_s : float
         Seconds between two readings of the sampler.
     malloc_trim : bool
+    profile_peak : bool
+        Whether `@profile` measures the peaks of lines where the decorator does not say.
     import_paths : tuple of str
         Folders from which the program imports.
     workers_a_node : int
@@ -103,6 +108,7 @@ class RunOnWorkers(NamedTuple):
     measures: bool
     interval_s: float
     malloc_trim: bool = False
+    profile_peak: bool = False
     import_paths: tuple[str, ...] = ()
     workers_a_node: int = 1
     prepare: tuple[str, ...] = ()
@@ -160,6 +166,10 @@ class WorkerRun:
         Returns the time of the run on this node, in seconds since the epoch.
     stopped : bool
         Whether the run has ended, and no other call is to begin.
+    running_calls : RunningCalls or None
+        Where calls are noted while they run; None where nobody would read it.
+    node_turns : NodeTurns or None
+        When calls may run beside others on the node; None: at any time.
     """
 
     def __init__(
@@ -174,9 +184,12 @@ class WorkerRun:
         self.spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self.spool.make()
         self.now = clock_of(self.spool.root)
+        measure_peaks_of_lines(run.profile_peak)
         self._limits_are_lost = False
         self._limits = limits(self.spool.limits(os.getpid()), self.spool.stacks(os.getpid()))
         self.task_logging: TaskLogging | None = None
+        self.running_calls: RunningCalls | None = None
+        self.node_turns: NodeTurns | None = None
         children = ChildrenProbe(self.spool.sampled(os.getpid())) if run.measures else None
         self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user(), children)
         self._stats: dict[str, list[float]] = {}

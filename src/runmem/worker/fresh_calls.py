@@ -15,6 +15,7 @@ from runmem.clusters.child_imports import WORKER_NAME, is_embedded_worker
 from runmem.graph.task import TaskFunction
 from runmem.memory.lsst_timer import correct_lsst_timer
 from runmem.memory.profile_report import ProfileReport, set_job_name, set_report_sink
+from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.shadowed import shadow
 from runmem.store.node_name import node_name
 from runmem.worker.bundle_runner import prepare_task, run_call
@@ -67,6 +68,7 @@ class CallPreparation(NamedTuple):
     def begin(self) -> None:
         """Make the process ready for calls of any task."""
         prepare_process(self.run_on_workers, self.is_embedded)
+        measure_peaks_of_lines(self.run_on_workers.profile_peak)
         if self.is_embedded:
             multiprocessing.current_process().name = f"{WORKER_NAME} (isolated calls)"
         if self.follows:

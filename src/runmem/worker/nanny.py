@@ -5,49 +5,27 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import threading
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from distributed import NannyPlugin
 
-from runmem.dask_private import tell_of_exits
-from runmem.memory.limits import oom_kill_count
+from runmem.dask_private import tell_of_exits, worker_memory_limit
+from runmem.deaths import Cause, Death
+from runmem.memory.kernel_kills import KernelKills
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool
 from runmem.worker.call_recorder import stats_topic
+from runmem.worker.causes_of_death import death_by_exit, death_in_log
 from runmem.worker.isolation.watchdog import Watchdog
+from runmem.worker.node_then import NodeThen
+from runmem.worker.running_calls import calls_of_dead
 
 __all__ = ["RunmemNanny"]
-
-_SIGNAL = re.compile(r"Worker process (\d+) was killed by signal (\d+)")
-_EXITED = re.compile(r"Worker process (\d+) exited with status (\d+)")
-_BUDGET = re.compile(r"\(pid=(\d+)\) exceeded (\d+)% memory budget")
-
-
-def cause_of(message: str, oom_kills: int | None) -> tuple[int, str] | None:
-    """Return (process id, cause) if a line of the nanny's log reports a death, else None.
-
-    Parameters
-    ----------
-    oom_kills : int or None
-        How many processes the kernel's out-of-memory killer has ended in this control group since the last death.
-    """
-    if match := _BUDGET.search(message):
-        return int(match[1]), f"Dask's nanny ended the worker: it used more than {match[2]} % of its memory limit"
-    if match := _SIGNAL.search(message):
-        if match[2] == "9" and oom_kills:
-            return int(match[1]), "the kernel's out-of-memory killer ended the worker (signal 9)"
-        return int(match[1]), f"the worker process was killed by signal {match[2]}"
-    if match := _EXITED.search(message):
-        return int(match[1]), exit_cause(int(match[2]))
-    return None
-
-
-def exit_cause(status: int) -> str:
-    """Return the cause for a worker process that has ended by itself while it ran a task."""
-    return f"the worker process exited with status {status}: the task, or a library that it calls, has ended it"
 
 
 class _AlwaysEnabled(logging.Logger):
@@ -63,17 +41,57 @@ class _AlwaysEnabled(logging.Logger):
         self._asked_for = value  # by `logging.config`
 
 
-class DeathWatch(logging.Filter):
-    """Listens to the nanny's log, whatever level it shows, and writes what it hears of deaths to the spool."""
+class DeathNotes:
+    """Writes to the spool why processes of this node died, with the facts about the node at that moment."""
 
-    def __init__(self, spool: Spool, logger: logging.Logger) -> None:
-        super().__init__()
+    def __init__(self, spool: Spool) -> None:
         spool.make()
+        self._spool = spool
+        self.node = NodeThen(spool)
+        self.kills = KernelKills()
         self._file = LineAppender(spool.deaths(os.getpid()))
+
+    def note(self, pid: int, death: Death, **more: Any) -> None:
+        """Write how a process died, and what it ran; `more`: the call that was the reason, and its stack."""
+        ran = calls_of_dead(self._spool.running(pid))
+        its = {} if ran is None else {"worker": ran.address, "calls": ran.calls}
+        values = asdict(self.node.complete(pid, death))
+        self._file.write(json.dumps({"pid": pid, **its, **values, **more}).encode() + b"\n")
+
+    def note_late(self, pid: int, words: str, **more: Any) -> None:
+        """Write that a process is ended because a call in it has reached its time limit."""
+        self.note(pid, Death(Cause.TIME_LIMIT, words), **more)
+
+    def note_exit(self, pid: int, code: int) -> None:
+        """Write that a process has ended with code 0, which the log of its nanny does not."""
+        if code == 0:
+            self.note(pid, death_by_exit(code))
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class DeathWatch(logging.Filter):
+    """Listens to a nanny's log, whatever level it shows, and notes the deaths that it reports.
+
+    Parameters
+    ----------
+    notes : DeathNotes
+    logger : logging.Logger
+    limit_of : callable
+        Takes a process id; returns the memory limit that its nanny has for it, in bytes, or None.
+    """
+
+    def __init__(
+        self, notes: DeathNotes, logger: logging.Logger, limit_of: Callable[[int], int | None] = lambda pid: None
+    ) -> None:
+        super().__init__()
+        self._notes = notes
+        self._limit_of = limit_of
         self._logger = logger
         self._shown = logger.getEffectiveLevel()
         self._level = logger.level
-        self._oom_kills = oom_kill_count()
         self._class = logger.__class__
         logger.__class__ = _AlwaysEnabled
         logger.addFilter(self)
@@ -81,49 +99,31 @@ class DeathWatch(logging.Filter):
             logger.setLevel(logging.INFO)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        kills = oom_kill_count()
-        new = None if kills is None or self._oom_kills is None else kills - self._oom_kills
-        if (cause := cause_of(record.getMessage(), new)) is not None:
-            self._oom_kills = kills
-            self.note(*cause)
+        if (found := death_in_log(record.getMessage(), self._notes.kills, self._limit_of)) is not None:
+            self._notes.note(*found)
         return record.levelno >= self._shown and not getattr(self._logger, "_asked_for", False)
-
-    def note(self, pid: int, cause: str, **more: Any) -> None:
-        """Write why a process died."""
-        self._file.write(json.dumps({"pid": pid, "cause": cause, **more}).encode() + b"\n")
 
     def close(self) -> None:
         self._logger.removeFilter(self)
         self._logger.setLevel(self._level)
         self._logger.__class__ = self._class
         self._logger.disabled = getattr(self._logger, "_asked_for", False)
-        self._file.close()
-
-
-class _ExitWatch:
-    """Writes of workers that have ended with code 0, which the log of their nanny does not."""
-
-    def __init__(self, watch: DeathWatch) -> None:
-        self._watch = watch
-        self.close = tell_of_exits(self._ended)
-
-    def _ended(self, pid: int, code: int) -> None:
-        if code == 0:
-            self._watch.note(pid, exit_cause(code))
 
 
 class _Watches(NamedTuple):
     """What watches over the nannies of this process for a run."""
 
     watchdog: Watchdog
-    exits: _ExitWatch
-    deaths: list[DeathWatch]
+    end_of_exits: Callable[[], None]
+    logs: list[DeathWatch]
+    notes: DeathNotes
 
     def close(self) -> None:
         self.watchdog.close()
-        self.exits.close()
-        for watch in self.deaths:
-            watch.close()
+        self.end_of_exits()
+        for log in self.logs:
+            log.close()
+        self.notes.close()
 
 
 _watches: dict[str, tuple[int, _Watches]] = {}
@@ -163,9 +163,10 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
     def _watches(self) -> _Watches:
         names = ("distributed.nanny", "distributed.nanny.memory", "distributed.worker.memory")
         spool = Spool.of_run(self._run_id) if self._spool is None else Spool(Path(self._spool))
-        deaths = [DeathWatch(spool, logging.getLogger(name)) for name in names]
-        watchdog = Watchdog(spool, deaths[0].note, self._report)
-        return _Watches(watchdog, _ExitWatch(deaths[0]), deaths)
+        notes = DeathNotes(spool)
+        watchdog = Watchdog(spool, notes.note_late, self._report, notes.node.look)
+        logs = [DeathWatch(notes, logging.getLogger(name), partial(_limit_of, watchdog)) for name in names]
+        return _Watches(watchdog, tell_of_exits(notes.note_exit), logs, notes)
 
     def _report(self, nanny: Any, message: dict[str, Any]) -> None:
         """Report to the master; from any thread."""
@@ -181,3 +182,8 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
                 _watches[self._run_id] = users - 1, watches
             else:
                 watches.close()
+
+
+def _limit_of(watchdog: Watchdog, pid: int) -> int | None:
+    """Return the memory limit at which the nanny of process `pid` acts."""
+    return next((worker_memory_limit(nanny) for nanny in watchdog.nannies if nanny.pid == pid), None)

@@ -51,20 +51,27 @@ class Watchdog:
         Takes which process is ended, why, and (`task_id`, `stack`) for which call, and where that was.
     report : callable
         Reports to the master, through a nanny, which call is to fail.
+    look : callable
+        Called at each check with the process ids of the workers.
+
+    Attributes
+    ----------
+    nannies : list of Watched
     """
 
     def __init__(
-        self, spool: Spool, note_death: Callable[..., object], report: Callable[[object, dict[str, object]], object]
-    ) -> None:
-        self._spool, self._note_death, self._report = spool, note_death, report
-        self._nannies: list[Watched] = []
+        self, spool: Spool, note_death: Callable[..., object], report: Callable[[object, dict[str, object]], object],
+        look: Callable[[list[int]], object] = lambda pids: None,
+    ) -> None:  # fmt: skip
+        self._spool, self._note_death, self._report, self._look = spool, note_death, report, look
+        self.nannies: list[Watched] = []
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="runmem-watchdog", daemon=True)
         self._thread.start()
 
     def add(self, nanny: Watched) -> None:
         """Watch over the worker of a nanny too, and over those that take its place."""
-        self._nannies.append(nanny)
+        self.nannies.append(nanny)
 
     def close(self) -> None:
         """Watch no longer."""
@@ -73,7 +80,11 @@ class Watchdog:
 
     def _loop(self) -> None:
         while not self._closing.wait(_CHECK_INTERVAL_S):
-            for nanny in self._nannies:
+            try:
+                self._look([pid for nanny in self.nannies if (pid := nanny.pid) is not None])
+            except Exception:
+                log.exception("the facts about this node are not known if a worker dies")
+            for nanny in self.nannies:
                 try:
                     self._check(nanny)
                 except Exception:

@@ -1,0 +1,134 @@
+"""Decides what happens to calls whose worker has died: again as before, again alone on a node, or failure.
+
+::
+
+    CallTable: Dask has given up a bundle ──> `lost`: its calls wait in the queue ──> AfterDeaths.decide
+                                                   collector: cause, calls that ran ──^     (sender's thread)
+"""
+
+from __future__ import annotations
+
+import time
+
+from runmem.collection.collector import DiedWorker, Kill
+from runmem.errors import TaskKilledError
+from runmem.execution.call_errors import attempts
+from runmem.execution.call_state import state_of
+from runmem.execution.call_table import CallTable, Loss
+from runmem.execution.death_news import DeathNews
+from runmem.graph.call import Execution
+from runmem.standard_error import say
+from runmem.units import MIB, format_bytes
+from runmem.worker.isolation.isolated_calls import killed_error
+
+__all__ = ["AfterDeaths", "no_room_alone"]
+
+_LONGEST_WAIT_S = 2.5  # for the cause of a death, and for the record of the call
+_EMPTY_WORKER_BYTES = 64 * MIB
+
+
+class AfterDeaths:
+    """Decides about the calls in `CallTable.lost`, as soon as the cause of the death is known.
+
+    A call that had not begun when the worker died runs again as if nothing had happened. One that ran, or may have run,
+    is tried again up to Dask's number of tries (`distributed.scheduler.allowed-failures`). If the worker died for its
+    memory, the call runs once more alone on a node, or fails at once, as `on_memory` says.
+
+    Parameters
+    ----------
+    calls : CallTable
+    news : DeathNews
+    """
+
+    def __init__(self, calls: CallTable, news: DeathNews) -> None:
+        self._calls = calls
+        self._news = news
+
+    def decide(self) -> None:
+        """Decide about the calls of which enough is known; called now and then by the sender's thread."""
+        calls = self._calls
+        if not calls.lost:
+            return
+        now_s = time.monotonic()
+        with calls.changed:
+            waiting = list(calls.lost.items())
+        said: list[str] = []
+        for execution, loss in waiting:
+            died, kill = self._news.died(loss.worker), self._news.last_kill(execution.task_id)
+            is_late = now_s - loss.since_s > _LONGEST_WAIT_S
+            ran = died is None or not died.calls or execution.task_id in died.calls
+            if not is_late and (died is None or ran and self._news.measures and self._is_old(execution, kill)):
+                continue
+            with calls.changed:
+                if calls.lost.get(execution) == loss:  # else it was cancelled meanwhile
+                    del calls.lost[execution]
+                    said += self._decided(execution, loss, died, kill if ran else None, ran)
+                    calls.changed.notify_all()
+        for text in said:
+            say(text)
+
+    def _is_old(self, execution: Execution, kill: Kill | None) -> bool:
+        """Return True if a kill is that of an earlier attempt at a call, or none."""
+        return kill is state_of(execution).kill
+
+    def _decided(
+        self, execution: Execution, loss: Loss, died: DiedWorker | None, kill: Kill | None, ran: bool
+    ) -> list[str]:
+        """Fail a call, or let it run again; return lines for the user. The caller has the lock."""
+        state = state_of(execution)
+        if not ran:
+            return []
+        state.deaths += 1
+        state.kill = kill if kill is not None else state.kill
+        if kill is None and died is not None:
+            self._calls.kills[execution.task_id] = Kill(died.death.words, None, died.death)
+        if state.attempts is not None and state.deaths >= state.attempts:
+            cause = "the worker process that ran it died, and it may not begin again"
+            return self._fail(execution, killed_error(execution.name, execution.task_id, cause), for_memory=True)
+        if died is None or not died.death.is_for_memory:
+            state.alone = True
+            if state.deaths - state.memory_deaths < attempts():
+                return []
+            return self._fail(execution, TaskKilledError(execution.name, execution.task_id), for_memory=False)
+        state.memory_deaths += 1
+        error = TaskKilledError(execution.name, execution.task_id)
+        if state.on_memory == "fail":
+            error.tried = 'It was not tried again, because on_memory is "fail".'
+        elif state.memory_deaths > 1:
+            error.tried = "The last time it ran alone on its node."
+        elif (refusal := no_room_alone(died, kill)) is not None:
+            error.tried = f"It was not tried again: {refusal}."
+        else:
+            state.alone = state.runs_alone = True
+            return [
+                f"runmem: task {execution.name} (call {execution.task_id}): {died.death.words}; it is tried again, "
+                "alone on its node"
+            ]
+        return self._fail(execution, error, for_memory=True)
+
+    def _fail(self, execution: Execution, error: TaskKilledError, for_memory: bool) -> list[str]:
+        calls, state = self._calls, state_of(execution)
+        error.tries = state.deaths
+        calls.queue.remove({execution})
+        calls.fail_or_retry(execution, error, is_final=for_memory)
+        return []
+
+
+def no_room_alone(died: DiedWorker, kill: Kill | None) -> str | None:
+    """Return why a call whose worker was killed for memory cannot run alone in a worker like that; None if it may.
+
+    A reading is the least that the call needs: it was killed before it had all. So it is tried unless even that much is
+    too large.
+    """
+    record, limit_bytes = None if kill is None else kill.record, died.death.limit_bytes
+    if record is None or record.peak_bytes is None or record.base_bytes is None or limit_bytes is None:
+        return None
+    worker_bytes = record.limit_bytes or limit_bytes
+    usable_bytes = min(limit_bytes, worker_bytes)
+    grown_bytes = record.peak_bytes - record.base_bytes
+    if grown_bytes + _EMPTY_WORKER_BYTES <= usable_bytes:
+        return None
+    return (
+        f"it had grown by {format_bytes(grown_bytes)}, which a worker with a limit of {format_bytes(usable_bytes)} has "
+        "no room for, even alone on its node"
+    )
