@@ -224,6 +224,15 @@ def test_the_children_of_tasks_have_a_column_where_there_were_any(record):
     assert "missed: in 1 execution" in text
 
 
+def test_records_are_not_compared_with_samples_of_another_metric(write_run, record):
+    note = b"NOTE pss: values are proportional set sizes\n"
+    run = write_run([record(1, peak_bytes=900 * MIB)], node_lines=note, settings={"memory_metric": "pss"})
+    text = printed(RunSummary.from_run(read_run(run.root)))
+    assert re.search(r"^n1 +>=170\.0 MiB .* 90\.0 MiB ", text, re.M)
+    assert "n1: pss: values are proportional set sizes" in text
+    assert "Samples are pss (--memory_metric); peaks and increments of tasks are resident set sizes." in text
+
+
 def test_the_children_of_a_killed_task_are_named(record, killed):
     dead = replace(killed, children_peak_bytes=30 * MIB, children_method="sampled", children_command="sort")
     assert "its child processes had 30.0 MiB (sort)" in printed(RunSummary.from_records([dead]))

@@ -100,6 +100,10 @@ def test_the_children_of_a_killed_task_are_read_from_the_trace(tmp_path: Path) -
         20 * MIB, "sampled", "large",
     )  # fmt: skip
     assert (record.peak_bytes, record.last_bytes) == (10 * MIB, 10 * MIB)  # of the worker alone
+    (run.traces / "n.dat").write_text("NOTE pss: values are proportional set sizes\n" + "".join(lines))
+    (record,) = read_run(run.root).records
+    assert record.reason is not None
+    assert record.reason.endswith("(the readings are its pss)")
 
 
 def test_an_unfinished_task_of_a_live_run_is_running(tmp_path: Path) -> None:

@@ -111,6 +111,12 @@ class Trace:
     children_of_tasks: dict[str, list[ChildrenReading]] = field(default_factory=dict)
 
     @property
+    def metric(self) -> str:
+        """What the values are: ``rss``, ``pss`` or ``uss``, by the first of the notes."""
+        word = self.notes[0].partition(":")[0] if self.notes else ""
+        return word if word in ("pss", "uss") else "rss"
+
+    @property
     def peak_bytes(self) -> int | None:
         """The highest total; None without a total."""
         return int(self.totals_bytes.max()) if self.totals_bytes.size else None

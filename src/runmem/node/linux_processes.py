@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from runmem.node.members import Member
 
-__all__ = ["LinuxProcesses"]
+__all__ = ["LinuxProcesses", "read_file"]
 
 SAMPLER = b"/node/sampler.py"
 _PREPARED = b"runmem.worker.isolation.prepared_process"  # it forks the processes of tasks
@@ -53,10 +53,10 @@ class LinuxProcesses:
     `multiprocessing` start for themselves, and those that are forked to run a task.
     """
 
-    note = ""
     least_interval_s = 0.0
 
-    def __init__(self, proc: str = "/proc", scan_share: float = _SCAN_SHARE) -> None:
+    def __init__(self, proc: str = "/proc", scan_share: float = _SCAN_SHARE, note: str = "") -> None:
+        self.note = f"{note}values are resident set sizes" if note else ""
         self._proc = proc
         self._scan_share = scan_share
         self._page = os.sysconf("SC_PAGE_SIZE")
@@ -71,11 +71,11 @@ class LinuxProcesses:
         self._reads: list[bytes] = []  # of `_alone`, at the last call of `changes`
         self._reported: dict[int, tuple[int, int]] = {}  # members with descendants -> memory in the last `changes`
         # Of members with descendants, while these do not change: the reads of all, the tree, the children.
-        self._trees_read: dict[int, tuple[list[bytes], tuple[int, int] | None, tuple[int, bytes] | None]] = {}
+        self._trees_read: dict[int, tuple[list[bytes], tuple[int, int] | None, tuple[int | None, bytes] | None]] = {}
         self._helpers: set[int] = set()  # descendants that are not children of a task
         self._prepared: set[int] = set()  # helpers that fork the processes of tasks
         self._names_of: dict[int, tuple[bytes, int]] = {}  # child of a task -> command, pages when it was read
-        self._children: dict[int, tuple[int, bytes]] = {}
+        self._children: dict[int, tuple[int | None, bytes]] = {}
         self._names: set[str] = set()
         self._last_pid: int | None = None
         self._unseen: dict[int, int] = {}  # new id without a process -> looks left
@@ -155,9 +155,13 @@ class LinuxProcesses:
                 self._reported[pid] = tree
         return changed
 
-    def children(self) -> dict[int, tuple[int, bytes]]:
+    def children(self) -> dict[int, tuple[int | None, bytes]]:
         """Return the memory of the children of tasks at the last call of `changes`, by watched process."""
         return self._children
+
+    def notes(self) -> list[str]:
+        """Return the remarks since the last call: none."""
+        return []
 
     def _find_alone(self) -> None:
         """Find the members without descendants; all count as changed."""
@@ -241,7 +245,7 @@ class LinuxProcesses:
 
     def _command_line(self, pid: int) -> bytes:
         try:
-            return _read(f"{self._proc}/{pid}/cmdline")
+            return read_file(f"{self._proc}/{pid}/cmdline")
         except OSError:
             return b""
 
@@ -263,7 +267,7 @@ class LinuxProcesses:
         except OSError:
             return False
         try:  # all files below one folder descriptor belong to one process, even if its id is reused
-            if start is not None and int(_stat_fields(_read("stat", folder))[19]) != start:
+            if start is not None and int(_stat_fields(read_file("stat", folder))[19]) != start:
                 return False
             self._statm[pid] = os.open("statm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
             return True
@@ -294,7 +298,7 @@ class LinuxProcesses:
         self._unseen = {}
         for pid, left in looks.items():
             try:
-                parent = int(_stat_fields(_read(f"{self._proc}/{pid}/stat"))[1])
+                parent = int(_stat_fields(read_file(f"{self._proc}/{pid}/stat"))[1])
             except (OSError, ValueError, IndexError):
                 if left > 1:
                     self._unseen[pid] = left - 1
@@ -307,7 +311,7 @@ class LinuxProcesses:
     def _is_process(self, pid: int) -> bool:
         """Return False for the id of a thread, whose parent is that of its process."""
         try:
-            return b"\nTgid:\t%d\n" % pid in _read(f"{self._proc}/{pid}/status")
+            return b"\nTgid:\t%d\n" % pid in read_file(f"{self._proc}/{pid}/status")
         except OSError:
             return False
 
@@ -321,7 +325,7 @@ class LinuxProcesses:
         self._names = names
         for pid in fresh:
             try:
-                self._parents[pid] = int(_stat_fields(_read(f"{self._proc}/{pid}/stat"))[1])
+                self._parents[pid] = int(_stat_fields(read_file(f"{self._proc}/{pid}/stat"))[1])
             except (OSError, ValueError, IndexError):
                 continue  # it has ended
         self._newborn = [pid for pid in fresh if pid not in self._members and self._owner(pid) is not None]
@@ -366,7 +370,8 @@ def _numbers(names: set[str]) -> list[int]:
     return [int(name) for name in names if name.isdigit()]
 
 
-def _read(path: str, folder: int | None = None) -> bytes:
+def read_file(path: str, folder: int | None = None) -> bytes:
+    """Return the first 4 KiB of a file. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
         return os.read(descriptor, 4096)

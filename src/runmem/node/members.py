@@ -3,7 +3,8 @@
 The file is one JSON line: ``trace`` (file name of the trace), ``series`` (name in that trace, empty for a process that
 counts in the total only), ``cmdline``, ``start`` (start time of the process in clock ticks since boot, null without
 ``/proc``; it distinguishes the process from a later one with the same id), ``descendants`` (whether its children
-count with it) and ``forks_calls`` (whether these are processes that run its tasks, and not children of a task).
+count with it), ``forks_calls`` (whether these are processes that run its tasks, and not children of a task) and
+``metric`` (what to read: ``rss``, ``pss`` or ``uss``, the same for all members).
 
 The sampler also loads this module, without the package: it imports only a few modules of the standard library.
 """
@@ -41,13 +42,15 @@ class Member:
         Whether its descendants count with it.
     forks_calls : bool
         Whether its children run its tasks.
+    metric : str
+        What to read: ``rss``, ``pss`` or ``uss``.
     """
 
-    __slots__ = ("pid", "start", "trace", "series", "cmdline", "descendants", "forks_calls")
+    __slots__ = ("pid", "start", "trace", "series", "cmdline", "descendants", "forks_calls", "metric")
 
     def __init__(
         self, pid: int, start: int | None, trace: str, series: str = "", cmdline: str = "", descendants: bool = True,
-        forks_calls: bool = False,
+        forks_calls: bool = False, metric: str = "rss",
     ) -> None:  # fmt: skip
         self.pid = pid
         self.start = start
@@ -56,6 +59,7 @@ class Member:
         self.cmdline = cmdline
         self.descendants = descendants
         self.forks_calls = forks_calls
+        self.metric = metric
 
 
 def start_ticks(pid: int) -> int | None:
@@ -69,7 +73,7 @@ def start_ticks(pid: int) -> int | None:
 
 def join(
     spool_root: Path, pid: int, trace: str, series: str = "", cmdline: str = "", *, descendants: bool = True,
-    forks_calls: bool = False,
+    forks_calls: bool = False, metric: str = "rss",
 ) -> None:  # fmt: skip
     """Sample process `pid` from the next tick on. Joining again changes its trace or series.
 
@@ -87,6 +91,8 @@ def join(
         Whether the descendants of the process count with it, except those that joined themselves.
     forks_calls : bool
         Whether the children of the process are forked to run its tasks, so that only theirs are children of a task.
+    metric : str
+        What to read: ``rss``, ``pss`` or ``uss``; the same for all members.
     """
     if trace != os.path.basename(trace) or trace in ("", ".", ".."):
         raise ValueError(f"the trace {trace!r} is not a plain file name: the sampler writes only to its spool folder")
@@ -97,6 +103,7 @@ def join(
         "start": start_ticks(pid),
         "descendants": descendants,
         "forks_calls": forks_calls,
+        "metric": metric,
     }
     folder = os.path.join(spool_root, FOLDER)
     os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -139,4 +146,5 @@ def _read_member(path: str, pid: int) -> Member | None:
         return None
     known_start = start if isinstance(start, int) else None
     command, descendants = str(line.get("cmdline") or ""), bool(line.get("descendants", True))
-    return Member(pid, known_start, trace, series, command, descendants, bool(line.get("forks_calls")))
+    return Member(pid, known_start, trace, series, command, descendants, bool(line.get("forks_calls")),
+                  str(line.get("metric") or "rss"))  # fmt: skip

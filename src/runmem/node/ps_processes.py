@@ -34,7 +34,9 @@ class PsProcesses:
     )
     least_interval_s = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, note: str = "") -> None:
+        if note:
+            self.note = f"{PsProcesses.note}; {note.removesuffix('; ')}"
         self._members: dict[int, Member] = {}
         self._former: set[int] = set()
         self._rss: dict[int, int] = {}
@@ -79,13 +81,17 @@ class PsProcesses:
         self._reported = {pid: tree for pid, tree in trees.items() if tree is not None}
         return changed
 
-    def children(self) -> dict[int, tuple[int, bytes]]:
+    def children(self) -> dict[int, tuple[int | None, bytes]]:
         """Return the sums of all descendants, helpers too, since ``ps`` shows only the programs' names."""
         return {
             pid: (sum(shares.values()), max(shares, key=lambda command: shares[command]))
             for pid, shares in self._children.items()
             if self._rss.get(pid)
         }
+
+    def notes(self) -> list[str]:
+        """Return the remarks since the last call: none."""
+        return []
 
     def _owner(self, pid: int, table: dict[int, tuple[int, int, bytes]]) -> int | None:
         """Return the member whose tree includes `pid`, which is not a member itself."""

@@ -83,6 +83,7 @@ class Sampler:
         self._stop = os.path.join(spool_root, "stop")
         self._least_s = self._interval_s = max(interval_s, processes.least_interval_s)
         self._note = b""
+        self._metric = "rss"
         self._processes = processes
         self._trace_of: dict[int, str] = {}
         self._lines: dict[str, TraceLines] = {}
@@ -126,6 +127,8 @@ class Sampler:
         for pid, reading in self._processes.children().items():
             self._lines[self._trace_of[pid]].add_children(pid, reading)
             self._add_peak(pid, reading)
+        for note in self._processes.notes():
+            self._note += b"NOTE %s\n" % note.encode("utf-8", "replace")
         alive = False
         for trace, lines in self._lines.items():
             if tick := lines.at(now_s):
@@ -135,12 +138,12 @@ class Sampler:
             self._note = b""
         return alive
 
-    def _add_peak(self, pid: int, reading: tuple[int, bytes]) -> None:
+    def _add_peak(self, pid: int, reading: tuple[int | None, bytes]) -> None:
         """Give a reading to a process that runs tasks."""
         try:
             if pid not in self._peaks:
                 self._peaks[pid] = PeakWriter(file_of(self._root, pid))
-            self._peaks[pid].add(SampledPeak(*reading))
+            self._peaks[pid].add(SampledPeak(*reading, reading[0] is None))
         except OSError:  # it runs no tasks, or the disk is full
             return
 
@@ -151,6 +154,9 @@ class Sampler:
             members = read_members(self._root)
         except OSError:
             return  # no member has joined yet, or the spool is gone, which `_must_end` notices
+        metric = next((member.metric for member in members), self._metric)
+        if metric != self._metric:
+            self._metric, self._processes = metric, processes_of_this_system(metric)
         self._trace_of = {member.pid: member.trace for member in members}
         for pid in self._peaks.keys() - self._trace_of.keys():
             self._peaks.pop(pid).close()
@@ -183,7 +189,7 @@ class Sampler:
         interval_s = max(wanted[0], self._least_s)
         if interval_s != self._interval_s:
             self._interval_s = interval_s
-            self._note = b"NOTE %s\n" % wanted[1].encode("utf-8", "replace") if wanted[1] else b""
+            self._note += b"NOTE %s\n" % wanted[1].encode("utf-8", "replace") if wanted[1] else b""
 
     def _sleep_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0:
@@ -194,15 +200,26 @@ class Sampler:
                 return
 
 
-def processes_of_this_system() -> Processes:
-    """Return the reader for this system."""
+def processes_of_this_system(metric: str = "rss") -> Processes:
+    """Return the reader for this system, of ``rss``, ``pss`` or ``uss`` where that can be read."""
+    if os.path.exists("/proc/self/smaps_rollup") and metric != "rss":
+        if TYPE_CHECKING or __package__:
+            from runmem.node.page_shares import PageShares
+        else:
+            from page_shares import PageShares
+        return PageShares(metric)
     if os.path.exists("/proc/self/statm"):
-        return LinuxProcesses()
+        return LinuxProcesses(note=_not_known(metric))
     if TYPE_CHECKING or __package__:
         from runmem.node.ps_processes import PsProcesses
     else:
         from ps_processes import PsProcesses
-    return PsProcesses()
+    return PsProcesses(_not_known(metric))
+
+
+def _not_known(metric: str) -> str:
+    """Return a remark for traces in which another metric was asked for."""
+    return "" if metric == "rss" else f"{metric} cannot be read on this system; "
 
 
 def main(arguments: list[str]) -> int:

@@ -38,7 +38,7 @@ class TraceLines:
         self._trees: dict[int, tuple[int, int]] = {}
         self._lines: dict[int, bytes] = {}  # without the time
         self._total: bytes | None = None
-        self._children: dict[int, tuple[tuple[int, bytes], bytes]] = {}  # process -> last reading, its line
+        self._children: dict[int, tuple[tuple[int | None, bytes], bytes]] = {}  # process -> last reading, its line
         self._extra: list[bytes] = []  # lines of this tick only, without the time
 
     def add(self, pid: int, series: str) -> None:
@@ -56,9 +56,11 @@ class TraceLines:
         if prefix := self._prefixes[pid]:
             self._lines[pid] = b"%s%.6f" % (prefix, (tree[0] + tree[1]) / MIB)
 
-    def add_children(self, pid: int, reading: tuple[int, bytes]) -> None:
+    def add_children(self, pid: int, reading: tuple[int | None, bytes]) -> None:
         """Add the memory and command of the children of tasks to the lines of this tick, if `pid` has a name there."""
         last, line = self._children.get(pid, (None, b""))
+        if reading[0] is None:
+            return
         if last is not reading and (prefix := self._prefixes[pid]):
             line = b"CHILDREN %s%s %.6f" % (prefix[len(b"CHLD ") :], reading[1], reading[0] / MIB)
             self._children[pid] = reading, line

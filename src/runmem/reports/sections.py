@@ -166,8 +166,8 @@ def _children_peak(row: TaskRow) -> str:
     return _BOUND[row.children_how or "unclear"] + format_bytes(row.children_peak_bytes)
 
 
-def children_lines(rows: Sequence[TaskRow]) -> list[Line]:
-    """Say what the column of the children means, and how many were missed."""
+def children_lines(rows: Sequence[TaskRow], metric: str = "rss") -> list[Line]:
+    """Say what the column of the children means, how many were missed, and what was sampled."""
     seen = {row.children_how for row in rows if row.children_peak_bytes is not None}
     missed = sum(row.children_missed for row in rows)
     found = []
@@ -179,6 +179,8 @@ def children_lines(rows: Sequence[TaskRow]) -> list[Line]:
     if missed:
         executions = f"{missed:,} execution{'' if missed == 1 else 's'}"
         found.append(f"  missed: in {executions} they ended before they were sampled, or could not be read")
+    if metric != "rss" and rows:
+        found.append(f"Samples are {metric} (--memory_metric); peaks and increments of tasks are resident set sizes.")
     return [(text, "dim") for text in found]
 
 

@@ -75,7 +75,11 @@ def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[in
 
 
 def with_children(record: TaskRecord, traces: Iterable[Trace]) -> TaskRecord:
-    """Return the record of a task whose process died, with what was sampled of the task's children."""
+    """Return the record of a task whose process died, with the task's children and the metric of the readings."""
+    traces = [trace for trace in traces if worker_series(record.pid) in trace.children]
+    metric = traces[0].metric if traces else "rss"
+    if metric != "rss":
+        record = replace(record, reason=f"{record.reason} (the readings are its {metric})")
     inside = [
         reading
         for trace in traces

@@ -97,6 +97,8 @@ class RunOnWorkers(NamedTuple):
         The program, for processes that a task spawns on a worker of the embedded cluster.
     shadowing : Shadowing or None
         Modules of the program that have the names of libraries, if it has some.
+    metric : str
+        What the sampler reads: ``rss``, ``pss`` or ``uss``.
     nesting : Nesting or None
         Makes the calls of tasks that tasks make; None: these are plain calls.
     """
@@ -118,6 +120,7 @@ class RunOnWorkers(NamedTuple):
     folder: str = ""
     shadowing: Shadowing | None = None
     nesting: Nesting | None = None
+    metric: str = "rss"
 
 
 class CallState:
@@ -212,7 +215,7 @@ class WorkerRun:
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             if self._joined:
                 series, what = worker_series(os.getpid()), f"{run.app} on {self.node}"
-                join(self.spool.root, os.getpid(), trace, series, what, forks_calls=forks_calls)
+                join(self.spool.root, os.getpid(), trace, series, what, forks_calls=forks_calls, metric=run.metric)
             if samples:
                 from runmem.node.launch import ensure_sampler
 
@@ -339,7 +342,7 @@ class WorkerRun:
         children = values.pop("children", None)
         own = take_record_fields()
         if children is not None:
-            about_children = children_fields(children, own, values.get("lifetime_peak_bytes"))
+            about_children = children_fields(children, own, values.get("lifetime_peak_bytes"), self._run.metric)
             values.update(reason=values.get("reason") or about_children.pop("reason", None), **about_children)
         if own:
             if "base_bytes" in own or "peak_bytes" in own:  # of another process, which stores nothing for others
