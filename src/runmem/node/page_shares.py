@@ -44,8 +44,9 @@ class PageShares(LinuxProcesses):
 
     Assumptions
     -----------
-    The sizes do not change much between two readings. Reading takes 0.15 ms for a small process and 140 ms for one of 8
-    GiB, so all are read less often than once a tick where that would use more than `share` of a core.
+    The sizes do not change much between two readings. Reading takes 0.4 ms for a worker that has done nothing, and some
+    10 ms more for each GiB, so all are read less often than once a tick where that would use more than `share` of a
+    core.
 
     Limitations
     -----------
