@@ -8,7 +8,7 @@ import operator
 import pickle
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dask
@@ -21,7 +21,10 @@ from runmem.dask_private import (
     AroundTask,
     WorkerTask,
     count_deaths,
+    memory_in_use,
+    report_level,
     send_graph,
+    set_worker_memory_limit,
     size_of_task,
     surround_task,
     tell_of_receiving,
@@ -42,6 +45,20 @@ def client() -> Iterator[distributed.Client]:
         distributed.Client(cluster, set_as_default=False) as client,
     ):  # fmt: skip
         yield client
+
+
+def test_a_worker_reports_with_its_heartbeats_what_it_has_in_use(
+    client: distributed.Client, eventually: Callable[..., None]
+) -> None:
+    def described() -> tuple[int, int]:
+        (worker,) = client.scheduler_info(n_workers=-1)["workers"].values()
+        return memory_in_use(worker)
+
+    client.run(lambda dask_worker: report_level(dask_worker, lambda: 4711))
+    eventually(lambda: described()[0] == 4711)
+    assert described()[1] > MIB
+    client.run(lambda dask_worker: report_level(dask_worker, None))
+    eventually(lambda: described()[0] == described()[1] > MIB)
 
 
 def test_the_private_names_are_there() -> None:
@@ -249,3 +266,14 @@ def test_dask_gives_up_a_task_at_the_death_that_comes_after_those_it_allows(clie
 
     counted, allowed = client.run_on_scheduler(count)
     assert counted == allowed > 0
+
+
+def test_the_limit_of_a_worker_can_be_raised(client: distributed.Client) -> None:
+    def raised(dask_worker: Any) -> tuple[int | None, int | None]:
+        usual = worker_memory_limit(dask_worker)
+        set_worker_memory_limit(dask_worker, 2**31)
+        larger = worker_memory_limit(dask_worker)
+        set_worker_memory_limit(dask_worker, usual)
+        return usual, larger
+
+    assert set(client.run(raised).values()) == {(2**30, 2**31)}

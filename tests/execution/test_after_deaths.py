@@ -17,9 +17,11 @@ import pytest
 
 from runmem import TaskKilledError, task, wait_on
 from runmem.collection.collector import DiedWorker, Kill
+from runmem.dask_private import worker_memory_limit
 from runmem.deaths import Cause, Death
 from runmem.events import TaskRecord
-from runmem.execution.after_deaths import no_room_alone
+from runmem.execution.after_deaths import larger_workers, no_room_alone
+from runmem.execution.placement import WorkerInfo
 from runmem.store.run import read_run
 from runmem.units import MIB
 
@@ -53,10 +55,19 @@ def _define() -> SimpleNamespace:
     def grow_once():
         grow(500)
 
+    @task(returns=1, on_memory="retry_larger")
+    def grow_larger():
+        grow(450)
+        return "ended"
+
     return SimpleNamespace(**locals())
 
 
 tasks = _define()
+
+
+def limit_of(dask_worker: Any) -> int | None:
+    return worker_memory_limit(dask_worker)
 
 
 def overlap(one: TaskRecord, other: TaskRecord) -> bool:
@@ -76,7 +87,7 @@ def test_a_call_killed_for_memory_runs_once_more_alone_on_its_node(
     with session(workers=2, worker_memory="400MiB") as run:
         beside = [tasks.hold(1, 0.1) for _ in range(30)]
         better = tasks.grow_at_first(tmp_path / "begun")
-        always, once = tasks.grow_always(), tasks.grow_once()
+        always, once, larger = tasks.grow_always(), tasks.grow_once(), tasks.grow_larger()
         beside += [tasks.hold(1, 0.1) for _ in range(60)]
         assert wait_on(better) == "ended"
         for future, tries, tried in (
@@ -87,22 +98,30 @@ def test_a_call_killed_for_memory_runs_once_more_alone_on_its_node(
             assert (error.tries, error.is_for_memory) == (tries, True)
             assert tried in str(error)
             assert "--worker_memory" in str(error)
+        assert wait_on(larger) == "ended"
         assert set(wait_on(beside)) == {MIB}
+        client, _ = run._connect()
+        for nanny in (False, True):
+            limits = client.run(limit_of, nanny=nanny)  # as they were
+            assert set(limits.values()) == {400 * MIB}
     records = [record for record in read_run(run.directory.root).records if record.start_s]
     attempts = {
         name: [(r.attempt, r.status) for r in sorted(records, key=lambda r: r.attempt) if r.name.endswith(name)][:2]
-        for name in ("at_first", "always", "once")
+        for name in ("at_first", "always", "once", "larger")
     }
     assert attempts == {
         "at_first": [(1, "killed"), (2, "finished")],
         "always": [(1, "killed"), (2, "killed")],
         "once": [(1, "killed")],
+        "larger": [(1, "killed"), (2, "finished")],
     }
+    (larger,) = [r for r in records if r.name.endswith("larger") and r.attempt == 2]
+    assert larger.limit_bytes > larger.peak_bytes > 450 * MIB
     # A result that is lost with a later death is made again, beside others.
     for alone in [r for r in records if r.attempt == 2 and not r.name.endswith("hold")]:
         assert [r for r in records if r is not alone and overlap(alone, r)] == []
     said = capfd.readouterr().err
-    assert said.count("it is tried again, alone on its node") == 2
+    assert said.count("it is tried again, alone on its node") == 3
     assert "marked as failed" not in said
 
 
@@ -190,3 +209,12 @@ def test_a_call_that_alone_has_no_room_is_not_tried_again() -> None:
     assert no_room_alone(node, Kill("", record(70, 500, 700))) is None
     assert no_room_alone(node, Kill("", record(70, 500, 450))) is not None  # the worker's own limit counts
     assert no_room_alone(DiedWorker(Death(Cause.CGROUP_LIMIT, "unknown limit")), Kill("", record(70, 500))) is None
+
+
+def test_a_larger_worker_is_one_with_the_largest_limit() -> None:
+    workers = [WorkerInfo("a", "h", 1, 300), WorkerInfo("b", "h", 1, 500), WorkerInfo("c", "i", 1, 500)]
+    assert larger_workers(workers, 300) == ("b", "c")
+    assert larger_workers(workers, 500) == ()
+    assert larger_workers(workers, None) == ()
+    assert larger_workers([*workers, WorkerInfo("d", "i", 1, 0)], 500) == ("d",)  # without a limit
+    assert larger_workers([], 300) == ()

@@ -34,7 +34,7 @@ def test_the_forms_of_a_policy(options: Any, expected: OnFailure | None) -> None
         ({"on_failure": "IGNORE", "defaults": 3}, "defaults=3 is not a dictionary"),
         (
             {"on_memory": "retry"},
-            r"test_failure.py:\d+\): on_memory='retry' is not one of retry_alone, fail",
+            r"test_failure.py:\d+\): on_memory='retry' is not one of retry_alone, retry_larger, fail",
         ),
         ({"on_memory": True}, "on_memory=True is not one of"),
     ],

@@ -9,14 +9,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from math import inf
 
 from runmem.collection.collector import DiedWorker, Kill
 from runmem.errors import TaskKilledError
 from runmem.execution.call_errors import attempts
-from runmem.execution.call_state import state_of
+from runmem.execution.call_state import CallState, state_of
 from runmem.execution.call_table import CallTable, Loss
 from runmem.execution.death_news import DeathNews
+from runmem.execution.placement import WorkerInfo
 from runmem.graph.call import Execution
+from runmem.serialization.error_parts import text_of
 from runmem.standard_error import say
 from runmem.units import MIB, format_bytes
 from runmem.worker.isolation.isolated_calls import killed_error
@@ -38,11 +42,23 @@ class AfterDeaths:
     ----------
     calls : CallTable
     news : DeathNews
+    workers : callable
+        Returns the workers of the cluster.
+    note_need : callable
+        Takes the name of a task, and the memory, in bytes, that a call of it had taken when it was killed for memory.
     """
 
-    def __init__(self, calls: CallTable, news: DeathNews) -> None:
+    def __init__(
+        self,
+        calls: CallTable,
+        news: DeathNews,
+        workers: Callable[[], Sequence[WorkerInfo]],
+        note_need: Callable[[str, int], None] = lambda name, size: None,
+    ) -> None:
         self._calls = calls
         self._news = news
+        self._workers = workers
+        self._note_need = note_need
 
     def decide(self) -> None:
         """Decide about the calls of which enough is known; called now and then by the sender's thread."""
@@ -91,20 +107,40 @@ class AfterDeaths:
                 return []
             return self._fail(execution, TaskKilledError(execution.name, execution.task_id), for_memory=False)
         state.memory_deaths += 1
+        if (record := None if kill is None else kill.record) is not None and record.increment_bytes is not None:
+            self._note_need(execution.name, record.increment_bytes)
         error = TaskKilledError(execution.name, execution.task_id)
         if state.on_memory == "fail":
             error.tried = 'It was not tried again, because on_memory is "fail".'
         elif state.memory_deaths > 1:
-            error.tried = "The last time it ran alone on its node."
-        elif (refusal := no_room_alone(died, kill)) is not None:
+            error.tried = f"The last time it ran {_how(state)}."
+        elif (refusal := self._prepare(state, died, kill)) is not None:
             error.tried = f"It was not tried again: {refusal}."
         else:
             state.alone = state.runs_alone = True
             return [
                 f"runmem: task {execution.name} (call {execution.task_id}): {died.death.words}; it is tried again, "
-                "alone on its node"
+                f"{_how(state)}"
             ]
         return self._fail(execution, error, for_memory=True)
+
+    def _prepare(self, state: CallState, died: DiedWorker, kill: Kill | None) -> str | None:
+        """Choose where a call runs again; return why it cannot, or None."""
+        if state.on_memory == "retry_alone":
+            return no_room_alone(died, kill)
+        limit_bytes = _worker_limit(died, kill)
+        try:
+            state.workers = larger_workers(self._workers(), limit_bytes)
+        except Exception as error:  # the scheduler does not answer
+            return f"the workers of the cluster are not known ({text_of(error)})"
+        state.runs_larger = not state.workers and self._news.can_raise
+        if state.workers or state.runs_larger:
+            return None
+        than = "than that" if limit_bytes is None else f"than {format_bytes(limit_bytes)}"
+        return (
+            f"no worker of the cluster has a limit known to be larger {than}, and runmem raises only the limits of "
+            "workers that it has started"
+        )
 
     def _fail(self, execution: Execution, error: TaskKilledError, for_memory: bool) -> list[str]:
         calls, state = self._calls, state_of(execution)
@@ -112,6 +148,29 @@ class AfterDeaths:
         calls.queue.remove({execution})
         calls.fail_or_retry(execution, error, is_final=for_memory)
         return []
+
+
+def _how(state: CallState) -> str:
+    """Describe how a call runs again."""
+    if state.runs_larger:
+        return "alone on its node, with the memory of the node as limit"
+    return "alone on its node" + (", in a worker with a larger limit" if state.workers else "")
+
+
+def _worker_limit(died: DiedWorker, kill: Kill | None) -> int | None:
+    """Return the limit of a worker that has died, as far as it is known."""
+    if kill is not None and kill.record is not None and kill.record.limit_bytes is not None:
+        return kill.record.limit_bytes
+    return died.death.limit_bytes
+
+
+def larger_workers(workers: Sequence[WorkerInfo], limit_bytes: int | None) -> tuple[str, ...]:
+    """Return the addresses of the workers with the largest limit, or none, if that is larger than `limit_bytes`."""
+    limits = {worker.address: worker.limit_bytes or inf for worker in workers}
+    largest = max(limits.values(), default=0)
+    if limit_bytes is None or largest <= limit_bytes:
+        return ()
+    return tuple(address for address, limit in limits.items() if limit == largest)
 
 
 def no_room_alone(died: DiedWorker, kill: Kill | None) -> str | None:

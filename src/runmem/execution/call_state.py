@@ -78,7 +78,9 @@ class CallState:
     done : bool
         Whether it has ended, with or without an error.
     demand : Demand or None
-        What `@constraint` asks for.
+        What the task declares, by `@constraint` or ``memory=``.
+    is_placed : bool
+        Whether it has a place on a node.
     implementations : tuple of Implementation
         Tasks that do the same, as long as none was chosen.
     on_failure : OnFailure or None
@@ -96,6 +98,10 @@ class CallState:
         What was known of the last of them.
     runs_alone : bool
         Whether it is to run alone on its node.
+    runs_larger : bool
+        Whether its worker may use the memory of the node meanwhile.
+    workers : tuple of str
+        Addresses of the workers of which one is to run it, as long as there is one of them; empty: any worker.
     keeps_files, never_ran
         See `ExecutionState`.
     """
@@ -119,6 +125,7 @@ class CallState:
     error: BaseException | None = None
     done: bool = False
     demand: Demand | None = None
+    is_placed: bool = False
     implementations: tuple[Implementation, ...] = ()
     on_failure: OnFailure | None = None
     returns: int = 0
@@ -129,6 +136,8 @@ class CallState:
     memory_deaths: int = 0
     kill: Kill | None = None
     runs_alone: bool = False
+    runs_larger: bool = False
+    workers: tuple[str, ...] = ()
     keeps_files: bool = False
     never_ran: bool = False
 

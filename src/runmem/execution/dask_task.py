@@ -59,6 +59,7 @@ def dask_task(
                 parent,
                 depth,
                 state.runs_alone,
+                state.runs_larger,
             )
         )
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)

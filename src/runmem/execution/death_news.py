@@ -17,14 +17,17 @@ class DeathNews:
     collector : Collector
     measures : bool
         Whether calls whose worker has died get records.
+    can_raise : bool
+        Whether the limits of the workers may be raised: the run has started them.
     are_told : callable
         Returns whether Dask gives up calls at the first death of their worker, so that the submitter decides.
     """
 
-    def __init__(self, collector: Collector, measures: bool, are_told: Callable[[], bool]) -> None:
+    def __init__(self, collector: Collector, measures: bool, can_raise: bool, are_told: Callable[[], bool]) -> None:
         self._collector = collector
         self._are_told = are_told
         self.measures = measures
+        self.can_raise = can_raise
 
     @property
     def are_told(self) -> bool:

@@ -75,7 +75,7 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
     if run is not None and run.measures:
         stored_data().wait_for_transfers(holdings(dependencies))
     try:
-        with _turn(run, run_id, calls), _noted(run) as note:
+        with _turn(run, run_id, calls), _limit(run, calls), _noted(run) as note:
             return _run_calls(run, run_id, key, calls, tasks, dependencies, note)
     finally:
         if run is not None:
@@ -95,6 +95,15 @@ def _turn(run: WorkerRun | None, run_id: str, calls: Sequence[PackedCall]) -> Ab
         return not run.stopped and not all(call.task_id in cancelled for call in calls)
 
     return run.node_turns.turn(calls[0].alone, is_wanted)
+
+
+def _limit(run: WorkerRun | None, calls: Sequence[PackedCall]) -> AbstractContextManager[None]:
+    """Return the block in which the worker may use more memory, if its only call is to have that."""
+    if run is None or not calls[0].larger:
+        return nullcontext()
+    from runmem.worker.larger_limit import larger_limit  # imports Dask, which nothing else here needs
+
+    return larger_limit(run)
 
 
 def _noted(run: WorkerRun | None) -> AbstractContextManager[Callable[[int], None]]:

@@ -30,6 +30,7 @@ from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
+from runmem.memory.stored_data import stored_data
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
@@ -56,6 +57,7 @@ __all__ = ["CallState", "RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls"
 _BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _REPORT_EVERY_S = 5.0
 _TOTAL_INTERVAL_S = 1.0
+_NOTICEABLE_BYTES = 1024**2
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")
 
 
@@ -101,6 +103,8 @@ class RunOnWorkers(NamedTuple):
         What the sampler reads: ``rss``, ``pss`` or ``uss``.
     nesting : Nesting or None
         Makes the calls of tasks that tasks make; None: these are plain calls.
+    memory_aware : bool
+        Whether workers report how much memory calls need.
     """
 
     run_id: str
@@ -121,6 +125,7 @@ class RunOnWorkers(NamedTuple):
     shadowing: Shadowing | None = None
     nesting: Nesting | None = None
     metric: str = "rss"
+    memory_aware: bool = False
 
 
 class CallState:
@@ -139,6 +144,7 @@ class _Current(threading.local, CallState):
     def __init__(self) -> None:
         CallState.__init__(self)
         self.task_id: int | None = None
+        self.need: tuple[int, int] | None = None  # memory of the last call, see `_need_of`
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
 
 
@@ -196,6 +202,7 @@ class WorkerRun:
         children = ChildrenProbe(self.spool.sampled(os.getpid())) if run.measures else None
         self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user(), children)
         self._stats: dict[str, list[float]] = {}
+        self._needs: dict[str, tuple[int, int]] = {}  # what was reported last
         self._reported_s: dict[str, float] = {}
         self._next_losses = 1
         self._next_unwritten = unwritten().size_bytes + 1
@@ -229,6 +236,11 @@ class WorkerRun:
         except Exception as error:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
+
+    def set_limit(self, limit_bytes: int | None) -> None:
+        """Write another limit to the records from now on."""
+        if self.measures:
+            self._writer = LineWriter(self.node, limit_bytes, os.getpid(), self._run.folder)
 
     def stop(self) -> None:
         """Begin no other call, and write nothing about the one that runs: the run has ended."""
@@ -352,6 +364,8 @@ class WorkerRun:
             cpu_s = values.pop("cpu_s", cpu_s)
         if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
             self._bracket(task, start_s, end_s, self._height)
+        if self._run.memory_aware and current is self._current:
+            self._current.need = _need_of(values)
         times = start_s, end_s, cpu_s
         self._write(self._writer.end(task, task_id, current.thread, times, status, exception, values))
 
@@ -409,7 +423,10 @@ class WorkerRun:
         """
         body_s, self._current.body_s = self._current.body_s, None
         elapsed_s = elapsed_s if body_s is None else body_s
+        need, self._current.need = self._current.need, None
         with self._lock:
+            if need is not None:
+                self._report_need(name, *need)
             stats = self._stats.setdefault(name, [0, 0.0, 0, 1])
             stats[0] += 1
             stats[1] += elapsed_s
@@ -422,6 +439,14 @@ class WorkerRun:
                 self._stats[name] = [0, 0.0, 0, min(most * 2, 4096)]
                 self._reported_s[name] = now
                 self._notify({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
+
+    def _report_need(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
+        """Report what a call has needed if calls of its name had needed noticeably less so far."""
+        known, kept = self._needs.get(name, (-_NOTICEABLE_BYTES, -_NOTICEABLE_BYTES))
+        step = max(_NOTICEABLE_BYTES, known // 32)
+        if needed_bytes >= known + step or kept_bytes >= kept + step:
+            needed_bytes, kept_bytes = self._needs[name] = max(known, needed_bytes), max(kept, kept_bytes)
+            self._notify({"name": name, "needed_bytes": needed_bytes, "kept_bytes": kept_bytes})
 
     def report(self, report: ProfileReport) -> None:
         """Write a `@profile` report to the spool."""
@@ -447,6 +472,21 @@ def stop_calls(run_id: str) -> None:
     stopped_runs.add(run_id)
     if (run := worker_runs.get(run_id)) is not None:
         run.stop()
+
+
+def _need_of(values: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the memory that a call has needed and what of it is in use after it, in bytes; None if unknown.
+
+    Its inputs count in as far as other workers may have sent them.
+    """
+    base, peak, end = values.get("base_bytes"), values.get("peak_bytes"), values.get("end_bytes")
+    needed = values.get("increment_bytes")
+    if needed is None:
+        if base is None or peak is None:
+            return None
+        needed = peak - base
+    kept = 0 if end is None or base is None else max(0, end - base)
+    return max(0, needed) + stored_data().moved_bytes(), kept
 
 
 def _size(result: Any) -> int:

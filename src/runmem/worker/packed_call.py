@@ -76,6 +76,8 @@ class PackedCall(NamedTuple):
         Number of calls in which it is nested.
     alone : bool
         Whether it runs alone on its node, see `runmem.worker.node_turns`.
+    larger : bool
+        Whether its worker may use the memory of the node meanwhile.
     """
 
     task_id: int
@@ -89,6 +91,7 @@ class PackedCall(NamedTuple):
     parent: int = 0
     depth: int = 0
     alone: bool = False
+    larger: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         length = len(self)
