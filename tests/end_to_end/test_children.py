@@ -44,13 +44,13 @@ def dies(mark):
     child.kill()
     os.kill(os.getpid(), signal.SIGKILL)
 
-wait_on(dies("mark"))
 wait_on(alone())
 wait_on(starts(50, 1))
 wait_on(starts(400, 0))
 wait_on(starts(1, 0))
 wait_on(forks())
 wait_on(alone())
+wait_on(dies("mark"))
 print("done")
 """
 
@@ -63,7 +63,7 @@ def ran(module_folder, runmem: Callable):
 
 def test_the_children_of_each_task_are_in_its_record_and_in_the_report(ran, runmem: Callable):
     assert ran.out.splitlines()[-1:] == ["done"], ran.err
-    died, again, first, sampled, exact, missed, forks, last = ran.records
+    first, sampled, exact, missed, forks, last, died, again = ran.records
     assert [record["name"] for record in (first, last, again)] == ["alone", "alone", "dies"]
     assert not any(name.startswith("children") for record in (first, last, again) for name in record)
     assert (died["status"], died["children_method"]) == ("killed", "sampled")
