@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import runmem.node.sampler as sampler_module
+from runmem.formats.memory_events import MemoryEvent
 from runmem.formats.mprof import Trace, read_trace
 from runmem.formats.mprof_lines import func_line
 from runmem.node.launch import ensure_sampler, sampler_pid
@@ -289,6 +290,7 @@ def test_mprof_plots_peaks_and_lists_what_was_sampled(spool: Path, start: Callab
     with (spool / NAME).open("ab", buffering=0) as file:
         file.write(func_line("app.fill the lot", 10 * MIB, began, 90 * MIB, time.time()))
         file.write(b"LOST 3 1795180123.0\nNOTE made by a test\n")
+        file.write(MemoryEvent("spilled", workers[0].pid, time.time(), 90 * MIB, 30 * MIB, 2).line())
     (spool / "stop").touch()
     eventually(lambda: sampler_pid(spool) is None)
     trace = trace_of(spool, NAME)

@@ -7,10 +7,11 @@
     CHLD <series> <MiB> <epoch s>                         one series a worker
     FUNC <name> <MiB> <epoch s> <MiB> <epoch s> <level>   a task that ran, drawn as a bracket
     CHILDREN <series> <command> <MiB> <epoch s>           only in runmem: the children of tasks in a worker
-    LOST <lines> <epoch s>                                only in runmem: lines lost until then (disk full)
+    LOST <lines> <epoch s>                                only in runmem: lines lost until then (the disk was full)
     NOTE <text>                                           only in runmem: a remark on the values
+    EVENT <kind> <series> <MiB> <epoch s> ...             only in runmem: what Dask did about memory, `memory_events`
 
-`mprof` ignores the last three, and fails on a blank line, on a line without a space, and on a name that contains a
+`mprof` ignores the last four, and fails on a blank line, on a line without a space, and on a name that contains a
 space.
 """
 
@@ -21,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from runmem.formats.memory_events import MemoryEvent
 from runmem.reading import read_lines
 from runmem.units import MIB
 
@@ -96,6 +98,8 @@ class Trace:
         Number of torn, binary and unknown lines, which are ignored.
     lost_lines : int
         Number of lines that the writer could not write (disk full).
+    events : list of MemoryEvent
+        What Dask did about the memory of the workers.
     children_of_tasks : dict
         Name of the series to the readings of the children of its tasks: lists of `ChildrenReading`.
     """
@@ -108,6 +112,7 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     skipped: int = 0
     lost_lines: int = 0
+    events: list[MemoryEvent] = field(default_factory=list)
     children_of_tasks: dict[str, list[ChildrenReading]] = field(default_factory=dict)
 
     @property
@@ -148,6 +153,7 @@ class _TraceReader:
         self.children: dict[bytes, tuple[list[float], list[float]]] = {}
         self.brackets: list[Bracket] = []
         self.notes: list[str] = []
+        self.events: list[MemoryEvent] = []
         self.lost_lines = 0
         self.children_of_tasks: dict[str, list[ChildrenReading]] = {}
 
@@ -164,7 +170,7 @@ class _TraceReader:
         children = {name.decode("utf-8", "replace"): _arrays(columns) for name, columns in self.children.items()}
         return Trace(
             self.cmdline, times_s, totals_bytes, children, self.brackets, self.notes, skipped, self.lost_lines,
-            self.children_of_tasks,
+            self.events, self.children_of_tasks,
         )  # fmt: skip
 
     def _parse(self, line: bytes) -> None:
@@ -197,6 +203,8 @@ class _TraceReader:
         elif kind == b"LOST":
             count, _ = values
             self.lost_lines += max(int(count), 0)
+        elif kind == b"EVENT":
+            self.events.append(MemoryEvent.parse(line))
         elif kind == b"CMDLINE" and b"\0" not in line:
             if self.cmdline is None:
                 self.cmdline = _text(line)

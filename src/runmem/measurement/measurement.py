@@ -24,6 +24,7 @@ import dask
 import distributed
 
 from runmem.collection.collector import Collector
+from runmem.collection.killed_tasks import DeathReports
 from runmem.collection.observer import Observer
 from runmem.collection.replicas import remove_replicas
 from runmem.collection.spool_reader import end_spool
@@ -98,7 +99,7 @@ class Measurement:
         self._own_client: distributed.Client | None = None
         self._app = safe_name(app)
         self._settings = settings
-        self._observers = [*observers, *make_extensions(settings.observers, Observer, "--observers")]
+        self._observers = [DeathReports(), *observers, *make_extensions(settings.observers, Observer, "--observers")]
         self._lock = threading.Lock()
         self._ended_s: float | None = None
         self._exit_code: int | None = None

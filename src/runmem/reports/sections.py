@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
+from runmem.collection.killed_tasks import facts_of
 from runmem.events import TaskRecord
+from runmem.formats.memory_events import PAUSED, SPILLED
+from runmem.reports.memory_rows import MemoryRow
 from runmem.reports.node_rows import NodeRow
 from runmem.reports.task_rows import TaskRow
 from runmem.table import TableColumn, fits, numbered_lines, printable
@@ -21,7 +24,9 @@ __all__ = [
     "unclear_lines",
     "node_table",
     "children_lines",
+    "memory_lines",
     "killed_lines",
+    "memory_error_lines",
     "cancelled_lines",
     "section",
     "seconds",
@@ -286,6 +291,44 @@ def _fill_style(row: NodeRow) -> str:
     return "bold red" if fullest >= _NEARLY_FULL else "yellow" if fullest >= _FILLING else ""
 
 
+_SHORT_OF_MEMORY = (
+    "  Memory was short there: tasks wait while results go to disk and back, and a paused worker begins none.",
+    "  More memory for each worker, fewer threads, or smaller chunks avoid it.",
+)
+
+
+def memory_lines(
+    rows: Sequence[MemoryRow], started_s: float | None, width: int | None, most_rows: int | None = None
+) -> list[Line]:
+    """Return a table of what Dask did because the memory of workers was short; empty if it did nothing."""
+    if not rows:
+        return []
+    columns = [TableColumn("Worker"), TableColumn("Node", flexible=True), TableColumn("Dask")]
+    columns += [
+        TableColumn(title, right=True) for title in ("Times", "First", "Last", "Size then", "Spilled", "Paused")
+    ]
+    cells = [
+        [
+            str(row.pid),
+            row.node,
+            row.kind,
+            str(row.times),
+            _after(row.first_s, started_s),
+            _after(row.last_s, started_s),
+            format_bytes(row.size_bytes),
+            "" if row.spilled_bytes is None else format_bytes(row.spilled_bytes),
+            "" if row.paused_s is None else seconds(row.paused_s),
+        ]
+        for row in rows[:most_rows]
+    ]
+    found = [(f"  {line}", "bold" if at is None else "") for at, line in numbered_lines(columns, cells, width)]
+    if len(cells) < len(rows):
+        found.append((f"  and {len(rows) - len(cells)} more rows", "dim"))
+    if any(row.kind in (SPILLED, PAUSED) for row in rows):
+        found += [(line, "dim") for line in _SHORT_OF_MEMORY]
+    return found
+
+
 def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list[Line]:
     """Report for each killed task its call, node, last reading and cause of death."""
     found: list[Line] = []
@@ -296,13 +339,28 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
         found.append(
             (f"    last reading {format_bytes(record.last_bytes)}, limit {format_bytes(record.limit_bytes)}{share}", "")
         )
-        if record.children_peak_bytes is not None:
+        if record.children_peak_bytes is not None and record.death is None:
             command = f" ({printable(record.children_command)})" if record.children_command else ""
             found.append((f"    its child processes had {format_bytes(record.children_peak_bytes)}{command}", ""))
         found.append((f"    {printable(record.reason or 'the cause is unknown')}", ""))
+        if record.death is not None and (facts := facts_of(record)[1:]):  # the first is above
+            found.append((f"    {printable(', '.join(facts))}", ""))
         found += [(f"    {printable(line.strip())}", "") for line in (record.stack or "").splitlines()[-_MOST_FRAMES:]]
     if most is not None and len(records) > most:
         found.append((f"  and {len(records) - most} more killed tasks", "dim"))
+    return found
+
+
+def memory_error_lines(records: Sequence[TaskRecord], most: int | None = None) -> list[Line]:
+    """Report the facts about each `MemoryError` that a task raised."""
+    found: list[Line] = []
+    for record in records[:most]:
+        assert record.death is not None
+        found.append((_call_line(record, f", attempt {record.attempt}"), "red"))
+        found.append((f"    {printable(record.death.words)}", ""))
+        found.append((f"    {printable(', '.join(facts_of(record)))}", ""))
+    if most is not None and len(records) > most:
+        found.append((f"  and {len(records) - most} more", "dim"))
     return found
 
 

@@ -23,6 +23,7 @@ _EMPTY = (
     "parent_id",
     "extra",
     "death",
+    "argument_bytes",
     *_OF_DASK,
     *_OF_CHILDREN,
 )
@@ -60,8 +61,9 @@ class LineWriter:
         self._folder = folder.rstrip("/") + "/" if folder else ""
 
     def start(
-        self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None, parent_id: int = 0
-    ) -> bytes:
+        self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None, parent_id: int = 0,
+        argument_bytes: JsonObject | None = None,
+    ) -> bytes:  # fmt: skip
         """Return the line of a task that starts."""
         line = (
             f'{{"event":"start","task_id":{task_id},"thread":{thread},"start_s":{start_s:.6f},'
@@ -69,6 +71,8 @@ class LineWriter:
         )
         if parent_id:
             line += f',"parent_id":{parent_id}'
+        if argument_bytes:
+            line += f',"argument_bytes":{_encode(argument_bytes)}'
         return line.encode() + self._line_end(task)
 
     def end(

@@ -22,10 +22,11 @@ from runmem.store.output import write_file
 from runmem.store.provenance import read_provenance
 from runmem.store.records import LOST_END, killed, record_from_line
 from runmem.store.task_lines import TaskLines
-from runmem.store.workers_run import WORKERS_RUN, is_at_work
+from runmem.store.workers_run import WORKERS_RUN, died, is_at_work
 
 __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of", "with_children"]
 
+_NO_CAUSE = "the cause is not known (`dask worker --preload-nanny runmem.preload` notes it)"
 _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
 
@@ -132,6 +133,8 @@ def read_run(path: Path | str) -> RunData:
     if _has_more_records(run, provenance):
         records += _records_of_replicas(run, traces, records, provenance, skipped)
     skipped = {name: count for name, count in skipped.items() if count}
+    if provenance.get("cluster") == WORKERS_RUN:
+        provenance = {**provenance, "lost": [*(provenance.get("lost") or []), *_deaths_of_workers(run, provenance)]}
     return RunData(run, provenance, records, traces, skipped, refused)
 
 
@@ -239,6 +242,17 @@ def _cut_off_at_worker(
     unknown = Death.unknown("its worker process ended before the task did")
     death = causes.get((record.node, record.pid), unknown)
     return with_children(killed(record, readings_of(readings, record.pid), death), readings)
+
+
+def _deaths_of_workers(run: RunDirectory, provenance: JsonObject) -> list[str]:
+    """Return a line for each worker that has died, in a run that its workers recorded themselves."""
+    causes = _causes_of_deaths(run)
+    found = []
+    for node, pid in died(provenance, causes):
+        death = causes.get((safe_name(node), pid))
+        why = death.words if death is not None else _NO_CAUSE
+        found.append(f"worker process {pid} on node {node}: it died: {why}")
+    return found
 
 
 def _causes_of_deaths(run: RunDirectory) -> dict[tuple[str, int], Death]:

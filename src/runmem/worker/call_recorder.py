@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -41,6 +42,7 @@ from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
 from runmem.worker.children_probe import ChildrenProbe, children_fields
 from runmem.worker.isolation.time_limit import TimeLimits
+from runmem.worker.memory_errors import note_facts
 from runmem.worker.probe import PeakProbe, Probe, Probes
 from runmem.worker.record_fields import take_record_fields
 from runmem.worker.task_output import unwritten
@@ -237,6 +239,11 @@ class WorkerRun:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
 
+    def write_trace(self, lines: bytes) -> None:
+        """Append whole lines to the trace of the node."""
+        if self.measures:
+            self._trace.write(lines)
+
     def set_limit(self, limit_bytes: int | None) -> None:
         """Write another limit to the records from now on."""
         if self.measures:
@@ -283,22 +290,27 @@ class WorkerRun:
         if self.task_logging is not None:
             self.task_logging.began(task_id, name, levels)
 
-    def measured(self, task_id: int, task: Any, last: bool, body: Callable[[], Any]) -> Any:
+    def measured(
+        self, task_id: int, task: Any, last: bool, body: Callable[[], Any],
+        argument_bytes: dict[str, int] | None = None,
+    ) -> Any:  # fmt: skip
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
         ----------
         last : bool
             Whether the call is the last of its bundle. Else the probes go on with the one that follows.
+        argument_bytes : dict, optional
+            Sizes of its arguments, for the record if its process dies.
         """
         current = self._current
-        self._begin(current, task_id, task)
+        self._begin(current, task_id, task, argument_bytes)
         began = time.perf_counter()
         try:
             result = body()
         except BaseException as error:
             current.body_s = time.perf_counter() - began
-            self._end(current, task_id, task, last, "failed", class_name(error))
+            self._end(current, task_id, task, last, "failed", error)
             raise
         current.body_s = time.perf_counter() - began
         self._end(current, task_id, task, last)
@@ -317,12 +329,12 @@ class WorkerRun:
             return
         try:
             status = "finished" if error is None else "failed"
-            self._end(current, task_id, task, True, status, None if error is None else class_name(error))
+            self._end(current, task_id, task, True, status, error)
         finally:
             self._busy.discard(current.thread)
             self._report_lost_lines()
 
-    def _begin(self, current: CallState, task_id: int, task: Any) -> None:
+    def _begin(self, current: CallState, task_id: int, task: Any, argument_bytes: dict[str, int] | None = None) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         self._busy.add(current.thread)
         take_record_fields()  # of a call in a run that measures nothing
@@ -333,13 +345,15 @@ class WorkerRun:
             # The node's total now: when the task has ended, the trace here may go back less far.
             self._total_read_s, self._height = start_s, total_at(self._trace.path, start_s)
         base = getattr(current.states[0], "base_bytes", None)
-        self._write(self._writer.start(task, task_id, current.thread, start_s, base, current.parent_id))
+        writer, parent = self._writer, current.parent_id
+        self._write(writer.start(task, task_id, current.thread, start_s, base, parent, argument_bytes))
 
     def _end(
         self, current: CallState, task_id: int, task: Any, last: bool, status: str = "finished",
-        exception: str | None = None,
+        error: BaseException | None = None,
     ) -> None:  # fmt: skip
-        """Measure a call that has ended, and write its line."""
+        """Measure a call that has ended, with `error` if it raised one, and write its line."""
+        exception = None if error is None else class_name(error)
         start_s, start_cpu_s = current.since
         end_s, end_cpu_s = current.since = self.now(), time.thread_time()
         cpu_s = end_cpu_s - start_cpu_s
@@ -349,6 +363,8 @@ class WorkerRun:
             values = self._probes.stop(states)
         else:
             values, current.states = self._probes.next(states)
+        if error is not None and (death := note_facts(error, self.spool)) is not None:
+            values["death"] = asdict(death)
         if current.parent_id:
             values["parent_id"] = current.parent_id
         children = values.pop("children", None)
