@@ -119,7 +119,7 @@ def test_a_task_killed_for_memory_is_not_tried_again_beside_others(
         assert [r.key for r in records if r is not alone and overlap(alone, r)] == []
     assert [r.status for r in read_run(failing.directory.root).records if r.key == "once"] == ["killed"]
     said = [line for line in capfd.readouterr().err.splitlines() if "it is tried again, alone on its node" in line]
-    assert {"better", "always"} <= {line.split(":")[1].removeprefix(" the Dask task ") for line in said}
+    assert {"better", "always"} <= {line.removeprefix("runmem: the Dask task ").split(":")[0] for line in said}
 
 
 def test_the_limits_of_a_cluster_of_the_user_are_not_raised() -> None:

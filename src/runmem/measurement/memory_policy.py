@@ -117,7 +117,7 @@ class MemoryPolicy(Observer):
         elif (refusal := no_room_alone(DiedWorker(death), Kill(death.words, record))) is not None:
             tried = f"It was not tried again: {refusal}."
         else:
-            say(f"runmem: the Dask task {record.key}: {death.words}; it is tried again, alone on its node")
+            say(f"runmem: the Dask task {record.key}: it is tried again, alone on its node")
             return
         self._give_up(record.key, pickle.dumps(self._error(record, record.key, tried)))
 
