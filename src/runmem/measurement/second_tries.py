@@ -73,15 +73,24 @@ class SecondTries(SchedulerPlugin):  # type: ignore[misc]
                 self._fail(key)
 
     def _fail(self, key: Any) -> None:
-        """Fail a task that has been given to a worker; another one when that is done."""
+        """Fail a task that waits for a worker or runs on one; another one when that is so."""
         assert self._scheduler is not None
         task = self._scheduler.tasks.get(key)
-        if key not in self._to_fail or task is None or task.processing_on is None:
+        if key not in self._to_fail or task is None or task.state not in ("processing", "queued", "no-worker"):
             return
-        error, worker, stimulus = self._to_fail.pop(key), task.processing_on.address, "runmem-on-memory"
-        then = self._scheduler.transition(key, "erred", stimulus_id=stimulus, exception=error, cause=key, worker=worker)
+        worker = None if task.processing_on is None else task.processing_on.address
+        where = {} if worker is None else {"worker": worker}
+        stimulus = "runmem-on-memory"
+        try:
+            then = self._scheduler.transition(
+                key, "erred", stimulus_id=stimulus, exception=self._to_fail[key], cause=key, **where
+            )
+        except AssertionError:  # an earlier version of Dask, which fails only tasks that a worker has
+            return
+        self._to_fail.pop(key, None)
         self._scheduler.transitions(then, stimulus_id=stimulus)
-        self._scheduler.worker_send(worker, {"op": "free-keys", "keys": [key], "stimulus_id": stimulus})
+        if worker is not None:
+            self._scheduler.worker_send(worker, {"op": "free-keys", "keys": [key], "stimulus_id": stimulus})
 
     def _unmark(self, key: Any) -> None:
         had_annotations = self._marked.pop(key, None)
