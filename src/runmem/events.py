@@ -105,6 +105,17 @@ class TaskRecord:
     death : Death or None
         How the process of a killed task died, or the facts of a task's `MemoryError`; None otherwise, and in records of
         earlier versions.
+    children_peak_bytes : int or None
+        Most memory of the task's child processes; see `children_method`. An upper bound where `shared`.
+    children_method : str or None
+        ``sampled``: their highest sum in a sample, a lower bound; ``hwm``: the kernel's high-water mark of one process,
+        which is exact for that one; ``missed``: there were some, and `reason` says why their memory is not known.
+        None: none is known.
+    children_command : str or None
+        Command of the children with the largest share of that memory, in one word.
+    gpu_peak_bytes : int or None
+        Most memory on NVIDIA's GPUs of the worker process and its children in a sample, a lower bound; None if it has
+        used none, or none was read.
     """
 
     task_id: int
@@ -144,6 +155,10 @@ class TaskRecord:
     output_bytes: int | None = None
     argument_bytes: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     death: Death | None = None
+    children_peak_bytes: int | None = None
+    children_method: str | None = None
+    children_command: str | None = None
+    gpu_peak_bytes: int | None = None
 
     @property
     def target(self) -> str:

@@ -49,7 +49,7 @@ from runmem.settings import Settings
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
 from runmem.store.records import LOST_END, killed, record_from_line, record_to_line
-from runmem.store.run import readings_of
+from runmem.store.run import readings_of, with_children
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB
 
@@ -412,7 +412,7 @@ class Collector:
         traces = [read_trace(path, offset_before(path, began_s)) for path in self._traces()]
         for record in sure:
             its = with_tasks_in_process(death, [other for other in unfinished if other is not record])
-            done = killed(record, readings_of(traces, record.pid), its, status)
+            done = with_children(killed(record, readings_of(traces, record.pid), its, status), traces)
             self._kills[record.task_id] = Kill(done.reason or _UNKNOWN_DEATH, done)
             self.cancelled += status == "cancelled"
             if status == "killed":

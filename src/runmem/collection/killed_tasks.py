@@ -79,6 +79,9 @@ def facts_of(record: TaskRecord) -> list[str]:
         found.append(f"{'growing' if growth >= 0 else 'shrinking'} by {format_bytes(abs(growth))}/s")
     if record.base_bytes is not None:
         found.append(f"{format_bytes(record.base_bytes)} at its start")
+    if record.children_peak_bytes is not None:
+        command = f" ({record.children_command})" if record.children_command else ""
+        found.append(f"{format_bytes(record.children_peak_bytes)} in its child processes{command}")
     if (sizes := _sizes_of_arguments(record)) is not None:
         found.append(f"arguments of {sizes}")
     if death.node_free_bytes is not None:

@@ -68,6 +68,8 @@ class RunSummary:
         Calls that tasks made (``--nested``) and that have a record.
     is_measured : bool or None
         Whether the run was to measure memory; None if unknown.
+    memory_metric : str
+        What was read in samples: ``rss``, ``pss`` or ``uss``.
     memory : list of MemoryRow
         What Dask did because the memory of workers was short.
     """
@@ -93,6 +95,7 @@ class RunSummary:
     calls: int | None = None
     nested_calls: int = 0
     is_measured: bool | None = None
+    memory_metric: str = "rss"
     memory: list[MemoryRow] = field(default_factory=list)
 
     @classmethod
@@ -162,6 +165,7 @@ class RunSummary:
             calls=known.get("calls") if known.get("ended_s") and not any(r.key for r in records) else None,
             nested_calls=known.get("nested_calls_recorded") or 0,
             is_measured=settings.get("python_memory_profile"),
+            memory_metric=str(settings.get("memory_metric") or "rss"),
             memory=memory_rows(traces, [*nodes, *{record.node: None for record in records}]),
             **files,
         )
@@ -195,6 +199,7 @@ class RunSummary:
             tasks = sections.task_table(self.tasks, width, most_rows)
         tasks += sections.how_line(self.tasks, self.missing_reasons)
         tasks += sections.unclear_lines(self.tasks, self.unclear_reasons)
+        tasks += sections.children_lines(self.tasks, self.memory_metric)
         # Do not explain a mark again that the tasks section explains.
         nodes = [line for line in sections.node_table(self.nodes, self.started_s, width) if line not in tasks]
         return [

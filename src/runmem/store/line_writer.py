@@ -12,6 +12,7 @@ __all__ = ["LineWriter", "fields_of_line", "line_of"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _OF_DASK = ("key", "layer", "worker", "annotations", "input_bytes", "output_bytes")
+_OF_CHILDREN = ("children_peak_bytes", "children_method", "children_command", "gpu_peak_bytes")
 _EMPTY = (
     "exception",
     "last_bytes",
@@ -24,6 +25,7 @@ _EMPTY = (
     "death",
     "argument_bytes",
     *_OF_DASK,
+    *_OF_CHILDREN,
 )
 _OMITTED: JsonObject = {**dict.fromkeys(_EMPTY), "shared": False, "attempt": 1}
 _SIZES = ("base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes", "lifetime_peak_bytes")

@@ -40,6 +40,7 @@ from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
+from runmem.worker.children_probe import ChildrenProbe, children_fields
 from runmem.worker.isolation.time_limit import TimeLimits
 from runmem.worker.memory_errors import note_facts
 from runmem.worker.probe import PeakProbe, Probe, Probes
@@ -100,6 +101,8 @@ class RunOnWorkers(NamedTuple):
         The program, for processes that a task spawns on a worker of the embedded cluster.
     shadowing : Shadowing or None
         Modules of the program that have the names of libraries, if it has some.
+    metric : str
+        What the sampler reads: ``rss``, ``pss`` or ``uss``.
     nesting : Nesting or None
         Makes the calls of tasks that tasks make; None: these are plain calls.
     memory_aware : bool
@@ -123,6 +126,7 @@ class RunOnWorkers(NamedTuple):
     folder: str = ""
     shadowing: Shadowing | None = None
     nesting: Nesting | None = None
+    metric: str = "rss"
     memory_aware: bool = False
 
 
@@ -164,6 +168,8 @@ class WorkerRun:
         Makes the time limits of its calls, given their files.
     probe : Probe, optional
         Measures the peak; default: that of this process.
+    forks_calls : bool
+        Whether its calls run in processes forked from this one.
 
     Attributes
     ----------
@@ -180,7 +186,7 @@ class WorkerRun:
     def __init__(
         self, run: RunOnWorkers, limit_bytes: int | None, notify: Callable[[dict[str, Any]], None],
         samples: bool = True, trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
-        probe: Probe | None = None,
+        probe: Probe | None = None, forks_calls: bool = False,
     ) -> None:  # fmt: skip
         self.measures = run.measures
         self.node = node_name()
@@ -195,7 +201,8 @@ class WorkerRun:
         self.task_logging: TaskLogging | None = None
         self.running_calls: RunningCalls | None = None
         self.node_turns: NodeTurns | None = None
-        self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user())
+        children = ChildrenProbe(self.spool.sampled(os.getpid())) if run.measures else None
+        self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user(), children)
         self._stats: dict[str, list[float]] = {}
         self._needs: dict[str, tuple[int, int]] = {}  # what was reported last
         self._reported_s: dict[str, float] = {}
@@ -216,7 +223,8 @@ class WorkerRun:
             self._trace = LineAppender(self.spool.file(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             if self._joined:
-                join(self.spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
+                series, what = worker_series(os.getpid()), f"{run.app} on {self.node}"
+                join(self.spool.root, os.getpid(), trace, series, what, forks_calls=forks_calls, metric=run.metric)
             if samples:
                 from runmem.node.launch import ensure_sampler
 
@@ -359,7 +367,14 @@ class WorkerRun:
             values["death"] = asdict(death)
         if current.parent_id:
             values["parent_id"] = current.parent_id
-        if own := take_record_fields():
+        children = values.pop("children", None)
+        own = take_record_fields()
+        if children is not None:
+            about_children = children_fields(children, own, values.get("lifetime_peak_bytes"), self._run.metric)
+            if children.sampled.gpu_bytes is not None:
+                values["gpu_peak_bytes"] = children.sampled.gpu_bytes
+            values.update(reason=values.get("reason") or about_children.pop("reason", None), **about_children)
+        if own:
             if "base_bytes" in own or "peak_bytes" in own:  # of another process, which stores nothing for others
                 values = {name: value for name, value in values.items() if name not in _OWN}
             values = {**values, **own}
