@@ -101,7 +101,7 @@ def test_a_container_is_inside_of_an_mpi(engine, programs):
     programs("mpirun", "import subprocess, sys; sys.exit(subprocess.run(sys.argv[3:]).returncode)")
 
     @container(engine="DOCKER", image="an-image")
-    @mpi(binary="true", processes=2)
+    @mpi(runner="mpirun", binary="true", processes=2)
     @task(returns=int)
     def called():
         pass

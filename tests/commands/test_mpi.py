@@ -47,7 +47,13 @@ def printed_by(decorated, *args):
 
 
 def test_a_program_runs_in_so_many_processes(mpirun):
-    @mpi(binary="sh", args="-c 'echo $OMPI_COMM_WORLD_RANK {{word}} $FLAGS'", processes=3, flags="--bind-to {{word}}")
+    @mpi(
+        runner="mpirun",
+        binary="sh",
+        args="-c 'echo $OMPI_COMM_WORLD_RANK {{word}} $FLAGS'",
+        processes=3,
+        flags="--bind-to {{word}}",
+    )
     @task(out=TO_OUT)
     def called(word, out):
         pass
@@ -80,14 +86,14 @@ def test_the_number_of_processes_has_many_forms(options, count, mpirun, monkeypa
 def test_a_number_of_processes_that_is_none_is_an_error(value, what, mpirun):
     with pytest.raises(TaskDeclarationError, match=what):
 
-        @mpi(binary="echo", processes=value)
+        @mpi(runner="mpirun", binary="echo", processes=value)
         @task()
         def called():
             pass
 
 
 def test_an_expression_that_gives_no_number_is_an_error_of_the_call(mpirun):
-    @mpi(binary="echo", processes="n")
+    @mpi(runner="mpirun", binary="echo", processes="n")
     @task()
     def called(n):
         pass
@@ -98,7 +104,7 @@ def test_an_expression_that_gives_no_number_is_an_error_of_the_call(mpirun):
 
 
 def test_the_exit_value_is_the_runner_s(mpirun):
-    @mpi(binary="sh", args="-c 'exit {{code}}'", processes=2, fail_by_exit_value=False)
+    @mpi(runner="mpirun", binary="sh", args="-c 'exit {{code}}'", processes=2, fail_by_exit_value=False)
     @task(returns=int)
     def called(code):
         pass
@@ -130,7 +136,7 @@ def test_a_program_without_a_name_is_an_error(programs_):
 
 
 def test_a_function_runs_in_each_process(mpirun):
-    @mpi(processes=3)
+    @mpi(runner="mpirun", processes=3)
     @task(returns=3, seen=INOUT)
     def called(seen, more):
         rank = int(os.environ["OMPI_COMM_WORLD_RANK"])
@@ -152,7 +158,7 @@ def test_one_process_gives_its_value(mpirun):
 
 
 def test_a_layout_deals_out_a_collection(mpirun):
-    @mpi(processes=2, Items_layout={"block_count": 4, "block_length": 2, "stride": 1})
+    @mpi(runner="mpirun", processes=2, Items_layout={"block_count": 4, "block_length": 2, "stride": 1})
     @task(Items=COLLECTION_IN, returns=2)
     def called(Items):
         return Items
@@ -164,14 +170,14 @@ def test_a_layout_deals_out_a_collection(mpirun):
 def test_a_layout_with_other_keys_is_an_error():
     with pytest.raises(TaskDeclarationError, match="a layout has block_count, block_length and stride"):
 
-        @mpi(processes=2, items_layout={"blocks": 4})
+        @mpi(runner="mpirun", processes=2, items_layout={"blocks": 4})
         @task(items=COLLECTION_IN)
         def called(items):
             pass
 
 
 def test_what_a_function_raises_is_raised_with_its_rank(mpirun):
-    @mpi(processes=2)
+    @mpi(runner="mpirun", processes=2)
     @task(returns=1)
     def called():
         raise KeyError(int(os.environ["OMPI_COMM_WORLD_RANK"]))
@@ -183,7 +189,7 @@ def test_what_a_function_raises_is_raised_with_its_rank(mpirun):
 
 
 def test_a_process_that_ends_without_a_result_is_an_error(mpirun):
-    @mpi(processes=2)
+    @mpi(runner="mpirun", processes=2)
     @task(returns=1)
     def called():
         os._exit(4)
@@ -193,7 +199,7 @@ def test_a_process_that_ends_without_a_result_is_an_error(mpirun):
 
 
 def test_what_cannot_be_changed_in_place_is_an_error(mpirun):
-    @mpi(processes=1)
+    @mpi(runner="mpirun", processes=1)
     @task(what=INOUT)
     def called(what):
         what.append(1)
@@ -205,7 +211,7 @@ def test_what_cannot_be_changed_in_place_is_an_error(mpirun):
 def test_a_runner_that_is_not_there_says_how_to_get_it(monkeypatch):
     monkeypatch.setenv("PATH", "/bin:/usr/bin" if shutil.which("mpirun", path="/bin:/usr/bin") is None else "/nowhere")
 
-    @mpi(processes=2)
+    @mpi(runner="mpirun", processes=2)
     @task(returns=1)
     def called():
         pass

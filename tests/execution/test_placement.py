@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -14,6 +14,7 @@ from runmem.execution.placement import Demand, Placement, WorkerInfo
 from runmem.execution.session import session
 from runmem.graph.call import Execution
 from runmem.pycompss.api.constraint import constraint
+from runmem.pycompss.api.implement import implement
 
 GIB = 1024**3
 
@@ -129,10 +130,44 @@ def _define() -> Any:
     def double(x):
         return 2 * x
 
-    return note, huge, double
+    @implement(source_class=__name__, method="_define.<locals>.huge_or_small")
+    @task(returns=1)
+    def small(x):
+        return Answer("small", x)
+
+    @constraint(computing_units=1000)
+    @task(returns=1)
+    def huge_or_small(x):
+        return "huge"
+
+    @constraint(computing_units=2)
+    @task(returns=1)
+    def pair(path):
+        return "pair"
+
+    @implement(source_class=__name__, method="_define.<locals>.pair")
+    @constraint(computing_units=1)
+    @task(returns=1)
+    def single(path):
+        Path(path).touch()
+        return "single"
+
+    @constraint(computing_units=1, memory_size=0.001)
+    @task(returns=1)
+    def hold(path):
+        while not Path(path).exists():
+            time.sleep(0.01)
+        return "held"
+
+    return note, huge, double, huge_or_small, pair, hold
 
 
-note, huge, double = _define()
+class Answer(NamedTuple):
+    name: str
+    x: object
+
+
+note, huge, double, huge_or_small, pair, hold = _define()
 
 
 def test_calls_that_need_two_units_run_one_after_the_other_on_two_workers(tmp_path: Path) -> None:
@@ -146,3 +181,9 @@ def test_calls_that_need_two_units_run_one_after_the_other_on_two_workers(tmp_pa
             with pytest.raises(ArgumentError, match=r"huge \(call \d+\) cannot run on any node: @constraint asks for"):
                 wait_on(future)
         assert wait_on(note(tmp_path / "marks", 9)) == 1
+        # The other implementations of a task: where its own fits on no node, or not now.
+        assert wait_on([huge_or_small(1), double(huge_or_small(2))]) == [Answer("small", 1), ("small", 2, "small", 2)]
+        held = hold(tmp_path / "go")
+        assert wait_on(pair(tmp_path / "go")) == "single"
+        assert wait_on(held) == "held"
+        assert wait_on(pair(tmp_path / "go")) == "pair"

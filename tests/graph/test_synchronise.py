@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +114,21 @@ def test_delete_object_tells_whether_all_were_known(submitter: Any) -> None:
     double(only_read)
     assert delete_object(only_read)
     assert not delete_object(only_read)
+
+
+def test_a_deleted_future_has_no_value_any_more(submitter: Any) -> None:
+    first, second = double(1), double(2)
+    kept = weakref.ref(second.version.execution)
+    assert delete_object([first, second])
+    assert not delete_object(first)
+    submitter.calls.clear()
+    gc.collect()
+    assert kept() is None
+    for use in (lambda: wait_on([first]), lambda: double(first), lambda: append([], first)):
+        with pytest.raises(
+            ArgumentError, match=r"Future of double \(call 1\).* was deleted, .* delete it after its last"
+        ):
+            use()
 
 
 def test_delete_object_searches_containers(submitter: Any) -> None:

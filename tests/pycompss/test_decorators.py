@@ -120,7 +120,9 @@ def test_a_keyword_without_effect_is_said(module, options, what, program):
 @pytest.mark.parametrize(
     ("module", "options", "what"),
     [
-        ("mpmd_mpi", {}, "needs programs="), ("opencl", {}, "needs kernel="), ("julia", {}, "needs script="),
+        ("mpmd_mpi", {"runner": "x"}, "needs programs="), ("mpi", {"processes": 2}, 'needs runner="mpirun", say'),
+        ("decaf", {"dfscript": "x"}, r"needs df_script= \(not dfscript=\)"),
+        ("opencl", {}, "needs kernel="), ("julia", {}, "needs script="),
         ("compss", {}, "needs app_name="), ("container", {"engine": "DOCKER"}, "needs image="),
         ("http", {"service_name": "x"}, "needs request= and resource="), ("decaf", {}, "needs df_script="),
         ("implement", {}, "needs source_class= and method="), ("prolog", {}, "needs binary="),

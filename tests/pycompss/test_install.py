@@ -37,7 +37,6 @@ NAMES = {
         "compss_barrier": runmem.barrier,
         "compss_open": runmem.open_file,
         "compss_wait_on_file": runmem.wait_on_file,
-        "compss_delete_object": runmem.delete_object,
     },
     "pycompss.functions.profile": {"profile": runmem.profile},
 }

@@ -17,7 +17,7 @@ __all__ = ["Decorator", "Options", "above_task", "warn_above_task"]
 Decorator = Callable[[Any], Any]
 Options = dict[str, Any]
 
-_RENAMED = {"mpi_runner": "runner", "dfscript": "df_script", "dfexecutor": "df_executor", "dflib": "df_lib"}
+_RENAMED = {"mpi_runner": "runner"}
 
 
 def above_task(
@@ -50,12 +50,19 @@ def above_task(
         where = f"@{name} on {task.place}"
         missing = [key for key in needed if given.get(key) is None]
         if missing:
-            raise TaskDeclarationError(f"{where} needs {' and '.join(f'{key}=' for key in missing)}.")
+            raise TaskDeclarationError(f"{where} needs {' and '.join(_needed(key, given) for key in missing)}.")
         _warn_of_unknown(task, given, [*names, *needed], where)
         change(task, given, where)
         return decorated
 
     return decorate
+
+
+def _needed(key: str, given: Options) -> str:
+    """Return a keyword that is missing, with what may have been given in its place."""
+    close = difflib.get_close_matches(key, given, 1, cutoff=0.8)
+    example = f'{key}="mpirun", say' if key == "runner" else f"{key}="
+    return f"{example} (not {close[0]}=)" if close else example
 
 
 def _in_snake_case(name: str) -> str:

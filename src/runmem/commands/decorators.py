@@ -16,6 +16,7 @@ from runmem.commands.launch import Nodes, Step, TaskLaunch
 from runmem.commands.transformations import TransformationsBefore, transformation_of
 from runmem.errors import TaskDeclarationError
 from runmem.graph.constraints import CONSTRAINTS, NAMES, declared_constraints
+from runmem.graph.implementations import declare_implementation
 from runmem.graph.task import BEFORE_CALL, LAUNCH, TaskFunction
 
 __all__ = [
@@ -123,8 +124,8 @@ def mpi(**options: object) -> Decorator:
 
     Parameters
     ----------
-    runner : str, optional
-        The program that starts them; default ``mpirun``.
+    runner : str
+        The program that starts them, such as ``mpirun``.
     binary, args, working_dir, fail_by_exit_value
         See `binary`. Without ``binary`` each process runs the function, and the task returns a list of their values.
     processes : int or str, optional
@@ -139,14 +140,14 @@ def mpi(**options: object) -> Decorator:
         For the collection ``name``, which of its items each process gets: ``{block_count: 4, block_length: 2,
         stride: 1}``.
     """
-    names = (*_COMMAND, *_NODES, "runner", "binary", "processes", "flags", "scale_by_cu")
-    return above_task("mpi", options, names, [], _set_mpi)
+    names = (*_COMMAND, *_NODES, "binary", "processes", "flags", "scale_by_cu")
+    return above_task("mpi", options, names, ["runner"], _set_mpi)
 
 
 def _set_mpi(task: TaskFunction, options: Options, where: str) -> None:
     processes = _count(task, options, ("processes", "computing_nodes"), where)
     runner = MpiRunner(
-        _text(task, options, "runner", where) or "mpirun",
+        _text(task, options, "runner", where) or "",
         _text(task, options, "flags", where) or "",
         str(options.get("scale_by_cu", False)),
     )
@@ -169,8 +170,8 @@ def mpmd_mpi(**options: object) -> Decorator:
 
     The other keywords are those of `mpi`. A program gets the arguments that its ``args`` says.
     """
-    names = ("runner", "working_dir", "fail_by_exit_value", "processes_per_node", "flags")
-    return above_task("mpmd_mpi", options, names, ["programs"], _set_mpmd_mpi)
+    names = ("working_dir", "fail_by_exit_value", "processes_per_node", "flags")
+    return above_task("mpmd_mpi", options, names, ["runner", "programs"], _set_mpmd_mpi)
 
 
 def _set_mpmd_mpi(task: TaskFunction, options: Options, where: str) -> None:
@@ -183,7 +184,7 @@ def _set_mpmd_mpi(task: TaskFunction, options: Options, where: str) -> None:
         programs.append(replace(program, args=program.args or "", processes=processes))
     if not programs:
         raise TaskDeclarationError(f"{where}: programs= is empty.")
-    runner = MpiRunner(_text(task, options, "runner", where) or "mpirun", _text(task, options, "flags", where) or "")
+    runner = MpiRunner(_text(task, options, "runner", where) or "", _text(task, options, "flags", where) or "")
     _change_launch(task, body=Command(tuple(programs), runner, **_common(task, options, where)))
 
 
@@ -362,8 +363,20 @@ def io(function: object = None) -> Any:
 
 
 def implement(**options: object) -> Decorator:
-    """Declare that the task does the same as another one, ``method`` of ``source_class``; each call runs its own."""
-    return above_task("implement", options, [], ["source_class", "method"], lambda task, given, where: None)
+    """Declare that the task does the same as another one: a call of that one runs the first whose constraints fit.
+
+    Parameters
+    ----------
+    source_class : str
+        The module of the other task, and its class if it is a method.
+    method : str
+        Its name.
+    """
+
+    def change(task: TaskFunction, given: Options, where: str) -> None:
+        declare_implementation(task, str(given["source_class"]), str(given["method"]))
+
+    return above_task("implement", options, [], ["source_class", "method"], change)
 
 
 def data_transformation(*args: object, **options: object) -> Decorator:

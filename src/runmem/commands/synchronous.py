@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from runmem.commands.contents import copy_contents
+from runmem.commands.references import put_in_place
 from runmem.graph.current import current_program
 from runmem.graph.future import Future
 from runmem.graph.synchronise import delete_object, wait_on
@@ -18,7 +19,8 @@ __all__ = ["local"]
 def local(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function wait for what it is given: futures, and objects that tasks have written.
 
-    Objects that tasks have written get their new contents in place. The function runs in the program, at once.
+    Objects that tasks have written get their new contents in place, and the program's variables, lists and objects that
+    refer to a future refer to its value from then on. The function runs in the program, at once.
     """
 
     @functools.wraps(function)
@@ -33,7 +35,10 @@ def local(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _value(argument: Any) -> Any:
     value = wait_on(argument)
-    if value is argument or type(argument) is Future or not delete_object(argument):
+    if type(argument) is Future:
+        put_in_place(argument, value)
+        return value
+    if value is argument or not delete_object(argument):
         return value
     with suppress(TypeError):
         copy_contents(argument, value)

@@ -6,6 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import count
+from typing import NamedTuple
 
 import distributed
 
@@ -16,7 +17,7 @@ from runmem.serialization.arguments import NO_PAYLOAD, Payload
 from runmem.store.layout import safe_name
 from runmem.worker.bundle_runner import PackedTask
 
-__all__ = ["KEY_MARK", "Bundle", "CallState", "state_of"]
+__all__ = ["KEY_MARK", "Bundle", "CallState", "Implementation", "state_of"]
 
 # Dask splits a key at its last dash if hexadecimal digits follow. Counting is many times quicker than asking the kernel
 # for random bytes, during which another thread takes the interpreter.
@@ -24,6 +25,20 @@ _PROCESS = "0" + uuid.uuid4().hex[:15]
 KEY_MARK = f"-{_PROCESS}"
 """Part of the keys of all Dask tasks of this process."""
 _numbers = count(1)
+
+
+class Implementation(NamedTuple):
+    """Another task that a call may run in place of its own.
+
+    Attributes
+    ----------
+    task : PackedTask
+    demand : Demand
+        What its `@constraint` asks for.
+    """
+
+    task: PackedTask
+    demand: Demand
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +77,8 @@ class CallState:
         Whether it has ended, with or without an error.
     demand : Demand or None
         What `@constraint` asks for.
+    implementations : tuple of Implementation
+        Tasks that do the same, as long as none was chosen.
     on_failure : OnFailure or None
     returns : int
         Number of returned values.
@@ -90,6 +107,7 @@ class CallState:
     error: BaseException | None = None
     done: bool = False
     demand: Demand | None = None
+    implementations: tuple[Implementation, ...] = ()
     on_failure: OnFailure | None = None
     returns: int = 0
     tries: int = 1
@@ -111,6 +129,10 @@ class CallState:
         self.turn = max(state.turn for state in needed) if is_first else self.number
         for state in needed:
             state.is_needed = True
+
+    def use(self, chosen: Implementation) -> None:
+        """Run another implementation of the task, from now on."""
+        self.task, self.demand, self.implementations = *chosen, ()
 
     def release_inputs(self) -> None:
         """Release everything that only a run of the call needs."""

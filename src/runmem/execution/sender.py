@@ -283,11 +283,20 @@ class Sender:
         if not all(state_of(needed).done for needed in state.needs):
             return False
         reason = self._placement.refusal(state.demand)
-        if reason is not None:
-            self._refused[execution] = reason
-            return False
         unplaced = self._calls.in_flight.total() - self._placement.placed
-        return self._placement.admit(execution, state.demand, unplaced)
+        if reason is None and self._placement.admit(execution, state.demand, unplaced):
+            return True
+        for other in () if state.demand.alone else state.implementations:
+            if self._placement.refusal(other.demand) is not None:
+                continue
+            if self._placement.admit(execution, other.demand, unplaced):
+                state.use(other)
+                return True
+            reason = None  # it will fit later
+        if reason is not None:
+            names = ", ".join(other.task.name for other in state.implementations)
+            self._refused[execution] = reason + (f"; neither can its other implementations ({names})" if names else "")
+        return False
 
     def _end_refused(self) -> None:
         """End the calls for which no node is large enough."""

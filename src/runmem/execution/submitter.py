@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import CancelledError
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import distributed
@@ -26,10 +27,10 @@ import runmem.serialization.dask_serialization  # noqa: F401  # registers serial
 from runmem.deadlines import within
 from runmem.errors import TaskKilledError, TaskTimeoutError
 from runmem.execution.call_errors import explain_kill, unfetchable
-from runmem.execution.call_state import CallState, state_of
+from runmem.execution.call_state import CallState, Implementation, state_of
 from runmem.execution.call_table import CallTable
 from runmem.execution.failure_policy import gives_none, stand_in
-from runmem.execution.placement import demand_of
+from runmem.execution.placement import Demand, demand_of
 from runmem.execution.results import FetchedResults, loaded_value
 from runmem.execution.run_services import RunServices
 from runmem.execution.sender import Sender
@@ -37,16 +38,18 @@ from runmem.execution.submitted import submitted
 from runmem.execution.task_packing import TaskPacking
 from runmem.graph.call import Execution, TaskCall, Version, inherit_origin
 from runmem.graph.failure import Management
+from runmem.graph.implementations import implementations_of
 from runmem.serialization.arguments import Payload, Resolve, pack
 from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.error_parts import set_field
 from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Packed
-from runmem.serialization.snapshot import Snapshots
+from runmem.serialization.snapshot import Snapshot, Snapshots
 
 __all__ = ["DaskSubmitter"]
 
 _ARGUMENT = "argument"
+_ANYWHERE = Demand(1, 0)
 _CANCEL_S = 10.0  # longest wait for the ends of cancelled calls that run
 
 
@@ -95,6 +98,8 @@ class DaskSubmitter:
             version.execution.is_read = True
         snapshot = payload.snapshot
         demand = demand_of(call)
+        others = self._implementations(call, resolve) if demand is not None else []
+        classes = snapshot.travelling if snapshot is not None else frozenset()
         self.calls.has_constraints = self.calls.has_constraints or demand is not None
         call.execution.state = CallState(
             task=self._tasks.packed(call, snapshot),
@@ -103,10 +108,11 @@ class DaskSubmitter:
             writes=call.writes,
             files=call.files,
             last_read=last_read,
-            classes=snapshot.travelling if snapshot is not None else frozenset(),
+            classes=classes.union(*(each.travelling for _, each in others if each is not None)) if others else classes,
             alone=call.isolation.attempts is not None,
-            definitions=snapshot,
+            definitions=(snapshot, others) if others else snapshot,
             demand=demand,
+            implementations=tuple(other for other, _ in others),
             on_failure=call.task.on_failure,
             returns=call.returns,
         )
@@ -115,6 +121,15 @@ class DaskSubmitter:
             self.calls.to_cancel.add(call.execution)
         if self._report_submitted is not None:
             self._report_submitted(submitted(call, payload.inputs))
+
+    def _implementations(self, call: TaskCall, resolve: Resolve) -> list[tuple[Implementation, Snapshot | None]]:
+        """Return the other tasks that a call may run, and the snapshots with which they travel."""
+        found = []
+        for task in implementations_of(call.task):
+            other = replace(call, task=task)
+            snapshot = pack(other, resolve, self._large, self._snapshots, _classes_of).snapshot
+            found.append((Implementation(self._tasks.packed(other, snapshot), demand_of(other) or _ANYWHERE), snapshot))
+        return found
 
     def _last_read(self, call: TaskCall, payload: Payload) -> tuple[int, ...]:
         """Return the inputs that this call alone reads, now or later, and need not read twice.

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
 from runmem.errors import ArgumentError, FutureAttributeError, FutureError
-from runmem.graph.call import Version
+from runmem.graph.call import Execution, Version
 from runmem.graph.current import current_program
 
 __all__ = ["Future"]
@@ -25,13 +25,35 @@ class Future:
     future.
     """
 
-    __slots__ = ("version", "_cls", "_known", "__weakref__")
+    __slots__ = ("_version", "_cls", "_known", "is_deleted", "__weakref__")
     __array_ufunc__ = None  # numpy leaves `array + future` to the future
 
     def __init__(self, version: Version, cls: type | None = None) -> None:
-        self.version = version
+        self._version = version
         self._cls = cls
         self._known: tuple[Version, object] | None = None
+        self.is_deleted = False
+
+    @property
+    def version(self) -> Version:
+        """The version of the datum that it stands for. Raises ArgumentError if the program has deleted it."""
+        if self.is_deleted:
+            raise ArgumentError(
+                f"{self!r} was deleted, with delete_object or by a task that takes it as IN_DELETE, so its value is "
+                "gone: delete it after its last use."
+            )
+        return self._version
+
+    @version.setter
+    def version(self, version: Version) -> None:
+        self._version = version
+
+    def delete(self) -> bool:
+        """Release the value; return False if that was done before."""
+        was_there, self.is_deleted = not self.is_deleted, True
+        execution = self._version.execution
+        self._version, self._known = Version(Execution(execution.task_id, execution.name, 0), 0), None
+        return was_there
 
     def _fetched(self) -> object:
         """Return the value, which is waited for once a version."""
@@ -48,7 +70,7 @@ class Future:
         if isinstance(method, TaskFunction):
             return functools.partial(method, self)
         raise FutureAttributeError(
-            f"{name!r}: this is the future of task {self.version.execution.name!r}, not its value; "
+            f"{name!r}: this is the future of task {self._version.execution.name!r}, not its value; "
             "get the value with wait_on first."
         )
 
@@ -59,7 +81,7 @@ class Future:
         return value_of(self).__await__()
 
     def __repr__(self) -> str:
-        execution = self.version.execution
+        execution = self._version.execution
         return f"<Future of {execution.name} (call {execution.task_id}): wait_on gives its value>"
 
     def __format__(self, spec: str) -> str:
@@ -81,7 +103,7 @@ class Future:
 def _refusal(name: str) -> Callable[..., NoReturn]:
     def refuse(self: Future, *_: object) -> NoReturn:
         raise FutureError(
-            f"this is the future of task {self.version.execution.name!r}, not its value, so it has no {name}; "
+            f"this is the future of task {self._version.execution.name!r}, not its value, so it has no {name}; "
             "get the value with wait_on first."
         )
 

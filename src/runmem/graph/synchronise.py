@@ -131,7 +131,8 @@ def open_file(path: str | os.PathLike[str], mode: str = "r") -> IO[Any]:
 def delete_object(*objects: object) -> bool:
     """Free the versions of objects that the program does not need any more.
 
-    Lists, tuples and dictionaries are searched. Return True if tasks have used each of them.
+    Lists, tuples and dictionaries are searched. The value of a future that is deleted cannot be used any more. Return
+    True if tasks have used each of them.
     """
     program = current_program()
     if program is None:

@@ -73,10 +73,13 @@ class ObjectVersions:
         return list(self._written)
 
     def forget(self, datum: object) -> bool:
-        """Stop tracking an object; return whether a task has used it, as far as that is known."""
+        """Stop tracking an object; return whether a task has used it, as far as that is known.
+
+        The value of a future is released.
+        """
         was_written = self._written.pop(id(datum), _NEVER) is not _NEVER
         was_read = self._read.pop(id(datum), _NEVER) is not _NEVER
-        return type(datum) is Future or was_written or was_read
+        return datum.delete() if type(datum) is Future else was_written or was_read
 
     def __bool__(self) -> bool:
         """Whether any object is tracked."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 from runmem.execution.wall_clock import WallClock
 from runmem.graph.current import current_program
@@ -11,7 +12,7 @@ from runmem.graph.synchronise import barrier as compss_barrier
 from runmem.graph.synchronise import barrier_group as compss_barrier_group
 from runmem.graph.synchronise import cancel_group as compss_cancel_group
 from runmem.graph.synchronise import delete_file as compss_delete_file
-from runmem.graph.synchronise import delete_object as compss_delete_object
+from runmem.graph.synchronise import delete_object
 from runmem.graph.synchronise import file_exists as compss_file_exists
 from runmem.graph.synchronise import open_file as compss_open
 from runmem.graph.synchronise import wait_on as compss_wait_on
@@ -46,6 +47,24 @@ def compss_stop(code: int = 0, _hard_stop: bool = False) -> None:
 def compss_snapshot() -> None:
     """Wait for all tasks, so that their files are written."""
     compss_barrier()
+
+
+def compss_delete_object(*objects: Any) -> Any:
+    """Free what tasks have made of objects that the program needs no more; return whether tasks have used each.
+
+    Several objects give a list of answers, and so does a list or tuple that no task was given as a whole: one for each
+    object in it. The value of a future that is deleted cannot be used any more.
+    """
+    answers = [_delete(datum) for datum in objects]
+    return answers[0] if len(answers) == 1 else answers
+
+
+def _delete(datum: Any, around: frozenset[int] = frozenset()) -> Any:
+    program = current_program()
+    is_used = program is not None and program.is_used(datum)
+    if isinstance(datum, (list, tuple)) and not is_used and id(datum) not in around:
+        return [_delete(item, around | {id(datum)}) for item in datum]
+    return delete_object(datum)
 
 
 def compss_get_number_of_resources() -> int:
