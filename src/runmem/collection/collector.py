@@ -15,6 +15,7 @@ import json
 import re
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +28,7 @@ from runmem.collection.spool_room import SpoolRoom
 from runmem.deaths import Cause, Death
 from runmem.events import (
     FIRST_NESTED,
+    CaptureReceived,
     DataLost,
     LogLines,
     NodeSampled,
@@ -56,6 +58,7 @@ _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
 _UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
+_CAPTURES = re.compile(r"captures-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
@@ -277,6 +280,11 @@ class Collector:
         if _PROFILES.fullmatch(file):
             for line in data.splitlines():
                 self._observers.profile_reported(ProfileReported(**json.loads(line)))
+        elif _CAPTURES.fullmatch(file):
+            for line in data.splitlines():
+                part = json.loads(line)
+                received = CaptureReceived(part["file"], part["offset"], b64decode(part["data"]))
+                self._observers.capture_received(received)
         elif _LOGS.fullmatch(file):
             self._observers.records_logged(LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):

@@ -12,6 +12,7 @@ from runmem.units import mib
 __all__ = ["Allocations", "Place", "Site", "allocations_of"]
 
 _MOST_SITES = 10
+_LEAST_SHARE = 1000  # smaller parts of the whole are added up
 _COLUMNS = (
     TableColumn("Size", right=True),
     TableColumn("Blocks", right=True),
@@ -76,7 +77,8 @@ class Allocations(NamedTuple):
 
     def render(self, place: Place, precision: int) -> str:
         """Return the table with the largest sites, and what the others have together."""
-        shown, others = self.sites[:_MOST_SITES], self.sites[_MOST_SITES:]
+        large = sum(site.size_bytes * _LEAST_SHARE >= self.size_bytes for site in self.sites[:_MOST_SITES])
+        shown, others = self.sites[:large], self.sites[large:]
         rows = [
             [
                 _size(site.size_bytes, precision),
@@ -89,9 +91,9 @@ class Allocations(NamedTuple):
         ]
         if others:
             size, blocks = sum(site.size_bytes for site in others), sum(site.blocks for site in others)
-            rows.append([_size(size, precision), f"{blocks:,}", "", "", f"{len(others):,} other places"])
-        total = f"{_size(self.size_bytes, precision)} in {self.blocks:,} blocks"
-        head = f"Allocated when it was most: {total} ({self.by}, native code included)"
+            rows.append([_size(size, precision), f"{blocks:,}", "", "", _counted(len(others), "other place")])
+        total = f"{_size(self.size_bytes, precision)} allocated in {_counted(self.blocks, 'block')}"
+        head = f"At its highest, the call had {total} ({self.by}, native code included)"
         return "\n".join([head, "", *lay_out(_COLUMNS, rows)]) if rows else head
 
 
@@ -121,6 +123,10 @@ def _describe(stack: list[tuple[str, str, int]]) -> str:
         return "native code"
     function, file, line = stack[0]
     return f"{function}, {file}:{line}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def _size(size_bytes: int, precision: int) -> str:

@@ -58,7 +58,7 @@ class CaptureFiles(NamedTuple):
     ----------
     folder : Path
     label : str
-        Distinguishes those who write to the folder, or to one to which the files are copied.
+        Distinguishes those who write to the folder, or to one to which the files are copied; it may be empty.
     of_run : bool
         Whether the files reach the run directory, which then has flame graphs at the end of the run.
     """
@@ -79,7 +79,7 @@ class CaptureFiles(NamedTuple):
         """
         safe = re.sub(r"[^\w.+-]", "_", name)[:100]
         for number in range(1, CALLS_RECORDED + 1):
-            path = self.folder / f"memray-{safe}-{self.label}-{number}.bin"
+            path = self.folder / f"{'-'.join(['memray', safe, *filter(None, [self.label])])}-{number}.bin"
             with suppress(FileExistsError):
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
                 return path

@@ -40,7 +40,9 @@ class TaskRow:
         Node of the highest peak, and how it was measured (see `how_measured`).
     exact, sampled, shared, unclear, missing : int
         Number of executions whose peak is exact; sampled (a lower bound); shared with an overlapping task (an upper
-        bound); sampled and shared (neither bound); or unknown. They add up to `executions`.
+        bound); sampled and shared (neither bound); or unknown. With `recorded` they add up to `executions`.
+    recorded : int
+        Number of executions whose allocations were recorded, with memory of the tool in the peak (an upper bound).
     is_plain_dask : bool
         Whether it is a task of a plain Dask program.
     """
@@ -65,15 +67,19 @@ class TaskRow:
     unclear: int
     missing: int
     is_plain_dask: bool = False
+    recorded: int = 0
 
 
 def how_measured(record: TaskRecord) -> str:
-    """Return ``exact``, ``sampled``, ``shared``, ``unclear`` (sampled and shared) or ``missing``."""
+    """Return ``exact``, ``sampled``, ``shared``, ``recorded``, ``unclear`` or ``missing``.
+
+    ``recorded``: memray recorded the allocations; ``unclear``: sampled, and shared or recorded.
+    """
     if record.peak_bytes is None:
         return "missing"
     if record.method == "hwm":
-        return "shared" if record.shared else "exact"
-    return "unclear" if record.shared else "sampled"
+        return "shared" if record.shared else "exact" if record.recorded_by is None else "recorded"
+    return "sampled" if not record.shared and record.recorded_by is None else "unclear"
 
 
 def unclear_reasons(records: Iterable[TaskRecord]) -> Counter[str]:
@@ -124,6 +130,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         unclear=how["unclear"],
         missing=how["missing"],
         is_plain_dask=group[0].key is not None,
+        recorded=how["recorded"],
     )
 
 

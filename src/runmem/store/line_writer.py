@@ -22,6 +22,7 @@ _EMPTY = (
     "parent_id",
     "extra",
     "death",
+    "recorded_by",
     *_OF_DASK,
 )
 _OMITTED: JsonObject = {**dict.fromkeys(_EMPTY), "shared": False, "attempt": 1}

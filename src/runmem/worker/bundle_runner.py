@@ -167,6 +167,9 @@ class CallRecorder(Protocol):
     def measured(self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result]) -> Result:
         """Run `body`, and measure it."""
 
+    def recording(self, task: TaskFunction, body: Callable[[], Result]) -> Callable[[], Result]:
+        """Return what runs `body`, a call, and records its allocations if that is wanted."""
+
     def ended(self, name: str, elapsed_s: float, result: object) -> None:
         """Note a call that ended without an error."""
 
@@ -286,7 +289,9 @@ def _result(
     begin_calls: Callable[[], CallsOfTask] | None,
 ) -> Any:
     """Run a call in this process and return its packed result."""
-    body = partial(_invoke, call, packed_task.returns, task, copy, inputs, begin_calls)
+    body: Callable[[], Sequence[Any]] = partial(_invoke, call, packed_task.returns, task, copy, inputs, begin_calls)
+    if run is not None:
+        body = run.recording(task, body)
     try:
         outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body)
     finally:
