@@ -76,5 +76,5 @@ def test_a_task_that_memray_records_has_the_table_and_the_files_on_the_page(tmp_
     names = ["simulate.txt", f"memray-simulate-{node}-1.bin", f"memray-simulate-{node}-1.html"]
     assert sorted(path.name for path in profiles.iterdir()) == sorted(names)
     page = (profiles / names[2]).read_text()
-    assert "PyByteArray_Resize" in page or "bytearray" in page.lower()  # a native frame
-    assert "https://cdn" not in page
+    assert "PyByteArray_Resize" in page  # native frames too
+    assert "<script src=" not in page  # it needs no network
