@@ -316,10 +316,7 @@ class Collector:
             for line in data.splitlines():
                 self._observers.profile_reported(ProfileReported(**json.loads(line)))
         elif _CAPTURES.fullmatch(file):
-            for line in data.splitlines():
-                part = json.loads(line)
-                received = CaptureReceived(part["file"], part["offset"], b64decode(part["data"]))
-                self._observers.capture_received(received)
+            self._read_captures(data)
         elif _LOGS.fullmatch(file):
             self._observers.records_logged(LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):
@@ -335,6 +332,12 @@ class Collector:
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
             self._read_trace(news.node, file, data)
+
+    def _read_captures(self, data: bytes) -> None:
+        for line in data.splitlines():
+            part = json.loads(line)
+            received = CaptureReceived(part["file"], part["offset"], b64decode(part["data"]))
+            self._observers.capture_received(received)
 
     def _read_tasks(self, node: str, chunks: dict[int, bytes]) -> None:
         fed = self._tasks.feed(node, chunks)
