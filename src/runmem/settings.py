@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +278,17 @@ class Settings:
     malloc_trim: bool = _setting(
         False, _flag, "Return freed memory to the system before each task, even if there is little."
     )
+    memory_aware: bool = _setting(
+        False,
+        _flag,
+        "Start a task only where the memory that it is expected to need is free. Measures memory too.",
+    )
+    memory_from: Path | None = _setting(
+        None,
+        _path,
+        "Run directory from which --memory_aware, which this option implies, takes what tasks need.",
+        "RUN",
+    )
     graph: bool = _setting(
         False, _flag, "Write the graph of the run to complete_graph.dot, and to an SVG where graphviz is installed."
     )
@@ -331,7 +342,14 @@ def resolve(given: Mapping[str, object], environment: Mapping[str, str] | None =
             if value is not None and value != "":
                 values[name] = _parsed(setting.metadata["parse"], value, place)
                 break
-    return Settings(**values)
+    return _with_implied(Settings(**values))
+
+
+def _with_implied(settings: Settings) -> Settings:
+    """Return the settings with those that others imply."""
+    if settings.memory_from is not None or settings.memory_aware:
+        return replace(settings, memory_aware=True, python_memory_profile=True)
+    return settings
 
 
 def option_name(setting: Field[Any]) -> str:

@@ -16,10 +16,16 @@ from typing import ClassVar
 
 from runmem.clusters.child_imports import WORKER_NAME, patch_spawn
 from runmem.clusters.contract import Cluster
-from runmem.clusters.in_process_scheduler import InProcessScheduler, usable_cores, worker_configuration
+from runmem.clusters.in_process_scheduler import (
+    InProcessScheduler,
+    shared_memory_configuration,
+    usable_cores,
+    worker_configuration,
+)
 from runmem.clusters.security import TlsSecurity, require_insecure, run_security, security_from_files
 from runmem.errors import ClusterError, SettingError
-from runmem.memory.limits import memory_limit, share
+from runmem.memory.limits import memory_limit, reserve_bytes, share
+from runmem.memory.process import own_process
 from runmem.settings import Settings
 from runmem.units import format_bytes
 
@@ -160,6 +166,7 @@ class EmbeddedCluster(Cluster):
 
     kind: ClassVar[str] = "local"
     lazy: ClassVar[bool] = True
+    starts_nodes: ClassVar[bool] = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -174,8 +181,20 @@ class EmbeddedCluster(Cluster):
             sizes = format_bytes(self.worker_memory_bytes), format_bytes(limit.limit_bytes)
             text = "runmem: warning: %s of %s may use more than the %s that %s allows"
             logging.getLogger("runmem").warning(text, count, *sizes, limit.source)
+        self._reserved_bytes = 0
+        if settings.memory_aware and settings.worker_memory_bytes is None:
+            self._reserved_bytes = reserve_bytes(limit.limit_bytes)
+            self.worker_memory_bytes = limit.limit_bytes - self._reserved_bytes
+        elif settings.memory_aware:
+            self.worker_memory_bytes *= self.workers
         self._given_security = security_from_files(settings)  # here, to report errors before the program starts
         self._environment = script_environment(settings.env_script) if settings.env_script is not None else {}
+
+    def taken_bytes(self) -> int:
+        """Return the memory of the program beyond what is reserved for it; 0 where --worker_memory sets the limit."""
+        if not self._reserved_bytes:
+            return 0
+        return max(0, own_process().resident_bytes() - self._reserved_bytes)
 
     def _start(self) -> None:
         """Start scheduler and workers, again if a worker dies during the start, for example from lack of memory."""
@@ -212,7 +231,10 @@ class EmbeddedCluster(Cluster):
             0,
             protocol,
             security,
-            configuration=worker_configuration(self.settings.python_memory_profile),
+            configuration={
+                **worker_configuration(self.settings.python_memory_profile),
+                **(shared_memory_configuration(self.workers) if self.shares_memory else {}),
+            },
             n_workers=self.workers,
             threads_per_worker=1,
             memory_limit=self.worker_memory_bytes,

@@ -44,12 +44,21 @@ class AfterDeaths:
     news : DeathNews
     workers : callable
         Returns the workers of the cluster.
+    note_need : callable
+        Takes the name of a task, and the memory, in bytes, that a call of it had taken when it was killed for memory.
     """
 
-    def __init__(self, calls: CallTable, news: DeathNews, workers: Callable[[], Sequence[WorkerInfo]]) -> None:
+    def __init__(
+        self,
+        calls: CallTable,
+        news: DeathNews,
+        workers: Callable[[], Sequence[WorkerInfo]],
+        note_need: Callable[[str, int], None] = lambda name, size: None,
+    ) -> None:
         self._calls = calls
         self._news = news
         self._workers = workers
+        self._note_need = note_need
 
     def decide(self) -> None:
         """Decide about the calls of which enough is known; called now and then by the sender's thread."""
@@ -98,6 +107,8 @@ class AfterDeaths:
                 return []
             return self._fail(execution, TaskKilledError(execution.name, execution.task_id), for_memory=False)
         state.memory_deaths += 1
+        if (record := None if kill is None else kill.record) is not None and record.increment_bytes is not None:
+            self._note_need(execution.name, record.increment_bytes)
         error = TaskKilledError(execution.name, execution.task_id)
         if state.on_memory == "fail":
             error.tried = 'It was not tried again, because on_memory is "fail".'

@@ -78,7 +78,9 @@ class CallState:
     done : bool
         Whether it has ended, with or without an error.
     demand : Demand or None
-        What `@constraint` asks for.
+        What the task declares, by `@constraint` or ``memory=``.
+    is_placed : bool
+        Whether it has a place on a node.
     implementations : tuple of Implementation
         Tasks that do the same, as long as none was chosen.
     on_failure : OnFailure or None
@@ -123,6 +125,7 @@ class CallState:
     error: BaseException | None = None
     done: bool = False
     demand: Demand | None = None
+    is_placed: bool = False
     implementations: tuple[Implementation, ...] = ()
     on_failure: OnFailure | None = None
     returns: int = 0

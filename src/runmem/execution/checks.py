@@ -15,7 +15,9 @@ from runmem.settings import Settings, option_name
 from runmem.store.output import check_folder
 from runmem.worker.probe import Probe
 
-__all__ = ["check_memray", "check_process", "check_recording", "check_sequential", "check_writable", "pack_probes"]
+__all__ = [
+    "check_memray", "check_process", "check_recording", "check_sequential", "check_writable", "known_needs", "pack_probes",
+]  # fmt: skip
 
 
 def check_process() -> None:
@@ -48,6 +50,7 @@ def check_sequential(settings: Settings) -> None:
     """Raise SettingError for a setting that asks for workers in a sequential run."""
     names = ("workers", "worker_memory_bytes", "scheduler", "scheduler_file", "hosts", "cluster", "env_script")
     given = [f for f in fields(Settings) if f.name in names and getattr(settings, f.name) is not None]
+    given += [f for f in fields(Settings) if f.name == "memory_aware" and settings.memory_aware]
     if settings.sequential and given:
         raise SettingError(
             f"--sequential runs the tasks in the program's own process, and --{option_name(given[0])} asks for "
@@ -68,6 +71,15 @@ def check_recording(settings: Settings, several_threads: bool) -> None:
             f"--memray={','.join(settings.memray)}: a worker of this cluster has several threads, whose tasks memray "
             "would record together: start workers with one thread each (dask worker --nthreads 1)."
         )
+
+
+def known_needs(settings: Settings) -> dict[str, int]:
+    """Return what the calls of each task needed in the run of --memory_from, in bytes; SettingError if it is none."""
+    if settings.memory_from is None:
+        return {}
+    from runmem.execution.expectations import needs_in_run  # imports much
+
+    return needs_in_run(settings.memory_from)
 
 
 def pack_probes(probes: Sequence[object], settings: Settings, import_folder: str | None) -> bytes:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # imported when they are used: processes that are forked afte
     from runmem.execution.joining import JoinedCluster
     from runmem.execution.nested_calls import NestedCalls
     from runmem.execution.recording import Recording
+    from runmem.execution.run_services import MemoryAware
 
 __all__ = ["Run"]
 
@@ -174,6 +175,8 @@ class Run(PreparedRun):
             process=self._process,
             in_order=self._cluster.ours,
             limit_s=self.settings.task_timeout_s,
+            memory=self._memory_aware(),
+            largest_worker=self._largest_worker,
             on_memory=self.settings.on_memory,
             deaths=DeathNews(
                 self.collector, self.settings.python_memory_profile, self._cluster.ours, self._hears_of_deaths
@@ -182,6 +185,23 @@ class Run(PreparedRun):
         submitter = DaskSubmitter(services)
         self._sender = submitter.sender
         return submitter
+
+    def _memory_aware(self) -> MemoryAware | None:
+        """Return how calls are placed by memory; None: only where they declare what they need."""
+        if not self.settings.memory_aware:
+            return None
+        from runmem.execution.run_services import MemoryAware
+
+        source = None if self.settings.memory_from is None else str(self.settings.memory_from)
+        return MemoryAware(self._known_needs, source, self._cluster.shares_memory, self._cluster.taken_bytes)
+
+    def _largest_worker(self) -> tuple[int, str] | None:
+        """Return the memory limit of the largest worker, and its name; None: there is no limit, or no worker yet."""
+        if (limit_bytes := self.worker_memory_bytes) is not None:
+            return limit_bytes, "one of this machine"
+        workers = self._connect()[0].scheduler_info(n_workers=-1)["workers"]
+        limits = [(worker["memory_limit"] or 0, address) for address, worker in workers.items()]
+        return max(limits) if limits and all(limit for limit, _ in limits) else None
 
     def _hears_of_deaths(self) -> bool:
         """Return True if Dask gives up calls at the first death of their worker."""

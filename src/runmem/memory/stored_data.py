@@ -134,11 +134,19 @@ class StoredData:
 
     def set_inputs(self, inputs: Iterable[StoredItem]) -> None:
         """Report the inputs of the call that this thread begins: they are not data of other tasks."""
-        self._inputs.bytes = sum(item.size_bytes for item in inputs)
+        sizes = [item.size_bytes for item in inputs]
+        self._inputs.bytes, self._inputs.largest = sum(sizes), max(sizes, default=0)
 
     def input_bytes(self) -> int:
         """Return the size of the inputs of this thread's current call."""
         return getattr(self._inputs, "bytes", 0)
+
+    def moved_bytes(self) -> int:
+        """Return how much of the inputs of this thread's current call may have come from other workers.
+
+        Dask runs a call where most of its inputs are.
+        """
+        return self.input_bytes() - getattr(self._inputs, "largest", 0)
 
     def wait_for_transfers(self, inputs: Iterable[StoredItem]) -> None:
         """Wait for transfers and releases that would disturb the measurement of a call with `inputs`.

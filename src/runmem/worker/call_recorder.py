@@ -31,6 +31,7 @@ from runmem.formats.totals import total_at
 from runmem.memory.memray_capture import memray_takes_part
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
+from runmem.memory.stored_data import stored_data
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
@@ -57,6 +58,7 @@ __all__ = ["CallState", "RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls"
 _BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _REPORT_EVERY_S = 5.0
 _TOTAL_INTERVAL_S = 1.0
+_NOTICEABLE_BYTES = 1024**2
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")
 
 
@@ -102,6 +104,8 @@ class RunOnWorkers(NamedTuple):
         Modules of the program that have the names of libraries, if it has some.
     nesting : Nesting or None
         Makes the calls of tasks that tasks make; None: these are plain calls.
+    memory_aware : bool
+        Whether workers report how much memory calls need.
     """
 
     run_id: str
@@ -122,6 +126,7 @@ class RunOnWorkers(NamedTuple):
     folder: str = ""
     shadowing: Shadowing | None = None
     nesting: Nesting | None = None
+    memory_aware: bool = False
 
 
 class CallState:
@@ -140,6 +145,7 @@ class _Current(threading.local, CallState):
     def __init__(self) -> None:
         CallState.__init__(self)
         self.task_id: int | None = None
+        self.need: tuple[int, int] | None = None  # memory of the last call, see `_need_of`
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
 
 
@@ -194,6 +200,7 @@ class WorkerRun:
         self.node_turns: NodeTurns | None = None
         self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user())
         self._stats: dict[str, list[float]] = {}
+        self._needs: dict[str, tuple[int, int]] = {}  # what was reported last
         self._reported_s: dict[str, float] = {}
         self._next_losses = 1
         self._next_unwritten = unwritten().size_bytes + 1
@@ -353,6 +360,8 @@ class WorkerRun:
             cpu_s = values.pop("cpu_s", cpu_s)
         if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
             self._bracket(task, start_s, end_s, self._height)
+        if self._run.memory_aware and current is self._current:
+            self._current.need = _need_of(values)
         times = start_s, end_s, cpu_s
         self._write(self._writer.end(task, task_id, current.thread, times, status, exception, values))
 
@@ -410,7 +419,10 @@ class WorkerRun:
         """
         body_s, self._current.body_s = self._current.body_s, None
         elapsed_s = elapsed_s if body_s is None else body_s
+        need, self._current.need = self._current.need, None
         with self._lock:
+            if need is not None:
+                self._report_need(name, *need)
             stats = self._stats.setdefault(name, [0, 0.0, 0, 1])
             stats[0] += 1
             stats[1] += elapsed_s
@@ -427,6 +439,14 @@ class WorkerRun:
     def recording(self, task: Any, body: Callable[[], Any]) -> Callable[[], Any]:
         """Return what runs the call of a task, and records its allocations if ``--memray`` names it."""
         return recording(self._run.memray, task, body)
+
+    def _report_need(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
+        """Report what a call has needed if calls of its name had needed noticeably less so far."""
+        known, kept = self._needs.get(name, (-_NOTICEABLE_BYTES, -_NOTICEABLE_BYTES))
+        step = max(_NOTICEABLE_BYTES, known // 32)
+        if needed_bytes >= known + step or kept_bytes >= kept + step:
+            needed_bytes, kept_bytes = self._needs[name] = max(known, needed_bytes), max(kept, kept_bytes)
+            self._notify({"name": name, "needed_bytes": needed_bytes, "kept_bytes": kept_bytes})
 
     def report(self, report: ProfileReport) -> None:
         """Write a `@profile` report, and the allocations that were recorded for it, to the spool."""
@@ -456,6 +476,21 @@ def stop_calls(run_id: str) -> None:
     stopped_runs.add(run_id)
     if (run := worker_runs.get(run_id)) is not None:
         run.stop()
+
+
+def _need_of(values: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the memory that a call has needed and what of it is in use after it, in bytes; None if unknown.
+
+    Its inputs count in as far as other workers may have sent them.
+    """
+    base, peak, end = values.get("base_bytes"), values.get("peak_bytes"), values.get("end_bytes")
+    needed = values.get("increment_bytes")
+    if needed is None:
+        if base is None or peak is None:
+            return None
+        needed = peak - base
+    kept = 0 if end is None or base is None else max(0, end - base)
+    return max(0, needed) + stored_data().moved_bytes(), kept
 
 
 def _size(result: Any) -> int:

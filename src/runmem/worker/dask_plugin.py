@@ -15,7 +15,7 @@ from distributed import WorkerPlugin
 import runmem.serialization.dask_serialization  # noqa: F401  # registers with Dask
 from runmem.clusters.child_imports import is_embedded_worker
 from runmem.collection.spool_reader import read_last
-from runmem.dask_private import tell_of_receiving, worker_memory_limit
+from runmem.dask_private import report_level, tell_of_receiving, worker_memory_limit
 from runmem.graph.current import current_program
 from runmem.memory.allocator import use_one_arena
 from runmem.memory.limits import memory_limit
@@ -84,6 +84,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
             tell_of_receiving(stored_data())
+            if self._run.memory_aware:
+                report_level(worker, process_meter().level_bytes)
         self._note_calls(run, worker.address)
         logs = run.spool.logs(os.getpid())
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
@@ -117,6 +119,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
         follow_no_more()
+        report_level(worker, None)
         stop_shadowing()
         nestings.pop(self._run.run_id, None)
         if (isolated := isolated_calls.pop(self._run.run_id, None)) is not None:
