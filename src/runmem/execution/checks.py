@@ -16,7 +16,8 @@ from runmem.store.output import check_folder
 from runmem.worker.probe import Probe
 
 __all__ = [
-    "check_memray", "check_process", "check_recording", "check_sequential", "check_writable", "known_needs", "pack_probes",
+    "check_memray", "check_process", "check_recording", "check_sequential", "check_writable", "known_needs",
+    "pack_probes",
 ]  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -73,15 +74,16 @@ class CaptureSender:
     def __init__(self, spool: Spool) -> None:
         self._path = spool.captures(os.getpid())
         self._lines: LineAppender | None = None
+        self._lock = threading.Lock()
 
     def send(self, capture: Path) -> None:
         """Send a file, and leave it empty: that it exists shows how many calls were recorded.
 
-        Raises OSError if it cannot be read.
+        Raises OSError if it cannot be read, or the lines cannot be written.
         """
-        if self._lines is None:
-            self._lines = LineAppender(self._path)
-        with open(capture, "r+b") as file:
+        with self._lock, open(capture, "r+b") as file:
+            if self._lines is None:
+                self._lines = LineAppender(self._path)
             offset = 0
             while part := file.read(_PART_BYTES):
                 line = {"file": capture.name, "offset": offset, "data": b64encode(part).decode()}

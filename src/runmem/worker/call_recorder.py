@@ -460,8 +460,12 @@ class WorkerRun:
             if self._reports is None:
                 self._reports = LineAppender(self.spool.profiles(os.getpid()))
             self._reports.write(json.dumps(line).encode() + b"\n")
-            if report.capture is not None:
+        if report.capture is not None:
+            try:
                 self._capture_sender.send(report.capture)
+            except OSError as error:
+                what = f"recorded allocations could not be sent: {error.strerror or error}"
+                self._notify({"place": str(report.capture), "lost": what})
 
 
 stopped_runs: set[str] = set()
