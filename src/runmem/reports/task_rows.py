@@ -45,6 +45,15 @@ class TaskRow:
         Number of executions whose allocations were recorded, with memory of the tool in the peak (an upper bound).
     is_plain_dask : bool
         Whether it is a task of a plain Dask program.
+    children_peak_bytes : int or None
+        Highest peak of the child processes of an execution.
+    children_command : str or None
+        Command of the children with the largest share of it.
+    children_how : str or None
+        How it was measured: ``exact`` (the kernel's mark of one process), ``sampled``, ``shared`` or ``unclear``, as
+        for a task's peak.
+    children_missed : int
+        Number of executions that had children of which no peak is known.
     """
 
     target: str
@@ -68,6 +77,10 @@ class TaskRow:
     missing: int
     is_plain_dask: bool = False
     recorded: int = 0
+    children_peak_bytes: int | None = None
+    children_command: str | None = None
+    children_how: str | None = None
+    children_missed: int = 0
 
 
 def how_measured(record: TaskRecord) -> str:
@@ -77,9 +90,16 @@ def how_measured(record: TaskRecord) -> str:
     """
     if record.peak_bytes is None:
         return "missing"
-    if record.method == "hwm":
-        return "shared" if record.shared else "exact" if record.recorded_by is None else "recorded"
-    return "sampled" if not record.shared and record.recorded_by is None else "unclear"
+    how = _how(record.method, record.shared)
+    if record.recorded_by is None or record.shared:
+        return how
+    return "recorded" if how == "exact" else "unclear"
+
+
+def _how(method: str | None, shared: bool) -> str:
+    if method == "hwm":
+        return "shared" if shared else "exact"
+    return "unclear" if shared else "sampled"
 
 
 def unclear_reasons(records: Iterable[TaskRecord]) -> Counter[str]:
@@ -109,6 +129,8 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
     increments = [record for record in group if record.increment_bytes is not None]
     clear = [record for record in increments if record.increment_unclear is None]
     counted = [more for record in clear or increments if (more := record.increment_bytes) is not None]
+    parents = [record for record in group if record.children_peak_bytes is not None]
+    of_children = max(parents, key=lambda record: record.children_peak_bytes or 0, default=None)
     return TaskRow(
         target=target,
         name=group[0].name if name_is_unique else target,
@@ -131,6 +153,10 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         missing=how["missing"],
         is_plain_dask=group[0].key is not None,
         recorded=how["recorded"],
+        children_peak_bytes=of_children.children_peak_bytes if of_children else None,
+        children_command=of_children.children_command if of_children else None,
+        children_how=_how(of_children.children_method, of_children.shared) if of_children else None,
+        children_missed=sum(record.children_method == "missed" for record in group),
     )
 
 
