@@ -99,9 +99,20 @@ class TaskRecord:
         The task's Dask annotations; a value that is no number, text, True, False or None is written as text.
     input_bytes, output_bytes : int or None
         Size of the task's inputs together, and of its result, by Dask's estimate.
+    argument_bytes : dict or None
+        Of a killed task: size of each argument that another task made or that is stored by itself, by the name of its
+        parameter; of all others together as ``others``.
     death : Death or None
         How the process of a killed task died, or the facts of a task's `MemoryError`; None otherwise, and in records of
         earlier versions.
+    children_peak_bytes : int or None
+        Most memory of the task's child processes; see `children_method`. An upper bound where `shared`.
+    children_method : str or None
+        ``sampled``: their highest sum in a sample, a lower bound; ``hwm``: the kernel's high-water mark of one process,
+        which is exact for that one; ``missed``: there were some, and `reason` says why their memory is not known.
+        None: none is known.
+    children_command : str or None
+        Command of the children with the largest share of that memory, in one word.
     """
 
     task_id: int
@@ -139,7 +150,11 @@ class TaskRecord:
     annotations: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     input_bytes: int | None = None
     output_bytes: int | None = None
+    argument_bytes: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     death: Death | None = None
+    children_peak_bytes: int | None = None
+    children_method: str | None = None
+    children_command: str | None = None
 
     @property
     def target(self) -> str:

@@ -85,7 +85,10 @@ async def dask_setup(server: Any) -> None:
         }  # fmt: skip
         run.join(os.getpid(), about, node, time.time())
         _runs[server.address] = run
-        on_workers = RunOnWorkers(run_id, "dask", node_name(), str(run.spool.root), True, settings.memory_interval_s)
+        on_workers = RunOnWorkers(
+            run_id, "dask", node_name(), str(run.spool.root), True, settings.memory_interval_s,
+            metric=settings.memory_metric,
+        )  # fmt: skip
         losses = _losses[server.address] = _Losses(run)
         await server.plugin_add(plugin=DaskTasks(on_workers, report_loss=losses.note), catch_errors=False)
         log.info("runmem records the memory of the tasks in %s", run.directory.root)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runmem.collection.pace import WantedInterval
-from runmem.collection.spool_reader import end_spool, read_last, read_spool, read_spool_on
+from runmem.collection.spool_reader import CHUNK_BYTES, end_spool, read_last, read_spool, read_spool_on
 from runmem.formats.mprof import read_trace
 from runmem.node.launch import sampler_pid
 from runmem.node.members import join, leave
@@ -154,6 +154,16 @@ def test_the_last_process_that_leaves_gives_what_the_master_lacks(spool: Spool) 
     assert read_last(RUN).files == {"tasks-5.jsonl": (4, b"two\n")}
     spool.stop.touch()
     assert read_last(RUN) is None  # the run has ended
+
+
+def test_what_the_last_process_gives_is_whole_even_if_it_is_more_than_a_portion(spool: Spool) -> None:
+    line = b"x" * 999 + b"\n"
+    for pid in range(8):
+        spool.tasks(pid).write_bytes(line * 1000)
+    news = read_last(RUN)
+    assert news is not None
+    assert sum(len(data) for _, data in news.files.values()) == 8_000_000 > CHUNK_BYTES
+    assert not news.more
 
 
 def test_a_request_that_was_long_on_its_way_finds_nothing_where_lines_were_freed(spool: Spool) -> None:

@@ -81,7 +81,7 @@ def measure(
     observers : sequence of Observer or str
         Receivers of the events, see `runmem.Observer`; a string is ``module:Class``.
     **settings
-        ``memory_interval`` (seconds between two samples of a node), ``run_folder``, ``spool_size``.
+        ``memory_interval`` (seconds between two samples of a node), ``memory_metric``, ``run_folder``, ``spool_size``.
 
     Returns
     -------

@@ -23,6 +23,7 @@ if TYPE_CHECKING or __package__:
     from runmem.node.interval import read_interval
     from runmem.node.linux_processes import LinuxProcesses
     from runmem.node.members import FOLDER, Member, read_members
+    from runmem.node.sampled_peaks import PeakWriter, SampledPeak, file_of
     from runmem.node.trace_file import TraceFile
     from runmem.node.trace_lines import TraceLines, total_bytes
 else:  # started by path: this folder is the first on the path, and the package stays unimported
@@ -30,6 +31,7 @@ else:  # started by path: this folder is the first on the path, and the package 
     from interval import read_interval
     from linux_processes import LinuxProcesses
     from members import FOLDER, Member, read_members
+    from sampled_peaks import PeakWriter, SampledPeak, file_of
     from trace_file import TraceFile
     from trace_lines import TraceLines, total_bytes
 
@@ -81,10 +83,12 @@ class Sampler:
         self._stop = os.path.join(spool_root, "stop")
         self._least_s = self._interval_s = max(interval_s, processes.least_interval_s)
         self._note = b""
+        self._metric = "rss"
         self._processes = processes
         self._trace_of: dict[int, str] = {}
         self._lines: dict[str, TraceLines] = {}
         self._files: dict[str, TraceFile] = {}
+        self._peaks: dict[int, PeakWriter] = {}  # of the members that have had children
         self._ending = False
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
@@ -120,6 +124,11 @@ class Sampler:
         self._processes.refresh()
         for pid, tree in self._processes.changes().items():
             self._lines[self._trace_of[pid]].change(pid, tree)
+        for pid, reading in self._processes.children().items():
+            self._lines[self._trace_of[pid]].add_children(pid, reading)
+            self._add_peak(pid, reading)
+        for note in self._processes.notes():
+            self._note += b"NOTE %s\n" % note.encode("utf-8", "replace")
         alive = False
         for trace, lines in self._lines.items():
             if tick := lines.at(now_s):
@@ -129,6 +138,15 @@ class Sampler:
             self._note = b""
         return alive
 
+    def _add_peak(self, pid: int, reading: tuple[int | None, bytes]) -> None:
+        """Give a reading to a process that runs tasks."""
+        try:
+            if pid not in self._peaks:
+                self._peaks[pid] = PeakWriter(file_of(self._root, pid))
+            self._peaks[pid].add(SampledPeak(*reading, reading[0] is None))
+        except OSError:  # it runs no tasks, or the disk is full
+            return
+
     def _update_members(self) -> None:
         try:
             if not self._member_folder.changed(time.time()):
@@ -136,7 +154,12 @@ class Sampler:
             members = read_members(self._root)
         except OSError:
             return  # no member has joined yet, or the spool is gone, which `_must_end` notices
+        metric = next((member.metric for member in members), self._metric)
+        if metric != self._metric:
+            self._metric, self._processes = metric, processes_of_this_system(metric)
         self._trace_of = {member.pid: member.trace for member in members}
+        for pid in self._peaks.keys() - self._trace_of.keys():
+            self._peaks.pop(pid).close()
         self._lines = {member.trace: TraceLines() for member in members}
         for member in members:
             self._lines[member.trace].add(member.pid, member.series)
@@ -166,7 +189,7 @@ class Sampler:
         interval_s = max(wanted[0], self._least_s)
         if interval_s != self._interval_s:
             self._interval_s = interval_s
-            self._note = b"NOTE %s\n" % wanted[1].encode("utf-8", "replace") if wanted[1] else b""
+            self._note += b"NOTE %s\n" % wanted[1].encode("utf-8", "replace") if wanted[1] else b""
 
     def _sleep_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0:
@@ -177,15 +200,26 @@ class Sampler:
                 return
 
 
-def processes_of_this_system() -> Processes:
-    """Return the reader for this system."""
+def processes_of_this_system(metric: str = "rss") -> Processes:
+    """Return the reader for this system, of ``rss``, ``pss`` or ``uss`` where that can be read."""
+    if os.path.exists("/proc/self/smaps_rollup") and metric != "rss":
+        if TYPE_CHECKING or __package__:
+            from runmem.node.page_shares import PageShares
+        else:
+            from page_shares import PageShares
+        return PageShares(metric)
     if os.path.exists("/proc/self/statm"):
-        return LinuxProcesses()
+        return LinuxProcesses(note=_not_known(metric))
     if TYPE_CHECKING or __package__:
         from runmem.node.ps_processes import PsProcesses
     else:
         from ps_processes import PsProcesses
-    return PsProcesses()
+    return PsProcesses(_not_known(metric))
+
+
+def _not_known(metric: str) -> str:
+    """Return a remark for traces in which another metric was asked for."""
+    return "" if metric == "rss" else f"{metric} cannot be read on this system; "
 
 
 def main(arguments: list[str]) -> int:

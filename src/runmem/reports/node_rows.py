@@ -36,7 +36,7 @@ class NodeRow:
         or of Slurm.
     worker_peak_bytes, limit_bytes : int or None
         Highest resident set size of a worker process, in the trace or in the task records, and the limit of one worker,
-        in the task records or as reported by the node.
+        in the task records or as reported by the node. With another metric than ``rss``, the highest in the trace.
     limit_source : str or None
         Source of `allowed_bytes`.
     notes : tuple of str
@@ -110,7 +110,9 @@ def node_rows(
         host = nodes.get(master_host or "", {}) if node == MASTER else known
         host_limit = host.get("limit_bytes") if node != MASTER or master_is_limited else None
         series = [int(sizes.max()) for _, sizes in trace.children.values() if sizes.size] if trace else []
-        worker_peak = max([*series, highest.get(node, 0)])
+        # The records have resident set sizes, which other metrics do not include.
+        of_records = highest.get(node, 0) if trace is None or trace.metric == "rss" else 0
+        worker_peak = max([*series, of_records])
         peak = node_peak(trace, worker_peak) if trace else None
         rows.append(
             NodeRow(

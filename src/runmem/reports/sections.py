@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
+from runmem.collection.killed_tasks import facts_of
 from runmem.events import TaskRecord
 from runmem.formats.memory_events import PAUSED, SPILLED
 from runmem.reports.memory_rows import MemoryRow
@@ -22,8 +23,10 @@ __all__ = [
     "how_line",
     "unclear_lines",
     "node_table",
+    "children_lines",
     "memory_lines",
     "killed_lines",
+    "memory_error_lines",
     "cancelled_lines",
     "section",
     "seconds",
@@ -140,6 +143,9 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
         columns.insert(4, (TableColumn("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)))
     if any(row.killed for row in rows):
         columns.insert(3, (TableColumn("Killed", right=True), lambda row: str(row.killed)))
+    if any(row.children_peak_bytes or row.children_missed for row in rows):
+        columns.append((TableColumn("Children", right=True), _children_peak))
+        columns.append((TableColumn("Child command", flexible=True), lambda row: row.children_command or "-"))
     if several_nodes:
         columns.append((TableColumn("Node", flexible=True), lambda row: row.max_node or "-"))
     cells = [[text(row) for _, text in columns] for row in shown]
@@ -157,6 +163,30 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
 
 def _max_peak(row: TaskRow) -> str:
     return _BOUND.get(row.max_how or "", "") + format_bytes(row.max_peak_bytes)
+
+
+def _children_peak(row: TaskRow) -> str:
+    if row.children_peak_bytes is None:
+        return "missed" if row.children_missed else "-"
+    return _BOUND[row.children_how or "unclear"] + format_bytes(row.children_peak_bytes)
+
+
+def children_lines(rows: Sequence[TaskRow], metric: str = "rss") -> list[Line]:
+    """Say what the column of the children means, how many were missed, and what was sampled."""
+    seen = {row.children_how for row in rows if row.children_peak_bytes is not None}
+    missed = sum(row.children_missed for row in rows)
+    found = []
+    if seen:
+        found.append("Children: the child processes of a task, not in its peak. >= is their highest sum in a sample,")
+        found.append("  a value without >= the kernel's high-water mark of the largest one.")
+        if seen & {"shared", "unclear"}:
+            found.append("  <= or ~: they may belong to another task, which ran in the same process.")
+    if missed:
+        executions = f"{missed:,} execution{'' if missed == 1 else 's'}"
+        found.append(f"  missed: in {executions} they ended before they were sampled, or could not be read")
+    if metric != "rss" and rows:
+        found.append(f"Samples are {metric} (--memory_metric); peaks and increments of tasks are resident set sizes.")
+    return [(text, "dim") for text in found]
 
 
 def _increment(row: TaskRow, value: int | None) -> str:
@@ -309,10 +339,28 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
         found.append(
             (f"    last reading {format_bytes(record.last_bytes)}, limit {format_bytes(record.limit_bytes)}{share}", "")
         )
+        if record.children_peak_bytes is not None and record.death is None:
+            command = f" ({printable(record.children_command)})" if record.children_command else ""
+            found.append((f"    its child processes had {format_bytes(record.children_peak_bytes)}{command}", ""))
         found.append((f"    {printable(record.reason or 'the cause is unknown')}", ""))
+        if record.death is not None and (facts := facts_of(record)[1:]):  # the first is above
+            found.append((f"    {printable(', '.join(facts))}", ""))
         found += [(f"    {printable(line.strip())}", "") for line in (record.stack or "").splitlines()[-_MOST_FRAMES:]]
     if most is not None and len(records) > most:
         found.append((f"  and {len(records) - most} more killed tasks", "dim"))
+    return found
+
+
+def memory_error_lines(records: Sequence[TaskRecord], most: int | None = None) -> list[Line]:
+    """Report the facts about each `MemoryError` that a task raised."""
+    found: list[Line] = []
+    for record in records[:most]:
+        assert record.death is not None
+        found.append((_call_line(record, f", attempt {record.attempt}"), "red"))
+        found.append((f"    {printable(record.death.words)}", ""))
+        found.append((f"    {printable(', '.join(facts_of(record)))}", ""))
+    if most is not None and len(records) > most:
+        found.append((f"  and {len(records) - most} more", "dim"))
     return found
 
 

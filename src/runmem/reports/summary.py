@@ -41,6 +41,8 @@ class RunSummary:
     nodes : list of NodeRow
     killed : list of TaskRecord
         Executions whose process died.
+    memory_errors : list of TaskRecord
+        Executions that raised a `MemoryError`, with the facts about it.
     lost : list of str
         Measurements that were lost, and why.
     intervals : list of str
@@ -66,6 +68,8 @@ class RunSummary:
         Calls that tasks made (``--nested``) and that have a record.
     is_measured : bool or None
         Whether the run was to measure memory; None if unknown.
+    memory_metric : str
+        What was read in samples: ``rss``, ``pss`` or ``uss``.
     memory : list of MemoryRow
         What Dask did because the memory of workers was short.
     """
@@ -74,6 +78,7 @@ class RunSummary:
     tasks: list[TaskRow]
     nodes: list[NodeRow] = field(default_factory=list)
     killed: list[TaskRecord] = field(default_factory=list)
+    memory_errors: list[TaskRecord] = field(default_factory=list)
     cancelled: list[TaskRecord] = field(default_factory=list)
     calls_not_begun: int = 0
     lost: list[str] = field(default_factory=list)
@@ -90,6 +95,7 @@ class RunSummary:
     calls: int | None = None
     nested_calls: int = 0
     is_measured: bool | None = None
+    memory_metric: str = "rss"
     memory: list[MemoryRow] = field(default_factory=list)
 
     @classmethod
@@ -145,6 +151,7 @@ class RunSummary:
             tasks=task_rows(records),
             nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
+            memory_errors=[r for r in records if r.status == "failed" and r.death is not None],
             cancelled=[record for record in records if record.status == "cancelled"],
             calls_not_begun=known.get("calls_not_begun") or 0,
             lost=[*(known.get("lost") or ()), *_lost_lines(traces), *filter(None, [known.get("lost_output")]), *lost],
@@ -158,6 +165,7 @@ class RunSummary:
             calls=known.get("calls") if known.get("ended_s") and not any(r.key for r in records) else None,
             nested_calls=known.get("nested_calls_recorded") or 0,
             is_measured=settings.get("python_memory_profile"),
+            memory_metric=str(settings.get("memory_metric") or "rss"),
             memory=memory_rows(traces, [*nodes, *{record.node: None for record in records}]),
             **files,
         )
@@ -191,6 +199,7 @@ class RunSummary:
             tasks = sections.task_table(self.tasks, width, most_rows)
         tasks += sections.how_line(self.tasks, self.missing_reasons)
         tasks += sections.unclear_lines(self.tasks, self.unclear_reasons)
+        tasks += sections.children_lines(self.tasks, self.memory_metric)
         # Do not explain a mark again that the tasks section explains.
         nodes = [line for line in sections.node_table(self.nodes, self.started_s, width) if line not in tasks]
         return [
@@ -203,6 +212,9 @@ class RunSummary:
                 sections.memory_lines(self.memory, self.started_s, width, most_rows and _MOST_MEMORY_ROWS),
             ),
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
+            *sections.section(
+                "MemoryError", sections.memory_error_lines(self.memory_errors, most_rows and _MOST_KILLED)
+            ),
             *sections.section(
                 "Cancelled", sections.cancelled_lines(self.cancelled, self.calls_not_begun, most_rows and _MOST_KILLED)
             ),

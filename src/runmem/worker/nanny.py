@@ -16,13 +16,13 @@ from distributed import NannyPlugin
 
 from runmem.dask_private import tell_of_exits, worker_memory_limit
 from runmem.deaths import Cause, Death
+from runmem.memory.causes_of_death import death_by_exit, death_in_log, death_of_process
 from runmem.memory.kernel_kills import KernelKills
 from runmem.node.clock import clock_of
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import stats_topic
-from runmem.worker.causes_of_death import death_by_exit, death_in_log
 from runmem.worker.isolation.watchdog import Watchdog
 from runmem.worker.memory_events import NannyMemoryEvents
 from runmem.worker.node_then import NodeThen
@@ -61,6 +61,8 @@ class DeathNotes:
             self.memory_events.terminated(pid)
         ran = calls_of_dead(self._spool.running(pid))
         its = {} if ran is None else {"worker": ran.address, "calls": ran.calls}
+        if ran is None and death.status is not None and not self._spool.tasks(pid).exists():
+            death = death_of_process(death.status, self.kills)  # it has not begun a task
         values = asdict(self.node.complete(pid, death))
         self._file.write(json.dumps({"pid": pid, **its, **values, **more}).encode() + b"\n")
 
