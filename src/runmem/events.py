@@ -113,6 +113,9 @@ class TaskRecord:
         None: none is known.
     children_command : str or None
         Command of the children with the largest share of that memory, in one word.
+    gpu_peak_bytes : int or None
+        Most memory on NVIDIA's GPUs of the worker process and its children in a sample, a lower bound; None if it has
+        used none, or none was read.
     """
 
     task_id: int
@@ -155,6 +158,7 @@ class TaskRecord:
     children_peak_bytes: int | None = None
     children_method: str | None = None
     children_command: str | None = None
+    gpu_peak_bytes: int | None = None
 
     @property
     def target(self) -> str:

@@ -146,6 +146,8 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
     if any(row.children_peak_bytes or row.children_missed for row in rows):
         columns.append((TableColumn("Children", right=True), _children_peak))
         columns.append((TableColumn("Child command", flexible=True), lambda row: row.children_command or "-"))
+    if any(row.gpu_peak_bytes is not None for row in rows):
+        columns.append((TableColumn("GPU", right=True), _gpu_peak))
     if several_nodes:
         columns.append((TableColumn("Node", flexible=True), lambda row: row.max_node or "-"))
     cells = [[text(row) for _, text in columns] for row in shown]
@@ -169,6 +171,10 @@ def _children_peak(row: TaskRow) -> str:
     if row.children_peak_bytes is None:
         return "missed" if row.children_missed else "-"
     return _BOUND[row.children_how or "unclear"] + format_bytes(row.children_peak_bytes)
+
+
+def _gpu_peak(row: TaskRow) -> str:
+    return "-" if row.gpu_peak_bytes is None else _BOUND["sampled"] + format_bytes(row.gpu_peak_bytes)
 
 
 def children_lines(rows: Sequence[TaskRow], metric: str = "rss") -> list[Line]:
@@ -256,6 +262,9 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
     if any(row.peak_bytes is not None and row.is_lower_bound for row in rows):
         found.append((_MEANING["sampled"], "dim"))
     found += [(f"  {limit}", "dim") for limit in limits]
+    for row in rows:
+        gpus = ", ".join(f"{name} {_BOUND['sampled']}{format_bytes(size)}" for name, size in row.gpus.items())
+        found += [(f"  {row.node}: GPUs, all programs: {gpus}", "")] if gpus else []
     return found + [(f"  {row.node}: {printable(note)}", "dim") for row in rows for note in row.notes]
 
 

@@ -52,6 +52,8 @@ class TaskRow:
         for a task's peak.
     children_missed : int
         Number of executions that had children of which no peak is known.
+    gpu_peak_bytes : int or None
+        Highest memory on GPUs, a lower bound.
     """
 
     target: str
@@ -78,6 +80,7 @@ class TaskRow:
     children_command: str | None = None
     children_how: str | None = None
     children_missed: int = 0
+    gpu_peak_bytes: int | None = None
 
 
 def how_measured(record: TaskRecord) -> str:
@@ -145,6 +148,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         children_command=of_children.children_command if of_children else None,
         children_how=_how(of_children.children_method, of_children.shared) if of_children else None,
         children_missed=sum(record.children_method == "missed" for record in group),
+        gpu_peak_bytes=max((peak for record in group if (peak := record.gpu_peak_bytes) is not None), default=None),
     )
 
 

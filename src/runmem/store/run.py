@@ -77,7 +77,7 @@ def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[in
 
 
 def with_children(record: TaskRecord, traces: Iterable[Trace]) -> TaskRecord:
-    """Return the record of a task whose process died, with the task's children and the metric of the readings."""
+    """Return the record of a task whose process died, with its children, GPUs, and the metric of the readings."""
     traces = [trace for trace in traces if worker_series(record.pid) in trace.children]
     metric = traces[0].metric if traces else "rss"
     if metric != "rss":
@@ -88,6 +88,11 @@ def with_children(record: TaskRecord, traces: Iterable[Trace]) -> TaskRecord:
         for reading in trace.children_of_tasks.get(worker_series(record.pid), ())
         if reading.time_s >= record.start_s
     ]
+    on_gpus = [
+        size for trace in traces for time_s, size in trace.gpus.get(worker_series(record.pid), ())
+        if time_s >= record.start_s
+    ]  # fmt: skip
+    record = replace(record, gpu_peak_bytes=max(on_gpus, default=None))
     if not inside:
         return record
     highest = max(inside, key=lambda reading: reading.size_bytes)

@@ -371,6 +371,8 @@ class WorkerRun:
         own = take_record_fields()
         if children is not None:
             about_children = children_fields(children, own, values.get("lifetime_peak_bytes"), self._run.metric)
+            if children.sampled.gpu_bytes is not None:
+                values["gpu_peak_bytes"] = children.sampled.gpu_bytes
             values.update(reason=values.get("reason") or about_children.pop("reason", None), **about_children)
         if own:
             if "base_bytes" in own or "peak_bytes" in own:  # of another process, which stores nothing for others
