@@ -213,7 +213,7 @@ class RunSummary:
             *tasks,
             *([blank, *nodes] if nodes else []),
             *sections.section(
-                "Short of memory",
+                "Spilled, paused or restarted",
                 sections.memory_lines(self.memory, self.started_s, width, most_rows and _MOST_MEMORY_ROWS),
             ),
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
