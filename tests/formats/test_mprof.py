@@ -31,6 +31,7 @@ def test_what_is_written_is_read(trace: Path) -> None:
         + mem_line(250 * MIB, EPOCH + 0.1)
         + child_line("worker-7", 250 * MIB, EPOCH + 0.1)
         + b"CHILDREN worker-7 sort 12.500000 %.4f\n" % EPOCH
+        + b"GPU gpu0 2048.000000 %.4f\nGPU worker-7 0.500000 %.4f\n" % (EPOCH, EPOCH)
         + func_line("app.fill", 100 * MIB, EPOCH, 150 * MIB, EPOCH + 2, level=1)
     )
     read = read_trace(trace)
@@ -43,6 +44,7 @@ def test_what_is_written_is_read(trace: Path) -> None:
     assert sizes.tolist() == [100 * MIB, 250 * MIB]
     assert read.brackets == [Bracket("app.fill", 100 * MIB, EPOCH, 150 * MIB, EPOCH + 2, 1)]
     assert read.children_of_tasks == {"worker-7": [ChildrenReading(EPOCH, 25 * MIB // 2, "sort")]}
+    assert read.gpus == {"gpu0": [(EPOCH, 2048 * MIB)], "worker-7": [(EPOCH, MIB // 2)]}
     assert (read.skipped, read.lost_lines) == (0, 0)
 
 

@@ -233,6 +233,16 @@ def test_records_are_not_compared_with_samples_of_another_metric(write_run, reco
     assert "Samples are pss (--memory_metric); peaks and increments of tasks are resident set sizes." in text
 
 
+def test_gpus_are_shown_where_there_are_some(write_run, record):
+    gpus = b"GPU gpu0 500 1790000000\nGPU gpu0 700 1790000001\nGPU worker-10 90 1790000000\n"
+    run = write_run([record(1, gpu_peak_bytes=90 * MIB), record(2, name="none")], node_lines=gpus)
+    text = printed(RunSummary.from_run(read_run(run.root)))
+    assert re.search(r"^count_words .* >=90\.0 MiB$", text, re.M)
+    assert re.search(r"^none .* -$", text, re.M)
+    assert "n1: GPUs, all programs: gpu0 >=700.0 MiB" in text
+    assert "GPU" not in printed(RunSummary.from_records([record(1)]))
+
+
 def test_the_children_of_a_killed_task_are_named(record, killed):
     dead = replace(killed, children_peak_bytes=30 * MIB, children_method="sampled", children_command="sort")
     assert "its child processes had 30.0 MiB (sort)" in printed(RunSummary.from_records([dead]))

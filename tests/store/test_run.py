@@ -94,11 +94,14 @@ def test_the_children_of_a_killed_task_are_read_from_the_trace(tmp_path: Path) -
     lines = [f"CHLD worker-5 {size} {time_s}\n" for size, time_s in [(3, 9.0), (12, 10.5), (30, 11.0)]]
     lines += [f"CHILDREN worker-5 {name} {size} {time_s}\n" for name, size, time_s in
               [("early", 90, 9.0), ("small", 4, 10.5), ("large", 20, 11.0)]]  # fmt: skip
+    lines += [f"GPU {name} {size} {time_s}\n" for name, size, time_s in
+              [("gpu0", 500, 10.5), ("worker-5", 70, 9.0), ("worker-5", 30, 10.5), ("worker-5", 20, 11.0)]]  # fmt: skip
     (run.traces / "n.dat").write_text("".join(lines))
     (record,) = read_run(run.root).records
     assert (record.children_peak_bytes, record.children_method, record.children_command) == (
         20 * MIB, "sampled", "large",
     )  # fmt: skip
+    assert record.gpu_peak_bytes == 30 * MIB
     assert (record.peak_bytes, record.last_bytes) == (10 * MIB, 10 * MIB)  # of the worker alone
     (run.traces / "n.dat").write_text("NOTE pss: values are proportional set sizes\n" + "".join(lines))
     (record,) = read_run(run.root).records

@@ -15,6 +15,7 @@ import json
 import re
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from runmem.collection.spool_room import SpoolRoom
 from runmem.deaths import Cause, Death
 from runmem.events import (
     FIRST_NESTED,
+    CaptureReceived,
     DataLost,
     LogLines,
     MemoryManaged,
@@ -63,6 +65,7 @@ _ONLY_THERE = "what happened there is known on that node only, if it still runs"
 _UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
+_CAPTURES = re.compile(r"captures-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
 _EVENT = re.compile(rb"^EVENT .*$", re.MULTILINE)
 _LOST = re.compile(rb"^LOST (\d+) ", re.MULTILINE)
@@ -340,6 +343,8 @@ class Collector:
         if _PROFILES.fullmatch(file):
             for line in data.splitlines():
                 self._observers.profile_reported(ProfileReported(**json.loads(line)))
+        elif _CAPTURES.fullmatch(file):
+            self._read_captures(data)
         elif _LOGS.fullmatch(file):
             self._observers.records_logged(LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):
@@ -357,6 +362,12 @@ class Collector:
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
             self._read_trace(news.node, file, data)
+
+    def _read_captures(self, data: bytes) -> None:
+        for line in data.splitlines():
+            part = json.loads(line)
+            received = CaptureReceived(part["file"], part["offset"], b64decode(part["data"]))
+            self._observers.capture_received(received)
 
     def _read_tasks(self, node: str, chunks: dict[int, bytes]) -> None:
         fed = self._tasks.feed(node, chunks)

@@ -7,11 +7,12 @@
     CHLD <series> <MiB> <epoch s>                         one series a worker
     FUNC <name> <MiB> <epoch s> <MiB> <epoch s> <level>   a task that ran, drawn as a bracket
     CHILDREN <series> <command> <MiB> <epoch s>           only in runmem: the children of tasks in a worker
+    GPU <gpu0 or series> <MiB> <epoch s>                  only in runmem: memory on a GPU, and of a worker on all
     LOST <lines> <epoch s>                                only in runmem: lines lost until then (the disk was full)
     NOTE <text>                                           only in runmem: a remark on the values
     EVENT <kind> <series> <MiB> <epoch s> ...             only in runmem: what Dask did about memory, `memory_events`
 
-`mprof` ignores the last four, and fails on a blank line, on a line without a space, and on a name that contains a
+`mprof` ignores the last five, and fails on a blank line, on a line without a space, and on a name that contains a
 space.
 """
 
@@ -102,6 +103,8 @@ class Trace:
         What Dask did about the memory of the workers.
     children_of_tasks : dict
         Name of the series to the readings of the children of its tasks: lists of `ChildrenReading`.
+    gpus : dict
+        Name of a device (``gpu0``) or series to its readings of memory on GPUs: lists of (epoch seconds, bytes).
     """
 
     cmdline: str | None
@@ -114,6 +117,7 @@ class Trace:
     lost_lines: int = 0
     events: list[MemoryEvent] = field(default_factory=list)
     children_of_tasks: dict[str, list[ChildrenReading]] = field(default_factory=dict)
+    gpus: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -156,6 +160,7 @@ class _TraceReader:
         self.events: list[MemoryEvent] = []
         self.lost_lines = 0
         self.children_of_tasks: dict[str, list[ChildrenReading]] = {}
+        self.gpus: dict[str, list[tuple[float, int]]] = {}
 
     def read(self, lines: Iterable[bytes]) -> Trace:
         skipped = 0
@@ -170,7 +175,7 @@ class _TraceReader:
         children = {name.decode("utf-8", "replace"): _arrays(columns) for name, columns in self.children.items()}
         return Trace(
             self.cmdline, times_s, totals_bytes, children, self.brackets, self.notes, skipped, self.lost_lines,
-            self.events, self.children_of_tasks,
+            self.events, self.children_of_tasks, self.gpus,
         )  # fmt: skip
 
     def _parse(self, line: bytes) -> None:
@@ -200,6 +205,10 @@ class _TraceReader:
             time_s, size_mib = _checked(float(time), float(size))
             reading = ChildrenReading(time_s, round(size_mib * MIB), command.decode("utf-8", "replace"))
             self.children_of_tasks.setdefault(series.decode("utf-8", "replace"), []).append(reading)
+        elif kind == b"GPU":
+            name, size, time = values
+            time_s, size_mib = _checked(float(time), float(size))
+            self.gpus.setdefault(name.decode("utf-8", "replace"), []).append((time_s, round(size_mib * MIB)))
         elif kind == b"LOST":
             count, _ = values
             self.lost_lines += max(int(count), 0)

@@ -159,6 +159,10 @@ class LinuxProcesses:
         """Return the memory of the children of tasks at the last call of `changes`, by watched process."""
         return self._children
 
+    def owner(self, pid: int) -> int | None:
+        """Return the watched process to which `pid` belongs."""
+        return pid if pid in self._trees else self._owner(pid)
+
     def notes(self) -> list[str]:
         """Return the remarks since the last call: none."""
         return []

@@ -58,3 +58,6 @@ class Processes(Protocol):
 
     def notes(self) -> list[str]:
         """Return remarks on the values since the last call, for readers of the traces."""
+
+    def owner(self, pid: int) -> int | None:
+        """Return the watched process to which process `pid` belongs, itself or as a descendant; None: to none."""

@@ -89,6 +89,10 @@ class PsProcesses:
             if self._rss.get(pid)
         }
 
+    def owner(self, pid: int) -> int | None:
+        """Return `pid` if it is watched: NVIDIA's GPUs, for which this is needed, are not in such systems."""
+        return pid if self._rss.get(pid) and pid in self._members else None
+
     def notes(self) -> list[str]:
         """Return the remarks since the last call: none."""
         return []

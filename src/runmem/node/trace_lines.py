@@ -67,6 +67,18 @@ class TraceLines:
         if line:
             self._extra.append(line)
 
+    def add_gpus(self, devices: dict[str, int], processes: dict[int, int]) -> None:
+        """Add the bytes on GPUs, of each device and of each named process, to the lines of this tick."""
+        self._extra += [b"GPU %s %.6f" % (name.encode(), size / MIB) for name, size in devices.items()]
+        for pid, size in processes.items():
+            if prefix := self._prefixes.get(pid):
+                self._extra.append(b"GPU %s%.6f" % (prefix[len(b"CHLD ") :], size / MIB))
+
+    @property
+    def is_of_node(self) -> bool:
+        """Whether the trace has named processes: workers."""
+        return any(self._prefixes.values())
+
     def at(self, time_s: float) -> bytes:
         """Return the lines of a tick at `time_s` (seconds since the epoch); empty if no process is alive."""
         extra, self._extra = self._extra, []

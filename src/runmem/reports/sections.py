@@ -37,10 +37,11 @@ Line = tuple[str, str]
 """A text and its style for rich (empty for none)."""
 
 _MOST_FRAMES = 4
-_BOUND = {"exact": "", "sampled": ">=", "shared": "<=", "unclear": "~"}
+_BOUND = {"exact": "", "sampled": ">=", "shared": "<=", "recorded": "<=", "unclear": "~"}
 _MEANING = {
     "sampled": "  >= sampled: the highest of the readings, a lower bound",
     "shared": "  <= shared: another task overlapped in the same process, an upper bound",
+    "recorded": "  <= recorded: memray recorded the allocations, and its own memory is included, an upper bound",
     "unclear": "  ~ sampled while another task overlapped in the same process: neither bound",
 }
 _UPPER_BOUNDS = (
@@ -146,6 +147,8 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
     if any(row.children_peak_bytes or row.children_missed for row in rows):
         columns.append((TableColumn("Children", right=True), _children_peak))
         columns.append((TableColumn("Child command", flexible=True), lambda row: row.children_command or "-"))
+    if any(row.gpu_peak_bytes is not None for row in rows):
+        columns.append((TableColumn("GPU", right=True), _gpu_peak))
     if several_nodes:
         columns.append((TableColumn("Node", flexible=True), lambda row: row.max_node or "-"))
     cells = [[text(row) for _, text in columns] for row in shown]
@@ -169,6 +172,10 @@ def _children_peak(row: TaskRow) -> str:
     if row.children_peak_bytes is None:
         return "missed" if row.children_missed else "-"
     return _BOUND[row.children_how or "unclear"] + format_bytes(row.children_peak_bytes)
+
+
+def _gpu_peak(row: TaskRow) -> str:
+    return "-" if row.gpu_peak_bytes is None else _BOUND["sampled"] + format_bytes(row.gpu_peak_bytes)
 
 
 def children_lines(rows: Sequence[TaskRow], metric: str = "rss") -> list[Line]:
@@ -209,7 +216,7 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
     """Report how the peaks were measured, and the meaning of the marks before them."""
     if not rows:
         return []
-    kinds = ("exact", "sampled", "shared", "unclear", "missing")
+    kinds = ("exact", "sampled", "shared", "recorded", "unclear", "missing")
     counts = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
     executions, calls = sum(row.executions for row in rows), sum(row.calls for row in rows)
     of_all = f" of {executions:,} executions" if executions > calls else ""
@@ -256,6 +263,9 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
     if any(row.peak_bytes is not None and row.is_lower_bound for row in rows):
         found.append((_MEANING["sampled"], "dim"))
     found += [(f"  {limit}", "dim") for limit in limits]
+    for row in rows:
+        gpus = ", ".join(f"{name} {_BOUND['sampled']}{format_bytes(size)}" for name, size in row.gpus.items())
+        found += [(f"  {row.node}: GPUs, all programs: {gpus}", "")] if gpus else []
     return found + [(f"  {row.node}: {printable(note)}", "dim") for row in rows for note in row.notes]
 
 

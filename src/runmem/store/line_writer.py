@@ -12,7 +12,7 @@ __all__ = ["LineWriter", "fields_of_line", "line_of"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _OF_DASK = ("key", "layer", "worker", "annotations", "input_bytes", "output_bytes")
-_OF_CHILDREN = ("children_peak_bytes", "children_method", "children_command")
+_OF_CHILDREN = ("children_peak_bytes", "children_method", "children_command", "gpu_peak_bytes")
 _EMPTY = (
     "exception",
     "last_bytes",
@@ -23,6 +23,7 @@ _EMPTY = (
     "parent_id",
     "extra",
     "death",
+    "recorded_by",
     "argument_bytes",
     *_OF_DASK,
     *_OF_CHILDREN,

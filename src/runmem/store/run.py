@@ -27,6 +27,7 @@ from runmem.store.workers_run import WORKERS_RUN, died, is_at_work
 __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of", "with_children"]
 
 _NO_CAUSE = "the cause is not known (`dask worker --preload-nanny runmem.preload` notes it)"
+_MOST_DEATHS = 20
 _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
 
@@ -76,7 +77,7 @@ def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[in
 
 
 def with_children(record: TaskRecord, traces: Iterable[Trace]) -> TaskRecord:
-    """Return the record of a task whose process died, with the task's children and the metric of the readings."""
+    """Return the record of a task whose process died, with its children, GPUs, and the metric of the readings."""
     traces = [trace for trace in traces if worker_series(record.pid) in trace.children]
     metric = traces[0].metric if traces else "rss"
     if metric != "rss":
@@ -87,6 +88,11 @@ def with_children(record: TaskRecord, traces: Iterable[Trace]) -> TaskRecord:
         for reading in trace.children_of_tasks.get(worker_series(record.pid), ())
         if reading.time_s >= record.start_s
     ]
+    on_gpus = [
+        size for trace in traces for time_s, size in trace.gpus.get(worker_series(record.pid), ())
+        if time_s >= record.start_s
+    ]  # fmt: skip
+    record = replace(record, gpu_peak_bytes=max(on_gpus, default=None))
     if not inside:
         return record
     highest = max(inside, key=lambda reading: reading.size_bytes)
@@ -252,7 +258,8 @@ def _deaths_of_workers(run: RunDirectory, provenance: JsonObject) -> list[str]:
         death = causes.get((safe_name(node), pid))
         why = death.words if death is not None else _NO_CAUSE
         found.append(f"worker process {pid} on node {node}: it died: {why}")
-    return found
+    more = [f"worker processes: {len(found) - _MOST_DEATHS:,} more died"] if len(found) > _MOST_DEATHS else []
+    return [*found[:_MOST_DEATHS], *more]
 
 
 def _causes_of_deaths(run: RunDirectory) -> dict[tuple[str, int], Death]:
