@@ -203,6 +203,10 @@ class Spool(NamedTuple):
         """Return the file of `@profile` reports of worker process `pid`."""
         return self.root / f"profiles-{pid}.jsonl"
 
+    def captures(self, pid: int) -> Path:
+        """Return the file in which worker process `pid` sends files with recorded allocations."""
+        return self.root / f"captures-{pid}.jsonl"
+
     def limits(self, pid: int) -> Path:
         """Return the file with the time limits of calls in worker process `pid`."""
         return self.root / f"limits-{pid}.bin"
