@@ -2,14 +2,14 @@
 
 python benchmarks/memory_aware.py [CALLS] [KIND ...]
 
-CALLS (default 40) tasks of 300, 400, 500 and 600 MiB in turn hold their memory for half a second, on 4 workers and a
-node of 2 GiB: a memory cgroup of version 1 where one can be made (as root), else a limit of 512 MiB a worker. KIND is
-``dask``, ``runmem``, ``aware`` (`--memory_aware`), ``known`` (`--memory_from` the run before) or ``tree``. Prints for
+CALLS (default 40) tasks of 300, 400, 500 and 600 MiB in random order hold their memory for half a second, on 4 workers
+and a node of 2 GiB: a memory cgroup of version 1 where one can be made (as root), else a limit of 512 MiB a worker. KIND is
+``dask``, ``aware`` (`--memory_aware`), ``known`` (`--memory_from` the run before), ``tree``, or on request ``runmem``. Prints for
 each how many calls ended, how many workers died, the time, and its ratio to the best possible time.
 
-The best possible time is the highest of three lower bounds, from the durations and increments of the calls in the run
-itself: by processors, by memory times duration, and by the fewest groups of calls that fit together (exact, for calls
-of equal length), with the memory of the node less what its processes take without a call.
+The best possible time is the highest of three bounds, from the durations and increments of the calls in the run itself:
+by processors, by memory times duration, and by the fewest groups of calls that fit together, times their mean duration
+(exact for calls of equal length), with the memory of the node less what its processes take without a call.
 
 ``tree`` sums 64 chunks of 50 MB in pairs on 2 workers, and prints the highest memory of the workers together.
 """
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -35,6 +36,13 @@ SIZES_MIB = (300, 400, 500, 600)
 HOLD_S = 0.5
 CHUNKS, CHUNK_BYTES = 64, 50_000_000
 CGROUPS = Path("/sys/fs/cgroup/memory")
+
+
+def sizes_of(calls: int) -> list[int]:
+    """Return the size of each call in MiB, as many of each."""
+    sizes = [SIZES_MIB[number % 4] for number in range(calls)]
+    random.Random(4).shuffle(sizes)
+    return sizes
 
 
 def hold(mib: int) -> int:
@@ -108,7 +116,7 @@ def by_dask(calls: int) -> dict[str, Any]:
         distributed.Client(cluster) as client,
     ):
         watch, start = Watch(), time.perf_counter()
-        futures = [client.submit(hold, SIZES_MIB[number % 4], pure=False) for number in range(calls)]
+        futures = [client.submit(hold, size, pure=False) for size in sizes_of(calls)]
         distributed.wait(futures)
         seconds = time.perf_counter() - start
         watch.stop()
@@ -119,7 +127,7 @@ def by_dask(calls: int) -> dict[str, Any]:
 def by_runmem(calls: int, **settings: Any) -> dict[str, Any]:
     import runmem
 
-    tasks = [runmem.task(returns=1)(named(size)) for size in SIZES_MIB]
+    tasks = {size: runmem.task(returns=1)(named(size)) for size in SIZES_MIB}
     nothing = runmem.task(returns=1)(first)
     settings = {"workers": WORKERS, "python_memory_profile": True, "run_folder": "runs", **settings}
     if not os.environ.get("IN_CGROUP"):
@@ -127,7 +135,7 @@ def by_runmem(calls: int, **settings: Any) -> dict[str, Any]:
     with runmem.session(app="bench", **settings) as run:
         runmem.wait_on([nothing([1.0]) for _ in range(WORKERS)])
         watch, start = Watch(), time.perf_counter()
-        futures = [tasks[number % 4]() for number in range(calls)]
+        futures = [tasks[size]() for size in sizes_of(calls)]
         ended = 0
         for future in futures:
             try:
@@ -254,7 +262,7 @@ def run_child(kind: str, calls: int, group: Path | None, folder: str, *more: str
 
 
 def best_s(calls: list[tuple[float, int]], room_bytes: int) -> float:
-    """Return a lower bound of the time in which calls of these durations and sizes can end in so much memory."""
+    """Return the least time in which calls of these durations and sizes can end in so much memory."""
     by_processors = sum(seconds for seconds, _ in calls) / WORKERS
     by_memory = sum(seconds * size for seconds, size in calls) / room_bytes
     sizes = sorted({round(size / MIB, -1) for _, size in calls})
@@ -276,7 +284,7 @@ def best_s(calls: list[tuple[float, int]], room_bytes: int) -> float:
         return 1 + min(fewest(tuple(have - n for n, have in zip(g, left, strict=True))) for g in largest)
 
     sys.setrecursionlimit(10_000)
-    return max(by_processors, by_memory, fewest(counts) * min(seconds for seconds, _ in calls))
+    return max(by_processors, by_memory, fewest(counts) * sum(seconds for seconds, _ in calls) / len(calls))
 
 
 def compare(calls: int, kinds: list[str]) -> None:
@@ -319,7 +327,7 @@ def compare_trees() -> None:
 def main() -> None:
     words = sys.argv[1:]
     calls = int(words.pop(0)) if words and words[0].isdigit() else 40
-    kinds = words or ["dask", "runmem", "aware", "known", "tree"]
+    kinds = words or ["dask", "aware", "known", "tree"]
     if plain := [kind for kind in kinds if kind != "tree"]:
         compare(calls, plain)
     if "tree" in kinds:
