@@ -16,6 +16,7 @@ from runmem.units import GIB, MIB
 VALUES = {
     "python_memory_profile": ((True, True), ("no", False), (True, True)),
     "memory_interval_s": ((0.5, 0.5), ("0.25", 0.25), ("2", 2.0)),
+    "memory_metric": (("pss", "pss"), ("uss", "uss"), ("rss", "rss")),
     "workers": ((3, 3), ("4", 4), ("5", 5)),
     "worker_memory_bytes": (("1GiB", GIB), ("500 MiB", 500 * MIB), ("2G", 2 * GIB)),
     "scheduler": (("tcp://a:1", "tcp://a:1"), ("b:2", "b:2"), ("tls://[::1]:3", "tls://[::1]:3")),

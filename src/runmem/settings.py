@@ -20,6 +20,7 @@ __all__ = ["INPUTS", "LOG_LEVELS", "ON_MEMORY", "Settings", "environment_variabl
 
 INPUTS = ("shared", "copied")
 LOG_LEVELS = ("off", "info", "debug")
+MEMORY_METRICS = ("rss", "pss", "uss")
 ON_MEMORY = ("retry_alone", "retry_larger", "fail")
 
 
@@ -174,6 +175,12 @@ class Settings:
         False, _flag, "Measure memory: a record of each task, a .dat trace of the master and each node."
     )
     memory_interval_s: float = _setting(0.1, _seconds, "Time between two samples of a node.", "SECONDS", unset="0.1")
+    memory_metric: str = _setting(
+        "rss",
+        _one_of(MEMORY_METRICS),
+        "What samples read: resident, proportional or unique set size. Peaks of tasks are always resident set sizes.",
+        choices=MEMORY_METRICS,
+    )
     workers: int | None = _setting(None, _count, "Worker processes, one thread each.", "N", unset="one per core")
     worker_memory_bytes: int | None = _setting(
         None,

@@ -241,6 +241,8 @@ def test_a_task_beside_a_method_of_an_actor_is_an_upper_bound(client, measure) -
         assert waited.result() == 1.5
         client.submit(time.sleep, 0.1, workers=workers, key="after").result()
     assert {r.key: r.shared for r in records(measured)} == {"actor": False, "beside": True, "after": False}
+    (lost,) = measured.summary().lost
+    assert lost.startswith("methods of actors: they have no record, since Dask")
 
 
 def test_a_killed_task_is_named_with_the_cause(client, measure) -> None:

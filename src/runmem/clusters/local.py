@@ -23,7 +23,10 @@ from runmem.clusters.in_process_scheduler import (
     worker_configuration,
 )
 from runmem.clusters.security import TlsSecurity, require_insecure, run_security, security_from_files
+from runmem.deaths import Cause, Death
 from runmem.errors import ClusterError, SettingError
+from runmem.memory.causes_of_death import death_of_process
+from runmem.memory.kernel_kills import KernelKills
 from runmem.memory.limits import memory_limit, reserve_bytes, share
 from runmem.memory.process import own_process
 from runmem.settings import Settings
@@ -198,26 +201,46 @@ class EmbeddedCluster(Cluster):
 
     def _start(self) -> None:
         """Start scheduler and workers, again if a worker dies during the start, for example from lack of memory."""
+        from runmem.dask_private import tell_of_exits  # here, because it imports Dask
+
         patch_spawn()
         protocol, security = self._protection()
-        for attempt in range(1, _START_ATTEMPTS + 1):
-            try:
-                self._start_once(protocol, security)
-                break
-            except Exception as error:
-                self.close()
-                worker_died = "Nanny failed to start" in str(error)
-                if attempt == _START_ATTEMPTS or not worker_died:
-                    raise ClusterError(self._failure(error, worker_died)) from (None if worker_died else error)
+        kills = KernelKills()
+        deaths: list[Death] = []  # until the workers are ready
+        end_of_exits = tell_of_exits(lambda pid, code: deaths.append(death_of_process(code, kills)))
+        try:
+            for attempt in range(1, _START_ATTEMPTS + 1):
+                deaths.clear()
+                try:
+                    self._start_once(protocol, security)
+                    break
+                except Exception as error:
+                    first = deaths[0] if deaths else None  # the others were ended because this one had died
+                    self.close()
+                    worker_died = "Nanny failed to start" in str(error)
+                    if attempt == _START_ATTEMPTS or not worker_died:
+                        failure = self._failure(error, worker_died, first)
+                        raise ClusterError(failure) from (None if worker_died else error)
+        finally:
+            end_of_exits()
 
-    def _failure(self, error: Exception, worker_died: bool) -> str:
+    def _failure(self, error: Exception, worker_died: bool, death: Death | None) -> str:
         what = f"the embedded cluster of {self.workers} worker{'s' * (self.workers != 1)} did not start"
         if not worker_died:
             return f"{what}: {type(error).__name__}: {error}"
+        what += f": a worker process ended before it was ready, {_START_ATTEMPTS} times in a row"
+        if death is not None:
+            what += f". The last time {death.words}"
+        if death is not None and death.cause is Cause.EXIT:
+            return (
+                f"{what}. What it wrote is above. It may be unable to import its packages: "
+                f"`{sys.executable} -c 'import distributed'` must work here."
+            )
+        if death is not None and death.is_for_memory:
+            return f"{what}. Fewer --workers need less memory."
         return (
-            f"{what}: a worker process ended before it was ready, {_START_ATTEMPTS} times in a row. Either it was "
-            "killed (by lack of memory or a limit on processes), or it cannot import its packages: "
-            f"`{sys.executable} -c 'import distributed'` must work here. Fewer --workers need less memory."
+            f"{what}. Either it was killed (by lack of memory or a limit on processes), or it cannot import its "
+            f"packages: `{sys.executable} -c 'import distributed'` must work here. Fewer --workers need less memory."
         )
 
     def _start_once(self, protocol: str, security: TlsSecurity | None) -> None:

@@ -11,6 +11,7 @@ from runmem.events import (
     ClusterStarted,
     DataLost,
     LogLines,
+    MemoryManaged,
     NodeSampled,
     ProfileReported,
     RecordLines,
@@ -65,6 +66,9 @@ class Observer:
 
     def node_sampled(self, event: NodeSampled) -> None:
         """The memory of a node; about twice a second for each node."""
+
+    def memory_managed(self, event: MemoryManaged) -> None:
+        """Dask has spilled, paused, resumed, terminated or restarted because the memory of a worker was short."""
 
     def profile_reported(self, event: ProfileReported) -> None:
         """A `@profile` report of a worker."""

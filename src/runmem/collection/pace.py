@@ -22,7 +22,7 @@ MOST_PAUSE_S = 5.0
 MOST_INTERVAL_S = 5.0
 _ROUNDS = 5  # their median counts: a single slow one changes nothing
 _SHORT_AGAIN = 4  # after the interval is halved, a round takes at most twice as long: this leaves room
-_NOTABLE_PAUSE_S = 1.0
+_NOTABLE_PAUSE_S = 1.5  # a node that does not answer is waited for, for a second
 _MOST_CHANGES = 20
 
 
@@ -96,8 +96,8 @@ class Pace:
         if longest_s <= _NOTABLE_PAUSE_S:
             return list(self._changes)
         pause = (
-            f"the nodes' files were copied at intervals of up to {longest_s:.1f} s, not {self._shortest_pause_s:g} s, "
-            f"because copying the new lines of {_counted(nodes)} takes long"
+            f"the nodes' files were copied less often: up to {longest_s:.1f} s passed between two rounds, not "
+            f"{self._shortest_pause_s:g} s, because a round with {_counted(nodes)} took as long"
         )
         return [pause, *self._changes]
 

@@ -198,7 +198,8 @@ def read_last(run_id: str) -> SpoolNews | None:
     offsets = {}
     with suppress(OSError, ValueError):  # never read, or this moment: then all of it
         offsets = json.loads(spool.taken.read_bytes())
-    return read_spool(run_id, offsets, None)
+    most_bytes = CHUNK_BYTES * max(1, len(_sizes(spool)))  # there is no second time, as there is for what is asked
+    return read_spool(run_id, offsets, None, most_bytes=most_bytes)
 
 
 def stop_sampler(run_id: str) -> None:

@@ -118,10 +118,8 @@ class AfterDeaths:
             error.tried = f"It was not tried again: {refusal}."
         else:
             state.alone = state.runs_alone = True
-            return [
-                f"runmem: task {execution.name} (call {execution.task_id}): {died.death.words}; it is tried again, "
-                f"{_how(state)}"
-            ]
+            why = "" if self._news.measures else f"{died.death.words}; "  # else the cause is printed with its record
+            return [f"runmem: task {execution.name} (call {execution.task_id}): {why}it is tried again, {_how(state)}"]
         return self._fail(execution, error, for_memory=True)
 
     def _prepare(self, state: CallState, died: DiedWorker, kill: Kill | None) -> str | None:

@@ -114,7 +114,8 @@ class PreparedRun:
         self.started_s = self._now()
         if self.settings.python_memory_profile:
             with suppress(OSError):  # the program runs; the trace is reported as missing
-                join(spool.root, os.getpid(), self._trace_name, "", " ".join(self.command), descendants=False)
+                what, metric = " ".join(self.command), self.settings.memory_metric
+                join(spool.root, os.getpid(), self._trace_name, "", what, descendants=False, metric=metric)
 
     def _remove_all(self) -> None:
         """Remove everything that a failed start has made: no program has begun."""
@@ -137,6 +138,7 @@ class PreparedRun:
             spool=str(Spool.of_run(self.run_id).root),
             measures=self.settings.python_memory_profile,
             interval_s=self.settings.memory_interval_s,
+            metric=self.settings.memory_metric,
             malloc_trim=self.settings.malloc_trim,
             profile_peak=self.settings.profile_peak,
             probes=self._probes,

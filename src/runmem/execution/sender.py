@@ -24,7 +24,7 @@ import distributed
 
 from runmem.dask_private import memory_in_use, run_on_workers, send_graph
 from runmem.deadlines import within
-from runmem.errors import ArgumentError, RunmemError, TaskCancelledError
+from runmem.errors import ArgumentError, ClusterError, RunmemError, TaskCancelledError
 from runmem.execution.after_deaths import AfterDeaths
 from runmem.execution.bundle import Durations, UnknownDurations, plan
 from runmem.execution.call_errors import internal_error, timeout_error
@@ -32,6 +32,7 @@ from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.call_table import CallTable
 from runmem.execution.dask_task import dask_task
 from runmem.execution.demands import Demands
+from runmem.execution.dying_workers import DyingWorkers
 from runmem.execution.placement import Placement, WorkerInfo
 from runmem.execution.run_services import RunServices
 from runmem.graph.call import Execution
@@ -112,6 +113,7 @@ class Sender:
         self._after_deaths = (
             None if deaths is None else AfterDeaths(calls, deaths, self._workers_of_cluster, self._demands.observe)
         )
+        self._dying = None if deaths is None else DyingWorkers(deaths, lambda: len(calls.open))
 
     def start(self) -> None:
         """Start the thread, unless it was started before; it connects to the cluster first."""
@@ -174,8 +176,7 @@ class Sender:
             self._poll_now_and_then()
             while self._timeouts:
                 self._end_at_limit(self._timeouts.popleft())
-            if self._after_deaths is not None:
-                self._after_deaths.decide()
+            self._look_at_deaths()
             if calls.to_cancel:
                 self._cancel_failed_groups()
             self._send()
@@ -184,7 +185,7 @@ class Sender:
         except Exception as error:
             if self._closing:
                 return False
-            if self._is_lost(error):
+            if isinstance(error, ClusterError) or self._is_lost(error):
                 self._break(error)
                 return False
             with calls.changed:
@@ -198,14 +199,19 @@ class Sender:
         client = self.client
         return isinstance(error, OSError) or client is None or client.status not in ("running", "connecting")
 
+    def _look_at_deaths(self) -> None:
+        """Decide about calls whose worker has died. Raise ClusterError if every worker dies as it starts."""
+        if self._after_deaths is not None:
+            self._after_deaths.decide()
+        if self._dying is not None and self.client is not None:
+            self._dying.look(self.client, self.workers)
+
     def _break(self, error: Exception) -> None:
-        log.error("calls could not be sent", exc_info=error)
         with self._calls.changed:
-            self.broken = RunmemError(
-                f"the connection to the Dask cluster failed: {type(error).__name__}: {error}. Look at the scheduler's "
-                "log; the tasks that had ended are in the run directory."
-            )
+            self.broken = error if isinstance(error, ClusterError) else _lost_connection(error)
             self._calls.changed.notify_all()
+        if isinstance(error, ClusterError):
+            self.abandon()  # who waits for a bundle would wait without end
 
     def _poll_now_and_then(self) -> None:
         """Poll all bundles that were sent, and spend at most a twentieth of the time on it."""
@@ -475,3 +481,11 @@ class Sender:
         futures = [bundle.future for bundle in bundles if bundle.future is not None]
         if futures and self.client is not None:
             within(_CANCEL_S, partial(self.client.cancel, futures, force=True))
+
+
+def _lost_connection(error: Exception) -> RunmemError:
+    log.error("calls could not be sent", exc_info=error)
+    return RunmemError(
+        f"the connection to the Dask cluster failed: {type(error).__name__}: {error}. Look at the scheduler's "
+        "log; the tasks that had ended are in the run directory."
+    )

@@ -14,6 +14,7 @@ from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.reading import JsonObject
 from runmem.reports import sections
+from runmem.reports.memory_rows import MemoryRow, memory_rows
 from runmem.reports.node_rows import MASTER, NodeRow, node_rows
 from runmem.reports.task_rows import TaskRow, task_rows, unclear_reasons
 from runmem.store.run import RunData
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["RunSummary"]
 
 _MOST_KILLED = 10
+_MOST_MEMORY_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class RunSummary:
     nodes : list of NodeRow
     killed : list of TaskRecord
         Executions whose process died.
+    memory_errors : list of TaskRecord
+        Executions that raised a `MemoryError`, with the facts about it.
     lost : list of str
         Measurements that were lost, and why.
     intervals : list of str
@@ -64,12 +68,17 @@ class RunSummary:
         Calls that tasks made (``--nested``) and that have a record.
     is_measured : bool or None
         Whether the run was to measure memory; None if unknown.
+    memory_metric : str
+        What was read in samples: ``rss``, ``pss`` or ``uss``.
+    memory : list of MemoryRow
+        What Dask did because the memory of workers was short.
     """
 
     title: str
     tasks: list[TaskRow]
     nodes: list[NodeRow] = field(default_factory=list)
     killed: list[TaskRecord] = field(default_factory=list)
+    memory_errors: list[TaskRecord] = field(default_factory=list)
     cancelled: list[TaskRecord] = field(default_factory=list)
     calls_not_begun: int = 0
     lost: list[str] = field(default_factory=list)
@@ -86,6 +95,8 @@ class RunSummary:
     calls: int | None = None
     nested_calls: int = 0
     is_measured: bool | None = None
+    memory_metric: str = "rss"
+    memory: list[MemoryRow] = field(default_factory=list)
 
     @classmethod
     def from_run(cls, run: RunData) -> RunSummary:
@@ -140,6 +151,7 @@ class RunSummary:
             tasks=task_rows(records),
             nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
+            memory_errors=[r for r in records if r.status == "failed" and r.death is not None],
             cancelled=[record for record in records if record.status == "cancelled"],
             calls_not_begun=known.get("calls_not_begun") or 0,
             lost=[*(known.get("lost") or ()), *_lost_lines(traces), *filter(None, [known.get("lost_output")]), *lost],
@@ -153,6 +165,8 @@ class RunSummary:
             calls=known.get("calls") if known.get("ended_s") and not any(r.key for r in records) else None,
             nested_calls=known.get("nested_calls_recorded") or 0,
             is_measured=settings.get("python_memory_profile"),
+            memory_metric=str(settings.get("memory_metric") or "rss"),
+            memory=memory_rows(traces, [*nodes, *{record.node: None for record in records}]),
             **files,
         )
 
@@ -185,6 +199,7 @@ class RunSummary:
             tasks = sections.task_table(self.tasks, width, most_rows)
         tasks += sections.how_line(self.tasks, self.missing_reasons)
         tasks += sections.unclear_lines(self.tasks, self.unclear_reasons)
+        tasks += sections.children_lines(self.tasks, self.memory_metric)
         # Do not explain a mark again that the tasks section explains.
         nodes = [line for line in sections.node_table(self.nodes, self.started_s, width) if line not in tasks]
         return [
@@ -192,7 +207,14 @@ class RunSummary:
             blank,
             *tasks,
             *([blank, *nodes] if nodes else []),
+            *sections.section(
+                "Short of memory",
+                sections.memory_lines(self.memory, self.started_s, width, most_rows and _MOST_MEMORY_ROWS),
+            ),
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
+            *sections.section(
+                "MemoryError", sections.memory_error_lines(self.memory_errors, most_rows and _MOST_KILLED)
+            ),
             *sections.section(
                 "Cancelled", sections.cancelled_lines(self.cancelled, self.calls_not_begun, most_rows and _MOST_KILLED)
             ),

@@ -43,6 +43,17 @@ class TaskRow:
         bound); sampled and shared (neither bound); or unknown. They add up to `executions`.
     is_plain_dask : bool
         Whether it is a task of a plain Dask program.
+    children_peak_bytes : int or None
+        Highest peak of the child processes of an execution.
+    children_command : str or None
+        Command of the children with the largest share of it.
+    children_how : str or None
+        How it was measured: ``exact`` (the kernel's mark of one process), ``sampled``, ``shared`` or ``unclear``, as
+        for a task's peak.
+    children_missed : int
+        Number of executions that had children of which no peak is known.
+    gpu_peak_bytes : int or None
+        Highest memory on GPUs, a lower bound.
     """
 
     target: str
@@ -65,15 +76,22 @@ class TaskRow:
     unclear: int
     missing: int
     is_plain_dask: bool = False
+    children_peak_bytes: int | None = None
+    children_command: str | None = None
+    children_how: str | None = None
+    children_missed: int = 0
+    gpu_peak_bytes: int | None = None
 
 
 def how_measured(record: TaskRecord) -> str:
     """Return ``exact``, ``sampled``, ``shared``, ``unclear`` (sampled and shared) or ``missing``."""
-    if record.peak_bytes is None:
-        return "missing"
-    if record.method == "hwm":
-        return "shared" if record.shared else "exact"
-    return "unclear" if record.shared else "sampled"
+    return "missing" if record.peak_bytes is None else _how(record.method, record.shared)
+
+
+def _how(method: str | None, shared: bool) -> str:
+    if method == "hwm":
+        return "shared" if shared else "exact"
+    return "unclear" if shared else "sampled"
 
 
 def unclear_reasons(records: Iterable[TaskRecord]) -> Counter[str]:
@@ -103,6 +121,8 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
     increments = [record for record in group if record.increment_bytes is not None]
     clear = [record for record in increments if record.increment_unclear is None]
     counted = [more for record in clear or increments if (more := record.increment_bytes) is not None]
+    parents = [record for record in group if record.children_peak_bytes is not None]
+    of_children = max(parents, key=lambda record: record.children_peak_bytes or 0, default=None)
     return TaskRow(
         target=target,
         name=group[0].name if name_is_unique else target,
@@ -124,6 +144,11 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         unclear=how["unclear"],
         missing=how["missing"],
         is_plain_dask=group[0].key is not None,
+        children_peak_bytes=of_children.children_peak_bytes if of_children else None,
+        children_command=of_children.children_command if of_children else None,
+        children_how=_how(of_children.children_method, of_children.shared) if of_children else None,
+        children_missed=sum(record.children_method == "missed" for record in group),
+        gpu_peak_bytes=max((peak for record in group if (peak := record.gpu_peak_bytes) is not None), default=None),
     )
 
 

@@ -115,7 +115,9 @@ class TargetProcess:
 
         work = self._work
         try:
-            run = WorkerRun(work.run, work.memory_limit_bytes, note_loss, samples=False, probe=Probe())
+            run = WorkerRun(
+                work.run, work.memory_limit_bytes, note_loss, samples=False, probe=Probe(), forks_calls=True
+            )
         except Exception as error:
             place = f"process {os.getpid()} on node {node_name()}"
             self._losses.append((place, f"the memory of its targets was not measured: {error}"))

@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,7 +40,9 @@ from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
+from runmem.worker.children_probe import ChildrenProbe, children_fields
 from runmem.worker.isolation.time_limit import TimeLimits
+from runmem.worker.memory_errors import note_facts
 from runmem.worker.probe import PeakProbe, Probe, Probes
 from runmem.worker.record_fields import take_record_fields
 from runmem.worker.task_output import unwritten
@@ -98,6 +101,8 @@ class RunOnWorkers(NamedTuple):
         The program, for processes that a task spawns on a worker of the embedded cluster.
     shadowing : Shadowing or None
         Modules of the program that have the names of libraries, if it has some.
+    metric : str
+        What the sampler reads: ``rss``, ``pss`` or ``uss``.
     nesting : Nesting or None
         Makes the calls of tasks that tasks make; None: these are plain calls.
     memory_aware : bool
@@ -121,6 +126,7 @@ class RunOnWorkers(NamedTuple):
     folder: str = ""
     shadowing: Shadowing | None = None
     nesting: Nesting | None = None
+    metric: str = "rss"
     memory_aware: bool = False
 
 
@@ -162,6 +168,8 @@ class WorkerRun:
         Makes the time limits of its calls, given their files.
     probe : Probe, optional
         Measures the peak; default: that of this process.
+    forks_calls : bool
+        Whether its calls run in processes forked from this one.
 
     Attributes
     ----------
@@ -178,7 +186,7 @@ class WorkerRun:
     def __init__(
         self, run: RunOnWorkers, limit_bytes: int | None, notify: Callable[[dict[str, Any]], None],
         samples: bool = True, trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
-        probe: Probe | None = None,
+        probe: Probe | None = None, forks_calls: bool = False,
     ) -> None:  # fmt: skip
         self.measures = run.measures
         self.node = node_name()
@@ -193,7 +201,8 @@ class WorkerRun:
         self.task_logging: TaskLogging | None = None
         self.running_calls: RunningCalls | None = None
         self.node_turns: NodeTurns | None = None
-        self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user())
+        children = ChildrenProbe(self.spool.sampled(os.getpid())) if run.measures else None
+        self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user(), children)
         self._stats: dict[str, list[float]] = {}
         self._needs: dict[str, tuple[int, int]] = {}  # what was reported last
         self._reported_s: dict[str, float] = {}
@@ -214,7 +223,8 @@ class WorkerRun:
             self._trace = LineAppender(self.spool.file(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             if self._joined:
-                join(self.spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
+                series, what = worker_series(os.getpid()), f"{run.app} on {self.node}"
+                join(self.spool.root, os.getpid(), trace, series, what, forks_calls=forks_calls, metric=run.metric)
             if samples:
                 from runmem.node.launch import ensure_sampler
 
@@ -228,6 +238,11 @@ class WorkerRun:
         except Exception as error:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
+
+    def write_trace(self, lines: bytes) -> None:
+        """Append whole lines to the trace of the node."""
+        if self.measures:
+            self._trace.write(lines)
 
     def set_limit(self, limit_bytes: int | None) -> None:
         """Write another limit to the records from now on."""
@@ -275,22 +290,27 @@ class WorkerRun:
         if self.task_logging is not None:
             self.task_logging.began(task_id, name, levels)
 
-    def measured(self, task_id: int, task: Any, last: bool, body: Callable[[], Any]) -> Any:
+    def measured(
+        self, task_id: int, task: Any, last: bool, body: Callable[[], Any],
+        argument_bytes: dict[str, int] | None = None,
+    ) -> Any:  # fmt: skip
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
         ----------
         last : bool
             Whether the call is the last of its bundle. Else the probes go on with the one that follows.
+        argument_bytes : dict, optional
+            Sizes of its arguments, for the record if its process dies.
         """
         current = self._current
-        self._begin(current, task_id, task)
+        self._begin(current, task_id, task, argument_bytes)
         began = time.perf_counter()
         try:
             result = body()
         except BaseException as error:
             current.body_s = time.perf_counter() - began
-            self._end(current, task_id, task, last, "failed", class_name(error))
+            self._end(current, task_id, task, last, "failed", error)
             raise
         current.body_s = time.perf_counter() - began
         self._end(current, task_id, task, last)
@@ -309,12 +329,12 @@ class WorkerRun:
             return
         try:
             status = "finished" if error is None else "failed"
-            self._end(current, task_id, task, True, status, None if error is None else class_name(error))
+            self._end(current, task_id, task, True, status, error)
         finally:
             self._busy.discard(current.thread)
             self._report_lost_lines()
 
-    def _begin(self, current: CallState, task_id: int, task: Any) -> None:
+    def _begin(self, current: CallState, task_id: int, task: Any, argument_bytes: dict[str, int] | None = None) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         self._busy.add(current.thread)
         take_record_fields()  # of a call in a run that measures nothing
@@ -325,13 +345,15 @@ class WorkerRun:
             # The node's total now: when the task has ended, the trace here may go back less far.
             self._total_read_s, self._height = start_s, total_at(self._trace.path, start_s)
         base = getattr(current.states[0], "base_bytes", None)
-        self._write(self._writer.start(task, task_id, current.thread, start_s, base, current.parent_id))
+        writer, parent = self._writer, current.parent_id
+        self._write(writer.start(task, task_id, current.thread, start_s, base, parent, argument_bytes))
 
     def _end(
         self, current: CallState, task_id: int, task: Any, last: bool, status: str = "finished",
-        exception: str | None = None,
+        error: BaseException | None = None,
     ) -> None:  # fmt: skip
-        """Measure a call that has ended, and write its line."""
+        """Measure a call that has ended, with `error` if it raised one, and write its line."""
+        exception = None if error is None else class_name(error)
         start_s, start_cpu_s = current.since
         end_s, end_cpu_s = current.since = self.now(), time.thread_time()
         cpu_s = end_cpu_s - start_cpu_s
@@ -341,9 +363,18 @@ class WorkerRun:
             values = self._probes.stop(states)
         else:
             values, current.states = self._probes.next(states)
+        if error is not None and (death := note_facts(error, self.spool)) is not None:
+            values["death"] = asdict(death)
         if current.parent_id:
             values["parent_id"] = current.parent_id
-        if own := take_record_fields():
+        children = values.pop("children", None)
+        own = take_record_fields()
+        if children is not None:
+            about_children = children_fields(children, own, values.get("lifetime_peak_bytes"), self._run.metric)
+            if children.sampled.gpu_bytes is not None:
+                values["gpu_peak_bytes"] = children.sampled.gpu_bytes
+            values.update(reason=values.get("reason") or about_children.pop("reason", None), **about_children)
+        if own:
             if "base_bytes" in own or "peak_bytes" in own:  # of another process, which stores nothing for others
                 values = {name: value for name, value in values.items() if name not in _OWN}
             values = {**values, **own}

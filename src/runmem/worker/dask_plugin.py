@@ -30,6 +30,7 @@ from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, wo
 from runmem.worker.fresh_calls import CallPreparation, prepare_process
 from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits
+from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.nesting import nestings
 from runmem.worker.node_turns import NodeTurns
 from runmem.worker.process_state import follow, follow_no_more
@@ -48,6 +49,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def __init__(self, run: RunOnWorkers) -> None:
         self.name = f"runmem-{run.run_id}"
         self._run = run
+        self._memory_events: WorkerMemoryEvents | None = None
 
     def setup(self, worker: Any) -> None:
         """Join. A worker that cannot measure runs tasks all the same."""
@@ -84,6 +86,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
             tell_of_receiving(stored_data())
+            self._memory_events = WorkerMemoryEvents(worker, run.write_trace, run.now)
             if self._run.memory_aware:
                 report_level(worker, process_meter().level_bytes)
         self._note_calls(run, worker.address)
@@ -118,6 +121,8 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
 
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
+        if self._memory_events is not None:
+            self._memory_events.close()
         follow_no_more()
         report_level(worker, None)
         stop_shadowing()

@@ -116,7 +116,10 @@ class _FreshCallRecorder:
         set_job_name(f"task {task_id}")
         self.logging.began(task_id, name, levels)
 
-    def measured(self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result]) -> Result:
+    def measured(
+        self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result],
+        argument_bytes: dict[str, int] | None = None,
+    ) -> Result:  # fmt: skip
         """Run `body`, and measure it."""
         with Measured(self.fields):
             return body()

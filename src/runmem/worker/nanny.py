@@ -16,12 +16,15 @@ from distributed import NannyPlugin
 
 from runmem.dask_private import tell_of_exits, worker_memory_limit
 from runmem.deaths import Cause, Death
+from runmem.memory.causes_of_death import death_by_exit, death_in_log, death_of_process
 from runmem.memory.kernel_kills import KernelKills
+from runmem.node.clock import clock_of
 from runmem.store.append import LineAppender
-from runmem.store.layout import Spool
+from runmem.store.layout import Spool, safe_name
+from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import stats_topic
-from runmem.worker.causes_of_death import death_by_exit, death_in_log
 from runmem.worker.isolation.watchdog import Watchdog
+from runmem.worker.memory_events import NannyMemoryEvents
 from runmem.worker.node_then import NodeThen
 from runmem.worker.running_calls import calls_of_dead
 
@@ -49,12 +52,17 @@ class DeathNotes:
         self._spool = spool
         self.node = NodeThen(spool)
         self.kills = KernelKills()
+        self.memory_events = NannyMemoryEvents(spool.file(f"{safe_name(node_name())}.dat"), clock_of(spool.root))
         self._file = LineAppender(spool.deaths(os.getpid()))
 
     def note(self, pid: int, death: Death, **more: Any) -> None:
         """Write how a process died, and what it ran; `more`: the call that was the reason, and its stack."""
+        if death.cause is Cause.NANNY_LIMIT:
+            self.memory_events.terminated(pid)
         ran = calls_of_dead(self._spool.running(pid))
         its = {} if ran is None else {"worker": ran.address, "calls": ran.calls}
+        if ran is None and death.status is not None and not self._spool.tasks(pid).exists():
+            death = death_of_process(death.status, self.kills)  # it has not begun a task
         values = asdict(self.node.complete(pid, death))
         self._file.write(json.dumps({"pid": pid, **its, **values, **more}).encode() + b"\n")
 
@@ -68,7 +76,8 @@ class DeathNotes:
             self.note(pid, death_by_exit(code))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
+        self.memory_events.close()
         self._file.close()
 
 
@@ -158,6 +167,7 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
                     logging.getLogger(__name__).exception("deaths of workers will not be explained")
                     return
             watches.watchdog.add(nanny)
+            watches.notes.memory_events.add(nanny)
             _watches[self._run_id] = users + 1, watches
 
     def _watches(self) -> _Watches:
