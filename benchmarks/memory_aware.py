@@ -1,9 +1,9 @@
 """Tasks that together need several times the memory of their node: bare Dask, runmem, and runmem --memory_aware.
 
-python benchmarks/memory_aware.py [CALLS] [KIND ...]
+python benchmarks/memory_aware.py [CALLS [SECONDS]] [KIND ...]
 
-CALLS (default 40) tasks of 300, 400, 500 and 600 MiB in random order hold their memory for half a second, on 4 workers
-and a node of 2 GiB: a memory cgroup of version 1 where one can be made (as root), else a limit of 512 MiB a worker.
+CALLS (default 40) tasks of 300, 400, 500 and 600 MiB in random order hold their memory for SECONDS (0.5), on 4 workers and
+a node of 2 GiB: a memory cgroup of version 1 where one can be made (as root), else a limit of 512 MiB a worker.
 KIND is ``dask``, ``aware`` (`--memory_aware`), ``known`` (`--memory_from` the run before), ``tree``, or on request
 ``runmem``. Prints for each how many calls ended, how many workers died, the time, and its ratio to the best possible
 time.
@@ -34,7 +34,7 @@ from typing import Any
 
 WORKERS, LIMIT_BYTES, MIB = 4, 2 * 1024**3, 1024**2
 SIZES_MIB = (300, 400, 500, 600)
-HOLD_S = 0.5
+HOLD_S = float(os.environ.get("HOLD_S", "0.5"))
 CHUNKS, CHUNK_BYTES = 64, 50_000_000
 CGROUPS = Path("/sys/fs/cgroup/memory")
 
@@ -328,6 +328,9 @@ def compare_trees() -> None:
 def main() -> None:
     words = sys.argv[1:]
     calls = int(words.pop(0)) if words and words[0].isdigit() else 40
+    if words and words[0].replace(".", "").isdigit():
+        global HOLD_S
+        os.environ["HOLD_S"], HOLD_S = words[0], float(words.pop(0))
     kinds = words or ["dask", "aware", "known", "tree"]
     if plain := [kind for kind in kinds if kind != "tree"]:
         compare(calls, plain)
