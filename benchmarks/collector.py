@@ -271,10 +271,11 @@ def main() -> None:
     parser.add_argument("--real", type=float, default=20.0, help="seconds of real time; 0: none")
     parser.add_argument("--messages", type=int, default=50, help="workers of Dask; 0: none")
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--answer_us", type=float, help="what an answer costs, from an earlier measurement")
     options = parser.parse_args()
 
-    answer_s = 0.0
-    if options.messages:
+    answer_s = (options.answer_us or 0.0) / 1e6
+    if options.messages and not answer_s:
         answer_s, look_s = ask_dask(options.messages, options.tls)
         print(
             f"Dask {distributed.__version__}{' with TLS' if options.tls else ''}, {options.messages} workers: "

@@ -31,6 +31,7 @@ VALUES = {
     "tls_key": (("a", Path("a")), ("b", Path("b")), ("~/c", Path.home() / "c")),
     "insecure": ((True, True), ("no", False), (True, True)),
     "profile_peak": (("on", True), ("0", False), (True, True)),
+    "memray": (("a", ("a",)), ("a,b.c", ("a", "b.c")), (["a"], ("a",))),
     "log_level": (("info", "info"), ("debug", "debug"), ("off", "off")),
     "env_script": (("a.sh", Path("a.sh")), ("b.sh", Path("b.sh")), ("~/c.sh", Path.home() / "c.sh")),
     "run_folder": (("a", Path("a")), ("b", Path("b")), ("c", Path("c"))),

@@ -24,6 +24,7 @@ __all__ = [
     "NodeSampled",
     "MemoryManaged",
     "ProfileReported",
+    "CaptureReceived",
     "LogLines",
     "RecordLines",
     "DataLost",
@@ -91,6 +92,9 @@ class TaskRecord:
         64 KiB by Dask's estimate of their size; None if unknown.
     parent_id : int or None
         Number of the call that has made this one inside its task; None: the program has made it.
+    recorded_by : str or None
+        Tool that recorded the allocations of the task (``memray``). Its own memory is in `peak_bytes` and
+        `increment_bytes`, which are upper bounds; None for most tasks.
     key, layer, worker : str or None
         Of a task of a plain Dask program (`runmem.measure`): its key, the layer of the graph that it belongs to (for a
         key that is no tuple, Dask's task group), and the address of its worker. `module` is then ``dask``, `name` the
@@ -146,6 +150,7 @@ class TaskRecord:
     held_bytes: int | None = None
     stack: str | None = None
     parent_id: int | None = None
+    recorded_by: str | None = None
     extra: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     key: str | None = None
     layer: str | None = None
@@ -293,13 +298,26 @@ class MemoryManaged:
 
 @dataclass(frozen=True, slots=True)
 class ProfileReported:
-    """A `@profile` report has arrived from a worker."""
+    """A `@profile` report has arrived from a worker.
+
+    `not_recorded`: why the allocations of the call were to be recorded, and were not.
+    """
 
     node: str
     pid: int
     task_id: int | None
     name: str
     text: str
+    not_recorded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureReceived:
+    """A part of a file with recorded allocations has arrived from a worker: `data` at `offset` of `file`."""
+
+    file: str
+    offset: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

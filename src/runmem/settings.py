@@ -112,6 +112,13 @@ def _classes(value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _names(value: object) -> tuple[str, ...]:
+    names = list(value) if isinstance(value, (list, tuple)) else [name.strip() for name in str(value).split(",")]
+    if not all(isinstance(name, str) and re.fullmatch(r"\S+", name) for name in names):
+        raise ValueError("expected names of tasks, several separated by commas")
+    return tuple(names)
+
+
 def _one_of(choices: Sequence[str]) -> Callable[[object], str]:
     """Make a parser of a choice."""
 
@@ -217,6 +224,13 @@ class Settings:
     )
     profile_peak: bool = _setting(
         False, _flag, "Add the column Peak to the tables of @profile: the highest memory while each line ran."
+    )
+    memray: tuple[str, ...] = _setting(
+        (),
+        _names,
+        "Record all allocations of these tasks with memray, native ones too, and draw flame graphs: names of tasks, "
+        "separated by commas.",
+        "TASKS",
     )
     log_level: str = _setting(
         "off", _one_of(LOG_LEVELS), "debug prints the workers' @profile reports.", choices=LOG_LEVELS

@@ -33,7 +33,7 @@ def test_spilling_is_reported_traced_and_summed(runmem, write, tmp_path: Path) -
     ran = runmem(tmp_path, "--python_memory_profile", "--workers=1", "--worker_memory=350MiB", "app.py")
     assert (ran.code, ran.out) == (0, "done\n")
     assert ran.err.count("moves results to disk, because its memory is short") == 1
-    assert "Short of memory" in ran.err
+    assert "Spilled, paused or restarted" in ran.err
     report = subprocess.run(
         [sys.executable, "-m", "runmem", "report", str(ran.runs[-1]), "--json"], capture_output=True, check=True
     )

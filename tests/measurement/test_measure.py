@@ -378,6 +378,26 @@ def test_bad_input_is_refused_before_anything_is_made(client, measure, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [measured.directory.root.name]
 
 
+@pytest.mark.parametrize("operation", ["register_nanny_plugin", "register_worker_plugin"])
+def test_a_scheduler_that_forbids_plugins_is_named_with_the_other_way(client, tmp_path, operation) -> None:
+    async def refuse(**request: object) -> None:
+        raise PermissionError("no plugins here")
+
+    handlers = client.cluster.scheduler.handlers
+    allowed = handlers.pop(operation)
+    try:
+        for reason in ("its scheduler has switched them off", "no plugins here"):
+            with pytest.raises(ClusterError, match=f"takes no plugins .{reason}.* --preload runmem.preload"):
+                runmem.measure(client, run_folder=tmp_path / "runs").start()
+            handlers[operation] = refuse
+    finally:
+        handlers[operation] = allowed
+    assert list(tmp_path.iterdir()) == []
+    assert client.submit(sum, [1, 2]).result() == 3
+    assert set(map(tuple, client.run(lambda dask_worker: list(dask_worker.plugins)).values())) == {("shuffle",)}
+    assert not any("runmem" in name for names in client.run(_nanny_state).values() for name in names)
+
+
 class _OtherVersion(Measurement):
     version = "99.1"
 

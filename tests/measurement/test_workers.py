@@ -92,14 +92,14 @@ def test_preloaded_workers_record_by_themselves(scheduler, start_worker, tmp_pat
     told = "the worker process was killed by signal 9"
     if how == "environment":  # which Dask's command does not read for a nanny
         told = "its worker process ended before the task did"
-    eventually(lambda: sum(record.reason == told for record in read_run(root).records) == 4)
+    eventually(lambda: sum((record.reason or "").startswith(told) for record in read_run(root).records) == 4)
     run = read_run(root)
     ended = [record for record in run.records if (record.name, record.status) == ("keeps", "finished")]
     sizes = {record.peak_bytes - record.base_bytes for record in ended}
     assert {round(size / MIB) for size in sizes} >= {30, 31, 32}
     killed = [record for record in run.records if record.status == "killed"]
     assert {record.key for record in killed} == {"dies"}
-    assert {record.reason for record in killed} == {told}
+    assert all(record.reason.startswith(told) for record in killed)
     assert all(record.last_bytes is not None for record in killed)
     died = [line for line in run.provenance["lost"] if ": it died: " in line]
     assert {line.split()[2] for line in died} == {str(record.pid) for record in killed}

@@ -49,7 +49,7 @@ def test_events_are_counted_by_worker_and_kind(write_run, record) -> None:
 def test_the_summary_shows_them_and_the_one_of_a_trace_too(write_run, record) -> None:
     run = write_run([record()], LINES)
     text = [line for line, _ in RunSummary.from_run(read_run(run.root)).lines()]
-    at = text.index("Short of memory")
+    at = text.index("Spilled, paused or restarted")
     assert text[at + 1].split() == [
         "Worker",
         "Node",
@@ -66,13 +66,13 @@ def test_the_summary_shows_them_and_the_one_of_a_trace_too(write_run, record) ->
     assert text[at + 3].split()[-2:] == ["0.50", "s"]
     assert any("More memory for each worker" in line for line in text)
     of_trace = [line for line, _ in TraceSummary.from_file(run.traces / "n1.dat")._lines(None)]
-    assert "Short of memory" in of_trace
+    assert "Spilled, paused or restarted" in of_trace
 
 
 def test_a_run_without_them_says_nothing(write_run, record) -> None:
     run = read_run(write_run([record()]).root)
     assert RunSummary.from_run(run).memory == []
-    assert "Short of memory" not in [line for line, _ in RunSummary.from_run(run).lines()]
+    assert "Spilled, paused or restarted" not in [line for line, _ in RunSummary.from_run(run).lines()]
 
 
 def test_a_process_with_several_workers_is_paused_while_one_is() -> None:

@@ -15,6 +15,7 @@ import json
 import re
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from runmem.collection.spool_room import SpoolRoom
 from runmem.deaths import Cause, Death
 from runmem.events import (
     FIRST_NESTED,
+    CaptureReceived,
     DataLost,
     LogLines,
     MemoryManaged,
@@ -58,9 +60,12 @@ __all__ = ["Collector", "DiedWorker", "Kill", "StartDeath"]
 _TRIM_AFTER_BYTES = 16 * MIB
 _MOST_PORTIONS = 100  # in a round: nodes may write faster than the master reads
 _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
+_NODE_GONE = "the node was lost: neither its workers nor their nannies are connected any more"
+_ONLY_THERE = "what happened there is known on that node only, if it still runs"
 _UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
+_CAPTURES = re.compile(r"captures-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
 _EVENT = re.compile(rb"^EVENT .*$", re.MULTILINE)
 _LOST = re.compile(rb"^LOST (\d+) ", re.MULTILINE)
@@ -318,6 +323,8 @@ class Collector:
         if tasks:
             self._note_node(news)
             self._read_tasks(news.node, tasks)
+        if news.is_lost:
+            self._note_lost_node(news.node)
         for pid in news.dead:
             self._dead.setdefault((news.node, pid), time.monotonic())
         if news.gone and news.node not in self._gone:
@@ -325,10 +332,19 @@ class Collector:
             gone = f"{news.gone} was removed or cut during the run: later measurements of this node are lost"
             self._observers.data_lost(DataLost(news.node, gone))
 
+    def _note_lost_node(self, node: str) -> None:
+        """Note that the processes of a node that run tasks are gone, with their nannies."""
+        for pid in self._tasks.busy_processes(node):
+            death = Death(Cause.NODE_GONE, _NODE_GONE, missing=_ONLY_THERE)
+            self._causes.setdefault((node, pid), _Noted(death))
+            self._dead.setdefault((node, pid), time.monotonic())
+
     def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
         if _PROFILES.fullmatch(file):
             for line in data.splitlines():
                 self._observers.profile_reported(ProfileReported(**json.loads(line)))
+        elif _CAPTURES.fullmatch(file):
+            self._read_captures(data)
         elif _LOGS.fullmatch(file):
             self._observers.records_logged(LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):
@@ -346,6 +362,12 @@ class Collector:
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
             self._read_trace(news.node, file, data)
+
+    def _read_captures(self, data: bytes) -> None:
+        for line in data.splitlines():
+            part = json.loads(line)
+            received = CaptureReceived(part["file"], part["offset"], b64decode(part["data"]))
+            self._observers.capture_received(received)
 
     def _read_tasks(self, node: str, chunks: dict[int, bytes]) -> None:
         fed = self._tasks.feed(node, chunks)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from runmem.events import (
+    CaptureReceived,
     ClusterStarted,
     DataLost,
     LogLines,
@@ -72,6 +73,9 @@ class Observer:
 
     def profile_reported(self, event: ProfileReported) -> None:
         """A `@profile` report of a worker."""
+
+    def capture_received(self, event: CaptureReceived) -> None:
+        """A part of a file with the allocations of a call."""
 
     def records_logged(self, event: LogLines) -> None:
         """Log records of tasks."""

@@ -16,7 +16,14 @@ from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import EmbeddedCluster
 from runmem.collection.observer import Observer
 from runmem.dask_logging import import_dask, isolate_dask_log, set_dask_log_level
-from runmem.execution.checks import check_process, check_sequential, check_writable, known_needs, pack_probes
+from runmem.execution.checks import (
+    check_memray,
+    check_process,
+    check_sequential,
+    check_writable,
+    known_needs,
+    pack_probes,
+)
 from runmem.execution.import_path import import_from
 from runmem.extensions import make_extensions
 from runmem.graph.current import set_current_program
@@ -78,6 +85,7 @@ class PreparedRun:
         self.ended_s: float | None = None
         self._trace_name = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
         check_sequential(settings)
+        check_memray(settings)
         self._known_needs = known_needs(settings)
         self._probes = pack_probes([*probes, *settings.probes], settings, import_folder)
         self._extra = [*observers, *make_extensions(settings.observers, Observer, "--observers", import_folder)]
@@ -141,6 +149,7 @@ class PreparedRun:
             metric=self.settings.memory_metric,
             malloc_trim=self.settings.malloc_trim,
             profile_peak=self.settings.profile_peak,
+            memray=self.settings.memray,
             probes=self._probes,
             folder=self._folder,
             memory_aware=self.settings.memory_aware,

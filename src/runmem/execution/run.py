@@ -21,9 +21,12 @@ from runmem.execution.signals import delayed_signals
 from runmem.execution.wall_clock import WallClock
 from runmem.graph.current import set_current_program
 from runmem.memory.limits import memory_limit
+from runmem.memory.memray_capture import CaptureFiles
+from runmem.memory.profile_report import set_own_captures
 from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.launch import ensure_sampler
 from runmem.settings import Settings
+from runmem.standard_error import say
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import WorkerRun
@@ -136,6 +139,7 @@ class Run(PreparedRun):
         self.program.number_of_nodes = self._number_of_nodes
         streams.attach(self.run_id, None if self.settings.sequential else lambda: self._connect()[0])
         measure_peaks_of_lines(self.settings.profile_peak)
+        set_own_captures(CaptureFiles(self.directory.profiles, ""))
         recorded.collector.start()
         set_current_program(self.program)
 
@@ -208,6 +212,7 @@ class Run(PreparedRun):
         with self._connecting:
             if self._connected is None:
                 import_dask()
+                from runmem.execution.checks import check_recording
                 from runmem.execution.joining import join_cluster
 
                 client = self._cluster.connect()
@@ -216,6 +221,7 @@ class Run(PreparedRun):
                 run = self._on_workers()._replace(prepare=self.prepare_workers, quiet=quiet, nesting=self._nesting())
                 self._remote = join_cluster(client, run, lambda: getattr(self, "_sender", None), self._import_folder)
                 self._remote.check_names()
+                check_recording(self.settings, self._remote.several_threads)
                 self._connected = client, max(1, self._remote.workers())
                 self.collector.add_remote(self._remote.read, self._remote.unsure)
                 self._write_run_json()
@@ -287,9 +293,11 @@ class Run(PreparedRun):
         complete = not exit_code if complete is None else complete
         from runmem.collection.replicas import remove_replicas
         from runmem.collection.spool_reader import end_spool
+        from runmem.execution.flame_graphs import make_flame_graphs
 
         set_current_program(None)
         measure_peaks_of_lines(False)
+        set_own_captures(None)
         recorded = self._recorded  # `start` may have failed before it was made
         submitter, step = self.submitter.real, Steps(self.tell_lost)
         if self._wall_clock is not None:
@@ -308,6 +316,8 @@ class Run(PreparedRun):
                 if not all_ended:
                     step("the calls that were cut off", self._cut_off, submitter, exit_code)
             self._end_measurement(step, all_ended)
+            for text in step("the flame graphs", make_flame_graphs, self.directory.profiles) or ():
+                say(f"runmem: note: {text}")
             if submitter is not None and self.cut_off is not None:
                 self._count_cut_off(submitter)
             step("the streams", streams.detach)

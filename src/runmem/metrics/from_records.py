@@ -121,7 +121,10 @@ class _Executions:
             "PeaksMissing": self._counts["Executions"] - len(self._peak_bytes),
         }
         if (highest := self._highest) is not None:
-            found["PeakMethod"] = (highest.method or "unknown") + (", shared" if highest.shared else "")
+            marks = [", shared"] if highest.shared else []
+            if highest.recorded_by is not None:
+                marks.append(f", with memory of {highest.recorded_by}")
+            found["PeakMethod"] = "".join([highest.method or "unknown", *marks])
         return found
 
 

@@ -37,10 +37,11 @@ Line = tuple[str, str]
 """A text and its style for rich (empty for none)."""
 
 _MOST_FRAMES = 4
-_BOUND = {"exact": "", "sampled": ">=", "shared": "<=", "unclear": "~"}
+_BOUND = {"exact": "", "sampled": ">=", "shared": "<=", "recorded": "<=", "unclear": "~"}
 _MEANING = {
     "sampled": "  >= sampled: the highest of the readings, a lower bound",
     "shared": "  <= shared: another task overlapped in the same process, an upper bound",
+    "recorded": "  <= recorded: memray recorded the allocations, and its own memory is included, an upper bound",
     "unclear": "  ~ sampled while another task overlapped in the same process: neither bound",
 }
 _UPPER_BOUNDS = (
@@ -215,7 +216,7 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
     """Report how the peaks were measured, and the meaning of the marks before them."""
     if not rows:
         return []
-    kinds = ("exact", "sampled", "shared", "unclear", "missing")
+    kinds = ("exact", "sampled", "shared", "recorded", "unclear", "missing")
     counts = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
     executions, calls = sum(row.executions for row in rows), sum(row.calls for row in rows)
     of_all = f" of {executions:,} executions" if executions > calls else ""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["RunSummary"]
 
 _MOST_KILLED = 10
+_MOST_GRAPHS = 3
 _MOST_MEMORY_ROWS = 20
 
 
@@ -59,6 +60,8 @@ class RunSummary:
         Traces, named in the folder where the run was started if they are still there.
     profile_count : int
         Number of files of `@profile` reports in the run directory.
+    flame_graphs : tuple of Path
+        Pages with the allocations of recorded calls.
     started_s, ended_s : float or None
         Seconds since the epoch.
     exit_code : int or None
@@ -89,6 +92,7 @@ class RunSummary:
     directory: Path | None = None
     trace_files: list[Path] = field(default_factory=list)
     profile_count: int = 0
+    flame_graphs: tuple[Path, ...] = ()
     started_s: float | None = None
     ended_s: float | None = None
     exit_code: int | None = None
@@ -117,7 +121,8 @@ class RunSummary:
             title=root.name or str(root),
             directory=root,
             trace_files=_trace_files(run),
-            profile_count=sum(path.is_file() for path in run.directory.profiles.glob("*")),
+            profile_count=sum(path.is_file() for path in run.directory.profiles.glob("*.txt")),
+            flame_graphs=run.directory.flame_graphs,
         )
 
     @classmethod
@@ -140,7 +145,7 @@ class RunSummary:
         provenance : mapping
             Content of ``run.json``.
         **files
-            `directory`, `trace_files`, `profile_count`.
+            `directory`, `trace_files`, `profile_count`, `flame_graphs`.
         """
         records, traces, known = list(records), dict(traces or {}), dict(provenance or {})
         nodes, settings = known.get("nodes") or {}, known.get("settings") or {}
@@ -208,7 +213,7 @@ class RunSummary:
             *tasks,
             *([blank, *nodes] if nodes else []),
             *sections.section(
-                "Short of memory",
+                "Spilled, paused or restarted",
                 sections.memory_lines(self.memory, self.started_s, width, most_rows and _MOST_MEMORY_ROWS),
             ),
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
@@ -242,6 +247,9 @@ class RunSummary:
             found.insert(0, f"run       {_near(self.directory)}")
         if self.profile_count and self.directory is not None:
             found.append(f"profiles  {_near(self.directory / 'profiles')} ({self.profile_count} files)")
+        found += [f"graph     {_near(path)}" for path in self.flame_graphs[:_MOST_GRAPHS]]
+        if len(self.flame_graphs) > _MOST_GRAPHS:
+            found.append(f"and {len(self.flame_graphs) - _MOST_GRAPHS} more flame graphs beside them")
         return [(f"  {printable(text)}", "") for text in found]
 
     def next_commands(self) -> list[str]:

@@ -40,7 +40,9 @@ class TaskRow:
         Node of the highest peak, and how it was measured (see `how_measured`).
     exact, sampled, shared, unclear, missing : int
         Number of executions whose peak is exact; sampled (a lower bound); shared with an overlapping task (an upper
-        bound); sampled and shared (neither bound); or unknown. They add up to `executions`.
+        bound); sampled and shared (neither bound); or unknown. With `recorded` they add up to `executions`.
+    recorded : int
+        Number of executions whose allocations were recorded, with memory of the tool in the peak (an upper bound).
     is_plain_dask : bool
         Whether it is a task of a plain Dask program.
     children_peak_bytes : int or None
@@ -76,6 +78,7 @@ class TaskRow:
     unclear: int
     missing: int
     is_plain_dask: bool = False
+    recorded: int = 0
     children_peak_bytes: int | None = None
     children_command: str | None = None
     children_how: str | None = None
@@ -84,8 +87,16 @@ class TaskRow:
 
 
 def how_measured(record: TaskRecord) -> str:
-    """Return ``exact``, ``sampled``, ``shared``, ``unclear`` (sampled and shared) or ``missing``."""
-    return "missing" if record.peak_bytes is None else _how(record.method, record.shared)
+    """Return ``exact``, ``sampled``, ``shared``, ``recorded``, ``unclear`` or ``missing``.
+
+    ``recorded``: memray recorded the allocations; ``unclear``: sampled, and shared or recorded.
+    """
+    if record.peak_bytes is None:
+        return "missing"
+    how = _how(record.method, record.shared)
+    if record.recorded_by is None or record.shared:
+        return how
+    return "recorded" if how == "exact" else "unclear"
 
 
 def _how(method: str | None, shared: bool) -> str:
@@ -144,6 +155,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         unclear=how["unclear"],
         missing=how["missing"],
         is_plain_dask=group[0].key is not None,
+        recorded=how["recorded"],
         children_peak_bytes=of_children.children_peak_bytes if of_children else None,
         children_command=of_children.children_command if of_children else None,
         children_how=_how(of_children.children_method, of_children.shared) if of_children else None,

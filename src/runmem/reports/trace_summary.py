@@ -132,7 +132,7 @@ class TraceSummary:
             found.append((f"and {len(peaks) - _MOST_SERIES} more series with lower peaks", "dim"))
         if self.memory:
             rows = memory_lines(self.memory, self.start_s, width, _MOST_SERIES)
-            found += [("", ""), ("Short of memory", "bold"), *rows]
+            found += [("", ""), ("Spilled, paused or restarted", "bold"), *rows]
         if self.skipped:
             found.append((lines_skipped(self.skipped), "yellow"))
         if self.lost_lines:

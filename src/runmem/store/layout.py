@@ -124,6 +124,11 @@ class RunDirectory(NamedTuple):
         return self.root / "profiles"
 
     @property
+    def flame_graphs(self) -> tuple[Path, ...]:
+        """Pages with the recorded allocations of calls."""
+        return tuple(sorted(self.profiles.glob("memray-*.html")))
+
+    @property
     def replicas(self) -> Path:
         """Folder of the copies of the nodes' spool files."""
         return self.root / "replica"
@@ -202,6 +207,10 @@ class Spool(NamedTuple):
     def profiles(self, pid: int) -> Path:
         """Return the file of `@profile` reports of worker process `pid`."""
         return self.root / f"profiles-{pid}.jsonl"
+
+    def captures(self, pid: int) -> Path:
+        """Return the file in which worker process `pid` sends files with recorded allocations."""
+        return self.root / f"captures-{pid}.jsonl"
 
     def limits(self, pid: int) -> Path:
         """Return the file with the time limits of calls in worker process `pid`."""

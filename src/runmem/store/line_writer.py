@@ -23,6 +23,7 @@ _EMPTY = (
     "parent_id",
     "extra",
     "death",
+    "recorded_by",
     "argument_bytes",
     *_OF_DASK,
     *_OF_CHILDREN,

@@ -27,6 +27,7 @@ from runmem.store.workers_run import WORKERS_RUN, died, is_at_work
 __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of", "with_children"]
 
 _NO_CAUSE = "the cause is not known (`dask worker --preload-nanny runmem.preload` notes it)"
+_MOST_DEATHS = 20
 _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
 
@@ -257,7 +258,8 @@ def _deaths_of_workers(run: RunDirectory, provenance: JsonObject) -> list[str]:
         death = causes.get((safe_name(node), pid))
         why = death.words if death is not None else _NO_CAUSE
         found.append(f"worker process {pid} on node {node}: it died: {why}")
-    return found
+    more = [f"worker processes: {len(found) - _MOST_DEATHS:,} more died"] if len(found) > _MOST_DEATHS else []
+    return [*found[:_MOST_DEATHS], *more]
 
 
 def _causes_of_deaths(run: RunDirectory) -> dict[tuple[str, int], Death]:

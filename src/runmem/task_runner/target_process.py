@@ -122,7 +122,7 @@ class TargetProcess:
             place = f"process {os.getpid()} on node {node_name()}"
             self._losses.append((place, f"the memory of its targets was not measured: {error}"))
             return None
-        set_report_sink(run.report)
+        set_report_sink(run.report, run.captures)
         return run
 
     def _load(self, run: WorkerRun | None) -> Callable[[bytes], tuple[TargetOutcome, dict[str, object]]]:

@@ -204,6 +204,9 @@ class CallRecorder(Protocol):
     ) -> Result:  # fmt: skip
         """Run `body`, and measure it."""
 
+    def recording(self, task: TaskFunction, body: Callable[[], Result]) -> Callable[[], Result]:
+        """Return what runs `body`, a call, and records its allocations if that is wanted."""
+
     def ended(self, name: str, elapsed_s: float, result: object) -> None:
         """Note a call that ended without an error."""
 
@@ -324,7 +327,9 @@ def _result(
     kept: Sequence[object],
 ) -> Any:
     """Run a call in this process and return its packed result; `kept`: its inputs as they are stored."""
-    body = partial(_invoke, call, packed_task.returns, task, copy, inputs, begin_calls)
+    body: Callable[[], Sequence[Any]] = partial(_invoke, call, packed_task.returns, task, copy, inputs, begin_calls)
+    if run is not None:
+        body = run.recording(task, body)
     try:
         outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body, kept)
     finally:

@@ -29,6 +29,7 @@ from runmem.extensions import make_extensions
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
+from runmem.memory.memray_capture import memray_takes_part
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.memory.stored_data import stored_data
@@ -40,11 +41,12 @@ from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
+from runmem.worker.call_captures import CaptureSender, files_in_spool, import_memray, recording
 from runmem.worker.children_probe import ChildrenProbe, children_fields
 from runmem.worker.isolation.time_limit import TimeLimits
 from runmem.worker.memory_errors import note_facts
 from runmem.worker.probe import PeakProbe, Probe, Probes
-from runmem.worker.record_fields import take_record_fields
+from runmem.worker.record_fields import set_record_fields, take_record_fields
 from runmem.worker.task_output import unwritten
 
 if TYPE_CHECKING:  # a process without Dask has no such thing
@@ -85,6 +87,8 @@ class RunOnWorkers(NamedTuple):
     malloc_trim : bool
     profile_peak : bool
         Whether `@profile` measures the peaks of lines where the decorator does not say.
+    memray : tuple of str
+        Names of the tasks whose allocations are recorded.
     import_paths : tuple of str
         Folders from which the program imports.
     workers_a_node : int
@@ -117,6 +121,7 @@ class RunOnWorkers(NamedTuple):
     interval_s: float
     malloc_trim: bool = False
     profile_peak: bool = False
+    memray: tuple[str, ...] = ()
     import_paths: tuple[str, ...] = ()
     workers_a_node: int = 1
     prepare: tuple[str, ...] = ()
@@ -209,6 +214,9 @@ class WorkerRun:
         self._next_losses = 1
         self._next_unwritten = unwritten().size_bytes + 1
         self._reports: LineAppender | None = None
+        self.captures = files_in_spool(self.spool.root, self.node)
+        self._capture_sender = CaptureSender(self.spool)
+        import_memray(run.memray)
         self._lock = threading.Lock()
         self._current = _Current()
         self._total_read_s = 0.0
@@ -265,6 +273,7 @@ class WorkerRun:
             self._trace.close()
         if self._reports is not None:
             self._reports.close()
+        self._capture_sender.close()
         if self.task_logging is not None:
             self.task_logging.close()
 
@@ -458,6 +467,10 @@ class WorkerRun:
                 self._reported_s[name] = now
                 self._notify({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
 
+    def recording(self, task: Any, body: Callable[[], Any]) -> Callable[[], Any]:
+        """Return what runs the call of a task, and records its allocations if ``--memray`` names it."""
+        return recording(self._run.memray, task, body)
+
     def _report_need(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
         """Report what a call has needed if calls of its name had needed noticeably less so far."""
         known, kept = self._needs.get(name, (-_NOTICEABLE_BYTES, -_NOTICEABLE_BYTES))
@@ -467,15 +480,23 @@ class WorkerRun:
             self._notify({"name": name, "needed_bytes": needed_bytes, "kept_bytes": kept_bytes})
 
     def report(self, report: ProfileReport) -> None:
-        """Write a `@profile` report to the spool."""
+        """Write a `@profile` report, and the allocations that were recorded for it, to the spool."""
         line = {
             "task_id": self._current.task_id, "node": self.node, "pid": os.getpid(),
-            "name": report.name, "text": report.text,
+            "name": report.name, "text": report.text, "not_recorded": report.not_recorded,
         }  # fmt: skip
+        if report.recorded_by is not None:
+            set_record_fields(recorded_by=report.recorded_by, increment_unclear=memray_takes_part(None))
         with self._lock:
             if self._reports is None:
                 self._reports = LineAppender(self.spool.profiles(os.getpid()))
             self._reports.write(json.dumps(line).encode() + b"\n")
+        if report.capture is not None:
+            try:
+                self._capture_sender.send(report.capture)
+            except OSError as error:
+                what = f"recorded allocations could not be sent: {error.strerror or error}"
+                self._notify({"place": str(report.capture), "lost": what})
 
 
 stopped_runs: set[str] = set()

@@ -93,7 +93,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
         logs = run.spool.logs(os.getpid())
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run
-        set_report_sink(run.report)
+        set_report_sink(run.report, run.captures)
         return run
 
     def _note_calls(self, run: WorkerRun, address: str) -> None:

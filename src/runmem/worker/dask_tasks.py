@@ -36,7 +36,7 @@ from runmem.dask_private import (
 from runmem.memory.data_tracking import READ_BACK, SPILLED
 from runmem.memory.limits import memory_limit
 from runmem.memory.peak import Window, process_meter
-from runmem.memory.stored_data import StoredItem, stored_data
+from runmem.memory.stored_data import LEAST_BYTES, StoredItem, stored_data
 from runmem.store.line_writer import fields_of_line
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import CallState, RunOnWorkers, WorkerRun, stats_topic
@@ -176,8 +176,10 @@ class _Results:
 
     def stored(self, key: Any) -> None:
         """Note that a result is stored."""
-        if key not in self.items and not is_on_disk(self._worker, key):
-            self.items[key] = stored_data().add(size_of_task(self._worker, key) or 0)
+        if key not in self.items:
+            size_bytes = size_of_task(self._worker, key) or 0
+            if size_bytes < LEAST_BYTES or not is_on_disk(self._worker, key):
+                self.items[key] = stored_data().add(size_bytes)
 
     def _spilled(self, key: Any, size_bytes: int) -> None:
         if key not in self.items:  # it goes to disk before Dask reports it as stored
