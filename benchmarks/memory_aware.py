@@ -2,8 +2,8 @@
 
 python benchmarks/memory_aware.py [CALLS [SECONDS]] [KIND ...]
 
-CALLS (default 40) tasks of 300, 400, 500 and 600 MiB in random order hold their memory for SECONDS (0.5), on 4 workers and
-a node of 2 GiB: a memory cgroup of version 1 where one can be made (as root), else a limit of 512 MiB a worker.
+CALLS (40) tasks of 300, 400, 500 and 600 MiB in random order hold their memory for SECONDS (0.5), on 4 workers and a
+node of 2 GiB: a memory cgroup of version 1 where one can be made (as root), else a limit of 512 MiB a worker.
 KIND is ``dask``, ``aware`` (`--memory_aware`), ``known`` (`--memory_from` the run before), ``tree``, or on request
 ``runmem``. Prints for each how many calls ended, how many workers died, the time, and its ratio to the best possible
 time.
