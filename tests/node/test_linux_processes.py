@@ -329,7 +329,7 @@ def test_processes_forked_to_run_calls_are_not_children_of_tasks(start: Callable
 
 def test_a_new_process_is_found_by_its_number_without_a_listing(start: Callable) -> None:
     worker = start()
-    processes = LinuxProcesses(scan_share=1e-9)  # one listing, and then none for a long time
+    processes = LinuxProcesses(scan_share=1e-9, look_share=math.inf)  # one listing, and then none for a long time
     processes.watch([member(worker.pid)])
     settled(processes)
     worker.do("import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()")

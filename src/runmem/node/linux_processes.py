@@ -24,7 +24,8 @@ _OF_WORKERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver
 _INTERPRETER = re.compile(rb"(python|perl|ruby|R|Rscript|julia|node|(ba|z|da|k)?sh)[\d.]*$").match
 _MOST_NAME = 80
 _NEW_NAME_PAGES = 256  # a process that has doubled from this size on may have called exec
-_SCAN_SHARE = 0.0005  # of a core, for finding new processes
+_SCAN_SHARE = 0.0005  # of a core, for listing processes
+_LOOK_SHARE = 0.001  # of a core, for looking at new ones
 _RESCAN_S = 5.0  # longest time between scans, for systems whose loadavg lacks the last process id
 _STATM_BYTES = 96
 _MOST_NEW = 256  # processes and threads of a tick to look at one by one
@@ -55,10 +56,13 @@ class LinuxProcesses:
 
     least_interval_s = 0.0
 
-    def __init__(self, proc: str = "/proc", scan_share: float = _SCAN_SHARE, note: str = "") -> None:
+    def __init__(
+        self, proc: str = "/proc", scan_share: float = _SCAN_SHARE, look_share: float | None = None, note: str = ""
+    ) -> None:
         self.note = f"{note}values are resident set sizes" if note else ""
         self._proc = proc
         self._scan_share = scan_share
+        self._look_share = max(_LOOK_SHARE, 2 * scan_share) if look_share is None else look_share
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._statm: dict[int, int] = {}  # process -> open descriptor
         self._trees: dict[int, list[int]] = {}  # living member -> itself and its descendants
@@ -79,7 +83,7 @@ class LinuxProcesses:
         self._names: set[str] = set()
         self._last_pid: int | None = None
         self._unseen: dict[int, int] = {}  # new id without a process -> looks left
-        self._scan_due = self._rescan_due = 0.0
+        self._scan_due = self._rescan_due = self._look_due = 0.0
         try:
             self._loadavg: int | None = os.open(f"{proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -114,9 +118,11 @@ class LinuxProcesses:
         if last_pid is not None and self._last_pid is not None and now < self._rescan_due:
             new = last_pid - self._last_pid
             if 0 <= new <= _MOST_NEW:
-                if new or self._unseen:
+                if (new or self._unseen) and now >= self._look_due:
+                    began_s = time.thread_time()
                     self._look_at(range(self._last_pid + 1, last_pid + 1))
-                self._last_pid = last_pid
+                    self._look_due = now + (time.thread_time() - began_s) / self._look_share
+                    self._last_pid = last_pid
                 return
         if now < self._scan_due:
             return
