@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import distributed
 import pytest
 
 from runmem.deaths import Cause
@@ -142,3 +143,60 @@ def test_every_way_to_die_is_named_with_its_facts(group: Path, tmp_path: Path) -
     ).stdout  # fmt: skip
     for text in ("\nKilled\n", "\nMemoryError\n", "was at its limit of 700.0 MiB", "beside it app.neighbour (call 1)"):
         assert text in report
+
+
+REMOTE = """
+import json, os, signal, sys, time
+from runmem import TaskKilledError, task, wait_on
+
+@task(returns=1)
+def end_by(number, with_nanny):
+    time.sleep(0.4)
+    if with_nanny:
+        os.kill(os.getppid(), signal.SIGKILL)
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+if __name__ == "__main__":
+    told = []
+    for number, with_nanny in ((signal.SIGSEGV, False), (signal.SIGKILL, True)):
+        try:
+            wait_on(end_by(number, with_nanny))
+        except TaskKilledError as error:
+            told.append([error.kind, error.node, error.last_bytes, error.node_free_bytes, error.missing])
+    json.dump(told, sys.stdout)
+"""
+
+
+@pytest.mark.slow
+def test_a_death_on_a_node_without_other_workers_is_reported_by_its_nanny_and_the_loss_of_a_node_noticed(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "app.py").write_text(REMOTE)
+    environment = make_environment(DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+    (tmp_path / "far").mkdir()
+    of_node = {**environment, "RUNMEM_NODE_NAME": "far", "TMPDIR": str(tmp_path / "far")}
+    with distributed.LocalCluster(
+        n_workers=0, processes=False, host="127.0.0.1", protocol="tcp://", dashboard_address="127.0.0.1:0"
+    ) as cluster:
+        address = cluster.scheduler_address
+        command = ["-m", "distributed.cli.dask_worker", address, "--nthreads=1", "--no-dashboard", "--host=127.0.0.1"]
+        nanny = subprocess.Popen(
+            [sys.executable, *command], env=of_node, cwd=tmp_path / "far", stderr=subprocess.DEVNULL
+        )
+        try:
+            ran = subprocess.run(
+                [sys.executable, "-m", "runmem", "run", "--python_memory_profile", "--scheduler", address, "app.py"],
+                cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=environment,
+            )  # fmt: skip
+        finally:
+            nanny.kill()
+            nanny.wait()
+    assert ran.returncode == 0, ran.stderr
+    crash, lost = json.loads(ran.stdout)
+    assert (crash[:2], lost[:2]) == ([Cause.CRASH, "far"], [Cause.NODE_GONE, "far"]), ran.stderr
+    assert crash[3] > MIB
+    assert min(crash[2], lost[2]) > 10 * MIB
+    assert (crash[4], lost[3]) == (None, None)
+    assert "known on that node only" in lost[4]
+    assert "was killed on node far: the node was lost" in ran.stderr

@@ -60,6 +60,8 @@ __all__ = ["Collector", "DiedWorker", "Kill", "StartDeath"]
 _TRIM_AFTER_BYTES = 16 * MIB
 _MOST_PORTIONS = 100  # in a round: nodes may write faster than the master reads
 _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
+_NODE_GONE = "the node was lost: neither its workers nor their nannies are connected any more"
+_ONLY_THERE = "what happened there is known on that node only, if it still runs"
 _UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
@@ -321,12 +323,21 @@ class Collector:
         if tasks:
             self._note_node(news)
             self._read_tasks(news.node, tasks)
+        if news.is_lost:
+            self._note_lost_node(news.node)
         for pid in news.dead:
             self._dead.setdefault((news.node, pid), time.monotonic())
         if news.gone and news.node not in self._gone:
             self._gone.add(news.node)
             gone = f"{news.gone} was removed or cut during the run: later measurements of this node are lost"
             self._observers.data_lost(DataLost(news.node, gone))
+
+    def _note_lost_node(self, node: str) -> None:
+        """Note that the processes of a node that run tasks are gone, with their nannies."""
+        for pid in self._tasks.busy_processes(node):
+            death = Death(Cause.NODE_GONE, _NODE_GONE, missing=_ONLY_THERE)
+            self._causes.setdefault((node, pid), _Noted(death))
+            self._dead.setdefault((node, pid), time.monotonic())
 
     def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
         if _PROFILES.fullmatch(file):

@@ -8,11 +8,12 @@ from typing import TextIO
 
 from runmem.collection.observer import Observer
 from runmem.deaths import Cause, Death
+from runmem.errors import TaskKilledError
 from runmem.events import TaskKilled, TaskRecord
 from runmem.standard_error import say
 from runmem.units import format_bytes
 
-__all__ = ["DeathReports", "advice", "facts_of", "name_of", "with_tasks_in_process"]
+__all__ = ["DeathReports", "advice", "facts_of", "name_of", "set_facts", "with_tasks_in_process"]
 
 _MOST_REPORTED = 20
 _MOST_NAMED = 5
@@ -82,7 +83,7 @@ def facts_of(record: TaskRecord) -> list[str]:
     if record.children_peak_bytes is not None:
         command = f" ({record.children_command})" if record.children_command else ""
         found.append(f"{format_bytes(record.children_peak_bytes)} in its child processes{command}")
-    if (sizes := _sizes_of_arguments(record)) is not None:
+    if sizes := _sizes_of_arguments(record):
         found.append(f"arguments of {sizes}")
     if death.node_free_bytes is not None:
         found.append(f"{format_bytes(death.node_free_bytes)} free on the node")
@@ -97,11 +98,19 @@ def _sizes_of_arguments(record: TaskRecord) -> str | None:
     """Return the size of the arguments together, with the largest by name; None if it is not known."""
     given = {name: int(size) for name, size in (record.argument_bytes or {}).items() if isinstance(size, (int, float))}
     if not given:
-        return None if record.input_bytes is None else format_bytes(record.input_bytes)
+        return format_bytes(record.input_bytes) if record.input_bytes else None
     total = format_bytes(sum(given.values()))
     largest = sorted(given.items(), key=lambda item: item[1], reverse=True)
     named = [f"{name} {format_bytes(size)}" for name, size in largest[:3] if name != "others"]
     return f"{total} ({', '.join(named)})" if named else total
+
+
+def set_facts(error: TaskKilledError, death: Death) -> None:
+    """Set the attributes of an error that have the facts about a death."""
+    error.cause, error.kind, error.is_for_memory = death.words, str(death.cause), death.is_for_memory
+    error.limit_bytes, error.limit_owner = death.limit_bytes, death.limit_owner
+    error.growth_bytes_per_s, error.node_free_bytes = death.growth_bytes_per_s, death.node_free_bytes
+    error.beside, error.missing = death.beside, death.missing
 
 
 def advice(death: Death | None) -> str:
@@ -127,6 +136,8 @@ _ADVICE = {
     Cause.ADDRESS_SPACE: "Raise the limit on the address space of the workers first (`ulimit -v`).",
     Cause.SIGKILL: "If you did not end it, the logs of the node say who did (a batch system, systemd-oomd). "
     + _MORE_MEMORY,
+    Cause.NODE_GONE: "Look whether the node still runs, and into the log of its job: batch systems end jobs that use "
+    "more memory or time than they asked for.",
     Cause.EXIT: "Let it return, or raise an exception, in place of ending its process (os._exit, exit in C).",
     Cause.CRASH: _COMPILED_CODE,
     Cause.ABORT: _COMPILED_CODE,

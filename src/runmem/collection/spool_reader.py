@@ -51,6 +51,8 @@ class SpoolNews:
         File name to the offset before which it was to be freed, also where that is not possible.
     memory_bytes, limit_bytes, limit_source
         Physical memory of the node; the limit for processes of the run, and its source.
+    is_lost : bool
+        Whether the node cannot be asked any more, and its last lines have not come.
     gone : str
         A file or folder that was read before and was removed; empty if there is none.
     """
@@ -64,6 +66,7 @@ class SpoolNews:
     limit_source: str | None = None
     gone: str = ""
     freed: dict[str, int] = field(default_factory=dict)
+    is_lost: bool = False
 
 
 def read_spool(

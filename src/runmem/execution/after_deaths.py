@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from runmem.collection.collector import DiedWorker, Kill
+from runmem.deaths import Death
 from runmem.errors import TaskKilledError
 from runmem.execution.call_errors import attempts
 from runmem.execution.call_state import CallState, state_of
@@ -71,6 +72,8 @@ class AfterDeaths:
         said: list[str] = []
         for execution, loss in waiting:
             died, kill = self._news.died(loss.worker), self._news.last_kill(execution.task_id)
+            if died is None and kill is not None and not self._is_old(execution, kill) and kill.record is not None:
+                died = DiedWorker(kill.record.death or Death.unknown(kill.text))  # with its node, which sends no news
             is_late = now_s - loss.since_s > _LONGEST_WAIT_S
             ran = died is None or not died.calls or execution.task_id in died.calls
             if not is_late and (died is None or ran and self._news.measures and self._is_old(execution, kill)):

@@ -150,7 +150,7 @@ def join_cluster(
         main=MainModule.of_this_process(),
         shadowing=current_shadowing(import_folder),
     )
-    plugins = RunmemNanny(run.run_id), RunmemWorker(run)
+    plugins = RunmemNanny(run.run_id, host=run.host), RunmemWorker(run)
     cluster = JoinedCluster(client, run, plugins, sink)
     cluster.several_threads = any(worker["nthreads"] > 1 for worker in workers)
 

@@ -55,7 +55,7 @@ class MeasuredCluster(RemoteNodes):
         super().__init__(client, run.run_id, run.interval_s)
         self._topic = stats_topic(run.run_id)
         self._version = version
-        self._of_nannies = RunmemNanny(run.run_id)
+        self._of_nannies = RunmemNanny(run.run_id, host=run.host)
         self._of_workers = DaskTasks(run, program_pid)
         self._asked: list[NannyPlugin | WorkerPlugin] = []  # plugins that the scheduler was asked to add
         self._reports: dict[str, _Report] = {}
