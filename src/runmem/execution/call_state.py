@@ -77,6 +77,8 @@ class CallState:
         Whether it has ended, with or without an error.
     demand : Demand or None
         What `@constraint` asks for.
+    place : str
+        The task's name with file and line, if it has a demand.
     implementations : tuple of Implementation
         Tasks that do the same, as long as none was chosen.
     on_failure : OnFailure or None
@@ -107,6 +109,7 @@ class CallState:
     error: BaseException | None = None
     done: bool = False
     demand: Demand | None = None
+    place: str = ""
     implementations: tuple[Implementation, ...] = ()
     on_failure: OnFailure | None = None
     returns: int = 0

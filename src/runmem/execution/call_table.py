@@ -230,10 +230,10 @@ class CallTable:
                 self._store_separately(execution, value)
             elif root_task(failure := value.load()) in again:
                 self.requeue([execution])
-            elif self.fail_or_retry(execution, failure):
+            elif self.fail_or_retry(execution, failure, value.has_changed_data):
                 again.add(execution.task_id)
 
-    def fail_or_retry(self, execution: Execution, error: BaseException) -> bool:
+    def fail_or_retry(self, execution: Execution, error: BaseException, has_changed_data: bool = False) -> bool:
         """End or requeue a failed call, according to the `on_failure` of its task; return True if it runs again.
 
         The caller has the lock.
@@ -243,7 +243,7 @@ class CallTable:
         if root in self._cancelling:
             error = self._cancelling[root]
         policy = state.on_failure
-        decided = final_error(execution, error, policy, state.tries, state.returns)
+        decided = final_error(execution, error, policy, state.tries, state.returns, has_changed_data)
         if decided is None:
             state.tries += 1
             self.requeue([execution], alone=True)

@@ -302,7 +302,7 @@ class Sender:
         """End the calls for which no node is large enough."""
         refused, self._refused = self._refused, {}
         for execution in self._calls.queue.remove(refused):
-            where = f"{execution.name} (call {execution.task_id})"
+            where = f"call {execution.task_id} of {state_of(execution).place or execution.name}"
             error = ArgumentError(f"{where} cannot run on any node: {refused[execution]}.")
             set_root_task(error, execution.task_id)
             self._calls.end(execution, error)

@@ -39,14 +39,19 @@ class Future:
         """The version of the datum that it stands for. Raises ArgumentError if the program has deleted it."""
         if self.is_deleted:
             raise ArgumentError(
-                f"{self!r} was deleted, with delete_object or by a task that takes it as IN_DELETE, so its value is "
-                "gone: delete it after its last use."
+                f"the value of {self._call} is gone: the program has deleted the future, with delete_object or by "
+                "giving it to a task as IN_DELETE. Delete it after its last use."
             )
         return self._version
 
     @version.setter
     def version(self, version: Version) -> None:
         self._version = version
+
+    @property
+    def _call(self) -> str:
+        execution = self._version.execution
+        return f"{execution.name} (call {execution.task_id})"
 
     def delete(self) -> bool:
         """Release the value; return False if that was done before."""
@@ -81,8 +86,7 @@ class Future:
         return value_of(self).__await__()
 
     def __repr__(self) -> str:
-        execution = self._version.execution
-        return f"<Future of {execution.name} (call {execution.task_id}): wait_on gives its value>"
+        return f"<Future of {self._call}: {'deleted' if self.is_deleted else 'wait_on gives its value'}>"
 
     def __format__(self, spec: str) -> str:
         if not spec:

@@ -371,7 +371,8 @@ def _written_data(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, A
         if use.is_path or not use.direction.writes:
             continue
         value = args[argument] if isinstance(argument, int) else kwargs[argument]
-        where = f"{task.name}: parameter {task.signature.parameter_at(argument)!r} is declared {use!r}"
+        what = f"parameter {task.signature.parameter_at(argument)!r} is declared {use!r}"
+        where = f"{task.place}: {what}"
         if not use.depth or type(value) is Future:
             if value is not None and not can_change(value):
                 remedy = "return the new value, or pass an object that contains it, such as a list."
@@ -380,8 +381,8 @@ def _written_data(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, A
                         f"{where}, but a task cannot change {value!r} (type {type(value).__name__}): {remedy}"
                     )
                 task.warn(
-                    f"{where}, but a task cannot change a value of type {type(value).__name__}, and no change comes "
-                    f"back: {remedy}"
+                    f"{task.name}: {what}, but a task cannot change a value of type {type(value).__name__}, and no "
+                    f"change comes back: {remedy}"
                 )
                 continue
             found.append(_Written(argument, value))

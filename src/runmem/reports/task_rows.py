@@ -43,6 +43,8 @@ class TaskRow:
         bound); sampled and shared (neither bound); or unknown. They add up to `executions`.
     is_plain_dask : bool
         Whether it is a task of a plain Dask program.
+    tried_again : int
+        Number of executions that raised and were followed by another one of the same call.
     """
 
     target: str
@@ -65,6 +67,7 @@ class TaskRow:
     unclear: int
     missing: int
     is_plain_dask: bool = False
+    tried_again: int = 0
 
 
 def how_measured(record: TaskRecord) -> str:
@@ -102,11 +105,14 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
     peaks = [peak for record in measured if (peak := record.peak_bytes) is not None]
     increments = [record for record in group if record.increment_bytes is not None]
     clear = [record for record in increments if record.increment_unclear is None]
+    last: dict[object, int] = defaultdict(int)
+    for record in group:
+        last[_call_of(record)] = max(last[_call_of(record)], record.attempt)
     counted = [more for record in clear or increments if (more := record.increment_bytes) is not None]
     return TaskRow(
         target=target,
         name=group[0].name if name_is_unique else target,
-        calls=len({record.task_id if record.key is None else record.key for record in group}),
+        calls=len(last),
         executions=len(group),
         failed=sum(record.status == "failed" for record in group),
         killed=sum(record.status == "killed" for record in group),
@@ -124,7 +130,12 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         unclear=how["unclear"],
         missing=how["missing"],
         is_plain_dask=group[0].key is not None,
+        tried_again=sum(record.status == "failed" and record.attempt < last[_call_of(record)] for record in group),
     )
+
+
+def _call_of(record: TaskRecord) -> object:
+    return record.task_id if record.key is None else record.key
 
 
 def percentile(values: Iterable[int], percent: float) -> int | None:

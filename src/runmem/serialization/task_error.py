@@ -62,6 +62,8 @@ class PackedError(NamedTuple):
         The exceptions in it, if it is a group.
     related : tuple of PackedError
         All exceptions that it is linked to, directly or through others; empty in each of them.
+    has_changed_data : bool
+        Whether the task may have changed its data in place, so that it cannot run again on the same.
     """
 
     data: bytes | None
@@ -73,6 +75,7 @@ class PackedError(NamedTuple):
     suppresses_context: bool = False
     members: tuple[int, ...] = ()
     related: tuple[PackedError, ...] = ()
+    has_changed_data: bool = False
 
     @classmethod
     def of(cls, error: BaseException) -> PackedError:
