@@ -20,7 +20,9 @@ from distributed.comm import tcp
 from runmem.dask_private import (
     AroundTask,
     WorkerTask,
+    count_deaths,
     send_graph,
+    set_worker_memory_limit,
     size_of_task,
     surround_task,
     tell_of_receiving,
@@ -235,3 +237,27 @@ def test_a_task_in_an_executor_outside_the_process_is_refused(client: distribute
             client.sync(worker.plugin_remove, name=plugin.name)
     assert plugin.refused == ["they run in an executor of the type ProcessPoolExecutor, outside the worker's process"]
     assert plugin.noted == []
+
+
+def test_dask_gives_up_a_task_at_the_death_that_comes_after_those_it_allows(client: distributed.Client) -> None:
+    future = client.submit(operator.add, 1, 2)
+    future.result()
+
+    def count(dask_scheduler: Any) -> tuple[int, int]:
+        count_deaths(dask_scheduler, future.key, dask_scheduler.allowed_failures)
+        count_deaths(dask_scheduler, "no such task", 1)
+        return dask_scheduler.tasks[future.key].suspicious, dask_scheduler.allowed_failures
+
+    counted, allowed = client.run_on_scheduler(count)
+    assert counted == allowed > 0
+
+
+def test_the_limit_of_a_worker_can_be_raised(client: distributed.Client) -> None:
+    def raised(dask_worker: Any) -> tuple[int | None, int | None]:
+        usual = worker_memory_limit(dask_worker)
+        set_worker_memory_limit(dask_worker, 2**31)
+        larger = worker_memory_limit(dask_worker)
+        set_worker_memory_limit(dask_worker, usual)
+        return usual, larger
+
+    assert set(client.run(raised).values()) == {(2**30, 2**31)}

@@ -36,6 +36,7 @@ VALUES = {
     "worker_profile_path": (("a", Path("a")), ("b", Path("b")), ("c", Path("c"))),
     "spool_size_bytes": (("64KiB", 65536), ("2 MiB", 2 * MIB), ("1G", GIB)),
     "task_timeout_s": (("3600", 3600.0), (90, 90.0), ("0.5", 0.5)),
+    "on_memory": (("fail", "fail"), ("retry_alone", "retry_alone"), ("retry_larger", "retry_larger")),
     "sequential": (("yes", True), ("0", False), (True, True)),
     "inputs": (("copied", "copied"), ("shared", "shared"), ("copied", "copied")),
     "observers": (("a:B", ("a:B",)), ("a:B,c.d:E.F", ("a:B", "c.d:E.F")), (["a:B"], ("a:B",))),

@@ -5,6 +5,7 @@
 - The `interval` of the batched connections: the time that a message waits for others. Dask's defaults (2 to 10 ms) make
   up most of the time of a short task. And their `recent_message_log`, which keeps the packed calls of long ago.
 - `read_bytes_rw` of its TCP: when memory is allocated for data from other processes, and when the data are complete.
+- `TaskState.suspicious` on the scheduler: how many workers have died while a task was to run there.
 - `WorkerProcess.mark_stopped` of its nanny: the exit code of a worker; Dask logs only codes other than 0.
 - `Worker.scheduler`: calls an operation of the scheduler.
 - `Client._run`, `Client._run_on_scheduler`: `Client.run` waits for every answer, for half a minute when a network is
@@ -37,9 +38,11 @@ __all__ = [
     "Surrounding",
     "WorkerTask",
     "ask_scheduler",
+    "count_deaths",
     "has_begun",
     "run_on_workers",
     "send_graph",
+    "set_worker_memory_limit",
     "size_of_task",
     "start_on_worker",
     "surround_actors",
@@ -353,6 +356,16 @@ def size_of_task(worker: Any, key: Any) -> int | None:
     return None if task is None else task.nbytes
 
 
+def count_deaths(scheduler: Any, key: object, deaths: int) -> None:
+    """Set how many workers have died while a task was to run there, as Dask counts; called on the scheduler.
+
+    Dask gives it up with the death that comes after `allowed_failures`.
+    """
+    task = scheduler.tasks.get(key)
+    if task is not None and task.suspicious != deaths:
+        task.suspicious = deaths
+
+
 _exit_listeners: list[Callable[[int, int], None]] = []
 
 
@@ -389,6 +402,15 @@ def tell_of_exits(listener: Callable[[int, int], None]) -> Callable[[], None]:
 def worker_memory_limit(worker: Any) -> int | None:
     """Return the memory limit of a Dask worker in bytes, or None if it has none."""
     return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
+
+
+def set_worker_memory_limit(server: Any, limit_bytes: int | None) -> None:
+    """Set the memory limit of a Dask worker, or the one at which a nanny ends its worker; in its process.
+
+    It does so only where there is a limit.
+    """
+    if worker_memory_limit(server):
+        server.memory_manager.memory_limit = limit_bytes
 
 
 def tell_of_receiving(receiver: Receiver) -> bool:

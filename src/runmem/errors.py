@@ -95,7 +95,7 @@ class ResultError(RunmemError):
 
 
 class TaskKilledError(RunmemError):
-    """The worker process died during the task, at every attempt that the cluster allows.
+    """The worker process died during the task, and the task is not tried again.
 
     Parameters
     ----------
@@ -112,6 +112,10 @@ class TaskKilledError(RunmemError):
         The kind of the cause, such as ``cgroup limit``; see `runmem.deaths.Cause`.
     is_for_memory : bool or None
         Whether it died for lack of memory; None if the cause is not known.
+    tries : int or None
+        How often the task has run; None if Dask alone decided about it.
+    tried : str or None
+        What was done after an earlier death, or why nothing was, as a sentence.
     """
 
     cause: str | None = None
@@ -119,6 +123,8 @@ class TaskKilledError(RunmemError):
     is_for_memory: bool | None = None
     node: str | None = None
     pid: int | None = None
+    tries: int | None = None
+    tried: str | None = None
 
     def __init__(self, name: str, task_id: int) -> None:
         super().__init__(f"task {name} (call {task_id}): its worker process died each time it was tried")

@@ -16,10 +16,11 @@ from runmem.errors import SettingError
 from runmem.reading import read_yaml, short_repr
 from runmem.units import parse_bytes
 
-__all__ = ["INPUTS", "LOG_LEVELS", "Settings", "environment_variables", "option_name", "resolve"]
+__all__ = ["INPUTS", "LOG_LEVELS", "ON_MEMORY", "Settings", "environment_variables", "option_name", "resolve"]
 
 INPUTS = ("shared", "copied")
 LOG_LEVELS = ("off", "info", "debug")
+ON_MEMORY = ("retry_alone", "retry_larger", "fail")
 
 
 def _flag(value: object) -> bool:
@@ -233,6 +234,13 @@ class Settings:
     )
     task_timeout_s: float | None = _setting(
         None, _time_limit, "Time limit of a task, unless its @task(time_out=) sets another.", "SECONDS"
+    )
+    on_memory: str = _setting(
+        "retry_alone",
+        _one_of(ON_MEMORY),
+        "What happens to a task whose worker was killed for memory, unless its @task(on_memory=) says otherwise: "
+        "once more alone on its node, the same with a larger limit, or failure.",
+        choices=ON_MEMORY,
     )
     sequential: bool = _setting(
         False, _flag, "Run the tasks one after the other in the program's process, to debug or compare."

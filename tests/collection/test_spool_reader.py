@@ -5,13 +5,14 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from runmem.collection import spool_reader
+from runmem.collection.pace import WantedInterval
 from runmem.collection.spool_reader import end_spool, read_last, read_spool, read_spool_on
+from runmem.formats.mprof import read_trace
 from runmem.node.launch import sampler_pid
 from runmem.node.members import join, leave
 from runmem.store.layout import Spool
@@ -47,12 +48,11 @@ def test_other_files_are_not_read(spool: Spool) -> None:
     assert list(read_spool(RUN, {}, None).files) == ["n.dat"]
 
 
-def test_much_is_read_in_portions(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_reader, "CHUNK_BYTES", 64)
-    lines = [b"%03d " % number + b"x" * 20 + b"\n" for number in range(50)]
+def test_much_is_read_in_portions(spool: Spool) -> None:
+    lines = [b"%03d " % number + b"x" * 20_000 + b"\n" for number in range(50)]
     spool.tasks(5).write_bytes(b"".join(lines))
     read, turns = b"", 0
-    while found := read_spool(RUN, {"tasks-5.jsonl": len(read)}, None).files:
+    while found := read_spool(RUN, {"tasks-5.jsonl": len(read)}, None, most_bytes=1).files:
         offset, data = found["tasks-5.jsonl"]
         assert offset == len(read)
         assert data.endswith(b"\n")
@@ -61,13 +61,56 @@ def test_much_is_read_in_portions(spool: Spool, monkeypatch: pytest.MonkeyPatch)
     assert turns > 10
 
 
-def test_a_line_longer_than_a_portion_is_read_whole(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_reader, "CHUNK_BYTES", 64)
-    spool.profiles(5).write_bytes(b"x" * 1000)
-    assert read_spool(RUN, {}, None).files == {}
+def test_the_files_of_a_node_share_what_is_read_at_once(spool: Spool) -> None:
+    """A node that was out of reach for long has much in many files, and the master has so many nodes."""
+    line = b"x" * 9_999 + b"\n"
+    for pid in range(8):
+        spool.tasks(pid).write_bytes(line * 100)
+    spool.tasks(8).write_bytes(line)
+    offsets = {"tasks-8.jsonl": len(line)}  # nothing new: it has no part
+    news = read_spool(RUN, offsets, None, most_bytes=800_000)
+    assert {file: len(data) for file, (_, data) in news.files.items()} == {
+        f"tasks-{pid}.jsonl": 100_000 for pid in range(8)
+    }
+    assert news.more
+
+
+def test_a_line_longer_than_a_portion_is_read_whole(spool: Spool) -> None:
+    long = b"x" * 200_000
+    spool.profiles(5).write_bytes(long)
+    assert read_spool(RUN, {}, None, most_bytes=1).files == {}
     with spool.profiles(5).open("ab") as file:
         file.write(b"\nnext\n")
-    assert read_spool(RUN, {}, None).files["profiles-5.jsonl"][1].startswith(b"x" * 1000 + b"\n")
+    assert read_spool(RUN, {}, None, most_bytes=1).files["profiles-5.jsonl"][1].startswith(long + b"\n")
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a sampler on macOS reads once a second at most")
+def test_the_sampler_takes_a_longer_interval_and_returns_to_its_own(
+    spool: Spool, eventually: Callable[..., object]
+) -> None:
+    """The traces say when and why; an interval below that of the user is not taken."""
+    join(spool.root, os.getpid(), "n.dat", "worker-1", "app")
+    trace = spool.file("n.dat")
+
+    def times_after(note: str) -> list[float]:
+        text = trace.read_text().partition(f"NOTE {note}\n")[2]
+        return [float(line.split()[2]) for line in text.splitlines() if line.startswith("MEM ")]
+
+    read_spool(RUN, {}, 0.02)
+    eventually(lambda: trace.is_file() and trace.read_text().count("MEM") > 5)
+    long, short = WantedInterval(0.3, "lengthened\nto 0.3 s"), WantedInterval(0.001, "shortened")
+    for wanted in (long, long):  # asked each time; noted once
+        read_spool(RUN, {}, 0.02, wanted=wanted)
+    eventually(lambda: len(times_after("lengthened to 0.3 s")) > 3)
+    times = times_after("lengthened to 0.3 s")
+    assert all(later - earlier > 0.25 for earlier, later in zip(times, times[1:], strict=False))
+    read_spool(RUN, {}, 0.02, wanted=short)
+    eventually(lambda: len(times_after("shortened")) > 10)
+    times = times_after("shortened")
+    assert sorted(b - a for a, b in zip(times, times[1:], strict=False))[3] > 0.01
+    assert read_trace(trace).notes == ["lengthened to 0.3 s", "shortened"]
+    assert read_trace(trace).skipped == 0
+    end_spool(RUN, remove=False)
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a process that ended is known by /proc")

@@ -32,6 +32,11 @@ def test_the_forms_of_a_policy(options: Any, expected: OnFailure | None) -> None
         ({"on_failure": "IGNOR"}, "on_failure='IGNOR' is not one of FAIL, RETRY, IGNORE, CANCEL_SUCCESSORS"),
         ({"on_failure": True}, "on_failure=True is not one of"),
         ({"on_failure": "IGNORE", "defaults": 3}, "defaults=3 is not a dictionary"),
+        (
+            {"on_memory": "retry"},
+            r"test_failure.py:\d+\): on_memory='retry' is not one of retry_alone, retry_larger, fail",
+        ),
+        ({"on_memory": True}, "on_memory=True is not one of"),
     ],
 )
 def test_what_is_no_policy_is_refused(options: Any, message: str) -> None:

@@ -30,7 +30,8 @@ def test_options_that_only_place_a_task_are_taken(submitter: Any) -> None:
         warnings.simplefilter("error")
         f = declared(
             priority=True, isReplicated=False, is_distributed=True, cache_returns=False, targetDirection=IN,
-            computing_nodes=1, processesPerNode="1", tracingHook=True, time_out=None, on_failure=None, is_reduce=False,
+            computing_nodes=1, processesPerNode="1", tracingHook=True, time_out=None, on_failure=None, on_memory="fail",
+            is_reduce=False,
             numba=False, numba_flags={},
         )  # fmt: skip
     assert wait_on(f(3)) == 3

@@ -223,7 +223,7 @@ def test_it_loads_neither_the_package_nor_anything_but_the_standard_library(spoo
     command = [sys.executable, "-S", "-E", "-X", "importtime", SCRIPT, str(spool)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.splitlines()[1:]}
-    own = {"clock", "members", "trace_file", "trace_lines", "linux_processes", "ps_processes"}
+    own = {"clock", "interval", "members", "trace_file", "trace_lines", "linux_processes", "ps_processes"}
     assert "members" in loaded
     assert loaded - own <= sys.stdlib_module_names | {"imported package"}
     assert (

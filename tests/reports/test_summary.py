@@ -309,3 +309,11 @@ def test_where_no_increment_is_clear_the_others_are_shown_with_a_mark(record):
 
 def test_without_unclear_increments_they_are_not_mentioned(record):
     assert "unclear" not in printed(RunSummary.from_records([record(1)]))
+
+
+def test_a_run_whose_nodes_were_read_less_often_says_so(record):
+    note = "interval lengthened from 0.1 s to 0.2 s at 12:03:11 because copying the new lines of 900 nodes takes 6.0 s"
+    summary = RunSummary.from_records([record(1)], provenance={"intervals": [note]})
+    assert f"Intervals\n  {note}\n" in printed(summary)
+    assert summary.as_dict()["intervals"] == [note]
+    assert "Intervals" not in printed(RunSummary.from_records([record(1)]))

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from runmem.collection.observer import Observers
+from runmem.collection.pace import Pace, WantedInterval
 from runmem.collection.replicas import Replicas
 from runmem.collection.spool_reader import SpoolNews, read_spool
 from runmem.collection.spool_room import SpoolRoom
@@ -48,19 +49,22 @@ from runmem.store.run import readings_of
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB, format_bytes
 
-__all__ = ["Collector", "Kill"]
+__all__ = ["Collector", "DiedWorker", "Kill"]
 
-COLLECT_INTERVAL_S = 0.4
 _TRIM_AFTER_BYTES = 16 * MIB
+_MOST_PORTIONS = 100  # in a round: nodes may write faster than the master reads
 _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
 _UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
+_LOST = re.compile(rb"^LOST (\d+) ", re.MULTILINE)
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
 ToFree = Callable[[str], dict[str, int]]
-RemoteReader = Callable[[dict[str, dict[str, int]], ToFree], Iterator[tuple[str, SpoolNews | str]]]
+RemoteReader = Callable[
+    [dict[str, dict[str, int]], ToFree, WantedInterval | None], Iterator[tuple[str, SpoolNews | str]]
+]
 
 
 class _Noted(NamedTuple):
@@ -69,6 +73,13 @@ class _Noted(NamedTuple):
     death: Death
     task_id: int | None = None
     stack: str | None = None
+
+
+class DiedWorker(NamedTuple):
+    """The death of a worker, and the numbers of the calls that ran there; empty: none did, or they are not known."""
+
+    death: Death
+    calls: frozenset[int] = frozenset()
 
 
 class Kill(NamedTuple):
@@ -80,14 +91,19 @@ class Kill(NamedTuple):
         The cause, with the last reading, as a sentence without its full stop.
     record : TaskRecord or None
         Record of the last killed attempt; its `death` has the facts. None if there is none.
+    death : Death or None
+        For a call without a record; None: not known.
     """
 
     text: str
     record: TaskRecord | None = None
+    death: Death | None = None
 
 
 class Collector:
     """Reads the spools about twice a second, so that the run directory is less than a second behind them.
+
+    With very many nodes, or a slow disk, it reads less often (`pace.py`).
 
     Parameters
     ----------
@@ -102,6 +118,8 @@ class Collector:
         Maximum size of a node's spool, not counting lines that have not been copied yet.
     deliver : callable
         Called after each portion of lines, without the lock; may run code of the program.
+    pace : Pace, optional
+        How often to read; by default as in every run.
 
     Attributes
     ----------
@@ -109,6 +127,7 @@ class Collector:
         Memory and limits by host name.
     cancelled : int
         Number of tasks that were running when the run was ended early.
+    pace : Pace
     """
 
     def __init__(
@@ -121,6 +140,7 @@ class Collector:
         node_found: Callable[[], object],
         room_bytes: int = Settings.spool_size_bytes,
         deliver: Callable[[], None] = lambda: None,
+        pace: Pace | None = None,
     ) -> None:
         self._run_id = run_id
         self._run = run
@@ -133,6 +153,7 @@ class Collector:
         self._offsets: dict[str, dict[str, int]] = {}
         self._room = SpoolRoom(room_bytes, replicas.synced)
         self._causes: dict[tuple[str, int], _Noted] = {}
+        self._died: dict[str, DiedWorker] = {}
         self._dead: dict[tuple[str, int], float] = {}
         self._closed: set[tuple[str, int]] = set()
         self._copied_bytes = 0
@@ -147,6 +168,7 @@ class Collector:
         self._thread = threading.Thread(target=self._loop, name="runmem-collector", daemon=True)
         self.nodes: dict[str, dict[str, Any]] = {}
         self.cancelled = 0
+        self.pace = pace or Pace(interval_s)
 
     def start(self) -> None:
         """Start to collect from this node."""
@@ -155,8 +177,9 @@ class Collector:
     def add_remote(self, reader: RemoteReader, unsure: set[tuple[str, int]]) -> None:
         """Collect from other nodes too.
 
-        `reader` takes the offsets by node and a function for the files that a node may free; it yields (host, news or
-        error text). `unsure` contains the workers, as (node, process id), that could not write all their task lines.
+        `reader` takes the offsets by node, a function for the files that a node may free, and the interval that the
+        samplers are asked for; it yields (host, news or error text). `unsure` contains the workers, as (node, process
+        id), that could not write all their task lines.
         """
         self._remote = reader
         self._unsure = unsure
@@ -191,6 +214,14 @@ class Collector:
             self._died_before = {key for key in self._dead if key in self._causes}
             self._cut_off = reason
 
+    def died(self, worker: str) -> DiedWorker | None:
+        """Return how the worker with this address has died; None: that is not known (yet)."""
+        return self._died.get(worker)
+
+    def last_kill(self, task_id: int) -> Kill | None:
+        """Return how the last attempt at a task was killed, as far as is known now."""
+        return self._kills.get(task_id)
+
     def kill_of(self, task_id: int, patience_s: float = 3.0) -> Kill | None:
         """Return how the last attempt at a task was killed, or None; wait up to `patience_s` for it."""
         deadline = time.monotonic() + patience_s
@@ -207,16 +238,19 @@ class Collector:
         return self._kills.get(task_id)
 
     def _loop(self) -> None:
-        while not self._stop.wait(COLLECT_INTERVAL_S):
+        while not self._stop.wait(self.pace.pause_s):
+            began_s = time.monotonic()
             self.collect()
+            self.pace.round_took(time.monotonic() - began_s, len(self._offsets))
             if self._copied_bytes > _TRIM_AFTER_BYTES:
                 trim_free_memory()  # the lines leave many small gaps, which would grow with the number of calls
                 self._copied_bytes = 0
 
     def collect(self, last: bool = False) -> None:
-        """Read all new lines now."""
-        more = True
-        while more:
+        """Read all new lines now; the last time to the end, otherwise not more than some portions of each node."""
+        more, portions = True, 0
+        while more and (last or portions < _MOST_PORTIONS):
+            portions += 1
             with self._lock:
                 more = False
                 for news in self._news():
@@ -229,11 +263,12 @@ class Collector:
     def _news(self) -> Iterator[SpoolNews]:
         local = node_name()
         try:
-            yield read_spool(self._run_id, self._offsets.get(local, {}), self._interval_s, self._to_free(local))
+            offsets, to_free = self._offsets.get(local, {}), self._to_free(local)
+            yield read_spool(self._run_id, offsets, self._interval_s, to_free, self.pace.wanted)
         except Exception as error:
             self._observers.data_lost(DataLost(local, f"the spool could not be read: {error}"))
         if self._remote is not None:
-            for host, news in self._remote(self._offsets, self._to_free):
+            for host, news in self._remote(self._offsets, self._to_free, self.pace.wanted):
                 if isinstance(news, SpoolNews):
                     if news.node != local:
                         yield news
@@ -287,6 +322,8 @@ class Collector:
                 self._causes.setdefault(
                     (news.node, noted["pid"]), _Noted(death, noted.get("task_id"), noted.get("stack"))
                 )
+                if "worker" in noted:
+                    self._died.setdefault(noted["worker"], DiedWorker(death, frozenset(noted["calls"])))
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
             self._read_trace(news.node, file, data)
@@ -307,10 +344,10 @@ class Collector:
                     self._observers.task_measured(TaskMeasured(record))
 
     def _read_trace(self, node: str, file: str, data: bytes) -> None:
-        lines = [line.split() for line in data.splitlines() if line.startswith((b"MEM ", b"LOST "))]
-        for _, size, time_s in [line for line in lines if line[0] == b"MEM"][-1:]:
+        if (begin := _last_line(data, b"MEM ")) >= 0:
+            _, size, time_s = data[begin : data.find(b"\n", begin)].split()
             self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
-        for _, number, *_ in [line for line in lines if line[0] == b"LOST"]:
+        for number in _LOST.findall(data) if b"LOST " in data else []:  # the search alone takes longer than the copy
             reason = f"the node could not write {int(number)} lines (disk full?)"
             self._observers.data_lost(DataLost(f"{node}/{file}", reason))
 
@@ -399,6 +436,12 @@ class Collector:
         if self._tasks.skipped:
             reason = f"{self._tasks.skipped} incomplete or unrecognised lines were skipped"
             self._observers.data_lost(DataLost("task lines", reason))
+
+
+def _last_line(data: bytes, begin: bytes) -> int:
+    """Return the offset of the last line that begins so; -1 if there is none."""
+    found = data.rfind(b"\n" + begin)
+    return found + 1 if found >= 0 else data.startswith(begin) - 1
 
 
 def _describe(record: TaskRecord) -> str:

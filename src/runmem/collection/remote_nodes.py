@@ -15,18 +15,24 @@ from typing import Any
 import distributed
 from distributed import NannyPlugin, WorkerPlugin
 
-from runmem.collection.spool_reader import SpoolNews, end_spool, read_spool_on
+from runmem.collection.pace import WantedInterval
+from runmem.collection.spool_reader import CHUNK_BYTES, SpoolNews, end_spool, read_spool_on
 from runmem.dask_private import start_on_worker
 from runmem.deadlines import TimedFunction, within
 from runmem.errors import ClusterError
 from runmem.store.node_name import machine_id, node_name
+from runmem.units import MIB
 
 __all__ = ["RemoteNodes"]
 
 log = logging.getLogger(__name__)
 
 _READ_WAIT_S = 1.0  # a node that does not answer delays the others no longer
+_LEAST_WAIT_S = 0.25  # when others have used up that time
 _END_WAIT_S = 5.0
+_AT_ONCE = 64
+_IN_FLIGHT_BYTES = 256 * MIB  # of all answers together
+_LOOK_S_A_WORKER = 0.4e-3  # a look at the list of workers costs Dask 20 us for each: at most a twentieth of a core
 _SCHEDULER_WAIT_S = 10.0
 _MOST_UNANSWERED = 3  # after this many reads without an answer another process of the node is asked
 
@@ -52,9 +58,18 @@ class _Node:
 class RemoteNodes:
     """The other hosts that have workers of a run.
 
-    One process of each host is asked: a nanny if there is one, because it outlives its worker, else a worker. All are
+    One process of each host is asked: a nanny if there is one, because it outlives its worker, else a worker. Many are
     asked at the same time, and one that does not answer, because its network is cut, does not delay the others. When it
     is back, with the same workers or with new ones, reading goes on where it ended.
+
+    Parameters
+    ----------
+    client : distributed.Client
+    run_id : str
+    interval_s : float or None
+        Interval of the samplers; None where memory is not measured.
+    at_once : int, optional
+        How many nodes are asked at the same time: Dask needs half a millisecond for each, and has other work too.
 
     Attributes
     ----------
@@ -66,12 +81,16 @@ class RemoteNodes:
         Workers, as (node, process id), that could not write all lines about their tasks.
     """
 
-    def __init__(self, client: distributed.Client, run_id: str, interval_s: float | None) -> None:
+    def __init__(
+        self, client: distributed.Client, run_id: str, interval_s: float | None, at_once: int = _AT_ONCE
+    ) -> None:
         self._client = client
         self._info = TimedFunction(lambda: self._client.scheduler_info(n_workers=-1))
         self._run_id = run_id
         self._interval_s = interval_s
+        self._at_once = at_once
         self._workers = 0
+        self._next_look_s = 0.0
         self._names: dict[str, str] = {}  # worker address to node name
         self._machines: dict[str, str] = {node_name(): machine_id()}  # node name to machine
         self._nodes: dict[str, _Node] = {}
@@ -148,6 +167,7 @@ class RemoteNodes:
     def _look_for_nodes(self) -> None:
         """Note the nodes that have workers now, and the process of each that is asked."""
         workers = self._scheduler_workers()
+        self._next_look_s = time.monotonic() + _LOOK_S_A_WORKER * self._workers
         with suppress(ClusterError):  # reported when the run began
             self._learn(workers)
         for node in self._nodes.values():
@@ -189,23 +209,48 @@ class RemoteNodes:
         return start_on_worker(self._client, function, *arguments, worker=address, nanny=nanny)
 
     def read(
-        self, offsets: dict[str, dict[str, int]], to_free: Callable[[str], dict[str, int]]
+        self,
+        offsets: dict[str, dict[str, int]],
+        to_free: Callable[[str], dict[str, int]],
+        wanted: WantedInterval | None = None,
     ) -> Iterator[tuple[str, SpoolNews | str]]:
-        """Yield the new lines of each node that answers soon, given offsets and the files to free by node."""
+        """Yield the new lines of each node that answers soon.
+
+        Parameters
+        ----------
+        offsets : dict
+            How much of each file is known, by node.
+        to_free : callable
+            Returns the files to free on a node.
+        wanted : WantedInterval, optional
+            What the samplers are asked for.
+        """
         try:
-            self._look_for_nodes()
+            if time.monotonic() >= self._next_look_s:
+                self._look_for_nodes()
             self._trouble = None
         except Exception as error:
             self._trouble = f"{type(error).__name__}: {error}"
             return
         yield from self._last_news()
-        for name, node in self._nodes.items():
-            if node.asked is None and node.present:
-                asking = self._run_id, offsets.get(name, {}), self._interval_s, to_free(name)
-                node.asked = self._ask(read_spool_on, node.address, node.nanny, *asking)
-        asked = [node.asked for node in self._nodes.values() if node.asked is not None]
-        slow = wait(asked, self._read_wait_s).not_done
-        for name, node in list(self._nodes.items()):
+        most_bytes = min(CHUNK_BYTES, _IN_FLIGHT_BYTES // max(1, len(self._nodes)))
+        names, patience_s = list(self._nodes), self._read_wait_s
+        for first in range(0, len(names), self._at_once):
+            nodes = {name: self._nodes[name] for name in names[first : first + self._at_once]}
+            for name, node in nodes.items():
+                if node.asked is None and node.present:
+                    asking = self._run_id, offsets.get(name, {}), self._interval_s, to_free(name), wanted, most_bytes
+                    node.asked = self._ask(read_spool_on, node.address, node.nanny, *asking)
+            began_s = time.monotonic()
+            asked = [node.asked for node in nodes.values() if node.asked is not None]
+            slow = wait(asked, max(patience_s, _LEAST_WAIT_S)).not_done
+            if slow:
+                patience_s -= time.monotonic() - began_s
+            yield from self._answers(nodes, slow)
+
+    def _answers(self, nodes: dict[str, _Node], slow: set[Future[Any]]) -> Iterator[tuple[str, SpoolNews | str]]:
+        """Yield the answers of nodes that were asked, except those in `slow`."""
+        for name, node in nodes.items():
             if node.asked is None:
                 continue
             if node.asked in slow:
@@ -217,6 +262,7 @@ class RemoteNodes:
                 news = _only(answer)
             except Exception as error:
                 node.trouble = f"{type(error).__name__}: {error}"
+                self._next_look_s = 0.0  # the process may be gone, and another there
                 continue
             if isinstance(news, SpoolNews):
                 node.answered_s, node.trouble = time.time(), None

@@ -60,9 +60,8 @@ class Replicas:
         """Write `data` at `offset`, as far as possible; return the number of bytes written."""
         written = 0
         try:
-            path.parent.mkdir(exist_ok=True)  # if somebody removes the run directory, that stays so
             create = os.O_CREAT if offset == 0 or path not in self._begun else 0
-            fd = os.open(path, os.O_WRONLY | create | os.O_CLOEXEC, 0o644)
+            fd = _open(path, os.O_WRONLY | create | os.O_CLOEXEC)
             self._begun.add(path)
         except OSError:
             return 0
@@ -141,6 +140,15 @@ class Replicas:
                     DataLost(str(shown), f"the trace could not be copied here: {error.strerror}; it is in {path}")
                 )
         return lost
+
+
+def _open(path: Path, flags: int) -> int:
+    """Open a file; make its folder, but not that of the run: if somebody removes it, that stays so."""
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        path.parent.mkdir(exist_ok=True)
+        return os.open(path, flags, 0o644)
 
 
 def remove_replicas(run: RunDirectory) -> None:

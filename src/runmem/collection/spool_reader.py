@@ -8,12 +8,15 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from runmem.collection.pace import WantedInterval
 from runmem.formats.totals import KEPT_BEGINNING, first_kept
 from runmem.memory.limits import MemoryLimit, memory_limit, node_memory_bytes
+from runmem.node.interval import write_interval
 from runmem.node.launch import ensure_sampler, sampler_pid
 from runmem.node.members import read_members, start_ticks
 from runmem.store.append import read_lines
@@ -27,6 +30,7 @@ log = logging.getLogger(__name__)
 
 _STILL_USED_S = 3600.0
 CHUNK_BYTES = 4 * 1024**2
+_LEAST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,12 @@ class SpoolNews:
 
 
 def read_spool(
-    run_id: str, offsets: dict[str, int], interval_s: float | None, free: dict[str, int] | None = None
+    run_id: str,
+    offsets: dict[str, int],
+    interval_s: float | None,
+    free: dict[str, int] | None = None,
+    wanted: WantedInterval | None = None,
+    most_bytes: int = CHUNK_BYTES,
 ) -> SpoolNews:
     """Return the whole lines of a run's spool on this node beyond `offsets`.
 
@@ -75,19 +84,23 @@ def read_spool(
         Sampling interval, to restart a sampler that died; None: memory is not measured.
     free : dict, optional
         File name to the offset before which it is to be freed: the master has that part on its disk.
+    wanted : WantedInterval, optional
+        A longer interval of the sampler, and its reason.
+    most_bytes : int, optional
+        About how much to return. The files with new lines share it, but each may have 64 KiB.
     """
     spool = Spool.of_run(run_id)
     files: dict[str, tuple[int, bytes]] = {}
     more = False
-    found = set()
-    for entry in sorted(os.scandir(spool.root), key=lambda entry: entry.name) if spool.root.is_dir() else []:
-        if entry.name.endswith((".dat", ".jsonl")):
-            offset = offsets.get(entry.name, 0)
-            found.add(entry.name)
-            data = b"" if _is_freed(entry.path, offset) else read_lines(entry.path, offset, CHUNK_BYTES)
-            if data:
-                files[entry.name] = offset, data
-                more = more or len(data) > CHUNK_BYTES // 2
+    found = _sizes(spool)
+    new = [file for file, size in found.items() if size > offsets.get(file, 0)]
+    portion = max(_LEAST_BYTES, most_bytes // max(1, len(new)))
+    for file in new:
+        offset, path = offsets.get(file, 0), str(spool.file(file))
+        data = b"" if _is_freed(path, offset) else read_lines(path, offset, portion)
+        if data:
+            files[file] = offset, data
+            more = more or len(data) > portion // 2
     dead = []
     if interval_s is not None and spool.members.is_dir():
         members = read_members(str(spool.root))
@@ -96,6 +109,9 @@ def read_spool(
         ]
         if len(dead) < len(members) and not spool.stop.exists():
             ensure_sampler(spool.root, interval_s)
+            if wanted is not None:
+                with suppress(OSError):  # a full disk: asked again the next time
+                    write_interval(str(spool.root), *wanted)
     _free(spool, free or {})
     if spool.root.is_dir() and time.time() - spool.root.stat().st_mtime > _STILL_USED_S:
         os.utime(spool.root)  # else another run would remove it as an abandoned one
@@ -104,7 +120,16 @@ def read_spool(
     return SpoolNews(node_name(), files, dead, more, memory_bytes, limit.limit_bytes, limit.source, gone, free or {})
 
 
-def _gone(spool: Spool, offsets: dict[str, int], found: set[str]) -> str:
+def _sizes(spool: Spool) -> dict[str, int]:
+    """Return the files of a spool that the master copies, by name, with their sizes."""
+    if not spool.root.is_dir():
+        return {}
+    with os.scandir(spool.root) as entries:
+        found = [entry for entry in entries if entry.name.endswith((".dat", ".jsonl"))]
+    return {entry.name: entry.stat().st_size for entry in sorted(found, key=lambda entry: entry.name)}
+
+
+def _gone(spool: Spool, offsets: dict[str, int], found: Collection[str]) -> str:
     """Return a file or folder of a spool that was read before and was removed; empty if there is none."""
     if not spool.root.is_dir():
         return str(spool.root) if offsets else ""
@@ -147,12 +172,17 @@ def _free(spool: Spool, ends: dict[str, int]) -> None:
 
 
 def read_spool_on(
-    run_id: str, offsets: dict[str, int], interval_s: float | None, free: dict[str, int] | None = None
+    run_id: str,
+    offsets: dict[str, int],
+    interval_s: float | None,
+    free: dict[str, int] | None = None,
+    wanted: WantedInterval | None = None,
+    most_bytes: int = CHUNK_BYTES,
 ) -> SpoolNews | str:
     """Return the new lines, as `read_spool` does, or an error as text, for the run to report."""
     try:
         _note_offsets(Spool.of_run(run_id), offsets)
-        return read_spool(run_id, offsets, interval_s, free)
+        return read_spool(run_id, offsets, interval_s, free, wanted, most_bytes)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 

@@ -7,7 +7,7 @@ task of about `TARGET_S`: independent calls of one function, or calls that depen
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from math import ceil, inf
 
@@ -141,6 +141,7 @@ def plan(
     in_flight: Counter[str],
     may_wait: Callable[[str], bool],
     admit: Callable[[Execution], bool] = lambda execution: True,
+    held: Container[Execution] = (),
 ) -> list[Bundle]:
     """Remove executions from the front of `queue` and return the bundles to send, each after those that it needs.
 
@@ -153,6 +154,8 @@ def plan(
         still wait. Later calls in the queue are sent meanwhile, except those that need them.
     admit : callable
         Takes a call; returns whether there is room for it now.
+    held : container of Execution
+        Calls that stay in the queue for now.
 
     Notes
     -----
@@ -167,7 +170,7 @@ def plan(
         execution = queue.take()
         state = state_of(execution)
         name = execution.name
-        if left and any(needed in left for needed in state.needs):
+        if execution in held or (left and any(needed in left for needed in state.needs)):
             left[execution] = None
             continue
         if not state.has_value:

@@ -85,20 +85,24 @@ def timeout_error(execution: Execution, limit_s: float, stack: str | None, where
 
 def explain_kill(error: TaskKilledError, kill: Kill | None) -> None:
     """Complete the error of a killed task with what is known of its death."""
-    death = Death.unknown("") if kill is None or kill.record is None else kill.record.death or Death.unknown("")
+    found = None if kill is None else kill.death if kill.record is None else kill.record.death
+    death = found or Death.unknown("")
     cause = (
         f"{kill.text[0].upper()}{kill.text[1:]}."
         if kill is not None
         else "With --python_memory_profile its last memory reading would be known."
     )
+    tries = attempts() if error.tries is None else error.tries
+    each = f" each of the {tries} times it was tried" if tries > 1 else ""
+    tried = f"{error.tried} " if error.tried else ""
     error.args = (
-        f"task {error.name} (call {error.task_id}): its worker process died each of the {attempts()} times it was "
-        f"tried. {cause} {_advice(death)}",
+        f"task {error.name} (call {error.task_id}): its worker process died{each}. {tried}{cause} {_advice(death)}",
     )
     error.task_id = None
+    if found is not None:
+        error.cause, error.kind, error.is_for_memory = death.words, str(death.cause), death.is_for_memory
     if kill is not None and kill.record is not None:
-        error.cause, error.node, error.pid = death.words, kill.record.node, kill.record.pid
-        error.kind, error.is_for_memory = str(death.cause), death.is_for_memory
+        error.node, error.pid = kill.record.node, kill.record.pid
 
 
 def _advice(death: Death) -> str:

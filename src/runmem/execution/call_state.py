@@ -10,10 +10,12 @@ from typing import NamedTuple
 
 import distributed
 
+from runmem.collection.collector import Kill
 from runmem.execution.placement import Demand
 from runmem.graph.call import Execution, FileUse, Slot
 from runmem.graph.failure import OnFailure
 from runmem.serialization.arguments import NO_PAYLOAD, Payload
+from runmem.settings import Settings
 from runmem.store.layout import safe_name
 from runmem.worker.bundle_runner import PackedTask
 
@@ -86,6 +88,20 @@ class CallState:
         Number of returned values.
     tries : int
         How often it has run, or is running.
+    on_memory : str
+        What is done if its worker is killed for memory, see `runmem.settings.ON_MEMORY`.
+    attempts : int or None
+        See `Isolation.attempts`.
+    deaths, memory_deaths : int
+        How many workers have died while it ran, or may have run; how many of them for memory.
+    kill : Kill or None
+        What was known of the last of them.
+    runs_alone : bool
+        Whether it is to run alone on its node.
+    runs_larger : bool
+        Whether its worker may use the memory of the node meanwhile.
+    workers : tuple of str
+        Addresses of the workers of which one is to run it, as long as there is one of them; empty: any worker.
     keeps_files, never_ran
         See `ExecutionState`.
     """
@@ -114,6 +130,14 @@ class CallState:
     on_failure: OnFailure | None = None
     returns: int = 0
     tries: int = 1
+    on_memory: str = Settings.on_memory
+    attempts: int | None = None
+    deaths: int = 0
+    memory_deaths: int = 0
+    kill: Kill | None = None
+    runs_alone: bool = False
+    runs_larger: bool = False
+    workers: tuple[str, ...] = ()
     keeps_files: bool = False
     never_ran: bool = False
 

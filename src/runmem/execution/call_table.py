@@ -6,9 +6,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from distributed.scheduler import KilledWorker
 
+from runmem.collection.collector import Kill
 from runmem.errors import TaskCancelledError, TaskKilledError
 from runmem.events import TaskEnded
 from runmem.execution.call_errors import error_of, error_of_call, internal_error
@@ -27,16 +29,23 @@ from runmem.execution.run_services import RunServices
 from runmem.execution.stragglers import Stragglers
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution
-from runmem.graph.failure import Management
+from runmem.graph.failure import MOST_TRIES, Management
 from runmem.serialization.packed import Wrapped
 from runmem.serialization.task_error import root_task
 from runmem.worker.bundle_runner import BundleFailed
 from runmem.worker.packed_call import Outcome
 
-__all__ = ["CallTable"]
+__all__ = ["CallTable", "Loss"]
 
 _LONGEST_QUEUE = 50_000  # calls, of about 0.5 KiB each and their arguments
 _STALL_S = 1.0
+
+
+class Loss(NamedTuple):
+    """The death of the worker that had a call: its address, and when that was noticed, on the monotonic clock."""
+
+    worker: str
+    since_s: float
 
 
 class CallTable:
@@ -64,6 +73,10 @@ class CallTable:
         Frees the threads and memory reserved for a call that has ended or was requeued; set by the sender.
     to_cancel : set of Execution
         Calls of groups that have failed.
+    kills : dict of Kill
+        How calls without a record were killed, by number.
+    lost : dict of Execution to Loss
+        Calls in the queue whose worker has died; what happens to them is not decided yet.
     """
 
     def __init__(self, services: RunServices, longest_queue: int = _LONGEST_QUEUE) -> None:
@@ -78,6 +91,9 @@ class CallTable:
         self.finished = 0
         self.failed: set[int] = set()
         self.to_cancel: set[Execution] = set()
+        self.kills: dict[int, Kill] = {}
+        self.lost: dict[Execution, Loss] = {}
+        self._deaths = services.deaths
         self.has_constraints = False
         self.release: Callable[[Execution], None] = lambda execution: None
         self._cancelling: dict[int, TaskCancelledError] = {}
@@ -125,6 +141,7 @@ class CallTable:
         self.stragglers.moved(time.monotonic())
         state.release_inputs()
         self.open.pop(execution, None)
+        self.lost.pop(execution, None)
         if error is not None and execution.task_id:
             self.failed.add(execution.task_id)
         if error is not None and type(error) is not TaskCancelledError:
@@ -214,6 +231,10 @@ class CallTable:
             needed = [n for e in executions for n in state_of(e).needs]
             self.note_late_errors([n for n in needed if state_of(n).done and state_of(n).error is None])
             self.requeue(executions)
+        elif isinstance(error, KilledWorker) and self._deaths is not None and self._deaths.are_told:
+            loss = Loss(error.last_worker.address, time.monotonic())
+            self.requeue(executions)
+            self.lost.update(dict.fromkeys(executions, loss))
         elif len(executions) > 1:
             self.requeue(executions, alone=True)
         else:
@@ -230,20 +251,23 @@ class CallTable:
                 self._store_separately(execution, value)
             elif root_task(failure := value.load()) in again:
                 self.requeue([execution])
-            elif self.fail_or_retry(execution, failure, value.has_changed_data):
+            elif self.fail_or_retry(execution, failure, has_changed_data=value.has_changed_data):
                 again.add(execution.task_id)
 
-    def fail_or_retry(self, execution: Execution, error: BaseException, has_changed_data: bool = False) -> bool:
+    def fail_or_retry(
+        self, execution: Execution, error: BaseException, is_final: bool = False, has_changed_data: bool = False
+    ) -> bool:
         """End or requeue a failed call, according to the `on_failure` of its task; return True if it runs again.
 
-        The caller has the lock.
+        `is_final`: it does not; `has_changed_data`: see `final_error`. The caller has the lock.
         """
         state = state_of(execution)
         root = root_task(error)
         if root in self._cancelling:
             error = self._cancelling[root]
         policy = state.on_failure
-        decided = final_error(execution, error, policy, state.tries, state.returns, has_changed_data)
+        tries = MOST_TRIES if is_final else state.tries
+        decided = final_error(execution, error, policy, tries, state.returns, has_changed_data)
         if decided is None:
             state.tries += 1
             self.requeue([execution], alone=True)

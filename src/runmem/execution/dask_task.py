@@ -58,6 +58,8 @@ def dask_task(
                 tuple(last_read),
                 parent,
                 depth,
+                state.runs_alone,
+                state.runs_larger,
             )
         )
     data = pickle.dumps(calls, pickle.HIGHEST_PROTOCOL)

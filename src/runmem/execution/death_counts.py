@@ -1,38 +1,50 @@
-"""Keeps Dask from giving up a task because of workers that died long ago."""
+"""Has Dask give up a call at the first death of its worker, so that the run decides what happens to it.
+
+By itself Dask tries the task again at once, beside the same neighbours, and gives it up when a fourth worker has died
+while it was to run there. A run can do better if it knows the cause: see `after_deaths.py`.
+"""
 
 from __future__ import annotations
 
 from distributed import Scheduler, SchedulerPlugin
 
-__all__ = ["DeathCountReset"]
+from runmem.dask_private import count_deaths
+
+__all__ = ["DeathCounts"]
 
 
-class DeathCountReset(SchedulerPlugin):  # type: ignore[misc]
-    """Resets the number of worker deaths that Dask counts against a task each time that the task ends well.
+class DeathCounts(SchedulerPlugin):  # type: ignore[misc]
+    """Sets the number of worker deaths that Dask counts against a task.
 
-    Dask gives a task up when a fourth worker has died while it was to run there, and counts over the whole run. A large
-    argument or a result that many calls read is made again after each death, although it did not cause it; in a long
-    run it would be given up, and with it every call that needs it.
+    A task that has not ended yet has one death left. One that has ended well, and is made again because its result was
+    lost, has Dask's four, each time anew: nobody has its arguments any more, and in a long run a large argument or a
+    result that many calls read would be given up for deaths that it did not cause, and every call that needs it too.
 
     Parameters
     ----------
     run_id : str
     mark : str
-        Part of the keys of the run's Dask tasks; tasks of others are not changed.
+        Part of the keys of the Dask tasks of the run's program; those of others, and of tasks, are not changed.
     """
 
     def __init__(self, run_id: str, mark: str) -> None:
         self.name = f"runmem-death-counts-{run_id}"
         self._mark = mark
         self._scheduler: Scheduler | None = None
+        self._ended: set[object] = set()
 
     async def start(self, scheduler: Scheduler) -> None:
         """Remember the scheduler."""
         self._scheduler = scheduler
 
     def transition(self, key: object, start: str, finish: str, *args: object, **kwargs: object) -> None:
-        """Reset the count of a task that has ended well."""
-        if finish == "memory" and self._scheduler is not None and self._mark in str(key):
-            task = self._scheduler.tasks.get(key)
-            if task is not None and task.suspicious:
-                task.suspicious = 0
+        """Set the count of a task when it is given to a worker, and when it has ended well."""
+        if self._scheduler is None or self._mark not in str(key):
+            return
+        if finish == "processing" and key not in self._ended:
+            count_deaths(self._scheduler, key, self._scheduler.allowed_failures)
+        elif finish == "memory":
+            self._ended.add(key)
+            count_deaths(self._scheduler, key, 0)
+        elif finish == "forgotten":
+            self._ended.discard(key)

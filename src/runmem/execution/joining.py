@@ -14,7 +14,7 @@ from runmem.collection.remote_nodes import RemoteNodes
 from runmem.dask_private import tune_streams
 from runmem.deadlines import within
 from runmem.execution.call_state import KEY_MARK
-from runmem.execution.death_counts import DeathCountReset
+from runmem.execution.death_counts import DeathCounts
 from runmem.execution.nested_numbers import NumberSource
 from runmem.shadowed import current_shadowing
 from runmem.store.node_name import node_name
@@ -56,6 +56,8 @@ class JoinedCluster(RemoteNodes):
         Whether a worker runs several tasks at a time, and so cannot follow the state of the program's process.
     has_logged : bool
         Whether a task has logged a record since this was last set to False.
+    gives_up_at_death : bool
+        Whether Dask gives up a call at the first death of its worker, see `DeathCounts`.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class JoinedCluster(RemoteNodes):
         self.unwritten: dict[tuple[str, int], Unwritten] = {}
         self.several_threads = False
         self.has_logged = False
+        self.gives_up_at_death = False
 
     def workers_changed(self, workers: int) -> None:
         """Report the number to the submitter, and make new connections as quick as the first."""
@@ -113,7 +116,7 @@ class JoinedCluster(RemoteNodes):
         """Release the workers; they may serve other runs."""
         with suppress(Exception):
             within(_LEAVE_S, self._client.unsubscribe_topic, stats_topic(self._run_id))
-        for plugin in (DeathCountReset(self._run_id, ""), Attempts(self._run_id), NumberSource(self._run_id)):
+        for plugin in (DeathCounts(self._run_id, ""), Attempts(self._run_id), NumberSource(self._run_id)):
             name = plugin.name
             with suppress(Exception):
                 within(_LEAVE_S, self._client.unregister_scheduler_plugin, name)
@@ -150,7 +153,8 @@ def join_cluster(
     for plugin in plugins:
         cluster.join(plugin)
     try:
-        within(_JOIN_S, client.register_plugin, DeathCountReset(run.run_id, KEY_MARK))
+        within(_JOIN_S, client.register_plugin, DeathCounts(run.run_id, KEY_MARK))
+        cluster.gives_up_at_death = True
         within(_JOIN_S, client.register_plugin, Attempts(run.run_id))
         if run.nesting is not None:
             within(_JOIN_S, client.register_plugin, NumberSource(run.run_id))

@@ -97,6 +97,7 @@ class Recording:
             "versions": {"python": platform.python_version(), "system": platform.platform(), **_versions()},
             "nodes": self.collector.nodes,
             "trace_files": [str(path) for path in self.replicas.links.values()],
+            "intervals": self.collector.pace.notes(),
             "lost": lost,
             "records_complete": has_ended and not lost and recorded == calls,
         }

@@ -155,6 +155,7 @@ class Run(PreparedRun):
             return SequentialSubmitter(self._join_itself, self.observers, copied, nested)
         with delayed_signals():  # Python may lose a KeyboardInterrupt in an import, or die of it
             import_dask()
+            from runmem.execution.death_news import DeathNews
             from runmem.execution.run_services import RunServices
             from runmem.execution.submitter import DaskSubmitter
 
@@ -169,10 +170,18 @@ class Run(PreparedRun):
             process=self._process,
             in_order=self._cluster.ours,
             limit_s=self.settings.task_timeout_s,
+            on_memory=self.settings.on_memory,
+            deaths=DeathNews(
+                self.collector, self.settings.python_memory_profile, self._cluster.ours, self._hears_of_deaths
+            ),
         )
         submitter = DaskSubmitter(services)
         self._sender = submitter.sender
         return submitter
+
+    def _hears_of_deaths(self) -> bool:
+        """Return True if Dask gives up calls at the first death of their worker."""
+        return self._remote is not None and self._remote.gives_up_at_death
 
     def _connect(self) -> tuple[distributed.Client, int]:
         """Start or reach the cluster and join its workers to this run, once."""

@@ -13,7 +13,9 @@ import distributed
 from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
 from runmem.events import TaskRecord
+from runmem.execution.death_news import DeathNews
 from runmem.serialization.snapshot import Snapshots
+from runmem.settings import Settings
 from runmem.worker.packed_call import PackedTask
 
 __all__ = ["Caller", "FollowedState", "RunServices"]
@@ -72,6 +74,10 @@ class RunServices:
         Time limit of a call whose task has none, in seconds.
     caller : Caller or None
         The task that makes the calls; None: the program makes them.
+    on_memory : str
+        What is done about a call whose worker was killed for memory, if its task says nothing.
+    deaths : DeathNews or None
+        None: Dask decides about calls whose worker has died.
     away : callable
         Returns a context manager in which the thread waits for calls.
     """
@@ -87,4 +93,6 @@ class RunServices:
     in_order: bool = True
     limit_s: float | None = None
     caller: Caller | None = None
+    on_memory: str = Settings.on_memory
+    deaths: DeathNews | None = None
     away: Callable[[], AbstractContextManager[object]] = nullcontext

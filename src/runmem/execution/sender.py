@@ -16,7 +16,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ import distributed
 from runmem.dask_private import run_on_workers, send_graph
 from runmem.deadlines import within
 from runmem.errors import ArgumentError, RunmemError, TaskCancelledError
+from runmem.execution.after_deaths import AfterDeaths
 from runmem.execution.bundle import Durations, UnknownDurations, plan
 from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
@@ -99,6 +100,9 @@ class Sender:
         self._placement = Placement(self._workers_of_cluster)
         self._refused: dict[Execution, str] = {}
         calls.release = self._placement.release
+        self._after_deaths = (
+            None if services.deaths is None else AfterDeaths(calls, services.deaths, self._workers_of_cluster)
+        )
 
     def start(self) -> None:
         """Start the thread, unless it was started before; it connects to the cluster first."""
@@ -157,6 +161,8 @@ class Sender:
             self._poll_now_and_then()
             while self._timeouts:
                 self._end_at_limit(self._timeouts.popleft())
+            if self._after_deaths is not None:
+                self._after_deaths.decide()
             if calls.to_cancel:
                 self._cancel_failed_groups()
             self._send()
@@ -249,7 +255,9 @@ class Sender:
             self._read_reports()
             if not calls.queue or self._enough_is_sent():
                 return [], {}, {}
-            bundles = plan(calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit)
+            bundles = plan(
+                calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit, calls.lost
+            )
             self._end_refused()
             graph: Graph = {}
             turns: dict[str, int] = {}
@@ -322,7 +330,10 @@ class Sender:
         to_hosts: dict[tuple[str, ...] | None, list[str]] = {}
         for bundle in bundles:
             if bundle.key in graph:
-                hosts = self._placement.hosts_for(bundle.executions[0]) if bundle.executions else None
+                hosts: Sequence[str] | None = None
+                if bundle.executions:
+                    first = bundle.executions[0]
+                    hosts = state_of(first).workers or self._placement.hosts_for(first)
                 to_hosts.setdefault(None if not hosts else tuple(hosts), []).append(bundle.key)
         futures: dict[str, distributed.Future] = {}
         for chosen, keys in sorted(to_hosts.items(), key=lambda item: item[0] is None):

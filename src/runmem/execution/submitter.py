@@ -77,6 +77,7 @@ class DaskSubmitter:
         self._definitions = self._snapshots.definitions
         self._tasks = TaskPacking(services, self._definitions)
         self._copied = services.copied
+        self._on_memory = services.on_memory
         self._is_nested = caller is not None
         self._away = services.away
         self._large = LargeValues(self._send_value)
@@ -120,6 +121,8 @@ class DaskSubmitter:
             implementations=tuple(other for other, _ in others),
             on_failure=policy_in_run(call.task.on_failure, task.retries),
             returns=call.returns,
+            on_memory=call.task.on_memory or self._on_memory,
+            attempts=call.isolation.attempts,
         )
         self._add(call.execution)
         if call.execution.group is not None and call.execution.group.failed is not None:
@@ -320,7 +323,7 @@ class DaskSubmitter:
     def _explained(self, error: BaseException) -> BaseException:
         """Complete the error of a killed task with its measurements; not under the lock, because it may wait."""
         if type(error) is TaskKilledError and error.task_id is not None:
-            explain_kill(error, self._kill_of(error.task_id))
+            explain_kill(error, self._kill_of(error.task_id) or self.calls.kills.get(error.task_id))
         elif type(error) is TaskTimeoutError:
             self._kill_of(error.task_id)  # waits a little for its record
         return error

@@ -9,8 +9,11 @@ from enum import Enum
 
 from runmem.errors import TaskDeclarationError
 from runmem.graph.directions import Parameter
+from runmem.settings import ON_MEMORY
 
-__all__ = ["MOST_TRIES", "Management", "OnFailure", "failure_policy", "retries_by_default", "policy_in_run"]
+__all__ = [
+    "MOST_TRIES", "Management", "OnFailure", "failure_policy", "memory_policy", "policy_in_run", "retries_by_default",
+]  # fmt: skip
 
 MOST_TRIES = 4  # of a call that is tried again, the first one counted
 
@@ -92,3 +95,19 @@ def failure_policy(options: Mapping[str, object], where: str) -> OnFailure | Non
         names = ", ".join(Management.__members__)
         raise TaskDeclarationError(f"{where}: on_failure={declared!r} is not one of {names}.")
     return OnFailure(Management[declared.upper()], dict(values))
+
+
+def memory_policy(options: Mapping[str, object], where: str) -> str | None:
+    """Return what ``on_memory`` in the options of `@task` says; None: nothing.
+
+    Raises
+    ------
+    TaskDeclarationError
+        For a value that is not one of `runmem.settings.ON_MEMORY`.
+    """
+    value = options.get("on_memory")
+    if value is None or isinstance(value, Parameter):  # a parameter of that name
+        return None
+    if not isinstance(value, str) or value not in ON_MEMORY:
+        raise TaskDeclarationError(f"{where}: on_memory={value!r} is not one of {', '.join(ON_MEMORY)}.")
+    return value

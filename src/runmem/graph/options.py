@@ -18,7 +18,7 @@ _CAMEL = {
     "targetDirection": "target_direction", "varargsType": "varargs_type", "isReplicated": "is_replicated",
     "isDistributed": "is_distributed", "timeOut": "time_out", "computingNodes": "computing_nodes",
     "processesPerNode": "processes_per_node", "isReduce": "is_reduce", "chunkSize": "chunk_size",
-    "onFailure": "on_failure", "cacheReturns": "cache_returns", "numbaFlags": "numba_flags",
+    "onFailure": "on_failure", "onMemory": "on_memory", "cacheReturns": "cache_returns", "numbaFlags": "numba_flags",
     "numbaSignature": "numba_signature", "numbaDeclaration": "numba_declaration", "tracingHook": "tracing_hook",
 }  # fmt: skip
 
@@ -47,7 +47,16 @@ def _more_than_one(value: Any) -> bool:
 
 # Options whose names parameters may have too. The last ones say in which order, where or how fast tasks run: without
 # them the result is the same.
-_HINTS = {"time_out", "on_failure", "defaults", "priority", "is_distributed", "cache_returns", "tracing_hook"}
+_HINTS = {
+    "time_out",
+    "on_failure",
+    "on_memory",
+    "defaults",
+    "priority",
+    "is_distributed",
+    "cache_returns",
+    "tracing_hook",
+}
 _IGNORED = {
     "is_replicated": _Ignored(bool, "a call runs once, on one worker, and not on every node"),
     "computing_nodes": _Ignored(_more_than_one, "a call runs in one process on one node"),

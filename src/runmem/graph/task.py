@@ -15,7 +15,7 @@ from runmem.errors import TaskDeclarationError, TaskWarning
 from runmem.graph import compiled
 from runmem.graph.constraints import CONSTRAINTS, Constraints
 from runmem.graph.current import current_program
-from runmem.graph.failure import failure_policy
+from runmem.graph.failure import failure_policy, memory_policy
 from runmem.graph.global_changes import Change, global_changes
 from runmem.graph.isolation import Isolation
 from runmem.graph.lazy_values import completed, refuse_async_generators
@@ -53,6 +53,8 @@ class TaskFunction:
         How its calls are kept apart from others.
     on_failure : OnFailure or None
         What is done about a call that raised; None: waiting for it raises.
+    on_memory : str or None
+        What is done about a call whose process was killed for its memory; None: what the run says.
     data_id : str or None
         Data id of a task that was made for one call; its record has it.
     """
@@ -90,6 +92,7 @@ class TaskFunction:
         self._takes_returns = "returns" not in self.signature.signature.parameters and self.signature.varkwargs is None
         self.isolation = Isolation(limit_s=time_limit(options, where))
         self.on_failure = failure_policy(options, where)
+        self.on_memory = memory_policy(options, f"@task on {self.place}")
         self._chunk_size = chunk_size_in(options, where)
         self._reduces = collection_of(self.signature) if self._chunk_size is not None else None
         self._streams_out = tuple(
@@ -336,6 +339,10 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
         What is done about a call that raised, or whose worker died: ``"RETRY"`` tries it up to four times, ``"IGNORE"``
         goes on with None (or what `defaults` says) for its values, ``"CANCEL_SUCCESSORS"`` cancels the calls that need
         it, and waiting for it or them gives None. ``"FAIL"``, and the default: waiting for it raises.
+    on_memory : str, optional
+        What happens to a call whose worker was killed for its memory: ``"retry_alone"`` runs it once more while nothing
+        else of the program runs on its node, ``"retry_larger"`` does so with a larger limit, ``"fail"`` does not run it
+        again. Default: what ``--on_memory`` says.
     defaults : dict, optional
         For ``"IGNORE"``: by ``"returns"`` or the name of a parameter that the task writes, what stands for the value.
     numba : bool, str or dict, optional

@@ -20,12 +20,14 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
     from runmem.node.clock import clock_of
+    from runmem.node.interval import read_interval
     from runmem.node.linux_processes import LinuxProcesses
     from runmem.node.members import FOLDER, Member, read_members
     from runmem.node.trace_file import TraceFile
     from runmem.node.trace_lines import TraceLines, total_bytes
 else:  # started by path: this folder is the first on the path, and the package stays unimported
     from clock import clock_of
+    from interval import read_interval
     from linux_processes import LinuxProcesses
     from members import FOLDER, Member, read_members
     from trace_file import TraceFile
@@ -77,7 +79,8 @@ class Sampler:
         self._folder = _Folder(spool_root)
         self._member_folder = _Folder(os.path.join(spool_root, FOLDER))
         self._stop = os.path.join(spool_root, "stop")
-        self._interval_s = max(interval_s, processes.least_interval_s)
+        self._least_s = self._interval_s = max(interval_s, processes.least_interval_s)
+        self._note = b""
         self._processes = processes
         self._trace_of: dict[int, str] = {}
         self._lines: dict[str, TraceLines] = {}
@@ -97,9 +100,11 @@ class Sampler:
     def run(self) -> None:
         """Sample on an absolute schedule, so that it does not drift; missed ticks are skipped."""
         began = last_alive = time.monotonic()
-        tick = 0
+        tick, interval_s = 0, self._interval_s
         while True:
             ending = self._must_end()
+            if interval_s != self._interval_s:
+                began, tick, interval_s = time.monotonic(), 0, self._interval_s
             if self.sample(self._now()):
                 last_alive = time.monotonic()
             if ending or time.monotonic() - last_alive > _IDLE_S:
@@ -119,7 +124,9 @@ class Sampler:
         for trace, lines in self._lines.items():
             if tick := lines.at(now_s):
                 alive = True
-                self._files[trace].append(tick, now_s)
+                self._files[trace].append(self._note + tick, now_s)
+        if alive:
+            self._note = b""
         return alive
 
     def _update_members(self) -> None:
@@ -145,10 +152,21 @@ class Sampler:
     def _must_end(self) -> bool:
         if not self._ending:
             try:
-                self._ending = self._folder.changed(time.time()) and os.access(self._stop, os.F_OK)
+                if self._folder.changed(time.time()):
+                    self._ending = os.access(self._stop, os.F_OK)
+                    self._adapt()
             except OSError:
                 self._ending = True  # the spool is gone
         return self._ending
+
+    def _adapt(self) -> None:
+        """Take the interval that the master asks for, if it is longer than that of the start."""
+        if (wanted := read_interval(self._root)) is None:
+            return
+        interval_s = max(wanted[0], self._least_s)
+        if interval_s != self._interval_s:
+            self._interval_s = interval_s
+            self._note = b"NOTE %s\n" % wanted[1].encode("utf-8", "replace") if wanted[1] else b""
 
     def _sleep_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0:

@@ -41,6 +41,8 @@ class RunSummary:
         Executions whose process died.
     lost : list of str
         Measurements that were lost, and why.
+    intervals : list of str
+        Where the nodes were read less often than usual, and why.
     skipped : dict of str to int
         File name to the number of its unreadable lines.
     missing_reasons : list of str
@@ -71,6 +73,7 @@ class RunSummary:
     cancelled: list[TaskRecord] = field(default_factory=list)
     calls_not_begun: int = 0
     lost: list[str] = field(default_factory=list)
+    intervals: list[str] = field(default_factory=list)
     skipped: dict[str, int] = field(default_factory=dict)
     missing_reasons: list[str] = field(default_factory=list)
     unclear_reasons: list[str] = field(default_factory=list)
@@ -140,6 +143,7 @@ class RunSummary:
             cancelled=[record for record in records if record.status == "cancelled"],
             calls_not_begun=known.get("calls_not_begun") or 0,
             lost=[*(known.get("lost") or ()), *_lost_lines(traces), *filter(None, [known.get("lost_output")]), *lost],
+            intervals=known.get("intervals") or [],
             skipped={**(skipped or {}), **{file: trace.skipped for file, trace in traces.items() if trace.skipped}},
             missing_reasons=[reason for reason, _ in reasons.most_common(3)],
             unclear_reasons=[reason for reason, _ in unclear.most_common(3)],
@@ -192,6 +196,7 @@ class RunSummary:
             *sections.section(
                 "Cancelled", sections.cancelled_lines(self.cancelled, self.calls_not_begun, most_rows and _MOST_KILLED)
             ),
+            *sections.section("Intervals", [(f"  {printable(text)}", "yellow") for text in self.intervals]),
             *sections.section("Lost or unreadable", self._loss_lines()),
             *sections.section("Files", self._file_lines()),
             *sections.section("Next", [(f"  {printable(command)}", "cyan") for command in self.next_commands()]),

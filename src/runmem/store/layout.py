@@ -207,6 +207,10 @@ class Spool(NamedTuple):
         """Return the file with the time limits of calls in worker process `pid`."""
         return self.root / f"limits-{pid}.bin"
 
+    def running(self, pid: int) -> Path:
+        """Return the file in which worker process `pid` notes the calls that it runs."""
+        return self.root / f"running-{pid}.bin"
+
     def stacks(self, pid: int) -> Path:
         """Return the file to which worker process `pid` writes its threads' stacks on request."""
         return self.root / f"stacks-{pid}.txt"

@@ -136,6 +136,7 @@ _CHECKS: dict[str, Check] = {
     "settings": _mapping({"python_memory_profile": _flag}),
     "nodes": _nodes,
     "trace_files": _texts,
+    "intervals": _texts,
     "lost": _texts,
     "lost_output": _text,
     "records_complete": _flag,

@@ -68,6 +68,7 @@ class TaskLines:
     def __init__(self) -> None:
         self.skipped = 0
         self._running: dict[tuple[str, int], dict[int, StartedAttempt]] = {}
+        self._running_count = 0  # counting them takes too long where many workers are read one after the other
         self._begun = NumberSet()
         self._repeated: dict[int, int] = {}  # number of attempts at each call that has begun more than once
         self._ended = NumberSet()
@@ -99,10 +100,12 @@ class TaskLines:
             attempt = 1
             if not self._begun.add(number):
                 attempt = self._repeated[number] = self._attempts(number) + 1
+            self._running_count += number not in running
             started = running[number] = StartedAttempt(number, attempt, _numbered(line, attempt))
             new.started.append(started)
         else:
             ended = running.pop(number, None)
+            self._running_count -= ended is not None
             if self._ended.add(number) and number >= FIRST_NESTED:
                 self._nested_ended += 1
             new.records.append(_numbered(line, ended.attempt if ended else max(1, self._attempts(number))))
@@ -114,7 +117,7 @@ class TaskLines:
     @property
     def running(self) -> int:
         """Number of tasks that started and have no known end."""
-        return sum(len(tasks) for tasks in self._running.values())
+        return self._running_count
 
     @property
     def ended(self) -> int:
@@ -152,6 +155,7 @@ class TaskLines:
         """
         gone = [key for key in self._running if node is None or key == (node, pid)]
         running = [each for key in gone for each in self._running.pop(key).values()]
+        self._running_count -= len(running)
         unfinished = [
             each
             for each in running

@@ -75,20 +75,53 @@ def run_bundle(run_id: str, key: str, tasks: Sequence[PackedTask], data: bytes |
     if run is not None and run.measures:
         stored_data().wait_for_transfers(holdings(dependencies))
     try:
-        return _run_calls(run, run_id, key, calls, tasks, dependencies)
+        with _turn(run, run_id, calls), _limit(run, calls), _noted(run) as note:
+            return _run_calls(run, run_id, key, calls, tasks, dependencies, note)
     finally:
         if run is not None:
             run.bundle_ended()
 
 
+def _turn(run: WorkerRun | None, run_id: str, calls: Sequence[PackedCall]) -> AbstractContextManager[None]:
+    """Return the block in which a bundle runs: it begins when no call runs alone on the node, or is next to do so.
+
+    A call of a task begins at once: the one that made it may run, and wait for it.
+    """
+    if run is None or run.node_turns is None or calls[0].depth:
+        return nullcontext()
+    cancelled = cancelled_calls[run_id]
+
+    def is_wanted() -> bool:
+        return not run.stopped and not all(call.task_id in cancelled for call in calls)
+
+    return run.node_turns.turn(calls[0].alone, is_wanted)
+
+
+def _limit(run: WorkerRun | None, calls: Sequence[PackedCall]) -> AbstractContextManager[None]:
+    """Return the block in which the worker may use more memory, if its only call is to have that."""
+    if run is None or not calls[0].larger:
+        return nullcontext()
+    from runmem.worker.larger_limit import larger_limit  # imports Dask, which nothing else here needs
+
+    return larger_limit(run)
+
+
+def _noted(run: WorkerRun | None) -> AbstractContextManager[Callable[[int], None]]:
+    """Return the block in which a bundle runs; its value notes the call that runs, see `RunningCalls`."""
+    if run is None or run.running_calls is None:
+        return nullcontext(lambda task_id: None)
+    return run.running_calls.bundle()
+
+
 def _run_calls(
     run: WorkerRun | None, run_id: str, key: str, calls: Sequence[PackedCall], tasks: Sequence[PackedTask],
-    dependencies: Sequence[Any],
+    dependencies: Sequence[Any], note: Callable[[int], None],
 ) -> Any:  # fmt: skip
     outcomes: list[Outcome] = []
     begin_calls = partial(nestings[run_id].begin, run) if run_id in nestings else None
     isolated, cancelled = isolated_calls.get(run_id), cancelled_calls[run_id]
     if len(calls) > 1:
+        note(calls[0].task_id)
         # Import before the first measurement, so that no call is charged for it; an import error is raised again by the
         # call itself.
         with suppress(BaseException):
@@ -99,6 +132,7 @@ def _run_calls(
         if run is not None and run.stopped:
             raise RunmemError("the run has ended; its workers start no more calls")
         task = tasks[call.task]
+        note(call.task_id)
         with running(run_id, call.task_id):  # before `cancelled` is looked at: a call is cancelled either way
             if call.task_id in cancelled:
                 outcomes.append((False, PackedError.of(TaskCancelledError(task.name, call.task_id))))

@@ -46,6 +46,8 @@ from runmem.worker.task_output import unwritten
 if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.worker.log_levels import LogLevels
     from runmem.worker.nesting import Nesting
+    from runmem.worker.node_turns import NodeTurns
+    from runmem.worker.running_calls import RunningCalls
     from runmem.worker.task_logging import TaskLogging
 
 __all__ = ["CallState", "RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_runs", "worker_runs"]
@@ -161,6 +163,10 @@ class WorkerRun:
         Returns the time of the run on this node, in seconds since the epoch.
     stopped : bool
         Whether the run has ended, and no other call is to begin.
+    running_calls : RunningCalls or None
+        Where calls are noted while they run; None where nobody would read it.
+    node_turns : NodeTurns or None
+        When calls may run beside others on the node; None: at any time.
     """
 
     def __init__(
@@ -179,6 +185,8 @@ class WorkerRun:
         self._limits_are_lost = False
         self._limits = limits(self.spool.limits(os.getpid()), self.spool.stacks(os.getpid()))
         self.task_logging: TaskLogging | None = None
+        self.running_calls: RunningCalls | None = None
+        self.node_turns: NodeTurns | None = None
         self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user())
         self._stats: dict[str, list[float]] = {}
         self._reported_s: dict[str, float] = {}
@@ -213,6 +221,11 @@ class WorkerRun:
         except Exception as error:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
+
+    def set_limit(self, limit_bytes: int | None) -> None:
+        """Write another limit to the records from now on."""
+        if self.measures:
+            self._writer = LineWriter(self.node, limit_bytes, os.getpid(), self._run.folder)
 
     def stop(self) -> None:
         """Begin no other call, and write nothing about the one that runs: the run has ended."""

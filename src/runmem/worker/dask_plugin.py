@@ -31,7 +31,9 @@ from runmem.worker.fresh_calls import CallPreparation, prepare_process
 from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits
 from runmem.worker.nesting import nestings
+from runmem.worker.node_turns import NodeTurns
 from runmem.worker.process_state import follow, follow_no_more
+from runmem.worker.running_calls import RunningCalls
 from runmem.worker.task_logging import TaskLogging
 from runmem.worker.task_output import keep_printing
 
@@ -82,11 +84,24 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
             tell_of_receiving(stored_data())
+        self._note_calls(run, worker.address)
         logs = run.spool.logs(os.getpid())
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run
         set_report_sink(run.report)
         return run
+
+    def _note_calls(self, run: WorkerRun, address: str) -> None:
+        """Note what runs, and let calls run alone on the node where that is asked for."""
+        if self._run.run_id in worker_runs:  # another worker of the cluster is in the same process, and has done so
+            return
+        try:
+            run.running_calls = RunningCalls(run.spool.running(os.getpid()), address)
+            run.node_turns = NodeTurns(run.spool.root)
+        except OSError as error:
+            log.warning(
+                "calls of run %s that are to run alone on node %s do not: %s", self._run.run_id, run.node, error
+            )
 
     def _prepare(self, worker: Any) -> None:
         """Make this process one in which the program's tasks find what they expect."""

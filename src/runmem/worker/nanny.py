@@ -23,6 +23,7 @@ from runmem.worker.call_recorder import stats_topic
 from runmem.worker.causes_of_death import death_by_exit, death_in_log
 from runmem.worker.isolation.watchdog import Watchdog
 from runmem.worker.node_then import NodeThen
+from runmem.worker.running_calls import calls_of_dead
 
 __all__ = ["RunmemNanny"]
 
@@ -45,14 +46,17 @@ class DeathNotes:
 
     def __init__(self, spool: Spool) -> None:
         spool.make()
+        self._spool = spool
         self.node = NodeThen(spool)
         self.kills = KernelKills()
         self._file = LineAppender(spool.deaths(os.getpid()))
 
     def note(self, pid: int, death: Death, **more: Any) -> None:
-        """Write how a process died; `more`: the call that was the reason, and its stack."""
+        """Write how a process died, and what it ran; `more`: the call that was the reason, and its stack."""
+        ran = calls_of_dead(self._spool.running(pid))
+        its = {} if ran is None else {"worker": ran.address, "calls": ran.calls}
         values = asdict(self.node.complete(pid, death))
-        self._file.write(json.dumps({"pid": pid, **values, **more}).encode() + b"\n")
+        self._file.write(json.dumps({"pid": pid, **its, **values, **more}).encode() + b"\n")
 
     def note_late(self, pid: int, words: str, **more: Any) -> None:
         """Write that a process is ended because a call in it has reached its time limit."""
