@@ -13,6 +13,7 @@ import distributed
 from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
 from runmem.events import TaskRecord
+from runmem.execution.bundle import Durations
 from runmem.execution.death_news import DeathNews
 from runmem.serialization.snapshot import Snapshots
 from runmem.settings import Settings
@@ -78,6 +79,8 @@ class RunServices:
         What is done about a call whose worker was killed for memory, if its task says nothing.
     deaths : DeathNews or None
         None: Dask decides about calls whose worker has died.
+    durations : Durations or None
+        How long calls last, reported by all workers; None: it is reported to the submitter's sender.
     away : callable
         Returns a context manager in which the thread waits for calls.
     """
@@ -95,4 +98,5 @@ class RunServices:
     caller: Caller | None = None
     on_memory: str = Settings.on_memory
     deaths: DeathNews | None = None
+    durations: Durations | None = None
     away: Callable[[], AbstractContextManager[object]] = nullcontext
