@@ -46,6 +46,8 @@ class Program:
         Returns how many nodes the run's workers are on.
     all_files_in_place : bool
         Whether `place_all_files` has moved every version to its path.
+    identity : object
+        Identifies the program in its futures, without keeping it alive.
     waits_in_its_thread : bool
         Whether only the thread that has made a call may wait for it.
     """
@@ -58,6 +60,7 @@ class Program:
         files_folder: Callable[[], Path],
         next_number: Callable[[int], int] = lambda calls: calls + 1,
     ) -> None:
+        self.identity = object()
         self._submitter = submitter
         self._next_number = next_number
         self._objects = ObjectVersions()
@@ -97,7 +100,8 @@ class Program:
         if returns.count == 0:
             return None
         classes = [*returns.classes, *[None] * returns.count]
-        futures = [Future(Version(execution, output), classes[output]) for output in range(returns.count)]
+        versions = [Version(execution, output) for output in range(returns.count)]
+        futures = [Future(version, classes[version.output], self.identity) for version in versions]
         return futures[0] if returns.count == 1 else futures
 
     def _submit_call(
@@ -174,7 +178,7 @@ class Program:
             return
         # An object that cannot be tracked by identity: put a future in its place.
         if isinstance(datum.slot, tuple):
-            set_element(container, datum.slot[-1], Future(version))
+            set_element(container, datum.slot[-1], Future(version, None, self.identity))
 
     def wait_on(self, objects: tuple[Any, ...]) -> Any:
         """Return the values of futures and of objects that tasks have written, in the same containers."""
