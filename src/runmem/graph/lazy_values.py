@@ -9,7 +9,6 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackTyp
 from typing import Any
 
 from runmem.errors import TaskDeclarationError
-from runmem.graph.future import Future
 
 __all__ = ["Items", "completed", "refuse_async_generators", "values_of", "run_to_its_end"]
 
@@ -68,21 +67,13 @@ def completed(value: object, name: str) -> object:
 
 
 def values_of(datum: Any) -> Any:
-    """Return `datum` with the results of coroutines in their places; lists, tuples and dictionaries are searched.
-
-    Raises
-    ------
-    FutureGoneError
-        For a future: no program is running, so its run has ended.
-    """
+    """Return `datum` with the results of coroutines in their places; lists, tuples and dictionaries are searched."""
     return _replaced(datum, {})
 
 
 def _replaced(datum: Any, seen: dict[int, tuple[Any, Any]]) -> Any:
     """Return the replacement of `datum`; `seen`: objects met so far, by identity, each with its replacement."""
     kind = type(datum)
-    if kind is Future:
-        raise datum.error_after_end()
     if kind not in (CoroutineType, list, tuple, dict):
         return datum
     if id(datum) not in seen:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from runmem.errors import ArgumentError, TaskDeclarationError
+from runmem.errors import TaskDeclarationError
 from runmem.graph.directions import IN, INOUT, Parameter, as_parameter
 from runmem.graph.options import nearest_name
 
@@ -89,7 +89,7 @@ class TaskSignature:
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
-            raise ArgumentError(f"{self._name}{self.signature}: {error}.") from None
+            raise TypeError(f"{self._name}{self.signature}: {error}") from None
 
     def with_declared_defaults(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return `kwargs` with the defaults of parameters that are files or written: the call must know them."""
