@@ -141,17 +141,20 @@ def disk_bytes(folder: Path) -> int:
     return sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
 
 
-def simulate(nodes: int, seconds: float, calls_a_s: float, answer_s: float) -> float:
-    """Collect for so many simulated seconds; print a row and return the share of a core that collecting needs.
+def simulate(nodes: int, seconds: float, calls_a_s: float, answer_s: float) -> tuple[float, float]:
+    """Collect for so many simulated seconds; print a row.
 
-    The share is that of the second half, after the intervals have adapted.
+    Return the share of a core that all of it needs, and that for each node without Dask's answers.
+
+    The share is that of the second half, after the intervals have adapted. Memory is that of this process, with the
+    simulation; what a node writes is made in each round and dropped.
     """
     with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
         simulation = Simulation(Path(folder), nodes, calls_a_s)
         simulation.now = lambda: clock_s
         pace, clock_s, used_s = simulation.collector.pace, 0.0, 0.0
-        half = (0.0, 0.0)
-        first = top = resident_bytes()
+        half, rounds = (0.0, 0.0), 0
+        sizes = [resident_bytes()]
         while clock_s < seconds:
             clock_s += pace.pause_s
             feeding_s, began_s = simulation.feeding_s, time.thread_time()
@@ -159,18 +162,21 @@ def simulate(nodes: int, seconds: float, calls_a_s: float, answer_s: float) -> f
             round_s = time.thread_time() - began_s - (simulation.feeding_s - feeding_s) + nodes * answer_s
             clock_s += round_s
             used_s += round_s
+            rounds += 1
             pace.round_took(round_s, nodes)
-            top = max(top, resident_bytes())
-            half = half if half[0] or clock_s < seconds / 2 else (clock_s, used_s)
+            if not half[0] and clock_s >= seconds / 2:
+                half = clock_s, used_s
+                sizes.append(resident_bytes())
+        sizes.append(resident_bytes())
         share = (used_s - half[1]) / (clock_s - half[0])
         print(
             f"{nodes:6,} {clock_s:9.1f} s {simulation.bytes / clock_s / MIB:7.1f} {100 * share:10.1f} {round_s:7.2f} s"
             f" {pace.pause_s:7.2f} s {pace.wanted.seconds if pace.wanted else INTERVAL_S:8.1f} s"
-            f" {format_bytes(first):>10} {format_bytes(top):>10} {len(os.listdir('/proc/self/fd')):5}"
+            f" {' '.join(f'{format_bytes(size):>10}' for size in sizes)} {len(os.listdir('/proc/self/fd')):5}"
             f" {format_bytes(disk_bytes(Path(folder))):>10} {simulation.recorder.records:9,}",
             flush=True,
         )
-    return share
+    return share, (used_s / nodes - rounds * answer_s) / clock_s
 
 
 def follow_the_clock(nodes: int, seconds: float, calls_a_s: float) -> float:
@@ -265,10 +271,11 @@ def main() -> None:
     parser.add_argument("--real", type=float, default=20.0, help="seconds of real time; 0: none")
     parser.add_argument("--messages", type=int, default=50, help="workers of Dask; 0: none")
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--answer_us", type=float, help="what an answer costs, from an earlier measurement")
     options = parser.parse_args()
 
-    answer_s = 0.0
-    if options.messages:
+    answer_s = (options.answer_us or 0.0) / 1e6
+    if options.messages and not answer_s:
         answer_s, look_s = ask_dask(options.messages, options.tls)
         print(
             f"Dask {distributed.__version__}{' with TLS' if options.tls else ''}, {options.messages} workers: "
@@ -276,13 +283,21 @@ def main() -> None:
         )
     print(f"\n64 workers a node, 10 Hz, {options.calls:,.0f} calls a second in all; simulated time")
     print(
-        " nodes simulated    MiB/s  % of core     round     pause   interval     memory        top  open       disk"
-        "   records"
+        " nodes simulated    MiB/s  % of core     round     pause   interval     memory   half way     at end  open"
+        "       disk   records"
     )
     nodes, seconds = options.nodes, options.seconds
-    while (share := simulate(nodes, seconds, options.calls, answer_s)) < 0.8 and 2 * nodes <= options.most:
+    while True:
+        share, each_s = simulate(nodes, seconds, options.calls, answer_s)
+        if share > 0.8 or 2 * nodes > options.most:
+            break
         nodes, seconds = 2 * nodes, min(options.seconds, 60.0)
-    print(f"a core is full at about {nodes / share:,.0f} nodes (extrapolated from the last row)")
+    lengthened = MOST_PAUSE_S / (answer_s + 2 * MOST_PAUSE_S * each_s)
+    print(f"last row: {each_s * 1e6:.0f} us of a core for each node and second, without Dask. Extrapolated:")
+    print(
+        f"- a round takes {MOST_PAUSE_S:g} s, and samplers are asked for longer intervals, at {lengthened:,.0f} nodes"
+    )
+    print(f"- without that, the backlog would grow from {1 / each_s:,.0f} nodes on")
     if options.real:
         print("\nreal time")
         print(" nodes      time    MiB/s  % feeding     pause  lag: before      after     memory")

@@ -8,7 +8,7 @@ import operator
 import pickle
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dask
@@ -21,6 +21,8 @@ from runmem.dask_private import (
     AroundTask,
     WorkerTask,
     count_deaths,
+    memory_in_use,
+    report_level,
     send_graph,
     set_worker_memory_limit,
     size_of_task,
@@ -43,6 +45,20 @@ def client() -> Iterator[distributed.Client]:
         distributed.Client(cluster, set_as_default=False) as client,
     ):  # fmt: skip
         yield client
+
+
+def test_a_worker_reports_with_its_heartbeats_what_it_has_in_use(
+    client: distributed.Client, eventually: Callable[..., None]
+) -> None:
+    def described() -> tuple[int, int]:
+        (worker,) = client.scheduler_info(n_workers=-1)["workers"].values()
+        return memory_in_use(worker)
+
+    client.run(lambda dask_worker: report_level(dask_worker, lambda: 4711))
+    eventually(lambda: described()[0] == 4711)
+    assert described()[1] > MIB
+    client.run(lambda dask_worker: report_level(dask_worker, None))
+    eventually(lambda: described()[0] == described()[1] > MIB)
 
 
 def test_the_private_names_are_there() -> None:

@@ -16,6 +16,7 @@ from runmem.units import GIB, MIB
 VALUES = {
     "python_memory_profile": ((True, True), ("no", False), (True, True)),
     "memory_interval_s": ((0.5, 0.5), ("0.25", 0.25), ("2", 2.0)),
+    "memory_metric": (("pss", "pss"), ("uss", "uss"), ("rss", "rss")),
     "workers": ((3, 3), ("4", 4), ("5", 5)),
     "worker_memory_bytes": (("1GiB", GIB), ("500 MiB", 500 * MIB), ("2G", 2 * GIB)),
     "scheduler": (("tcp://a:1", "tcp://a:1"), ("b:2", "b:2"), ("tls://[::1]:3", "tls://[::1]:3")),
@@ -30,6 +31,7 @@ VALUES = {
     "tls_key": (("a", Path("a")), ("b", Path("b")), ("~/c", Path.home() / "c")),
     "insecure": ((True, True), ("no", False), (True, True)),
     "profile_peak": (("on", True), ("0", False), (True, True)),
+    "memray": (("a", ("a",)), ("a,b.c", ("a", "b.c")), (["a"], ("a",))),
     "log_level": (("info", "info"), ("debug", "debug"), ("off", "off")),
     "env_script": (("a.sh", Path("a.sh")), ("b.sh", Path("b.sh")), ("~/c.sh", Path.home() / "c.sh")),
     "run_folder": (("a", Path("a")), ("b", Path("b")), ("c", Path("c"))),
@@ -46,6 +48,8 @@ VALUES = {
     "nested": (("on", True), ("off", False), (True, True)),
     "pythonpath": (("a:/b c", ("a", "/b c")), ("a", ("a",)), (["a"], ("a",))),
     "wall_clock_limit_s": (("3600", 3600.0), (90, 90.0), ("0.5", 0.5)),
+    "memory_aware": ((True, True), ("no", False), (True, True)),
+    "memory_from": (("a", Path("a")), ("b", Path("b")), ("~/c", Path.home() / "c")),
     "malloc_trim": (("on", True), ("0", False), (True, True)),
 }
 FIELDS = {field.name: field for field in fields(Settings)}
@@ -75,6 +79,12 @@ def test_an_option_that_was_not_given_and_an_empty_variable_count_as_nothing(nam
 def test_the_environment_of_the_process_is_read(monkeypatch):
     monkeypatch.setitem(os.environ, "RUNMEM_WORKERS", "7")
     assert resolve({}).workers == 7
+
+
+def test_placement_by_memory_implies_that_it_is_measured():
+    for given in ({"memory_aware": True}, {"memory_from": "a"}):
+        settings = resolve({**given, "python_memory_profile": False}, {})
+        assert (settings.memory_aware, settings.python_memory_profile) == (True, True)
 
 
 def test_the_variable_of_pycompss_gives_way_to_that_of_runmem():

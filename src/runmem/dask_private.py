@@ -12,6 +12,7 @@
   cut, and for ever if a worker is stopped.
 - `Worker.state.tasks`: the tasks that a worker has begun. Their `run_spec` is what it calls: the only place where code
   can run before and after any task in the task's own thread; a plugin's `transition` runs in the event loop.
+- `Worker.metrics`: what a worker reports with each heartbeat, and the scheduler shows in the worker's `metrics`.
 - `Worker.executors["actor"]`: runs the methods of actors.
 """
 
@@ -40,6 +41,8 @@ __all__ = [
     "ask_scheduler",
     "count_deaths",
     "has_begun",
+    "memory_in_use",
+    "report_level",
     "run_on_workers",
     "send_graph",
     "set_worker_memory_limit",
@@ -402,6 +405,28 @@ def tell_of_exits(listener: Callable[[int, int], None]) -> Callable[[], None]:
 def worker_memory_limit(worker: Any) -> int | None:
     """Return the memory limit of a Dask worker in bytes, or None if it has none."""
     return getattr(getattr(worker, "memory_manager", None), "memory_limit", None)
+
+
+_LEVEL = "runmem_level_bytes"
+
+
+def report_level(worker: Any, level_bytes: Callable[[], int | None] | None) -> None:
+    """Have a worker report with each heartbeat what it has in use without its running calls; None: no longer."""
+    if level_bytes is None:
+        worker.metrics.pop(_LEVEL, None)
+    else:
+        worker.metrics[_LEVEL] = lambda _: level_bytes()
+
+
+def memory_in_use(worker: Mapping[str, Any]) -> tuple[int, int]:
+    """Return what a worker had in use at its last heartbeat, in bytes: without its running calls, and with them.
+
+    `worker`: the scheduler's description of it, as in `Client.scheduler_info`.
+    """
+    metrics = worker.get("metrics") or {}
+    resident = metrics.get("memory") or 0
+    level = metrics.get(_LEVEL)
+    return resident if level is None else level, resident
 
 
 def set_worker_memory_limit(server: Any, limit_bytes: int | None) -> None:

@@ -116,7 +116,21 @@ class TaskKilledError(RunmemError):
     kind : str or None
         The kind of the cause, such as ``cgroup limit``; see `runmem.deaths.Cause`.
     is_for_memory : bool or None
-        Whether it died for lack of memory; None if the cause is not known.
+        Whether it died for lack of memory; None if nothing is known of its death.
+    last_bytes : int or None
+        Last reading of the memory of its process.
+    growth_bytes_per_s : int or None
+        How fast the process grew in the second before.
+    limit_bytes, limit_owner : int or None, str or None
+        The limit that was reached, and whose it is.
+    node_free_bytes : int or None
+        Memory that the node had available shortly before.
+    beside : str or None
+        The other tasks on the node then, with the memory of their processes; empty if there were none.
+    argument_bytes : dict or None
+        Size of each argument that another task made or that is stored by itself, and of the others together.
+    missing : str or None
+        Why values are None that could be expected.
     tries : int or None
         How often the task has run; None if Dask alone decided about it.
     tried : str or None
@@ -124,10 +138,18 @@ class TaskKilledError(RunmemError):
     """
 
     cause: str | None = None
-    kind: str | None = None
-    is_for_memory: bool | None = None
     node: str | None = None
     pid: int | None = None
+    kind: str | None = None
+    is_for_memory: bool | None = None
+    last_bytes: int | None = None
+    growth_bytes_per_s: int | None = None
+    limit_bytes: int | None = None
+    limit_owner: str | None = None
+    node_free_bytes: int | None = None
+    beside: str | None = None
+    argument_bytes: dict[str, int] | None = None
+    missing: str | None = None
     tries: int | None = None
     tried: str | None = None
 

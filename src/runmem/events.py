@@ -22,7 +22,9 @@ __all__ = [
     "TasksRunning",
     "TaskWaitedFor",
     "NodeSampled",
+    "MemoryManaged",
     "ProfileReported",
+    "CaptureReceived",
     "LogLines",
     "RecordLines",
     "DataLost",
@@ -90,6 +92,9 @@ class TaskRecord:
         64 KiB by Dask's estimate of their size; None if unknown.
     parent_id : int or None
         Number of the call that has made this one inside its task; None: the program has made it.
+    recorded_by : str or None
+        Tool that recorded the allocations of the task (``memray``). Its own memory is in `peak_bytes` and
+        `increment_bytes`, which are upper bounds; None for most tasks.
     key, layer, worker : str or None
         Of a task of a plain Dask program (`runmem.measure`): its key, the layer of the graph that it belongs to (for a
         key that is no tuple, Dask's task group), and the address of its worker. `module` is then ``dask``, `name` the
@@ -98,9 +103,23 @@ class TaskRecord:
         The task's Dask annotations; a value that is no number, text, True, False or None is written as text.
     input_bytes, output_bytes : int or None
         Size of the task's inputs together, and of its result, by Dask's estimate.
+    argument_bytes : dict or None
+        Of a killed task: size of each argument that another task made or that is stored by itself, by the name of its
+        parameter; of all others together as ``others``.
     death : Death or None
         How the process of a killed task died, or the facts of a task's `MemoryError`; None otherwise, and in records of
         earlier versions.
+    children_peak_bytes : int or None
+        Most memory of the task's child processes; see `children_method`. An upper bound where `shared`.
+    children_method : str or None
+        ``sampled``: their highest sum in a sample, a lower bound; ``hwm``: the kernel's high-water mark of one process,
+        which is exact for that one; ``missed``: there were some, and `reason` says why their memory is not known.
+        None: none is known.
+    children_command : str or None
+        Command of the children with the largest share of that memory, in one word.
+    gpu_peak_bytes : int or None
+        Most memory on NVIDIA's GPUs of the worker process and its children in a sample, a lower bound; None if it has
+        used none, or none was read.
     """
 
     task_id: int
@@ -131,6 +150,7 @@ class TaskRecord:
     held_bytes: int | None = None
     stack: str | None = None
     parent_id: int | None = None
+    recorded_by: str | None = None
     extra: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     key: str | None = None
     layer: str | None = None
@@ -138,7 +158,12 @@ class TaskRecord:
     annotations: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     input_bytes: int | None = None
     output_bytes: int | None = None
+    argument_bytes: dict[str, int | float | str | bool | None] | None = field(default=None, hash=False)
     death: Death | None = None
+    children_peak_bytes: int | None = None
+    children_method: str | None = None
+    children_command: str | None = None
+    gpu_peak_bytes: int | None = None
 
     @property
     def target(self) -> str:
@@ -243,14 +268,56 @@ class NodeSampled:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryManaged:
+    """Dask did something because the memory of a worker was short.
+
+    Attributes
+    ----------
+    node : str
+    pid : int
+        Process id of the worker.
+    kind : str
+        ``spilled`` (results moved from memory to disk), ``paused`` (the worker begins no task), ``resumed``,
+        ``terminated`` (its nanny ended it at its limit) or ``restarted`` (its nanny started it in place of one that
+        died).
+    time_s : float
+    size_bytes : int or None
+        Resident set size of the worker then; None if it could not be read.
+    spilled_bytes, results : int
+        What was spilled since the event before, by Dask's estimate of its size in memory.
+    """
+
+    node: str
+    pid: int
+    kind: str
+    time_s: float
+    size_bytes: int | None = None
+    spilled_bytes: int = 0
+    results: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileReported:
-    """A `@profile` report has arrived from a worker."""
+    """A `@profile` report has arrived from a worker.
+
+    `not_recorded`: why the allocations of the call were to be recorded, and were not.
+    """
 
     node: str
     pid: int
     task_id: int | None
     name: str
     text: str
+    not_recorded: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureReceived:
+    """A part of a file with recorded allocations has arrived from a worker: `data` at `offset` of `file`."""
+
+    file: str
+    offset: int
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)

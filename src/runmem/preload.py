@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,41 @@ __all__ = ["dask_setup", "dask_teardown"]
 
 log = logging.getLogger(__name__)
 
+
+class _Losses:
+    """What a worker could not measure or record, for ``run.json``.
+
+    On a full disk it tries again at the next loss and at the end.
+
+    Parameters
+    ----------
+    run : WorkersRun
+    """
+
+    def __init__(self, run: WorkersRun) -> None:
+        self._run = run
+        self._unsaved: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def note(self, place: str, reason: str) -> None:
+        """Note a loss; from any thread."""
+        with self._lock:
+            self._unsaved[place] = reason
+        self.save()
+
+    def save(self) -> None:
+        """Write what has not been written yet."""
+        with self._lock:
+            try:
+                if self._unsaved:
+                    self._run.lose(self._unsaved)
+                    self._unsaved = {}
+            except OSError as error:
+                log.warning("%s is not noted in the run directory: %s", "; ".join(self._unsaved), error)
+
+
 _runs: dict[str, WorkersRun] = {}  # by the address of the worker
+_losses: dict[str, _Losses] = {}
 
 
 async def dask_setup(server: Any) -> None:
@@ -50,8 +85,12 @@ async def dask_setup(server: Any) -> None:
         }  # fmt: skip
         run.join(os.getpid(), about, node, time.time())
         _runs[server.address] = run
-        on_workers = RunOnWorkers(run_id, "dask", node_name(), str(run.spool.root), True, settings.memory_interval_s)
-        await server.plugin_add(plugin=DaskTasks(on_workers), catch_errors=False)
+        on_workers = RunOnWorkers(
+            run_id, "dask", node_name(), str(run.spool.root), True, settings.memory_interval_s,
+            metric=settings.memory_metric,
+        )  # fmt: skip
+        losses = _losses[server.address] = _Losses(run)
+        await server.plugin_add(plugin=DaskTasks(on_workers, report_loss=losses.note), catch_errors=False)
         log.info("runmem records the memory of the tasks in %s", run.directory.root)
     except Exception as error:
         log.warning("runmem does not record the memory of the tasks: %s: %s", type(error).__name__, error)
@@ -59,6 +98,9 @@ async def dask_setup(server: Any) -> None:
 
 def dask_teardown(server: Any) -> None:
     """End to record."""
-    run = _runs.pop(getattr(server, "address", ""), None)
+    address = getattr(server, "address", "")
+    run, losses = _runs.pop(address, None), _losses.pop(address, None)
+    if losses is not None:
+        losses.save()
     if run is not None:
         run.leave(os.getpid(), time.time())

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = ["INPUTS", "LOG_LEVELS", "ON_MEMORY", "Settings", "environment_variabl
 
 INPUTS = ("shared", "copied")
 LOG_LEVELS = ("off", "info", "debug")
+MEMORY_METRICS = ("rss", "pss", "uss")
 ON_MEMORY = ("retry_alone", "retry_larger", "fail")
 
 
@@ -111,6 +112,13 @@ def _classes(value: object) -> tuple[str, ...]:
     return tuple(names)
 
 
+def _names(value: object) -> tuple[str, ...]:
+    names = list(value) if isinstance(value, (list, tuple)) else [name.strip() for name in str(value).split(",")]
+    if not all(isinstance(name, str) and re.fullmatch(r"\S+", name) for name in names):
+        raise ValueError("expected names of tasks, several separated by commas")
+    return tuple(names)
+
+
 def _one_of(choices: Sequence[str]) -> Callable[[object], str]:
     """Make a parser of a choice."""
 
@@ -174,6 +182,12 @@ class Settings:
         False, _flag, "Measure memory: a record of each task, a .dat trace of the master and each node."
     )
     memory_interval_s: float = _setting(0.1, _seconds, "Time between two samples of a node.", "SECONDS", unset="0.1")
+    memory_metric: str = _setting(
+        "rss",
+        _one_of(MEMORY_METRICS),
+        "What samples read: resident, proportional or unique set size. Peaks of tasks are always resident set sizes.",
+        choices=MEMORY_METRICS,
+    )
     workers: int | None = _setting(None, _count, "Worker processes, one thread each.", "N", unset="one per core")
     worker_memory_bytes: int | None = _setting(
         None,
@@ -210,6 +224,13 @@ class Settings:
     )
     profile_peak: bool = _setting(
         False, _flag, "Add the column Peak to the tables of @profile: the highest memory while each line ran."
+    )
+    memray: tuple[str, ...] = _setting(
+        (),
+        _names,
+        "Record all allocations of these tasks with memray, native ones too, and draw flame graphs: names of tasks, "
+        "separated by commas.",
+        "TASKS",
     )
     log_level: str = _setting(
         "off", _one_of(LOG_LEVELS), "debug prints the workers' @profile reports.", choices=LOG_LEVELS
@@ -264,6 +285,17 @@ class Settings:
     malloc_trim: bool = _setting(
         False, _flag, "Return freed memory to the system before each task, even if there is little."
     )
+    memory_aware: bool = _setting(
+        False,
+        _flag,
+        "Start a task only where the memory that it is expected to need is free. Measures memory too.",
+    )
+    memory_from: Path | None = _setting(
+        None,
+        _path,
+        "Run directory from which --memory_aware, which this option implies, takes what tasks need.",
+        "RUN",
+    )
     graph: bool = _setting(
         False, _flag, "Write the graph of the run to complete_graph.dot, and to an SVG where graphviz is installed."
     )
@@ -317,7 +349,14 @@ def resolve(given: Mapping[str, object], environment: Mapping[str, str] | None =
             if value is not None and value != "":
                 values[name] = _parsed(setting.metadata["parse"], value, place)
                 break
-    return Settings(**values)
+    return _with_implied(Settings(**values))
+
+
+def _with_implied(settings: Settings) -> Settings:
+    """Return the settings with those that others imply."""
+    if settings.memory_from is not None or settings.memory_aware:
+        return replace(settings, memory_aware=True, python_memory_profile=True)
+    return settings
 
 
 def option_name(setting: Field[Any]) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from runmem.collection.spool_room import SpoolRoom
 
 
@@ -48,3 +51,28 @@ def test_what_is_not_on_the_disk_of_the_master_is_kept() -> None:
     assert room.to_free("n", {"n.dat": 1200, "tasks-1.jsonl": 400}) == {"n.dat": 150}
     on_disk["n.dat"] = 400
     assert SpoolRoom(1000, lambda node, file, end: min(end, on_disk[file])).to_free("n", {"n.dat": 1200}) == {}
+
+
+def test_nodes_take_turns_where_syncing_takes_long(eventually: Callable[..., object]) -> None:
+    """Otherwise a round would wait for the disk until all nodes have been synced, and nothing would be copied."""
+    synced: list[str] = []
+
+    def slow(node: str, file: str, end: int) -> int:
+        time.sleep(0.06)
+        synced.append(node)
+        return end
+
+    room, nodes = SpoolRoom(1000, slow), [f"node{number}" for number in range(8)]
+
+    def freed() -> list[str]:
+        done = []
+        for node in nodes:
+            if ends := room.to_free(node, {"n.dat": 1200}):
+                room.freed(node, ends)
+                done.append(node)
+        return done
+
+    first = freed()
+    assert 0 < len(first) < len(nodes)
+    eventually(lambda: set(synced) == set(nodes) or (freed() and False))
+    assert sorted(synced) == nodes  # each once

@@ -22,7 +22,7 @@ SOURCE = Path(__file__).parents[2] / "src"
 MARK = "RUNMEM_TEST_MARK"
 UNSAID = {  # what a record leaves out where it has nothing to say of it
     "exception": None, "last_bytes": None, "reason": None, "data_id": None, "increment_unclear": None, "shared": False,
-    "stack": None, "extra": None, "attempt": 1, "parent_id": None,
+    "stack": None, "extra": None, "attempt": 1, "parent_id": None, "recorded_by": None,
 }  # fmt: skip
 
 

@@ -72,6 +72,48 @@ def test_workers_that_die_each_time_are_told_of_as_such(tmp_path, start, write, 
     assert "Nanny" not in err
 
 
+BAD_PRELOAD = """
+import os, sys
+
+def dask_setup(worker):
+    if os.path.exists("broken"):
+        print("no licence for this", file=sys.stderr, flush=True)
+        os._exit(3)
+"""
+
+BREAKS = """
+import os
+from runmem import task, wait_on
+
+@task(returns=1)
+def fail():
+    open(BROKEN, "w").close()
+    os._exit(7)
+
+wait_on(fail())
+""".replace("BROKEN", "os.environ['BROKEN']")
+
+
+def test_a_cluster_whose_workers_all_die_as_they_start_ends_the_run(tmp_path, start, write, environment):
+    """At the start of the run, and when they are to take the place of others that died."""
+    write(tmp_path, "app.py", BREAKS)
+    write(tmp_path, "preloaded.py", BAD_PRELOAD.replace('"broken"', repr(str(tmp_path / "broken"))))
+    more = {"DASK_DISTRIBUTED__WORKER__PRELOAD": "preloaded", "BROKEN": str(tmp_path / "broken")}
+    env = environment(**more)
+    env["PYTHONPATH"] += f":{tmp_path}"
+    errors = []
+    for _ in range(2):
+        process = start(tmp_path, "--workers=1", "app.py", env=env)
+        errors.append(process.communicate(timeout=120)[1])
+        assert process.returncode == 1
+    later, at_once = errors
+    assert "every worker of the cluster dies as it starts: 3 have died" in later
+    assert "a worker process ended before it was ready, 3 times in a row" in at_once
+    for error in errors:
+        assert "the worker process exited with status 3. What" in error
+        assert "no licence for this" in error
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("pause_s", [0.2, 0.4, 0.8, 1.6])
 @pytest.mark.parametrize("times", [1, 2])

@@ -170,9 +170,25 @@ def test_no_more_are_sent_than_keep_the_workers_busy_unless_all_are_long(
     assert durations.sent_limit("f", 2) is None, "calls with large results never share a bundle"
 
 
+def test_a_call_that_awaits_another_lets_later_ones_pass() -> None:
+    first = execution(1, LONG, [])
+    chain = [execution(number, LONG, [first]) for number in range(2, 400)]
+    later = execution(400, LONG, [])
+    queue = queue_of([first, *chain, later])
+
+    def sent(ended: bool) -> list[int]:
+        bundles = plan(
+            queue, known_durations(), 2, Counter(), lambda name: False,
+            awaited=lambda each: first if first in each.state.needs and not ended else None,
+        )  # fmt: skip
+        return [call.task_id for bundle in bundles for call in bundle.executions]
+
+    assert sent(ended=False) == [1, 400]
+    queue.ended(first)
+    assert sent(ended=True) == list(range(2, 400))
+
+
 def turns(calls: list[Execution]) -> list[int]:
-    for call in calls:
-        call.state.set_turn()
     return [call.state.turn for call in calls]
 
 

@@ -8,12 +8,20 @@ from hypothesis import strategies as st
 
 from runmem.execution.call_queue import CallQueue
 from runmem.execution.call_state import CallState
-from runmem.graph.call import Execution
+from runmem.graph.call import Execution, Version
+from runmem.serialization.arguments import NO_PAYLOAD
 
 
 def waiting() -> Execution:
     made = Execution(0, "f", 1)
     made.state = CallState()
+    return made
+
+
+def needing(*needs: Execution) -> Execution:
+    made = waiting()
+    payload = NO_PAYLOAD._replace(inputs=[Version(needed, 0) for needed in needs])
+    made.state = CallState(payload=payload)
     return made
 
 
@@ -38,3 +46,37 @@ def test_whatever_is_taken_and_put_back_the_order_is_that_of_the_program(data: A
     left = list(queue)
     assert queue.clear() == left
     assert not queue
+
+
+def test_an_execution_that_is_kept_aside_is_taken_in_its_place_once_the_other_has_ended() -> None:
+    queue, made = CallQueue(), [waiting() for _ in range(4)]
+    for each in made:
+        queue.append(each)
+    first, second, third, fourth = made
+    assert [queue.take(), queue.take()] == [first, second]
+    queue.keep_aside(second, first)
+    assert (list(queue), queue.first, queue.is_kept_aside(second)) == ([second, third, fourth], third, True)
+    queue.ended(third)
+    assert queue.first is third
+    before = queue.changes
+    queue.ended(first)
+    assert (queue.first, queue.is_kept_aside(second)) == (second, False)
+    assert queue.changes > before
+    queue.keep_aside(queue.take(), first)
+    assert queue.remove({second, fourth}) == [second, fourth]
+    queue.ended(first)
+    assert list(queue) == [third]
+    queue.keep_aside(queue.take(), first)
+    assert queue.first is None
+    assert queue.clear() == [third]
+    assert not queue
+
+
+def test_by_turn_a_result_is_used_before_others_are_made() -> None:
+    queue = CallQueue(by_turn=True)
+    loads = [waiting() for _ in range(4)]
+    sums = [needing(loads[0], loads[1]), needing(loads[2], loads[3])]
+    last = needing(*sums)
+    for each in (*loads, *sums, last):
+        queue.append(each)
+    assert list(queue) == [*loads[:2], sums[0], *loads[2:], sums[1], last]

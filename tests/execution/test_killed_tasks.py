@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -15,6 +16,8 @@ import psutil
 import pytest
 
 from runmem import INOUT, TaskKilledError, barrier, task, wait_on
+from runmem.collection.killed_tasks import facts_of
+from runmem.deaths import Cause
 from runmem.formats.mprof import read_trace
 from runmem.store.run import read_run, readings_of
 from runmem.units import MIB
@@ -86,14 +89,19 @@ def test_a_task_that_kills_its_worker_is_named_with_its_last_reading(session: Ca
             wait_on(doomed)
         told = str(raised.value)
         assert "killed by signal 9" in told
-        assert "Its last reading, on node" in told
-        assert "of the worker's limit of" in told
+        assert "somebody sent it" in told
+        assert re.search(
+            r"\n    on node \S+, process \d+\n    last reading [\d.]+ MiB of the worker's [\d.]+ GiB\n", told
+        )
         assert "raise --worker_memory" in told
         wait_on(tasks.hold(1, 0))  # the cluster goes on
     killed = [record for record in read_run(run.directory.root).records if record.status == "killed"]
     assert {record.task_id for record in killed} == {5}
     assert [record.attempt for record in killed] == [1, 2, 3, 4]
+    assert any((record.death.growth_bytes_per_s or 0) > 10 * MIB for record in killed)
+    assert all(fact in told for fact in facts_of(killed[-1]))
     for record in killed:
+        assert record.death.cause is Cause.SIGKILL
         assert "killed by signal 9" in record.reason
         assert record.method == "sampled"
         assert record.last_bytes - record.base_bytes > 100 * MIB

@@ -16,7 +16,7 @@ from runmem.graph.call import Execution
 from runmem.pycompss.api.constraint import constraint
 from runmem.pycompss.api.implement import implement
 
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 
 
 def node(host: str, count: int, limit_bytes: int = GIB) -> list[WorkerInfo]:
@@ -102,10 +102,76 @@ def test_a_waiting_call_that_was_to_run_alone_opens_its_node_when_it_is_cancelle
     assert place.admit(execution(2), Demand(1, 0))
 
 
+def aware(*workers: WorkerInfo, taken: int = 0) -> Placement:
+    made = Placement(lambda: workers, shares=True, taken=lambda: taken)
+    made.refresh()
+    return made
+
+
+def test_what_the_workers_have_in_use_counts_and_each_may_use_all_of_the_node() -> None:
+    workers = [worker._replace(level_bytes=100 * MIB) for worker in node("a", 4)]
+    place = aware(*workers, taken=24 * MIB)
+    assert place.share_bytes == 250 * MIB
+    assert place.admit(execution(1), Demand(1, 550 * MIB))
+    assert place.admit(second := execution(2), Demand(1, 50 * MIB))
+    assert not place.admit(execution(3), Demand(1, MIB))
+    place.release(second, left_bytes=49 * MIB)
+    assert place.admit(execution(4), Demand(1, MIB))
+    assert not place.admit(execution(5), Demand(1, MIB))
+
+
+def test_a_call_that_fits_beside_nothing_has_the_node_for_itself() -> None:
+    place = aware(*[worker._replace(level_bytes=300 * MIB) for worker in node("a", 4)])
+    assert place.admit(first := execution(1), Demand(1, 900 * MIB))
+    assert not place.admit(execution(2), Demand(1, 0))
+    place.release(first)
+    assert place.admit(execution(2), Demand(1, 900 * MIB))
+
+
+def test_small_calls_overtake_a_large_one_only_so_often() -> None:
+    place = aware(*node("a", 2))
+    assert place.admit(running := execution(1), Demand(1, 600 * MIB))
+    large = execution(2), Demand(1, 700 * MIB)
+    assert not place.admit(*large)
+    overtaking = 0
+    while place.admit(small := execution(3), Demand(1, 100 * MIB)):
+        overtaking += 1
+        place.release(small)
+        assert not place.admit(*large)
+        assert overtaking < 50
+    assert overtaking == 4
+    place.release(running)
+    assert not place.admit(execution(4), Demand(1, 100 * MIB))
+    assert place.admit(*large)
+    assert place.admit(execution(4), Demand(1, 100 * MIB))
+
+
+def test_a_large_call_that_is_cancelled_no_longer_holds_up_others() -> None:
+    place = aware(*node("a", 2))
+    assert place.admit(execution(1), Demand(1, 600 * MIB))
+    assert not place.admit(large := execution(2), Demand(1, 700 * MIB))
+    for _ in range(10):
+        place.admit(small := execution(3), Demand(1, 100 * MIB))
+        place.release(small)
+    assert not place.admit(small, Demand(1, 100 * MIB))
+    place.release(large)
+    assert place.admit(small, Demand(1, 100 * MIB))
+
+
+def test_workers_with_limits_of_their_own_take_only_what_fits_into_these() -> None:
+    full, empty = node("a", 2)
+    place = Placement(lambda: [full._replace(level_bytes=700 * MIB), empty], taken=lambda: 0)
+    place.refresh()
+    assert place.admit(call := execution(1), Demand(1, 500 * MIB))
+    assert place.hosts_for(call) == [empty.address]
+    assert place.admit(small := execution(2), Demand(1, 100 * MIB))
+    assert place.hosts_for(small) is None
+
+
 def test_what_fits_nowhere_is_refused_with_the_largest() -> None:
     place = placement(*node("a", 2), *node("b", 3, 2 * GIB))
     assert place.refusal(Demand(3, 2 * GIB)) is None
-    assert "asks for 4 computing units, and the largest node has 3" in str(place.refusal(Demand(4, 0)))
+    assert "it asks for 4 computing units, and the largest node has 3" in str(place.refusal(Demand(4, 0)))
     text = str(place.refusal(Demand(1, 3 * GIB)))
     assert "3.0 GiB of memory, and the largest worker, tcp://b:0, may use 2.0 GiB" in text
 
@@ -178,7 +244,7 @@ def test_calls_that_need_two_units_run_one_after_the_other_on_two_workers(tmp_pa
         refused = huge(1)
         after = double(refused)
         for future in (refused, after):
-            with pytest.raises(ArgumentError, match=r"call \d+ of .*huge \(.*\.py:\d+\) cannot run on any node: @con"):
+            with pytest.raises(ArgumentError, match=r"call \d+ of .*huge \(.*:\d+\) cannot run on any node: it asks"):
                 wait_on(future)
         assert wait_on(note(tmp_path / "marks", 9)) == 1
         # The other implementations of a task: where its own fits on no node, or not now.

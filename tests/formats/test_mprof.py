@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runmem.formats.mprof import Bracket, read_trace
+from runmem.formats.mprof import Bracket, ChildrenReading, read_trace
 from runmem.formats.mprof_lines import child_line, cmdline_line, func_line, mem_line
 from runmem.units import MIB
 
@@ -30,6 +30,8 @@ def test_what_is_written_is_read(trace: Path) -> None:
         + child_line("worker-8", 200 * MIB + 4096, EPOCH)
         + mem_line(250 * MIB, EPOCH + 0.1)
         + child_line("worker-7", 250 * MIB, EPOCH + 0.1)
+        + b"CHILDREN worker-7 sort 12.500000 %.4f\n" % EPOCH
+        + b"GPU gpu0 2048.000000 %.4f\nGPU worker-7 0.500000 %.4f\n" % (EPOCH, EPOCH)
         + func_line("app.fill", 100 * MIB, EPOCH, 150 * MIB, EPOCH + 2, level=1)
     )
     read = read_trace(trace)
@@ -41,6 +43,8 @@ def test_what_is_written_is_read(trace: Path) -> None:
     assert times.tolist() == [EPOCH, EPOCH + 0.1]
     assert sizes.tolist() == [100 * MIB, 250 * MIB]
     assert read.brackets == [Bracket("app.fill", 100 * MIB, EPOCH, 150 * MIB, EPOCH + 2, 1)]
+    assert read.children_of_tasks == {"worker-7": [ChildrenReading(EPOCH, 25 * MIB // 2, "sort")]}
+    assert read.gpus == {"gpu0": [(EPOCH, 2048 * MIB)], "worker-7": [(EPOCH, MIB // 2)]}
     assert (read.skipped, read.lost_lines) == (0, 0)
 
 

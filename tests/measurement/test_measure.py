@@ -241,6 +241,8 @@ def test_a_task_beside_a_method_of_an_actor_is_an_upper_bound(client, measure) -
         assert waited.result() == 1.5
         client.submit(time.sleep, 0.1, workers=workers, key="after").result()
     assert {r.key: r.shared for r in records(measured)} == {"actor": False, "beside": True, "after": False}
+    (lost,) = measured.summary().lost
+    assert lost.startswith("methods of actors: they have no record, since Dask")
 
 
 def test_a_killed_task_is_named_with_the_cause(client, measure) -> None:
@@ -374,6 +376,26 @@ def test_bad_input_is_refused_before_anything_is_made(client, measure, tmp_path)
     with measure(client) as measured, pytest.raises(SettingError, match="has started already"):
         measured.start()
     assert [path.name for path in tmp_path.iterdir()] == [measured.directory.root.name]
+
+
+@pytest.mark.parametrize("operation", ["register_nanny_plugin", "register_worker_plugin"])
+def test_a_scheduler_that_forbids_plugins_is_named_with_the_other_way(client, tmp_path, operation) -> None:
+    async def refuse(**request: object) -> None:
+        raise PermissionError("no plugins here")
+
+    handlers = client.cluster.scheduler.handlers
+    allowed = handlers.pop(operation)
+    try:
+        for reason in ("its scheduler has switched them off", "no plugins here"):
+            with pytest.raises(ClusterError, match=f"takes no plugins .{reason}.* --preload runmem.preload"):
+                runmem.measure(client, run_folder=tmp_path / "runs").start()
+            handlers[operation] = refuse
+    finally:
+        handlers[operation] = allowed
+    assert list(tmp_path.iterdir()) == []
+    assert client.submit(sum, [1, 2]).result() == 3
+    assert set(map(tuple, client.run(lambda dask_worker: list(dask_worker.plugins)).values())) == {("shuffle",)}
+    assert not any("runmem" in name for names in client.run(_nanny_state).values() for name in names)
 
 
 class _OtherVersion(Measurement):

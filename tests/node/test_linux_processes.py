@@ -266,3 +266,78 @@ def test_only_changes_are_returned_and_an_end_only_once(start: Callable, eventua
     told = processes.changes()
     assert parent.pid in told
     assert sum(told[parent.pid] or ()) < alone
+
+
+def children(processes: LinuxProcesses, pid: int) -> tuple[int, bytes] | None:
+    settled(processes)
+    processes.changes()
+    return processes.children().get(pid)
+
+
+def test_the_children_of_tasks_are_summed_and_named_by_the_largest_command(start: Callable, tmp_path: Path) -> None:
+    worker = start()
+    processes = watcher()
+    processes.watch([member(worker.pid)])
+    assert children(processes, worker.pid) is None
+    script = tmp_path / "hold it.py"
+    script.write_text(HOLD.format(60))
+    worker.do(f"import subprocess, sys; child = subprocess.Popen([sys.executable, {str(script)!r}], stdout=-1)")
+    worker.do("child.stdout.readline(); other = subprocess.Popen(['sleep', '600'], stdout=-3)")
+    size, command = children(processes, worker.pid) or (0, b"")
+    assert 65 * MIB < size < 80 * MIB
+    assert re.fullmatch(rb"python[\d.]*:hold_it\.py", command)
+    worker.do("child.kill(); child.wait()")
+    size, command = children(processes, worker.pid) or (0, b"")
+    assert (0 < size < 20 * MIB, command) == (True, b"sleep")
+    worker.do("other.kill(); other.wait()")
+    assert children(processes, worker.pid) is None
+
+
+def test_processes_that_runmem_and_multiprocessing_need_are_not_children_of_tasks(
+    start: Callable, eventually: Callable
+) -> None:
+    worker = start()
+    worker.do("from multiprocessing import resource_tracker; resource_tracker.ensure_running()")
+    prepared = "import os, time; runs = os.fork() or os.fork(); time.sleep(600)  # {}"
+    marked = prepared.format("runmem.worker.isolation.prepared_process")
+    worker.do(f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {marked!r}], stdout=-3)")
+    processes = watcher()
+    processes.watch([member(worker.pid)])
+    family = psutil.Process(worker.pid)
+    # The tracker, the prepared process, one that runs a task, and the task's child.
+    eventually(lambda: len(family.children(recursive=True)) == 4)
+    found = children(processes, worker.pid)
+    (own,) = (each for each in family.children(recursive=True) if psutil.Process(each.ppid()).ppid() not in
+              (os.getpid(), worker.pid))  # fmt: skip
+    assert found is not None
+    assert found[1] == b"(forked)"
+    assert abs(found[0] - resident(own.pid)) < MIB
+    for each in family.children(recursive=True):
+        each.kill()
+
+
+def test_processes_forked_to_run_calls_are_not_children_of_tasks(start: Callable) -> None:
+    pool = start()
+    has_child(pool, 5)
+    processes = watcher()
+    processes.watch([Member(pool.pid, start_ticks(pool.pid), "a.dat", "w", forks_calls=True)])
+    assert children(processes, pool.pid) is None
+    processes = watcher()
+    processes.watch([member(pool.pid)])
+    assert children(processes, pool.pid) is not None
+
+
+def test_a_new_process_is_found_by_its_number_without_a_listing(start: Callable) -> None:
+    worker = start()
+    processes = LinuxProcesses(scan_share=1e-9)  # one listing, and then none for a long time
+    processes.watch([member(worker.pid)])
+    settled(processes)
+    worker.do("import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()")
+    has_child(worker, 60)
+    assert of(processes, worker.pid) < 30 * MIB
+    settled(processes)
+    listed = watcher()
+    listed.watch([member(worker.pid)])
+    settled(listed)
+    assert of(listed, worker.pid) > 60 * MIB
+    assert abs(of(processes, worker.pid) - of(listed, worker.pid)) < MIB  # the thread is not taken for a process

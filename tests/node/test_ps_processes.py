@@ -45,6 +45,17 @@ def test_a_process_and_its_children_are_summed_and_one_that_ended_has_no_reading
     assert none is None
 
 
+def test_children_are_named_by_their_program(start: Callable) -> None:
+    worker = start()
+    worker.do("import subprocess; child = subprocess.Popen(['sleep', '600'], stdout=-3)")
+    processes = PsProcesses()
+    processes.watch([Member(worker.pid, None, "a.dat")])
+    processes.refresh()
+    ((size, command),) = processes.children().values()
+    assert (0 < size < 20 * MIB, command) == (True, b"sleep")
+    worker.do("child.kill(); child.wait()")
+
+
 def test_a_zombie_has_no_reading(start: Callable, eventually: Callable) -> None:
     worker = start()
     worker.kill(reap=False)

@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 import runmem.node.sampler as sampler_module
+from runmem.formats.memory_events import MemoryEvent
 from runmem.formats.mprof import Trace, read_trace
 from runmem.formats.mprof_lines import func_line
 from runmem.node.launch import ensure_sampler, sampler_pid
 from runmem.node.members import join, leave
+from runmem.node.sampled_peaks import PeakReader, SampledPeak, file_of
 from runmem.node.sampler import total_bytes
 from runmem.units import MIB
 
@@ -37,6 +39,35 @@ def trace_of(spool: Path, name: str = "node7.dat") -> Trace:
 def sizes(spool: Path, series: str, name: str = "node7.dat") -> list[int]:
     _, found = trace_of(spool, name).children.get(series, ((), ()))
     return [int(size) for size in found]
+
+
+def test_the_children_of_a_task_are_in_the_trace_and_reported_to_its_process(
+    spool: Path, start: Callable, eventually: Callable
+) -> None:
+    worker, master = start(), start()
+    reader = PeakReader(file_of(spool, worker.pid))
+    join(spool, worker.pid, "node7.dat", "worker-7", "app.py")
+    join(spool, master.pid, NAME)
+    for process in (worker, master):
+        process.do("import subprocess; child = subprocess.Popen(['sleep', '600'], stdout=-3)")
+    ensure_sampler(spool, 0.02)
+    found: list[SampledPeak] = []
+
+    def is_reported() -> bool:
+        found.extend(filter(None, [reader.cut()]))
+        return len(found) > 1  # in two windows
+
+    eventually(is_reported)
+    assert {peak.command for peak in found} == {b"sleep"}
+    assert all(0 < (peak.children_bytes or 0) < 20 * MIB for peak in found)
+    (readings,) = trace_of(spool).children_of_tasks.values()
+    assert {each.command for each in readings} == {"sleep"}
+    assert abs(readings[0].size_bytes - (found[0].children_bytes or 0)) <= 1  # six decimals of a MiB
+    times, _ = trace_of(spool).children["worker-7"]
+    assert {each.time_s for each in readings} <= set(times)
+    assert trace_of(spool, NAME).children_of_tasks == {}
+    for process in (worker, master):
+        process.do("child.kill(); child.wait()")
 
 
 def test_memory_that_a_worker_allocates_is_in_its_series_and_in_the_total(
@@ -223,7 +254,8 @@ def test_it_loads_neither_the_package_nor_anything_but_the_standard_library(spoo
     command = [sys.executable, "-S", "-E", "-X", "importtime", SCRIPT, str(spool)]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     loaded = {line.rpartition("|")[2].strip().partition(".")[0] for line in told.splitlines()[1:]}
-    own = {"clock", "interval", "members", "trace_file", "trace_lines", "linux_processes", "ps_processes"}
+    own = {"clock", "interval", "members", "sampled_peaks", "trace_file", "trace_lines", "linux_processes"}
+    own |= {"ps_processes", "page_shares"}
     assert "members" in loaded
     assert loaded - own <= sys.stdlib_module_names | {"imported package"}
     assert (
@@ -258,6 +290,7 @@ def test_mprof_plots_peaks_and_lists_what_was_sampled(spool: Path, start: Callab
     with (spool / NAME).open("ab", buffering=0) as file:
         file.write(func_line("app.fill the lot", 10 * MIB, began, 90 * MIB, time.time()))
         file.write(b"LOST 3 1795180123.0\nNOTE made by a test\n")
+        file.write(MemoryEvent("spilled", workers[0].pid, time.time(), 90 * MIB, 30 * MIB, 2).line())
     (spool / "stop").touch()
     eventually(lambda: sampler_pid(spool) is None)
     trace = trace_of(spool, NAME)

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -211,6 +212,47 @@ def test_a_node_without_a_lower_limit_is_compared_with_its_memory(write_run, rec
 def test_the_mark_of_sampled_values_is_explained_once(write_run, record, method):
     text = printed(RunSummary.from_run(read_run(write_run([record(1, method=method)]).root)))
     assert text.count(">= sampled: the highest of the readings, a lower bound") == 1
+
+
+def test_the_children_of_tasks_have_a_column_where_there_were_any(record):
+    alone = printed(RunSummary.from_records([record(1)]))
+    assert "Children" not in alone
+    few = [
+        record(1, children_peak_bytes=30 * MIB, children_method="sampled", children_command="sort"),
+        record(2, name="exact", children_peak_bytes=70 * MIB, children_method="hwm", children_command="cc"),
+        record(3, name="short", children_method="missed", reason="too short"),
+        record(4, name="none"),
+    ]
+    text = printed(RunSummary.from_records(few))
+    assert re.search(r"^count_words .* >=30\.0 MiB +sort$", text, re.M)
+    assert re.search(r"^exact .* 70\.0 MiB +cc$", text, re.M)
+    assert re.search(r"^short .* missed +-$", text, re.M)
+    assert re.search(r"^none .* - +-$", text, re.M)
+    assert "missed: in 1 execution" in text
+
+
+def test_records_are_not_compared_with_samples_of_another_metric(write_run, record):
+    note = b"NOTE pss: values are proportional set sizes\n"
+    run = write_run([record(1, peak_bytes=900 * MIB)], node_lines=note, settings={"memory_metric": "pss"})
+    text = printed(RunSummary.from_run(read_run(run.root)))
+    assert re.search(r"^n1 +>=170\.0 MiB .* 90\.0 MiB ", text, re.M)
+    assert "n1: pss: values are proportional set sizes" in text
+    assert "Samples are pss (--memory_metric); peaks and increments of tasks are resident set sizes." in text
+
+
+def test_gpus_are_shown_where_there_are_some(write_run, record):
+    gpus = b"GPU gpu0 500 1790000000\nGPU gpu0 700 1790000001\nGPU worker-10 90 1790000000\n"
+    run = write_run([record(1, gpu_peak_bytes=90 * MIB), record(2, name="none")], node_lines=gpus)
+    text = printed(RunSummary.from_run(read_run(run.root)))
+    assert re.search(r"^count_words .* >=90\.0 MiB$", text, re.M)
+    assert re.search(r"^none .* -$", text, re.M)
+    assert "n1: GPUs, all programs: gpu0 >=700.0 MiB" in text
+    assert "GPU" not in printed(RunSummary.from_records([record(1)]))
+
+
+def test_the_children_of_a_killed_task_are_named(record, killed):
+    dead = replace(killed, children_peak_bytes=30 * MIB, children_method="sampled", children_command="sort")
+    assert "its child processes had 30.0 MiB (sort)" in printed(RunSummary.from_records([dead]))
 
 
 def test_a_total_that_may_be_too_high_is_not_shown_as_a_lower_bound(write_run, record):

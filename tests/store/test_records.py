@@ -45,7 +45,10 @@ def test_a_record_survives_a_round_trip() -> None:
         {"name": 'f, "reason": null', "module": '{"event": "end", "task_id": 3, "next": 4', "attempt": 3},
         {"file": "/a, \"shared\": false\n", "node": "null"}, {"held_bytes": None, "increment_bytes": None},
         {"key": "('sum-12ab', 0, -1)", "layer": "sum-12ab", "worker": "tcp://10.0.0.5:1", "input_bytes": 3},
+        {"children_peak_bytes": 5, "children_method": "sampled", "children_command": "sort"}, {"gpu_peak_bytes": 7},
         {"status": "killed", "death": OVER}, {"status": "killed", "death": Death.unknown("wh\u00fd")},
+        {"recorded_by": "memray"},
+        {"status": "killed", "argument_bytes": {"data": 5, "others": 0}},
         {"key": "f-1", "annotations": {"who": "me", "level": 2}, "output_bytes": 5},
     ],
 )  # fmt: skip
@@ -56,7 +59,8 @@ def test_a_line_leaves_out_what_there_is_nothing_to_say_of_and_is_the_same_recor
     whole = json.dumps(asdict(record)).encode()
     assert record_from_line(whole) == record
     unsaid = {"exception", "last_bytes", "reason", "data_id", "increment_unclear", "stack", "extra", "shared"}
-    unsaid |= {"parent_id", "death"}
+    unsaid |= {"parent_id", "death", "argument_bytes", "children_peak_bytes", "children_method", "children_command"}
+    unsaid |= {"gpu_peak_bytes", "recorded_by"}
     unsaid |= {"key", "layer", "worker", "annotations", "input_bytes", "output_bytes"}
     first = {"attempt"} if record.attempt == 1 else set()
     assert json.loads(whole).keys() - json.loads(line).keys() == first | {n for n in unsaid if not getattr(record, n)}

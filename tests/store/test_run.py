@@ -88,6 +88,27 @@ def test_records_that_a_killed_master_did_not_write_are_read_from_the_copies(tmp
     assert (records[3].last_bytes, records[3].peak_bytes, records[3].end_s) == (int(2.5 * MIB), 3 * MIB, 15.5)
 
 
+def test_the_children_of_a_killed_task_are_read_from_the_trace(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    _spooled(run, 5, _start(1, 10.0))
+    lines = [f"CHLD worker-5 {size} {time_s}\n" for size, time_s in [(3, 9.0), (12, 10.5), (30, 11.0)]]
+    lines += [f"CHILDREN worker-5 {name} {size} {time_s}\n" for name, size, time_s in
+              [("early", 90, 9.0), ("small", 4, 10.5), ("large", 20, 11.0)]]  # fmt: skip
+    lines += [f"GPU {name} {size} {time_s}\n" for name, size, time_s in
+              [("gpu0", 500, 10.5), ("worker-5", 70, 9.0), ("worker-5", 30, 10.5), ("worker-5", 20, 11.0)]]  # fmt: skip
+    (run.traces / "n.dat").write_text("".join(lines))
+    (record,) = read_run(run.root).records
+    assert (record.children_peak_bytes, record.children_method, record.children_command) == (
+        20 * MIB, "sampled", "large",
+    )  # fmt: skip
+    assert record.gpu_peak_bytes == 30 * MIB
+    assert (record.peak_bytes, record.last_bytes) == (10 * MIB, 10 * MIB)  # of the worker alone
+    (run.traces / "n.dat").write_text("NOTE pss: values are proportional set sizes\n" + "".join(lines))
+    (record,) = read_run(run.root).records
+    assert record.reason is not None
+    assert record.reason.endswith("(the readings are its pss)")
+
+
 def test_an_unfinished_task_of_a_live_run_is_running(tmp_path: Path) -> None:
     run = _run(tmp_path, pid=os.getpid())
     _spooled(run, 5, _start(1, 10.0))

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from runmem.node.sampled_peaks import PeakWriter, SampledPeak
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 from runmem.store.task_lines import TaskLines
@@ -63,6 +64,21 @@ def test_each_call_has_a_line_when_it_begins_and_one_when_it_ends(worker: Worker
     worker.run.bundle_ended()
     assert said_within == [[("start", 1)]]
     assert worker.lines() == [("start", 1), ("finished", 1), ("start", 2), ("finished", 2)]
+
+
+def test_what_the_sampler_reports_is_in_the_record_of_the_call(worker: Worker, tmp_path: Path) -> None:
+    writer = PeakWriter(str(worker.run.spool.sampled(os.getpid())))
+    worker.call(1, body=lambda: writer.add(SampledPeak(5, b"sort", gpu_bytes=7)))
+    worker.call(2, body=lambda: writer.add(SampledPeak(None, b"", is_unreadable=True)))
+    worker.call(3, last=True)
+    records = [json.loads(line) for line in worker.text().splitlines() if b'"event"' not in line]
+    names = ("children_peak_bytes", "children_method", "children_command", "gpu_peak_bytes", "reason")
+    assert [[record.get(name) for name in names] for record in records] == [
+        [5, "sampled", "sort", 7, None],
+        [None, "missed", None, None, "the rss of a child process could not be read"],
+        [None] * 5,
+    ]
+    assert all(record["peak_bytes"] > 0 for record in records)
 
 
 def test_a_call_that_could_not_begin_has_no_line(worker: Worker) -> None:

@@ -11,6 +11,7 @@ import distributed
 
 from runmem.cli.summarise import summarise_run
 from runmem.collection.observer import Observer
+from runmem.dashboard.memory_warnings import MemoryWarnings
 from runmem.errors import SettingError
 from runmem.execution.session import name_of_program
 from runmem.extensions import make_extensions
@@ -30,7 +31,7 @@ class ReportedMeasurement(Measurement):
     def __init__(
         self, client: distributed.Client, app: str, settings: Settings, observers: Sequence[Observer], prints: bool
     ) -> None:
-        super().__init__(client, app, settings, observers)
+        super().__init__(client, app, settings, [MemoryWarnings(), *observers])
         self._prints = prints
 
     def wait_for_workers(self) -> None:
@@ -80,7 +81,7 @@ def measure(
     observers : sequence of Observer or str
         Receivers of the events, see `runmem.Observer`; a string is ``module:Class``.
     **settings
-        ``memory_interval`` (seconds between two samples of a node), ``run_folder``, ``spool_size``.
+        ``memory_interval`` (seconds between two samples of a node), ``memory_metric``, ``run_folder``, ``spool_size``.
 
     Returns
     -------

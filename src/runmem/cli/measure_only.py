@@ -7,11 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import distributed
 from dask.callbacks import Callback
 
 from runmem.cli.program import Module, Script, exit_code_of, run_program
 from runmem.cli.summarise import summarise_run
 from runmem.cli.termination import Terminated, raise_on_signals
+from runmem.dashboard.memory_warnings import MemoryWarnings
 from runmem.errors import SettingError
 from runmem.execution.signals import ignore_signals
 from runmem.measurement.every_client import EveryClient, of_every_client
@@ -21,7 +23,7 @@ from runmem.start_signals import restore_python_signals
 
 __all__ = ["run_measured"]
 
-_USED = ("memory_interval", "run_folder", "spool_size", "observers")
+_USED = ("memory_interval", "memory_metric", "run_folder", "spool_size", "observers")
 _ALLOWED = (*_USED, "python_memory_profile", "log_level")
 
 
@@ -52,7 +54,11 @@ def run_measured(
             f"{', '.join('--' + name for name in _USED)}."
         )
     settings = measurement_settings({name: options.get(name) for name in _USED})
-    every = EveryClient(lambda client: Measurement(client, program.name, settings), lambda text: say(f"runmem: {text}"))
+
+    def make(client: distributed.Client) -> Measurement:
+        return Measurement(client, program.name, settings, [MemoryWarnings()])
+
+    every = EveryClient(make, lambda text: say(f"runmem: {text}"))
     master = os.getpid()
     restore_python_signals()
     with raise_on_signals(), _TasksHere() as here, of_every_client(every):

@@ -91,6 +91,7 @@ class AllocationCluster(Cluster):
     """Scheduler in this process, on the job's network and with TLS; workers on every node of the job."""
 
     kind: ClassVar[str] = "allocation"
+    starts_nodes: ClassVar[bool] = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -126,6 +127,7 @@ class AllocationCluster(Cluster):
             all_workers=self.settings.workers,
             worker_memory_bytes=self.settings.worker_memory_bytes,
             configuration=worker_configuration(self.settings.python_memory_profile),
+            shares_memory=self.shares_memory,
         )
         with suppress(BrokenPipeError):  # srun has ended, which `_check_step` reports
             srun.stdin.write(invitation.to_line())

@@ -32,6 +32,8 @@ class Cluster(ABC):
         Whether it may start at the first call of a task, rather than before the program.
     ours : bool
         Whether runmem starts its workers, for this run alone and with output on this terminal.
+    starts_nodes : bool
+        Whether runmem starts all workers of a node together, and so can let each use all of its memory.
     chosen_by : tuple of str
         Fields of `Settings` that select this kind and have no meaning for others.
     dashboard_token : str or None
@@ -42,11 +44,21 @@ class Cluster(ABC):
     lazy: ClassVar[bool] = False
     ours: ClassVar[bool] = True
     chosen_by: ClassVar[tuple[str, ...]] = ()
+    starts_nodes: ClassVar[bool] = False
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.dashboard_token: str | None = None
         self._client: Client | None = None
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether the memory limit of each worker is that of all workers of its node together."""
+        return self.settings.memory_aware and self.starts_nodes
+
+    def taken_bytes(self) -> int:
+        """Return the memory that the program takes of what the workers of its node may use together."""
+        return 0
 
     def connect(self) -> Client:
         """Start or reach the cluster if necessary; return a client when at least one worker is ready.

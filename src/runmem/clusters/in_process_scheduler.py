@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "InProcessScheduler",
     "local_address_to",
+    "shared_memory_configuration",
     "split_address",
     "usable_cores",
     "worker_configuration",
@@ -63,6 +64,18 @@ def worker_configuration(measures: bool) -> dict[str, object]:
         # Daemonic processes cannot have children, which tasks may start. Workers end with the master in any case.
         "distributed.worker.daemon": False,
     }
+
+
+def shared_memory_configuration(workers: int) -> dict[str, object]:
+    """Return the Dask settings of workers each of which may use all memory of its node (--memory_aware).
+
+    Dask writes results to disk when they fill a part of a worker's limit. That stays the part of its equal share:
+    results of all workers together would else fill the node more than once.
+    """
+    import dask
+
+    target = dask.config.get("distributed.worker.memory.target", 0.6)
+    return {"distributed.worker.memory.target": target / workers} if target else {}
 
 
 def worker_variables(measures: bool) -> dict[str, str]:

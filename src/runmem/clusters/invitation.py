@@ -28,6 +28,8 @@ class Invitation:
         Dask settings of the workers, in addition to those of the node.
     joined : str
         Line to print to standard error when the workers have joined; empty: none.
+    shares_memory : bool
+        Whether each worker may use the memory of all workers of its node.
     """
 
     scheduler: str
@@ -37,6 +39,7 @@ class Invitation:
     worker_memory_bytes: int | None = None
     configuration: dict[str, object] = field(default_factory=dict)
     joined: str = ""
+    shares_memory: bool = False
 
     def to_line(self) -> str:
         """Serialize to a line of JSON."""

@@ -16,10 +16,19 @@ from typing import ClassVar
 
 from runmem.clusters.child_imports import WORKER_NAME, patch_spawn
 from runmem.clusters.contract import Cluster
-from runmem.clusters.in_process_scheduler import InProcessScheduler, usable_cores, worker_configuration
+from runmem.clusters.in_process_scheduler import (
+    InProcessScheduler,
+    shared_memory_configuration,
+    usable_cores,
+    worker_configuration,
+)
 from runmem.clusters.security import TlsSecurity, require_insecure, run_security, security_from_files
+from runmem.deaths import Cause, Death
 from runmem.errors import ClusterError, SettingError
-from runmem.memory.limits import memory_limit, share
+from runmem.memory.causes_of_death import death_of_process
+from runmem.memory.kernel_kills import KernelKills
+from runmem.memory.limits import memory_limit, reserve_bytes, share
+from runmem.memory.process import own_process
 from runmem.settings import Settings
 from runmem.units import format_bytes
 
@@ -160,6 +169,7 @@ class EmbeddedCluster(Cluster):
 
     kind: ClassVar[str] = "local"
     lazy: ClassVar[bool] = True
+    starts_nodes: ClassVar[bool] = True
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
@@ -174,31 +184,63 @@ class EmbeddedCluster(Cluster):
             sizes = format_bytes(self.worker_memory_bytes), format_bytes(limit.limit_bytes)
             text = "runmem: warning: %s of %s may use more than the %s that %s allows"
             logging.getLogger("runmem").warning(text, count, *sizes, limit.source)
+        self._reserved_bytes = 0
+        if settings.memory_aware and settings.worker_memory_bytes is None:
+            self._reserved_bytes = reserve_bytes(limit.limit_bytes)
+            self.worker_memory_bytes = limit.limit_bytes - self._reserved_bytes
+        elif settings.memory_aware:
+            self.worker_memory_bytes *= self.workers
         self._given_security = security_from_files(settings)  # here, to report errors before the program starts
         self._environment = script_environment(settings.env_script) if settings.env_script is not None else {}
 
+    def taken_bytes(self) -> int:
+        """Return the memory of the program beyond what is reserved for it; 0 where --worker_memory sets the limit."""
+        if not self._reserved_bytes:
+            return 0
+        return max(0, own_process().resident_bytes() - self._reserved_bytes)
+
     def _start(self) -> None:
         """Start scheduler and workers, again if a worker dies during the start, for example from lack of memory."""
+        from runmem.dask_private import tell_of_exits  # here, because it imports Dask
+
         patch_spawn()
         protocol, security = self._protection()
-        for attempt in range(1, _START_ATTEMPTS + 1):
-            try:
-                self._start_once(protocol, security)
-                break
-            except Exception as error:
-                self.close()
-                worker_died = "Nanny failed to start" in str(error)
-                if attempt == _START_ATTEMPTS or not worker_died:
-                    raise ClusterError(self._failure(error, worker_died)) from (None if worker_died else error)
+        kills = KernelKills()
+        deaths: list[Death] = []  # until the workers are ready
+        end_of_exits = tell_of_exits(lambda pid, code: deaths.append(death_of_process(code, kills)))
+        try:
+            for attempt in range(1, _START_ATTEMPTS + 1):
+                deaths.clear()
+                try:
+                    self._start_once(protocol, security)
+                    break
+                except Exception as error:
+                    first = deaths[0] if deaths else None  # the others were ended because this one had died
+                    self.close()
+                    worker_died = "Nanny failed to start" in str(error)
+                    if attempt == _START_ATTEMPTS or not worker_died:
+                        failure = self._failure(error, worker_died, first)
+                        raise ClusterError(failure) from (None if worker_died else error)
+        finally:
+            end_of_exits()
 
-    def _failure(self, error: Exception, worker_died: bool) -> str:
+    def _failure(self, error: Exception, worker_died: bool, death: Death | None) -> str:
         what = f"the embedded cluster of {self.workers} worker{'s' * (self.workers != 1)} did not start"
         if not worker_died:
             return f"{what}: {type(error).__name__}: {error}"
+        what += f": a worker process ended before it was ready, {_START_ATTEMPTS} times in a row"
+        if death is not None:
+            what += f". The last time {death.words}"
+        if death is not None and death.cause is Cause.EXIT:
+            return (
+                f"{what}. What it wrote is above. It may be unable to import its packages: "
+                f"`{sys.executable} -c 'import distributed'` must work here."
+            )
+        if death is not None and death.is_for_memory:
+            return f"{what}. Fewer --workers need less memory."
         return (
-            f"{what}: a worker process ended before it was ready, {_START_ATTEMPTS} times in a row. Either it was "
-            "killed (by lack of memory or a limit on processes), or it cannot import its packages: "
-            f"`{sys.executable} -c 'import distributed'` must work here. Fewer --workers need less memory."
+            f"{what}. Either it was killed (by lack of memory or a limit on processes), or it cannot import its "
+            f"packages: `{sys.executable} -c 'import distributed'` must work here. Fewer --workers need less memory."
         )
 
     def _start_once(self, protocol: str, security: TlsSecurity | None) -> None:
@@ -212,7 +254,10 @@ class EmbeddedCluster(Cluster):
             0,
             protocol,
             security,
-            configuration=worker_configuration(self.settings.python_memory_profile),
+            configuration={
+                **worker_configuration(self.settings.python_memory_profile),
+                **(shared_memory_configuration(self.workers) if self.shares_memory else {}),
+            },
             n_workers=self.workers,
             threads_per_worker=1,
             memory_limit=self.worker_memory_bytes,

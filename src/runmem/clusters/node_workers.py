@@ -22,14 +22,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from runmem.clusters.address import check_reachable
-from runmem.clusters.in_process_scheduler import local_address_to, usable_cores
+from runmem.clusters.in_process_scheduler import local_address_to, shared_memory_configuration, usable_cores
 from runmem.clusters.invitation import Invitation
 from runmem.clusters.local_worker import ignore_signal
 from runmem.clusters.security import TlsSecurity
-from runmem.memory.limits import memory_limit
+from runmem.memory.limits import memory_limit, reserve_bytes
 from runmem.store.node_name import node_name
 from runmem.store.scratch import make_scratch, remove_abandoned_scratch
-from runmem.units import GIB
 
 if TYPE_CHECKING:
     from distributed import Nanny
@@ -59,7 +58,7 @@ def memory_per_worker(limit_bytes: int, workers: int) -> int:
 
     The reserve is for the program with its scheduler on the first node, and for the nannies.
     """
-    return (limit_bytes - min(GIB, limit_bytes // 10)) // workers
+    return (limit_bytes - reserve_bytes(limit_bytes)) // workers
 
 
 def ignore_sigterm(*_: object) -> None:
@@ -166,7 +165,11 @@ async def _run(invitation: Invitation) -> int:
     workers = number_of_workers(invitation, os.environ)
     limit = memory_limit()
     limit_bytes = invitation.worker_memory_bytes or memory_per_worker(limit.limit_bytes, workers)
-    with dask.config.set(invitation.configuration):
+    configuration = invitation.configuration
+    if invitation.shares_memory:  # each may use what all may use together
+        limit_bytes *= workers
+        configuration = {**configuration, **shared_memory_configuration(workers)}
+    with dask.config.set(configuration):
         return await _serve(invitation, workers, limit_bytes, ended)
 
 

@@ -39,6 +39,7 @@ class SshCluster(Cluster):
     """
 
     kind: ClassVar[str] = "ssh"
+    starts_nodes: ClassVar[bool] = True
     chosen_by: ClassVar[tuple[str, ...]] = ("hosts",)
 
     def __init__(self, settings: Settings) -> None:
@@ -88,6 +89,7 @@ class SshCluster(Cluster):
             workers=host.workers,
             worker_memory_bytes=self.settings.worker_memory_bytes,
             configuration=worker_configuration(self.settings.python_memory_profile),
+            shares_memory=self.shares_memory,
             joined=joined,
         )
 

@@ -15,11 +15,13 @@ import json
 import re
 import threading
 import time
+from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runmem.collection.killed_tasks import with_tasks_in_process
 from runmem.collection.observer import Observers
 from runmem.collection.pace import Pace, WantedInterval
 from runmem.collection.replicas import Replicas
@@ -28,16 +30,20 @@ from runmem.collection.spool_room import SpoolRoom
 from runmem.deaths import Cause, Death
 from runmem.events import (
     FIRST_NESTED,
+    CaptureReceived,
     DataLost,
     LogLines,
+    MemoryManaged,
     NodeSampled,
     ProfileReported,
     RecordLines,
+    TaskKilled,
     TaskMeasured,
     TaskRecord,
     TasksRunning,
     TaskStarted,
 )
+from runmem.formats.memory_events import MemoryEvent
 from runmem.formats.mprof import read_trace
 from runmem.formats.totals import offset_before
 from runmem.memory.allocator import trim_free_memory
@@ -45,19 +51,23 @@ from runmem.settings import Settings
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
 from runmem.store.records import LOST_END, killed, record_from_line, record_to_line
-from runmem.store.run import readings_of
+from runmem.store.run import readings_of, with_children
 from runmem.store.task_lines import TaskLines
-from runmem.units import MIB, format_bytes
+from runmem.units import MIB
 
-__all__ = ["Collector", "DiedWorker", "Kill"]
+__all__ = ["Collector", "DiedWorker", "Kill", "StartDeath"]
 
 _TRIM_AFTER_BYTES = 16 * MIB
 _MOST_PORTIONS = 100  # in a round: nodes may write faster than the master reads
 _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
+_NODE_GONE = "the node was lost: neither its workers nor their nannies are connected any more"
+_ONLY_THERE = "what happened there is known on that node only, if it still runs"
 _UNKNOWN_DEATH = "the worker process died for an unknown reason"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
+_CAPTURES = re.compile(r"captures-(\d+)\.jsonl")
 _LOGS = re.compile(r"logs-(\d+)\.jsonl")
+_EVENT = re.compile(rb"^EVENT .*$", re.MULTILINE)
 _LOST = re.compile(rb"^LOST (\d+) ", re.MULTILINE)
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
 
@@ -82,13 +92,20 @@ class DiedWorker(NamedTuple):
     calls: frozenset[int] = frozenset()
 
 
+class StartDeath(NamedTuple):
+    """The death of a worker on a node before it had joined the run."""
+
+    node: str
+    death: Death
+
+
 class Kill(NamedTuple):
     """What is known of the end of a call whose process died.
 
     Attributes
     ----------
     text : str
-        The cause, with the last reading, as a sentence without its full stop.
+        The cause, as a sentence without its full stop.
     record : TaskRecord or None
         Record of the last killed attempt; its `death` has the facts. None if there is none.
     death : Death or None
@@ -154,6 +171,7 @@ class Collector:
         self._room = SpoolRoom(room_bytes, replicas.synced)
         self._causes: dict[tuple[str, int], _Noted] = {}
         self._died: dict[str, DiedWorker] = {}
+        self._deaths_at_start: list[StartDeath] = []
         self._dead: dict[tuple[str, int], float] = {}
         self._closed: set[tuple[str, int]] = set()
         self._copied_bytes = 0
@@ -217,6 +235,10 @@ class Collector:
     def died(self, worker: str) -> DiedWorker | None:
         """Return how the worker with this address has died; None: that is not known (yet)."""
         return self._died.get(worker)
+
+    def deaths_at_start(self) -> list[StartDeath]:
+        """Return the deaths of workers that had not joined the run, in the order in which they were read."""
+        return list(self._deaths_at_start)
 
     def last_kill(self, task_id: int) -> Kill | None:
         """Return how the last attempt at a task was killed, as far as is known now."""
@@ -301,6 +323,8 @@ class Collector:
         if tasks:
             self._note_node(news)
             self._read_tasks(news.node, tasks)
+        if news.is_lost:
+            self._note_lost_node(news.node)
         for pid in news.dead:
             self._dead.setdefault((news.node, pid), time.monotonic())
         if news.gone and news.node not in self._gone:
@@ -308,10 +332,19 @@ class Collector:
             gone = f"{news.gone} was removed or cut during the run: later measurements of this node are lost"
             self._observers.data_lost(DataLost(news.node, gone))
 
+    def _note_lost_node(self, node: str) -> None:
+        """Note that the processes of a node that run tasks are gone, with their nannies."""
+        for pid in self._tasks.busy_processes(node):
+            death = Death(Cause.NODE_GONE, _NODE_GONE, missing=_ONLY_THERE)
+            self._causes.setdefault((node, pid), _Noted(death))
+            self._dead.setdefault((node, pid), time.monotonic())
+
     def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
         if _PROFILES.fullmatch(file):
             for line in data.splitlines():
                 self._observers.profile_reported(ProfileReported(**json.loads(line)))
+        elif _CAPTURES.fullmatch(file):
+            self._read_captures(data)
         elif _LOGS.fullmatch(file):
             self._observers.records_logged(LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):
@@ -322,11 +355,19 @@ class Collector:
                 self._causes.setdefault(
                     (news.node, noted["pid"]), _Noted(death, noted.get("task_id"), noted.get("stack"))
                 )
-                if "worker" in noted:
+                if "worker" not in noted:
+                    self._deaths_at_start.append(StartDeath(news.node, death))
+                else:
                     self._died.setdefault(noted["worker"], DiedWorker(death, frozenset(noted["calls"])))
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
             self._read_trace(news.node, file, data)
+
+    def _read_captures(self, data: bytes) -> None:
+        for line in data.splitlines():
+            part = json.loads(line)
+            received = CaptureReceived(part["file"], part["offset"], b64decode(part["data"]))
+            self._observers.capture_received(received)
 
     def _read_tasks(self, node: str, chunks: dict[int, bytes]) -> None:
         fed = self._tasks.feed(node, chunks)
@@ -347,6 +388,8 @@ class Collector:
         if (begin := _last_line(data, b"MEM ")) >= 0:
             _, size, time_s = data[begin : data.find(b"\n", begin)].split()
             self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
+        for line in _EVENT.findall(data) if b"EVENT " in data else []:
+            self._observers.memory_managed(_managed(node, MemoryEvent.parse(line)))
         for number in _LOST.findall(data) if b"LOST " in data else []:  # the search alone takes longer than the copy
             reason = f"the node could not write {int(number)} lines (disk full?)"
             self._observers.data_lost(DataLost(f"{node}/{file}", reason))
@@ -390,9 +433,12 @@ class Collector:
         began_s = min(record.start_s for record in sure)  # so that a trace of several days is not read in full
         traces = [read_trace(path, offset_before(path, began_s)) for path in self._traces()]
         for record in sure:
-            done = killed(record, readings_of(traces, record.pid), death, status)
-            self._kills[record.task_id] = Kill(_describe(done), done)
+            its = with_tasks_in_process(death, [other for other in unfinished if other is not record])
+            done = with_children(killed(record, readings_of(traces, record.pid), its, status), traces)
+            self._kills[record.task_id] = Kill(done.reason or _UNKNOWN_DEATH, done)
             self.cancelled += status == "cancelled"
+            if status == "killed":
+                self._observers.task_killed(TaskKilled(done))
             self._observers.records_written(RecordLines(record_to_line(done), 1))
             self._observers.task_measured(TaskMeasured(done))
 
@@ -438,16 +484,13 @@ class Collector:
             self._observers.data_lost(DataLost("task lines", reason))
 
 
+def _managed(node: str, event: MemoryEvent) -> MemoryManaged:
+    return MemoryManaged(
+        node, event.pid, event.kind, event.time_s, event.size_bytes, event.spilled_bytes, event.results
+    )
+
+
 def _last_line(data: bytes, begin: bytes) -> int:
     """Return the offset of the last line that begins so; -1 if there is none."""
     found = data.rfind(b"\n" + begin)
     return found + 1 if found >= 0 else data.startswith(begin) - 1
-
-
-def _describe(record: TaskRecord) -> str:
-    limit = f" of the worker's limit of {format_bytes(record.limit_bytes)}" if record.limit_bytes else ""
-    return (
-        f"{record.reason}. Its last reading, on node {record.node}, process {record.pid}, was "
-        f"{format_bytes(record.last_bytes)}{limit}; the process had {format_bytes(record.base_bytes)} when the task"
-        " started"
-    )

@@ -8,9 +8,11 @@ from functools import partial
 from typing import Any
 
 from runmem.events import (
+    CaptureReceived,
     ClusterStarted,
     DataLost,
     LogLines,
+    MemoryManaged,
     NodeSampled,
     ProfileReported,
     RecordLines,
@@ -66,8 +68,14 @@ class Observer:
     def node_sampled(self, event: NodeSampled) -> None:
         """The memory of a node; about twice a second for each node."""
 
+    def memory_managed(self, event: MemoryManaged) -> None:
+        """Dask has spilled, paused, resumed, terminated or restarted because the memory of a worker was short."""
+
     def profile_reported(self, event: ProfileReported) -> None:
         """A `@profile` report of a worker."""
+
+    def capture_received(self, event: CaptureReceived) -> None:
+        """A part of a file with the allocations of a call."""
 
     def records_logged(self, event: LogLines) -> None:
         """Log records of tasks."""

@@ -21,8 +21,9 @@ PAUSE_S = 0.4
 MOST_PAUSE_S = 5.0
 MOST_INTERVAL_S = 5.0
 _ROUNDS = 5  # their median counts: a single slow one changes nothing
+_ENOUGH_PAUSES = 4  # rounds that took as long as so many of the longest pauses count if they are fewer
 _SHORT_AGAIN = 4  # after the interval is halved, a round takes at most twice as long: this leaves room
-_NOTABLE_PAUSE_S = 1.0
+_NOTABLE_PAUSE_S = 1.5  # a node that does not answer is waited for, for a second
 _MOST_CHANGES = 20
 
 
@@ -65,9 +66,10 @@ class Pace:
     def round_took(self, seconds: float, nodes: int) -> None:
         """Note the duration of a round with so many nodes, and adapt both intervals."""
         self._rounds.append(seconds)
-        if len(self._rounds) < _ROUNDS:
+        enough = len(self._rounds) > 1 and sum(self._rounds) > _ENOUGH_PAUSES * self._longest_pause_s
+        if len(self._rounds) < _ROUNDS and not enough:
             return
-        usual_s = sorted(self._rounds)[_ROUNDS // 2]
+        usual_s = sorted(self._rounds)[(len(self._rounds) - 1) // 2]
         self.pause_s = min(max(self._shortest_pause_s, usual_s), self._longest_pause_s)
         self._longest = max(self._longest, (self.pause_s, nodes))
         if self._usual_s is None:
@@ -96,8 +98,8 @@ class Pace:
         if longest_s <= _NOTABLE_PAUSE_S:
             return list(self._changes)
         pause = (
-            f"the nodes' files were copied at intervals of up to {longest_s:.1f} s, not {self._shortest_pause_s:g} s, "
-            f"because copying the new lines of {_counted(nodes)} takes long"
+            f"the nodes' files were copied less often: up to {longest_s:.1f} s passed between two rounds, not "
+            f"{self._shortest_pause_s:g} s, because a round with {_counted(nodes)} took as long"
         )
         return [pause, *self._changes]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from runmem.collection.observer import Observer
-from runmem.events import DataLost, ProfileReported, RecordLines, RunEnded
+from runmem.events import CaptureReceived, DataLost, ProfileReported, RecordLines, RunEnded
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, safe_name
 
@@ -50,7 +50,10 @@ class Recorder(Observer):
 
 
 class ProfileWriter(Observer):
-    """Writes the workers' `@profile` reports to ``profiles/<function>.txt`` and, on request, to standard output."""
+    """Writes the workers' `@profile` reports to ``profiles/<function>.txt`` and, on request, to standard output.
+
+    Files with recorded allocations become ``profiles/memray-<function>-<node>-<number>.bin``.
+    """
 
     def __init__(self, run: RunDirectory, show: bool, report_loss: Callable[[DataLost], None]) -> None:
         self._run = run
@@ -66,6 +69,17 @@ class ProfileWriter(Observer):
         if self._show:
             with suppress(OSError, ValueError):  # a full or closed standard output
                 print(text, end="", flush=True)
+
+    def capture_received(self, event: CaptureReceived) -> None:
+        """Write a part of a file."""
+        path = self._run.profiles / safe_name(event.file)
+        try:
+            with open(path, "r+b" if event.offset else "wb") as file:
+                file.seek(event.offset)
+                file.write(event.data)
+        except OSError as error:
+            reason = f"recorded allocations could not be written: {error.strerror or error}"
+            self._report_loss(DataLost(str(path), reason))
 
     def _file_of(self, name: str) -> LineAppender | None:
         """Return the file of a function's reports; None if it cannot be made (a full or read-only disk)."""

@@ -34,6 +34,7 @@ _AT_ONCE = 64
 _IN_FLIGHT_BYTES = 256 * MIB  # of all answers together
 _LOOK_S_A_WORKER = 0.4e-3  # a look at the list of workers costs Dask 20 us for each: at most a twentieth of a core
 _SCHEDULER_WAIT_S = 10.0
+_LOST_AFTER_S = 1.0  # a worker that dies alone has its nanny send the last lines at once
 _MOST_UNANSWERED = 3  # after this many reads without an answer another process of the node is asked
 
 
@@ -42,7 +43,7 @@ class _Node:
     """State of a node: the process that is asked, the question without an answer yet, and the last answer.
 
     `complete` once the last process there has left and sent its unread lines. `unanswered_reads`: number of reads in
-    a row without an answer.
+    a row without an answer. `missing_since_s`: monotonic time since when it has no worker.
     """
 
     address: str
@@ -53,6 +54,7 @@ class _Node:
     present: bool = True
     complete: bool = False
     unanswered_reads: int = 0
+    missing_since_s: float | None = None
 
 
 class RemoteNodes:
@@ -121,7 +123,7 @@ class RemoteNodes:
     def reported(self, message: dict[str, Any]) -> bool:
         """Handle a report of a worker or a nanny about what it has written; return False for one about other things."""
         if "left" in message:
-            self.left(message["left"], message["files"], message["more"])
+            self.left(message["left"], message["files"], message["more"], message.get("dead", ()))
         elif "lost" in message:
             self.losses[message["place"]] = message["lost"]
             if "pid" in message:
@@ -139,9 +141,10 @@ class RemoteNodes:
             except Exception as error:  # the workers are gone, were replaced, or one is stopped
                 log.info("%s stays on the workers: %s", plugin.name, error)
 
-    def left(self, name: str, files: dict[str, tuple[int, bytes]], more: bool) -> None:
-        """Accept the last lines of a node, sent when its last process of the run left; from any thread."""
-        self._last.append((SpoolNews(name, {file: (begin, data) for file, (begin, data) in files.items()}), more))
+    def left(self, name: str, files: dict[str, tuple[int, bytes]], more: bool, dead: Iterable[int] = ()) -> None:
+        """Accept the last lines of a node, sent when its last process of the run left or died; from any thread."""
+        read = {file: (begin, data) for file, (begin, data) in files.items()}
+        self._last.append((SpoolNews(name, read, list(dead)), more))
 
     def unreached(self) -> dict[str, str]:
         """Return the nodes that could not be read to the end: node name to time and reason."""
@@ -233,6 +236,7 @@ class RemoteNodes:
             self._trouble = f"{type(error).__name__}: {error}"
             return
         yield from self._last_news()
+        yield from self._lost_nodes()
         most_bytes = min(CHUNK_BYTES, _IN_FLIGHT_BYTES // max(1, len(self._nodes)))
         names, patience_s = list(self._nodes), self._read_wait_s
         for first in range(0, len(names), self._at_once):
@@ -247,6 +251,17 @@ class RemoteNodes:
             if slow:
                 patience_s -= time.monotonic() - began_s
             yield from self._answers(nodes, slow)
+
+    def _lost_nodes(self) -> Iterator[tuple[str, SpoolNews]]:
+        """Yield a note about each node whose workers are gone and have not sent their last lines."""
+        now_s = time.monotonic()
+        for name, node in self._nodes.items():
+            if node.present or node.complete:
+                node.missing_since_s = None
+            elif node.missing_since_s is None:
+                node.missing_since_s, self._next_look_s = now_s, 0.0
+            elif now_s - node.missing_since_s > _LOST_AFTER_S:
+                yield name, SpoolNews(name, {}, is_lost=True)
 
     def _answers(self, nodes: dict[str, _Node], slow: set[Future[Any]]) -> Iterator[tuple[str, SpoolNews | str]]:
         """Yield the answers of nodes that were asked, except those in `slow`."""

@@ -156,8 +156,9 @@ def remove_replicas(run: RunDirectory) -> None:
 
     Logs of tasks and causes of deaths remain.
     """
-    for path in [*run.replicas.glob("*/tasks-*.jsonl"), *run.replicas.glob("*/profiles-*.jsonl")]:
-        path.unlink(missing_ok=True)
+    for kind in ("tasks", "profiles", "captures"):
+        for path in run.replicas.glob(f"*/{kind}-*.jsonl"):
+            path.unlink(missing_ok=True)
     for folder in [*run.replicas.glob("*"), run.replicas]:
         with suppress(OSError):  # it is not empty
             folder.rmdir()

@@ -51,6 +51,8 @@ class SpoolNews:
         File name to the offset before which it was to be freed, also where that is not possible.
     memory_bytes, limit_bytes, limit_source
         Physical memory of the node; the limit for processes of the run, and its source.
+    is_lost : bool
+        Whether the node cannot be asked any more, and its last lines have not come.
     gone : str
         A file or folder that was read before and was removed; empty if there is none.
     """
@@ -64,6 +66,7 @@ class SpoolNews:
     limit_source: str | None = None
     gone: str = ""
     freed: dict[str, int] = field(default_factory=dict)
+    is_lost: bool = False
 
 
 def read_spool(
@@ -198,7 +201,8 @@ def read_last(run_id: str) -> SpoolNews | None:
     offsets = {}
     with suppress(OSError, ValueError):  # never read, or this moment: then all of it
         offsets = json.loads(spool.taken.read_bytes())
-    return read_spool(run_id, offsets, None)
+    most_bytes = CHUNK_BYTES * max(1, len(_sizes(spool)))  # there is no second time, as there is for what is asked
+    return read_spool(run_id, offsets, None, most_bytes=most_bytes)
 
 
 def stop_sampler(run_id: str) -> None:

@@ -47,8 +47,9 @@ class ExitPolicy:
 def start_command(words: Sequence[str], call: CallArguments, folder: str, streams: Streams | None = None) -> int:
     """Run a command for a call, and return its exit value; its memory becomes part of the task's record."""
     end = run_command(words, folder, _environment(call), streams or Streams(), call.place)
-    call.peak_bytes = max(call.peak_bytes, end.peak_bytes)
-    set_record_fields(children_peak_bytes=call.peak_bytes)
+    if end.peak_bytes > call.peak_bytes:
+        call.peak_bytes = end.peak_bytes
+        set_record_fields(children_peak_bytes=call.peak_bytes, children_command=os.path.basename(words[0]))
     return end.exit_value
 
 

@@ -7,20 +7,26 @@ import sys
 import threading
 from typing import TextIO
 
-from runmem.collection.observer import Observer
+from runmem.collection.killed_tasks import DeathReports
+from runmem.dashboard.memory_warnings import MemoryWarnings
 from runmem.dashboard.status_line import StatusLine
-from runmem.events import ClusterStarted, NodeSampled, TaskEnded, TasksRunning, TaskSubmitted, TaskWaitedFor
+from runmem.events import ClusterStarted, NodeSampled, TaskEnded, TaskKilled, TasksRunning, TaskSubmitted, TaskWaitedFor
 from runmem.standard_error import say
 from runmem.units import format_bytes
 
 __all__ = ["PlainView", "LiveView", "terminal_view"]
 
 
-class PlainView(Observer):
+class PlainView(MemoryWarnings):
     """Prints the address of the dashboard and warnings, in plain lines."""
 
     def __init__(self, stream: TextIO | None) -> None:
-        self._stream = stream
+        super().__init__(stream)
+        self._deaths = DeathReports(stream)
+
+    def task_killed(self, event: TaskKilled) -> None:
+        """Print how a task was killed."""
+        self._deaths.task_killed(event)
 
     def cluster_started(self, event: ClusterStarted) -> None:
         """Print the number of workers and the address of the dashboard."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from runmem.collection.collector import DiedWorker, Kill
+from runmem.deaths import Death
 from runmem.errors import TaskKilledError
 from runmem.execution.call_errors import attempts
 from runmem.execution.call_state import CallState, state_of
@@ -44,12 +45,21 @@ class AfterDeaths:
     news : DeathNews
     workers : callable
         Returns the workers of the cluster.
+    note_need : callable
+        Takes the name of a task, and the memory, in bytes, that a call of it had taken when it was killed for memory.
     """
 
-    def __init__(self, calls: CallTable, news: DeathNews, workers: Callable[[], Sequence[WorkerInfo]]) -> None:
+    def __init__(
+        self,
+        calls: CallTable,
+        news: DeathNews,
+        workers: Callable[[], Sequence[WorkerInfo]],
+        note_need: Callable[[str, int], None] = lambda name, size: None,
+    ) -> None:
         self._calls = calls
         self._news = news
         self._workers = workers
+        self._note_need = note_need
 
     def decide(self) -> None:
         """Decide about the calls of which enough is known; called now and then by the sender's thread."""
@@ -62,6 +72,8 @@ class AfterDeaths:
         said: list[str] = []
         for execution, loss in waiting:
             died, kill = self._news.died(loss.worker), self._news.last_kill(execution.task_id)
+            if died is None and kill is not None and not self._is_old(execution, kill) and kill.record is not None:
+                died = DiedWorker(kill.record.death or Death.unknown(kill.text))  # with its node, which sends no news
             is_late = now_s - loss.since_s > _LONGEST_WAIT_S
             ran = died is None or not died.calls or execution.task_id in died.calls
             if not is_late and (died is None or ran and self._news.measures and self._is_old(execution, kill)):
@@ -98,6 +110,8 @@ class AfterDeaths:
                 return []
             return self._fail(execution, TaskKilledError(execution.name, execution.task_id), for_memory=False)
         state.memory_deaths += 1
+        if (record := None if kill is None else kill.record) is not None and record.increment_bytes is not None:
+            self._note_need(execution.name, record.increment_bytes)
         error = TaskKilledError(execution.name, execution.task_id)
         if state.on_memory == "fail":
             error.tried = 'It was not tried again, because on_memory is "fail".'
@@ -107,10 +121,8 @@ class AfterDeaths:
             error.tried = f"It was not tried again: {refusal}."
         else:
             state.alone = state.runs_alone = True
-            return [
-                f"runmem: task {execution.name} (call {execution.task_id}): {died.death.words}; it is tried again, "
-                f"{_how(state)}"
-            ]
+            why = "" if self._news.measures else f"{died.death.words}; "  # else the cause is printed with its record
+            return [f"runmem: task {execution.name} (call {execution.task_id}): {why}it is tried again, {_how(state)}"]
         return self._fail(execution, error, for_memory=True)
 
     def _prepare(self, state: CallState, died: DiedWorker, kill: Kill | None) -> str | None:

@@ -130,6 +130,7 @@ def plan(
     may_wait: Callable[[str], bool],
     admit: Callable[[Execution], bool] = lambda execution: True,
     held: Container[Execution] = (),
+    awaited: Callable[[Execution], Execution | None] = lambda execution: None,
 ) -> list[Bundle]:
     """Remove executions from the front of `queue` and return the bundles to send, each after those that it needs.
 
@@ -144,6 +145,8 @@ def plan(
         Takes a call; returns whether there is room for it now.
     held : container of Execution
         Calls that stay in the queue for now.
+    awaited : callable
+        Takes a call; returns one that must end before it is sent, None if there is none.
 
     Notes
     -----
@@ -154,7 +157,7 @@ def plan(
     limits: dict[str, int | None] = {}
     bundling = _Bundling()
     left: dict[Execution, None] = {}
-    while queue and len(left) < _MOST_DELAYED:
+    while queue.first is not None and len(left) < _MOST_DELAYED:
         execution = queue.take()
         state = state_of(execution)
         name = execution.name
@@ -162,6 +165,9 @@ def plan(
             left[execution] = None
             continue
         if not state.has_value:
+            if (needed := awaited(execution)) is not None:
+                queue.keep_aside(execution, needed)
+                continue
             if name not in limits:
                 limits[name] = durations.sent_limit(name, workers)
             limit = limits[name]
@@ -174,7 +180,7 @@ def plan(
                 left[execution] = None
                 continue
             in_flight[name] += 1
-        alone = state.alone or state.has_value or state.demand is not None
+        alone = state.alone or state.has_value or state.is_placed
         bundling.place(execution, 1 if alone else min(most_each, durations.calls_per_bundle(name)))
     queue.put_back(left)
     return bundling.close_all()

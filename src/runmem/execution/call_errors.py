@@ -8,7 +8,7 @@ import dask
 from distributed.scheduler import KilledWorker
 
 from runmem.collection.collector import Kill
-from runmem.deaths import Cause, Death
+from runmem.collection.killed_tasks import advice, facts_of
 from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
@@ -85,36 +85,25 @@ def timeout_error(execution: Execution, limit_s: float, stack: str | None, where
 
 def explain_kill(error: TaskKilledError, kill: Kill | None) -> None:
     """Complete the error of a killed task with what is known of its death."""
-    found = None if kill is None else kill.death if kill.record is None else kill.record.death
-    death = found or Death.unknown("")
-    cause = (
-        f"{kill.text[0].upper()}{kill.text[1:]}."
-        if kill is not None
-        else "With --python_memory_profile its last memory reading would be known."
-    )
+    record = None if kill is None else kill.record
+    death = None if kill is None else kill.death if record is None else record.death
     tries = attempts() if error.tries is None else error.tries
     each = f" each of the {tries} times it was tried" if tries > 1 else ""
-    tried = f"{error.tried} " if error.tried else ""
-    error.args = (
-        f"task {error.name} (call {error.task_id}): its worker process died{each}. {tried}{cause} {_advice(death)}",
-    )
+    text = f"task {error.name} (call {error.task_id}): its worker process died{each}. "
+    text += f"{error.tried} " if error.tried else ""
+    if kill is None:
+        text += "With --python_memory_profile its last memory reading would be known. "
+    else:
+        text += f"{kill.text[0].upper()}{kill.text[1:]}."
+        facts = [f"on node {record.node}, process {record.pid}", *facts_of(record)] if record is not None else []
+        text += "".join(f"\n    {fact}" for fact in facts) + ("\n" if facts else " ")
+    error.args = (text + advice(death),)
     error.task_id = None
-    if found is not None:
+    if record is not None:
+        error.node, error.pid, error.last_bytes = record.node, record.pid, record.last_bytes
+        error.argument_bytes = {name: int(size or 0) for name, size in (record.argument_bytes or {}).items()}
+    if death is not None:
         error.cause, error.kind, error.is_for_memory = death.words, str(death.cause), death.is_for_memory
-    if kill is not None and kill.record is not None:
-        error.node, error.pid = kill.record.node, kill.record.pid
-
-
-def _advice(death: Death) -> str:
-    """Return what to do about a task whose worker died."""
-    cause = death.cause
-    if cause is Cause.EXIT:
-        return "Let it return, or raise an exception, in place of ending its process (os._exit, exit in C)."
-    if cause in (Cause.CRASH, Cause.ABORT):
-        return (
-            "This comes from compiled code as a rule, and is no matter of memory: PYTHONFAULTHANDLER=1 in the "
-            "environment shows on standard error what Python ran."
-        )
-    if cause is Cause.SIGNAL:
-        return "Somebody, or the task itself, has sent this signal."
-    return "If it needs more memory, raise --worker_memory or use fewer --workers."
+        error.limit_bytes, error.limit_owner = death.limit_bytes, death.limit_owner
+        error.growth_bytes_per_s, error.node_free_bytes = death.growth_bytes_per_s, death.node_free_bytes
+        error.beside, error.missing = death.beside, death.missing

@@ -78,9 +78,11 @@ class CallState:
     done : bool
         Whether it has ended, with or without an error.
     demand : Demand or None
-        What `@constraint` asks for.
+        What the task declares, by `@constraint` or ``memory=``.
     place : str
         The task's name with file and line, if it has a demand.
+    is_placed : bool
+        Whether it has a place on a node.
     implementations : tuple of Implementation
         Tasks that do the same, as long as none was chosen.
     on_failure : OnFailure or None
@@ -126,6 +128,7 @@ class CallState:
     done: bool = False
     demand: Demand | None = None
     place: str = ""
+    is_placed: bool = False
     implementations: tuple[Implementation, ...] = ()
     on_failure: OnFailure | None = None
     returns: int = 0

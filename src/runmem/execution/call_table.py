@@ -82,7 +82,7 @@ class CallTable:
     def __init__(self, services: RunServices, longest_queue: int = _LONGEST_QUEUE) -> None:
         observers = services.observers
         self.changed = threading.Condition(threading.RLock())
-        self.queue = CallQueue()
+        self.queue = CallQueue(by_turn=services.memory is not None)
         self._longest_queue = longest_queue
         self.open: dict[Execution, None] = {}
         self.sent: dict[Bundle, None] = {}
@@ -106,7 +106,6 @@ class CallTable:
         with self.changed:
             self.open[execution] = None
             self.queue.append(execution)
-            state_of(execution).set_turn()
             if len(self.queue) > 1:
                 return False
             self.changed.notify_all()
@@ -134,6 +133,7 @@ class CallTable:
         self.release(execution)
         self._count(execution, error is None)
         state.done, state.error = True, error
+        self.queue.ended(execution)
         note_cancelled(execution, error)
         state.keeps_files, state.never_ran = keeps_files(execution, error), never_ran(execution, error)
         if error is not None and execution.group is not None and is_own_error(execution, error):

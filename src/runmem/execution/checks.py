@@ -10,11 +10,15 @@ from runmem.clusters.child_imports import is_embedded_worker, is_importing_main
 from runmem.errors import SettingError
 from runmem.extensions import check_extensions
 from runmem.graph.current import current_program
+from runmem.memory.memray_capture import INSTALL_MEMRAY, memray_is_installed
 from runmem.settings import Settings, option_name
 from runmem.store.output import check_folder
 from runmem.worker.probe import Probe
 
-__all__ = ["check_process", "check_sequential", "check_writable", "pack_probes"]
+__all__ = [
+    "check_memray", "check_process", "check_recording", "check_sequential", "check_writable", "known_needs",
+    "pack_probes",
+]  # fmt: skip
 
 
 def check_process() -> None:
@@ -47,11 +51,36 @@ def check_sequential(settings: Settings) -> None:
     """Raise SettingError for a setting that asks for workers in a sequential run."""
     names = ("workers", "worker_memory_bytes", "scheduler", "scheduler_file", "hosts", "cluster", "env_script")
     given = [f for f in fields(Settings) if f.name in names and getattr(settings, f.name) is not None]
+    given += [f for f in fields(Settings) if f.name == "memory_aware" and settings.memory_aware]
     if settings.sequential and given:
         raise SettingError(
             f"--sequential runs the tasks in the program's own process, and --{option_name(given[0])} asks for "
             "workers: leave one of them out."
         )
+
+
+def check_memray(settings: Settings) -> None:
+    """Raise SettingError if allocations are to be recorded, and memray, which draws them here, is not installed."""
+    if settings.memray and not memray_is_installed():
+        raise SettingError(f"--memray={','.join(settings.memray)}: memray is not installed here: {INSTALL_MEMRAY}.")
+
+
+def check_recording(settings: Settings, several_threads: bool) -> None:
+    """Raise SettingError if allocations are to be recorded on workers that run several tasks at a time."""
+    if settings.memray and several_threads:
+        raise SettingError(
+            f"--memray={','.join(settings.memray)}: a worker of this cluster has several threads, whose tasks memray "
+            "would record together: start workers with one thread each (dask worker --nthreads 1)."
+        )
+
+
+def known_needs(settings: Settings) -> dict[str, int]:
+    """Return what the calls of each task needed in the run of --memory_from, in bytes; SettingError if it is none."""
+    if settings.memory_from is None:
+        return {}
+    from runmem.execution.expectations import needs_in_run  # imports much
+
+    return needs_in_run(settings.memory_from)
 
 
 def pack_probes(probes: Sequence[object], settings: Settings, import_folder: str | None) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runmem.collection.collector import Collector, DiedWorker, Kill
+from runmem.collection.collector import Collector, DiedWorker, Kill, StartDeath
 
 __all__ = ["DeathNews"]
 
@@ -41,3 +41,7 @@ class DeathNews:
     def last_kill(self, task_id: int) -> Kill | None:
         """Return how the last attempt at a call was killed; None: that is not known (yet)."""
         return self._collector.last_kill(task_id)
+
+    def deaths_at_start(self) -> list[StartDeath]:
+        """Return the deaths of workers that had not joined the run."""
+        return self._collector.deaths_at_start()

@@ -41,6 +41,9 @@ class ReportSink(Protocol):
     def report_durations(self, name: str, calls: int, seconds: float, largest_bytes: int) -> None:
         """Note how long calls of a task lasted on a worker."""
 
+    def report_need(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
+        """Note how much memory a call of a task has needed."""
+
     def report_timeout(self, task_id: int, limit_s: float, stack: str | None, where: str) -> None:
         """Note that the time limit of a call has passed."""
 
@@ -104,6 +107,8 @@ class JoinedCluster(RemoteNodes):
             if "timed_out" in message:
                 where = f"node {message['node']}, process {message['pid']}"
                 sink.report_timeout(message["timed_out"], message["limit_s"], message["stack"], where)
+            elif "needed_bytes" in message:
+                sink.report_need(message["name"], message["needed_bytes"], message["kept_bytes"])
             else:
                 sink.report_durations(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
 
@@ -145,7 +150,7 @@ def join_cluster(
         main=MainModule.of_this_process(),
         shadowing=current_shadowing(import_folder),
     )
-    plugins = RunmemNanny(run.run_id), RunmemWorker(run)
+    plugins = RunmemNanny(run.run_id, host=run.host), RunmemWorker(run)
     cluster = JoinedCluster(client, run, plugins, sink)
     cluster.several_threads = any(worker["nthreads"] > 1 for worker in workers)
 

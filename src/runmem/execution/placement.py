@@ -1,12 +1,16 @@
-"""Places calls with constraints: on each node they have together no more processors and memory than it has.
+"""Places calls with demands: on each node they have together no more processors and memory than it has.
 
-Limitations: calls without constraints are not counted, and may run on the same node meanwhile. What a node has is what
-its workers have: their threads, and their memory limits.
+Without ``--memory_aware`` only calls with constraints or ``memory=`` have a demand; the others are not counted, and may
+run on the same node meanwhile. What a node has is what its workers have: their threads, and their memory limits.
+
+With ``--memory_aware`` all calls that need memory have a demand, and what the workers have in use anyway counts too:
+results, inputs of running calls, libraries. Each worker reports that with its heartbeats, so it may be a second old.
 """
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,6 +22,8 @@ from runmem.units import format_bytes
 __all__ = ["Demand", "Placement", "WorkerInfo", "demand_of"]
 
 _REFRESH_S = 2.0
+_LEVEL_REFRESH_S = 0.25
+_OVERTAKEN_A_THREAD = 2
 
 
 class Demand(NamedTuple):
@@ -28,40 +34,76 @@ class Demand(NamedTuple):
     units, memory_bytes : int
     alone : bool
         Whether no other call of the run may run on its node meanwhile.
+    is_guess : bool
+        Whether nothing is known of the memory that it needs.
     """
 
     units: int
     memory_bytes: int
     alone: bool = False
+    is_guess: bool = False
 
 
 class WorkerInfo(NamedTuple):
-    """A worker of the cluster: its address, the host it is on, its threads, its memory limit in bytes (0: none)."""
+    """A worker of the cluster.
+
+    Attributes
+    ----------
+    address, host : str
+    threads : int
+    limit_bytes : int
+        Its memory limit; 0: none.
+    level_bytes : int
+        What it has in use, without what its running calls have added; 0 where that does not count.
+    resident_bytes : int
+        All that it has in use; 0 where that does not count.
+    """
 
     address: str
     host: str
     threads: int
     limit_bytes: int
+    level_bytes: int = 0
+    resident_bytes: int = 0
 
 
 def demand_of(call: TaskCall) -> Demand | None:
-    """Return the demand of a call; None for at most one processor and any memory.
+    """Return the demand that a task declares for a call; None for at most one processor and any memory.
 
     Raises
     ------
     ArgumentError
         If an expression in `@constraint` gives no number.
     """
+    memory_bytes = call.task.memory_bytes
     if CONSTRAINTS not in call.task.options:
-        return None
-    demand = Demand(units_of(call), memory_of(call) or 0)
+        return None if memory_bytes is None else Demand(1, memory_bytes)
+    demand = Demand(units_of(call), memory_of(call) or 0 if memory_bytes is None else memory_bytes)
     return demand if demand.units > 1 or demand.memory_bytes else None
 
 
 @dataclass(slots=True)
 class _NodeRoom:
+    """What a node has, and what calls use of it.
+
+    Attributes
+    ----------
+    shares : bool
+        Whether the limit of each worker is that of all workers of the node together; else each has its own.
+    taken_bytes : int
+        Memory of that limit that other processes than workers take.
+    left : deque
+        Results of calls that have ended, which the workers' levels may not contain yet: moment and size.
+    changed_s : float
+        Moment at which a call began or ended last.
+    """
+
+    shares: bool
     workers: list[WorkerInfo] = field(default_factory=list)
     used: dict[Execution, Demand] = field(default_factory=dict)
+    taken_bytes: int = 0
+    left: deque[tuple[float, int]] = field(default_factory=deque)
+    changed_s: float = float("-inf")
 
     @property
     def units(self) -> int:
@@ -70,8 +112,19 @@ class _NodeRoom:
 
     @property
     def memory_bytes(self) -> int:
-        """Sum of the memory limits of all workers; 0: no limit."""
-        return sum(worker.limit_bytes for worker in self.workers)
+        """What all workers may use together; 0: no limit."""
+        limits = [worker.limit_bytes for worker in self.workers]
+        if not all(limits):
+            return 0
+        return max(0, max(limits, default=0) - self.taken_bytes) if self.shares else sum(limits)
+
+    @property
+    def largest_bytes(self) -> int:
+        """What one worker may use; 0: no limit."""
+        if self.shares:
+            return self.memory_bytes
+        limits = [worker.limit_bytes for worker in self.workers]
+        return max(limits, default=0) if all(limits) else 0
 
     def could_hold(self, demand: Demand) -> bool:
         """Return True if the empty node has room for a call."""
@@ -79,41 +132,96 @@ class _NodeRoom:
         return self.units >= demand.units and is_large
 
     def free_units(self) -> int:
-        """Return the number of processors that no call with constraints uses."""
+        """Return the number of processors that no placed call uses."""
         return self.units - sum(max(demand.units, 1) for demand in self.used.values())
 
-    def has_room(self, demand: Demand) -> bool:
-        """Return True if a call fits beside those that the node has."""
-        used_bytes = sum(each.memory_bytes for each in self.used.values())
-        fits = not self.memory_bytes or used_bytes + demand.memory_bytes <= self.memory_bytes
-        return self.could_hold(demand) and self.free_units() >= demand.units and fits
+    def occupied_bytes(self, stale_s: float) -> int:
+        """Return the memory that is in use, or that the calls on the node are expected to take still.
+
+        `stale_s`: how old the workers' own figures may be.
+        """
+        now_s = time.monotonic()
+        while self.left and self.left[0][0] < now_s - stale_s:
+            self.left.popleft()
+        levels = sum(worker.level_bytes for worker in self.workers) + sum(size for _, size in self.left)
+        expected = levels + sum(demand.memory_bytes for demand in self.used.values())
+        if now_s - self.changed_s < stale_s:  # what the workers have in use may be that of calls that have ended
+            return expected
+        return max(expected, sum(worker.resident_bytes for worker in self.workers))
+
+    def has_room(self, demand: Demand, stale_s: float) -> bool:
+        """Return True if a call fits beside those that the node has; one that fits beside none has it for itself."""
+        if not self.could_hold(demand) or self.free_units() < demand.units:
+            return False
+        limit = self.memory_bytes
+        return not self.used or not limit or self.occupied_bytes(stale_s) + demand.memory_bytes <= limit
+
+    def fitting(self, demand: Demand) -> list[str] | None:
+        """Return the addresses of the workers on which a call fits by their own limits; None: all, or none."""
+        if self.shares:
+            return None
+        fitting = [
+            worker.address
+            for worker in self.workers
+            if not worker.limit_bytes or worker.level_bytes + demand.memory_bytes <= worker.limit_bytes
+        ]
+        return fitting if 0 < len(fitting) < len(self.workers) else None
 
 
 class Placement:
-    """The nodes of a cluster, and which calls with constraints are on each.
+    """The nodes of a cluster, and which calls with demands are on each.
 
     Parameters
     ----------
     workers : callable
         Returns the workers of the cluster; asked now and then, while calls wait.
+    shares : bool
+        Whether the limit of each worker is that of all workers of its node together.
+    taken : callable or None
+        With ``--memory_aware``: returns the memory, in bytes, that other processes take of the limits of nodes.
+
+    Attributes
+    ----------
+    changes : int
+        Grows whenever a call may have room that had none before.
     """
 
-    def __init__(self, workers: Callable[[], Sequence[WorkerInfo]]) -> None:
+    def __init__(
+        self,
+        workers: Callable[[], Sequence[WorkerInfo]],
+        shares: bool = False,
+        taken: Callable[[], int] | None = None,
+    ) -> None:
         self._workers = workers
+        self._shares = shares
+        self._taken = taken
         self._nodes: dict[str, _NodeRoom] = {}
-        self._place: dict[Execution, str] = {}
+        self._place: dict[Execution, tuple[str, list[str] | None]] = {}
+        self._overtaken: dict[Execution, tuple[Demand, int]] = {}  # how many calls were placed while one waited
         self._alone: tuple[Execution, str] | None = None
-        self._asked_s = float("-inf")
+        self._full: set[Demand] = set()  # of which no call has room now
+        self._next_s = float("-inf")
+        self._stale_s = 0.0
+        self.changes = 0
 
     def refresh(self) -> None:
         """Ask for the workers, unless that was done a moment ago."""
-        if time.monotonic() - self._asked_s < _REFRESH_S:
+        began_s = time.monotonic()
+        if began_s < self._next_s:
             return
-        self._asked_s = time.monotonic()
         for node in self._nodes.values():
             node.workers = []
-        for worker in self._workers():
-            self._nodes.setdefault(worker.host, _NodeRoom()).workers.append(worker)
+        taken_bytes = self._taken() if self._taken is not None else 0
+        workers = self._workers()
+        for worker in workers:
+            node = self._nodes.setdefault(worker.host, _NodeRoom(self._shares))
+            node.workers.append(worker)
+            node.taken_bytes = taken_bytes
+        self._room_changed()
+        # Dask's workers report less often where there are many.
+        self._stale_s = max(min(1 + len(workers) / 20, 4), 2 + len(workers) / 200)
+        now_s = time.monotonic()
+        self._next_s = now_s + max(_REFRESH_S if self._taken is None else _LEVEL_REFRESH_S, 20 * (now_s - began_s))
 
     def refusal(self, demand: Demand) -> str | None:
         """Return why no node of the cluster can ever hold a call; None if one can."""
@@ -124,14 +232,30 @@ class Placement:
         largest = max((worker for node in nodes for worker in node.workers), key=lambda worker: worker.limit_bytes)
         if demand.units > units:
             return (
-                f"@constraint asks for {demand.units} computing units, and the largest node has {units} (workers times "
+                f"it asks for {demand.units} computing units, and the largest node has {units} (workers times "
                 "threads): ask for fewer, or start more --workers on a node"
             )
         return (
-            f"@constraint asks for {format_bytes(demand.memory_bytes)} of memory, and the largest worker, "
+            f"it asks for {format_bytes(demand.memory_bytes)} of memory, and the largest worker, "
             f"{largest.address}, may use {format_bytes(largest.limit_bytes)}: ask for less, or start fewer "
             "workers with a larger --worker_memory"
         )
+
+    def _room_changed(self) -> None:
+        self.changes += 1
+        self._full.clear()
+
+    @property
+    def share_bytes(self) -> int:
+        """The equal share of a thread in the memory of its node, on the node where it is smallest; 0: no limit."""
+        shares = [node.memory_bytes // node.units for node in self._nodes.values() if node.units]
+        return min(shares, default=0)
+
+    @property
+    def largest_bytes(self) -> int:
+        """What the largest worker may use; 0: no limit."""
+        limits = [node.largest_bytes for node in self._nodes.values() if node.workers]
+        return max(limits, default=0) if all(limits) else 0
 
     def admit(self, execution: Execution, demand: Demand, unplaced: int = 0) -> bool:
         """Give a call room on the node that has most of it; return False if none has enough now.
@@ -143,12 +267,36 @@ class Placement:
         """
         if demand.alone:
             return self._admit_alone(execution, demand, unplaced)
-        nodes = [(name, node) for name, node in self._nodes.items() if name != self.closed and node.has_room(demand)]
+        if demand in self._full and execution not in self._overtaken:
+            return False
+        open_nodes = {name: node for name, node in self._nodes.items() if name != self.closed}
+        if (first := self._longest_overtaken()) not in (None, execution):
+            assert first is not None
+            wanted = self._overtaken[first][0]
+            open_nodes = {name: node for name, node in open_nodes.items() if not node.could_hold(wanted)}
+        nodes = [(name, node) for name, node in open_nodes.items() if node.has_room(demand, self._stale_s)]
         if not nodes:
+            if any(node.free_units() >= demand.units for node in open_nodes.values()):
+                self._overtaken[execution] = demand, self._overtaken.get(execution, (demand, 0))[1]
+            self._full.add(demand)
             return False
         name, node = max(nodes, key=lambda each: each[1].free_units())
+        if self._overtaken.pop(execution, None) is not None:
+            self._room_changed()
+        for waiting, (its, times) in self._overtaken.items():
+            self._overtaken[waiting] = its, times + node.could_hold(its)
         self._put(execution, demand, name)
         return True
+
+    def _longest_overtaken(self) -> Execution | None:
+        """Return a call that others have overtaken so often that no other may do so any more; None if there is none.
+
+        Else a call that needs much would wait for as long as calls come that need little.
+        """
+        if not self._overtaken:
+            return None
+        most = _OVERTAKEN_A_THREAD * max(node.units for node in self._nodes.values())
+        return next((execution for execution, (_, times) in self._overtaken.items() if times >= most), None)
 
     def _admit_alone(self, execution: Execution, demand: Demand, unplaced: int) -> bool:
         """Close a node to all other calls; give it to this call when those that it has, and all unplaced ones, end."""
@@ -165,8 +313,10 @@ class Placement:
         return True
 
     def _put(self, execution: Execution, demand: Demand, name: str) -> None:
-        self._nodes[name].used[execution] = demand
-        self._place[execution] = name
+        node = self._nodes[name]
+        node.used[execution] = demand
+        node.changed_s = time.monotonic()
+        self._place[execution] = name, node.fitting(demand)
 
     @property
     def closed(self) -> str | None:
@@ -178,6 +328,10 @@ class Placement:
         """Number of calls that have a place."""
         return len(self._place)
 
+    def has_place(self, execution: Execution | None) -> bool:
+        """Return True if a call has a place."""
+        return execution in self._place
+
     def open_hosts(self) -> list[str] | None:
         """Return the hosts to which calls without a place may be sent; None: to all of them."""
         if self._alone is None:
@@ -187,17 +341,26 @@ class Placement:
             return []
         return [name for name, node in self._nodes.items() if name != closed and node.workers]
 
-    def release(self, execution: Execution) -> None:
-        """Take back the room of a call that has ended, or waits again."""
+    def release(self, execution: Execution, left_bytes: int = 0) -> None:
+        """Take back the room of a call that has ended, or waits again; `left_bytes` of it are in use still."""
         if self._alone is not None and self._alone[0] is execution:
             self._alone = None
-        name = self._place.pop(execution, None)
-        if name is not None:
-            del self._nodes[name].used[execution]
+            self._room_changed()
+        if self._overtaken.pop(execution, None) is not None:
+            self._room_changed()
+        place = self._place.pop(execution, None)
+        if place is not None:
+            node = self._nodes[place[0]]
+            del node.used[execution]
+            node.changed_s = time.monotonic()
+            self._room_changed()
+            if left_bytes:
+                node.left.append((node.changed_s, left_bytes))
 
     def hosts_for(self, execution: Execution) -> list[str] | None:
-        """Return the hosts on which a call may run; None: any."""
+        """Return the hosts, or the addresses of workers, on which a call may run; None: any."""
+        if (place := self._place.get(execution)) is not None and place[1] is not None:
+            return place[1]
         if len(self._nodes) < 2:
             return None
-        name = self._place.get(execution)
-        return self.open_hosts() if name is None else [name]
+        return self.open_hosts() if place is None else [place[0]]

@@ -16,7 +16,14 @@ from runmem.clusters import Cluster, cluster_for
 from runmem.clusters.local import EmbeddedCluster
 from runmem.collection.observer import Observer
 from runmem.dask_logging import import_dask, isolate_dask_log, set_dask_log_level
-from runmem.execution.checks import check_process, check_sequential, check_writable, pack_probes
+from runmem.execution.checks import (
+    check_memray,
+    check_process,
+    check_sequential,
+    check_writable,
+    known_needs,
+    pack_probes,
+)
 from runmem.execution.import_path import import_from
 from runmem.extensions import make_extensions
 from runmem.graph.current import set_current_program
@@ -78,6 +85,8 @@ class PreparedRun:
         self.ended_s: float | None = None
         self._trace_name = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self.started_s))}.dat"
         check_sequential(settings)
+        check_memray(settings)
+        self._known_needs = known_needs(settings)
         self._probes = pack_probes([*probes, *settings.probes], settings, import_folder)
         self._extra = [*observers, *make_extensions(settings.observers, Observer, "--observers", import_folder)]
         self._cluster: Cluster = cluster_for(settings)
@@ -113,7 +122,8 @@ class PreparedRun:
         self.started_s = self._now()
         if self.settings.python_memory_profile:
             with suppress(OSError):  # the program runs; the trace is reported as missing
-                join(spool.root, os.getpid(), self._trace_name, "", " ".join(self.command), descendants=False)
+                what, metric = " ".join(self.command), self.settings.memory_metric
+                join(spool.root, os.getpid(), self._trace_name, "", what, descendants=False, metric=metric)
 
     def _remove_all(self) -> None:
         """Remove everything that a failed start has made: no program has begun."""
@@ -136,10 +146,13 @@ class PreparedRun:
             spool=str(Spool.of_run(self.run_id).root),
             measures=self.settings.python_memory_profile,
             interval_s=self.settings.memory_interval_s,
+            metric=self.settings.memory_metric,
             malloc_trim=self.settings.malloc_trim,
             profile_peak=self.settings.profile_peak,
+            memray=self.settings.memray,
             probes=self._probes,
             folder=self._folder,
+            memory_aware=self.settings.memory_aware,
         )
 
     def on_this_node(self, processes: int) -> RunOnWorkers:

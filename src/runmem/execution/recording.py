@@ -10,6 +10,7 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from runmem.collection.allocation_notes import AllocationNotes
 from runmem.collection.collector import Collector
 from runmem.collection.logged_records import LoggedRecords
 from runmem.collection.observer import Observer, Observers
@@ -61,7 +62,8 @@ class Recording:
         shows_reports = settings.log_level == "debug"
         profiles = ProfileWriter(directory, shows_reports, self.recorder.data_lost)
         graph = [GraphWriter(directory.root)] if settings.graph else []
-        self.observers = Observers([self.recorder, profiles, logged, *graph, *observers])
+        notes = AllocationNotes(settings.memray)
+        self.observers = Observers([self.recorder, profiles, logged, notes, *graph, *observers])
         self.replicas = Replicas(directory, trace_folder)
         self.collector = Collector(
             run_id,

@@ -21,9 +21,12 @@ from runmem.execution.signals import delayed_signals
 from runmem.execution.wall_clock import WallClock
 from runmem.graph.current import set_current_program
 from runmem.memory.limits import memory_limit
+from runmem.memory.memray_capture import CaptureFiles
+from runmem.memory.profile_report import set_own_captures
 from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.launch import ensure_sampler
 from runmem.settings import Settings
+from runmem.standard_error import say
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import WorkerRun
@@ -37,6 +40,7 @@ if TYPE_CHECKING:  # imported when they are used: processes that are forked afte
     from runmem.execution.joining import JoinedCluster
     from runmem.execution.nested_calls import NestedCalls
     from runmem.execution.recording import Recording
+    from runmem.execution.run_services import MemoryAware
 
 __all__ = ["Run"]
 
@@ -135,6 +139,7 @@ class Run(PreparedRun):
         self.program.number_of_nodes = self._number_of_nodes
         streams.attach(self.run_id, None if self.settings.sequential else lambda: self._connect()[0])
         measure_peaks_of_lines(self.settings.profile_peak)
+        set_own_captures(CaptureFiles(self.directory.profiles, ""))
         recorded.collector.start()
         set_current_program(self.program)
 
@@ -170,6 +175,8 @@ class Run(PreparedRun):
             process=self._process,
             in_order=self._cluster.ours,
             limit_s=self.settings.task_timeout_s,
+            memory=self._memory_aware(),
+            largest_worker=self._largest_worker,
             on_memory=self.settings.on_memory,
             deaths=DeathNews(
                 self.collector, self.settings.python_memory_profile, self._cluster.ours, self._hears_of_deaths
@@ -178,6 +185,23 @@ class Run(PreparedRun):
         submitter = DaskSubmitter(services)
         self._sender = submitter.sender
         return submitter
+
+    def _memory_aware(self) -> MemoryAware | None:
+        """Return how calls are placed by memory; None: only where they declare what they need."""
+        if not self.settings.memory_aware:
+            return None
+        from runmem.execution.run_services import MemoryAware
+
+        source = None if self.settings.memory_from is None else str(self.settings.memory_from)
+        return MemoryAware(self._known_needs, source, self._cluster.shares_memory, self._cluster.taken_bytes)
+
+    def _largest_worker(self) -> tuple[int, str] | None:
+        """Return the memory limit of the largest worker, and its name; None: there is no limit, or no worker yet."""
+        if (limit_bytes := self.worker_memory_bytes) is not None:
+            return limit_bytes, "one of this machine"
+        workers = self._connect()[0].scheduler_info(n_workers=-1)["workers"]
+        limits = [(worker["memory_limit"] or 0, address) for address, worker in workers.items()]
+        return max(limits) if limits and all(limit for limit, _ in limits) else None
 
     def _hears_of_deaths(self) -> bool:
         """Return True if Dask gives up calls at the first death of their worker."""
@@ -188,6 +212,7 @@ class Run(PreparedRun):
         with self._connecting:
             if self._connected is None:
                 import_dask()
+                from runmem.execution.checks import check_recording
                 from runmem.execution.joining import join_cluster
 
                 client = self._cluster.connect()
@@ -196,6 +221,7 @@ class Run(PreparedRun):
                 run = self._on_workers()._replace(prepare=self.prepare_workers, quiet=quiet, nesting=self._nesting())
                 self._remote = join_cluster(client, run, lambda: getattr(self, "_sender", None), self._import_folder)
                 self._remote.check_names()
+                check_recording(self.settings, self._remote.several_threads)
                 self._connected = client, max(1, self._remote.workers())
                 self.collector.add_remote(self._remote.read, self._remote.unsure)
                 self._write_run_json()
@@ -267,9 +293,11 @@ class Run(PreparedRun):
         complete = not exit_code if complete is None else complete
         from runmem.collection.replicas import remove_replicas
         from runmem.collection.spool_reader import end_spool
+        from runmem.execution.flame_graphs import make_flame_graphs
 
         set_current_program(None)
         measure_peaks_of_lines(False)
+        set_own_captures(None)
         recorded = self._recorded  # `start` may have failed before it was made
         submitter, step = self.submitter.real, Steps(self.tell_lost)
         if self._wall_clock is not None:
@@ -288,6 +316,8 @@ class Run(PreparedRun):
                 if not all_ended:
                     step("the calls that were cut off", self._cut_off, submitter, exit_code)
             self._end_measurement(step, all_ended)
+            for text in step("the flame graphs", make_flame_graphs, self.directory.profiles) or ():
+                say(f"runmem: note: {text}")
             if submitter is not None and self.cut_off is not None:
                 self._count_cut_off(submitter)
             step("the streams", streams.detach)

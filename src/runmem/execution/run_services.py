@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -19,7 +19,7 @@ from runmem.serialization.snapshot import Snapshots
 from runmem.settings import Settings
 from runmem.worker.packed_call import PackedTask
 
-__all__ = ["Caller", "FollowedState", "RunServices"]
+__all__ = ["Caller", "FollowedState", "MemoryAware", "RunServices"]
 
 
 class FollowedState(Protocol):
@@ -46,6 +46,27 @@ class Caller(NamedTuple):
     depth: int
     task: PackedTask
     snapshots: Snapshots
+
+
+class MemoryAware(NamedTuple):
+    """How calls are placed by the memory that they are expected to need.
+
+    Attributes
+    ----------
+    known : mapping
+        What calls needed in an earlier run, in bytes, by the name of the task.
+    source : str or None
+        That run, for messages.
+    shares : bool
+        Whether each worker may use what all workers of its node may use together.
+    taken : callable
+        Returns the memory, in bytes, that the program takes of what its node's workers may use.
+    """
+
+    known: Mapping[str, int]
+    source: str | None
+    shares: bool
+    taken: Callable[[], int]
 
 
 @dataclass(frozen=True)
@@ -83,6 +104,10 @@ class RunServices:
         How long calls last, reported by all workers; None: it is reported to the submitter's sender.
     away : callable
         Returns a context manager in which the thread waits for calls.
+    memory : MemoryAware or None
+        None: only calls that declare what they need are placed by it.
+    largest_worker : callable
+        Returns the memory limit, in bytes, of the largest worker, and its name; None if there is no limit.
     """
 
     run_id: str
@@ -100,3 +125,5 @@ class RunServices:
     deaths: DeathNews | None = None
     durations: Durations | None = None
     away: Callable[[], AbstractContextManager[object]] = nullcontext
+    memory: MemoryAware | None = None
+    largest_worker: Callable[[], tuple[int, str] | None] = lambda: None

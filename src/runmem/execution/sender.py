@@ -22,15 +22,17 @@ from typing import NamedTuple
 
 import distributed
 
-from runmem.dask_private import run_on_workers, send_graph
+from runmem.dask_private import memory_in_use, run_on_workers, send_graph
 from runmem.deadlines import within
-from runmem.errors import ArgumentError, RunmemError, TaskCancelledError
+from runmem.errors import ArgumentError, ClusterError, RunmemError, TaskCancelledError
 from runmem.execution.after_deaths import AfterDeaths
 from runmem.execution.bundle import Durations, plan
 from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.call_table import CallTable
 from runmem.execution.dask_task import dask_task
+from runmem.execution.demands import Demands
+from runmem.execution.dying_workers import DyingWorkers
 from runmem.execution.placement import Placement, WorkerInfo
 from runmem.execution.run_services import RunServices
 from runmem.graph.call import Execution
@@ -95,16 +97,25 @@ class Sender:
         self._last_moved_s: dict[str, float] = {}
         self._sending = threading.Lock()
         self._reported: deque[tuple[str, int, float, int]] = deque()
+        self._memory = services.memory
+        self._needs: deque[tuple[str, int, int]] = deque()
+        self._fruitless: tuple[int, int] | None = None
         self._timeouts: deque[_Timeout] = deque()
         self._next_poll_s = 0.0
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._placement = Placement(self._workers_of_cluster)
-        self._refused: dict[Execution, str] = {}
-        calls.release = self._placement.release
-        self._after_deaths = (
-            None if services.deaths is None else AfterDeaths(calls, services.deaths, self._workers_of_cluster)
+        memory = self._memory
+        self._placement = Placement(
+            self._workers_of_cluster, memory is not None and memory.shares, None if memory is None else memory.taken
         )
+        self._demands = Demands(self._placement, memory, self._may_wait)
+        self._refused: dict[Execution, str] = {}
+        calls.release = self._release
+        deaths = services.deaths
+        self._after_deaths = (
+            None if deaths is None else AfterDeaths(calls, deaths, self._workers_of_cluster, self._demands.observe)
+        )
+        self._dying = None if deaths is None else DyingWorkers(deaths, lambda: len(calls.open))
 
     def start(self) -> None:
         """Start the thread, unless it was started before; it connects to the cluster first."""
@@ -126,6 +137,10 @@ class Sender:
     def report_durations(self, name: str, calls: int, seconds: float, largest_bytes: int) -> None:
         """Note how long calls of a task lasted on a worker."""
         self._reported.append((name, calls, seconds, largest_bytes))
+
+    def report_need(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
+        """Note how much memory a call of a task has needed, and how much of that its worker has in use after it."""
+        self._needs.append((name, needed_bytes, kept_bytes))
 
     def report_timeout(self, task_id: int, limit_s: float, stack: str | None, where: str) -> None:
         """Note that the time limit of a call has passed."""
@@ -163,8 +178,7 @@ class Sender:
             self._poll_now_and_then()
             while self._timeouts:
                 self._end_at_limit(self._timeouts.popleft())
-            if self._after_deaths is not None:
-                self._after_deaths.decide()
+            self._look_at_deaths()
             if calls.to_cancel:
                 self._cancel_failed_groups()
             self._send()
@@ -173,7 +187,7 @@ class Sender:
         except Exception as error:
             if self._closing:
                 return False
-            if self._is_lost(error):
+            if isinstance(error, ClusterError) or self._is_lost(error):
                 self._break(error)
                 return False
             with calls.changed:
@@ -187,14 +201,19 @@ class Sender:
         client = self.client
         return isinstance(error, OSError) or client is None or client.status not in ("running", "connecting")
 
+    def _look_at_deaths(self) -> None:
+        """Decide about calls whose worker has died. Raise ClusterError if every worker dies as it starts."""
+        if self._after_deaths is not None:
+            self._after_deaths.decide()
+        if self._dying is not None and self.client is not None:
+            self._dying.look(self.client, self.workers)
+
     def _break(self, error: Exception) -> None:
-        log.error("calls could not be sent", exc_info=error)
         with self._calls.changed:
-            self.broken = RunmemError(
-                f"the connection to the Dask cluster failed: {type(error).__name__}: {error}. Look at the scheduler's "
-                "log; the tasks that had ended are in the run directory."
-            )
+            self.broken = error if isinstance(error, ClusterError) else _lost_connection(error)
             self._calls.changed.notify_all()
+        if isinstance(error, ClusterError):
+            self.abandon()  # who waits for a bundle would wait without end
 
     def _poll_now_and_then(self) -> None:
         """Poll all bundles that were sent, and spend at most a twentieth of the time on it."""
@@ -224,7 +243,7 @@ class Sender:
         """Send the queued calls that can be sent now."""
         calls = self._calls
         with self._sending:
-            if calls.has_constraints:
+            if calls.has_constraints or (self._memory is not None and calls.queue):
                 self._placement.refresh()
             bundles, graph, turns = self._next_graph()
             if not graph or self.client is None:
@@ -255,12 +274,21 @@ class Sender:
         with calls.changed:
             self.is_urgent = False
             self._read_reports()
-            if not calls.queue or self._enough_is_sent():
+            if not calls.queue or self._enough_is_sent() or self._fruitless == self._changes():
                 return [], {}, {}
             bundles = plan(
-                calls.queue, self.durations, self.workers, calls.in_flight, self._may_wait, self._admit, calls.lost
+                calls.queue,
+                self.durations,
+                self.workers,
+                calls.in_flight,
+                self._may_wait,
+                self._admit,
+                calls.lost,
+                self._awaited,
             )
             self._end_refused()
+            # With `--memory_aware` the workers are asked again a moment later.
+            self._fruitless = self._changes() if not bundles and self._memory is not None else None
             graph: Graph = {}
             turns: dict[str, int] = {}
             again: set[Execution] = set()
@@ -285,22 +313,39 @@ class Sender:
                     self._last_moved_s[execution.name] = now_s
             return bundles, graph, turns
 
+    def _changes(self) -> tuple[int, int]:
+        """Return what changes whenever a call can be sent that could not be before."""
+        return self._calls.queue.changes, self._placement.changes
+
+    def _awaited(self, execution: Execution) -> Execution | None:
+        """Return a call that must have ended before this one is sent; None: it can be sent now."""
+        if self._memory is None and not self._calls.has_constraints:
+            return None
+        state, queue = state_of(execution), self._calls.queue
+        if self._demands.of(execution) is None:
+            return next((needed for needed in state.needs if queue.is_kept_aside(needed)), None)
+        # One that gets a place would take it from others while it waits for its inputs.
+        return next((needed for needed in state.needs if not state_of(needed).done), None)
+
     def _admit(self, execution: Execution) -> bool:
-        """Return True if a call can be sent now; give it a place if it has constraints and its inputs are ready."""
-        state = state_of(execution)
-        if state.demand is None:
+        """Return True if a call, whose inputs are ready, can be sent now; give it a place if it has a demand."""
+        state, demand = state_of(execution), self._demands.of(execution)
+        if demand is None:
             return self._placement.open_hosts() != []
-        if not all(state_of(needed).done for needed in state.needs):
-            return False
-        reason = self._placement.refusal(state.demand)
-        unplaced = self._calls.in_flight.total() - self._placement.placed
-        if reason is None and self._placement.admit(execution, state.demand, unplaced):
+        if any(state_of(needed).error is not None for needed in state.needs):
+            return True  # it ends with their error
+        in_flight = self._calls.in_flight.total()
+        reason = None if state.demand is None else self._placement.refusal(state.demand)
+        if reason is None and self._demands.admit(execution, demand, in_flight):
+            state.is_placed = True
             return True
-        for other in () if state.demand.alone else state.implementations:
+        for other in () if demand.alone else state.implementations:
             if self._placement.refusal(other.demand) is not None:
                 continue
-            if self._placement.admit(execution, other.demand, unplaced):
+            expected = self._demands.expected(other.task.name, other.demand) or other.demand
+            if self._demands.admit(execution, expected, in_flight):
                 state.use(other)
+                state.is_placed = True
                 return True
             reason = None  # it will fit later
         if reason is not None:
@@ -308,8 +353,15 @@ class Sender:
             self._refused[execution] = reason + (f"; neither can its other implementations ({names})" if names else "")
         return False
 
+    def _release(self, execution: Execution) -> None:
+        """Take back the place of a call that has ended, or waits again."""
+        state_of(execution).is_placed = False
+        self._demands.release(execution)
+
     def _end_refused(self) -> None:
         """End the calls for which no node is large enough."""
+        if not self._refused:
+            return
         refused, self._refused = self._refused, {}
         for execution in self._calls.queue.remove(refused):
             where = f"call {execution.task_id} of {state_of(execution).place or execution.name}"
@@ -320,7 +372,11 @@ class Sender:
     def _workers_of_cluster(self) -> list[WorkerInfo]:
         assert self.client is not None
         found = self.client.scheduler_info(n_workers=-1)["workers"]
-        return [WorkerInfo(name, w["host"], w["nthreads"], w["memory_limit"] or 0) for name, w in found.items()]
+        measures = self._memory is not None
+        return [
+            WorkerInfo(name, w["host"], w["nthreads"], w["memory_limit"] or 0, *(memory_in_use(w) if measures else ()))
+            for name, w in found.items()
+        ]
 
     def _send_to_hosts(
         self, client: distributed.Client, bundles: Iterable[Bundle], graph: Graph, turns: dict[str, int] | None
@@ -344,9 +400,13 @@ class Sender:
         return futures
 
     def _read_reports(self) -> None:
+        while self._needs:
+            self._demands.observe(*self._needs.popleft())
+            self._fruitless = None
         while self._reported:
             report = self._reported.popleft()
             self.durations.observe(*report)
+            self._fruitless = None
             self._last_moved_s[report[0]] = time.monotonic()
 
     def _remove_failed(self, bundle: Bundle) -> None:
@@ -365,7 +425,8 @@ class Sender:
     def _enough_is_sent(self) -> bool:
         """Return True if the workers have enough bundles: queued calls can then be grouped into larger ones."""
         calls = self._calls
-        if not calls.queue or self.durations.calls_per_bundle(calls.queue.first.name) == 1:
+        first = calls.queue.first
+        if first is None or self.durations.calls_per_bundle(first.name) == 1:
             return False
         return sum(len(bundle.executions) > 1 for bundle in calls.sent) >= 2 * self.workers
 
@@ -422,3 +483,11 @@ class Sender:
         futures = [bundle.future for bundle in bundles if bundle.future is not None]
         if futures and self.client is not None:
             within(_CANCEL_S, partial(self.client.cancel, futures, force=True))
+
+
+def _lost_connection(error: Exception) -> RunmemError:
+    log.error("calls could not be sent", exc_info=error)
+    return RunmemError(
+        f"the connection to the Dask cluster failed: {type(error).__name__}: {error}. Look at the scheduler's "
+        "log; the tasks that had ended are in the run directory."
+    )

@@ -156,7 +156,7 @@ class SequentialSubmitter:
                 yield
                 return
             if self._run is not None:
-                set_report_sink(self._run.report)
+                set_report_sink(self._run.report, self._run.captures)
             try:
                 yield
             finally:

@@ -25,7 +25,7 @@ import distributed
 
 import runmem.serialization.dask_serialization  # noqa: F401  # registers serializers with Dask
 from runmem.deadlines import within
-from runmem.errors import TaskCancelledError, TaskKilledError, TaskTimeoutError
+from runmem.errors import ArgumentError, TaskCancelledError, TaskKilledError, TaskTimeoutError
 from runmem.execution.call_errors import explain_kill, unfetchable
 from runmem.execution.call_state import CallState, Implementation, state_of
 from runmem.execution.call_table import CallTable
@@ -45,6 +45,7 @@ from runmem.serialization.error_parts import set_field
 from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Packed
 from runmem.serialization.snapshot import Snapshot, Snapshots
+from runmem.units import format_bytes
 
 __all__ = ["DaskSubmitter"]
 
@@ -83,12 +84,16 @@ class DaskSubmitter:
         self._large = LargeValues(self._send_value)
         self._results = FetchedResults()
         self._fetching = threading.Lock()
+        self._largest_worker = services.largest_worker
+        self._shares_memory = services.memory is not None
+        self._possible_bytes = 0  # of memory, which a worker is known to have
         observers = services.observers
         self._report_submitted = observers.task_submitted if observers.hears("task_submitted") else None
 
     def submit(self, call: TaskCall, resolve: Resolve) -> None:
         """Accept a call; see `Submitter`."""
         self._check()
+        self._check_memory(call)
         if not self._is_nested:  # else it would keep its worker from running them
             self.calls.wait_for_room()
         payload = pack(call, resolve, self._large, self._snapshots, _classes_of)
@@ -129,6 +134,22 @@ class DaskSubmitter:
             self.calls.to_cancel.add(call.execution)
         if self._report_submitted is not None:
             self._report_submitted(submitted(call, payload.inputs))
+
+    def _check_memory(self, call: TaskCall) -> None:
+        """Raise ArgumentError for a call whose task declares more memory than any worker may use."""
+        needed = call.task.memory_bytes
+        if needed is None or needed <= self._possible_bytes:
+            return
+        largest = self._largest_worker()
+        if largest is not None and needed > largest[0]:
+            remedies = ["ask for less", "start fewer workers with a larger --worker_memory"]
+            if not self._shares_memory:
+                remedies.insert(1, "let each worker use all memory of its node with --memory_aware")
+            raise ArgumentError(
+                f"{call.task.place}: memory={format_bytes(needed)} in @task is more than the largest worker, "
+                f"{largest[1]}, may use, {format_bytes(largest[0])}: {', or '.join(remedies)}."
+            )
+        self._possible_bytes = needed
 
     def _implementations(self, call: TaskCall, resolve: Resolve) -> list[tuple[Implementation, Snapshot | None]]:
         """Return the other tasks that a call may run, and the snapshots with which they travel."""

@@ -6,10 +6,14 @@
     MEM <MiB> <epoch s>                                   total of the trace's owner
     CHLD <series> <MiB> <epoch s>                         one series a worker
     FUNC <name> <MiB> <epoch s> <MiB> <epoch s> <level>   a task that ran, drawn as a bracket
-    LOST <lines> <epoch s>                                only in runmem: lines lost until then, because the disk was
-    full NOTE <text>                                           only in runmem: a remark on the values
+    CHILDREN <series> <command> <MiB> <epoch s>           only in runmem: the children of tasks in a worker
+    GPU <gpu0 or series> <MiB> <epoch s>                  only in runmem: memory on a GPU, and of a worker on all
+    LOST <lines> <epoch s>                                only in runmem: lines lost until then (the disk was full)
+    NOTE <text>                                           only in runmem: a remark on the values
+    EVENT <kind> <series> <MiB> <epoch s> ...             only in runmem: what Dask did about memory, `memory_events`
 
-`mprof` ignores the last two, and fails on a blank line, on a line without a space, and on a name that contains a space.
+`mprof` ignores the last five, and fails on a blank line, on a line without a space, and on a name that contains a
+space.
 """
 
 from __future__ import annotations
@@ -17,8 +21,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from runmem.formats.memory_events import MemoryEvent
 from runmem.reading import read_lines
 from runmem.units import MIB
 
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Integers: TypeAlias = NDArray[np.int64]
 
-__all__ = ["Bracket", "Trace", "read_trace"]
+__all__ = ["Bracket", "ChildrenReading", "Trace", "read_trace"]
 
 _MOST_MIB = float(2**43)  # 2**63 bytes, the limit of a 64-bit integer
 _MOST_S = 1e12
@@ -57,6 +62,23 @@ class Bracket:
     level: int = 0
 
 
+class ChildrenReading(NamedTuple):
+    """What the child processes of a worker's tasks used at one time.
+
+    Attributes
+    ----------
+    time_s : float
+        Seconds since the epoch.
+    size_bytes : int
+    command : str
+        Command of those with the largest share.
+    """
+
+    time_s: float
+    size_bytes: int
+    command: str
+
+
 @dataclass(frozen=True)
 class Trace:
     """The content of a `.dat` file, in the order of its lines.
@@ -77,6 +99,12 @@ class Trace:
         Number of torn, binary and unknown lines, which are ignored.
     lost_lines : int
         Number of lines that the writer could not write (disk full).
+    events : list of MemoryEvent
+        What Dask did about the memory of the workers.
+    children_of_tasks : dict
+        Name of the series to the readings of the children of its tasks: lists of `ChildrenReading`.
+    gpus : dict
+        Name of a device (``gpu0``) or series to its readings of memory on GPUs: lists of (epoch seconds, bytes).
     """
 
     cmdline: str | None
@@ -87,6 +115,15 @@ class Trace:
     notes: list[str] = field(default_factory=list)
     skipped: int = 0
     lost_lines: int = 0
+    events: list[MemoryEvent] = field(default_factory=list)
+    children_of_tasks: dict[str, list[ChildrenReading]] = field(default_factory=dict)
+    gpus: dict[str, list[tuple[float, int]]] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """What the values are: ``rss``, ``pss`` or ``uss``, by the first of the notes."""
+        word = self.notes[0].partition(":")[0] if self.notes else ""
+        return word if word in ("pss", "uss") else "rss"
 
     @property
     def peak_bytes(self) -> int | None:
@@ -120,7 +157,10 @@ class _TraceReader:
         self.children: dict[bytes, tuple[list[float], list[float]]] = {}
         self.brackets: list[Bracket] = []
         self.notes: list[str] = []
+        self.events: list[MemoryEvent] = []
         self.lost_lines = 0
+        self.children_of_tasks: dict[str, list[ChildrenReading]] = {}
+        self.gpus: dict[str, list[tuple[float, int]]] = {}
 
     def read(self, lines: Iterable[bytes]) -> Trace:
         skipped = 0
@@ -133,7 +173,10 @@ class _TraceReader:
                 skipped += 1
         times_s, totals_bytes = _arrays(self.totals)
         children = {name.decode("utf-8", "replace"): _arrays(columns) for name, columns in self.children.items()}
-        return Trace(self.cmdline, times_s, totals_bytes, children, self.brackets, self.notes, skipped, self.lost_lines)
+        return Trace(
+            self.cmdline, times_s, totals_bytes, children, self.brackets, self.notes, skipped, self.lost_lines,
+            self.events, self.children_of_tasks, self.gpus,
+        )  # fmt: skip
 
     def _parse(self, line: bytes) -> None:
         """Parse one whole line; raise ValueError if it is not valid."""
@@ -157,9 +200,20 @@ class _TraceReader:
     def _parse_rare(self, kind: bytes, values: list[bytes], line: bytes) -> None:
         if kind == b"FUNC":
             self.brackets.append(_bracket(*values) if len(values) in (5, 6) else _not_a_bracket())
+        elif kind == b"CHILDREN":
+            series, command, size, time = values
+            time_s, size_mib = _checked(float(time), float(size))
+            reading = ChildrenReading(time_s, round(size_mib * MIB), command.decode("utf-8", "replace"))
+            self.children_of_tasks.setdefault(series.decode("utf-8", "replace"), []).append(reading)
+        elif kind == b"GPU":
+            name, size, time = values
+            time_s, size_mib = _checked(float(time), float(size))
+            self.gpus.setdefault(name.decode("utf-8", "replace"), []).append((time_s, round(size_mib * MIB)))
         elif kind == b"LOST":
             count, _ = values
             self.lost_lines += max(int(count), 0)
+        elif kind == b"EVENT":
+            self.events.append(MemoryEvent.parse(line))
         elif kind == b"CMDLINE" and b"\0" not in line:
             if self.cmdline is None:
                 self.cmdline = _text(line)

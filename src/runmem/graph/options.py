@@ -11,8 +11,11 @@ from typing import Any, NamedTuple
 from runmem.errors import TaskDeclarationError
 from runmem.graph import compiled
 from runmem.graph.directions import Parameter
+from runmem.units import parse_bytes
 
-__all__ = ["in_snake_case", "directions_in", "nearest_name", "time_limit", "unknown_options", "without_effect"]
+__all__ = [
+    "in_snake_case", "directions_in", "memory_size", "nearest_name", "time_limit", "unknown_options", "without_effect",
+]  # fmt: skip
 
 _CAMEL = {
     "targetDirection": "target_direction", "varargsType": "varargs_type", "isReplicated": "is_replicated",
@@ -48,6 +51,7 @@ def _more_than_one(value: Any) -> bool:
 # Options whose names parameters may have too. The last ones say in which order, where or how fast tasks run: without
 # them the result is the same.
 _HINTS = {
+    "memory",
     "time_out",
     "on_failure",
     "on_memory",
@@ -124,6 +128,28 @@ def time_limit(options: dict[str, Any], where: str) -> float | None:
     if not 0 <= seconds <= _LONGEST_S:
         raise TaskDeclarationError(f"{where}: time_out={value!r} is not a number of seconds, such as 60 (0: no limit).")
     return seconds
+
+
+def memory_size(options: dict[str, Any], where: str) -> int | None:
+    """Return the memory that a call is expected to need, in bytes; None: not declared.
+
+    Raises
+    ------
+    TaskDeclarationError
+        For a value that is no amount of memory.
+    """
+    value = options.get("memory")
+    if value is None or isinstance(value, Parameter):
+        return None
+    try:
+        size = 0 if isinstance(value, bool) or not isinstance(value, (int, str)) else parse_bytes(value)
+    except (ValueError, OverflowError):
+        size = 0
+    if size < 1:
+        raise TaskDeclarationError(
+            f'{where}: memory={value!r} is not an amount of memory, such as "2GiB", "500MB" or a number of bytes.'
+        )
+    return size
 
 
 def without_effect(options: dict[str, Any]) -> list[str]:

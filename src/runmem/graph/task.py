@@ -19,7 +19,7 @@ from runmem.graph.failure import failure_policy, memory_policy
 from runmem.graph.global_changes import Change, global_changes
 from runmem.graph.isolation import Isolation
 from runmem.graph.lazy_values import completed, refuse_async_generators
-from runmem.graph.options import directions_in, in_snake_case, time_limit, unknown_options, without_effect
+from runmem.graph.options import directions_in, in_snake_case, memory_size, time_limit, unknown_options, without_effect
 from runmem.graph.reduction import DEFAULT_CHUNK_SIZE, chunk_size_in, collection_of, reduce_in_chunks
 from runmem.graph.returns import Returns, declared_returns, returns_of_call
 from runmem.graph.signature import TaskSignature
@@ -51,6 +51,8 @@ class TaskFunction:
         Qualified name; name of the module (of the program's file for the program itself); source file.
     isolation : Isolation
         How its calls are kept apart from others.
+    memory_bytes : int or None
+        Memory that a call is expected to need beyond what its worker has in use; None: its declaration does not say.
     on_failure : OnFailure or None
         What is done about a call that raised; None: waiting for it raises.
     on_memory : str or None
@@ -91,6 +93,7 @@ class TaskFunction:
         self.returns = Returns(outputs) if outputs and declared is None else declared_returns(function, declared, where)
         self._takes_returns = "returns" not in self.signature.signature.parameters and self.signature.varkwargs is None
         self.isolation = Isolation(limit_s=time_limit(options, where))
+        self.memory_bytes = memory_size(options, f"@task on {self.place}")
         self.on_failure = failure_policy(options, where)
         self.on_memory = memory_policy(options, f"@task on {self.place}")
         self._chunk_size = chunk_size_in(options, where)
@@ -335,6 +338,10 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     time_out : float, optional
         Seconds that a call may take: then its worker process is ended, and waiting for it raises a `TaskTimeoutError`.
         Default: what ``--task_timeout`` says. 0: any time. Counted for each call from when it begins.
+    memory : int or str, optional
+        Memory that a call may need beyond what its worker has in use already, in bytes or as in ``"2GiB"``. A call
+        starts when a node has that much room beside the other calls that say how much they need, or beside all others
+        with ``--memory_aware``. More than any worker may use is refused at the call.
     on_failure : str or dict, optional
         What is done about a call that raised, or whose worker died: ``"RETRY"`` tries it up to four times, ``"IGNORE"``
         goes on with None (or what `defaults` says) for its values, ``"CANCEL_SUCCESSORS"`` cancels the calls that need

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import distributed
+from distributed import NannyPlugin, WorkerPlugin
 
 from runmem.collection.remote_nodes import RemoteNodes
 from runmem.deadlines import within
@@ -54,8 +55,9 @@ class MeasuredCluster(RemoteNodes):
         super().__init__(client, run.run_id, run.interval_s)
         self._topic = stats_topic(run.run_id)
         self._version = version
-        self._of_nannies = RunmemNanny(run.run_id)
+        self._of_nannies = RunmemNanny(run.run_id, host=run.host)
         self._of_workers = DaskTasks(run, program_pid)
+        self._asked: list[NannyPlugin | WorkerPlugin] = []  # plugins that the scheduler was asked to add
         self._reports: dict[str, _Report] = {}
 
     def join(self) -> None:
@@ -68,14 +70,18 @@ class MeasuredCluster(RemoteNodes):
         """
         try:
             within(_LEAVE_S, self._client.subscribe_topic, self._topic, self._take)
+            self._asked = [self._of_nannies]
             within(_JOIN_S, self._client.register_plugin, nanny_carrier(self._of_nannies, self._topic, self._version))
+            self._asked = [self._of_workers, self._of_nannies]
             within(_JOIN_S, self._client.register_plugin, worker_carrier(self._of_workers, self._topic, self._version))
         except TimeoutError as error:
             self.losses["workers that do not answer"] = f"what runs there may not be measured ({error})"
         except Exception as error:
             self.leave()
+            # Without an answer, which is what there is for an operation that a scheduler does not have.
+            reason = "its scheduler has switched them off" if isinstance(error, AttributeError) else str(error)
             raise ClusterError(
-                f"the cluster at {address_of(self._client)} takes no plugins ({type(error).__name__}: {error}). Start "
+                f"the cluster at {address_of(self._client)} takes no plugins ({reason}). Start "
                 "its workers with `dask worker --preload runmem.preload`, which needs none."
             ) from error
 
@@ -142,7 +148,7 @@ class MeasuredCluster(RemoteNodes):
 
     def leave(self) -> None:
         """Leave the cluster as it was."""
-        self.remove_plugins((self._of_workers, self._of_nannies), _LEAVE_S)
+        self.remove_plugins(self._asked, _LEAVE_S)
 
     def unsubscribe(self) -> None:
         """Take no more reports."""

@@ -24,6 +24,7 @@ import dask
 import distributed
 
 from runmem.collection.collector import Collector
+from runmem.collection.killed_tasks import DeathReports
 from runmem.collection.observer import Observer
 from runmem.collection.replicas import remove_replicas
 from runmem.collection.spool_reader import end_spool
@@ -45,7 +46,7 @@ from runmem.worker.call_recorder import RunOnWorkers
 
 __all__ = ["Measurement", "measurement_settings"]
 
-_SETTINGS = ("memory_interval", "run_folder", "spool_size", "observers")
+_SETTINGS = ("memory_interval", "memory_metric", "run_folder", "spool_size", "observers")
 _CONNECT_S = 5.0
 _END = "the measurement ended before the task did"
 
@@ -98,7 +99,7 @@ class Measurement:
         self._own_client: distributed.Client | None = None
         self._app = safe_name(app)
         self._settings = settings
-        self._observers = [*observers, *make_extensions(settings.observers, Observer, "--observers")]
+        self._observers = [DeathReports(), *observers, *make_extensions(settings.observers, Observer, "--observers")]
         self._lock = threading.Lock()
         self._ended_s: float | None = None
         self._exit_code: int | None = None
@@ -207,6 +208,7 @@ class Measurement:
             spool=str(Spool.of_run(self._run_id).root),
             measures=True,
             interval_s=self._settings.memory_interval_s,
+            metric=self._settings.memory_metric,
             workers_a_node=max(1, len(workers) // max(1, len(nodes))),
         )
 
@@ -214,7 +216,8 @@ class Measurement:
         """Sample this process too, for the trace of the program."""
         trace = f"mprofile_{time.strftime('%Y%m%d%H%M%S', time.localtime(self._started_s))}.dat"
         with suppress(OSError):
-            join(spool.root, os.getpid(), trace, "", " ".join(sys.argv) or self._app, descendants=False)
+            what, metric = " ".join(sys.argv) or self._app, self._settings.memory_metric
+            join(spool.root, os.getpid(), trace, "", what, descendants=False, metric=metric)
             ensure_sampler(spool.root, self._settings.memory_interval_s)
 
     @property

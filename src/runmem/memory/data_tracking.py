@@ -13,14 +13,16 @@ from runmem.memory.process import Readings
 from runmem.memory.window import TOLERANCE_BYTES, Window
 from runmem.units import MIB
 
-__all__ = ["DataTracking", "Release", "Transfer"]
+__all__ = ["READ_BACK", "RECEIVED", "RELEASED", "SPILLED", "DataTracking", "Release", "Transfer"]
 
 _FEW_FAULTS, _FAULTS_OF_MESSAGES = 16, 64
 _SAME_BYTES = 64 * 1024
 _PAGE_BYTES, _HUGE_PAGE_BYTES = 4096, 2 * MIB
 _LEAST_OF_HUGE_PAGES_BYTES = 4 * MIB  # numpy asks for huge pages from here on
-_RECEIVED = "results for other tasks were received meanwhile"
-_RELEASED = "results of other tasks were released meanwhile"
+RECEIVED = "results for other tasks were received meanwhile"
+RELEASED = "results of other tasks were released meanwhile"
+SPILLED = "Dask moved results to disk meanwhile"
+READ_BACK = "Dask read results from disk meanwhile"
 
 
 class Release(NamedTuple):
@@ -77,7 +79,7 @@ class DataTracking(HighWater):
                 with contextlib.suppress(*UNREADABLE):
                     self._read()
                 for window in self._open:
-                    window._expect(size_bytes, _RECEIVED)
+                    window._expect(size_bytes, RECEIVED)
             return Transfer(size_bytes, self._stored_number, self._other_threads.page_faults() - self._accounted_faults)
 
     def received(self, transfer: Transfer, whole: bool) -> None:
@@ -97,11 +99,11 @@ class DataTracking(HighWater):
                     window._other_faults = faults
                 self._other_faults = self._faults, faults
 
-    def stored(self, size_bytes: int, received_bytes: int = 0) -> int:
+    def stored(self, size_bytes: int, received_bytes: int = 0, reason: str = RECEIVED) -> int:
         """Report that the process stores `size_bytes` more for other tasks, and return a number for them.
 
         Data stored by the thread of a window is the window's own memory. Of data stored by other threads,
-        `received_bytes` are in reported transfers; the rest was allocated at an unknown earlier time.
+        `received_bytes` are in reported transfers; the rest was allocated at an unknown earlier time, for `reason`.
         """
         thread = threading.get_ident()
         with self._lock:
@@ -109,7 +111,7 @@ class DataTracking(HighWater):
             self._stored_number += 1
             windows = [window for window in self._open if window._thread != thread]
             if windows and size_bytes > received_bytes:
-                self._expect_stored(size_bytes - received_bytes, windows)
+                self._expect_stored(size_bytes - received_bytes, windows, reason)
             return self._stored_number
 
     def discarding(self, size_bytes: int) -> None:
@@ -119,23 +121,23 @@ class DataTracking(HighWater):
                 self._released_meanwhile += size_bytes
                 return
             for window in self._open:
-                window._release(size_bytes, _RECEIVED)
+                window._release(size_bytes, RECEIVED)
 
-    def discarded(self, size_bytes: int) -> None:
-        """Report that stored data has just been released, where that could not be reported before."""
+    def discarded(self, size_bytes: int, reason: str = RELEASED) -> None:
+        """Report that stored data was released about now, where the memory could not be read just before and after."""
         with self._lock:
             self._stored_bytes -= size_bytes
             if size_bytes >= TOLERANCE_BYTES:
                 self._leftovers.note_freed()
             for window in self._open:
-                window._release(size_bytes, _RELEASED)
+                window._release(size_bytes, reason)
 
-    def _expect_stored(self, size_bytes: int, windows: list[Window]) -> None:
+    def _expect_stored(self, size_bytes: int, windows: list[Window], reason: str) -> None:
         self._other_threads.add_current()
         faults = self._other_threads.page_faults()
         for window in windows:
             if not self._other_threads or faults - window._other_faults > _FEW_FAULTS:
-                window._expect(size_bytes, _RECEIVED)
+                window._expect(size_bytes, reason)
             window._other_faults = faults
         with contextlib.suppress(*UNREADABLE):
             self._read()
@@ -164,7 +166,7 @@ class DataTracking(HighWater):
                 self._read()
             self._stored_bytes = before - size_bytes
             for window in windows:
-                window._release(size_bytes, _RELEASED)
+                window._release(size_bytes, RELEASED)
             return Release(
                 size_bytes, windows, self._resident, self._faults_of_others(self._faults), self._last_reading
             )
@@ -201,7 +203,7 @@ class DataTracking(HighWater):
         else:  # the task may have taken some memory meanwhile
             least, most = (size, size) if abs(gone - size) <= _SAME_BYTES else sorted((max(gone, 0), size))
         for window in windows:
-            window._release(most, _RELEASED, most - least)
+            window._release(most, RELEASED, most - least)
             window._fold(None, resident, self._stored_bytes)
         if mark != resident:
             if self._reason is None:
@@ -217,13 +219,13 @@ class DataTracking(HighWater):
         if self._released_meanwhile:
             size, self._released_meanwhile = self._released_meanwhile, 0
             for window in self._open:
-                window._release(size, _RELEASED)
+                window._release(size, RELEASED)
 
     def _init_stored_data(self, window: Window) -> None:
         """Pass the stored data, transfers and releases in progress to a window that opens."""
         window._stored_bytes, window._last_number = self._stored_bytes, self._stored_number
         window._other_faults = self._faults_of_other_threads()
         if self._releasing_bytes:
-            window._release(self._releasing_bytes, _RELEASED)
+            window._release(self._releasing_bytes, RELEASED)
         if self._expected_bytes:
-            window._expect(self._expected_bytes, _RECEIVED)
+            window._expect(self._expected_bytes, RECEIVED)

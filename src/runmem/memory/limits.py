@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from runmem.units import MIB
+from runmem.units import GIB, MIB
 
 __all__ = [
     "MemoryLimit",
     "memory_limit",
     "node_memory_bytes",
+    "reserve_bytes",
     "share",
     "oom_kill_count",
     "cgroup_folders",
@@ -92,6 +93,11 @@ def share(limit: MemoryLimit, workers: int) -> int:
     if workers < 1:
         raise ValueError(f"memory cannot be shared among {workers} workers: there must be at least 1")
     return limit.limit_bytes // workers
+
+
+def reserve_bytes(limit_bytes: int) -> int:
+    """Return what of a node's limit is left to other processes than workers: a tenth, at most 1 GiB."""
+    return min(GIB, limit_bytes // 10)
 
 
 def oom_kill_count(folders: list[CgroupFolder] | None = None) -> int | None:

@@ -82,6 +82,15 @@ class LineProfile:
             lines.append(columns.format(row.line, *sizes, occurrences, row.source, peak))
         return "\n".join(lines) + "\n\n\n"
 
+    def notes(self, is_shared: bool) -> list[str]:
+        """Return remarks on the readings, given whether another task ran in the process at the same time."""
+        found = [] if self.reason is None else [f"Lines: {self.reason}"]
+        if self.peak_reason is not None:
+            found.append(f"Peaks of the lines: not measured, {self.peak_reason}")
+        elif self.has_peaks and is_shared:
+            found.append("Peaks of the lines: upper bounds, another task ran in the process at the same time")
+        return found
+
 
 def _size(value: int | None, precision: int) -> str:
     if value is None:

@@ -145,6 +145,19 @@ class PeakMeter(DataTracking):
         except UNREADABLE:
             return  # the reading that follows reports the error
 
+    def level_bytes(self) -> int | None:
+        """Return the size of the process in bytes, without what the code in open windows has added; None: unreadable.
+
+        It is the upper bound, if data of other tasks is on its way.
+        """
+        with self._lock:
+            if self._open:
+                return min(window._level + window._slack for window in self._open)
+            try:
+                return (self._readings or own_process()).resident_bytes()
+            except UNREADABLE:
+                return None
+
     def line_peak(self, window: Window) -> tuple[int | None, int]:
         """Return the peak since the last call for `window`, or since it was opened, and the present size, in bytes.
 

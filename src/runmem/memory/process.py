@@ -11,8 +11,8 @@ import sys
 from typing import Protocol
 
 __all__ = [
-    "Readings", "ProcReadings", "PsutilReadings", "address_space_limit_of", "node_free_bytes", "own_process",
-    "resident_bytes_of",
+    "Readings", "ProcReadings", "PsutilReadings", "address_space_bytes", "address_space_limit_of", "node_free_bytes",
+    "own_process", "resident_bytes_of",
 ]  # fmt: skip
 
 _STATUS_BYTES = 4096  # a status file has some 1.5 kB; the user's list of groups can make it longer
@@ -196,6 +196,15 @@ def address_space_limit_of(pid: int) -> int | None:
     except (OSError, ValueError):
         return None
     return None if limit == resource.RLIM_INFINITY else limit
+
+
+def address_space_bytes() -> int | None:
+    """Return the size of the address space of this process in bytes; None without ``/proc``."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def node_free_bytes() -> int | None:

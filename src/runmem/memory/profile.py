@@ -10,18 +10,25 @@ import functools
 import inspect
 import warnings
 from collections.abc import AsyncGenerator, Callable, Generator
+from dataclasses import replace
 from types import FunctionType
 from typing import Any, TextIO, overload
 
 from runmem.errors import SettingError
 from runmem.memory.call_steps import steps
+from runmem.memory.memray_capture import INSTALL_MEMRAY, memray_is_installed
 from runmem.memory.profile_report import ProfileReport, set_job_name, set_report_sink
 from runmem.memory.profiled_call import CallMeasurement, ReportOptions, Subject
+from runmem.memory.recorded_call import RecordedCall
 from runmem.memory.source import SourceBlock
 
-__all__ = ["profile", "Profile", "ProfileReport", "set_report_sink", "set_job_name"]
+__all__ = [
+    "profile", "Profile", "ProfileReport", "record_call", "records_allocations", "set_report_sink", "set_job_name",
+]  # fmt: skip
 
 _BACKENDS = {"psutil": True, "posix": True, "psutil_pss": False, "psutil_uss": False, "tracemalloc": False}
+_MEMRAY = "memray"
+_MARK = "__runmem_records_allocations__"
 _MOST_DECORATORS = 100  # over one function; an object may claim to wrap itself
 
 
@@ -56,8 +63,10 @@ def profile(
     precision : int
         Decimals of the sizes in MiB.
     backend : str
-        For compatibility. Sizes are resident set sizes, as with ``psutil`` and ``posix``; the other names of
-        memory_profiler are accepted with a warning.
+        ``memray`` (extra ``memray``): record all allocations of a call, native ones too, as memray does. The report has
+        the largest ones in place of the lines; the run directory gets the file of memray and its flame graph. Else,
+        sizes are resident set sizes, as with ``psutil`` and ``posix``; the other names of memory_profiler are accepted
+        with a warning.
     stream : text file, optional
         Output for the report instead of standard output, in this process; it is not sent to workers.
     peak : bool, optional
@@ -67,7 +76,8 @@ def profile(
     Raises
     ------
     SettingError
-        If `backend` or `precision` is not valid, or `peak` is True without a full report.
+        If `backend` or `precision` is not valid, `peak` is True without a table of lines, or another `@profile` of the
+        function has the other kind of backend.
 
     Notes
     -----
@@ -79,15 +89,18 @@ def profile(
     that takes memory becomes about ten microseconds slower. The time that a
     generator or coroutine is suspended counts for its peak, but not for its lines.
     """
-    if backend not in _BACKENDS:
-        raise SettingError(f"profile(backend={backend!r}): unknown backend; use one of {', '.join(_BACKENDS)}.")
+    if backend not in (*_BACKENDS, _MEMRAY):
+        known = ", ".join((*_BACKENDS, _MEMRAY))
+        raise SettingError(f"profile(backend={backend!r}): unknown backend; use one of {known}.")
     if not isinstance(precision, int) or precision < 0:
         raise SettingError(f"profile(precision={precision!r}): use the number of decimals, 0 or more.")
-    if not _BACKENDS[backend]:
+    if backend == _MEMRAY:
+        _check_memray(peak)
+    elif not _BACKENDS[backend]:
         warnings.warn(f"profile(backend={backend!r}) still reports resident set sizes.", stacklevel=2)
     if peak and not full_report:
         raise SettingError("profile(full_report=False, peak=True): the peaks of lines are a column of the full report.")
-    options = ReportOptions(full_report, precision, stream, peak)
+    options = ReportOptions(full_report, precision, stream, peak, records_allocations=backend == _MEMRAY)
     if func is None:
         return functools.partial(_decorate, options=options)
     return _decorate(func, options)
@@ -96,12 +109,46 @@ def profile(
 Profile = profile
 
 
+def _check_memray(peak: bool | None) -> None:
+    if peak:
+        raise SettingError('profile(backend="memray", peak=True): only other backends measure the peaks of lines.')
+    if not memray_is_installed():
+        warnings.warn(
+            f'profile(backend="memray"): memray is not installed here, so allocations are not recorded: '
+            f"{INSTALL_MEMRAY}",
+            stacklevel=3,
+        )
+
+
+def _check_backends(func: Any, options: ReportOptions) -> None:
+    """Raise SettingError if a function is profiled in both ways, since memray's memory would be in the other table."""
+    below = records_allocations(func)
+    if below is not None and below != options.records_allocations:
+        raise SettingError(
+            f'profile(backend="memray") on {getattr(func, "__qualname__", func)}: the function has another @profile '
+            "with another backend, whose sizes would include memray's own memory. Leave one of them out."
+        )
+
+
+def records_allocations(func: Any) -> bool | None:
+    """Return whether the `@profile` of a function records allocations; None if it has none."""
+    return getattr(func, _MARK, None) if isinstance(func, FunctionType) else None
+
+
+def record_call(func: Any, name: str) -> RecordedCall:
+    """Return a context that records the allocations of one call of `func`, with its report, as of `name`."""
+    subject = _subject(func, None)
+    return RecordedCall(replace(subject, name=name), ReportOptions(records_allocations=True))
+
+
 def _decorate(func: Any, options: ReportOptions) -> Any:
     if isinstance(func, (staticmethod, classmethod)):
         return type(func)(_decorate(func.__func__, options))
+    _check_backends(func, options)
     profiled = _Profiled(func, options)
     wrapper = _wrapper(func, profiled)
     functools.update_wrapper(wrapper, func)
+    setattr(wrapper, _MARK, options.records_allocations)  # decorators above it copy this
     wrapper.__name__ = getattr(func, "__name__", profiled.subject.name)
     wrapper.__qualname__ = getattr(func, "__qualname__", wrapper.__name__)
     if not isinstance(func, FunctionType):
@@ -198,9 +245,13 @@ class _Profiled:
         return {**own, "_options": self._options._replace(stream=None), "_source": self.subject.source()}
 
     def _measured(self, within: object = None) -> CallMeasurement:
-        return CallMeasurement(self.subject, self._options, within)
+        measurement = RecordedCall if self._options.records_allocations else CallMeasurement
+        return measurement(self.subject, self._options, within)
 
     def run(self, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        if self._options.records_allocations:
+            with RecordedCall(self.subject, self._options) as recorded:
+                return recorded.call(functools.partial(self._func, *args, **kwargs))
         with self._measured() as measurement:
             if not self._options.full_report:
                 return self._func(*args, **kwargs)

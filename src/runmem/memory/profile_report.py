@@ -12,16 +12,20 @@ import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
 
+from runmem.memory.memray_capture import CaptureFiles
 from runmem.standard_error import say
 from runmem.units import mib
 
 if TYPE_CHECKING:  # not imported by processes that only forward reports
-    from runmem.memory.lines import LineProfile
     from runmem.memory.peak import PeakReading
 
-__all__ = ["ProfileReport", "compose", "emit", "set_report_sink", "set_job_name", "warn_once"]
+__all__ = [
+    "ProfileReport", "Table", "capture_files", "compose", "emit", "set_job_name", "set_own_captures", "set_report_sink",
+    "warn_once",
+]  # fmt: skip
 
 _FILE_VARIABLE = "COMPSS_PROFILING_FILE"
 
@@ -39,6 +43,12 @@ class ProfileReport(NamedTuple):
         Whether `text` is a table with its summary, or a single line.
     peak_bytes : int or None
         Highest resident set size of this process during the call; None if unreadable.
+    recorded_by : str or None
+        Tool that recorded the allocations of the call, whose own memory is in the peak; None for most calls.
+    capture : Path or None
+        The file that it has written.
+    not_recorded : str or None
+        Why it should have recorded them and did not.
     """
 
     name: str
@@ -46,21 +56,52 @@ class ProfileReport(NamedTuple):
     text: str
     full_report: bool
     peak_bytes: int | None
+    recorded_by: str | None = None
+    capture: Path | None = None
+    not_recorded: str | None = None
+
+
+class Table(Protocol):
+    """The table of a full report."""
+
+    def render(self, precision: int = 1) -> str:
+        """Return its text, with an empty line at the end, and sizes in MiB with `precision` decimals."""
+
+    def notes(self, is_shared: bool) -> list[str]:
+        """Return remarks, for the end of the report."""
 
 
 _job_name: ContextVar[str] = ContextVar("runmem_job_name", default="master")
 _sink: Callable[[ProfileReport], None] | None = None
+_captures_of_sink: CaptureFiles | None = None
+_own_captures: CaptureFiles | None = None
 _warned: set[str] = set()
 _warning_lock = threading.Lock()
 
 
-def set_report_sink(sink: Callable[[ProfileReport], None] | None) -> None:
+def set_report_sink(sink: Callable[[ProfileReport], None] | None, captures: CaptureFiles | None = None) -> None:
     """Pass every report of this process to `sink` instead of printing it; None prints again.
 
     With ``COMPSS_PROFILING_FILE``, or a `stream` argument of the decorator, the report is also printed there.
+
+    Parameters
+    ----------
+    captures : CaptureFiles, optional
+        Where allocations are recorded for `sink`.
     """
-    global _sink
-    _sink = sink
+    global _sink, _captures_of_sink
+    _sink, _captures_of_sink = sink, captures
+
+
+def set_own_captures(captures: CaptureFiles | None) -> None:
+    """Record allocations in `captures` where there is no sink; None: in the folder of the process."""
+    global _own_captures
+    _own_captures = captures
+
+
+def capture_files() -> CaptureFiles:
+    """Return where allocations are recorded now."""
+    return (_own_captures if _sink is None else _captures_of_sink) or CaptureFiles.of_process()
 
 
 def set_job_name(name: str) -> None:
@@ -69,7 +110,7 @@ def set_job_name(name: str) -> None:
 
 
 def compose(
-    name: str, file: str, table: LineProfile | None, peak: PeakReading, times: tuple[float, float], precision: int
+    name: str, file: str, table: Table | None, peak: PeakReading, times: tuple[float, float], precision: int
 ) -> ProfileReport:
     """Return the report of a call: the full one with a `table`, else the line ``<file> <name> <peak> MiB``.
 
@@ -97,12 +138,7 @@ def compose(
         f"Final memory: {_size(peak.end_bytes, precision)}",
         f"Peak memory: {_size(peak.peak_bytes, precision)}{_labels(peak)}",
     ]
-    if table.reason is not None:
-        lines.append(f"Lines: {table.reason}")
-    if table.peak_reason is not None:
-        lines.append(f"Peaks of the lines: not measured, {table.peak_reason}")
-    elif table.has_peaks and peak.shared:
-        lines.append("Peaks of the lines: upper bounds, another task ran in the process at the same time")
+    lines += table.notes(peak.shared)
     text = table.render(precision) + "\n".join(lines) + "\n\n"
     return ProfileReport(name, file, text, True, peak.peak_bytes)
 

@@ -6,14 +6,15 @@ import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import CodeType
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, Self, TextIO
 
 from runmem.memory.allocator import return_freed_memory_at_once, trim_free_memory
 from runmem.memory.line_peaks import PeakLineTable
 from runmem.memory.lines import LineProfile, LineTable
+from runmem.memory.memray_capture import is_recording, memray_takes_part
 from runmem.memory.peak import PeakReading, Window, process_meter
 from runmem.memory.process import own_process
-from runmem.memory.profile_report import compose, emit, warn_once
+from runmem.memory.profile_report import ProfileReport, compose, emit, warn_once
 from runmem.memory.source import SourceBlock, source_block
 from runmem.memory.tracers import LineTracer, line_tracer
 
@@ -35,6 +36,7 @@ class ReportOptions(NamedTuple):
     precision: int = 1
     stream: TextIO | None = None
     peak: bool | None = None
+    records_allocations: bool = False
 
 
 @dataclass(slots=True)
@@ -78,51 +80,55 @@ class CallMeasurement:
         self._start_s = time.time()
         self._clock_s = time.perf_counter()
         try:
-            if options.full_report:
-                # Otherwise later calls of a function reuse freed memory and show no change.
-                return_freed_memory_at_once()
-                trim_free_memory()
-                if subject.code is not None:
-                    self._table = LineTable(subject.code, own_process().resident_bytes)
-            self._window = process_meter().start(within=within)
-            if (
-                subject.code is not None
-                and options.full_report
-                and (_peaks_by_default if options.peak is None else options.peak)
-            ):
-                self._table = PeakLineTable(subject.code, process_meter(), self._window)
+            self._begin(within)
         except Exception as error:
             _warn(subject, error)
+
+    def _begin(self, within: object) -> None:
+        """Open the window of the call, and make its table."""
+        options, code = self._options, self._subject.code
+        if options.full_report:
+            # Otherwise later calls of a function reuse freed memory and show no change.
+            return_freed_memory_at_once()
+            trim_free_memory()
+            if code is not None:
+                self._table = LineTable(code, own_process().resident_bytes)
+        self._beside_memray = is_recording()
+        self._window = process_meter().start(within=within)
+        has_peaks = _peaks_by_default if options.peak is None else options.peak
+        if self._table is not None and code is not None and has_peaks:
+            self._table = PeakLineTable(code, process_meter(), self._window)
 
     def lines(self) -> AbstractContextManager[None]:
         """Return a context in which lines are recorded in the table, if there is one."""
         return _Lines(self._table)
 
-    def __enter__(self) -> CallMeasurement:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         """Stop the measurement and emit its report."""
         elapsed_s = time.perf_counter() - self._clock_s
         try:
-            subject = self._subject
-            if self._window is None:
-                return
-            peak = process_meter().stop(self._window)
-            profile: LineProfile | None = None
-            if self._options.full_report:
-                source = subject.source()
-                if self._table is None:
-                    profile = LineProfile(source.file, ())
-                else:
-                    profile = self._table.profile(source)
-                    peak = _with_readings(peak, self._table.highest_bytes)
-            times = (self._start_s, elapsed_s)
-            emit(
-                compose(subject.name, subject.file, profile, peak, times, self._options.precision), self._options.stream
-            )
+            if self._window is not None:
+                peak = process_meter().stop(self._window)
+                emit(self._report(peak, (self._start_s, elapsed_s)), self._options.stream)
         except Exception as error:
             _warn(self._subject, error)
+
+    def _report(self, peak: PeakReading, times: tuple[float, float]) -> ProfileReport:
+        """Return the report, given the reading of the window, and start and duration in seconds."""
+        subject, table = self._subject, None
+        if self._options.full_report:
+            source = subject.source()
+            if self._table is None:
+                table = LineProfile(source.file, ())
+            else:
+                table = self._table.profile(source)
+                peak = _with_readings(peak, self._table.highest_bytes)
+        if self._beside_memray or is_recording():
+            peak = peak._replace(reason=memray_takes_part(peak.reason))
+        return compose(subject.name, subject.file, table, peak, times, self._options.precision)
 
 
 class _Lines(AbstractContextManager[None]):

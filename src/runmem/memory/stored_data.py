@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
 
-from runmem.memory.data_tracking import Release, Transfer
+from runmem.memory.data_tracking import RECEIVED, RELEASED, Release, Transfer
 from runmem.memory.peak import PeakMeter, process_meter
 
 __all__ = ["LEAST_BYTES", "HandedOver", "StoredData", "StoredItem", "stored_data"]
@@ -58,11 +58,14 @@ class StoredData:
         self._blocks: dict[Transfer, tuple[weakref.ref[Any], int]] = {}  # received, and the unused bytes of each
         self._waited_for: set[Transfer] = set()
 
-    def add(self, size_bytes: int) -> StoredItem | None:
-        """Report that `size_bytes` are stored from now on, and return the item, None if too small to count."""
+    def add(self, size_bytes: int, reason: str = RECEIVED) -> StoredItem | None:
+        """Report that `size_bytes` are stored from now on, and return the item, None if too small to count.
+
+        `reason` is why an increment is unclear, if another thread has stored them.
+        """
         if size_bytes < LEAST_BYTES:
             return None
-        return StoredItem(size_bytes, self._meter.stored(size_bytes))
+        return StoredItem(size_bytes, self._meter.stored(size_bytes, reason=reason))
 
     def receiving(self, size_bytes: int) -> Transfer | None:
         """Report that a transfer of `size_bytes` begins; pass the result to `received`."""
@@ -126,19 +129,27 @@ class StoredData:
             item._is_leaving = item._has_left = True
         return HandedOver(self._meter, item, blocks)
 
-    def removed(self, item: StoredItem | None) -> None:
-        """Report that an item has just been released, where `removing` could not surround the release."""
+    def removed(self, item: StoredItem | None, reason: str = RELEASED) -> None:
+        """Report that an item is released about now, for `reason`, where `removing` could not surround the release."""
         if item is not None and not item._is_leaving:
             item._is_leaving = item._has_left = True
-            self._meter.discarded(item.size_bytes)
+            self._meter.discarded(item.size_bytes, reason)
 
     def set_inputs(self, inputs: Iterable[StoredItem]) -> None:
         """Report the inputs of the call that this thread begins: they are not data of other tasks."""
-        self._inputs.bytes = sum(item.size_bytes for item in inputs)
+        sizes = [item.size_bytes for item in inputs]
+        self._inputs.bytes, self._inputs.largest = sum(sizes), max(sizes, default=0)
 
     def input_bytes(self) -> int:
         """Return the size of the inputs of this thread's current call."""
         return getattr(self._inputs, "bytes", 0)
+
+    def moved_bytes(self) -> int:
+        """Return how much of the inputs of this thread's current call may have come from other workers.
+
+        Dask runs a call where most of its inputs are.
+        """
+        return self.input_bytes() - getattr(self._inputs, "largest", 0)
 
     def wait_for_transfers(self, inputs: Iterable[StoredItem]) -> None:
         """Wait for transfers and releases that would disturb the measurement of a call with `inputs`.

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 __all__ = ["ensure_sampler", "sampler_pid"]
@@ -56,6 +57,8 @@ def ensure_sampler(spool_root: Path, interval_s: float) -> bool:
 def _start(spool_root: Path, interval_s: float, lock: int) -> None:
     """Start the sampler and wait, tens of milliseconds, until it has forked its final process; leave no zombie."""
     command = [sys.executable, "-S", "-E", str(_SAMPLER), str(spool_root.absolute())]
+    if nvml := _folder_of_nvml():
+        command += ["--nvml", nvml]
     process = subprocess.Popen(
         [*command, "--interval", repr(float(interval_s)), "--lock", str(lock)],
         stdin=subprocess.DEVNULL,
@@ -72,6 +75,18 @@ def _start(spool_root: Path, interval_s: float, lock: int) -> None:
         raise subprocess.TimeoutExpired(process.args, _START_TIMEOUT_S)
     if code != 0:
         raise OSError(f"the memory sampler ended with code {code}: {' '.join(command)}")
+
+
+def _folder_of_nvml() -> str | None:
+    """Return the folder of the module that reads NVIDIA's GPUs; None if it is not installed (extra ``gpu``)."""
+    try:
+        found = find_spec("pynvml")
+    except (ImportError, ValueError):
+        return None
+    if found is None or found.origin is None:
+        return None
+    path = Path(found.origin)
+    return str(path.parent.parent if path.name == "__init__.py" else path.parent)
 
 
 def sampler_pid(spool_root: Path) -> int | None:

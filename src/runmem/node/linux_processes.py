@@ -6,31 +6,40 @@ Standard library only, and without the package: see `runmem.node`.
 from __future__ import annotations
 
 import os
+import re
 import time
 from itertools import repeat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from runmem.node.members import Member
 
-__all__ = ["LinuxProcesses"]
+__all__ = ["LinuxProcesses", "read_file"]
 
 SAMPLER = b"/node/sampler.py"
+_PREPARED = b"runmem.worker.isolation.prepared_process"  # it forks the processes of tasks
+_OF_WORKERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver", b"/commands/supervisor.py")
+_INTERPRETER = re.compile(rb"(python|perl|ruby|R|Rscript|julia|node|(ba|z|da|k)?sh)[\d.]*$").match
+_MOST_NAME = 80
+_NEW_NAME_PAGES = 256  # a process that has doubled from this size on may have called exec
 _SCAN_SHARE = 0.0005  # of a core, for finding new processes
 _RESCAN_S = 5.0  # longest time between scans, for systems whose loadavg lacks the last process id
 _STATM_BYTES = 96
+_MOST_NEW = 256  # processes and threads of a tick to look at one by one
+_LOOKS = 2  # at the id of a process that is not there: while a large process forks, its child has an id only
 _MOST_GENERATIONS = 64  # between a process and its member; a limit, because stale links could form a cycle
 
 
 class LinuxProcesses:
-    """Read ``/proc/<pid>/statm`` through open descriptors, and find descendants by listing ``/proc``.
+    """Read ``/proc/<pid>/statm`` through open descriptors, and find descendants by their process ids.
 
     Assumptions
     -----------
-    The kernel's last process id, in ``/proc/loadavg``, changes if any process was started since the last scan: while it
-    is constant, no listing is needed. The parent of a process is read once, when it is first seen.
+    The kernel's last process id, in ``/proc/loadavg``, goes up by one with each process or thread: the new ones are
+    those between it and the one before. ``/proc`` is listed only where that is not known, after very many, and every
+    five seconds. The parent of a process is read once, when it is first seen.
 
     Limitations
     -----------
@@ -39,12 +48,15 @@ class LinuxProcesses:
     descendant whose parent ended before it was first seen (a daemon) is not found. Copy-on-write pages that a forked
     child still shares with its parent are anonymous memory and count in both; file-backed and shared memory counts once
     for each tree, as that of the process with most of it.
+
+    Children of a task are the descendants without the member itself and without helpers: processes that runmem or
+    `multiprocessing` start for themselves, and those that are forked to run a task.
     """
 
-    note = ""
     least_interval_s = 0.0
 
-    def __init__(self, proc: str = "/proc", scan_share: float = _SCAN_SHARE) -> None:
+    def __init__(self, proc: str = "/proc", scan_share: float = _SCAN_SHARE, note: str = "") -> None:
+        self.note = f"{note}values are resident set sizes" if note else ""
         self._proc = proc
         self._scan_share = scan_share
         self._page = os.sysconf("SC_PAGE_SIZE")
@@ -58,8 +70,15 @@ class LinuxProcesses:
         self._descriptors: list[int] = []  # of `_alone`
         self._reads: list[bytes] = []  # of `_alone`, at the last call of `changes`
         self._reported: dict[int, tuple[int, int]] = {}  # members with descendants -> memory in the last `changes`
+        # Of members with descendants, while these do not change: the reads of all, the tree, the children.
+        self._trees_read: dict[int, tuple[list[bytes], tuple[int, int] | None, tuple[int | None, bytes] | None]] = {}
+        self._helpers: set[int] = set()  # descendants that are not children of a task
+        self._prepared: set[int] = set()  # helpers that fork the processes of tasks
+        self._names_of: dict[int, tuple[bytes, int]] = {}  # child of a task -> command, pages when it was read
+        self._children: dict[int, tuple[int | None, bytes]] = {}
         self._names: set[str] = set()
-        self._last_pid: bytes | None = None
+        self._last_pid: int | None = None
+        self._unseen: dict[int, int] = {}  # new id without a process -> looks left
         self._scan_due = self._rescan_due = 0.0
         try:
             self._loadavg: int | None = os.open(f"{proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
@@ -75,6 +94,7 @@ class LinuxProcesses:
         self._trees = {pid: [pid] for pid, member in new.items() if self._open(pid, member.start)}
         self._newborn = []
         self._alone = None
+        self._trees_read = {}
         for pid in self._parents.keys() - new.keys():
             owner = self._owner(pid)
             if owner is not None and pid in self._statm:
@@ -87,15 +107,21 @@ class LinuxProcesses:
     def refresh(self) -> None:
         """Count the descendants found by the last call, and find new ones if there may be any."""
         found, self._newborn = self._newborn, []
-        for pid in found:
+        for pid in sorted(found):  # parents first
             self._adopt(pid)
         now = time.perf_counter()
+        last_pid = self._read_last_pid()
+        if last_pid is not None and self._last_pid is not None and now < self._rescan_due:
+            new = last_pid - self._last_pid
+            if 0 <= new <= _MOST_NEW:
+                if new or self._unseen:
+                    self._look_at(range(self._last_pid + 1, last_pid + 1))
+                self._last_pid = last_pid
+                return
         if now < self._scan_due:
             return
-        last_pid = self._read_last_pid()
-        if last_pid is not None and last_pid == self._last_pid and now < self._rescan_due:
-            return
         self._last_pid = last_pid
+        self._unseen = {}
         began_s = time.thread_time()
         self._scan()
         self._scan_due = now + (time.thread_time() - began_s) / self._scan_share
@@ -120,6 +146,7 @@ class LinuxProcesses:
                 if read != last:
                     changed[pid] = self._sizes(pid, read)
             self._reads = reads
+        self._children = {}
         for pid in list(self._reported):
             tree = self.tree(pid)
             if tree != self._reported.get(pid):
@@ -127,6 +154,18 @@ class LinuxProcesses:
             if tree is not None:
                 self._reported[pid] = tree
         return changed
+
+    def children(self) -> dict[int, tuple[int | None, bytes]]:
+        """Return the memory of the children of tasks at the last call of `changes`, by watched process."""
+        return self._children
+
+    def owner(self, pid: int) -> int | None:
+        """Return the watched process to which `pid` belongs."""
+        return pid if pid in self._trees else self._owner(pid)
+
+    def notes(self) -> list[str]:
+        """Return the remarks since the last call: none."""
+        return []
 
     def _find_alone(self) -> None:
         """Find the members without descendants; all count as changed."""
@@ -155,20 +194,64 @@ class LinuxProcesses:
         tree = self._trees.get(pid)
         if tree is None:
             return None
+        reads = [self._read_statm(each) for each in tree]
+        before = self._trees_read.get(pid)
+        if before is None or before[0] != reads:
+            self._trees_read.pop(pid, None)
+            before = reads, self._sum_tree(pid, tree, reads), self._children.get(pid)
+            if before[1] is not None:
+                self._trees_read[pid] = before
+        elif before[2] is not None:
+            self._children[pid] = before[2]
+        return before[1]
+
+    def _sum_tree(self, pid: int, tree: list[int], reads: list[bytes]) -> tuple[int, int] | None:
+        """Return what `tree` does, and note the memory of the children, from the ``statm`` of each process."""
         private = most_shared = 0
         ended = []
-        for each in tree:
-            _, resident, shared, _ = self._read_statm(each).split(None, 3)
+        children: list[tuple[int, int, int]] = []
+        for each, read in zip(tree, reads, strict=True):
+            _, resident, shared, _ = read.split(None, 3)
             if resident == b"0":
                 ended.append(each)
                 continue
             shared_pages = int(shared)
-            private += int(resident) - shared_pages
+            private_pages = int(resident) - shared_pages
+            private += private_pages
             if shared_pages > most_shared:
                 most_shared = shared_pages
+            if each in self._names_of:
+                children.append((each, private_pages, shared_pages))
+        if children:
+            self._children[pid] = self._sum_of(children)
         if ended:
             self._forget(pid, ended)
         return None if pid in ended else (private * self._page, most_shared * self._page)
+
+    def _sum_of(self, children: list[tuple[int, int, int]]) -> tuple[int, bytes]:
+        """Return the memory of child processes in bytes, and the command with the largest share of it."""
+        shares: dict[bytes, int] = {}
+        total = most_shared = 0
+        for pid, private, shared in children:
+            name, pages = self._names_of[pid]
+            if private >= _NEW_NAME_PAGES and private > 2 * pages:
+                name = self._name(pid, private)
+            shares[name] = shares.get(name, 0) + private + shared
+            total += private
+            most_shared = max(most_shared, shared)
+        return (total + most_shared) * self._page, max(shares, key=lambda name: shares[name])
+
+    def _name(self, pid: int, pages: int) -> bytes:
+        """Read the command of a child; return its name."""
+        name = _command_name(self._command_line(pid), self._command_line(self._parents.get(pid, 0)))
+        self._names_of[pid] = name, pages
+        return name
+
+    def _command_line(self, pid: int) -> bytes:
+        try:
+            return read_file(f"{self._proc}/{pid}/cmdline")
+        except OSError:
+            return b""
 
     def _forget(self, member: int, ended: list[int]) -> None:
         self._alone = None
@@ -188,7 +271,7 @@ class LinuxProcesses:
         except OSError:
             return False
         try:  # all files below one folder descriptor belong to one process, even if its id is reused
-            if start is not None and int(_stat_fields(_read("stat", folder))[19]) != start:
+            if start is not None and int(_stat_fields(read_file("stat", folder))[19]) != start:
                 return False
             self._statm[pid] = os.open("statm", os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
             return True
@@ -201,14 +284,40 @@ class LinuxProcesses:
         descriptor = self._statm.pop(pid, None)
         if descriptor is not None:
             os.close(descriptor)
+        self._names_of.pop(pid, None)
+        self._helpers.discard(pid)
+        self._prepared.discard(pid)
 
-    def _read_last_pid(self) -> bytes | None:
+    def _read_last_pid(self) -> int | None:
         if self._loadavg is None:
             return None
         try:
-            return os.pread(self._loadavg, 96, 0).rpartition(b" ")[2]
-        except OSError:
+            return int(os.pread(self._loadavg, 96, 0).rpartition(b" ")[2])
+        except (OSError, ValueError):
             return None
+
+    def _look_at(self, new: Iterable[int]) -> None:
+        """Read the parents of the processes among new ids, which are also those of threads."""
+        looks = {**self._unseen, **dict.fromkeys(new, _LOOKS)}
+        self._unseen = {}
+        for pid, left in looks.items():
+            try:
+                parent = int(_stat_fields(read_file(f"{self._proc}/{pid}/stat"))[1])
+            except (OSError, ValueError, IndexError):
+                if left > 1:
+                    self._unseen[pid] = left - 1
+                continue
+            self._parents[pid] = parent
+            self._names.add(str(pid))
+            if pid not in self._members and self._owner(pid) is not None:
+                self._newborn.append(pid)
+
+    def _is_process(self, pid: int) -> bool:
+        """Return False for the id of a thread, whose parent is that of its process."""
+        try:
+            return b"\nTgid:\t%d\n" % pid in read_file(f"{self._proc}/{pid}/status")
+        except OSError:
+            return False
 
     def _scan(self) -> None:
         """Read the parent of every process that is new since the last scan."""
@@ -220,7 +329,7 @@ class LinuxProcesses:
         self._names = names
         for pid in fresh:
             try:
-                self._parents[pid] = int(_stat_fields(_read(f"{self._proc}/{pid}/stat"))[1])
+                self._parents[pid] = int(_stat_fields(read_file(f"{self._proc}/{pid}/stat"))[1])
             except (OSError, ValueError, IndexError):
                 continue  # it has ended
         self._newborn = [pid for pid in fresh if pid not in self._members and self._owner(pid) is not None]
@@ -243,21 +352,30 @@ class LinuxProcesses:
         owner = self._owner(pid)
         if owner is None:
             return
-        try:
-            if SAMPLER in _read(f"{self._proc}/{pid}/cmdline"):
-                return
-        except OSError:
+        command = self._command_line(pid)
+        if SAMPLER in command or not self._is_process(pid) or not self._open(pid):
             return
-        if self._open(pid):
-            self._trees[owner].append(pid)
-            self._alone = None
+        self._trees[owner].append(pid)
+        self._alone = None
+        parent = self._parents.get(pid, 0)
+        if _PREPARED in command and parent not in self._prepared and parent not in self._helpers:
+            self._prepared.add(pid)
+        elif (
+            parent in self._prepared
+            or (parent == owner and self._members[owner].forks_calls)
+            or any(helper in command for helper in _OF_WORKERS)
+        ):
+            self._helpers.add(pid)
+        else:
+            self._name(pid, 0)
 
 
 def _numbers(names: set[str]) -> list[int]:
     return [int(name) for name in names if name.isdigit()]
 
 
-def _read(path: str, folder: int | None = None) -> bytes:
+def read_file(path: str, folder: int | None = None) -> bytes:
+    """Return the first 4 KiB of a file. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=folder)
     try:
         return os.read(descriptor, 4096)
@@ -268,3 +386,16 @@ def _read(path: str, folder: int | None = None) -> bytes:
 def _stat_fields(stat: bytes) -> list[bytes]:
     """Return the fields of a ``stat`` line from the state on; the name before may contain spaces and brackets."""
     return stat.rpartition(b")")[2].split()
+
+
+def _command_name(command: bytes, of_parent: bytes) -> bytes:
+    """Return a name for a command line, in one word: its program, and the script that an interpreter runs."""
+    if command == of_parent:
+        return b"(forked)"
+    words = command.split(b"\0")
+    name = os.path.basename(words[0]) or b"(unknown)"
+    if b"from multiprocessing." in command:
+        name += b":multiprocessing"
+    elif len(words) > 2 and words[1] and not words[1].startswith(b"-") and _INTERPRETER(name):
+        name += b":" + os.path.basename(words[1])
+    return b"_".join(name.split())[:_MOST_NAME]

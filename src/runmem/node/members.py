@@ -2,8 +2,9 @@
 
 The file is one JSON line: ``trace`` (file name of the trace), ``series`` (name in that trace, empty for a process that
 counts in the total only), ``cmdline``, ``start`` (start time of the process in clock ticks since boot, null without
-``/proc``; it distinguishes the process from a later one with the same id) and ``descendants`` (whether its children
-count with it).
+``/proc``; it distinguishes the process from a later one with the same id), ``descendants`` (whether its children
+count with it), ``forks_calls`` (whether these are processes that run its tasks, and not children of a task) and
+``metric`` (what to read: ``rss``, ``pss`` or ``uss``, the same for all members).
 
 The sampler also loads this module, without the package: it imports only a few modules of the standard library.
 """
@@ -39,19 +40,26 @@ class Member:
         Command in the first line of the trace.
     descendants : bool
         Whether its descendants count with it.
+    forks_calls : bool
+        Whether its children run its tasks.
+    metric : str
+        What to read: ``rss``, ``pss`` or ``uss``.
     """
 
-    __slots__ = ("pid", "start", "trace", "series", "cmdline", "descendants")
+    __slots__ = ("pid", "start", "trace", "series", "cmdline", "descendants", "forks_calls", "metric")
 
     def __init__(
-        self, pid: int, start: int | None, trace: str, series: str = "", cmdline: str = "", descendants: bool = True
-    ) -> None:
+        self, pid: int, start: int | None, trace: str, series: str = "", cmdline: str = "", descendants: bool = True,
+        forks_calls: bool = False, metric: str = "rss",
+    ) -> None:  # fmt: skip
         self.pid = pid
         self.start = start
         self.trace = trace
         self.series = series
         self.cmdline = cmdline
         self.descendants = descendants
+        self.forks_calls = forks_calls
+        self.metric = metric
 
 
 def start_ticks(pid: int) -> int | None:
@@ -64,8 +72,9 @@ def start_ticks(pid: int) -> int | None:
 
 
 def join(
-    spool_root: Path, pid: int, trace: str, series: str = "", cmdline: str = "", *, descendants: bool = True
-) -> None:
+    spool_root: Path, pid: int, trace: str, series: str = "", cmdline: str = "", *, descendants: bool = True,
+    forks_calls: bool = False, metric: str = "rss",
+) -> None:  # fmt: skip
     """Sample process `pid` from the next tick on. Joining again changes its trace or series.
 
     Raises ValueError if `trace` is not a plain file name. Raises OSError if the file cannot be written.
@@ -80,6 +89,10 @@ def join(
         Name of the process in the trace; characters other than letters, digits and ``_.+-`` become underscores.
     descendants : bool
         Whether the descendants of the process count with it, except those that joined themselves.
+    forks_calls : bool
+        Whether the children of the process are forked to run its tasks, so that only theirs are children of a task.
+    metric : str
+        What to read: ``rss``, ``pss`` or ``uss``; the same for all members.
     """
     if trace != os.path.basename(trace) or trace in ("", ".", ".."):
         raise ValueError(f"the trace {trace!r} is not a plain file name: the sampler writes only to its spool folder")
@@ -89,6 +102,8 @@ def join(
         "cmdline": re.sub(r"\s+", " ", cmdline),
         "start": start_ticks(pid),
         "descendants": descendants,
+        "forks_calls": forks_calls,
+        "metric": metric,
     }
     folder = os.path.join(spool_root, FOLDER)
     os.makedirs(folder, mode=0o700, exist_ok=True)
@@ -130,4 +145,6 @@ def _read_member(path: str, pid: int) -> Member | None:
     if not isinstance(trace, str) or not isinstance(series, str) or os.path.basename(trace) != trace or not trace:
         return None
     known_start = start if isinstance(start, int) else None
-    return Member(pid, known_start, trace, series, str(line.get("cmdline") or ""), bool(line.get("descendants", True)))
+    command, descendants = str(line.get("cmdline") or ""), bool(line.get("descendants", True))
+    return Member(pid, known_start, trace, series, command, descendants, bool(line.get("forks_calls")),
+                  str(line.get("metric") or "rss"))  # fmt: skip

@@ -45,3 +45,19 @@ class Processes(Protocol):
 
         After `watch` these are all living processes. The end of a process is reported once. Called once a tick.
         """
+
+    def children(self) -> dict[int, tuple[int | None, bytes]]:
+        """Return the memory of the children of tasks at the last call of `changes`, by watched process.
+
+        Returns
+        -------
+        dict of (size_bytes, command)
+            Their memory together, with what they share counted once where that is known, None if that of one cannot be
+            read; and the command with the largest share of it, in one word. A process without children is missing.
+        """
+
+    def notes(self) -> list[str]:
+        """Return remarks on the values since the last call, for readers of the traces."""
+
+    def owner(self, pid: int) -> int | None:
+        """Return the watched process to which process `pid` belongs, itself or as a descendant; None: to none."""

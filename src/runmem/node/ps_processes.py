@@ -5,6 +5,7 @@ Standard library only, and without the package: see `runmem.node`.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PsProcesses"]
 
-_COMMAND = ["ps", "-axo", "pid=,ppid=,rss="]
+_COMMAND = ["ps", "-axo", "pid=,ppid=,rss=,comm="]
 _TIMEOUT_S = 10.0
 
 
@@ -33,12 +34,15 @@ class PsProcesses:
     )
     least_interval_s = 1.0
 
-    def __init__(self) -> None:
+    def __init__(self, note: str = "") -> None:
+        if note:
+            self.note = f"{PsProcesses.note}; {note.removesuffix('; ')}"
         self._members: dict[int, Member] = {}
         self._former: set[int] = set()
         self._rss: dict[int, int] = {}
         self._sums: dict[int, int] = {}
         self._reported: dict[int, tuple[int, int]] = {}
+        self._children: dict[int, dict[bytes, int]] = {}  # member -> command -> size
         self._due = 0.0
 
     def watch(self, members: Sequence[Member]) -> None:
@@ -57,12 +61,15 @@ class PsProcesses:
         self._due = now + self.least_interval_s * 0.9  # less than a tick, so that jitter does not skip one
         table = _table()
         self._former &= table.keys()
-        self._rss = {pid: rss for pid, (_, rss) in table.items()}
+        self._rss = {pid: rss for pid, (_, rss, _) in table.items()}
+        self._children = {}
         self._sums = {pid: self._rss.get(pid, 0) for pid in self._members}
-        for pid, (_, rss) in table.items():
+        for pid, (_, rss, command) in table.items():
             owner = self._owner(pid, table)
             if owner is not None:
                 self._sums[owner] += rss
+                shares = self._children.setdefault(owner, {})
+                shares[command] = shares.get(command, 0) + rss
 
     def tree(self, pid: int) -> tuple[int, int] | None:
         """Return the sum of resident set sizes and 0, since sharing is unknown; None if `pid` has ended."""
@@ -74,7 +81,23 @@ class PsProcesses:
         self._reported = {pid: tree for pid, tree in trees.items() if tree is not None}
         return changed
 
-    def _owner(self, pid: int, table: dict[int, tuple[int, int]]) -> int | None:
+    def children(self) -> dict[int, tuple[int | None, bytes]]:
+        """Return the sums of all descendants, helpers too, since ``ps`` shows only the programs' names."""
+        return {
+            pid: (sum(shares.values()), max(shares, key=lambda command: shares[command]))
+            for pid, shares in self._children.items()
+            if self._rss.get(pid)
+        }
+
+    def owner(self, pid: int) -> int | None:
+        """Return `pid` if it is watched: NVIDIA's GPUs, for which this is needed, are not in such systems."""
+        return pid if self._rss.get(pid) and pid in self._members else None
+
+    def notes(self) -> list[str]:
+        """Return the remarks since the last call: none."""
+        return []
+
+    def _owner(self, pid: int, table: dict[int, tuple[int, int, bytes]]) -> int | None:
         """Return the member whose tree includes `pid`, which is not a member itself."""
         if pid in self._members or pid in self._former:
             return None
@@ -89,16 +112,17 @@ class PsProcesses:
         return None
 
 
-def _table() -> dict[int, tuple[int, int]]:
-    """Return process -> (parent, resident set size in bytes); empty if ``ps`` fails."""
+def _table() -> dict[int, tuple[int, int, bytes]]:
+    """Return process -> (parent, resident set size in bytes, program); empty if ``ps`` fails."""
     try:
         listing = subprocess.run(_COMMAND, capture_output=True, timeout=_TIMEOUT_S, check=False).stdout
     except (OSError, subprocess.TimeoutExpired):
         return {}
     table = {}
     for line in listing.splitlines():
-        fields = line.split()
-        if len(fields) == 3 and all(field.isdigit() for field in fields):
-            pid, parent, rss_kib = map(int, fields)
-            table[pid] = (parent, rss_kib * 1024)
+        *numbers, command = [*line.split(None, 3), b""][:4]
+        if len(numbers) == 3 and all(number.isdigit() for number in numbers):
+            pid, parent, rss_kib = map(int, numbers)
+            name = b"_".join(os.path.basename(command).split())[:80] or b"(unknown)"
+            table[pid] = (parent, rss_kib * 1024, name)
     return table

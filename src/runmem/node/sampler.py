@@ -16,6 +16,7 @@ import select
 import signal
 import sys
 import time
+from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
@@ -23,6 +24,7 @@ if TYPE_CHECKING or __package__:
     from runmem.node.interval import read_interval
     from runmem.node.linux_processes import LinuxProcesses
     from runmem.node.members import FOLDER, Member, read_members
+    from runmem.node.sampled_peaks import PeakWriter, SampledPeak, file_of
     from runmem.node.trace_file import TraceFile
     from runmem.node.trace_lines import TraceLines, total_bytes
 else:  # started by path: this folder is the first on the path, and the package stays unimported
@@ -30,12 +32,14 @@ else:  # started by path: this folder is the first on the path, and the package 
     from interval import read_interval
     from linux_processes import LinuxProcesses
     from members import FOLDER, Member, read_members
+    from sampled_peaks import PeakWriter, SampledPeak, file_of
     from trace_file import TraceFile
     from trace_lines import TraceLines, total_bytes
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from runmem.node.gpu_memory import GpuMemory, GpuReading
     from runmem.node.processes import Processes
 
 __all__ = ["Sampler", "total_bytes", "main"]
@@ -71,9 +75,11 @@ class Sampler:
         Seconds from one sample to the next.
     processes : Processes
         Reader of the memory.
+    gpus : GpuMemory, optional
+        Reader of the memory on GPUs.
     """
 
-    def __init__(self, spool_root: str, interval_s: float, processes: Processes) -> None:
+    def __init__(self, spool_root: str, interval_s: float, processes: Processes, gpus: GpuMemory | None = None) -> None:
         self._root = spool_root
         self._now = clock_of(spool_root)
         self._folder = _Folder(spool_root)
@@ -81,10 +87,13 @@ class Sampler:
         self._stop = os.path.join(spool_root, "stop")
         self._least_s = self._interval_s = max(interval_s, processes.least_interval_s)
         self._note = b""
+        self._metric = "rss"
+        self._gpus = gpus
         self._processes = processes
         self._trace_of: dict[int, str] = {}
         self._lines: dict[str, TraceLines] = {}
         self._files: dict[str, TraceFile] = {}
+        self._peaks: dict[int, PeakWriter] = {}  # of the members that have had children
         self._ending = False
         self._wake, self._waker = os.pipe()
         os.set_blocking(self._waker, False)
@@ -92,6 +101,11 @@ class Sampler:
     def wake_by_signals(self) -> None:
         """Let signals end the pause between two samples; call it in the main thread."""
         signal.set_wakeup_fd(self._waker)
+
+    def note(self, text: str) -> None:
+        """Add a remark on the values to the traces."""
+        if text:
+            self._note += b"NOTE %s\n" % " ".join(text.split()).encode("utf-8", "replace")
 
     def end(self, _signal: int = 0, _frame: FrameType | None = None) -> None:
         """Make `run` return after one more sample."""
@@ -120,6 +134,13 @@ class Sampler:
         self._processes.refresh()
         for pid, tree in self._processes.changes().items():
             self._lines[self._trace_of[pid]].change(pid, tree)
+        for pid, reading in self._processes.children().items():
+            self._lines[self._trace_of[pid]].add_children(pid, reading)
+            self._add_peak(pid, SampledPeak(*reading, reading[0] is None))
+        if self._gpus is not None and (gpus := self._gpus.read()) is not None:
+            self._add_gpus(gpus)
+        for note in self._processes.notes():
+            self.note(note)
         alive = False
         for trace, lines in self._lines.items():
             if tick := lines.at(now_s):
@@ -129,6 +150,29 @@ class Sampler:
             self._note = b""
         return alive
 
+    def _add_gpus(self, reading: GpuReading) -> None:
+        """Add the memory on GPUs to the traces of nodes, and to the peaks of the processes that use it."""
+        found: dict[int, int | None] = {}
+        for pid, size in reading.processes.items():
+            if (owner := self._processes.owner(pid)) is not None:
+                before = found.get(owner, 0)
+                found[owner] = None if size is None or before is None else before + size
+        known = {pid: size for pid, size in found.items() if size is not None}
+        for pid, size in known.items():
+            self._add_peak(pid, SampledPeak(gpu_bytes=size))
+        for lines in self._lines.values():
+            if lines.is_of_node:
+                lines.add_gpus(reading.devices, known)
+
+    def _add_peak(self, pid: int, reading: SampledPeak) -> None:
+        """Give a reading to a process that runs tasks."""
+        try:
+            if pid not in self._peaks:
+                self._peaks[pid] = PeakWriter(file_of(self._root, pid))
+            self._peaks[pid].add(reading)
+        except OSError:  # it runs no tasks, or the disk is full
+            return
+
     def _update_members(self) -> None:
         try:
             if not self._member_folder.changed(time.time()):
@@ -136,7 +180,12 @@ class Sampler:
             members = read_members(self._root)
         except OSError:
             return  # no member has joined yet, or the spool is gone, which `_must_end` notices
+        metric = next((member.metric for member in members), self._metric)
+        if metric != self._metric:
+            self._metric, self._processes = metric, processes_of_this_system(metric)
         self._trace_of = {member.pid: member.trace for member in members}
+        for pid in self._peaks.keys() - self._trace_of.keys():
+            self._peaks.pop(pid).close()
         self._lines = {member.trace: TraceLines() for member in members}
         for member in members:
             self._lines[member.trace].add(member.pid, member.series)
@@ -166,7 +215,7 @@ class Sampler:
         interval_s = max(wanted[0], self._least_s)
         if interval_s != self._interval_s:
             self._interval_s = interval_s
-            self._note = b"NOTE %s\n" % wanted[1].encode("utf-8", "replace") if wanted[1] else b""
+            self.note(wanted[1])
 
     def _sleep_until(self, due: float) -> None:
         while (left := due - time.monotonic()) > 0:
@@ -177,15 +226,26 @@ class Sampler:
                 return
 
 
-def processes_of_this_system() -> Processes:
-    """Return the reader for this system."""
+def processes_of_this_system(metric: str = "rss") -> Processes:
+    """Return the reader for this system, of ``rss``, ``pss`` or ``uss`` where that can be read."""
+    if os.path.exists("/proc/self/smaps_rollup") and metric != "rss":
+        if TYPE_CHECKING or __package__:
+            from runmem.node.page_shares import PageShares
+        else:
+            from page_shares import PageShares
+        return PageShares(metric)
     if os.path.exists("/proc/self/statm"):
-        return LinuxProcesses()
+        return LinuxProcesses(note=_not_known(metric))
     if TYPE_CHECKING or __package__:
         from runmem.node.ps_processes import PsProcesses
     else:
         from ps_processes import PsProcesses
-    return PsProcesses()
+    return PsProcesses(_not_known(metric))
+
+
+def _not_known(metric: str) -> str:
+    """Return a remark for traces in which another metric was asked for."""
+    return "" if metric == "rss" else f"{metric} cannot be read on this system; "
 
 
 def main(arguments: list[str]) -> int:
@@ -199,10 +259,12 @@ def main(arguments: list[str]) -> int:
         options = dict(zip(rest[::2], rest[1::2], strict=True))
         interval_s = float(options.pop("--interval", "0.1"))
         inherited = int(options.pop("--lock", "-1"))
+        nvml = options.pop("--nvml", "")
         if options or not 0 < interval_s < float("inf"):
             raise ValueError(f"unknown options {options} or unusable interval {interval_s} s")
     except ValueError as error:
-        print(f"usage: sampler.py SPOOL [--interval SECONDS] [--lock DESCRIPTOR]: {error}", file=sys.stderr)
+        usage = "usage: sampler.py SPOOL [--interval SECONDS] [--lock DESCRIPTOR] [--nvml FOLDER]"
+        print(f"{usage}: {error}", file=sys.stderr)
         return 2
     root = os.path.abspath(root)
     lock = inherited if inherited >= 0 else os.open(os.path.join(root, "sampler.lock"), os.O_RDWR | os.O_CREAT, 0o600)
@@ -215,12 +277,30 @@ def main(arguments: list[str]) -> int:
     os.pwrite(lock, number, 0)  # by both processes, so that the file is never empty after the first has ended
     os.ftruncate(lock, len(number))
     if not pid:
-        _sample_until_the_end(root, interval_s)
+        _sample_until_the_end(root, interval_s, nvml)
     return 0
 
 
-def _sample_until_the_end(root: str, interval_s: float) -> None:
-    sampler = Sampler(root, interval_s, processes_of_this_system())
+def _gpus(folder: str) -> tuple[GpuMemory | None, str]:
+    """Return the reader of GPUs by the module ``pynvml`` in a folder; without one, the reason if there is a GPU."""
+    if not folder:
+        return None, ""
+    sys.path.append(folder)
+    try:
+        library = import_module("pynvml")
+        if TYPE_CHECKING or __package__:
+            from runmem.node.gpu_memory import GpuMemory
+        else:
+            from gpu_memory import GpuMemory
+        return GpuMemory(library), ""
+    except Exception as error:  # of any version of the library
+        return None, str(error)
+
+
+def _sample_until_the_end(root: str, interval_s: float, nvml: str) -> None:
+    gpus, note = _gpus(nvml)
+    sampler = Sampler(root, interval_s, processes_of_this_system(), gpus)
+    sampler.note(note)
     sampler.wake_by_signals()
     signal.signal(signal.SIGTERM, sampler.end)
     for terminal in (signal.SIGINT, signal.SIGHUP):

@@ -13,6 +13,7 @@ from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.metrics.from_traces import with_children
 from runmem.reading import MAX_TIME_S
+from runmem.reports.event_marks import mark_events
 from runmem.reports.lanes import Bar, bars_of_brackets, bars_of_records, lanes
 from runmem.reports.node_rows import MASTER, node_rows, trace_owner
 from runmem.store.output import write_file
@@ -112,7 +113,9 @@ def _inside(trace: Trace, window: tuple[float, float]) -> Trace:
         is_inside = (times >= first) & (times <= last)
         if is_inside.any():
             children[name] = times[is_inside], sizes[is_inside]
-    return replace(trace, times_s=trace.times_s[kept], totals_bytes=trace.totals_bytes[kept], children=children)
+    events = [event for event in trace.events if first <= event.time_s <= last]
+    totals = trace.totals_bytes[kept]
+    return replace(trace, times_s=trace.times_s[kept], totals_bytes=totals, children=children, events=events)
 
 
 def panel_of_trace(path: Path) -> Panel:
@@ -270,6 +273,7 @@ def _draw_workers(axis: Axes, panel: Panel, zero_s: float, scale: float) -> int:
         axis.axhline(panel.limit_bytes / scale, color=_LIMIT, linestyle=(0, (5, 3)), linewidth=1.1, label=label)
         highest = max(highest, panel.limit_bytes)
     _mark_killed(axis, panel, zero_s, scale)
+    mark_events(axis, panel.trace, zero_s, scale)
     return highest
 
 

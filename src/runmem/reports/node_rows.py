@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace
@@ -36,11 +36,13 @@ class NodeRow:
         or of Slurm.
     worker_peak_bytes, limit_bytes : int or None
         Highest resident set size of a worker process, in the trace or in the task records, and the limit of one worker,
-        in the task records or as reported by the node.
+        in the task records or as reported by the node. With another metric than ``rss``, the highest in the trace.
     limit_source : str or None
         Source of `allowed_bytes`.
     notes : tuple of str
         Remarks of the trace's writer on its values.
+    gpus : dict
+        Name of each GPU (``gpu0``) to the most memory that was used on it, by all programs together.
 
     Notes
     -----
@@ -59,6 +61,7 @@ class NodeRow:
     limit_bytes: int | None = None
     limit_source: str | None = None
     notes: tuple[str, ...] = ()
+    gpus: dict[str, int] = field(default_factory=dict)
 
     @property
     def allowed_fraction(self) -> float | None:
@@ -110,7 +113,9 @@ def node_rows(
         host = nodes.get(master_host or "", {}) if node == MASTER else known
         host_limit = host.get("limit_bytes") if node != MASTER or master_is_limited else None
         series = [int(sizes.max()) for _, sizes in trace.children.values() if sizes.size] if trace else []
-        worker_peak = max([*series, highest.get(node, 0)])
+        # The records have resident set sizes, which other metrics do not include.
+        of_records = highest.get(node, 0) if trace is None or trace.metric == "rss" else 0
+        worker_peak = max([*series, of_records])
         peak = node_peak(trace, worker_peak) if trace else None
         rows.append(
             NodeRow(
@@ -124,9 +129,16 @@ def node_rows(
                 limit_bytes=_size(limits.get(node)) or _size(known.get("limit_bytes")),
                 limit_source=host.get("limit_source") or None,
                 notes=tuple(trace.notes) if trace else (),
+                gpus=_gpus(trace) if trace else {},
             )
         )
     return rows
+
+
+def _gpus(trace: Trace) -> dict[str, int]:
+    """Return the highest reading of each device: not of the workers, which are series of the trace."""
+    found = {name: max(size for _, size in readings) for name, readings in trace.gpus.items()}
+    return {name: size for name, size in found.items() if name not in trace.children}
 
 
 def _size(value: object) -> int | None:

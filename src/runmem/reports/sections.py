@@ -5,7 +5,10 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Sequence
 
+from runmem.collection.killed_tasks import facts_of
 from runmem.events import TaskRecord
+from runmem.formats.memory_events import PAUSED, SPILLED
+from runmem.reports.memory_rows import MemoryRow
 from runmem.reports.node_rows import NodeRow
 from runmem.reports.task_rows import TaskRow
 from runmem.table import TableColumn, fits, numbered_lines, printable
@@ -20,7 +23,10 @@ __all__ = [
     "how_line",
     "unclear_lines",
     "node_table",
+    "children_lines",
+    "memory_lines",
     "killed_lines",
+    "memory_error_lines",
     "cancelled_lines",
     "section",
     "seconds",
@@ -31,10 +37,11 @@ Line = tuple[str, str]
 """A text and its style for rich (empty for none)."""
 
 _MOST_FRAMES = 4
-_BOUND = {"exact": "", "sampled": ">=", "shared": "<=", "unclear": "~"}
+_BOUND = {"exact": "", "sampled": ">=", "shared": "<=", "recorded": "<=", "unclear": "~"}
 _MEANING = {
     "sampled": "  >= sampled: the highest of the readings, a lower bound",
     "shared": "  <= shared: another task overlapped in the same process, an upper bound",
+    "recorded": "  <= recorded: memray recorded the allocations, and its own memory is included, an upper bound",
     "unclear": "  ~ sampled while another task overlapped in the same process: neither bound",
 }
 _UPPER_BOUNDS = (
@@ -137,6 +144,11 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
         columns.insert(4, (TableColumn("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)))
     if any(row.killed for row in rows):
         columns.insert(3, (TableColumn("Killed", right=True), lambda row: str(row.killed)))
+    if any(row.children_peak_bytes or row.children_missed for row in rows):
+        columns.append((TableColumn("Children", right=True), _children_peak))
+        columns.append((TableColumn("Child command", flexible=True), lambda row: row.children_command or "-"))
+    if any(row.gpu_peak_bytes is not None for row in rows):
+        columns.append((TableColumn("GPU", right=True), _gpu_peak))
     if several_nodes:
         columns.append((TableColumn("Node", flexible=True), lambda row: row.max_node or "-"))
     cells = [[text(row) for _, text in columns] for row in shown]
@@ -154,6 +166,34 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
 
 def _max_peak(row: TaskRow) -> str:
     return _BOUND.get(row.max_how or "", "") + format_bytes(row.max_peak_bytes)
+
+
+def _children_peak(row: TaskRow) -> str:
+    if row.children_peak_bytes is None:
+        return "missed" if row.children_missed else "-"
+    return _BOUND[row.children_how or "unclear"] + format_bytes(row.children_peak_bytes)
+
+
+def _gpu_peak(row: TaskRow) -> str:
+    return "-" if row.gpu_peak_bytes is None else _BOUND["sampled"] + format_bytes(row.gpu_peak_bytes)
+
+
+def children_lines(rows: Sequence[TaskRow], metric: str = "rss") -> list[Line]:
+    """Say what the column of the children means, how many were missed, and what was sampled."""
+    seen = {row.children_how for row in rows if row.children_peak_bytes is not None}
+    missed = sum(row.children_missed for row in rows)
+    found = []
+    if seen:
+        found.append("Children: the child processes of a task, not in its peak. >= is their highest sum in a sample,")
+        found.append("  a value without >= the kernel's high-water mark of the largest one.")
+        if seen & {"shared", "unclear"}:
+            found.append("  <= or ~: they may belong to another task, which ran in the same process.")
+    if missed:
+        executions = f"{missed:,} execution{'' if missed == 1 else 's'}"
+        found.append(f"  missed: in {executions} they ended before they were sampled, or could not be read")
+    if metric != "rss" and rows:
+        found.append(f"Samples are {metric} (--memory_metric); peaks and increments of tasks are resident set sizes.")
+    return [(text, "dim") for text in found]
 
 
 def _increment(row: TaskRow, value: int | None) -> str:
@@ -176,7 +216,7 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
     """Report how the peaks were measured, and the meaning of the marks before them."""
     if not rows:
         return []
-    kinds = ("exact", "sampled", "shared", "unclear", "missing")
+    kinds = ("exact", "sampled", "shared", "recorded", "unclear", "missing")
     counts = {kind: sum(getattr(row, kind) for row in rows) for kind in kinds}
     executions, calls = sum(row.executions for row in rows), sum(row.calls for row in rows)
     of_all = f" of {executions:,} executions" if executions > calls else ""
@@ -225,6 +265,9 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
     if any(row.peak_bytes is not None and row.is_lower_bound for row in rows):
         found.append((_MEANING["sampled"], "dim"))
     found += [(f"  {limit}", "dim") for limit in limits]
+    for row in rows:
+        gpus = ", ".join(f"{name} {_BOUND['sampled']}{format_bytes(size)}" for name, size in row.gpus.items())
+        found += [(f"  {row.node}: GPUs, all programs: {gpus}", "")] if gpus else []
     return found + [(f"  {row.node}: {printable(note)}", "dim") for row in rows for note in row.notes]
 
 
@@ -260,6 +303,44 @@ def _fill_style(row: NodeRow) -> str:
     return "bold red" if fullest >= _NEARLY_FULL else "yellow" if fullest >= _FILLING else ""
 
 
+_SHORT_OF_MEMORY = (
+    "  Memory was short there: tasks wait while results go to disk and back, and a paused worker begins none.",
+    "  More memory for each worker, fewer threads, or smaller chunks avoid it.",
+)
+
+
+def memory_lines(
+    rows: Sequence[MemoryRow], started_s: float | None, width: int | None, most_rows: int | None = None
+) -> list[Line]:
+    """Return a table of what Dask did because the memory of workers was short; empty if it did nothing."""
+    if not rows:
+        return []
+    columns = [TableColumn("Worker"), TableColumn("Node", flexible=True), TableColumn("Dask")]
+    columns += [
+        TableColumn(title, right=True) for title in ("Times", "First", "Last", "Size then", "Spilled", "Paused")
+    ]
+    cells = [
+        [
+            str(row.pid),
+            row.node,
+            row.kind,
+            str(row.times),
+            _after(row.first_s, started_s),
+            _after(row.last_s, started_s),
+            format_bytes(row.size_bytes),
+            "" if row.spilled_bytes is None else format_bytes(row.spilled_bytes),
+            "" if row.paused_s is None else seconds(row.paused_s),
+        ]
+        for row in rows[:most_rows]
+    ]
+    found = [(f"  {line}", "bold" if at is None else "") for at, line in numbered_lines(columns, cells, width)]
+    if len(cells) < len(rows):
+        found.append((f"  and {len(rows) - len(cells)} more rows", "dim"))
+    if any(row.kind in (SPILLED, PAUSED) for row in rows):
+        found += [(line, "dim") for line in _SHORT_OF_MEMORY]
+    return found
+
+
 def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list[Line]:
     """Report for each killed task its call, node, last reading and cause of death."""
     found: list[Line] = []
@@ -270,10 +351,28 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
         found.append(
             (f"    last reading {format_bytes(record.last_bytes)}, limit {format_bytes(record.limit_bytes)}{share}", "")
         )
+        if record.children_peak_bytes is not None and record.death is None:
+            command = f" ({printable(record.children_command)})" if record.children_command else ""
+            found.append((f"    its child processes had {format_bytes(record.children_peak_bytes)}{command}", ""))
         found.append((f"    {printable(record.reason or 'the cause is unknown')}", ""))
+        if record.death is not None and (facts := facts_of(record)[1:]):  # the first is above
+            found.append((f"    {printable(', '.join(facts))}", ""))
         found += [(f"    {printable(line.strip())}", "") for line in (record.stack or "").splitlines()[-_MOST_FRAMES:]]
     if most is not None and len(records) > most:
         found.append((f"  and {len(records) - most} more killed tasks", "dim"))
+    return found
+
+
+def memory_error_lines(records: Sequence[TaskRecord], most: int | None = None) -> list[Line]:
+    """Report the facts about each `MemoryError` that a task raised."""
+    found: list[Line] = []
+    for record in records[:most]:
+        assert record.death is not None
+        found.append((_call_line(record, f", attempt {record.attempt}"), "red"))
+        found.append((f"    {printable(record.death.words)}", ""))
+        found.append((f"    {printable(', '.join(facts_of(record)))}", ""))
+    if most is not None and len(records) > most:
+        found.append((f"  and {len(records) - most} more", "dim"))
     return found
 
 

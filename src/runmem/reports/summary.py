@@ -14,6 +14,7 @@ from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.reading import JsonObject
 from runmem.reports import sections
+from runmem.reports.memory_rows import MemoryRow, memory_rows
 from runmem.reports.node_rows import MASTER, NodeRow, node_rows
 from runmem.reports.task_rows import TaskRow, task_rows, unclear_reasons
 from runmem.store.run import RunData
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 __all__ = ["RunSummary"]
 
 _MOST_KILLED = 10
+_MOST_GRAPHS = 3
+_MOST_MEMORY_ROWS = 20
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class RunSummary:
     nodes : list of NodeRow
     killed : list of TaskRecord
         Executions whose process died.
+    memory_errors : list of TaskRecord
+        Executions that raised a `MemoryError`, with the facts about it.
     lost : list of str
         Measurements that were lost, and why.
     intervals : list of str
@@ -55,6 +60,8 @@ class RunSummary:
         Traces, named in the folder where the run was started if they are still there.
     profile_count : int
         Number of files of `@profile` reports in the run directory.
+    flame_graphs : tuple of Path
+        Pages with the allocations of recorded calls.
     started_s, ended_s : float or None
         Seconds since the epoch.
     exit_code : int or None
@@ -64,12 +71,17 @@ class RunSummary:
         Calls that tasks made (``--nested``) and that have a record.
     is_measured : bool or None
         Whether the run was to measure memory; None if unknown.
+    memory_metric : str
+        What was read in samples: ``rss``, ``pss`` or ``uss``.
+    memory : list of MemoryRow
+        What Dask did because the memory of workers was short.
     """
 
     title: str
     tasks: list[TaskRow]
     nodes: list[NodeRow] = field(default_factory=list)
     killed: list[TaskRecord] = field(default_factory=list)
+    memory_errors: list[TaskRecord] = field(default_factory=list)
     cancelled: list[TaskRecord] = field(default_factory=list)
     calls_not_begun: int = 0
     lost: list[str] = field(default_factory=list)
@@ -80,12 +92,15 @@ class RunSummary:
     directory: Path | None = None
     trace_files: list[Path] = field(default_factory=list)
     profile_count: int = 0
+    flame_graphs: tuple[Path, ...] = ()
     started_s: float | None = None
     ended_s: float | None = None
     exit_code: int | None = None
     calls: int | None = None
     nested_calls: int = 0
     is_measured: bool | None = None
+    memory_metric: str = "rss"
+    memory: list[MemoryRow] = field(default_factory=list)
 
     @classmethod
     def from_run(cls, run: RunData) -> RunSummary:
@@ -106,7 +121,8 @@ class RunSummary:
             title=root.name or str(root),
             directory=root,
             trace_files=_trace_files(run),
-            profile_count=sum(path.is_file() for path in run.directory.profiles.glob("*")),
+            profile_count=sum(path.is_file() for path in run.directory.profiles.glob("*.txt")),
+            flame_graphs=tuple(sorted(run.directory.profiles.glob("memray-*.html"))),
         )
 
     @classmethod
@@ -129,7 +145,7 @@ class RunSummary:
         provenance : mapping
             Content of ``run.json``.
         **files
-            `directory`, `trace_files`, `profile_count`.
+            `directory`, `trace_files`, `profile_count`, `flame_graphs`.
         """
         records, traces, known = list(records), dict(traces or {}), dict(provenance or {})
         nodes, settings = known.get("nodes") or {}, known.get("settings") or {}
@@ -140,6 +156,7 @@ class RunSummary:
             tasks=task_rows(records),
             nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
+            memory_errors=[r for r in records if r.status == "failed" and r.death is not None],
             cancelled=[record for record in records if record.status == "cancelled"],
             calls_not_begun=known.get("calls_not_begun") or 0,
             lost=[*(known.get("lost") or ()), *_lost_lines(traces), *filter(None, [known.get("lost_output")]), *lost],
@@ -153,6 +170,8 @@ class RunSummary:
             calls=known.get("calls") if known.get("ended_s") and not any(r.key for r in records) else None,
             nested_calls=known.get("nested_calls_recorded") or 0,
             is_measured=settings.get("python_memory_profile"),
+            memory_metric=str(settings.get("memory_metric") or "rss"),
+            memory=memory_rows(traces, [*nodes, *{record.node: None for record in records}]),
             **files,
         )
 
@@ -185,6 +204,7 @@ class RunSummary:
             tasks = sections.task_table(self.tasks, width, most_rows)
         tasks += sections.how_line(self.tasks, self.missing_reasons)
         tasks += sections.unclear_lines(self.tasks, self.unclear_reasons)
+        tasks += sections.children_lines(self.tasks, self.memory_metric)
         # Do not explain a mark again that the tasks section explains.
         nodes = [line for line in sections.node_table(self.nodes, self.started_s, width) if line not in tasks]
         return [
@@ -192,7 +212,14 @@ class RunSummary:
             blank,
             *tasks,
             *([blank, *nodes] if nodes else []),
+            *sections.section(
+                "Spilled, paused or restarted",
+                sections.memory_lines(self.memory, self.started_s, width, most_rows and _MOST_MEMORY_ROWS),
+            ),
             *sections.section("Killed", sections.killed_lines(self.killed, most_rows and _MOST_KILLED)),
+            *sections.section(
+                "MemoryError", sections.memory_error_lines(self.memory_errors, most_rows and _MOST_KILLED)
+            ),
             *sections.section(
                 "Cancelled", sections.cancelled_lines(self.cancelled, self.calls_not_begun, most_rows and _MOST_KILLED)
             ),
@@ -220,6 +247,9 @@ class RunSummary:
             found.insert(0, f"run       {_near(self.directory)}")
         if self.profile_count and self.directory is not None:
             found.append(f"profiles  {_near(self.directory / 'profiles')} ({self.profile_count} files)")
+        found += [f"graph     {_near(path)}" for path in self.flame_graphs[:_MOST_GRAPHS]]
+        if len(self.flame_graphs) > _MOST_GRAPHS:
+            found.append(f"and {len(self.flame_graphs) - _MOST_GRAPHS} more flame graphs beside them")
         return [(f"  {printable(text)}", "") for text in found]
 
     def next_commands(self) -> list[str]:

@@ -40,11 +40,24 @@ class TaskRow:
         Node of the highest peak, and how it was measured (see `how_measured`).
     exact, sampled, shared, unclear, missing : int
         Number of executions whose peak is exact; sampled (a lower bound); shared with an overlapping task (an upper
-        bound); sampled and shared (neither bound); or unknown. They add up to `executions`.
+        bound); sampled and shared (neither bound); or unknown. With `recorded` they add up to `executions`.
+    recorded : int
+        Number of executions whose allocations were recorded, with memory of the tool in the peak (an upper bound).
     is_plain_dask : bool
         Whether it is a task of a plain Dask program.
     tried_again : int
         Number of executions that raised and were followed by another one of the same call.
+    children_peak_bytes : int or None
+        Highest peak of the child processes of an execution.
+    children_command : str or None
+        Command of the children with the largest share of it.
+    children_how : str or None
+        How it was measured: ``exact`` (the kernel's mark of one process), ``sampled``, ``shared`` or ``unclear``, as
+        for a task's peak.
+    children_missed : int
+        Number of executions that had children of which no peak is known.
+    gpu_peak_bytes : int or None
+        Highest memory on GPUs, a lower bound.
     """
 
     target: str
@@ -68,15 +81,31 @@ class TaskRow:
     missing: int
     is_plain_dask: bool = False
     tried_again: int = 0
+    recorded: int = 0
+    children_peak_bytes: int | None = None
+    children_command: str | None = None
+    children_how: str | None = None
+    children_missed: int = 0
+    gpu_peak_bytes: int | None = None
 
 
 def how_measured(record: TaskRecord) -> str:
-    """Return ``exact``, ``sampled``, ``shared``, ``unclear`` (sampled and shared) or ``missing``."""
+    """Return ``exact``, ``sampled``, ``shared``, ``recorded``, ``unclear`` or ``missing``.
+
+    ``recorded``: memray recorded the allocations; ``unclear``: sampled, and shared or recorded.
+    """
     if record.peak_bytes is None:
         return "missing"
-    if record.method == "hwm":
-        return "shared" if record.shared else "exact"
-    return "unclear" if record.shared else "sampled"
+    how = _how(record.method, record.shared)
+    if record.recorded_by is None or record.shared:
+        return how
+    return "recorded" if how == "exact" else "unclear"
+
+
+def _how(method: str | None, shared: bool) -> str:
+    if method == "hwm":
+        return "shared" if shared else "exact"
+    return "unclear" if shared else "sampled"
 
 
 def unclear_reasons(records: Iterable[TaskRecord]) -> Counter[str]:
@@ -109,6 +138,8 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
     for record in group:
         last[_call_of(record)] = max(last[_call_of(record)], record.attempt)
     counted = [more for record in clear or increments if (more := record.increment_bytes) is not None]
+    parents = [record for record in group if record.children_peak_bytes is not None]
+    of_children = max(parents, key=lambda record: record.children_peak_bytes or 0, default=None)
     return TaskRow(
         target=target,
         name=group[0].name if name_is_unique else target,
@@ -131,6 +162,12 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         missing=how["missing"],
         is_plain_dask=group[0].key is not None,
         tried_again=sum(record.status == "failed" and record.attempt < last[_call_of(record)] for record in group),
+        recorded=how["recorded"],
+        children_peak_bytes=of_children.children_peak_bytes if of_children else None,
+        children_command=of_children.children_command if of_children else None,
+        children_how=_how(of_children.children_method, of_children.shared) if of_children else None,
+        children_missed=sum(record.children_method == "missed" for record in group),
+        gpu_peak_bytes=max((peak for record in group if (peak := record.gpu_peak_bytes) is not None), default=None),
     )
 
 

@@ -11,7 +11,8 @@ from runmem.errors import SettingError
 from runmem.formats.mprof import read_trace
 from runmem.metrics.from_traces import with_children
 from runmem.reading import JsonObject
-from runmem.reports.sections import Line, lines_skipped, seconds
+from runmem.reports.memory_rows import MemoryRow, memory_rows
+from runmem.reports.sections import Line, lines_skipped, memory_lines, seconds
 from runmem.table import TableColumn, lay_out, printable
 from runmem.units import format_bytes
 
@@ -45,6 +46,10 @@ class TraceSummary:
     notes : tuple of str
     skipped, lost_lines : int
         Lines that could not be read, and lines that the writer could not write.
+    memory : tuple of MemoryRow
+        What Dask did because the memory of workers was short.
+    start_s : float or None
+        Time of the first reading, in seconds since the epoch.
     """
 
     path: Path
@@ -58,6 +63,8 @@ class TraceSummary:
     notes: tuple[str, ...]
     skipped: int
     lost_lines: int
+    memory: tuple[MemoryRow, ...] = ()
+    start_s: float | None = None
 
     @classmethod
     def from_file(cls, path: Path) -> TraceSummary:
@@ -87,6 +94,8 @@ class TraceSummary:
             notes=tuple(trace.notes),
             skipped=trace.skipped,
             lost_lines=trace.lost_lines,
+            memory=tuple(memory_rows({path.name: trace}, [])),
+            start_s=start_s,
         )
 
     def as_dict(self) -> JsonObject:
@@ -115,11 +124,15 @@ class TraceSummary:
         found += [(f"  {printable(note)}", "dim") for note in self.notes]
         peaks = list(self.series_peaks_bytes.items())
         if peaks:
-            rows = [[name, format_bytes(size)] for name, size in peaks[:_MOST_SERIES]]
-            head, *lines = lay_out([TableColumn("Series", flexible=True), TableColumn("Peak", right=True)], rows, width)
+            cells = [[name, format_bytes(size)] for name, size in peaks[:_MOST_SERIES]]
+            columns = [TableColumn("Series", flexible=True), TableColumn("Peak", right=True)]
+            head, *lines = lay_out(columns, cells, width)
             found += [("", ""), (head, "bold"), *((line, "") for line in lines)]
         if len(peaks) > _MOST_SERIES:
             found.append((f"and {len(peaks) - _MOST_SERIES} more series with lower peaks", "dim"))
+        if self.memory:
+            rows = memory_lines(self.memory, self.start_s, width, _MOST_SERIES)
+            found += [("", ""), ("Spilled, paused or restarted", "bold"), *rows]
         if self.skipped:
             found.append((lines_skipped(self.skipped), "yellow"))
         if self.lost_lines:

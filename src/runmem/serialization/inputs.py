@@ -5,14 +5,14 @@ from __future__ import annotations
 import io
 import pickle
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from runmem.memory.stored_data import HandedOver, stored_data
-from runmem.serialization.packed import Packed, load_stored
+from runmem.serialization.packed import Packed, load_stored, stored_size
 from runmem.serialization.references import loads
 
-__all__ = ["Arguments", "Inputs", "PackedArguments", "input_of_call", "unpack"]
+__all__ = ["Arguments", "Inputs", "PackedArguments", "argument_sizes", "input_of_call", "unpack"]
 
 _loading = threading.local()
 
@@ -183,3 +183,20 @@ def _put(args: list[object], kwargs: dict[str, object], place: int | str, value:
         kwargs[place] = value
     else:
         args[place] = value
+
+
+def argument_sizes(
+    arguments: PackedArguments, stored: Sequence[object], name_of: Callable[[int | str], str]
+) -> dict[str, int]:
+    """Return the size in bytes of each argument of a call that is an input, and of all others as ``others``.
+
+    Parameters
+    ----------
+    stored : sequence
+        The inputs of the call as the worker stores them.
+    name_of : callable
+        Takes the place of an argument; returns the name of its parameter.
+    """
+    found = {name_of(place): stored_size(stored[index]) for place, index in arguments.places.items()}
+    others = len(arguments.data) + sum(stored_size(stored[index]) for index in arguments.buffers)
+    return {**found, "others": found.get("others", 0) + others}

@@ -8,6 +8,7 @@ each reader; readers cannot write to them, except readers that get copies of the
 from __future__ import annotations
 
 import pickle
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, NoReturn
 
@@ -31,6 +32,7 @@ __all__ = [
     "beside",
     "holdings",
     "pack_value",
+    "stored_size",
     "take_stored",
     "load_stored",
 ]
@@ -225,6 +227,15 @@ def _size(value: Any) -> int:
     if type(value) is tuple:
         return sum(map(_size, value))
     return value.__sizeof__()  # type: ignore[no-any-return]
+
+
+def stored_size(value: object) -> int:
+    """Return the size of a stored value in bytes."""
+    if type(value) is Packed:
+        return value.nbytes
+    if type(value) is Wrapped:
+        return stored_size(value.values)
+    return sum(map(stored_size, value)) if type(value) is tuple else sys.getsizeof(value)
 
 
 def beside(buffers: list[pickle.PickleBuffer]) -> Any:

@@ -30,7 +30,8 @@ from runmem.serialization.error_parts import (
 from runmem.shadowed import drop_import_frames
 
 __all__ = [
-    "RemoteError", "PackedError", "root_task", "set_root_task", "add_note", "unprinted_notes", "traceback_text",
+    "RemoteError", "PackedError", "root_task", "set_root_task", "add_note", "notes_of", "set_notes", "unprinted_notes",
+    "traceback_text",
 ]  # fmt: skip
 
 _MOST_ERRORS = 10_000
@@ -89,7 +90,7 @@ class PackedError(NamedTuple):
         try:
             return cls._whole(error)
         except BaseException:  # what the code of its class does is no reason to lose it
-            return cls(None, text_of(error), tuple(_notes(error)), root_task(error))
+            return cls(None, text_of(error), tuple(notes_of(error)), root_task(error))
 
     @classmethod
     def _whole(cls, error: BaseException) -> PackedError:
@@ -108,7 +109,7 @@ class PackedError(NamedTuple):
     def _one(cls, error: BaseException, room: int, places: dict[int, int]) -> PackedError:
         """Pack an exception alone; `places`: those of the exceptions that come along, by identity."""
         found = pickled(error, room)
-        notes = _notes(error)
+        notes = notes_of(error)
         if found is not None and found.left_out:
             names = ", ".join(found.left_out)
             notes.append(f"left on the worker, because they cannot be pickled or are too large: {names}")
@@ -197,7 +198,12 @@ def set_root_task(error: BaseException, task_id: int | None) -> None:
 
 def add_note(error: BaseException, text: str) -> None:
     """Add a note to an exception, also where its class takes no attributes."""
-    attributes_of(error)[NOTES] = [*_notes(error), shortened(text, _LONGEST_NOTE)]
+    set_notes(error, [*notes_of(error), shortened(text, _LONGEST_NOTE)])
+
+
+def set_notes(error: BaseException, notes: list[str]) -> None:
+    """Set the notes of an exception, also where its class takes no attributes."""
+    attributes_of(error)[NOTES] = notes
 
 
 def unprinted_notes(error: BaseException) -> list[str]:
@@ -206,10 +212,11 @@ def unprinted_notes(error: BaseException) -> list[str]:
         shown = type(error.__notes__)
     except BaseException:  # whatever the class does
         shown = None
-    return [] if shown is not None and issubclass(shown, list) else _notes(error)
+    return [] if shown is not None and issubclass(shown, list) else notes_of(error)
 
 
-def _notes(error: BaseException) -> list[str]:
+def notes_of(error: BaseException) -> list[str]:
+    """Return the notes of an exception, whatever its class does."""
     found = attributes_of(error).get(NOTES, ())
     if issubclass(type(found), (list, tuple)):  # `isinstance` asks the value, too
         notes = (list if issubclass(type(found), list) else tuple).__getitem__(found, slice(None))
@@ -224,6 +231,6 @@ def traceback_text(error: BaseException, trace: TracebackType | None) -> str:
     try:
         text = "".join(traceback.format_exception(type(error), error, trace))
     except BaseException:  # its class answers wrongly for what is printed
-        notes = [] if unprinted_notes(error) else _notes(error)
+        notes = [] if unprinted_notes(error) else notes_of(error)
         text = "\n".join(["".join(traceback.format_tb(trace)) + text_of(error), *notes])
     return shortened(text.rstrip(), _LONGEST_NOTE)

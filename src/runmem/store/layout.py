@@ -203,9 +203,17 @@ class Spool(NamedTuple):
         """Return the file of `@profile` reports of worker process `pid`."""
         return self.root / f"profiles-{pid}.jsonl"
 
+    def captures(self, pid: int) -> Path:
+        """Return the file in which worker process `pid` sends files with recorded allocations."""
+        return self.root / f"captures-{pid}.jsonl"
+
     def limits(self, pid: int) -> Path:
         """Return the file with the time limits of calls in worker process `pid`."""
         return self.root / f"limits-{pid}.bin"
+
+    def sampled(self, pid: int) -> Path:
+        """Return the file in which the sampler reports to worker process `pid` (see `runmem.node.sampled_peaks`)."""
+        return self.root / f"sampled-{pid}.bin"
 
     def running(self, pid: int) -> Path:
         """Return the file in which worker process `pid` notes the calls that it runs."""

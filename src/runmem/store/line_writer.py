@@ -12,6 +12,7 @@ __all__ = ["LineWriter", "fields_of_line", "line_of"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _OF_DASK = ("key", "layer", "worker", "annotations", "input_bytes", "output_bytes")
+_OF_CHILDREN = ("children_peak_bytes", "children_method", "children_command", "gpu_peak_bytes")
 _EMPTY = (
     "exception",
     "last_bytes",
@@ -22,7 +23,10 @@ _EMPTY = (
     "parent_id",
     "extra",
     "death",
+    "recorded_by",
+    "argument_bytes",
     *_OF_DASK,
+    *_OF_CHILDREN,
 )
 _OMITTED: JsonObject = {**dict.fromkeys(_EMPTY), "shared": False, "attempt": 1}
 _SIZES = ("base_bytes", "peak_bytes", "end_bytes", "increment_bytes", "held_bytes", "lifetime_peak_bytes")
@@ -58,8 +62,9 @@ class LineWriter:
         self._folder = folder.rstrip("/") + "/" if folder else ""
 
     def start(
-        self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None, parent_id: int = 0
-    ) -> bytes:
+        self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None, parent_id: int = 0,
+        argument_bytes: JsonObject | None = None,
+    ) -> bytes:  # fmt: skip
         """Return the line of a task that starts."""
         line = (
             f'{{"event":"start","task_id":{task_id},"thread":{thread},"start_s":{start_s:.6f},'
@@ -67,6 +72,8 @@ class LineWriter:
         )
         if parent_id:
             line += f',"parent_id":{parent_id}'
+        if argument_bytes:
+            line += f',"argument_bytes":{_encode(argument_bytes)}'
         return line.encode() + self._line_end(task)
 
     def end(

@@ -22,10 +22,12 @@ from runmem.store.output import write_file
 from runmem.store.provenance import read_provenance
 from runmem.store.records import LOST_END, killed, record_from_line
 from runmem.store.task_lines import TaskLines
-from runmem.store.workers_run import WORKERS_RUN, is_at_work
+from runmem.store.workers_run import WORKERS_RUN, died, is_at_work
 
-__all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of"]
+__all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of", "with_children"]
 
+_NO_CAUSE = "the cause is not known (`dask worker --preload-nanny runmem.preload` notes it)"
+_MOST_DEATHS = 20
 _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
 
@@ -61,12 +63,45 @@ class RunData:
 
 
 def readings_of(traces: Iterable[Trace], pid: int) -> tuple[list[float], list[int]]:
-    """Return the times (seconds since the epoch) and sizes (bytes) of the samples of worker process `pid`."""
+    """Return the times (seconds since the epoch) and sizes (bytes) of the samples of worker process `pid`.
+
+    The children of its tasks are subtracted, and with them what they share with the process (its libraries).
+    """
     for trace in traces:
         if (series := trace.children.get(worker_series(pid))) is not None:
             times, sizes = series
-            return [float(t) for t in times], [int(size) for size in sizes]
+            children = {each.time_s: each.size_bytes for each in trace.children_of_tasks.get(worker_series(pid), ())}
+            alone = [int(size) - children.get(float(t), 0) for t, size in zip(times, sizes, strict=True)]
+            return [float(t) for t in times], [max(size, 0) for size in alone]
     return [], []
+
+
+def with_children(record: TaskRecord, traces: Iterable[Trace]) -> TaskRecord:
+    """Return the record of a task whose process died, with its children, GPUs, and the metric of the readings."""
+    traces = [trace for trace in traces if worker_series(record.pid) in trace.children]
+    metric = traces[0].metric if traces else "rss"
+    if metric != "rss":
+        record = replace(record, reason=f"{record.reason} (the readings are its {metric})")
+    inside = [
+        reading
+        for trace in traces
+        for reading in trace.children_of_tasks.get(worker_series(record.pid), ())
+        if reading.time_s >= record.start_s
+    ]
+    on_gpus = [
+        size for trace in traces for time_s, size in trace.gpus.get(worker_series(record.pid), ())
+        if time_s >= record.start_s
+    ]  # fmt: skip
+    record = replace(record, gpu_peak_bytes=max(on_gpus, default=None))
+    if not inside:
+        return record
+    highest = max(inside, key=lambda reading: reading.size_bytes)
+    return replace(
+        record,
+        children_peak_bytes=highest.size_bytes,
+        children_method="sampled",
+        children_command=highest.command,
+    )
 
 
 def write_provenance(run: RunDirectory, provenance: JsonObject) -> None:
@@ -104,6 +139,8 @@ def read_run(path: Path | str) -> RunData:
     if _has_more_records(run, provenance):
         records += _records_of_replicas(run, traces, records, provenance, skipped)
     skipped = {name: count for name, count in skipped.items() if count}
+    if provenance.get("cluster") == WORKERS_RUN:
+        provenance = {**provenance, "lost": [*(provenance.get("lost") or []), *_deaths_of_workers(run, provenance)]}
     return RunData(run, provenance, records, traces, skipped, refused)
 
 
@@ -210,7 +247,19 @@ def _cut_off_at_worker(
         return record
     unknown = Death.unknown("its worker process ended before the task did")
     death = causes.get((record.node, record.pid), unknown)
-    return killed(record, readings_of(readings, record.pid), death)
+    return with_children(killed(record, readings_of(readings, record.pid), death), readings)
+
+
+def _deaths_of_workers(run: RunDirectory, provenance: JsonObject) -> list[str]:
+    """Return a line for each worker that has died, in a run that its workers recorded themselves."""
+    causes = _causes_of_deaths(run)
+    found = []
+    for node, pid in died(provenance, causes):
+        death = causes.get((safe_name(node), pid))
+        why = death.words if death is not None else _NO_CAUSE
+        found.append(f"worker process {pid} on node {node}: it died: {why}")
+    more = [f"worker processes: {len(found) - _MOST_DEATHS:,} more died"] if len(found) > _MOST_DEATHS else []
+    return [*found[:_MOST_DEATHS], *more]
 
 
 def _causes_of_deaths(run: RunDirectory) -> dict[tuple[str, int], Death]:
@@ -233,7 +282,8 @@ def _cut_off(record: TaskRecord, readings: list[Trace], provenance: JsonObject, 
     reason = "the process ended before the task did; the run's master was killed before it recorded why"
     if spool.root is None or record.node != safe_name(spool.node):
         reason += ", and may have missed an end in the last second"
-    return killed(record, readings_of(readings, record.pid), Death.unknown(reason))
+    death = Death.unknown(reason)
+    return with_children(killed(record, readings_of(readings, record.pid), death), readings)
 
 
 def _still_running(provenance: JsonObject) -> bool:

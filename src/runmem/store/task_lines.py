@@ -129,6 +129,10 @@ class TaskLines:
         """Number of calls of tasks that ended at least once."""
         return self._nested_ended
 
+    def busy_processes(self, node: str) -> list[int]:
+        """Return the processes of a node that run tasks, as far as known."""
+        return [pid for (name, pid), tasks in self._running.items() if name == node and tasks]
+
     def has_ended(self, task_id: int) -> bool:
         """Return True if a task ended at least once."""
         return task_id in self._ended

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from runmem.store.node_name import node_name
 from runmem.store.output import write_file
 from runmem.store.provenance import read_provenance
 
-__all__ = ["WORKERS_RUN", "WorkersRun", "is_at_work"]
+__all__ = ["WORKERS_RUN", "WorkersRun", "died", "is_at_work"]
 
 WORKERS_RUN = "dask workers"
 """What ``run.json`` says of the cluster of such a run."""
@@ -66,6 +66,7 @@ class WorkersRun(NamedTuple):
         """
         with self._changed({**values, "started_s": now_s}) as found:
             found["nodes"] = {**(found.get("nodes") or {}), node_name(): node}
+            self._note_dead(found)
             found["at_work"] = {**_at_work(found), node_name(): [*self._alive(found), pid]}
             found["ended_s"] = found["exit_code"] = None
         trace = self.directory.traces / f"{safe_name(node_name())}.dat"
@@ -75,12 +76,30 @@ class WorkersRun(NamedTuple):
     def leave(self, pid: int, now_s: float) -> None:
         """Note that a process of this node has ended its work; with the last one of all nodes the run ends."""
         with self._changed({}) as found:
+            self._note_dead(found)
             here = self._alive(found)
             if pid in here:
                 here.remove(pid)
             found["at_work"] = {**_at_work(found), node_name(): here}
             if not any(_at_work(found).values()):
                 found["ended_s"], found["exit_code"] = now_s, 0
+
+    def lose(self, losses: Mapping[str, str]) -> None:
+        """Note what was not measured, or not recorded: place to reason, in place of an earlier reason.
+
+        Raises OSError if that cannot be written.
+        """
+        with self._changed({}) as found:
+            places = tuple(f"{place}: " for place in losses)
+            others = [line for line in found.get("lost") or [] if not line.startswith(places)]
+            found["lost"] = others + [f"{place}: {reason}" for place, reason in losses.items()]
+
+    def _note_dead(self, found: JsonObject) -> None:
+        """Note the processes of this node that have died: they are gone and have not left."""
+        at_work = _at_work(found).get(node_name(), [])
+        if dead := [pid for pid in at_work if not _is_alive(pid)]:
+            before = _processes(found, "died")
+            found["died"] = {**before, node_name(): [*before.get(node_name(), []), *dead]}
 
     def _alive(self, found: JsonObject) -> list[int]:
         return [pid for pid in _at_work(found).get(node_name(), []) if _is_alive(pid)]
@@ -99,7 +118,12 @@ class WorkersRun(NamedTuple):
 
 
 def _at_work(provenance: JsonObject) -> dict[str, list[int]]:
-    found = provenance.get("at_work")
+    return _processes(provenance, "at_work")
+
+
+def _processes(provenance: JsonObject, name: str) -> dict[str, list[int]]:
+    """Return process ids by node, as ``run.json`` has them under a name."""
+    found = provenance.get(name)
     if not isinstance(found, dict):
         return {}
     return {
@@ -112,6 +136,25 @@ def _at_work(provenance: JsonObject) -> dict[str, list[int]]:
 def is_at_work(provenance: JsonObject, node: str, pid: int) -> bool:
     """Return True if a process may still run tasks: it has not left, and is not known to have died."""
     return pid in _at_work(provenance).get(node, []) and (node != node_name() or _is_alive(pid))
+
+
+def died(provenance: JsonObject, causes: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Return the processes that have died, as (node, process id).
+
+    Parameters
+    ----------
+    causes : iterable of (str, int)
+        Those whose nannies have noted why they ended, whether or not they had left before, by names of folders.
+    """
+    found = [(node, pid) for node, pids in _processes(provenance, "died").items() for pid in pids]
+    noted = set(causes)
+    found += [
+        (node, pid)
+        for node, pids in _at_work(provenance).items()
+        for pid in pids
+        if (safe_name(node), pid) in noted or not is_at_work(provenance, node, pid)
+    ]
+    return list(dict.fromkeys(found))
 
 
 def _is_alive(pid: int) -> bool:

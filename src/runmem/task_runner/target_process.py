@@ -115,12 +115,14 @@ class TargetProcess:
 
         work = self._work
         try:
-            run = WorkerRun(work.run, work.memory_limit_bytes, note_loss, samples=False, probe=Probe())
+            run = WorkerRun(
+                work.run, work.memory_limit_bytes, note_loss, samples=False, probe=Probe(), forks_calls=True
+            )
         except Exception as error:
             place = f"process {os.getpid()} on node {node_name()}"
             self._losses.append((place, f"the memory of its targets was not measured: {error}"))
             return None
-        set_report_sink(run.report)
+        set_report_sink(run.report, run.captures)
         return run
 
     def _load(self, run: WorkerRun | None) -> Callable[[bytes], tuple[TargetOutcome, dict[str, object]]]:

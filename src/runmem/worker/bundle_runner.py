@@ -19,7 +19,7 @@ from runmem.graph.task import TaskFunction
 from runmem.memory.stored_data import stored_data
 from runmem.serialization.definitions import program_definitions
 from runmem.serialization.error_parts import text_of
-from runmem.serialization.inputs import Arguments, Inputs, unpack
+from runmem.serialization.inputs import Arguments, Inputs, argument_sizes, unpack
 from runmem.serialization.interrupts import is_interrupt
 from runmem.serialization.packed import Buffer, Packed, Wrapped, holdings, pack_value
 from runmem.serialization.program_copy import ProgramCopy, program_copies
@@ -198,8 +198,14 @@ class CallRecorder(Protocol):
     def began(self, task_id: int, name: str, levels: LogLevels | None, parent_id: int = 0) -> None:
         """Note the task that this thread runs, and the call that has made this one."""
 
-    def measured(self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result]) -> Result:
+    def measured(
+        self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result],
+        argument_bytes: dict[str, int] | None = None,
+    ) -> Result:  # fmt: skip
         """Run `body`, and measure it."""
+
+    def recording(self, task: TaskFunction, body: Callable[[], Result]) -> Callable[[], Result]:
+        """Return what runs `body`, a call, and records its allocations if that is wanted."""
 
     def ended(self, name: str, elapsed_s: float, result: object) -> None:
         """Note a call that ended without an error."""
@@ -249,10 +255,10 @@ def run_call(
             task = _load_declared(packed_task, copy, prepared=not is_isolated).made_for(call.arguments.data)
             if isolated is not None and is_isolated:
                 body = partial(_run_isolated, isolated, call, packed_task, kept)
-                return _result_apart(run, call, packed_task, task, last, body)
+                return _result_apart(run, call, packed_task, task, last, body, kept)
             with _time_limit(run, call, packed_task):
                 begin = None if begin_calls is None else partial(begin_calls, call, packed_task, copy)
-                return True, _result(run, call, packed_task, task, copy, inputs, last, begin)
+                return True, _result(run, call, packed_task, task, copy, inputs, last, begin, kept)
         except BaseException as error:
             if in_program and _ends_the_program(error):
                 raise
@@ -320,11 +326,14 @@ def _result(
     inputs: Inputs,
     last: bool,
     begin_calls: Callable[[], CallsOfTask] | None,
+    kept: Sequence[object],
 ) -> Any:
-    """Run a call in this process and return its packed result."""
-    body = partial(_invoke, call, packed_task.returns, task, copy, inputs, begin_calls)
+    """Run a call in this process and return its packed result; `kept`: its inputs as they are stored."""
+    body: Callable[[], Sequence[Any]] = partial(_invoke, call, packed_task.returns, task, copy, inputs, begin_calls)
+    if run is not None:
+        body = run.recording(task, body)
     try:
-        outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body)
+        outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body, kept)
     finally:
         inputs.ended()
     what = f"the result of task {task.name} (call {call.task_id})"
@@ -337,10 +346,10 @@ def _result(
 
 def _result_apart(
     run: CallRecorder | None, call: PackedCall, packed_task: PackedTask, task: TaskFunction, last: bool,
-    body: Callable[[], Outcome],
+    body: Callable[[], Outcome], kept: Sequence[object],
 ) -> Outcome:  # fmt: skip
     """Run a call by `body`, in a fresh process, and return its outcome."""
-    (good, result), elapsed_s = _run_recorded(run, call, packed_task, task, last, body)
+    (good, result), elapsed_s = _run_recorded(run, call, packed_task, task, last, body, kept)
     if good and run is not None:
         run.ended(task.name, elapsed_s, result)
     return good, result
@@ -356,13 +365,17 @@ def _run_isolated(isolated: IsolatedCalls, call: PackedCall, task: PackedTask, k
 
 def _run_recorded(
     run: CallRecorder | None, call: PackedCall, packed_task: PackedTask, task: TaskFunction, last: bool,
-    body: Callable[[], Result],
+    body: Callable[[], Result], kept: Sequence[object],
 ) -> tuple[Result, float]:  # fmt: skip
     """Run and record `body` as the call of a task; return its result and duration in seconds."""
     if run is not None:
         run.began(call.task_id, task.name, packed_task.log_levels, call.parent)
     started = time.perf_counter()
-    result = body() if run is None or not run.measures else run.measured(call.task_id, task, last, body)
+    if run is None or not run.measures:
+        result = body()
+    else:
+        sizes = argument_sizes(call.arguments, kept, task.signature.parameter_at)
+        result = run.measured(call.task_id, task, last, body, sizes)
     return result, time.perf_counter() - started
 
 

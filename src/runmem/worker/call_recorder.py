@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -28,8 +29,10 @@ from runmem.extensions import make_extensions
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
+from runmem.memory.memray_capture import memray_takes_part
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
+from runmem.memory.stored_data import stored_data
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
@@ -38,9 +41,12 @@ from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
+from runmem.worker.call_captures import CaptureSender, files_in_spool, import_memray, recording
+from runmem.worker.children_probe import ChildrenProbe, children_fields
 from runmem.worker.isolation.time_limit import TimeLimits
+from runmem.worker.memory_errors import note_facts
 from runmem.worker.probe import PeakProbe, Probe, Probes
-from runmem.worker.record_fields import take_record_fields
+from runmem.worker.record_fields import set_record_fields, take_record_fields
 from runmem.worker.task_output import unwritten
 
 if TYPE_CHECKING:  # a process without Dask has no such thing
@@ -55,6 +61,7 @@ __all__ = ["CallState", "RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls"
 _BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _REPORT_EVERY_S = 5.0
 _TOTAL_INTERVAL_S = 1.0
+_NOTICEABLE_BYTES = 1024**2
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")
 
 
@@ -80,6 +87,8 @@ class RunOnWorkers(NamedTuple):
     malloc_trim : bool
     profile_peak : bool
         Whether `@profile` measures the peaks of lines where the decorator does not say.
+    memray : tuple of str
+        Names of the tasks whose allocations are recorded.
     import_paths : tuple of str
         Folders from which the program imports.
     workers_a_node : int
@@ -96,8 +105,12 @@ class RunOnWorkers(NamedTuple):
         The program, for processes that a task spawns on a worker of the embedded cluster.
     shadowing : Shadowing or None
         Modules of the program that have the names of libraries, if it has some.
+    metric : str
+        What the sampler reads: ``rss``, ``pss`` or ``uss``.
     nesting : Nesting or None
         Makes the calls of tasks that tasks make; None: these are plain calls.
+    memory_aware : bool
+        Whether workers report how much memory calls need.
     """
 
     run_id: str
@@ -108,6 +121,7 @@ class RunOnWorkers(NamedTuple):
     interval_s: float
     malloc_trim: bool = False
     profile_peak: bool = False
+    memray: tuple[str, ...] = ()
     import_paths: tuple[str, ...] = ()
     workers_a_node: int = 1
     prepare: tuple[str, ...] = ()
@@ -117,6 +131,8 @@ class RunOnWorkers(NamedTuple):
     folder: str = ""
     shadowing: Shadowing | None = None
     nesting: Nesting | None = None
+    metric: str = "rss"
+    memory_aware: bool = False
 
 
 class CallState:
@@ -135,6 +151,7 @@ class _Current(threading.local, CallState):
     def __init__(self) -> None:
         CallState.__init__(self)
         self.task_id: int | None = None
+        self.need: tuple[int, int] | None = None  # memory of the last call, see `_need_of`
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
 
 
@@ -156,6 +173,8 @@ class WorkerRun:
         Makes the time limits of its calls, given their files.
     probe : Probe, optional
         Measures the peak; default: that of this process.
+    forks_calls : bool
+        Whether its calls run in processes forked from this one.
 
     Attributes
     ----------
@@ -172,7 +191,7 @@ class WorkerRun:
     def __init__(
         self, run: RunOnWorkers, limit_bytes: int | None, notify: Callable[[dict[str, Any]], None],
         samples: bool = True, trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
-        probe: Probe | None = None,
+        probe: Probe | None = None, forks_calls: bool = False,
     ) -> None:  # fmt: skip
         self.measures = run.measures
         self.node = node_name()
@@ -187,12 +206,17 @@ class WorkerRun:
         self.task_logging: TaskLogging | None = None
         self.running_calls: RunningCalls | None = None
         self.node_turns: NodeTurns | None = None
-        self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user())
+        children = ChildrenProbe(self.spool.sampled(os.getpid())) if run.measures else None
+        self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user(), children)
         self._stats: dict[str, list[float]] = {}
+        self._needs: dict[str, tuple[int, int]] = {}  # what was reported last
         self._reported_s: dict[str, float] = {}
         self._next_losses = 1
         self._next_unwritten = unwritten().size_bytes + 1
         self._reports: LineAppender | None = None
+        self.captures = files_in_spool(self.spool.root, self.node)
+        self._capture_sender = CaptureSender(self.spool)
+        import_memray(run.memray)
         self._lock = threading.Lock()
         self._current = _Current()
         self._total_read_s = 0.0
@@ -207,7 +231,8 @@ class WorkerRun:
             self._trace = LineAppender(self.spool.file(trace))
             self._brackets = BracketBudget(max(1, _BRACKETS_A_NODE // max(1, run.workers_a_node)), run.interval_s)
             if self._joined:
-                join(self.spool.root, os.getpid(), trace, worker_series(os.getpid()), f"{run.app} on {self.node}")
+                series, what = worker_series(os.getpid()), f"{run.app} on {self.node}"
+                join(self.spool.root, os.getpid(), trace, series, what, forks_calls=forks_calls, metric=run.metric)
             if samples:
                 from runmem.node.launch import ensure_sampler
 
@@ -221,6 +246,11 @@ class WorkerRun:
         except Exception as error:
             self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
             return []
+
+    def write_trace(self, lines: bytes) -> None:
+        """Append whole lines to the trace of the node."""
+        if self.measures:
+            self._trace.write(lines)
 
     def set_limit(self, limit_bytes: int | None) -> None:
         """Write another limit to the records from now on."""
@@ -243,6 +273,7 @@ class WorkerRun:
             self._trace.close()
         if self._reports is not None:
             self._reports.close()
+        self._capture_sender.close()
         if self.task_logging is not None:
             self.task_logging.close()
 
@@ -268,22 +299,27 @@ class WorkerRun:
         if self.task_logging is not None:
             self.task_logging.began(task_id, name, levels)
 
-    def measured(self, task_id: int, task: Any, last: bool, body: Callable[[], Any]) -> Any:
+    def measured(
+        self, task_id: int, task: Any, last: bool, body: Callable[[], Any],
+        argument_bytes: dict[str, int] | None = None,
+    ) -> Any:  # fmt: skip
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
         ----------
         last : bool
             Whether the call is the last of its bundle. Else the probes go on with the one that follows.
+        argument_bytes : dict, optional
+            Sizes of its arguments, for the record if its process dies.
         """
         current = self._current
-        self._begin(current, task_id, task)
+        self._begin(current, task_id, task, argument_bytes)
         began = time.perf_counter()
         try:
             result = body()
         except BaseException as error:
             current.body_s = time.perf_counter() - began
-            self._end(current, task_id, task, last, "failed", class_name(error))
+            self._end(current, task_id, task, last, "failed", error)
             raise
         current.body_s = time.perf_counter() - began
         self._end(current, task_id, task, last)
@@ -302,12 +338,12 @@ class WorkerRun:
             return
         try:
             status = "finished" if error is None else "failed"
-            self._end(current, task_id, task, True, status, None if error is None else class_name(error))
+            self._end(current, task_id, task, True, status, error)
         finally:
             self._busy.discard(current.thread)
             self._report_lost_lines()
 
-    def _begin(self, current: CallState, task_id: int, task: Any) -> None:
+    def _begin(self, current: CallState, task_id: int, task: Any, argument_bytes: dict[str, int] | None = None) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         self._busy.add(current.thread)
         take_record_fields()  # of a call in a run that measures nothing
@@ -318,13 +354,15 @@ class WorkerRun:
             # The node's total now: when the task has ended, the trace here may go back less far.
             self._total_read_s, self._height = start_s, total_at(self._trace.path, start_s)
         base = getattr(current.states[0], "base_bytes", None)
-        self._write(self._writer.start(task, task_id, current.thread, start_s, base, current.parent_id))
+        writer, parent = self._writer, current.parent_id
+        self._write(writer.start(task, task_id, current.thread, start_s, base, parent, argument_bytes))
 
     def _end(
         self, current: CallState, task_id: int, task: Any, last: bool, status: str = "finished",
-        exception: str | None = None,
+        error: BaseException | None = None,
     ) -> None:  # fmt: skip
-        """Measure a call that has ended, and write its line."""
+        """Measure a call that has ended, with `error` if it raised one, and write its line."""
+        exception = None if error is None else class_name(error)
         start_s, start_cpu_s = current.since
         end_s, end_cpu_s = current.since = self.now(), time.thread_time()
         cpu_s = end_cpu_s - start_cpu_s
@@ -334,9 +372,18 @@ class WorkerRun:
             values = self._probes.stop(states)
         else:
             values, current.states = self._probes.next(states)
+        if error is not None and (death := note_facts(error, self.spool)) is not None:
+            values["death"] = asdict(death)
         if current.parent_id:
             values["parent_id"] = current.parent_id
-        if own := take_record_fields():
+        children = values.pop("children", None)
+        own = take_record_fields()
+        if children is not None:
+            about_children = children_fields(children, own, values.get("lifetime_peak_bytes"), self._run.metric)
+            if children.sampled.gpu_bytes is not None:
+                values["gpu_peak_bytes"] = children.sampled.gpu_bytes
+            values.update(reason=values.get("reason") or about_children.pop("reason", None), **about_children)
+        if own:
             if "base_bytes" in own or "peak_bytes" in own:  # of another process, which stores nothing for others
                 values = {name: value for name, value in values.items() if name not in _OWN}
             values = {**values, **own}
@@ -344,6 +391,8 @@ class WorkerRun:
             cpu_s = values.pop("cpu_s", cpu_s)
         if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
             self._bracket(task, start_s, end_s, self._height)
+        if self._run.memory_aware and current is self._current:
+            self._current.need = _need_of(values)
         times = start_s, end_s, cpu_s
         self._write(self._writer.end(task, task_id, current.thread, times, status, exception, values))
 
@@ -401,7 +450,10 @@ class WorkerRun:
         """
         body_s, self._current.body_s = self._current.body_s, None
         elapsed_s = elapsed_s if body_s is None else body_s
+        need, self._current.need = self._current.need, None
         with self._lock:
+            if need is not None:
+                self._report_need(name, *need)
             stats = self._stats.setdefault(name, [0, 0.0, 0, 1])
             stats[0] += 1
             stats[1] += elapsed_s
@@ -415,16 +467,36 @@ class WorkerRun:
                 self._reported_s[name] = now
                 self._notify({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
 
+    def recording(self, task: Any, body: Callable[[], Any]) -> Callable[[], Any]:
+        """Return what runs the call of a task, and records its allocations if ``--memray`` names it."""
+        return recording(self._run.memray, task, body)
+
+    def _report_need(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
+        """Report what a call has needed if calls of its name had needed noticeably less so far."""
+        known, kept = self._needs.get(name, (-_NOTICEABLE_BYTES, -_NOTICEABLE_BYTES))
+        step = max(_NOTICEABLE_BYTES, known // 32)
+        if needed_bytes >= known + step or kept_bytes >= kept + step:
+            needed_bytes, kept_bytes = self._needs[name] = max(known, needed_bytes), max(kept, kept_bytes)
+            self._notify({"name": name, "needed_bytes": needed_bytes, "kept_bytes": kept_bytes})
+
     def report(self, report: ProfileReport) -> None:
-        """Write a `@profile` report to the spool."""
+        """Write a `@profile` report, and the allocations that were recorded for it, to the spool."""
         line = {
             "task_id": self._current.task_id, "node": self.node, "pid": os.getpid(),
-            "name": report.name, "text": report.text,
+            "name": report.name, "text": report.text, "not_recorded": report.not_recorded,
         }  # fmt: skip
+        if report.recorded_by is not None:
+            set_record_fields(recorded_by=report.recorded_by, increment_unclear=memray_takes_part(None))
         with self._lock:
             if self._reports is None:
                 self._reports = LineAppender(self.spool.profiles(os.getpid()))
             self._reports.write(json.dumps(line).encode() + b"\n")
+        if report.capture is not None:
+            try:
+                self._capture_sender.send(report.capture)
+            except OSError as error:
+                what = f"recorded allocations could not be sent: {error.strerror or error}"
+                self._notify({"place": str(report.capture), "lost": what})
 
 
 stopped_runs: set[str] = set()
@@ -439,6 +511,21 @@ def stop_calls(run_id: str) -> None:
     stopped_runs.add(run_id)
     if (run := worker_runs.get(run_id)) is not None:
         run.stop()
+
+
+def _need_of(values: dict[str, Any]) -> tuple[int, int] | None:
+    """Return the memory that a call has needed and what of it is in use after it, in bytes; None if unknown.
+
+    Its inputs count in as far as other workers may have sent them.
+    """
+    base, peak, end = values.get("base_bytes"), values.get("peak_bytes"), values.get("end_bytes")
+    needed = values.get("increment_bytes")
+    if needed is None:
+        if base is None or peak is None:
+            return None
+        needed = peak - base
+    kept = 0 if end is None or base is None else max(0, end - base)
+    return max(0, needed) + stored_data().moved_bytes(), kept
 
 
 def _size(result: Any) -> int:

@@ -15,7 +15,7 @@ from distributed import WorkerPlugin
 import runmem.serialization.dask_serialization  # noqa: F401  # registers with Dask
 from runmem.clusters.child_imports import is_embedded_worker
 from runmem.collection.spool_reader import read_last
-from runmem.dask_private import tell_of_receiving, worker_memory_limit
+from runmem.dask_private import report_level, tell_of_receiving, worker_memory_limit
 from runmem.graph.current import current_program
 from runmem.memory.allocator import use_one_arena
 from runmem.memory.limits import memory_limit
@@ -30,6 +30,7 @@ from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, wo
 from runmem.worker.fresh_calls import CallPreparation, prepare_process
 from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits
+from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.nesting import nestings
 from runmem.worker.node_turns import NodeTurns
 from runmem.worker.process_state import follow, follow_no_more
@@ -48,6 +49,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
     def __init__(self, run: RunOnWorkers) -> None:
         self.name = f"runmem-{run.run_id}"
         self._run = run
+        self._memory_events: WorkerMemoryEvents | None = None
 
     def setup(self, worker: Any) -> None:
         """Join. A worker that cannot measure runs tasks all the same."""
@@ -84,11 +86,14 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
             tell_of_receiving(stored_data())
+            self._memory_events = WorkerMemoryEvents(worker, run.write_trace, run.now)
+            if self._run.memory_aware:
+                report_level(worker, process_meter().level_bytes)
         self._note_calls(run, worker.address)
         logs = run.spool.logs(os.getpid())
         run.task_logging = TaskLogging(logs, run.node, lambda: worker.log_event(topic, {"logged": run.node}))
         worker_runs[self._run.run_id] = run
-        set_report_sink(run.report)
+        set_report_sink(run.report, run.captures)
         return run
 
     def _note_calls(self, run: WorkerRun, address: str) -> None:
@@ -116,7 +121,10 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
 
     def teardown(self, worker: Any) -> None:
         """Leave: the run has ended, or the worker ends."""
+        if self._memory_events is not None:
+            self._memory_events.close()
         follow_no_more()
+        report_level(worker, None)
         stop_shadowing()
         nestings.pop(self._run.run_id, None)
         if (isolated := isolated_calls.pop(self._run.run_id, None)) is not None:

@@ -15,7 +15,7 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -33,14 +33,17 @@ from runmem.dask_private import (
     uncover_task,
     worker_memory_limit,
 )
+from runmem.memory.data_tracking import READ_BACK, SPILLED
 from runmem.memory.limits import memory_limit
 from runmem.memory.peak import Window, process_meter
-from runmem.memory.stored_data import StoredItem, stored_data
+from runmem.memory.stored_data import LEAST_BYTES, StoredItem, stored_data
 from runmem.store.line_writer import fields_of_line
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import CallState, RunOnWorkers, WorkerRun, stats_topic
+from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.probe import Parts, PeakProbe
 from runmem.worker.record_fields import set_record_fields
+from runmem.worker.spilling import follow_spilling, is_on_disk
 
 __all__ = ["DaskTasks", "MODULE"]
 
@@ -51,6 +54,10 @@ MODULE = "dask"
 
 _UNDER_WAY = ("executing", "long-running", "cancelled", "resumed")
 _MOST_TEXT = 500  # characters of a key or an annotation
+_OF_ACTORS = (
+    "they have no record, since Dask gives a call of a method neither a key nor a number; tasks that ran beside one "
+    "are labelled shared"
+)
 _IN_PROGRAM = "the worker is a thread of the program's process, whose memory is in its peak"
 
 
@@ -92,17 +99,17 @@ class _Named(NamedTuple):
 class _MeasuredCall:
     """One execution of a Dask task."""
 
-    __slots__ = ("_run", "_task", "_inputs", "_worker", "_named", "_state")
+    __slots__ = ("_run", "_task", "_stored", "_worker", "_named", "_state")
 
-    def __init__(self, run: WorkerRun, task: WorkerTask, inputs: list[StoredItem], worker: str) -> None:
-        self._run, self._task, self._inputs, self._worker = run, task, inputs, worker
+    def __init__(self, run: WorkerRun, task: WorkerTask, stored: _Results, worker: str) -> None:
+        self._run, self._task, self._stored, self._worker = run, task, stored, worker
         self._state: CallState | None = None
 
     def begin(self) -> None:
         if self._run.stopped:
             return
         try:
-            stored_data().set_inputs(self._inputs)
+            stored_data().set_inputs(self._stored.items_of(name for name, _ in self._task.inputs))
             self._named = _Named(self._task.prefix[:_MOST_TEXT], _described(self._task, self._worker))
             self._state = self._run.begin(self._task.number, self._named)
         except Exception:  # the task runs all the same
@@ -152,16 +159,6 @@ def _plain(value: object) -> object:
     return value if value is None or type(value) in (bool, int, str) else str(value)[:_MOST_TEXT]
 
 
-@contextmanager
-def _window() -> Iterator[None]:
-    """Open a window, so that tasks that overlap with what runs in it are known to."""
-    window = process_meter().start()
-    try:
-        yield
-    finally:
-        process_meter().stop(window)
-
-
 class _Results:
     """The results that a worker stores, as the meter of the process knows them; all measurements share them."""
 
@@ -171,11 +168,27 @@ class _Results:
         self._worker = worker
         for key in list(worker.data):
             self.stored(key)
+        self._end_spilling = follow_spilling(worker, self._spilled, self._read_back)
+
+    def items_of(self, keys: Iterable[Any]) -> list[StoredItem]:
+        """Return those of some results that are in memory; from any thread."""
+        return [item for key in keys if (item := self.items.get(key)) is not None]
 
     def stored(self, key: Any) -> None:
         """Note that a result is stored."""
         if key not in self.items:
-            self.items[key] = stored_data().add(size_of_task(self._worker, key) or 0)
+            size_bytes = size_of_task(self._worker, key) or 0
+            if size_bytes < LEAST_BYTES or not is_on_disk(self._worker, key):
+                self.items[key] = stored_data().add(size_bytes)
+
+    def _spilled(self, key: Any, size_bytes: int) -> None:
+        if key not in self.items:  # it goes to disk before Dask reports it as stored
+            self.items[key] = stored_data().add(size_bytes)
+        stored_data().removed(self.items.pop(key), SPILLED)
+
+    def _read_back(self, key: Any, size_bytes: int) -> None:
+        if key not in self.items and not is_on_disk(self._worker, key):  # one that is too large stays on disk
+            self.items[key] = stored_data().add(size_bytes, READ_BACK)
 
     def released(self, key: Any) -> None:
         """Note that a result has been released."""
@@ -183,6 +196,7 @@ class _Results:
 
     def release_all(self) -> None:
         """Follow them no more."""
+        self._end_spilling()
         for key in list(self.items):
             self.released(key)
 
@@ -210,12 +224,17 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
     run : RunOnWorkers
     program_pid : int
         Process id, on the node `run.host`, of the program that uses the cluster: a worker in it is not alone there.
+    report_loss : callable, optional
+        Takes the place and the reason of what is not measured or not recorded; from any thread. Default: to the client.
     """
 
-    def __init__(self, run: RunOnWorkers, program_pid: int | None = None) -> None:
+    def __init__(
+        self, run: RunOnWorkers, program_pid: int | None = None, report_loss: Callable[[str, str], object] | None = None
+    ) -> None:
         self.name = f"runmem-tasks-{run.run_id}"
         self._run = run
         self._program_pid = program_pid
+        self._report_loss = report_loss
         self._refused: set[str] = set()
         self._stored: _Results | None = None
         self._end_of_actors: Callable[[], None] | None = None
@@ -234,13 +253,18 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
                 joined = _Joined(run, 0)
             _joined[self._run.run_id] = joined._replace(workers=joined.workers + 1)
             self._recorder = joined.run
-        self._end_of_actors = surround_actors(worker, _window)
+        self._end_of_actors = surround_actors(worker, self._method_of_actor)
+        self._memory_events = WorkerMemoryEvents(worker, joined.run.write_trace, joined.run.now)
         if worker.address not in _results:
             _results[worker.address] = _Results(worker)
         self._stored = _results[worker.address]
         self._stored.users += 1
 
     def _notify(self, message: dict[str, Any]) -> None:
+        if self._report_loss is not None:
+            if "lost" in message:
+                self._report_loss(message["place"], message["lost"])
+            return
         self._worker.loop.add_callback(self._worker.log_event, stats_topic(self._run.run_id), message)
 
     def teardown(self, worker: Any) -> None:
@@ -248,6 +272,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         if self._stored is None or self._end_of_actors is None:
             return  # it could not be set up
         self._end_of_actors()
+        self._memory_events.close()
         self._stored.users -= 1
         if not self._stored.users:  # else another measurement does so, when the tasks end
             uncover_all_tasks(worker)
@@ -279,12 +304,24 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
             self._stored.released(key)
 
     def _measured(self, task: WorkerTask) -> _MeasuredCall:
-        stored = {} if self._stored is None else self._stored.items
-        items = [item for name, _ in task.inputs if (item := stored.get(name)) is not None]
-        return _MeasuredCall(self._recorder, task, items, self._worker.address)
+        assert self._stored is not None
+        return _MeasuredCall(self._recorder, task, self._stored, self._worker.address)
+
+    @contextmanager
+    def _method_of_actor(self) -> Iterator[None]:
+        """Open a window, so that tasks that overlap with the method are labelled."""
+        self._lose("methods of actors", _OF_ACTORS)
+        window = process_meter().start()
+        try:
+            yield
+        finally:
+            process_meter().stop(window)
 
     def _refuse(self, reason: str) -> None:
+        self._lose(f"tasks of worker {self._worker.address}", f"some were not measured: {reason}")
+
+    def _lose(self, place: str, reason: str) -> None:
+        """Report a loss, once."""
         if reason not in self._refused:
             self._refused.add(reason)
-            place = f"tasks of worker {self._worker.address}"
-            self._notify({"place": place, "lost": f"some were not measured: {reason}"})
+            self._notify({"place": place, "lost": reason})

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import pickle
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
@@ -19,6 +21,7 @@ from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.shadowed import shadow
 from runmem.store.node_name import node_name
 from runmem.worker.bundle_runner import prepare_task, run_call
+from runmem.worker.call_captures import files_in_spool, import_memray, recording
 from runmem.worker.call_recorder import RunOnWorkers
 from runmem.worker.isolation.fresh_process import Measured
 from runmem.worker.isolation.isolated_calls import CallReport
@@ -69,6 +72,7 @@ class CallPreparation(NamedTuple):
         """Make the process ready for calls of any task."""
         prepare_process(self.run_on_workers, self.is_embedded)
         measure_peaks_of_lines(self.run_on_workers.profile_peak)
+        import_memray(self.run_on_workers.memray)
         if self.is_embedded:
             multiprocessing.current_process().name = f"{WORKER_NAME} (isolated calls)"
         if self.follows:
@@ -84,7 +88,7 @@ class CallPreparation(NamedTuple):
         """Run a call, given as the pickle of task, call and inputs, in a fresh process."""
         task: PackedTask
         packed_call: PackedCall
-        recorder = _FreshCallRecorder(self.run_on_workers.measures, Path(self.logs))
+        recorder = _FreshCallRecorder(self.run_on_workers, Path(self.logs))
         task, packed_call, kept = pickle.loads(call)
         good, result = run_call(recorder, packed_call, task, kept, ())
         recorder.logging.bundle_ended()
@@ -93,16 +97,22 @@ class CallPreparation(NamedTuple):
         return CallReport(good, result, recorder.fields, recorder.profiles, recorder.has_logged)
 
 
+def _spool_of(logs: Path) -> Path:
+    """Return the folder with the file for what is logged; one for temporary files, if that is kept nowhere."""
+    return Path(tempfile.gettempdir()) if str(logs) == os.devnull else logs.parent
+
+
 class _FreshCallRecorder:
     """Measures the one call of a fresh process; the worker writes its record."""
 
-    def __init__(self, measures: bool, logs: Path) -> None:
-        self.measures = measures
+    def __init__(self, run: RunOnWorkers, logs: Path) -> None:
+        self.measures = run.measures
+        self._memray = run.memray
         self.fields: dict[str, object] = {}
         self.profiles: list[ProfileReport] = []
         self.has_logged = False
         self.logging = TaskLogging(logs, node_name(), self._note_log)
-        set_report_sink(self.profiles.append)
+        set_report_sink(self.profiles.append, files_in_spool(_spool_of(logs), node_name()))
 
     def _note_log(self) -> None:
         self.has_logged = True
@@ -116,10 +126,17 @@ class _FreshCallRecorder:
         set_job_name(f"task {task_id}")
         self.logging.began(task_id, name, levels)
 
-    def measured(self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result]) -> Result:
+    def measured(
+        self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result],
+        argument_bytes: dict[str, int] | None = None,
+    ) -> Result:  # fmt: skip
         """Run `body`, and measure it."""
         with Measured(self.fields):
             return body()
+
+    def recording(self, task: TaskFunction, body: Callable[[], Result]) -> Callable[[], Result]:
+        """Return what runs the call of a task, and records its allocations if ``--memray`` names it."""
+        return recording(self._memray, task, body)
 
     def ended(self, name: str, elapsed_s: float, result: object) -> None:
         """Do nothing: the worker notes how long the call took."""

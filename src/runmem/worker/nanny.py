@@ -14,14 +14,18 @@ from typing import Any, NamedTuple
 
 from distributed import NannyPlugin
 
+from runmem.collection.spool_reader import read_last
 from runmem.dask_private import tell_of_exits, worker_memory_limit
 from runmem.deaths import Cause, Death
+from runmem.memory.causes_of_death import death_by_exit, death_in_log, death_of_process
 from runmem.memory.kernel_kills import KernelKills
+from runmem.node.clock import clock_of
 from runmem.store.append import LineAppender
-from runmem.store.layout import Spool
+from runmem.store.layout import Spool, safe_name
+from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import stats_topic
-from runmem.worker.causes_of_death import death_by_exit, death_in_log
 from runmem.worker.isolation.watchdog import Watchdog
+from runmem.worker.memory_events import NannyMemoryEvents
 from runmem.worker.node_then import NodeThen
 from runmem.worker.running_calls import calls_of_dead
 
@@ -49,14 +53,21 @@ class DeathNotes:
         self._spool = spool
         self.node = NodeThen(spool)
         self.kills = KernelKills()
+        self.memory_events = NannyMemoryEvents(spool.file(f"{safe_name(node_name())}.dat"), clock_of(spool.root))
+        self.noted: Callable[[int], object] = lambda pid: None
         self._file = LineAppender(spool.deaths(os.getpid()))
 
     def note(self, pid: int, death: Death, **more: Any) -> None:
         """Write how a process died, and what it ran; `more`: the call that was the reason, and its stack."""
+        if death.cause is Cause.NANNY_LIMIT:
+            self.memory_events.terminated(pid)
         ran = calls_of_dead(self._spool.running(pid))
         its = {} if ran is None else {"worker": ran.address, "calls": ran.calls}
+        if ran is None and death.status is not None and not self._spool.tasks(pid).exists():
+            death = death_of_process(death.status, self.kills)  # it has not begun a task
         values = asdict(self.node.complete(pid, death))
         self._file.write(json.dumps({"pid": pid, **its, **values, **more}).encode() + b"\n")
+        self.noted(pid)
 
     def note_late(self, pid: int, words: str, **more: Any) -> None:
         """Write that a process is ended because a call in it has reached its time limit."""
@@ -68,7 +79,8 @@ class DeathNotes:
             self.note(pid, death_by_exit(code))
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the files."""
+        self.memory_events.close()
         self._file.close()
 
 
@@ -99,8 +111,11 @@ class DeathWatch(logging.Filter):
             logger.setLevel(logging.INFO)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if (found := death_in_log(record.getMessage(), self._notes.kills, self._limit_of)) is not None:
-            self._notes.note(*found)
+        try:
+            if (found := death_in_log(record.getMessage(), self._notes.kills, self._limit_of)) is not None:
+                self._notes.note(*found)
+        except Exception:  # the nanny goes on
+            logging.getLogger(__name__).exception("a death of a worker is not explained")
         return record.levelno >= self._shown and not getattr(self._logger, "_asked_for", False)
 
     def close(self) -> None:
@@ -140,12 +155,15 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
     run_id : str
     spool : str, optional
         Folder to write to; default the spool of the run on this node.
+    host : str, optional
+        Node of the program, which reads the spool there itself.
     """
 
-    def __init__(self, run_id: str, spool: str | None = None) -> None:
+    def __init__(self, run_id: str, spool: str | None = None, host: str | None = None) -> None:
         self.name = f"runmem-nanny-{run_id}"
         self._run_id = run_id
         self._spool = spool
+        self._host = host
 
     def setup(self, nanny: Any) -> None:
         """Begin to listen."""
@@ -158,6 +176,7 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
                     logging.getLogger(__name__).exception("deaths of workers will not be explained")
                     return
             watches.watchdog.add(nanny)
+            watches.notes.memory_events.add(nanny)
             _watches[self._run_id] = users + 1, watches
 
     def _watches(self) -> _Watches:
@@ -165,8 +184,18 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
         spool = Spool.of_run(self._run_id) if self._spool is None else Spool(Path(self._spool))
         notes = DeathNotes(spool)
         watchdog = Watchdog(spool, notes.note_late, self._report, notes.node.look)
+        notes.noted = partial(self._send_last_news, watchdog)
         logs = [DeathWatch(notes, logging.getLogger(name), partial(_limit_of, watchdog)) for name in names]
         return _Watches(watchdog, tell_of_exits(notes.note_exit), logs, notes)
+
+    def _send_last_news(self, watchdog: Watchdog, pid: int) -> None:
+        """Send what the master has not read of this node if no worker is left, through which it could ask."""
+        if self._host in (None, node_name()) or not watchdog.nannies:
+            return
+        if (news := read_last(self._run_id)) is not None:
+            files = {name: list(piece) for name, piece in news.files.items()}
+            message = {"left": news.node, "files": files, "more": news.more, "dead": [pid]}
+            self._report(watchdog.nannies[0], message)
 
     def _report(self, nanny: Any, message: dict[str, Any]) -> None:
         """Report to the master; from any thread."""

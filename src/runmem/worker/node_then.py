@@ -9,16 +9,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+from runmem.collection.killed_tasks import name_of
 from runmem.deaths import Death
 from runmem.events import TaskRecord
+from runmem.memory.causes_of_death import in_limited_address_space
 from runmem.memory.process import address_space_limit_of, node_free_bytes, resident_bytes_of
 from runmem.node.members import read_members, start_ticks
 from runmem.store.layout import Spool, worker_series
 from runmem.store.task_lines import TaskLines
 from runmem.units import format_bytes
-from runmem.worker.causes_of_death import in_limited_address_space
 
-__all__ = ["NodeThen", "name_of", "running_tasks"]
+__all__ = ["NodeThen", "running_tasks"]
 
 _TAIL_BYTES = 65536
 _MOST_NAMED = 5
@@ -102,8 +103,3 @@ def running_tasks(path: Path) -> list[TaskRecord]:
         whole = data[: data.rfind(b"\n") + 1]
         lines.feed("", {0: whole.partition(b"\n")[2] if begin else whole})
     return lines.pop_unfinished()
-
-
-def name_of(record: TaskRecord) -> str:
-    """Return the name of a task in a sentence."""
-    return f"{record.target} (call {record.task_id})" if record.key is None else f"the Dask task {record.key}"

@@ -12,6 +12,7 @@ from runmem.graph.task import TaskFunction
 from runmem.serialization.error_parts import field_of, text_of
 from runmem.serialization.task_error import PackedError, RemoteError, add_note, set_root_task, traceback_text
 from runmem.store.node_name import node_name
+from runmem.worker.memory_errors import take_note
 
 __all__ = ["argument_types", "packed_error", "remark_on"]
 
@@ -62,6 +63,7 @@ def _explained(
         shown = error.__cause__  # what the user's class or module said; the rest is runmem's
     if issubclass(type(error), (SystemExit, KeyboardInterrupt)):  # `isinstance` asks the exception, too
         error = RemoteError(f"the task called for an exit: {text_of(error)}")  # not an order to another process
+    facts = take_note(error)  # added again below: the traceback would repeat it
     if "only works in main thread" in text_of(error):
         add_note(error, _ONLY_MAIN_THREAD.format(task))
     add_note(
@@ -72,6 +74,8 @@ def _explained(
     )
     if remark:
         add_note(error, remark)
+    if facts is not None:
+        add_note(error, facts)
     if shares_values and _refuses_to_write(error):
         add_note(
             error,

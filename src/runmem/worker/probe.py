@@ -139,23 +139,28 @@ class Probes:
         Its values are fields of the record. It begins last and ends first: what the others take is not the task's.
     others : sequence of Probe
         Those of the user; their values are in the field ``extra``.
+    second : Probe, optional
+        Its values too are fields of the record.
     """
 
-    def __init__(self, own: Probe, others: Sequence[Probe] = ()) -> None:
+    def __init__(self, own: Probe, others: Sequence[Probe] = (), second: Probe | None = None) -> None:
         self._own = own
+        self._second = second or Probe()
         self._others = list(others)
 
     def start(self) -> list[Any]:
         """Begin; return the state of each."""
         others = [_start(probe) for probe in self._others]
-        return [_start(self._own), *others]
+        second = _start(self._second)
+        return [_start(self._own), second, *others]
 
     def stop(self, started: list[Any]) -> dict[str, Any]:
         """End; return the fields of the record."""
-        own, *others = started
+        own, second, *others = started
         fields, reason = _stop(self._own, own)
         if reason is not None:
             fields["reason"] = reason
+        fields |= _stop(self._second, second)[0]
         if others:
             extra: dict[str, Any] = {}
             fields["extra"] = extra
@@ -173,7 +178,7 @@ class Probes:
         self._change(started, "go_on")
 
     def _change(self, started: list[Any], method: str) -> None:
-        for place, probe in enumerate([self._own, *self._others]):
+        for place, probe in enumerate([self._own, self._second, *self._others]):
             if not isinstance(started[place], _Failed):
                 try:
                     started[place] = getattr(probe, method)(started[place])
@@ -182,13 +187,14 @@ class Probes:
 
     def next(self, started: list[Any]) -> tuple[dict[str, Any], list[Any]]:
         """End for one task and begin for the next."""
-        if self._others or isinstance(started[0], _Failed):
+        if self._others or any(isinstance(state, _Failed) for state in started):
             return self.stop(started), self.start()
         try:
-            fields, state = self._own.next(started[0])
+            more, second = self._second.next(started[1])
+            fields, own = self._own.next(started[0])
         except Exception as error:
             return {"reason": _failed(self._own, "next", error)}, self.start()
-        return fields, [state]
+        return fields | more, [own, second]
 
 
 def _start(probe: Probe) -> Any:

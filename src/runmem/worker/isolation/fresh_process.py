@@ -20,6 +20,7 @@ from typing import NamedTuple
 from runmem.memory.limits import oom_kill_count
 from runmem.memory.peak import process_meter
 from runmem.memory.process import resident_bytes_of
+from runmem.worker.children_probe import ENDED_CHILDREN, ended_children
 from runmem.worker.isolation import messages
 from runmem.worker.isolation.forked_process import ForkedProcess, describe_exit
 from runmem.worker.isolation.time_limit import time_is_up
@@ -211,8 +212,8 @@ class Measured(AbstractContextManager[None]):
         own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu_s = own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
         self._fields.update(peak_fields(reading), cpu_s=cpu_s, **take_record_fields())
-        if children.ru_maxrss:
-            self._fields["children_peak_bytes"] = children.ru_maxrss * _MAXRSS_UNIT
+        if (ended := ended_children()).faults:
+            self._fields[ENDED_CHILDREN] = ended.peak_bytes
 
 
 def _fields_at_death(usage: resource.struct_rusage, cause: str, base_bytes: int | None) -> dict[str, object]:

@@ -6,9 +6,9 @@ from typing import NamedTuple
 import pytest
 
 from runmem.deaths import Cause
+from runmem.memory.causes_of_death import death_by_signal, death_in_log, in_limited_address_space
 from runmem.memory.kernel_kills import KernelKill
 from runmem.units import MIB
-from runmem.worker.causes_of_death import death_by_signal, death_in_log, in_limited_address_space
 
 
 class Counters(NamedTuple):

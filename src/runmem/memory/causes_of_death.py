@@ -12,7 +12,7 @@ from runmem.deaths import Cause, Death
 from runmem.memory.kernel_kills import KernelKill
 from runmem.units import format_bytes
 
-__all__ = ["Kills", "death_by_exit", "death_by_signal", "death_in_log", "in_limited_address_space"]
+__all__ = ["Kills", "death_by_exit", "death_by_signal", "death_in_log", "death_of_process", "in_limited_address_space"]
 
 _SIGNAL = re.compile(r"Worker process (\d+) was killed by signal (\d+)")
 _EXITED = re.compile(r"Worker process (\d+) exited with status (\d+)")
@@ -64,6 +64,13 @@ def _death_by_nanny(percent: int, limit_bytes: int | None) -> Death:
         limit_owner="Dask's nanny (--worker_memory; `memory_limit` in plain Dask)",
         at_least_bytes=None if limit_bytes is None else limit_bytes * percent // 100,
     )
+
+
+def death_of_process(code: int, kills: Kills) -> Death:
+    """Return the death of a worker process with this exit code, that of `multiprocessing`; before it ran a task."""
+    if code < 0:
+        return death_by_signal(-code, kills)
+    return Death(Cause.EXIT, f"the worker process exited with status {code}", status=code)
 
 
 def death_by_signal(number: int, kills: Kills, what: str = "the worker process") -> Death:

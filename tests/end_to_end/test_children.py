@@ -1,0 +1,85 @@
+"""The child processes of tasks, in a whole run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from runmem.units import MIB
+
+pytestmark = pytest.mark.slow
+
+PROGRAM = """
+import multiprocessing, os, signal, subprocess, sys, time
+from runmem import task, wait_on
+
+HOLD = "x = b'x' * ({} << 20); import time; time.sleep({})"
+
+@task(returns=1)
+def alone():
+    return 1
+
+@task(returns=1)
+def starts(mebibytes, seconds):
+    return subprocess.run([sys.executable, "-S", "-c", HOLD.format(mebibytes, seconds)]).returncode
+
+def hold(mebibytes):
+    x = b"x" * (mebibytes << 20)
+    time.sleep(1)
+
+@task(returns=1)
+def forks():
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(hold, [30, 40], chunksize=1)
+    return 0
+
+@task(returns=1)
+def dies(mark):
+    if os.path.exists(mark):
+        return 0
+    open(mark, "w").close()
+    child = subprocess.Popen([sys.executable, "-S", "-c", HOLD.format(80, 600)])
+    time.sleep(1)
+    child.kill()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+wait_on(alone())
+wait_on(starts(50, 1))
+wait_on(starts(400, 0))
+wait_on(starts(1, 0))
+wait_on(forks())
+wait_on(alone())
+wait_on(dies("mark"))
+print("done")
+"""
+
+
+@pytest.fixture(scope="module")
+def ran(module_folder, runmem: Callable):
+    (module_folder / "app.py").write_text(PROGRAM)
+    return runmem(module_folder, "--workers=1", "--python_memory_profile", "app.py")
+
+
+def test_the_children_of_each_task_are_in_its_record_and_in_the_report(ran, runmem: Callable):
+    assert ran.out.splitlines()[-1:] == ["done"], ran.err
+    first, sampled, exact, missed, forks, last, died, again = ran.records
+    assert [record["name"] for record in (first, last, again)] == ["alone", "alone", "dies"]
+    assert not any(name.startswith("children") for record in (first, last, again) for name in record)
+    assert (died["status"], died["children_method"]) == ("killed", "sampled")
+    assert 80 * MIB < died["children_peak_bytes"] < 100 * MIB
+    assert died["peak_bytes"] < 80 * MIB  # the worker alone
+    assert sampled["children_method"] == "sampled"
+    assert 50 * MIB < sampled["children_peak_bytes"] < 70 * MIB
+    assert exact["children_method"] == "hwm"
+    assert 400 * MIB < exact["children_peak_bytes"] < 420 * MIB
+    assert (missed["children_method"], missed.get("children_peak_bytes")) == ("missed", None)
+    assert "ended before they were sampled" in missed["reason"]
+    assert (forks["children_method"], forks["children_command"]) == ("sampled", "(forked)")
+    assert forks["children_peak_bytes"] > 70 * MIB
+    assert all(record["children_command"].startswith("python") for record in (died, sampled))
+    report = runmem(ran.folder, "report").out
+    assert "Child command" in report
+    assert re.search(r"8\d\.\d MiB in its child processes \(python", report)
+    assert "in its child processes" in ran.err
