@@ -30,19 +30,19 @@ def rows(text: str) -> list[tuple[float, float, float]]:
     return [(size - found[0][0], increment, peak - found[0][0]) for size, increment, peak in found]
 
 
-def output_of(folder: Path, *command: str) -> str:
-    """Run a command in a folder, and return what it prints."""
+def output_of(folder: Path, *command: str) -> tuple[str, str]:
+    """Run a command in a folder, and return what it prints on standard output and on standard error."""
     env = {name: value for name, value in os.environ.items() if name != "COMPSS_PROFILING_FILE"}
     env |= {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(folder)}
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    return done.stdout, done.stderr
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="macOS keeps no high-water mark to reset")
 def test_the_peak_of_each_line_is_as_on_the_page(tmp_path: Path) -> None:
     (tmp_path / "spread.py").write_text(block_with("peak=True", "python"))
-    output = output_of(tmp_path, sys.executable, "spread.py")
+    output, _ = output_of(tmp_path, sys.executable, "spread.py")
     shown = block_with("  Peak  ", "")
     assert VARIES.sub("", output) == VARIES.sub("", shown)
     printed, on_page = rows(output), rows(shown)
@@ -61,7 +61,8 @@ def test_a_task_that_memray_records_has_the_table_and_the_files_on_the_page(tmp_
     (tmp_path / "simulate.py").write_text(block_with("bytearray(1 << 20)", "python"))
     arguments = block_with("--memray simulate", "sh").split()
     assert arguments[0] == "runmem"
-    assert output_of(tmp_path, sys.executable, "-m", *arguments) == "9999609\n"
+    printed, said = output_of(tmp_path, sys.executable, "-m", *arguments)
+    assert printed == "9999609\n"
     profiles = tmp_path / "runmem_runs" / "simulate_01" / "profiles"
     text, shown = (profiles / "simulate.txt").read_text(), block_with("At its highest", "")
     sizes, sizes_on_page = sorted(PLACE.findall(text)), sorted(PLACE.findall(shown))
@@ -75,6 +76,7 @@ def test_a_task_that_memray_records_has_the_table_and_the_files_on_the_page(tmp_
     node = platform.node()
     names = ["simulate.txt", f"memray-simulate-{node}-1.bin", f"memray-simulate-{node}-1.html"]
     assert sorted(path.name for path in profiles.iterdir()) == sorted(names)
+    assert f"runmem: flame graph: runmem_runs/simulate_01/profiles/{names[2]}\n" in said
     page = (profiles / names[2]).read_text()
     assert "PyByteArray_Resize" in page  # native frames too
     assert "<script src=" not in page  # it needs no network

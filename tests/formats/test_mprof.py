@@ -48,6 +48,14 @@ def test_what_is_written_is_read(trace: Path) -> None:
     assert (read.skipped, read.lost_lines) == (0, 0)
 
 
+def test_the_head_is_read_also_where_a_trace_is_read_from_a_later_line_on(trace: Path) -> None:
+    head = cmdline_line("app.py") + b"NOTE pss: values are proportional set sizes\n"
+    trace.write_bytes(head + mem_line(MIB, EPOCH) + b"NOTE later\n" + mem_line(2 * MIB, EPOCH + 1))
+    read = read_trace(trace, len(head) + 5)
+    assert (read.cmdline, read.metric, read.totals_bytes.tolist()) == ("app.py", "pss", [2 * MIB])
+    assert read.notes == ["pss: values are proportional set sizes", "later"]
+
+
 def test_the_peak_is_the_highest_total_and_when_it_was_first_read(trace: Path) -> None:
     trace.write_bytes(b"".join(mem_line(size * MIB, EPOCH + i) for i, size in enumerate([10, 70, 70, 20])))
     read = read_trace(trace)

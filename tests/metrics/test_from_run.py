@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,34 @@ def test_a_memory_metric_may_be_of_a_node_a_task_or_the_run(run):
     for target, size in ((WHOLE_RUN, 6), (f"{NODE}n1", 6), ("demo.isr", 5)):
         (measurement,) = job_of_run(run, configured(run, [task(MemoryMetricTask, target)])).measurements.values()
         assert (measurement.value, measurement.unit) == (size * MIB, "byte")
+
+
+def test_the_children_of_a_task_have_a_metric_if_there_were_any(run):
+    assert not [choice for choice in all_choices(run) if "Children" in str(choice.name)]
+    with pytest.raises(SettingError, match=r"no execution of demo\.isr is known to have had child processes"):
+        chosen(run, ["children:isr"])
+    few = [
+        replace(run.records[0], children_method="sampled", children_peak_bytes=3 * MIB, children_command="sort"),
+        replace(run.records[0], children_method="hwm", children_peak_bytes=2 * MIB),
+        replace(run.records[0], children_method="missed", reason="too short"),
+    ]
+    (choice,) = (each for each in all_choices(replace(run, records=few)) if "Children" in str(each.name))
+    assert (str(choice.name), choice.target) == ("demo.IsrChildrenMemory", "children:demo.isr")
+    assert chosen(replace(run, records=few), ["children:isr"]) == [choice]
+    (measurement,) = job_of_run(replace(run, records=few), [choice]).measurements.values()
+    assert (measurement.value, measurement.unit) == (3 * MIB, "byte")
+    assert {name: measurement.notes[name] for name in ("method", "command", "executions", "missed")} == {
+        "method": "sampled", "command": "sort", "executions": 3, "missed": 1,
+    }  # fmt: skip
+    job = job_of_run(replace(run, records=few[2:]), [choice])
+    assert job.meta["demo.IsrChildrenMemory.not_measured"] == "too short"
+
+
+def test_records_do_not_raise_the_peak_of_a_trace_of_another_metric(run):
+    few = [replace(run.records[0], peak_bytes=90 * MIB)]
+    assert replace(run, records=few).run_peak().peak_bytes == 90 * MIB
+    traces = {"n1": replace(run.traces["n1"], notes=["pss: values are proportional set sizes"])}
+    assert replace(run, records=few, traces=traces).run_peak().peak_bytes == 6 * MIB
 
 
 def test_a_time_of_a_task_is_in_seconds(run):

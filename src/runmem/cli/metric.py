@@ -32,8 +32,8 @@ _SPECIFICATION_FAILED = 3  # exit code
     "targets",
     multiple=True,
     metavar="MODULE.TASK",
-    help="A task, by its name or an unambiguous end of it; node:NAME; node:master; whole-run. Repeatable.  "
-    "[default: all of these]",
+    help="A task, by its name or an unambiguous end of it; children:TASK; node:NAME; node:master; whole-run. "
+    "Repeatable.  [default: all of these]",
 )
 @click.option("--package", help="First part of the metrics' names, without a dot.  [default: the program's name]")
 @click.option("--metric", "metric_name", help="Second part of the metric's name, without a dot; for a single target.")

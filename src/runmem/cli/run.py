@@ -174,6 +174,8 @@ def summarise(run: Run) -> None:
             f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
             f"The run is in {relative(run.directory.root)}"
         )
+        for graph in run.directory.flame_graphs:
+            say(f"runmem: flame graph: {relative(graph)}")
         return
     summarise_run(run.directory.root)
 

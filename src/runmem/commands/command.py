@@ -44,12 +44,17 @@ class ExitPolicy:
             raise CommandFailedError(f"{where}: {shown(command)} {reason_of(exit_value)}.")
 
 
-def start_command(words: Sequence[str], call: CallArguments, folder: str, streams: Streams | None = None) -> int:
-    """Run a command for a call, and return its exit value; its memory becomes part of the task's record."""
+def start_command(
+    words: Sequence[str], call: CallArguments, folder: str, streams: Streams | None = None, program: str | None = None
+) -> int:
+    """Run a command for a call, and return its exit value; its memory becomes part of the task's record.
+
+    `program`: path of the program that uses the memory; None: that of the command.
+    """
     end = run_command(words, folder, _environment(call), streams or Streams(), call.place)
     if end.peak_bytes > call.peak_bytes:
         call.peak_bytes = end.peak_bytes
-        set_record_fields(children_peak_bytes=call.peak_bytes, children_command=os.path.basename(words[0]))
+        set_record_fields(children_peak_bytes=call.peak_bytes, children_command=os.path.basename(program or words[0]))
     return end.exit_value
 
 
@@ -149,7 +154,7 @@ class Command:
         if self.runner is not None:
             processes = [program.processes for program in self.programs]
             words = self.runner.words(list(zip(processes, lines, strict=True)), call, folder)
-        exit_value = start_command(words, call, folder, call.streams())
+        exit_value = start_command(words, call, folder, call.streams(), lines[0][0])
         self.exit_policy.check(exit_value, words, call.place)
         return exit_value
 

@@ -23,7 +23,7 @@ __all__ = ["Demand", "Placement", "WorkerInfo", "demand_of"]
 
 _REFRESH_S = 2.0
 _LEVEL_REFRESH_S = 0.25
-_OVERTAKEN_A_THREAD = 2
+_OVERTAKEN_A_THREAD = 4
 
 
 class Demand(NamedTuple):

@@ -19,6 +19,7 @@ space.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
@@ -137,7 +138,7 @@ class Trace:
 
 
 def read_trace(path: Path | str, begin: int = 0) -> Trace:
-    """Read a trace of this package, of `mprof` or of PyCOMPSs, from the first line after `begin` on.
+    """Read a trace of this package, of `mprof` or of PyCOMPSs: its head, and from the first line after `begin` on.
 
     Lines that cannot be parsed are ignored and counted.
 
@@ -145,7 +146,10 @@ def read_trace(path: Path | str, begin: int = 0) -> Trace:
 
     A last line without a line break counts as torn, since its number may have lost digits.
     """
-    return _TraceReader().read(read_lines(path, begin))
+    reader = _TraceReader()
+    if begin:
+        reader.read_head(read_lines(path))
+    return reader.read(read_lines(path, begin))
 
 
 class _TraceReader:
@@ -161,6 +165,14 @@ class _TraceReader:
         self.lost_lines = 0
         self.children_of_tasks: dict[str, list[ChildrenReading]] = {}
         self.gpus: dict[str, list[tuple[float, int]]] = {}
+
+    def read_head(self, lines: Iterable[bytes]) -> None:
+        """Read the command and the notes before the first reading."""
+        for line in lines:
+            if not line.startswith((b"CMDLINE ", b"NOTE ")):
+                return
+            with suppress(ValueError):
+                self._parse(line)
 
     def read(self, lines: Iterable[bytes]) -> Trace:
         skipped = 0

@@ -23,8 +23,8 @@ _SUSPENDED = "it is a generator or a coroutine, and memray would record what run
 class RecordedCall(CallMeasurement):
     """Record the allocations of one call, as a context in which `call` makes it; never raises of itself.
 
-    The peak of the call is measured too, with the memory that memray takes meanwhile: some MiB, more for code with many
-    places that allocate.
+    The peak of the call is measured too, with the memory that memray takes meanwhile: about 110 bytes for each block
+    that is allocated at a time.
     """
 
     _capture: MemrayCapture | None = None

@@ -26,8 +26,6 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
     ``count_wordsStartMaxResidentSetSize``, ``count_wordsEndMaxResidentSetSize``
         Bytes. The high-water mark is reset when the task starts, so the first is the resident set size at the start and
         the second the peak of this task, not of the process's life.
-    ``count_wordsChildrenPeakBytes``
-        Bytes: peak of the child processes of each execution that had any and whose memory is known.
     ``count_wordsExecutions``, ``...Failed``, ``...Killed``
         Scalars: number of records, of exceptions, and of deaths of the process.
     ``count_wordsPeaksMissing``, ``...PeaksSampled``, ``...PeaksShared``
@@ -74,7 +72,6 @@ class _Executions:
         self._cpu_s: list[Primitive] = []
         self._base_bytes: list[Primitive] = []
         self._peak_bytes: list[Primitive] = []
-        self._children_bytes: list[Primitive] = []
         self._counts = {"Executions": 0, "PeaksSampled": 0, "PeaksShared": 0, "Failed": 0, "Killed": 0}
         self._highest: TaskRecord | None = None
 
@@ -93,8 +90,6 @@ class _Executions:
             counts["Failed"] += 1
         elif record.status == "killed":
             counts["Killed"] += 1
-        if record.children_peak_bytes is not None:
-            self._children_bytes.append(record.children_peak_bytes)
         if (peak := record.peak_bytes) is None:
             return
         self._peak_bytes.append(peak)
@@ -112,7 +107,6 @@ class _Executions:
             "EndCpuTime": self._cpu_s,
             "StartMaxResidentSetSize": self._base_bytes,
             "EndMaxResidentSetSize": self._peak_bytes,
-            "ChildrenPeakBytes": self._children_bytes,
         }
 
     def scalars(self) -> dict[str, Primitive]:

@@ -21,6 +21,7 @@ from runmem.verify.metric import Metric
 from runmem.verify.name import Name, checked_part
 
 __all__ = [
+    "CHILDREN",
     "NODE",
     "WHOLE_RUN",
     "MetricChoice",
@@ -34,6 +35,7 @@ __all__ = [
 ]
 
 NODE = "node:"
+CHILDREN = "children:"
 WHOLE_RUN = "whole-run"  # not a valid name of a task, because of the hyphen
 _MOST_LISTED = 40
 
@@ -47,7 +49,8 @@ class MetricChoice:
     name : Name
         ``package.metric``.
     target : str
-        The full name of a task; ``node:`` and the name of a node (or ``master``); or ``whole-run``.
+        The full name of a task; ``children:`` and that of a task; ``node:`` and the name of a node (or ``master``); or
+        ``whole-run``.
     task : MetadataMetricTask or None
         The metric task; None for a `MemoryMetricTask` with that name and target.
     problem : str or None
@@ -61,19 +64,23 @@ class MetricChoice:
 
 
 def all_choices(run: MeasuredRun, package: str | None = None) -> list[MetricChoice]:
-    """Return a metric for each task, for each node and the master, and for the whole run.
+    """Return a metric for each task and its child processes, for each node and the master, and for the whole run.
 
     The metric of task ``wordcount.count_words`` is ``<package>.CountWordsMemory``, or ``WordcountCountWordsMemory`` if
-    the name is not unique; that of node ``n1`` is ``NodeMemory_n1``, of the master ``MasterMemory``, of the run
-    ``RunMemory``.
+    the name is not unique; that of its child processes, if it has had any, ``CountWordsChildrenMemory``; that of node
+    ``n1`` is ``NodeMemory_n1``, of the master ``MasterMemory``, of the run ``RunMemory``.
     """
     tasks, nodes = run.targets, [*run.masters, *run.nodes]
     short = Counter(camel_case(target.rpartition(".")[2]) for target in tasks)
+    parents = {record.target for record in run.records if record.children_method is not None}
     wanted = []
     for target in tasks:
         last = camel_case(target.rpartition(".")[2])
         is_plain = short[last] == 1 and last not in ("Run", "Master")
-        wanted.append((f"{last if is_plain else camel_case(target)}Memory", target))
+        name = last if is_plain else camel_case(target)
+        wanted.append((f"{name}Memory", target))
+        if target in parents:
+            wanted.append((f"{name}ChildrenMemory", CHILDREN + target))
     for node in nodes:
         wanted.append(("MasterMemory" if node == "master" else f"NodeMemory_{_word(node)}", NODE + node))
     wanted.append(("RunMemory", WHOLE_RUN))
@@ -127,8 +134,13 @@ def full_target(run: MeasuredRun, target: str) -> str:
     """
     if target == WHOLE_RUN:
         return target
-    if not target:
-        raise SettingError("the target is empty: name a task, node:NAME or whole-run")
+    if not target.removeprefix(CHILDREN):
+        raise SettingError("the target is empty: name a task, children:TASK, node:NAME or whole-run")
+    if target.startswith(CHILDREN):
+        task = full_target(run, target.removeprefix(CHILDREN))
+        if not any(record.target == task and record.children_method for record in run.records):
+            raise SettingError(f"no execution of {task} is known to have had child processes.")
+        return CHILDREN + task
     nodes = [NODE + node for node in (*run.masters, *run.nodes)]
     known = nodes if target.startswith(NODE) else run.targets
     if not known and run.has_records and not target.startswith(NODE):
@@ -174,7 +186,7 @@ def measure(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     """
     if choice.problem is not None:
         raise NoWorkFound(choice.problem)
-    if not _is_of_memory(choice) and (choice.target == WHOLE_RUN or choice.target.startswith(NODE)):
+    if not _is_of_memory(choice) and (choice.target == WHOLE_RUN or choice.target.startswith((NODE, CHILDREN))):
         raise NoWorkFound(
             f"{type(choice.task).__name__} measures tasks; for {choice.target} there is only memory: configure a "
             f"{MemoryMetricTask.__name__} for it"
@@ -183,6 +195,8 @@ def measure(run: MeasuredRun, choice: MetricChoice) -> Measurement:
         measurement = _of_whole_run(run, choice)
     elif choice.target.startswith(NODE):
         measurement = _of_node(run, choice, choice.target.removeprefix(NODE))
+    elif choice.target.startswith(CHILDREN):
+        measurement = _of_children(run, choice)
     elif run.has_records:
         records = [record for record in run.records if record.target == choice.target]
         measurement = (choice.task or _memory_task(choice)).run(metadata_from_records(records)).measurement
@@ -203,6 +217,23 @@ def _memory_task(choice: MetricChoice) -> MemoryMetricTask:
     config.connections.package, config.connections.metric = choice.name.package, choice.name.metric
     config.target = choice.target
     return MemoryMetricTask(config=config)
+
+
+def _of_children(run: MeasuredRun, choice: MetricChoice) -> Measurement:
+    target = choice.target.removeprefix(CHILDREN)
+    records = [record for record in run.records if record.target == target and record.children_method is not None]
+    known = [(record.children_peak_bytes, record) for record in records if record.children_peak_bytes is not None]
+    if not known:
+        raise NoWorkFound(next((r.reason for r in records if r.reason), "the child processes ended before a sample"))
+    peak, highest = max(known, key=lambda pair: pair[0])
+    notes: JsonObject = {
+        "estimator": "the child processes of each execution, sampled or by the kernel's mark of one",
+        "method": f"{highest.children_method}{', shared' if highest.shared else ''}",
+        "command": highest.children_command,
+        "executions": len(records),
+        "missed": len(records) - len(known),
+    }
+    return Measurement(choice.name, peak, "byte", notes)
 
 
 def _of_node(run: MeasuredRun, choice: MetricChoice, node: str) -> Measurement:
@@ -274,6 +305,8 @@ def _description(choice: MetricChoice) -> str:
         return "Highest memory of the program itself, the master"
     if choice.target.startswith(NODE):
         return f"Highest memory of {choice.target.removeprefix(NODE)}, all processes of the workers there together"
+    if choice.target.startswith(CHILDREN):
+        return f"Highest memory of the child processes of {choice.target.removeprefix(CHILDREN)}"
     if not _is_of_memory(choice):
         return f"{type(choice.task).__name__} of {choice.target}"
     return f"Highest peak resident set size of {choice.target}"

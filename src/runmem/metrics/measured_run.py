@@ -104,6 +104,8 @@ class MeasuredRun:
         if not self.has_records:
             return node_peak(trace)
         sizes = [int(series.max()) for _, series in trace.children.values() if series.size]
+        if trace.metric != "rss":  # the records have resident set sizes, which that does not include
+            return node_peak(trace, max(sizes, default=0))
         sizes += [record.peak_bytes for record in self.records if record.node == node and record.peak_bytes is not None]
         return node_peak(trace, max(sizes, default=0))
 

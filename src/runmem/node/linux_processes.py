@@ -23,8 +23,10 @@ _PREPARED = b"runmem.worker.isolation.prepared_process"  # it forks the processe
 _OF_WORKERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver", b"/commands/supervisor.py")
 _INTERPRETER = re.compile(rb"(python|perl|ruby|R|Rscript|julia|node|(ba|z|da|k)?sh)[\d.]*$").match
 _MOST_NAME = 80
-_NEW_NAME_PAGES = 256  # a process that has doubled from this size on may have called exec
-_SCAN_SHARE = 0.0005  # of a core, for finding new processes
+_NEW_NAME_PAGES = 256  # a process of this size that has doubled or halved may have called exec
+_UNKNOWN = b"(unknown)"
+_SCAN_SHARE = 0.0005  # of a core, for listing processes
+_LOOK_SHARE = 0.001  # of a core, for looking at new ones
 _RESCAN_S = 5.0  # longest time between scans, for systems whose loadavg lacks the last process id
 _STATM_BYTES = 96
 _MOST_NEW = 256  # processes and threads of a tick to look at one by one
@@ -55,10 +57,13 @@ class LinuxProcesses:
 
     least_interval_s = 0.0
 
-    def __init__(self, proc: str = "/proc", scan_share: float = _SCAN_SHARE, note: str = "") -> None:
+    def __init__(
+        self, proc: str = "/proc", scan_share: float = _SCAN_SHARE, look_share: float | None = None, note: str = ""
+    ) -> None:
         self.note = f"{note}values are resident set sizes" if note else ""
         self._proc = proc
         self._scan_share = scan_share
+        self._look_share = max(_LOOK_SHARE, 2 * scan_share) if look_share is None else look_share
         self._page = os.sysconf("SC_PAGE_SIZE")
         self._statm: dict[int, int] = {}  # process -> open descriptor
         self._trees: dict[int, list[int]] = {}  # living member -> itself and its descendants
@@ -79,7 +84,7 @@ class LinuxProcesses:
         self._names: set[str] = set()
         self._last_pid: int | None = None
         self._unseen: dict[int, int] = {}  # new id without a process -> looks left
-        self._scan_due = self._rescan_due = 0.0
+        self._scan_due = self._rescan_due = self._look_due = 0.0
         try:
             self._loadavg: int | None = os.open(f"{proc}/loadavg", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
@@ -95,6 +100,10 @@ class LinuxProcesses:
         self._newborn = []
         self._alone = None
         self._trees_read = {}
+        for pid in new:  # it may have been a descendant until now
+            self._names_of.pop(pid, None)
+            self._helpers.discard(pid)
+            self._prepared.discard(pid)
         for pid in self._parents.keys() - new.keys():
             owner = self._owner(pid)
             if owner is not None and pid in self._statm:
@@ -114,9 +123,11 @@ class LinuxProcesses:
         if last_pid is not None and self._last_pid is not None and now < self._rescan_due:
             new = last_pid - self._last_pid
             if 0 <= new <= _MOST_NEW:
-                if new or self._unseen:
+                if (new or self._unseen) and now >= self._look_due:
+                    began_s = time.thread_time()
                     self._look_at(range(self._last_pid + 1, last_pid + 1))
-                self._last_pid = last_pid
+                    self._look_due = now + (time.thread_time() - began_s) / self._look_share
+                    self._last_pid = last_pid
                 return
         if now < self._scan_due:
             return
@@ -199,7 +210,7 @@ class LinuxProcesses:
         if before is None or before[0] != reads:
             self._trees_read.pop(pid, None)
             before = reads, self._sum_tree(pid, tree, reads), self._children.get(pid)
-            if before[1] is not None:
+            if before[1] is not None and (before[2] is None or before[2][1] != _UNKNOWN):
                 self._trees_read[pid] = before
         elif before[2] is not None:
             self._children[pid] = before[2]
@@ -234,7 +245,8 @@ class LinuxProcesses:
         total = most_shared = 0
         for pid, private, shared in children:
             name, pages = self._names_of[pid]
-            if private >= _NEW_NAME_PAGES and private > 2 * pages:
+            may_be_new = private >= _NEW_NAME_PAGES and not pages <= 2 * private <= 4 * pages
+            if may_be_new or name == _UNKNOWN:  # it has called exec, or was about to
                 name = self._name(pid, private)
             shares[name] = shares.get(name, 0) + private + shared
             total += private
@@ -393,7 +405,7 @@ def _command_name(command: bytes, of_parent: bytes) -> bytes:
     if command == of_parent:
         return b"(forked)"
     words = command.split(b"\0")
-    name = os.path.basename(words[0]) or b"(unknown)"
+    name = os.path.basename(words[0]) or _UNKNOWN
     if b"from multiprocessing." in command:
         name += b":multiprocessing"
     elif len(words) > 2 and words[1] and not words[1].startswith(b"-") and _INTERPRETER(name):

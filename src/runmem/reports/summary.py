@@ -122,7 +122,7 @@ class RunSummary:
             directory=root,
             trace_files=_trace_files(run),
             profile_count=sum(path.is_file() for path in run.directory.profiles.glob("*.txt")),
-            flame_graphs=tuple(sorted(run.directory.profiles.glob("memray-*.html"))),
+            flame_graphs=run.directory.flame_graphs,
         )
 
     @classmethod

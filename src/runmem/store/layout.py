@@ -124,6 +124,11 @@ class RunDirectory(NamedTuple):
         return self.root / "profiles"
 
     @property
+    def flame_graphs(self) -> tuple[Path, ...]:
+        """Pages with the recorded allocations of calls."""
+        return tuple(sorted(self.profiles.glob("memray-*.html")))
+
+    @property
     def replicas(self) -> Path:
         """Folder of the copies of the nodes' spool files."""
         return self.root / "replica"
