@@ -4,9 +4,9 @@ python benchmarks/memory_aware.py [CALLS [SECONDS]] [KIND ...]
 
 CALLS (40) tasks of 300, 400, 500 and 600 MiB in random order hold their memory for SECONDS (0.5), on 4 workers and a
 node of 2 GiB: a memory cgroup of version 1 where one can be made (as root), else a limit of 512 MiB a worker.
-KIND is ``dask``, ``aware`` (`--memory_aware`), ``known`` (`--memory_from` the run before), ``tree``, or on request
-``runmem``. Prints for each how many calls ended, how many workers died, the time, and its ratio to the best possible
-time.
+KIND is ``dask`` (each worker with Dask's limit, which does not know the cgroup), ``share`` (each with an equal share as
+limit), ``aware`` (`--memory_aware`), ``known`` (`--memory_from` the run before), ``tree``, or on request ``runmem``.
+Prints for each how many calls ended, how many workers died, the time, and its ratio to the best possible time.
 
 The best possible time is the highest of three bounds, from the durations and increments of the calls in the run itself:
 by processors, by memory times duration, and by the fewest groups of calls that fit together, times their mean duration
@@ -106,10 +106,10 @@ class Watch:
         self._thread.join()
 
 
-def by_dask(calls: int) -> dict[str, Any]:
+def by_dask(calls: int, shares: bool) -> dict[str, Any]:
     import distributed
 
-    limit = "auto" if os.environ.get("IN_CGROUP") else LIMIT_BYTES // WORKERS
+    limit = LIMIT_BYTES // WORKERS if shares or not os.environ.get("IN_CGROUP") else "auto"
     with (
         distributed.LocalCluster(
             n_workers=WORKERS, threads_per_worker=1, memory_limit=limit, dashboard_address=None, silence_logs=50
@@ -204,8 +204,8 @@ def tree_by_runmem(**settings: Any) -> dict[str, Any]:
 
 
 def child(kind: str, calls: int, *more: str) -> None:
-    if kind == "dask":
-        result = by_dask(calls)
+    if kind in ("dask", "share"):
+        result = by_dask(calls, kind == "share")
     elif kind == "tree dask":
         result = tree_by_dask()
     elif kind == "tree runmem":
@@ -331,7 +331,7 @@ def main() -> None:
     if words and words[0].replace(".", "").isdigit():
         global HOLD_S
         os.environ["HOLD_S"], HOLD_S = words[0], float(words.pop(0))
-    kinds = words or ["dask", "aware", "known", "tree"]
+    kinds = words or ["dask", "share", "aware", "known", "tree"]
     if plain := [kind for kind in kinds if kind != "tree"]:
         compare(calls, plain)
     if "tree" in kinds:

@@ -48,6 +48,12 @@ def client() -> Iterator[distributed.Client]:
         yield client
 
 
+def test_where_dask_has_no_such_place_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # First in this file: a cluster in this process could not read its messages meanwhile.
+    monkeypatch.delattr(tcp, "read_bytes_rw")
+    assert not tell_of_receiving(Told())
+
+
 def test_a_worker_reports_with_its_heartbeats_what_it_has_in_use(
     client: distributed.Client, eventually: Callable[..., None]
 ) -> None:
@@ -146,11 +152,6 @@ def test_a_process_is_told_of_the_blocks_that_it_receives(
     assert any(MIB <= size < MIB + 10_000 for size in told.coming_bytes)
     assert len(told.blocks) == len(told.coming_bytes)
     assert first.coming_bytes == []
-
-
-def test_where_dask_has_no_such_place_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(tcp, "read_bytes_rw")
-    assert not tell_of_receiving(Told())
 
 
 def _array(size: int) -> Any:

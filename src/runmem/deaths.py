@@ -21,7 +21,7 @@ class Cause(StrEnum):
     NODE_MEMORY = "node memory"
     """The kernel killed it: the node had no free memory."""
     NANNY_LIMIT = "nanny limit"
-    """Dask's nanny ended it at its share of the worker's memory limit."""
+    """Dask's nanny, or runmem if the task has a process of its own, ended it at its share of the memory limit."""
     SLURM_LIMIT = "slurm limit"
     """Slurm ended the job or step for its memory."""
     ADDRESS_SPACE = "address space"

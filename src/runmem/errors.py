@@ -19,6 +19,7 @@ __all__ = [
     "TaskTimeoutError",
     "FutureError",
     "FutureAttributeError",
+    "FutureGoneError",
     "COMPSsException",
 ]
 
@@ -51,6 +52,10 @@ class TaskWarning(UserWarning):
 
 class ArgumentError(RunmemError, TypeError):
     """An argument of a task call cannot be sent to a worker. Raised at the call."""
+
+
+class FutureGoneError(ArgumentError):
+    """A future was used after the program had deleted it, or after the end of its run. Raised where that happens."""
 
 
 class FutureError(RunmemError, TypeError):

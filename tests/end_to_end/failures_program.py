@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy
 from pycompss.api.api import (
     TaskGroup,
     compss_barrier_group,
@@ -15,7 +16,7 @@ from pycompss.api.api import (
 )
 from pycompss.api.exceptions import COMPSsException
 from pycompss.api.on_failure import on_failure
-from pycompss.api.parameter import FILE_INOUT, FILE_OUT, INOUT
+from pycompss.api.parameter import FILE_IN, FILE_INOUT, FILE_OUT, INOUT
 from pycompss.api.task import task
 
 folder = tempfile.mkdtemp()
@@ -119,6 +120,74 @@ except KeyError:
     found["tried in vain"] = os.path.getsize(tries)
 
 
+def tried(path):
+    with open(path, "a") as file:
+        file.write("x")
+    return os.path.getsize(path)
+
+
+@task(path=FILE_INOUT, box=INOUT, returns=1)
+def succeeds_late_without_a_policy(path, box, tries):
+    box.append(1)
+    with open(path, "a") as file:
+        file.write("once")
+    if tried(tries) < 3:
+        raise ValueError("not yet")
+    return os.path.getsize(tries)
+
+
+path, box = empty("retry by default"), [0]
+found["default"] = compss_wait_on(succeeds_late_without_a_policy(path, box, empty("3")), box), content(path)
+
+
+@task(returns=1, on_failure="FAIL")
+def fails_at_once(tries):
+    tried(tries)
+    raise KeyError("at once")
+
+
+@task(returns=2)
+def too_few_values(tries):
+    tried(tries)
+    return 1
+
+
+@task(returns=1)
+def raises_for_the_group(tries):
+    tried(tries)
+    raise COMPSsException("on purpose")
+
+
+@task(array=INOUT)
+def change_in_place(array, tries):
+    array += 1
+    if tries is not None:
+        tried(tries)
+        raise ValueError("changed")
+
+
+@task(returns=1)
+def make_array():
+    return numpy.zeros(500_000)
+
+
+counts = {}
+for call in (fails_at_once, too_few_values, raises_for_the_group):
+    name = empty(f"tries of {call.__name__}")
+    try:
+        compss_wait_on(call(name))
+    except Exception:
+        counts[call.__name__] = os.path.getsize(name)
+large = make_array()
+change_in_place(large, None)
+change_in_place(large, empty("in place"))
+try:
+    compss_wait_on(large)
+except ValueError:
+    counts["in place"] = os.path.getsize(os.path.join(folder, "in place"))
+found["tries"] = counts
+
+
 @on_failure(management="IGNORE", returns=5, box=[None])
 @task(box=INOUT, returns=1)
 def ignored(box):
@@ -162,8 +231,23 @@ if "--die" in sys.argv:
 
     found["ignored death"] = compss_wait_on(show(dies()))
 
+
+@task(path=FILE_IN, on_failure="FAIL", returns=1)
+def read(path):
+    with open(path) as file:
+        return file.read()
+
+
+try:
+    compss_wait_on(read(os.path.join(folder, "not there")))
+except FileNotFoundError as error:
+    found["missing"] = error.__notes__[-1]
+
 with TaskGroup("cancelled", False):
     shown = [show(number) for number in range(200)]
 compss_cancel_group("cancelled")
-found["cancelled group"] = [value for value in compss_wait_on(shown) if value is not None]
+values = compss_wait_on(shown)
+found["cancelled group"] = [value for value in values if value is not None]
+if None in values:
+    found["cancelled at once"] = compss_wait_on(show(shown[values.index(None)]))
 print(json.dumps(found))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -51,10 +52,30 @@ def test_successors_are_cancelled(ended: Ended) -> None:
     assert "the calls that depend on it are cancelled: ValueError: on purpose" in ended.error
 
 
+def test_a_call_on_a_cancelled_value_is_said_at_once(ended: Ended) -> None:
+    said = re.search(r"TaskWarning: show \(call \d+\) is cancelled: it needs what show \(call \d+\) makes", ended.error)
+    assert (said is not None) == ("cancelled at once" in ended.found)
+    assert ended.found.get("cancelled at once") is None
+
+
+def test_a_missing_file_is_said_to_be_that_of_a_parameter(ended: Ended) -> None:
+    assert re.match(r"read \(.*failures_program.py:\d+\): the file is that of parameter 'path'", ended.found["missing"])
+
+
 def test_a_call_is_tried_again_from_the_state_before(ended: Ended) -> None:
     assert ended.found["tried again"] == [3, "once"]
     assert ended.found["tried in vain"] == 4
     assert "failed, try 3 of 4: KeyError: 'never'" in ended.error
+
+
+def test_a_task_without_a_policy_is_tried_again_in_a_program_of_pycompss(ended: Ended) -> None:
+    assert ended.found["default"] == [[3, [0, 1]], "once"]
+    assert "task succeeds_late_without_a_policy" in ended.error
+    in_place = ended.found["tries"].pop("in place")
+    assert ended.found["tries"] == {"fails_at_once": 1, "too_few_values": 1, "raises_for_the_group": 1}
+    on_a_cluster = "ignored death" in ended.found  # without one, the task has changed a copy
+    assert in_place == (1 if on_a_cluster else 4)
+    assert ("is not tried again, because it has changed its INOUT data in place" in ended.error) == on_a_cluster
 
 
 def test_a_failure_is_ignored(ended: Ended) -> None:

@@ -329,7 +329,7 @@ def test_without_the_setting_a_task_calls_tasks_as_functions(tmp_path, runmem, w
     assert (ran.code, ran.out, len(ran.records)) == (0, "55\n", 1), ran.err
 
 
-def test_calls_of_a_task_run_at_the_same_time_with_their_constraints(tmp_path, runmem, write):
+def test_calls_of_a_task_run_at_the_same_time_with_their_constraints_and_in_bundles(tmp_path, runmem, write):
     write(
         tmp_path,
         "app.py",
@@ -364,7 +364,22 @@ def test_calls_of_a_task_run_at_the_same_time_with_their_constraints(tmp_path, r
         def asks():
             return compss_wait_on(too_wide())
 
+        @task(returns=1)
+        def tiny(n):
+            return n
+
+        @task(returns=2)
+        def many():
+            import distributed
+
+            futures = [tiny(number) for number in range(1000)]
+            total = sum(compss_wait_on(futures))
+            count = lambda dask_scheduler: sum(str(key).startswith("tiny-") for key in dask_scheduler.tasks)
+            return total, distributed.get_client().run_on_scheduler(count)
+
         print(compss_wait_on(both()), compss_wait_on([wide(3), wide(2)]))
+        total, dask_tasks = compss_wait_on(many())
+        print(total, dask_tasks < 500)
         try:
             compss_wait_on(asks())
         except Exception as error:
@@ -372,7 +387,7 @@ def test_calls_of_a_task_run_at_the_same_time_with_their_constraints(tmp_path, r
         """,
     )
     ran = runmem(tmp_path, "--nested", "--workers=2", "app.py")
-    assert (ran.code, ran.out) == (0, "['a', 'b'] [8, 4]\nArgumentError True\n"), ran.err
+    assert (ran.code, ran.out) == (0, "['a', 'b'] [8, 4]\n499500 True\nArgumentError True\n"), ran.err
 
 
 def test_a_worker_that_dies_and_a_time_limit(tmp_path, runmem, write):

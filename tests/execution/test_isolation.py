@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from runmem import TaskKilledError, TaskTimeoutError, task, wait_on
+from runmem.deaths import Cause
 from runmem.errors import TaskCancelledError
 from runmem.execution.run import Run
 from runmem.graph.current import current_program
@@ -98,22 +99,25 @@ def test_a_call_has_a_fresh_process_and_the_record_its_peak(run, records, caplog
 
 
 @pytest.mark.parametrize(
-    ("how", "error", "text"),
+    ("how", "error", "text", "cause"),
     [
-        ("raises", LookupError, "no such star"),
-        ("is killed", TaskKilledError, "its process was killed by SIGKILL"),
-        ("closes all", TaskKilledError, "its process ended by itself with exit code 1"),
-        ("hangs", TaskTimeoutError, "exceeded its time limit of 2 s"),
+        ("raises", LookupError, "no such star", None),
+        ("is killed", TaskKilledError, "its process was killed by SIGKILL", Cause.SIGKILL),
+        ("closes all", TaskKilledError, "its process ended by itself with exit code 1", Cause.EXIT),
+        ("hangs", TaskTimeoutError, "exceeded its time limit of 2 s", Cause.TIME_LIMIT),
     ],
 )
-def test_what_ends_a_call_in_a_fresh_process_leaves_its_worker(run, records, how, error, text):
+def test_what_ends_a_call_in_a_fresh_process_leaves_its_worker(run, records, how, error, text, cause):
     workers = set(wait_on([process_of_worker() for _ in range(20)]))
-    with pytest.raises(error, match=text):
+    with pytest.raises(error, match=text) as raised:
         wait_on(fail(how))
+    if error is TaskKilledError:
+        assert (raised.value.kind, raised.value.is_for_memory) == (cause, False)
     assert set(wait_on([process_of_worker() for _ in range(20)])) <= workers
     record = records("fail")[-1]
     assert record["status"] == ("failed" if how == "raises" else "killed")
     assert record["target_pid"] != record["pid"]
+    assert record.get("death", {}).get("cause") == cause
 
 
 def test_a_call_that_runs_in_a_fresh_process_ends_when_it_is_cancelled(run, tmp_path, eventually):

@@ -13,7 +13,7 @@ import pytest
 import runmem
 from runmem import task, wait_on
 from runmem.collection.observer import Observer
-from runmem.errors import SettingError
+from runmem.errors import ArgumentError, FutureGoneError, SettingError
 from runmem.events import ClusterStarted, RunEnded, TaskEnded
 from runmem.graph.future import Future
 from runmem.store.run import read_run
@@ -37,10 +37,15 @@ double, fail = _tasks()
 
 @pytest.mark.slow
 def test_sessions_follow_each_other(session: Callable[..., Any]) -> None:
-    roots = []
+    roots, futures = [], []
     for number in range(2):
         with session() as run:
-            assert wait_on(double(number)) == 2 * number
+            assert wait_on(future := double(number)) == 2 * number
+            futures.append(future)
+            for use in (lambda: wait_on(futures[0]), lambda: double(futures[0]), lambda: double([futures[0]])):
+                if number:
+                    with pytest.raises(ArgumentError, match=r"the value of .*double \(call 1\) is gone"):
+                        use()
         roots.append(run.directory.root)
         assert [record.task_id for record in read_run(roots[-1]).records] == [1]
         assert double(4) == 8  # a plain call again
@@ -96,7 +101,9 @@ def test_a_future_of_an_ended_session_says_so(session: Callable[..., Any]) -> No
     with session():
         future = double(1)
     assert isinstance(future, Future)
-    assert wait_on(future) is future  # no program runs: nothing to wait for
+    for use in (lambda: wait_on(future), lambda: wait_on({"future": [future]})):
+        with pytest.raises(FutureGoneError, match="get the values with wait_on before the end of a session"):
+            use()
 
 
 @pytest.mark.parametrize(

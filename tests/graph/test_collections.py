@@ -159,7 +159,7 @@ def test_a_read_datum_may_be_deleted(submitter: Any) -> None:
 
 def test_too_few_levels_are_refused_at_the_call(submitter: Any) -> None:
     with pytest.raises(
-        ArgumentError, match=r"double_rows: parameter 'rows'.* argument\[0\] is 3 \(type int\).* with 1 more level"
+        ArgumentError, match=r"double_rows .*: parameter 'rows'.* argument\[0\] is 3 \(type int\).* with 1 more level"
     ):
         double_rows([3])
     with pytest.raises(ArgumentError, match="but a task cannot change .*: return the new value"):

@@ -73,7 +73,7 @@ def test_numbers_are_not_taken_for_each_other(submitter: Any) -> None:
     touch(None)
     assert wait_on(None) is None
     for value in (5, "", (), True, 2.5, b"", (1, "a"), frozenset()):
-        with pytest.raises(ArgumentError, match=r"touch: parameter 'x' is declared INOUT, but a task cannot change"):
+        with pytest.raises(ArgumentError, match=r"touch .*: parameter 'x' is declared INOUT, but a task cannot change"):
             touch(value)
     assert all(not call.execution.state.inputs for call in submitter.calls)
 
@@ -125,9 +125,7 @@ def test_a_deleted_future_has_no_value_any_more(submitter: Any) -> None:
     gc.collect()
     assert kept() is None
     for use in (lambda: wait_on([first]), lambda: double(first), lambda: append([], first)):
-        with pytest.raises(
-            ArgumentError, match=r"Future of double \(call 1\).* was deleted, .* delete it after its last"
-        ):
+        with pytest.raises(ArgumentError, match=r"the value of double \(call 1\) is gone: .* after its last use"):
             use()
 
 

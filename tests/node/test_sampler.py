@@ -58,11 +58,12 @@ def test_the_children_of_a_task_are_in_the_trace_and_reported_to_its_process(
         return len(found) > 1  # in two windows
 
     eventually(is_reported)
-    assert {peak.command for peak in found} == {b"sleep"}
+    assert found[-1].command == b"sleep"
     assert all(0 < (peak.children_bytes or 0) < 20 * MIB for peak in found)
     (readings,) = trace_of(spool).children_of_tasks.values()
-    assert {each.command for each in readings} == {"sleep"}
-    assert abs(readings[0].size_bytes - (found[0].children_bytes or 0)) <= 1  # six decimals of a MiB
+    assert readings[-1].command == "sleep"
+    reported = found[0].children_bytes or 0
+    assert any(abs(each.size_bytes - reported) <= 1 for each in readings)  # six decimals of a MiB
     times, _ = trace_of(spool).children["worker-7"]
     assert {each.time_s for each in readings} <= set(times)
     assert trace_of(spool, NAME).children_of_tasks == {}

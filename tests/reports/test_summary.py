@@ -140,10 +140,17 @@ def test_exact_peaks_are_reported_as_exact(record):
 
 
 def test_repeated_executions_are_reported(record):
-    text = printed(RunSummary.from_records([record(1, status="failed"), record(1, attempt=2), record(2)]))
+    text = printed(RunSummary.from_records([record(1, status="killed"), record(1, attempt=2), record(2)]))
     assert "Peaks of 3 executions are exact" in text
     assert "1 ran again: a worker died that ran the call or stored its result" in text
     assert "2 task calls" in text
+
+
+def test_calls_that_were_tried_again_are_reported(record):
+    tries = [record(1, status="failed"), record(1, status="failed", attempt=2), record(1, attempt=3)]
+    text = printed(RunSummary.from_records([*tries, record(2, status="failed")]))
+    assert "  2 failed, and their calls were tried again" in text
+    assert "ran again" not in text
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import subprocess
 import sys
 import threading
 import time
@@ -139,3 +140,26 @@ def test_calls_that_are_cancelled_at_any_moment_end_one_way_or_the_other() -> No
     assert sum(ends.values()) == calls
     assert ends["result"]
     assert ends["cancelled"]
+
+
+CANCELLED_THEN_TRACED = """
+import sys
+from runmem.worker.cancellation import CallCancelled, cancel_calls, interruptible, running
+
+with running("r", 1):
+    try:
+        with interruptible():
+            cancel_calls("r", [1], [], None)
+    except CallCancelled:
+        print("cancelled")
+sys.settrace(lambda *event: None)
+(lambda: print("traced"))()
+"""
+
+
+def test_after_a_cancelled_call_functions_can_be_traced() -> None:
+    """Python 3.11 traces no function to its end after an exception for a thread is withdrawn and none is raised."""
+    ran = subprocess.run(
+        [sys.executable, "-c", CANCELLED_THEN_TRACED], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert ran.stdout.split() == ["cancelled", "traced"]

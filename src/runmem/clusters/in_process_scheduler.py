@@ -8,7 +8,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -29,6 +29,10 @@ __all__ = [
     "worker_configuration",
     "worker_variables",
 ]
+
+
+# Daemonic processes cannot have children, which tasks may start. Workers end with the master in any case.
+_NOT_DAEMONIC = {"distributed.worker.daemon": False}
 
 
 def usable_cores() -> int:
@@ -61,8 +65,7 @@ def worker_configuration(measures: bool) -> dict[str, object]:
     return {
         # Dask's profiler keeps references to the frames of running tasks, and so to memory that a task has freed.
         "distributed.worker.profile.enabled": not measures,
-        # Daemonic processes cannot have children, which tasks may start. Workers end with the master in any case.
-        "distributed.worker.daemon": False,
+        **_NOT_DAEMONIC,
     }
 
 
@@ -96,6 +99,7 @@ class InProcessScheduler:
 
     def __init__(self) -> None:
         self._folder: str | None = None
+        self._restarts = ExitStack()
         self.cluster: Any = None
         self.client: Client | None = None
         self.dashboard_token: str | None = None
@@ -123,6 +127,7 @@ class InProcessScheduler:
             own = {"temporary-directory": self._folder, **WITHOUT_ROUTES, **configuration}
             with dask.config.set(own), hide_handlers():
                 self.cluster = make(self._folder)
+            self._restarts.enter_context(dask.config.set(_NOT_DAEMONIC))  # nannies read it when they restart a worker
             self.dashboard_token = serve_pages(self.cluster.scheduler)
             self.client = distributed.Client(self.cluster, set_as_default=False)
         finally:
@@ -194,6 +199,7 @@ class InProcessScheduler:
                 with suppress(Exception):  # it may have failed to start
                     part.close()
         self.client = self.cluster = None
+        self._restarts.close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None

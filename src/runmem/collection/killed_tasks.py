@@ -8,11 +8,12 @@ from typing import TextIO
 
 from runmem.collection.observer import Observer
 from runmem.deaths import Cause, Death
+from runmem.errors import TaskKilledError
 from runmem.events import TaskKilled, TaskRecord
 from runmem.standard_error import say
 from runmem.units import format_bytes
 
-__all__ = ["DeathReports", "advice", "facts_of", "name_of", "with_tasks_in_process"]
+__all__ = ["DeathReports", "advice", "facts_of", "name_of", "set_facts", "with_tasks_in_process"]
 
 _MOST_REPORTED = 20
 _MOST_NAMED = 5
@@ -102,6 +103,14 @@ def _sizes_of_arguments(record: TaskRecord) -> str | None:
     largest = sorted(given.items(), key=lambda item: item[1], reverse=True)
     named = [f"{name} {format_bytes(size)}" for name, size in largest[:3] if name != "others"]
     return f"{total} ({', '.join(named)})" if named else total
+
+
+def set_facts(error: TaskKilledError, death: Death) -> None:
+    """Set the attributes of an error that have the facts about a death."""
+    error.cause, error.kind, error.is_for_memory = death.words, str(death.cause), death.is_for_memory
+    error.limit_bytes, error.limit_owner = death.limit_bytes, death.limit_owner
+    error.growth_bytes_per_s, error.node_free_bytes = death.growth_bytes_per_s, death.node_free_bytes
+    error.beside, error.missing = death.beside, death.missing
 
 
 def advice(death: Death | None) -> str:

@@ -15,7 +15,7 @@ from runmem.execution.call_queue import CallQueue
 from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
 
-__all__ = ["Durations", "UnknownDurations", "plan"]
+__all__ = ["Durations", "plan"]
 
 TARGET_S = 0.02
 SHORT_S = 0.008
@@ -79,18 +79,6 @@ class Durations:
         if is_long or seen.largest_bytes > LARGEST_RESULT_BYTES:
             return None
         return workers * max(_AHEAD_CALLS, ceil(_AHEAD_S / max(mean, 1e-7)))
-
-
-class UnknownDurations(Durations):
-    """Those of calls of which nobody will report how long they last: each is sent alone, and at once."""
-
-    def calls_per_bundle(self, name: str) -> int:
-        """Return 1."""
-        return 1
-
-    def sent_limit(self, name: str, workers: int) -> int | None:
-        """Return None: no limit."""
-        return None
 
 
 class _Bundling:

@@ -8,7 +8,7 @@ import dask
 from distributed.scheduler import KilledWorker
 
 from runmem.collection.collector import Kill
-from runmem.collection.killed_tasks import advice, facts_of
+from runmem.collection.killed_tasks import advice, facts_of, set_facts
 from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
@@ -103,7 +103,4 @@ def explain_kill(error: TaskKilledError, kill: Kill | None) -> None:
         error.node, error.pid, error.last_bytes = record.node, record.pid, record.last_bytes
         error.argument_bytes = {name: int(size or 0) for name, size in (record.argument_bytes or {}).items()}
     if death is not None:
-        error.cause, error.kind, error.is_for_memory = death.words, str(death.cause), death.is_for_memory
-        error.limit_bytes, error.limit_owner = death.limit_bytes, death.limit_owner
-        error.growth_bytes_per_s, error.node_free_bytes = death.growth_bytes_per_s, death.node_free_bytes
-        error.beside, error.missing = death.beside, death.missing
+        set_facts(error, death)

@@ -79,6 +79,8 @@ class CallState:
         Whether it has ended, with or without an error.
     demand : Demand or None
         What the task declares, by `@constraint` or ``memory=``.
+    place : str
+        The task's name with file and line, if it has a demand.
     is_placed : bool
         Whether it has a place on a node.
     implementations : tuple of Implementation
@@ -125,6 +127,7 @@ class CallState:
     error: BaseException | None = None
     done: bool = False
     demand: Demand | None = None
+    place: str = ""
     is_placed: bool = False
     implementations: tuple[Implementation, ...] = ()
     on_failure: OnFailure | None = None

@@ -251,13 +251,15 @@ class CallTable:
                 self._store_separately(execution, value)
             elif root_task(failure := value.load()) in again:
                 self.requeue([execution])
-            elif self.fail_or_retry(execution, failure):
+            elif self.fail_or_retry(execution, failure, has_changed_data=value.has_changed_data):
                 again.add(execution.task_id)
 
-    def fail_or_retry(self, execution: Execution, error: BaseException, is_final: bool = False) -> bool:
+    def fail_or_retry(
+        self, execution: Execution, error: BaseException, is_final: bool = False, has_changed_data: bool = False
+    ) -> bool:
         """End or requeue a failed call, according to the `on_failure` of its task; return True if it runs again.
 
-        `is_final`: it does not. The caller has the lock.
+        `is_final`: it does not; `has_changed_data`: see `final_error`. The caller has the lock.
         """
         state = state_of(execution)
         root = root_task(error)
@@ -265,7 +267,7 @@ class CallTable:
             error = self._cancelling[root]
         policy = state.on_failure
         tries = MOST_TRIES if is_final else state.tries
-        decided = final_error(execution, error, policy, tries, state.returns)
+        decided = final_error(execution, error, policy, tries, state.returns, has_changed_data)
         if decided is None:
             state.tries += 1
             self.requeue([execution], alone=True)

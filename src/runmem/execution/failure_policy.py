@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from runmem.errors import COMPSsException, TaskCancelledError
+from runmem.errors import COMPSsException, RunmemError, TaskCancelledError
 from runmem.graph.call import Execution, Version
 from runmem.graph.failure import MOST_TRIES, Management, OnFailure
 from runmem.serialization.error_parts import text_of
 from runmem.serialization.packed import pack_value
-from runmem.serialization.task_error import root_task
+from runmem.serialization.task_error import RemoteError, root_task
 from runmem.standard_error import say
 
 __all__ = [
@@ -34,7 +34,12 @@ def is_failure(execution: Execution, error: BaseException) -> bool:
 
 
 def final_error(
-    execution: Execution, error: BaseException, on_failure: OnFailure | None, tries: int, returns: int
+    execution: Execution,
+    error: BaseException,
+    on_failure: OnFailure | None,
+    tries: int,
+    returns: int,
+    has_changed_data: bool = False,
 ) -> BaseException | None:
     """Return the error with which a failed call ends, or None if it is tried again; print a line if a policy applies.
 
@@ -44,10 +49,19 @@ def final_error(
         Number of times that the call has run.
     returns : int
         Number of values that it returns.
+    has_changed_data : bool
+        Whether it may have changed its data in place, so that it cannot run again on the same.
     """
     if on_failure is None or not is_failure(execution, error) or issubclass(type(error), COMPSsException):
         return error
     what = f"runmem: task {execution.name} (call {execution.task_id}) failed"
+    if on_failure.is_default and (has_changed_data or not _may_pass_next_time(error)):
+        if has_changed_data:
+            say(
+                f"{what}, and is not tried again, because it has changed its INOUT data in place (with "
+                f'on_failure="RETRY" it would get a copy): {text_of(error)}'
+            )
+        return error
     if on_failure.management is Management.RETRY and tries < MOST_TRIES:
         say(f"{what}, try {tries} of {MOST_TRIES}: {text_of(error)}")
         return None
@@ -58,6 +72,11 @@ def final_error(
         cancelled.values = on_failure.returned(returns)
         return cancelled
     return error
+
+
+def _may_pass_next_time(error: BaseException) -> bool:
+    """Return True for an exception of the task's own; those of runmem report what another try would not change."""
+    return not issubclass(type(error), RunmemError) or issubclass(type(error), RemoteError)
 
 
 def outputs_of_ignored(execution: Execution, on_failure: OnFailure, returns: int, error: BaseException) -> object:

@@ -22,6 +22,7 @@ import distributed
 
 from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
+from runmem.execution.bundle import Durations
 from runmem.execution.calls_of_task import ProgramOfTask
 from runmem.execution.lazy_submitter import LazySubmitter
 from runmem.execution.nested_numbers import NestedNumbers
@@ -32,7 +33,7 @@ from runmem.serialization.definitions import Definitions, NoDefinitions
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.snapshot import Snapshots
 from runmem.serialization.task_definitions import TaskDefinitions, using
-from runmem.worker.call_recorder import WorkerRun
+from runmem.worker.call_recorder import WorkerRun, stats_topic
 from runmem.worker.cancellation import uninterruptible
 from runmem.worker.nesting import CallsOfTask
 from runmem.worker.packed_call import PackedCall, PackedTask
@@ -62,6 +63,7 @@ class NestedCalls:
         self.implicit_sync = implicit_sync
         self._connecting = threading.Lock()
         self._connected: tuple[distributed.Client, int] | None = None
+        self.durations = Durations()
         self.numbers = NestedNumbers(run_id)
 
     def __reduce__(self) -> tuple[object, ...]:
@@ -76,8 +78,18 @@ class NestedCalls:
         with self._connecting:
             if self._connected is None or self._connected[0].status != "running":
                 client = distributed.get_client()
+                topic = stats_topic(self.run_id)
+                client.subscribe_topic(topic, self._take)
+                for event in client.get_events(topic):  # the reports so far
+                    self._take(event)
                 self._connected = client, max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
             return self._connected
+
+    def _take(self, event: tuple[float, dict[str, Any]]) -> None:
+        """Note how long calls last, from a report of a worker; also called in the client's event loop."""
+        message = event[1]
+        if "seconds" in message:
+            self.durations.observe(message["name"], message["calls"], message["seconds"], message["largest_bytes"])
 
 
 class _CallsOfTask(ProgramOfTask):
@@ -117,6 +129,7 @@ class _CallsOfTask(ProgramOfTask):
             copied=self._task.copied,
             process=self._process,
             caller=Caller(self._call.task_id, self._call.depth, self._task, self._snapshots),
+            durations=self._nesting.durations,
             away=self._away,
         )
         definitions = self._snapshots.definitions

@@ -13,6 +13,7 @@ import distributed
 from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
 from runmem.events import TaskRecord
+from runmem.execution.bundle import Durations
 from runmem.execution.death_news import DeathNews
 from runmem.serialization.snapshot import Snapshots
 from runmem.settings import ON_MEMORY
@@ -99,6 +100,8 @@ class RunServices:
         What is done about a call whose worker was killed for memory, if its task says nothing.
     deaths : DeathNews or None
         None: Dask decides about calls whose worker has died.
+    durations : Durations or None
+        How long calls last, reported by all workers; None: it is reported to the submitter's sender.
     away : callable
         Returns a context manager in which the thread waits for calls.
     memory : MemoryAware or None
@@ -120,6 +123,7 @@ class RunServices:
     caller: Caller | None = None
     on_memory: str = ON_MEMORY[0]
     deaths: DeathNews | None = None
+    durations: Durations | None = None
     away: Callable[[], AbstractContextManager[object]] = nullcontext
     memory: MemoryAware | None = None
     largest_worker: Callable[[], tuple[int, str] | None] = lambda: None

@@ -26,7 +26,7 @@ from runmem.dask_private import memory_in_use, run_on_workers, send_graph
 from runmem.deadlines import within
 from runmem.errors import ArgumentError, ClusterError, RunmemError, TaskCancelledError
 from runmem.execution.after_deaths import AfterDeaths
-from runmem.execution.bundle import Durations, UnknownDurations, plan
+from runmem.execution.bundle import Durations, plan
 from runmem.execution.call_errors import internal_error, timeout_error
 from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.call_table import CallTable
@@ -50,6 +50,7 @@ _IDLE_POLL_S = 0.1
 _NESTED_POLL_S = 0.5  # hundreds of calls may wait for others in a process, each of which finds out by itself
 _DELAYED_POLL_S = 0.003
 _MOST_DELAY_S = 30.0  # after this long without a first result, calls of a task are assumed to be slow
+_NESTED_DELAY_S = 0.5  # the same for the calls of a task: meanwhile it waits, and takes memory
 _CANCEL_S = 5.0
 _MOST_CALLS = 1 << 32  # more than any program or task makes
 
@@ -87,10 +88,11 @@ class Sender:
         self.workers = 1
         self.broken: BaseException | None = None
         self.is_urgent = False
-        self.durations = Durations() if self._caller is None else UnknownDurations()
+        self.durations = services.durations or Durations()
         # Calls of tasks come before all others, the innermost first: a task that waits takes memory, and a thread.
         self._in_order = services.in_order or self._caller is not None
         self._result_poll_s = _RESULT_POLL_S if self._caller is None else _NESTED_POLL_S
+        self._most_delay_s = _MOST_DELAY_S if self._caller is None else _NESTED_DELAY_S
         self._before = 0 if self._caller is None else (self._caller.depth + 1) * _MOST_CALLS
         self._last_moved_s: dict[str, float] = {}
         self._sending = threading.Lock()
@@ -362,7 +364,7 @@ class Sender:
             return
         refused, self._refused = self._refused, {}
         for execution in self._calls.queue.remove(refused):
-            where = f"{execution.name} (call {execution.task_id})"
+            where = f"call {execution.task_id} of {state_of(execution).place or execution.name}"
             error = ArgumentError(f"{where} cannot run on any node: {refused[execution]}.")
             set_root_task(error, execution.task_id)
             self._calls.end(execution, error)
@@ -418,7 +420,7 @@ class Sender:
         bundle.executions = left
 
     def _may_wait(self, name: str) -> bool:
-        return time.monotonic() - self._last_moved_s.setdefault(name, time.monotonic()) < _MOST_DELAY_S
+        return time.monotonic() - self._last_moved_s.setdefault(name, time.monotonic()) < self._most_delay_s
 
     def _enough_is_sent(self) -> bool:
         """Return True if the workers have enough bundles: queued calls can then be grouped into larger ones."""

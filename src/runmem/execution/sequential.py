@@ -24,6 +24,7 @@ from runmem.execution.task_packing import gets_copies
 from runmem.execution.unseen_errors import UnseenErrors
 from runmem.graph.call import Execution, TaskCall, Version
 from runmem.graph.current import no_program
+from runmem.graph.failure import policy_in_run, retries_by_default
 from runmem.memory.profile_report import set_job_name, set_report_sink
 from runmem.serialization.arguments import Resolve, pack
 from runmem.serialization.definitions import program_definitions, run_program
@@ -135,13 +136,14 @@ class SequentialSubmitter:
     def _tried(self, call: TaskCall, packed: PackedCall, task: PackedTask, stored: list[object]) -> tuple[bool, Any]:
         """Run a call, as often as its task's `on_failure` says; return True and its outputs, or False and its error."""
         tries = 1
+        policy = policy_in_run(call.task.on_failure, retries_by_default())
         while True:
             with self._as_on_a_worker():
                 begin_calls = None if self._nested is None else self._nested.begin
                 good, outcome = run_call(self._run, packed, task, stored, [], in_program=True, begin_calls=begin_calls)
             if good:
                 return True, outcome
-            error = final_error(call.execution, outcome.load(), call.task.on_failure, tries, call.returns)
+            error = final_error(call.execution, outcome.load(), policy, tries, call.returns)
             if error is not None:
                 return False, error
             tries += 1

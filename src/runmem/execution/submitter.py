@@ -25,7 +25,7 @@ import distributed
 
 import runmem.serialization.dask_serialization  # noqa: F401  # registers serializers with Dask
 from runmem.deadlines import within
-from runmem.errors import ArgumentError, TaskKilledError, TaskTimeoutError
+from runmem.errors import ArgumentError, TaskCancelledError, TaskKilledError, TaskTimeoutError
 from runmem.execution.call_errors import explain_kill, unfetchable
 from runmem.execution.call_state import CallState, Implementation, state_of
 from runmem.execution.call_table import CallTable
@@ -37,7 +37,7 @@ from runmem.execution.sender import Sender
 from runmem.execution.submitted import submitted
 from runmem.execution.task_packing import TaskPacking
 from runmem.graph.call import Execution, TaskCall, Version, inherit_origin
-from runmem.graph.failure import Management
+from runmem.graph.failure import Management, policy_in_run
 from runmem.graph.implementations import implementations_of
 from runmem.serialization.arguments import Payload, Resolve, pack
 from runmem.serialization.definitions import program_definitions, run_program
@@ -102,13 +102,17 @@ class DaskSubmitter:
         last_read = self._last_read(call, payload)
         for version in payload.inputs:
             version.execution.is_read = True
+            error = state_of(version.execution).error
+            if type(error) is TaskCancelledError and error.gives_none and not error.has_run:
+                _warn_of_cancelled(call, version.execution)
         snapshot = payload.snapshot
         demand = demand_of(call)
         others = self._implementations(call, resolve) if demand is not None else []
         classes = snapshot.travelling if snapshot is not None else frozenset()
         self.calls.has_constraints = self.calls.has_constraints or demand is not None
+        task = self._tasks.packed(call, snapshot)
         call.execution.state = CallState(
-            task=self._tasks.packed(call, snapshot),
+            task=task,
             payload=payload,
             after=call.after,
             writes=call.writes,
@@ -118,8 +122,9 @@ class DaskSubmitter:
             alone=call.isolation.attempts is not None,
             definitions=(snapshot, others) if others else snapshot,
             demand=demand,
+            place=call.task.place if demand is not None else "",
             implementations=tuple(other for other, _ in others),
-            on_failure=call.task.on_failure,
+            on_failure=policy_in_run(call.task.on_failure, task.retries),
             returns=call.returns,
             on_memory=call.task.on_memory or self._on_memory,
             attempts=call.isolation.attempts,
@@ -343,6 +348,13 @@ class DaskSubmitter:
         elif type(error) is TaskTimeoutError:
             self._kill_of(error.task_id)  # waits a little for its record
         return error
+
+
+def _warn_of_cancelled(call: TaskCall, needed: Execution) -> None:
+    call.task.warn(
+        f"{call.task.name} (call {call.execution.task_id}) is cancelled: it needs what {needed.name} (call "
+        f"{needed.task_id}) makes, which was cancelled. Waiting for it gives None."
+    )
 
 
 def _classes_of(version: Version) -> frozenset[int]:

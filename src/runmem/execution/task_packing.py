@@ -10,6 +10,7 @@ from dataclasses import replace
 from runmem.execution.random_numbers import SeedNote
 from runmem.execution.run_services import RunServices
 from runmem.graph.call import TaskCall
+from runmem.graph.failure import retries_by_default
 from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import ProgramDefinitions
 from runmem.serialization.snapshot import Snapshot
@@ -50,12 +51,13 @@ class TaskPacking:
         process = self._process.packed() if self._process is not None else b""
         constants = snapshot.constants if snapshot is not None else b""
         copied = gets_copies(self._copied)
+        retries = retries_by_default() if self._caller is None else self._caller.task.retries
         levels = program_levels.current() if self._caller is None else self._caller.task.log_levels
         known = self._known.get(task)
         if known is not None and known[0] is snapshot:
             packed = known[1]
             same = packed.constants is constants and packed.process is process and packed.log_levels is levels
-            if same and packed.copied == copied and packed.returns == call.returns:
+            if same and (packed.copied, packed.retries, packed.returns) == (copied, retries, call.returns):
                 return packed
         if self._caller is None:
             self._seed_note.look_at(task)
@@ -74,6 +76,7 @@ class TaskPacking:
             copied=copied,
             process=process,
             log_levels=levels,
+            retries=retries,
             isolation=replace(isolation, limit_s=limit_s or None, fresh_process=is_fresh),
         )
         self._known[task] = snapshot, packed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -10,7 +11,9 @@ from runmem.errors import TaskDeclarationError
 from runmem.graph.directions import Parameter
 from runmem.settings import ON_MEMORY
 
-__all__ = ["MOST_TRIES", "Management", "OnFailure", "failure_policy", "memory_policy"]
+__all__ = [
+    "MOST_TRIES", "Management", "OnFailure", "failure_policy", "memory_policy", "policy_in_run", "retries_by_default",
+]  # fmt: skip
 
 MOST_TRIES = 4  # of a call that is tried again, the first one counted
 
@@ -33,10 +36,14 @@ class OnFailure:
     management : Management
     values : dict
         Values that replace those of a failed call, by ``returns`` or the name of a written parameter.
+    is_default : bool
+        Whether the task declares no policy. It is then tried again only after an exception of its own function, and
+        only if its data are still there.
     """
 
     management: Management
     values: Mapping[str, object] = field(default_factory=dict)
+    is_default: bool = False
 
     @property
     def keeps_output(self) -> bool:
@@ -49,6 +56,19 @@ class OnFailure:
         if count > 1 and isinstance(value, (list, tuple)) and len(value) == count:
             return tuple(value)
         return (value,) * count
+
+
+_RETRY_BY_DEFAULT = OnFailure(Management.RETRY, is_default=True)
+
+
+def retries_by_default() -> bool:
+    """Return True if tasks without a policy are tried again: in a program that imports pycompss."""
+    return "pycompss" in sys.modules
+
+
+def policy_in_run(declared: OnFailure | None, retries: bool) -> OnFailure | None:
+    """Return the failure policy of a call: what its task declares, or the default."""
+    return _RETRY_BY_DEFAULT if declared is None and retries else declared
 
 
 def failure_policy(options: Mapping[str, object], where: str) -> OnFailure | None:

@@ -8,7 +8,7 @@ import operator
 from collections.abc import Callable, Generator
 from typing import Any, NoReturn
 
-from runmem.errors import ArgumentError, FutureAttributeError, FutureError
+from runmem.errors import ArgumentError, FutureAttributeError, FutureError, FutureGoneError
 from runmem.graph.call import Execution, Version
 from runmem.graph.current import current_program
 
@@ -25,28 +25,47 @@ class Future:
     future.
     """
 
-    __slots__ = ("_version", "_cls", "_known", "is_deleted", "__weakref__")
+    __slots__ = ("_version", "_cls", "_known", "_program_id", "is_deleted", "__weakref__")
     __array_ufunc__ = None  # numpy leaves `array + future` to the future
 
-    def __init__(self, version: Version, cls: type | None = None) -> None:
+    def __init__(self, version: Version, cls: type | None = None, program_id: object = None) -> None:
         self._version = version
         self._cls = cls
+        self._program_id = program_id
         self._known: tuple[Version, object] | None = None
         self.is_deleted = False
 
     @property
     def version(self) -> Version:
-        """The version of the datum that it stands for. Raises ArgumentError if the program has deleted it."""
+        """The version of the datum that it stands for.
+
+        Raises FutureGoneError if the program has deleted it, or if the run that it belongs to has ended.
+        """
         if self.is_deleted:
-            raise ArgumentError(
-                f"{self!r} was deleted, with delete_object or by a task that takes it as IN_DELETE, so its value is "
-                "gone: delete it after its last use."
+            raise FutureGoneError(
+                f"the value of {self._call} is gone: the program has deleted the future, with delete_object or by "
+                "giving it to a task as IN_DELETE. Delete it after its last use."
             )
+        program = current_program()
+        if program is not None and self._program_id not in (None, program.identity):
+            raise self.error_after_end()
         return self._version
 
     @version.setter
     def version(self, version: Version) -> None:
         self._version = version
+
+    @property
+    def _call(self) -> str:
+        execution = self._version.execution
+        return f"{execution.name} (call {execution.task_id})"
+
+    def error_after_end(self) -> FutureGoneError:
+        """Return the error of a future whose run has ended."""
+        return FutureGoneError(
+            f"the value of {self._call} is gone, because the run that made it has ended: get the values with wait_on "
+            "before the end of a session."
+        )
 
     def delete(self) -> bool:
         """Release the value; return False if that was done before."""
@@ -81,8 +100,7 @@ class Future:
         return value_of(self).__await__()
 
     def __repr__(self) -> str:
-        execution = self._version.execution
-        return f"<Future of {execution.name} (call {execution.task_id}): wait_on gives its value>"
+        return f"<Future of {self._call}: {'deleted' if self.is_deleted else 'wait_on gives its value'}>"
 
     def __format__(self, spec: str) -> str:
         if not spec:

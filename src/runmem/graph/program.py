@@ -46,6 +46,8 @@ class Program:
         Returns how many nodes the run's workers are on.
     all_files_in_place : bool
         Whether `place_all_files` has moved every version to its path.
+    identity : object
+        Identifies the program in its futures, without keeping it alive.
     waits_in_its_thread : bool
         Whether only the thread that has made a call may wait for it.
     """
@@ -58,6 +60,7 @@ class Program:
         files_folder: Callable[[], Path],
         next_number: Callable[[int], int] = lambda calls: calls + 1,
     ) -> None:
+        self.identity = object()
         self._submitter = submitter
         self._next_number = next_number
         self._objects = ObjectVersions()
@@ -97,7 +100,8 @@ class Program:
         if returns.count == 0:
             return None
         classes = [*returns.classes, *[None] * returns.count]
-        futures = [Future(Version(execution, output), classes[output]) for output in range(returns.count)]
+        versions = [Version(execution, output) for output in range(returns.count)]
+        futures = [Future(version, classes[version.output], self.identity) for version in versions]
         return futures[0] if returns.count == 1 else futures
 
     def _submit_call(
@@ -174,7 +178,7 @@ class Program:
             return
         # An object that cannot be tracked by identity: put a future in its place.
         if isinstance(datum.slot, tuple):
-            set_element(container, datum.slot[-1], Future(version))
+            set_element(container, datum.slot[-1], Future(version, None, self.identity))
 
     def wait_on(self, objects: tuple[Any, ...]) -> Any:
         """Return the values of futures and of objects that tasks have written, in the same containers."""
@@ -371,7 +375,8 @@ def _written_data(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, A
         if use.is_path or not use.direction.writes:
             continue
         value = args[argument] if isinstance(argument, int) else kwargs[argument]
-        where = f"{task.name}: parameter {task.signature.parameter_at(argument)!r} is declared {use!r}"
+        what = f"parameter {task.signature.parameter_at(argument)!r} is declared {use!r}"
+        where = f"{task.place}: {what}"
         if not use.depth or type(value) is Future:
             if value is not None and not can_change(value):
                 remedy = "return the new value, or pass an object that contains it, such as a list."
@@ -380,8 +385,8 @@ def _written_data(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, A
                         f"{where}, but a task cannot change {value!r} (type {type(value).__name__}): {remedy}"
                     )
                 task.warn(
-                    f"{where}, but a task cannot change a value of type {type(value).__name__}, and no change comes "
-                    f"back: {remedy}"
+                    f"{task.name}: {what}, but a task cannot change a value of type {type(value).__name__}, and no "
+                    f"change comes back: {remedy}"
                 )
                 continue
             found.append(_Written(argument, value))

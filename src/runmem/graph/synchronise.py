@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import IO, Any
 
 from runmem.graph.current import current_program
+from runmem.graph.future import Future
 from runmem.graph.lazy_values import values_of
 
 __all__ = [
@@ -36,13 +37,26 @@ def wait_on(*objects: Any, mode: str = "rw") -> Any:
     Exception
         The exception of the task, with the task's name, the types of its arguments, its node and the traceback of the
         worker in its notes.
+    FutureGoneError
+        For a future that was deleted, or whose run has ended.
     TaskKilledError
         If the process of the worker died each time the task was tried.
     """
     program = current_program()
     if program is None:
+        _refuse_futures(objects, set())
         return values_of(objects[0]) if len(objects) == 1 else values_of(list(objects))
     return program.wait_on(objects)
+
+
+def _refuse_futures(datum: object, seen: set[int]) -> None:
+    """Raise FutureGoneError for a future, also in containers: no program is running, so its run has ended."""
+    if type(datum) is Future:
+        raise datum.error_after_end()
+    if type(datum) in (list, tuple, dict) and id(datum) not in seen:
+        seen.add(id(datum))
+        for item in list(datum.values()) if isinstance(datum, dict) else datum:  # type: ignore[attr-defined]
+            _refuse_futures(item, seen)
 
 
 def barrier(no_more_tasks: bool = False) -> None:

@@ -226,7 +226,7 @@ class TaskFunction:
         """Warn once of options without effect, and of globals that the function changes."""
         remarks, self._remarks = self._remarks or (), None
         for remark in remarks:
-            self.warn(f"@task on {self.name}: {remark}.")
+            self.warn(f"@task on {self.name}: {remark}{'' if remark.endswith('?') else '.'}")
         for change in global_changes(self.function):
             self.warn(_remark_on(self.name, change), change.line)
 

@@ -17,6 +17,7 @@ __all__ = ["Kills", "death_by_exit", "death_by_signal", "death_in_log", "death_o
 _SIGNAL = re.compile(r"Worker process (\d+) was killed by signal (\d+)")
 _EXITED = re.compile(r"Worker process (\d+) exited with status (\d+)")
 _BUDGET = re.compile(r"\(pid=(\d+)\) exceeded (\d+)% memory budget")
+_WORKER = "the worker process"
 _CRASHES = {
     signal.SIGSEGV: "a segmentation fault", signal.SIGBUS: "a bus error", signal.SIGFPE: "an arithmetic error",
     signal.SIGILL: "an illegal instruction", signal.SIGSYS: "a forbidden system call",
@@ -73,7 +74,7 @@ def death_of_process(code: int, kills: Kills) -> Death:
     return Death(Cause.EXIT, f"the worker process exited with status {code}", status=code)
 
 
-def death_by_signal(number: int, kills: Kills, what: str = "the worker process") -> Death:
+def death_by_signal(number: int, kills: Kills, what: str = _WORKER) -> Death:
     """Return the death of a process by a signal.
 
     Parameters
@@ -84,7 +85,7 @@ def death_by_signal(number: int, kills: Kills, what: str = "the worker process")
     killed = f"{what} was killed by signal {number}"
     if number == signal.SIGKILL:
         if (kill := kills.last()) is not None:
-            ended = what.removesuffix(" process")
+            ended = "the worker" if what == _WORKER else what
             words = f"the kernel's out-of-memory killer ended {ended} (signal 9): {kill.place}"
             return Death(kill.cause, words, number, None, kill.limit_bytes, kill.limit_owner)
         if kills.can_tell:
@@ -99,7 +100,7 @@ def death_by_signal(number: int, kills: Kills, what: str = "the worker process")
     return Death(Cause.SIGNAL, f"{killed} ({name})" if name else killed, number)
 
 
-def death_by_exit(status: int, what: str = "the worker process") -> Death:
+def death_by_exit(status: int, what: str = _WORKER) -> Death:
     """Return the death of a process that has ended by itself while it ran a task."""
     words = f"{what} exited with status {status}: the task, or a library that it calls, has ended it"
     return Death(Cause.EXIT, words, status=status)

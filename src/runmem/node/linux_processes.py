@@ -23,7 +23,8 @@ _PREPARED = b"runmem.worker.isolation.prepared_process"  # it forks the processe
 _OF_WORKERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver", b"/commands/supervisor.py")
 _INTERPRETER = re.compile(rb"(python|perl|ruby|R|Rscript|julia|node|(ba|z|da|k)?sh)[\d.]*$").match
 _MOST_NAME = 80
-_NEW_NAME_PAGES = 256  # a process that has doubled from this size on may have called exec
+_NEW_NAME_PAGES = 256  # a process of this size that has doubled or halved may have called exec
+_UNKNOWN = b"(unknown)"
 _SCAN_SHARE = 0.0005  # of a core, for listing processes
 _LOOK_SHARE = 0.001  # of a core, for looking at new ones
 _RESCAN_S = 5.0  # longest time between scans, for systems whose loadavg lacks the last process id
@@ -99,6 +100,10 @@ class LinuxProcesses:
         self._newborn = []
         self._alone = None
         self._trees_read = {}
+        for pid in new:  # it may have been a descendant until now
+            self._names_of.pop(pid, None)
+            self._helpers.discard(pid)
+            self._prepared.discard(pid)
         for pid in self._parents.keys() - new.keys():
             owner = self._owner(pid)
             if owner is not None and pid in self._statm:
@@ -205,7 +210,7 @@ class LinuxProcesses:
         if before is None or before[0] != reads:
             self._trees_read.pop(pid, None)
             before = reads, self._sum_tree(pid, tree, reads), self._children.get(pid)
-            if before[1] is not None:
+            if before[1] is not None and (before[2] is None or before[2][1] != _UNKNOWN):
                 self._trees_read[pid] = before
         elif before[2] is not None:
             self._children[pid] = before[2]
@@ -240,7 +245,8 @@ class LinuxProcesses:
         total = most_shared = 0
         for pid, private, shared in children:
             name, pages = self._names_of[pid]
-            if private >= _NEW_NAME_PAGES and private > 2 * pages:
+            may_be_new = private >= _NEW_NAME_PAGES and not pages <= 2 * private <= 4 * pages
+            if may_be_new or name == _UNKNOWN:  # it has called exec, or was about to
                 name = self._name(pid, private)
             shares[name] = shares.get(name, 0) + private + shared
             total += private
@@ -399,7 +405,7 @@ def _command_name(command: bytes, of_parent: bytes) -> bytes:
     if command == of_parent:
         return b"(forked)"
     words = command.split(b"\0")
-    name = os.path.basename(words[0]) or b"(unknown)"
+    name = os.path.basename(words[0]) or _UNKNOWN
     if b"from multiprocessing." in command:
         name += b":multiprocessing"
     elif len(words) > 2 and words[1] and not words[1].startswith(b"-") and _INTERPRETER(name):

@@ -222,8 +222,10 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
     of_all = f" of {executions:,} executions" if executions > calls else ""
     why = "a worker died that ran the call or stored its result"
     why += ", or Dask had released the result" if rows[0].is_plain_dask else ""
-    again = [(f"  {executions - calls:,} ran again: {why}", "dim")]
-    again = again if executions > calls else []
+    tried = sum(row.tried_again for row in rows)
+    again = [(f"  {tried:,} failed, and their calls were tried again", "dim")] if tried else []
+    if (others := executions - calls - tried) > 0:
+        again.append((f"  {others:,} ran again: {why}", "dim"))
     if counts["exact"] == executions:
         return [(f"Peaks{of_all} are exact: the kernel's high-water mark of each task.", "dim"), *again]
     text = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)

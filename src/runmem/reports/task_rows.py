@@ -45,6 +45,8 @@ class TaskRow:
         Number of executions whose allocations were recorded, with memory of the tool in the peak (an upper bound).
     is_plain_dask : bool
         Whether it is a task of a plain Dask program.
+    tried_again : int
+        Number of executions that raised and were followed by another one of the same call.
     children_peak_bytes : int or None
         Highest peak of the child processes of an execution.
     children_command : str or None
@@ -78,6 +80,7 @@ class TaskRow:
     unclear: int
     missing: int
     is_plain_dask: bool = False
+    tried_again: int = 0
     recorded: int = 0
     children_peak_bytes: int | None = None
     children_command: str | None = None
@@ -131,13 +134,16 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
     peaks = [peak for record in measured if (peak := record.peak_bytes) is not None]
     increments = [record for record in group if record.increment_bytes is not None]
     clear = [record for record in increments if record.increment_unclear is None]
+    last: dict[object, int] = defaultdict(int)
+    for record in group:
+        last[_call_of(record)] = max(last[_call_of(record)], record.attempt)
     counted = [more for record in clear or increments if (more := record.increment_bytes) is not None]
     parents = [record for record in group if record.children_peak_bytes is not None]
     of_children = max(parents, key=lambda record: record.children_peak_bytes or 0, default=None)
     return TaskRow(
         target=target,
         name=group[0].name if name_is_unique else target,
-        calls=len({record.task_id if record.key is None else record.key for record in group}),
+        calls=len(last),
         executions=len(group),
         failed=sum(record.status == "failed" for record in group),
         killed=sum(record.status == "killed" for record in group),
@@ -155,6 +161,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         unclear=how["unclear"],
         missing=how["missing"],
         is_plain_dask=group[0].key is not None,
+        tried_again=sum(record.status == "failed" and record.attempt < last[_call_of(record)] for record in group),
         recorded=how["recorded"],
         children_peak_bytes=of_children.children_peak_bytes if of_children else None,
         children_command=of_children.children_command if of_children else None,
@@ -162,6 +169,10 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         children_missed=sum(record.children_method == "missed" for record in group),
         gpu_peak_bytes=max((peak for record in group if (peak := record.gpu_peak_bytes) is not None), default=None),
     )
+
+
+def _call_of(record: TaskRecord) -> object:
+    return record.task_id if record.key is None else record.key
 
 
 def percentile(values: Iterable[int], percent: float) -> int | None:

@@ -11,7 +11,7 @@ import pickle
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from runmem.errors import ArgumentError
+from runmem.errors import ArgumentError, FutureGoneError
 from runmem.graph.call import TaskCall, Version
 from runmem.graph.elements import root
 from runmem.graph.future import Future
@@ -266,6 +266,8 @@ class _CallPacking:
 
     def _refusal(self, part: Part, value: object, error: BaseException, snapshot: Snapshot | None) -> str:
         name = self._call.task.name
+        if type(error) is FutureGoneError:
+            return f"{name}: {error}"
         if type(part) is tuple and snapshot is not None:
             return (
                 f"task {name} cannot be sent to a worker: {snapshot.describe(part[1])}, a value of type "

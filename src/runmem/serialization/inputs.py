@@ -47,6 +47,10 @@ class Inputs(Sequence[object]):
     ----------
     types : str
         For a task that failed: the types of its arguments.
+    remark : str
+        For a task that failed: what else is known of the failure.
+    has_taken : bool
+        Whether it has given the task stored blocks themselves, to change in place.
     """
 
     def __init__(
@@ -63,6 +67,8 @@ class Inputs(Sequence[object]):
         self._unpacked: dict[int, object] = {}
         self._taken_over: list[HandedOver] = []
         self.types = "could not be made"
+        self.remark = ""
+        self.has_taken = False
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -80,6 +86,7 @@ class Inputs(Sequence[object]):
         """Return the large blocks of an input, taken over from it."""
         taken = self._stored[index].take_over()
         if taken.own:
+            self.has_taken = True
             self._taken_over.append(stored_data().hand_over(taken.holding, taken.own))
         return taken.blocks  # type: ignore[no-any-return]
 

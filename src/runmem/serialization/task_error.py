@@ -63,6 +63,8 @@ class PackedError(NamedTuple):
         The exceptions in it, if it is a group.
     related : tuple of PackedError
         All exceptions that it is linked to, directly or through others; empty in each of them.
+    has_changed_data : bool
+        Whether the task may have changed its data in place, so that it cannot run again on the same.
     """
 
     data: bytes | None
@@ -74,6 +76,7 @@ class PackedError(NamedTuple):
     suppresses_context: bool = False
     members: tuple[int, ...] = ()
     related: tuple[PackedError, ...] = ()
+    has_changed_data: bool = False
 
     @classmethod
     def of(cls, error: BaseException) -> PackedError:

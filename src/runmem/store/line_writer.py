@@ -63,7 +63,7 @@ class LineWriter:
 
     def start(
         self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None, parent_id: int = 0,
-        argument_bytes: JsonObject | None = None,
+        argument_bytes: dict[str, int] | None = None,
     ) -> bytes:  # fmt: skip
         """Return the line of a task that starts."""
         line = (
@@ -73,7 +73,8 @@ class LineWriter:
         if parent_id:
             line += f',"parent_id":{parent_id}'
         if argument_bytes:
-            line += f',"argument_bytes":{_encode(argument_bytes)}'
+            sizes = ",".join([f"{_quoted(name)}:{size}" for name, size in argument_bytes.items()])
+            line += f',"argument_bytes":{{{sizes}}}'
         return line.encode() + self._line_end(task)
 
     def end(
@@ -109,6 +110,9 @@ class LineWriter:
         file = task.file.removeprefix(self._folder)
         more: bytes = getattr(task, "more", b"")
         return more + _line_end(task.module, task.name, file, *self._process, task.data_id)
+
+
+_quoted = lru_cache(maxsize=1024)(_encode)
 
 
 @lru_cache(maxsize=256)

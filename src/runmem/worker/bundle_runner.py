@@ -32,7 +32,7 @@ from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.log_levels import LogLevels
 from runmem.worker.nesting import CallsOfTask, nestings
 from runmem.worker.packed_call import BundleFailed, Outcome, PackedCall, PackedTask
-from runmem.worker.packed_errors import argument_types, packed_error
+from runmem.worker.packed_errors import argument_types, packed_error, remark_on
 from runmem.worker.process_state import become
 from runmem.worker.record_fields import set_record_fields
 
@@ -268,7 +268,9 @@ def run_call(
             cancelled = TaskCancelledError(packed_task.name, call.task_id, "was cancelled while it ran")
             return False, PackedError.of(cancelled)
         try:  # outside the except block: an exception created inside it would keep the frames, and their memory, alive
-            return False, packed_error(failure, packed_task.name, call.task_id, inputs.types, not packed_task.copied)
+            shares_values = not packed_task.copied
+            packed = packed_error(failure, packed_task.name, call.task_id, inputs.types, shares_values, inputs.remark)
+            return False, packed._replace(has_changed_data=inputs.has_taken)
         finally:
             failure = None  # a reference cycle through its traceback would keep the task's memory alive
     finally:
@@ -442,6 +444,7 @@ def _invoke(
         if keeps_output(task, error):
             _keep_output(task, files, args, kwargs)
         if not is_ignored(task, error):
+            inputs.remark = remark_on(error, task, args, kwargs)
             raise
         report_ignored(task, call.task_id, error)
         return outputs_after_failure(task, returns, call.writes, args, kwargs)

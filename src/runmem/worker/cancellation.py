@@ -15,9 +15,11 @@ most, too, and then tries again.
 from __future__ import annotations
 
 import ctypes
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from types import TracebackType
 
 __all__ = [
@@ -64,7 +66,7 @@ class _Call:
         with _lock:
             self.thread = None
             if self.is_interrupted:
-                _raise_in(threading.get_ident(), None)
+                _raise_no_more()
 
     def raise_if_cancelled(self) -> None:
         if self.is_cancelled:
@@ -86,6 +88,18 @@ def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
     """Raise an exception in another thread when it runs its next instruction; None: raise none after all."""
     value = None if exception is None else ctypes.py_object(exception)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), value)
+
+
+class _Withdrawn(BaseException):
+    """Raised in place of an exception that is not to be raised any more."""
+
+
+def _raise_no_more() -> None:
+    """Withdraw what is still to be raised in this thread."""
+    _raise_in(threading.get_ident(), None)
+    if sys.version_info < (3, 12):  # else a function that is traced, as by @profile, would never return there
+        with suppress(_Withdrawn):
+            _raise_in(threading.get_ident(), _Withdrawn)
 
 
 class running:

@@ -40,6 +40,8 @@ class PackedTask(NamedTuple):
         How the program logged when it made the calls; None: it has set nothing up.
     isolation : Isolation
         How the calls are kept apart from others.
+    retries : bool
+        Whether the calls that it makes itself are tried again by default.
     """
 
     name: str
@@ -52,6 +54,7 @@ class PackedTask(NamedTuple):
     process: bytes = b""
     log_levels: LogLevels | None = None
     isolation: Isolation = Isolation()
+    retries: bool = False
 
 
 class PackedCall(NamedTuple):

@@ -14,7 +14,7 @@ from runmem.serialization.task_error import PackedError, RemoteError, add_note, 
 from runmem.store.node_name import node_name
 from runmem.worker.memory_errors import take_note
 
-__all__ = ["argument_types", "packed_error"]
+__all__ = ["argument_types", "packed_error", "remark_on"]
 
 _ONLY_MAIN_THREAD = (
     "task {} runs in a thread of the worker, and only the main thread of a process may do this: set signal handlers in "
@@ -24,7 +24,7 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 
 def packed_error(
-    error: BaseException, task: str, task_id: int, argument_types: str, shares_values: bool
+    error: BaseException, task: str, task_id: int, argument_types: str, shares_values: bool, remark: str = ""
 ) -> PackedError:
     """Pack the error of a call so that the program gets it as itself, with a note of where it was raised.
 
@@ -38,9 +38,11 @@ def packed_error(
         See `argument_types`.
     shares_values : bool
         Whether the large values that the task only reads are shared with other tasks.
+    remark : str, optional
+        See `remark_on`.
     """
     try:
-        return _explained(error, task, task_id, argument_types, shares_values)
+        return _explained(error, task, task_id, argument_types, shares_values, remark)
     except BaseException as refusal:  # of the code of the error's class, or of what it holds
         what = text_of(refusal)
     replacement = RemoteError(text_of(error))
@@ -53,7 +55,9 @@ def packed_error(
     return PackedError.of(replacement)
 
 
-def _explained(error: BaseException, task: str, task_id: int, argument_types: str, shares_values: bool) -> PackedError:
+def _explained(
+    error: BaseException, task: str, task_id: int, argument_types: str, shares_values: bool, remark: str
+) -> PackedError:
     shown = error
     if type(error) in (ArgumentError, RunmemError) and error.__cause__ is not None:
         shown = error.__cause__  # what the user's class or module said; the rest is runmem's
@@ -68,6 +72,8 @@ def _explained(error: BaseException, task: str, task_id: int, argument_types: st
         f"thread {threading.get_ident()}\n"
         f"arguments: {argument_types}{_trace_of(shown)}",
     )
+    if remark:
+        add_note(error, remark)
     if facts is not None:
         add_note(error, facts)
     if shares_values and _refuses_to_write(error):
@@ -100,6 +106,21 @@ def _trace_of(error: BaseException) -> str:
     if below is None and issubclass(type(error), (CommandError, ReturnedValuesError)):
         return ""
     return f"\ntraceback on the worker:\n{traceback_text(error, below or trace)}"
+
+
+def remark_on(error: BaseException, task: TaskFunction, args: Sequence[object], kwargs: Mapping[str, object]) -> str:
+    """Return a remark on the error of a file that is not there, if it is one of the call's; else an empty text."""
+    if type(error) is not FileNotFoundError:
+        return ""
+    for place, use in task.signature.uses(tuple(args), dict(kwargs)):
+        path = args[place] if isinstance(place, int) else kwargs[place]
+        if use.is_path and isinstance(path, (str, os.PathLike)) and os.fspath(path) == error.filename:
+            return (
+                f"{task.place}: the file is that of parameter {task.signature.parameter_at(place)!r}. No task has "
+                f"written it before, and on node {node_name()} it is not there: correct the path, or declare the "
+                "parameter FILE_OUT if the task makes the file."
+            )
+    return ""
 
 
 def argument_types(task: TaskFunction, args: Sequence[object], kwargs: Mapping[str, object]) -> str:

@@ -15,9 +15,12 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, replace
 from typing import NamedTuple
 
-from runmem.memory.limits import oom_kill_count
+from runmem.deaths import Cause, Death
+from runmem.memory.causes_of_death import death_by_exit, death_by_signal
+from runmem.memory.kernel_kills import KernelKills
 from runmem.memory.peak import process_meter
 from runmem.memory.process import resident_bytes_of
 from runmem.worker.children_probe import ENDED_CHILDREN, ended_children
@@ -92,7 +95,7 @@ class FreshProcesses:
         self._next: ForkedProcess | None = None
         self._ended: ForkedProcess | None = None  # it has reported its result and is not reaped yet
         self._is_short = False
-        self._oom_kills = oom_kill_count()
+        self._kills = KernelKills()
 
     def run(self, call: bytes, limit_s: float | None = None) -> CallEnd:
         """Run a call for at most `limit_s` seconds, and as long as the caller wants it.
@@ -125,8 +128,8 @@ class FreshProcesses:
         if report is not None:
             return CallEnd(process.pid, report)
         timed_out = limit_s is not None and cause == time_is_up(limit_s)
-        cause = cause or self._cause(code)
-        return CallEnd(process.pid, None, cause, timed_out, _fields_at_death(usage, cause, base_bytes))
+        death = self._death_by_us(cause, timed_out) if cause else self._death(code)
+        return CallEnd(process.pid, None, death.words, timed_out, _fields_at_death(usage, death, base_bytes))
 
     def _wait(self, process: ForkedProcess, deadline: float | None, limit_s: float) -> tuple[bytes | None, str | None]:
         """Wait until a process has reported its result, or is to be ended, or has exited.
@@ -149,11 +152,23 @@ class FreshProcesses:
             if self._limit_bytes and (resident_bytes_of(process.pid) or 0) > _MEMORY_SHARE * self._limit_bytes:
                 return None, f"its process used more than {_MEMORY_SHARE * 100:.0f} % of its memory limit"
 
-    def _cause(self, code: int) -> str:
-        before, self._oom_kills = self._oom_kills, oom_kill_count()
-        if code == -signal.SIGKILL and None not in (before, self._oom_kills) and before != self._oom_kills:
-            return "the kernel's out-of-memory killer ended its process (signal 9)"
-        return describe_exit(code)
+    def _death_by_us(self, words: str, timed_out: bool) -> Death:
+        """Return the death of a process that was ended here, for this reason."""
+        if timed_out:
+            return Death(Cause.TIME_LIMIT, words)
+        if words == GIVEN_UP or self._limit_bytes is None:
+            return Death(Cause.SIGKILL, words, signal.SIGKILL)
+        proved = round(_MEMORY_SHARE * self._limit_bytes)
+        owner = "runmem, which gives the process of a call what its worker may use (--worker_memory)"
+        return Death(Cause.NANNY_LIMIT, words, limit_bytes=self._limit_bytes, limit_owner=owner, at_least_bytes=proved)
+
+    def _death(self, code: int) -> Death:
+        """Return the death of a process that has exited."""
+        what = "its process"
+        if code >= 0:
+            return replace(death_by_exit(code, what), words=describe_exit(code))
+        death = death_by_signal(-code, self._kills, what)
+        return death if death.is_for_memory else replace(death, words=describe_exit(code))
 
     def _forked(self, *others: socket.socket) -> ForkedProcess:
         return ForkedProcess(self._serve, [self._caller, *others], dies_with_parent=True)
@@ -216,11 +231,12 @@ class Measured(AbstractContextManager[None]):
             self._fields[ENDED_CHILDREN] = ended.peak_bytes
 
 
-def _fields_at_death(usage: resource.struct_rusage, cause: str, base_bytes: int | None) -> dict[str, object]:
+def _fields_at_death(usage: resource.struct_rusage, death: Death, base_bytes: int | None) -> dict[str, object]:
     """Return the fields of the record of a call whose process died."""
     peak = usage.ru_maxrss * _MAXRSS_UNIT  # the kernel's mark: complete unless the call itself has reset it
     return {
-        "status": "killed", "reason": cause, "base_bytes": base_bytes, "peak_bytes": peak, "end_bytes": None,
+        "status": "killed", "reason": death.words, "death": asdict(death), "base_bytes": base_bytes, "peak_bytes": peak,
+        "end_bytes": None,
         "method": "sampled", "shared": False, "lifetime_peak_bytes": peak, "last_bytes": None,
         "cpu_s": usage.ru_utime + usage.ru_stime,
     }  # fmt: skip

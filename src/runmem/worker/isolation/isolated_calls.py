@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, NamedTuple
 
+from runmem.collection.killed_tasks import set_facts
+from runmem.deaths import Death
 from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.memory.profile_report import ProfileReport
 from runmem.serialization.task_error import PackedError, set_root_task
@@ -113,7 +115,11 @@ class IsolatedCalls:
 def _error(ended: CallEnd, name: str, task_id: int, limit_s: float | None) -> RunmemError:
     """Return the error of a call whose process died."""
     if not ended.timed_out:
-        return killed_error(name, task_id, ended.cause, ended.pid)
+        killed = killed_error(name, task_id, ended.cause, ended.pid)
+        found = ended.fields.get("death")
+        if isinstance(found, dict) and (death := Death.from_values(found)) is not None:
+            set_facts(killed, death)
+        return killed
     error = TaskTimeoutError(f"task {name} (call {task_id}): {ended.cause} (node {node_name()}, process {ended.pid})")
     error.name, error.task_id, error.limit_s = name, task_id, limit_s or 0.0
     error.cause, error.node, error.pid = ended.cause, node_name(), ended.pid
