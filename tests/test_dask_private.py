@@ -21,6 +21,7 @@ from runmem.dask_private import (
     AroundTask,
     WorkerTask,
     count_deaths,
+    is_wanted,
     memory_in_use,
     report_level,
     send_graph,
@@ -278,3 +279,13 @@ def test_the_limit_of_a_worker_can_be_raised(client: distributed.Client) -> None
         return usual, larger
 
     assert set(client.run(raised).values()) == {(2**30, 2**31)}
+
+
+def test_a_worker_knows_which_tasks_are_wanted(client: distributed.Client) -> None:
+    future = client.submit(operator.add, 1, 2)
+    future.result()
+
+    def wanted(dask_worker: Any) -> tuple[bool, bool]:
+        return is_wanted(dask_worker, future.key), is_wanted(dask_worker, "no such task")
+
+    assert set(client.run(wanted).values()) == {(True, False)}

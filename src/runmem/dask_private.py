@@ -41,6 +41,7 @@ __all__ = [
     "ask_scheduler",
     "count_deaths",
     "has_begun",
+    "is_wanted",
     "memory_in_use",
     "report_level",
     "run_on_workers",
@@ -184,6 +185,12 @@ def has_begun(worker: Any, key: str) -> bool:
     return task is not None and task.state not in _NOT_BEGUN
 
 
+def is_wanted(worker: Any, key: Any) -> bool:
+    """Return True unless the scheduler no longer wants a task that a worker runs; from any thread."""
+    task = worker.state.tasks.get(key)
+    return task is not None and task.state != "cancelled"
+
+
 class WorkerTask(NamedTuple):
     """A task that a worker is about to run.
 
@@ -208,10 +215,10 @@ class WorkerTask(NamedTuple):
 
 
 class Surrounding(Protocol):
-    """Runs before and after the call of a task, in its thread; its methods must not raise."""
+    """Runs before and after the call of a task, in its thread; its methods must not raise, except `begin`."""
 
     def begin(self) -> None:
-        """The call begins."""
+        """The call begins; an exception keeps it from that."""
 
     def end(self, result: Any, error: BaseException | None) -> None:
         """The call has returned `result`, or raised `error`."""
@@ -262,11 +269,12 @@ class AroundTask:
     @contextmanager
     def _surrounded(self) -> Iterator[list[Any]]:
         """Begin all, and end them in reverse order; yield a list that takes the result."""
-        surroundings = list(self.surroundings)
+        surroundings: list[Surrounding] = []
         results: list[Any] = []
-        for each in surroundings:
-            each.begin()
         try:
+            for each in list(self.surroundings):
+                each.begin()
+                surroundings.append(each)
             yield results
         except BaseException as error:
             for each in reversed(surroundings):

@@ -256,12 +256,13 @@ class Settings:
     task_timeout_s: float | None = _setting(
         None, _time_limit, "Time limit of a task, unless its @task(time_out=) sets another.", "SECONDS"
     )
-    on_memory: str = _setting(
-        "retry_alone",
+    on_memory: str | None = _setting(
+        None,
         _one_of(ON_MEMORY),
         "What happens to a task whose worker was killed for memory, unless its @task(on_memory=) says otherwise: "
         "once more alone on its node, the same with a larger limit, or failure.",
         choices=ON_MEMORY,
+        unset="retry_alone",
     )
     sequential: bool = _setting(
         False, _flag, "Run the tasks one after the other in the program's process, to debug or compare."

@@ -81,7 +81,9 @@ def measure(
     observers : sequence of Observer or str
         Receivers of the events, see `runmem.Observer`; a string is ``module:Class``.
     **settings
-        ``memory_interval`` (seconds between two samples of a node), ``memory_metric``, ``run_folder``, ``spool_size``.
+        ``memory_interval`` (seconds between two samples of a node), ``memory_metric``, ``run_folder``, ``spool_size``;
+        ``on_memory``: what is done about a task whose worker was killed for its memory, ``"retry_alone"`` (once more,
+        alone on its node) or ``"fail"``. Default: what Dask does, which tries it again beside other tasks, three times.
 
     Returns
     -------

@@ -23,7 +23,7 @@ from runmem.start_signals import restore_python_signals
 
 __all__ = ["run_measured"]
 
-_USED = ("memory_interval", "memory_metric", "run_folder", "spool_size", "observers")
+_USED = ("memory_interval", "memory_metric", "run_folder", "spool_size", "observers", "on_memory")
 _ALLOWED = (*_USED, "python_memory_profile", "log_level")
 
 

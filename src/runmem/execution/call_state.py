@@ -15,7 +15,7 @@ from runmem.execution.placement import Demand
 from runmem.graph.call import Execution, FileUse, Slot
 from runmem.graph.failure import OnFailure
 from runmem.serialization.arguments import NO_PAYLOAD, Payload
-from runmem.settings import Settings
+from runmem.settings import ON_MEMORY
 from runmem.store.layout import safe_name
 from runmem.worker.bundle_runner import PackedTask
 
@@ -133,7 +133,7 @@ class CallState:
     on_failure: OnFailure | None = None
     returns: int = 0
     tries: int = 1
-    on_memory: str = Settings.on_memory
+    on_memory: str = ON_MEMORY[0]
     attempts: int | None = None
     deaths: int = 0
     memory_deaths: int = 0

@@ -25,7 +25,7 @@ from runmem.memory.memray_capture import CaptureFiles
 from runmem.memory.profile_report import set_own_captures
 from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.launch import ensure_sampler
-from runmem.settings import Settings
+from runmem.settings import ON_MEMORY, Settings
 from runmem.standard_error import say
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
@@ -177,7 +177,7 @@ class Run(PreparedRun):
             limit_s=self.settings.task_timeout_s,
             memory=self._memory_aware(),
             largest_worker=self._largest_worker,
-            on_memory=self.settings.on_memory,
+            on_memory=self.settings.on_memory or ON_MEMORY[0],
             deaths=DeathNews(
                 self.collector, self.settings.python_memory_profile, self._cluster.ours, self._hears_of_deaths
             ),

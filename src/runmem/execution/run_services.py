@@ -16,7 +16,7 @@ from runmem.events import TaskRecord
 from runmem.execution.bundle import Durations
 from runmem.execution.death_news import DeathNews
 from runmem.serialization.snapshot import Snapshots
-from runmem.settings import Settings
+from runmem.settings import ON_MEMORY
 from runmem.worker.packed_call import PackedTask
 
 __all__ = ["Caller", "FollowedState", "MemoryAware", "RunServices"]
@@ -121,7 +121,7 @@ class RunServices:
     in_order: bool = True
     limit_s: float | None = None
     caller: Caller | None = None
-    on_memory: str = Settings.on_memory
+    on_memory: str = ON_MEMORY[0]
     deaths: DeathNews | None = None
     durations: Durations | None = None
     away: Callable[[], AbstractContextManager[object]] = nullcontext

@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import Any
 
 import cloudpickle
-from distributed import NannyPlugin, WorkerPlugin
+from distributed import NannyPlugin, SchedulerPlugin, WorkerPlugin
 
-__all__ = ["nanny_carrier", "runmem_version", "worker_carrier"]
+__all__ = ["nanny_carrier", "runmem_version", "scheduler_plugin", "worker_carrier"]
 
 
 def runmem_version() -> str | None:
@@ -100,15 +100,15 @@ class _NannyCarrier(_Carrier, NannyPlugin):  # type: ignore[misc]
 
 
 class _ByValue:
-    """Pickled, it is the carrier that it holds, with its class."""
+    """Pickled, it is the carrier, or plugin, that it holds, with its class."""
 
-    def __init__(self, carrier: _Carrier) -> None:
-        self.name = carrier.name
+    def __init__(self, carrier: Any) -> None:
+        self.name: str = carrier.name
         self._carrier = carrier
 
     def __reduce__(self) -> tuple[Any, ...]:
-        module = sys.modules[__name__]
-        was_registered = __name__ in cloudpickle.list_registry_pickle_by_value()
+        module = sys.modules[type(self._carrier).__module__]
+        was_registered = module.__name__ in cloudpickle.list_registry_pickle_by_value()
         cloudpickle.register_pickle_by_value(module)
         try:
             return pickle.loads, (cloudpickle.dumps(self._carrier),)
@@ -124,6 +124,15 @@ class _WorkerPluginByValue(_ByValue, WorkerPlugin):  # type: ignore[misc]
 
 class _NannyPluginByValue(_ByValue, NannyPlugin):  # type: ignore[misc]
     """A nanny's plugin that is pickled by value."""
+
+
+class _SchedulerPluginByValue(_ByValue, SchedulerPlugin):  # type: ignore[misc]
+    """A scheduler's plugin that is pickled by value."""
+
+
+def scheduler_plugin(plugin: SchedulerPlugin) -> SchedulerPlugin:
+    """Return a plugin that a scheduler without runmem can load; its module uses nothing of runmem."""
+    return _SchedulerPluginByValue(plugin)
 
 
 def worker_carrier(plugin: WorkerPlugin, topic: str, version: str) -> WorkerPlugin:

@@ -12,10 +12,12 @@ from distributed import NannyPlugin, WorkerPlugin
 from runmem.collection.remote_nodes import RemoteNodes
 from runmem.deadlines import within
 from runmem.errors import ClusterError
-from runmem.measurement.carrier import nanny_carrier, worker_carrier
+from runmem.measurement.carrier import nanny_carrier, scheduler_plugin, worker_carrier
+from runmem.measurement.second_tries import SecondTries
 from runmem.worker.call_recorder import RunOnWorkers, stats_topic
-from runmem.worker.dask_tasks import DaskTasks
+from runmem.worker.dask_tasks import LONGEST_KEY, DaskTasks
 from runmem.worker.nanny import RunmemNanny
+from runmem.worker.task_turns import DEATHS
 
 __all__ = ["MeasuredCluster"]
 
@@ -49,9 +51,18 @@ class MeasuredCluster(RemoteNodes):
         Process id of the program.
     version : str
         That of runmem here.
+    on_memory : str or None
+        What is done about tasks that were killed for memory, see `MemoryPolicy`; None: what Dask does.
     """
 
-    def __init__(self, client: distributed.Client, run: RunOnWorkers, program_pid: int, version: str) -> None:
+    def __init__(
+        self,
+        client: distributed.Client,
+        run: RunOnWorkers,
+        program_pid: int,
+        version: str,
+        on_memory: str | None = None,
+    ) -> None:
         super().__init__(client, run.run_id, run.interval_s)
         self._topic = stats_topic(run.run_id)
         self._version = version
@@ -59,6 +70,7 @@ class MeasuredCluster(RemoteNodes):
         self._of_workers = DaskTasks(run, program_pid)
         self._asked: list[NannyPlugin | WorkerPlugin] = []  # plugins that the scheduler was asked to add
         self._reports: dict[str, _Report] = {}
+        self._tries = None if on_memory is None else SecondTries(f"runmem-second-tries-{run.run_id}", DEATHS)
 
     def join(self) -> None:
         """Begin to measure on all workers, and on those that come later.
@@ -70,6 +82,8 @@ class MeasuredCluster(RemoteNodes):
         """
         try:
             within(_LEAVE_S, self._client.subscribe_topic, self._topic, self._take)
+            if self._tries is not None:
+                within(_JOIN_S, self._client.register_plugin, scheduler_plugin(self._tries))
             self._asked = [self._of_nannies]
             within(_JOIN_S, self._client.register_plugin, nanny_carrier(self._of_nannies, self._topic, self._version))
             self._asked = [self._of_workers, self._of_nannies]
@@ -149,6 +163,16 @@ class MeasuredCluster(RemoteNodes):
     def leave(self) -> None:
         """Leave the cluster as it was."""
         self.remove_plugins(self._asked, _LEAVE_S)
+        if self._tries is not None:
+            with suppress(Exception):
+                within(_LEAVE_S, self._client.log_event, self._tries.name, {})
+                within(_LEAVE_S, self._client.unregister_scheduler_plugin, self._tries.name)
+
+    def give_up(self, key: str, error: bytes) -> None:
+        """Have a task fail whose worker has died: its key as in records, the pickled exception."""
+        assert self._tries is not None
+        message = {"key": key, "longest": LONGEST_KEY, "error": error}
+        within(_LEAVE_S, self._client.log_event, self._tries.name, message)
 
     def unsubscribe(self) -> None:
         """Take no more reports."""

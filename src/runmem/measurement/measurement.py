@@ -36,6 +36,7 @@ from runmem.execution.signals import delayed_signals
 from runmem.extensions import make_extensions
 from runmem.measurement.carrier import runmem_version
 from runmem.measurement.measured_cluster import MeasuredCluster, address_of
+from runmem.measurement.memory_policy import MemoryPolicy, checked_policy
 from runmem.node.clock import clock_of
 from runmem.node.launch import ensure_sampler
 from runmem.node.members import join
@@ -46,7 +47,7 @@ from runmem.worker.call_recorder import RunOnWorkers
 
 __all__ = ["Measurement", "measurement_settings"]
 
-_SETTINGS = ("memory_interval", "memory_metric", "run_folder", "spool_size", "observers")
+_SETTINGS = ("memory_interval", "memory_metric", "run_folder", "spool_size", "observers", "on_memory")
 _CONNECT_S = 5.0
 _END = "the measurement ended before the task did"
 
@@ -99,6 +100,7 @@ class Measurement:
         self._own_client: distributed.Client | None = None
         self._app = safe_name(app)
         self._settings = settings
+        self._on_memory = checked_policy(settings.on_memory)
         self._observers = [DeathReports(), *observers, *make_extensions(settings.observers, Observer, "--observers")]
         self._lock = threading.Lock()
         self._ended_s: float | None = None
@@ -135,9 +137,12 @@ class Measurement:
             spool.remove_old_ones()
             self._now = clock_of(spool.root)
             self._started_s = self._now()
-            self._cluster = MeasuredCluster(self._client, self._for_workers(), os.getpid(), self.version or "")
+            self._cluster = MeasuredCluster(
+                self._client, self._for_workers(), os.getpid(), self.version or "", self._on_memory
+            )
+            policy = [] if self._on_memory is None else [MemoryPolicy(self._on_memory, self._cluster.give_up)]
             self._recording = Recording(
-                self._run_id, self.directory, None, self._settings, self._observers, self._write_run_json
+                self._run_id, self.directory, None, self._settings, [*self._observers, *policy], self._write_run_json
             )
             self._join_itself(spool)
             self._write_run_json()
@@ -210,6 +215,7 @@ class Measurement:
             interval_s=self._settings.memory_interval_s,
             metric=self._settings.memory_metric,
             workers_a_node=max(1, len(workers) // max(1, len(nodes))),
+            on_memory=self._on_memory,
         )
 
     def _join_itself(self, spool: Spool) -> None:

@@ -109,6 +109,8 @@ class RunOnWorkers(NamedTuple):
         What the sampler reads: ``rss``, ``pss`` or ``uss``.
     nesting : Nesting or None
         Makes the calls of tasks that tasks make; None: these are plain calls.
+    on_memory : str or None
+        What is done about Dask tasks that were killed for memory, in a measurement; None: what Dask does.
     memory_aware : bool
         Whether workers report how much memory calls need.
     """
@@ -131,6 +133,7 @@ class RunOnWorkers(NamedTuple):
     folder: str = ""
     shadowing: Shadowing | None = None
     nesting: Nesting | None = None
+    on_memory: str | None = None
     metric: str = "rss"
     memory_aware: bool = False
 

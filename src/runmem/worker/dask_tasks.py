@@ -41,11 +41,13 @@ from runmem.store.line_writer import fields_of_line
 from runmem.store.node_name import node_name
 from runmem.worker.call_recorder import CallState, RunOnWorkers, WorkerRun, stats_topic
 from runmem.worker.memory_events import WorkerMemoryEvents
+from runmem.worker.node_turns import NodeTurns
 from runmem.worker.probe import Parts, PeakProbe
 from runmem.worker.record_fields import set_record_fields
 from runmem.worker.spilling import follow_spilling, is_on_disk
+from runmem.worker.task_turns import DEATHS, LONGEST_HOLD_S, TaskTurn, Tries
 
-__all__ = ["DaskTasks", "MODULE"]
+__all__ = ["LONGEST_KEY", "MODULE", "DaskTasks"]
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ MODULE = "dask"
 
 _UNDER_WAY = ("executing", "long-running", "cancelled", "resumed")
 _MOST_TEXT = 500  # characters of a key or an annotation
+LONGEST_KEY = _MOST_TEXT
+"""Longer keys are cut off in records."""
 _OF_ACTORS = (
     "they have no record, since Dask gives a call of a method neither a key nor a number; tasks that ran beside one "
     "are labelled shared"
@@ -99,13 +103,15 @@ class _Named(NamedTuple):
 class _MeasuredCall:
     """One execution of a Dask task."""
 
-    __slots__ = ("_run", "_task", "_stored", "_worker", "_named", "_state")
+    __slots__ = ("_run", "_task", "_stored", "_worker", "_named", "_state", "_turn")
 
-    def __init__(self, run: WorkerRun, task: WorkerTask, stored: _Results, worker: str) -> None:
-        self._run, self._task, self._stored, self._worker = run, task, stored, worker
+    def __init__(self, run: WorkerRun, task: WorkerTask, stored: _Results, worker: str, turn: TaskTurn | None) -> None:
+        self._run, self._task, self._stored, self._worker, self._turn = run, task, stored, worker, turn
         self._state: CallState | None = None
 
     def begin(self) -> None:
+        if self._turn is not None:
+            self._turn.begin()
         if self._run.stopped:
             return
         try:
@@ -116,6 +122,13 @@ class _MeasuredCall:
             log.exception("the Dask task %s is not measured", self._task.key)
 
     def end(self, result: Any, error: BaseException | None) -> None:
+        try:
+            self._measured(result, error)
+        finally:
+            if self._turn is not None:
+                self._turn.end()
+
+    def _measured(self, result: Any, error: BaseException | None) -> None:
         state, self._state = self._state, None
         if state is None:
             return
@@ -238,6 +251,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         self._refused: set[str] = set()
         self._stored: _Results | None = None
         self._end_of_actors: Callable[[], None] | None = None
+        self._turns: dict[Any, TaskTurn] = {}
 
     def setup(self, worker: Any) -> None:
         """Begin to measure; raises if that is not possible here."""
@@ -249,6 +263,8 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
                 is_here = self._program_pid == os.getpid() and self._run.host == node_name()
                 is_shared = is_here or worker.address.startswith("inproc://")
                 run = WorkerRun(self._run, min(limits, default=None), self._notify, probe=_PeakOfTask(is_shared))
+                if self._run.on_memory is not None:
+                    run.node_turns = NodeTurns(run.spool.root, LONGEST_HOLD_S)
                 process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
                 joined = _Joined(run, 0)
             _joined[self._run.run_id] = joined._replace(workers=joined.workers + 1)
@@ -296,6 +312,9 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
                 self._refuse(refusal)
         elif start in _UNDER_WAY and finish not in _UNDER_WAY:
             uncover_task(self._worker, key)
+            self._turns.pop(key, None)
+        if finish == "long-running" and (turn := self._turns.get(key)) is not None:
+            turn.end()  # it has left the pool of threads, and may wait for other tasks
         if self._stored is None:
             return
         if finish == "memory":
@@ -305,7 +324,13 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
 
     def _measured(self, task: WorkerTask) -> _MeasuredCall:
         assert self._stored is not None
-        return _MeasuredCall(self._recorder, task, self._stored, self._worker.address)
+        turn = None
+        if self._recorder.node_turns is not None:
+            annotations = dict(task.annotations)
+            tries = Tries(self._run.on_memory, *annotations.pop(DEATHS, ()))
+            task = task._replace(annotations=annotations)
+            turn = self._turns[task.key] = TaskTurn(self._recorder, self._worker, task.key, tries)
+        return _MeasuredCall(self._recorder, task, self._stored, self._worker.address, turn)
 
     @contextmanager
     def _method_of_actor(self) -> Iterator[None]:
