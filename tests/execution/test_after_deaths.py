@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -186,7 +185,6 @@ def test_calls_too_large_together_end_well_alone(group: Path, tmp_path: Path) ->
     assert any(record.status == "killed" for record in records)
     assert {record.task_id for record in records if record.status == "finished"} == {1, 2, 3, 4}
     assert "it is tried again, alone on its node" in ran.stderr
-    assert json.loads((folder / "run.json").read_text())["settings"]["on_memory"] == "retry_alone"
 
 
 def record(base_mib: int, peak_mib: int, limit_mib: int | None = 400) -> TaskRecord:
