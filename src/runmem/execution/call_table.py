@@ -231,7 +231,7 @@ class CallTable:
             needed = [n for e in executions for n in state_of(e).needs]
             self.note_late_errors([n for n in needed if state_of(n).done and state_of(n).error is None])
             self.requeue(executions)
-        elif isinstance(error, KilledWorker) and self._deaths is not None and self._deaths.are_told:
+        elif isinstance(error, KilledWorker) and self._deaths is not None and self._deaths.decides:
             loss = Loss(error.last_worker.address, time.monotonic())
             self.requeue(executions)
             self.lost.update(dict.fromkeys(executions, loss))

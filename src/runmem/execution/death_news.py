@@ -19,20 +19,20 @@ class DeathNews:
         Whether calls whose worker has died get records.
     can_raise : bool
         Whether the limits of the workers may be raised: the run has started them.
-    are_told : callable
+    decides : callable
         Returns whether Dask gives up calls at the first death of their worker, so that the submitter decides.
     """
 
-    def __init__(self, collector: Collector, measures: bool, can_raise: bool, are_told: Callable[[], bool]) -> None:
+    def __init__(self, collector: Collector, measures: bool, can_raise: bool, decides: Callable[[], bool]) -> None:
         self._collector = collector
-        self._are_told = are_told
+        self._decides = decides
         self.measures = measures
         self.can_raise = can_raise
 
     @property
-    def are_told(self) -> bool:
+    def decides(self) -> bool:
         """Whether the submitter hears of the first death of the worker of a call, and decides about it."""
-        return self._are_told()
+        return self._decides()
 
     def died(self, worker: str) -> DiedWorker | None:
         """Return how the worker with this address has died; None: that is not known (yet)."""

@@ -59,8 +59,8 @@ class JoinedCluster(RemoteNodes):
         Whether a worker runs several tasks at a time, and so cannot follow the state of the program's process.
     has_logged : bool
         Whether a task has logged a record since this was last set to False.
-    gives_up_at_death : bool
-        Whether Dask gives up a call at the first death of its worker, see `DeathCounts`.
+    scheduler_plugins : list of SchedulerPlugin
+        Those that the scheduler has taken.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class JoinedCluster(RemoteNodes):
         self.unwritten: dict[tuple[str, int], Unwritten] = {}
         self.several_threads = False
         self.has_logged = False
-        self.gives_up_at_death = False
+        self.scheduler_plugins: list[distributed.SchedulerPlugin] = []
 
     def workers_changed(self, workers: int) -> None:
         """Report the number to the submitter, and make new connections as quick as the first."""
@@ -93,6 +93,11 @@ class JoinedCluster(RemoteNodes):
                 self.losses[address] = (
                     "this worker did not answer when the run began: what runs there may not be measured"
                 )
+
+    @property
+    def gives_up_at_death(self) -> bool:
+        """Whether Dask gives up a call at the first death of its worker, see `DeathCounts`."""
+        return any(isinstance(plugin, DeathCounts) for plugin in self.scheduler_plugins)
 
     def take(self, event: tuple[float, dict[str, Any]]) -> None:
         """Handle the report of a worker or a nanny; called in the client's event loop."""
@@ -121,10 +126,9 @@ class JoinedCluster(RemoteNodes):
         """Release the workers; they may serve other runs."""
         with suppress(Exception):
             within(_LEAVE_S, self._client.unsubscribe_topic, stats_topic(self._run_id))
-        for plugin in (DeathCounts(self._run_id, ""), Attempts(self._run_id), NumberSource(self._run_id)):
-            name = plugin.name
+        for plugin in self.scheduler_plugins:
             with suppress(Exception):
-                within(_LEAVE_S, self._client.unregister_scheduler_plugin, name)
+                within(_LEAVE_S, self._client.unregister_scheduler_plugin, plugin.name)
         self.remove_plugins(self._plugins, _LEAVE_S)
 
 
@@ -157,12 +161,13 @@ def join_cluster(
     client.subscribe_topic(stats_topic(run.run_id), cluster.take)  # first: a worker that fails to join reports it here
     for plugin in plugins:
         cluster.join(plugin)
+    on_scheduler: list[distributed.SchedulerPlugin] = [DeathCounts(run.run_id, KEY_MARK), Attempts(run.run_id)]
+    if run.nesting is not None:
+        on_scheduler.append(NumberSource(run.run_id))
     try:
-        within(_JOIN_S, client.register_plugin, DeathCounts(run.run_id, KEY_MARK))
-        cluster.gives_up_at_death = True
-        within(_JOIN_S, client.register_plugin, Attempts(run.run_id))
-        if run.nesting is not None:
-            within(_JOIN_S, client.register_plugin, NumberSource(run.run_id))
+        for each in on_scheduler:
+            within(_JOIN_S, client.register_plugin, each)
+            cluster.scheduler_plugins.append(each)
     except Exception as error:  # a scheduler without runmem, say: Dask counts deaths over the whole run
         log.info("the scheduler plugin cannot be registered: %s", error)
     return cluster

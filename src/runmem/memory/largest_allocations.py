@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,7 +112,7 @@ def allocations_of(path: Path, place: Place) -> Allocations:
     ordered = sorted(found.items(), key=lambda item: -item[1][0])
     sites = tuple(Site(size, blocks, line, where) for (line, where), (size, blocks) in ordered)
     total, blocks = sum(site.size_bytes for site in sites), sum(site.blocks for site in sites)
-    return Allocations(total, blocks, sites, f"memray {memray.__version__}")
+    return Allocations(total, blocks, sites, f"memray {version('memray')}")
 
 
 def _stack(record: Any) -> list[tuple[str, str, int]]:

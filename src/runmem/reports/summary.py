@@ -246,7 +246,7 @@ class RunSummary:
         if self.directory is not None:
             found.insert(0, f"run       {_near(self.directory)}")
         if self.profile_count and self.directory is not None:
-            found.append(f"profiles  {_near(self.directory / 'profiles')} ({self.profile_count} files)")
+            found.append(f"profiles  {_near(self.directory / 'profiles')} ({_files(self.profile_count)})")
         found += [f"graph     {_near(path)}" for path in self.flame_graphs[:_MOST_GRAPHS]]
         if len(self.flame_graphs) > _MOST_GRAPHS:
             found.append(f"and {len(self.flame_graphs) - _MOST_GRAPHS} more flame graphs beside them")
@@ -288,6 +288,10 @@ def _is_same(one: Path, other: Path) -> bool:
         return one.samefile(other)
     except (OSError, ValueError):
         return False
+
+
+def _files(count: int) -> str:
+    return f"{count} file" if count == 1 else f"{count} files"
 
 
 def _near(path: Path) -> str:
