@@ -171,7 +171,6 @@ def test_the_memory_of_a_command_is_in_the_record_of_its_task(ran):
     assert peaks["large"] >= 200_000_000
     commands = {record["name"]: record["children_command"] for record in ran.records if "children_command" in record}
     assert commands["sorted_file"] == "sort"
-    assert "mpirun" not in commands.values()
     assert peaks["sorted_file"] < 100_000_000  # not that of the worker that started it
     assert all(record["peak_bytes"] > 0 for record in ran.records if record["name"] == "large")
 

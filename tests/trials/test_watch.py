@@ -16,7 +16,7 @@ from runmem.trials.variants import Variant
 from runmem.trials.watch import Watch, is_slowed_down
 
 SWARM = Variant("command", ("sh", "-c", "for n in $(seq 100); do /bin/true; done"))
-COMPUTING = Variant("command", (sys.executable, "-c", "for n in range(8_000_000): pass"))
+COMPUTING = Variant("command", (sys.executable, "-c", "for n in range(24_000_000): pass"))
 
 
 def trial_of(variant, *names, **options):
