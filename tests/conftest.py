@@ -211,6 +211,28 @@ class Target:
             os.close(self._reader)
 
 
+@pytest.fixture
+def memory_group() -> Iterator[Callable[[int], Path]]:
+    """Return a function that makes a memory cgroup of version 1 with a limit in bytes."""
+    groups: list[Path] = []
+
+    def make(limit_bytes: int) -> Path:
+        group = Path("/sys/fs/cgroup/memory") / f"runmem-test-{os.getpid()}-{len(groups)}"
+        try:
+            group.mkdir()
+            groups.append(group)
+            (group / "memory.limit_in_bytes").write_text(str(limit_bytes))
+        except OSError as error:
+            pytest.skip(f"a memory cgroup of version 1 cannot be made (needs root): {error}")
+        return group
+
+    yield make
+    for group in groups:
+        for pid in (group / "cgroup.procs").read_text().split():
+            (group.parent / "cgroup.procs").write_text(pid)
+        group.rmdir()
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test with `written_kind` or `refused_kind` once for each kind."""
     for name, kinds in (("written_kind", Target.WRITTEN), ("refused_kind", Target.REFUSED)):

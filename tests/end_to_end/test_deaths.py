@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import distributed
@@ -80,26 +79,10 @@ json.dump(told, sys.stdout)
 """
 
 
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A memory cgroup of version 1 with a limit."""
-    group = Path("/sys/fs/cgroup/memory") / f"runmem-deaths-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(700 * MIB))
-    except OSError as error:
-        if group.exists():
-            group.rmdir()
-        pytest.skip(f"a memory cgroup of version 1 cannot be made (needs root): {error}")
-    yield group
-    for pid in (group / "cgroup.procs").read_text().split():
-        (group.parent / "cgroup.procs").write_text(pid)
-    group.rmdir()
-
-
 @pytest.mark.slow
-def test_every_way_to_die_is_named_with_its_facts(group: Path, tmp_path: Path) -> None:
+def test_every_way_to_die_is_named_with_its_facts(memory_group: Callable[[int], Path], tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(PROGRAM)
+    group = memory_group(700 * MIB)
     enter = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0')\n"
     start = f"{enter}import sys; from runmem.cli import main; sys.argv[0] = 'runmem'; main()"
     options = ["run", "--python_memory_profile", "--workers=2", "--worker_memory=2GiB", "--on_memory=fail", "app.py"]

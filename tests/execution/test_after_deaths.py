@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -148,27 +147,11 @@ print(sum(wait_on([hold(220) for _ in range(4)])))
 """
 
 
-@pytest.fixture
-def group() -> Iterator[Path]:
-    """A memory cgroup of version 1, limited to 600 MiB."""
-    group = Path("/sys/fs/cgroup/memory") / f"runmem-test-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(600 * MIB))
-    except OSError as error:
-        if group.exists():
-            group.rmdir()
-        pytest.skip(f"a memory cgroup of version 1 cannot be made (needs root): {error}")
-    yield group
-    for pid in (group / "cgroup.procs").read_text().split():
-        (group.parent / "cgroup.procs").write_text(pid)
-    group.rmdir()
-
-
 @pytest.mark.slow
-def test_calls_too_large_together_end_well_alone(group: Path, tmp_path: Path) -> None:
+def test_calls_too_large_together_end_well_alone(memory_group: Callable[[int], Path], tmp_path: Path) -> None:
     """The kernel kills workers of a node whose calls together exceed its limit; each call alone does not."""
     (tmp_path / "app.py").write_text(PROGRAM)
+    group = memory_group(600 * MIB)
     enter = f"open({str(group / 'cgroup.procs')!r}, 'w').write('0')\n"
     start = f"{enter}import sys; from runmem.cli import main; sys.argv[0] = 'runmem'; main()"
     options = ["run", "--python_memory_profile", "--workers=4", "--worker_memory=400MiB", "app.py"]
