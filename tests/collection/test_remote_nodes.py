@@ -103,7 +103,8 @@ def test_nodes_are_read_whichever_of_them_answer(
     assert read(wanted) == set(names)
     assert {name: read_interval(str(spool)) for name, spool in spools.items()} == dict.fromkeys(names, tuple(wanted))
     for name, spool in spools.items():
-        eventually(lambda spool=spool, name=name: b"NOTE there are so many\n" in (spool / f"{name}.dat").read_bytes())
+        trace = spool / f"{name}.dat"
+        eventually(lambda trace=trace: trace.exists() and b"NOTE there are so many\n" in trace.read_bytes())
 
     os.kill(stopped.pid, signal.SIGSTOP)
     for spool in spools.values():
