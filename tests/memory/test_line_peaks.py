@@ -1,5 +1,6 @@
 """The column ``Peak`` has the highest size while each line ran, and leaves all other measurements as they are."""
 
+import gc
 import inspect
 import mmap
 import sys
@@ -8,6 +9,7 @@ import threading
 import pytest
 
 from runmem.errors import SettingError
+from runmem.memory.allocator import trim_free_memory
 from runmem.memory.line_peaks import PeakLineTable
 from runmem.memory.peak import PeakMeter, process_meter
 from runmem.memory.process import PsutilReadings, own_process
@@ -18,6 +20,16 @@ from runmem.memory.tracers import line_tracer
 from runmem.units import MIB
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="macOS keeps no high-water mark to reset")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_to_free():
+    """Free what earlier tests of this process have left, so that it is not freed while a test measures."""
+    gc.collect()
+    trim_free_memory()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture
