@@ -17,7 +17,7 @@ from runmem.deaths import Death
 from runmem.errors import TaskKilledError
 from runmem.execution.call_errors import attempts
 from runmem.execution.call_state import CallState, state_of
-from runmem.execution.call_table import CallTable, Loss
+from runmem.execution.call_table import CallTable
 from runmem.execution.death_news import DeathNews
 from runmem.execution.placement import WorkerInfo
 from runmem.graph.call import Execution
@@ -81,7 +81,8 @@ class AfterDeaths:
             with calls.changed:
                 if calls.lost.get(execution) == loss:  # else it was cancelled meanwhile
                     del calls.lost[execution]
-                    said += self._decided(execution, loss, died, kill if ran else None, ran)
+                    if ran and (line := self._decide(execution, died, kill)) is not None:
+                        said.append(line)
                     calls.changed.notify_all()
         for text in said:
             say(text)
@@ -90,25 +91,22 @@ class AfterDeaths:
         """Return True if a kill is that of an earlier attempt at a call, or none."""
         return kill is state_of(execution).kill
 
-    def _decided(
-        self, execution: Execution, loss: Loss, died: DiedWorker | None, kill: Kill | None, ran: bool
-    ) -> list[str]:
-        """Fail a call, or let it run again; return lines for the user. The caller has the lock."""
+    def _decide(self, execution: Execution, died: DiedWorker | None, kill: Kill | None) -> str | None:
+        """Fail a call that ran, or let it run again; return a line for the user, if any. The caller has the lock."""
         state = state_of(execution)
-        if not ran:
-            return []
         state.deaths += 1
         state.kill = kill if kill is not None else state.kill
         if kill is None and died is not None:
             self._calls.kills[execution.task_id] = Kill(died.death.words, None, died.death)
         if state.attempts is not None and state.deaths >= state.attempts:
             cause = "the worker process that ran it died, and it may not begin again"
-            return self._fail(execution, killed_error(execution.name, execution.task_id, cause), for_memory=True)
+            self._fail(execution, killed_error(execution.name, execution.task_id, cause), is_final=True)
+            return None
         if died is None or not died.death.is_for_memory:
             state.alone = True
-            if state.deaths - state.memory_deaths < attempts():
-                return []
-            return self._fail(execution, TaskKilledError(execution.name, execution.task_id), for_memory=False)
+            if state.deaths - state.memory_deaths >= attempts():
+                self._fail(execution, TaskKilledError(execution.name, execution.task_id), is_final=False)
+            return None
         state.memory_deaths += 1
         if (record := None if kill is None else kill.record) is not None and record.increment_bytes is not None:
             self._note_need(execution.name, record.increment_bytes)
@@ -122,8 +120,9 @@ class AfterDeaths:
         else:
             state.alone = state.runs_alone = True
             why = "" if self._news.measures else f"{died.death.words}; "  # else the cause is printed with its record
-            return [f"runmem: task {execution.name} (call {execution.task_id}): {why}it is tried again, {_how(state)}"]
-        return self._fail(execution, error, for_memory=True)
+            return f"runmem: task {execution.name} (call {execution.task_id}): {why}it is tried again, {_how(state)}"
+        self._fail(execution, error, is_final=True)
+        return None
 
     def _prepare(self, state: CallState, died: DiedWorker, kill: Kill | None) -> str | None:
         """Choose where a call runs again; return why it cannot, or None."""
@@ -143,12 +142,12 @@ class AfterDeaths:
             "workers that it has started"
         )
 
-    def _fail(self, execution: Execution, error: TaskKilledError, for_memory: bool) -> list[str]:
+    def _fail(self, execution: Execution, error: TaskKilledError, is_final: bool) -> None:
+        """Fail a call; with `is_final` also if its task has `on_failure="RETRY"`."""
         calls, state = self._calls, state_of(execution)
         error.tries = state.deaths
         calls.queue.remove({execution})
-        calls.fail_or_retry(execution, error, is_final=for_memory)
-        return []
+        calls.fail_or_retry(execution, error, is_final=is_final)
 
 
 def _how(state: CallState) -> str:
