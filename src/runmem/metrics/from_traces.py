@@ -110,7 +110,8 @@ def total_over_time(traces: Iterable[Trace]) -> tuple[Floats, Integers]:
     """
     import numpy as np
 
-    times, changes = [np.empty(0)], [np.empty(0, dtype=np.int64)]
+    times: list[Floats] = [np.empty(0)]
+    changes: list[Integers] = [np.empty(0, dtype=np.int64)]
     for trace in traces:
         if trace.times_s.size:
             order = np.argsort(trace.times_s, kind="stable")
