@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from contextlib import suppress
@@ -107,7 +108,9 @@ def test_a_cluster_whose_workers_all_die_as_they_start_ends_the_run(tmp_path, st
         errors.append(process.communicate(timeout=120)[1])
         assert process.returncode == 1
     later, at_once = errors
-    assert "every worker of the cluster dies as it starts: 3 have died" in later
+    told = re.search(r"every worker of the cluster dies as it starts: (\d+) have died", later)
+    assert told is not None, later
+    assert int(told[1]) >= 3  # Dask may start the next worker before the third death is counted
     assert "a worker process ended before it was ready, 3 times in a row" in at_once
     for error in errors:
         assert "the worker process exited with status 3. What" in error
