@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runmem.collection.job_ends import JobEnds
 from runmem.collection.killed_tasks import with_tasks_in_process
 from runmem.collection.observer import Observers
 from runmem.collection.pace import Pace, WantedInterval
@@ -48,6 +49,7 @@ from runmem.formats.mprof import read_trace
 from runmem.formats.totals import offset_before
 from runmem.memory.allocator import trim_free_memory
 from runmem.settings import Settings
+from runmem.store.batch_job import BatchJob, job_in_line
 from runmem.store.layout import RunDirectory
 from runmem.store.node_name import node_name
 from runmem.store.records import LOST_END, killed, record_from_line, record_to_line
@@ -63,6 +65,7 @@ _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
 _NODE_GONE = "the node was lost: neither its workers nor their nannies are connected any more"
 _ONLY_THERE = "what happened there is known on that node only, if it still runs"
 _UNKNOWN_DEATH = "the worker process died for an unknown reason"
+_NO_NANNY = "no nanny has noted the node's free memory and the other tasks then"
 _TASKS = re.compile(r"tasks-(\d+)\.jsonl")
 _PROFILES = re.compile(r"profiles-(\d+)\.jsonl")
 _CAPTURES = re.compile(r"captures-(\d+)\.jsonl")
@@ -70,6 +73,8 @@ _LOGS = re.compile(r"logs-(\d+)\.jsonl")
 _EVENT = re.compile(rb"^EVENT .*$", re.MULTILINE)
 _LOST = re.compile(rb"^LOST (\d+) ", re.MULTILINE)
 _DEATHS = re.compile(r"deaths-(\d+)\.jsonl")
+_JOBS = "jobs.jsonl"
+_ASKING_PAUSE_S = 0.1
 
 ToFree = Callable[[str], dict[str, int]]
 RemoteReader = Callable[
@@ -177,6 +182,8 @@ class Collector:
         self._copied_bytes = 0
         self._cut_off: str | None = None
         self._died_before: set[tuple[str, int]] = set()  # before the calls were cut off
+        self._jobs: dict[tuple[str, int], BatchJob] = {}
+        self._job_ends = JobEnds()
         self._gone: set[str] = set()
         self._kills: dict[int, Kill] = {}
         self._unsure: set[tuple[str, int]] = set()
@@ -260,7 +267,7 @@ class Collector:
         return self._kills.get(task_id)
 
     def _loop(self) -> None:
-        while not self._stop.wait(self.pace.pause_s):
+        while not self._stop.wait(_ASKING_PAUSE_S if self._job_ends.is_asking else self.pace.pause_s):
             began_s = time.monotonic()
             self.collect()
             self.pace.round_took(time.monotonic() - began_s, len(self._offsets))
@@ -302,27 +309,20 @@ class Collector:
 
     def _take(self, news: SpoolNews) -> None:
         self._room.freed(news.node, news.freed)
-        offsets = self._offsets.setdefault(news.node, {})
         tasks: dict[int, bytes] = {}
-        for file, (begin, read) in news.files.items():
-            offset = offsets.get(file, 0)
-            data = read[offset - begin :] if begin <= offset else b""  # without the part that was copied before
-            if not data:
-                continue
-            self._replicas.write(news.node, file, offset, data)
-            offsets[file] = offset + len(data)
-            self._copied_bytes += len(data)
+        traces: dict[str, bytes] = {}
+        for file, data in self._copied(news):
             if match := _TASKS.fullmatch(file):
                 tasks[int(match[1])] = data
-                continue
-            try:
+            elif file.endswith(".dat"):
+                traces[file] = data
+            else:
                 self._read(news, file, data)
-            except (ValueError, KeyError, TypeError) as error:  # damaged; later lines are read
-                reason = f"lines that cannot be read ({type(error).__name__}: {error})"
-                self._observers.data_lost(DataLost(f"{news.node}/{file}", reason))
         if tasks:
             self._note_node(news)
             self._read_tasks(news.node, tasks)
+        for file, data in traces.items():  # after the tasks: whether a worker was busy that Dask has ended
+            self._read(news, file, data)
         if news.is_lost:
             self._note_lost_node(news.node)
         for pid in news.dead:
@@ -332,6 +332,18 @@ class Collector:
             gone = f"{news.gone} was removed or cut during the run: later measurements of this node are lost"
             self._observers.data_lost(DataLost(news.node, gone))
 
+    def _copied(self, news: SpoolNews) -> Iterator[tuple[str, bytes]]:
+        """Copy what is new in the files of a node; yield it with the names of the files."""
+        offsets = self._offsets.setdefault(news.node, {})
+        for file, (begin, read) in news.files.items():
+            offset = offsets.get(file, 0)
+            data = read[offset - begin :] if begin <= offset else b""  # without the part that was copied before
+            if data:
+                self._replicas.write(news.node, file, offset, data)
+                offsets[file] = offset + len(data)
+                self._copied_bytes += len(data)
+                yield file, data
+
     def _note_lost_node(self, node: str) -> None:
         """Note that the processes of a node that run tasks are gone, with their nannies."""
         for pid in self._tasks.busy_processes(node):
@@ -340,6 +352,14 @@ class Collector:
             self._dead.setdefault((node, pid), time.monotonic())
 
     def _read(self, news: SpoolNews, file: str, data: bytes) -> None:
+        """Read new lines of a file; damaged ones are reported."""
+        try:
+            self._read_lines(news, file, data)
+        except (ValueError, KeyError, TypeError) as error:  # later lines are read
+            reason = f"lines that cannot be read ({type(error).__name__}: {error})"
+            self._observers.data_lost(DataLost(f"{news.node}/{file}", reason))
+
+    def _read_lines(self, news: SpoolNews, file: str, data: bytes) -> None:
         if _PROFILES.fullmatch(file):
             for line in data.splitlines():
                 self._observers.profile_reported(ProfileReported(**json.loads(line)))
@@ -348,20 +368,31 @@ class Collector:
         elif _LOGS.fullmatch(file):
             self._observers.records_logged(LogLines(news.node, data))
         elif _DEATHS.fullmatch(file):
+            self._read_deaths(news.node, data)
+        elif file == _JOBS:
+            self._note_node(news)
             for line in data.splitlines():
-                noted = json.loads(line)
-                if (death := Death.from_values(noted)) is None:
-                    raise ValueError("the death of a process without its cause")
-                self._causes.setdefault(
-                    (news.node, noted["pid"]), _Noted(death, noted.get("task_id"), noted.get("stack"))
-                )
-                if "worker" not in noted:
-                    self._deaths_at_start.append(StartDeath(news.node, death))
-                else:
-                    self._died.setdefault(noted["worker"], DiedWorker(death, frozenset(noted["calls"])))
+                self._note_job(news.node, *job_in_line(line))
         elif file.endswith(".dat") and not file.startswith("mprofile_"):
             self._note_node(news)
             self._read_trace(news.node, file, data)
+
+    def _read_deaths(self, node: str, data: bytes) -> None:
+        for line in data.splitlines():
+            noted = json.loads(line)
+            if (death := Death.from_values(noted)) is None:
+                raise ValueError("the death of a process without its cause")
+            self._causes.setdefault((node, noted["pid"]), _Noted(death, noted.get("task_id"), noted.get("stack")))
+            if "worker" not in noted:
+                self._deaths_at_start.append(StartDeath(node, death))
+            else:
+                self._died.setdefault(noted["worker"], DiedWorker(death, frozenset(noted["calls"])))
+
+    def _note_job(self, node: str, pid: int, job: BatchJob) -> None:
+        self._jobs[node, pid] = job
+        known = self.nodes[node]
+        if str(job) not in (jobs := known.get("jobs", [])):
+            self.nodes[node] = {**known, "jobs": [*jobs, str(job)]}  # anew: another thread may write it
 
     def _read_captures(self, data: bytes) -> None:
         for line in data.splitlines():
@@ -389,7 +420,8 @@ class Collector:
             _, size, time_s = data[begin : data.find(b"\n", begin)].split()
             self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
         for line in _EVENT.findall(data) if b"EVENT " in data else []:
-            self._observers.memory_managed(_managed(node, MemoryEvent.parse(line)))
+            event = MemoryEvent.parse(line)
+            self._observers.memory_managed(_managed(node, event, self._tasks.is_busy(node, event.pid)))
         for number in _LOST.findall(data) if b"LOST " in data else []:  # the search alone takes longer than the copy
             reason = f"the node could not write {int(number)} lines (disk full?)"
             self._observers.data_lost(DataLost(f"{node}/{file}", reason))
@@ -410,9 +442,14 @@ class Collector:
             noted = self._causes.get((node, pid))
             if noted is None and not last and time.monotonic() - since < _LONGEST_CAUSE_WAIT_S:
                 continue
+            death = noted.death if noted is not None else Death(Cause.UNKNOWN, _UNKNOWN_DEATH, missing=_NO_NANNY)
+            if death.cause in (Cause.UNKNOWN, Cause.NODE_GONE) and self._cut_off is None:
+                by_job = self._death_in_job(node, pid, death)
+                if by_job is None and not last:
+                    continue
+                death = by_job or death
             self._closed.add((node, pid))
             unfinished = self._tasks.pop_unfinished(node, pid)
-            death = noted.death if noted is not None else Death.unknown(_UNKNOWN_DEATH)
             if noted is not None and noted.task_id is not None:
                 late = [replace(record, stack=noted.stack) for record in unfinished if record.task_id == noted.task_id]
                 self._record_unfinished(late, death, "killed")
@@ -423,6 +460,13 @@ class Collector:
                 self._record_unfinished(unfinished, Death.unknown(self._cut_off), "cancelled")
             else:
                 self._record_unfinished(unfinished, death, "killed")
+
+    def _death_in_job(self, node: str, pid: int, death: Death) -> Death | None:
+        """Return a death with what is known of the batch job; None: more will be known soon."""
+        job = self._jobs.get((node, pid))
+        if job is None or not self._tasks.is_busy(node, pid):
+            return death
+        return self._job_ends.death((node, pid), job, death)
 
     def _record_unfinished(self, unfinished: list[TaskRecord], death: Death, status: str) -> None:
         """Write records for tasks that cannot end, because their process died or the run no longer waits for it."""
@@ -484,9 +528,9 @@ class Collector:
             self._observers.data_lost(DataLost("task lines", reason))
 
 
-def _managed(node: str, event: MemoryEvent) -> MemoryManaged:
+def _managed(node: str, event: MemoryEvent, in_task: bool) -> MemoryManaged:
     return MemoryManaged(
-        node, event.pid, event.kind, event.time_s, event.size_bytes, event.spilled_bytes, event.results
+        node, event.pid, event.kind, event.time_s, event.size_bytes, event.spilled_bytes, event.results, in_task
     )
 
 

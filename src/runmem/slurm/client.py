@@ -40,14 +40,17 @@ __all__ = [
     "node_address",
     "parse_memory",
     "parse_steps",
+    "recorded_states",
     "recorded_steps",
     "refusal",
     "running_steps",
+    "states_now",
     "submit",
     "why_no_memory",
 ]
 
 _COMMAND_S = 60.0
+_QUEUE = "%A|%T|%r|%S"  # %A: also of an element of an array a number of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +191,34 @@ def jobs_in_queue(jobs: Sequence[str]) -> list[JobState]:
 
 
 def _queue(*selection: str) -> list[JobState]:
-    lines = (_ask("squeue", "-h", *selection, "-o", "%i|%T|%r|%S") or "").splitlines()
+    return _parse_queue(_ask("squeue", "-h", *selection, "-o", _QUEUE) or "")
+
+
+def _parse_queue(text: str) -> list[JobState]:
+    lines = text.splitlines()
     found = [line.split("|", 3) for line in lines if line.count("|") >= 3]
     return [
         JobState(job, state_name(state), reason, expected_start=_known(start) if state in WAITING else None)
         for job, state, reason, start in found
     ]
+
+
+def states_now(jobs: Sequence[str], timeout_s: float) -> dict[str, JobState]:
+    """Ask `squeue` for the states of jobs, with one call for all; unknown jobs are omitted.
+
+    Raises ClusterError if it does not answer in time.
+    """
+    command = "squeue", "-h", "-t", "all", "-j", ",".join(jobs), "-o", _QUEUE
+    return {state.job: state for state in _parse_queue(answer(*command, timeout_s=timeout_s))}
+
+
+def recorded_states(jobs: Sequence[str], timeout_s: float) -> dict[str, str]:
+    """Read the states of jobs and their steps from the accounting, by number: ``12``, ``12.batch``, ``12.0``.
+
+    A cancelled one is ``CANCELLED by <user id>``. Raises ClusterError if it does not answer in time.
+    """
+    text = answer("sacct", "-n", "-P", "-j", ",".join(jobs), "-o", "JobIDRaw,State", timeout_s=timeout_s)
+    return {number: state for number, _, state in (line.partition("|") for line in text.splitlines()) if state}
 
 
 def recorded_steps(job: str) -> list[StepMemory] | None:
@@ -258,9 +283,9 @@ def why_no_memory() -> str | None:
     return "Slurm gathers no memory here (JobAcctGatherType)" if "jobacct_gather/none" in plugin else None
 
 
-def answer(*command: str) -> str:
+def answer(*command: str, timeout_s: float = _COMMAND_S) -> str:
     """Run a command of Slurm and return its output. Raises ClusterError with the command and its message."""
-    done = _run(command)
+    done = _run(command, timeout_s)
     if done.returncode:
         raise ClusterError(f"`{shlex.join(command)}` failed: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout

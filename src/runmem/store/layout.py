@@ -204,6 +204,11 @@ class Spool(NamedTuple):
         """Return the file in which process `pid` records why workers died."""
         return self.root / f"deaths-{pid}.jsonl"
 
+    @property
+    def jobs(self) -> Path:
+        """File in which the workers of the node note in which batch job each of them runs."""
+        return self.root / "jobs.jsonl"
+
     def profiles(self, pid: int) -> Path:
         """Return the file of `@profile` reports of worker process `pid`."""
         return self.root / f"profiles-{pid}.jsonl"

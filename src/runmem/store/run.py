@@ -15,6 +15,7 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.reading import JsonObject, open_file, read_lines
+from runmem.store.batch_job import BatchJob, job_in_line
 from runmem.store.layout import RunDirectory, safe_name, worker_series
 from runmem.store.left_spool import LeftSpool
 from runmem.store.node_name import node_name
@@ -28,6 +29,7 @@ __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance
 
 _NO_CAUSE = "the cause is not known (`dask worker --preload-nanny runmem.preload` notes it)"
 _MOST_DEATHS = 20
+_Process = tuple[str, int]  # name of the folder of its node, and process id
 _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
 
@@ -217,8 +219,8 @@ def _records_of_replicas(
         skipped[place] = skipped.get(place, 0) + lines.skipped - before + read.count(None)
     unfinished = lines.pop_unfinished()
     if unfinished and provenance.get("cluster") == WORKERS_RUN:
-        readings, causes = [read_trace(path) for path in traces], _causes_of_deaths(run)
-        unfinished = [_cut_off_at_worker(record, readings, provenance, causes) for record in unfinished]
+        readings, causes, jobs = [read_trace(path) for path in traces], _causes_of_deaths(run), _jobs_of_workers(run)
+        unfinished = [_cut_off_at_worker(record, readings, provenance, causes, jobs) for record in unfinished]
     elif unfinished and not _still_running(provenance):
         readings = [read_trace(path) for path in [*spool.traces(), *traces]]
         unfinished = [_cut_off(record, readings, provenance, spool) for record in unfinished]
@@ -240,31 +242,50 @@ def _task_lines(folder: Path | None, spool: LeftSpool | None) -> dict[int, bytes
 
 
 def _cut_off_at_worker(
-    record: TaskRecord, readings: list[Trace], provenance: JsonObject, causes: dict[tuple[str, int], Death]
-) -> TaskRecord:
+    record: TaskRecord, readings: list[Trace], provenance: JsonObject, causes: dict[_Process, Death],
+    jobs: dict[_Process, BatchJob],
+) -> TaskRecord:  # fmt: skip
     """Return the record of a task without a known end, in a run that its workers recorded themselves."""
     if is_at_work(provenance, record.node, record.pid):
         return record
-    unknown = Death.unknown("its worker process ended before the task did")
-    death = causes.get((record.node, record.pid), unknown)
+    process = record.node, record.pid
+    unknown = Death.unknown(f"its worker process ended before the task did{_in_job(jobs.get(process))}")
+    death = causes.get(process, unknown)
     return with_children(killed(record, readings_of(readings, record.pid), death), readings)
 
 
 def _deaths_of_workers(run: RunDirectory, provenance: JsonObject) -> list[str]:
     """Return a line for each worker that has died, in a run that its workers recorded themselves."""
-    causes = _causes_of_deaths(run)
+    causes, jobs = _causes_of_deaths(run), _jobs_of_workers(run)
     found = []
     for node, pid in died(provenance, causes):
-        death = causes.get((safe_name(node), pid))
-        why = death.words if death is not None else _NO_CAUSE
+        process = safe_name(node), pid
+        death = causes.get(process)
+        why = death.words if death is not None else _NO_CAUSE + _in_job(jobs.get(process))
         found.append(f"worker process {pid} on node {node}: it died: {why}")
     more = [f"worker processes: {len(found) - _MOST_DEATHS:,} more died"] if len(found) > _MOST_DEATHS else []
     return [*found[:_MOST_DEATHS], *more]
 
 
-def _causes_of_deaths(run: RunDirectory) -> dict[tuple[str, int], Death]:
-    """Return why processes died, by node and process id, as their nannies noted it."""
-    found: dict[tuple[str, int], Death] = {}
+def _in_job(job: BatchJob | None) -> str:
+    return "" if job is None else f"; it ran in {job}, whose log may say more"
+
+
+def _jobs_of_workers(run: RunDirectory) -> dict[_Process, BatchJob]:
+    """Return the batch jobs of the workers that ran in one."""
+    found: dict[_Process, BatchJob] = {}
+    for path in run.replicas.glob("*/jobs.jsonl"):
+        with suppress(OSError):
+            for line in read_lines(path):
+                with suppress(ValueError, KeyError, TypeError):
+                    pid, job = job_in_line(line)
+                    found[path.parent.name, pid] = job
+    return found
+
+
+def _causes_of_deaths(run: RunDirectory) -> dict[_Process, Death]:
+    """Return why processes died, as their nannies noted it."""
+    found: dict[_Process, Death] = {}
     for path in run.replicas.glob("*/deaths-*.jsonl"):
         with suppress(OSError):
             for line in read_lines(path):

@@ -29,6 +29,7 @@ from runmem.extensions import make_extensions
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
+from runmem.memory.limits import slurm_limits
 from runmem.memory.memray_capture import memray_takes_part
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
@@ -38,6 +39,7 @@ from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
 from runmem.shadowed import Shadowing
 from runmem.store.append import LineAppender
+from runmem.store.batch_job import note_own_job
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter
 from runmem.store.node_name import node_name
@@ -236,6 +238,7 @@ class WorkerRun:
             if self._joined:
                 series, what = worker_series(os.getpid()), f"{run.app} on {self.node}"
                 join(self.spool.root, os.getpid(), trace, series, what, forks_calls=forks_calls, metric=run.metric)
+                note_own_job(self.spool, min((each.limit_bytes for each in slurm_limits(os.environ)), default=None))
             if samples:
                 from runmem.node.launch import ensure_sampler
 
