@@ -13,17 +13,17 @@ from __future__ import annotations
 import pwd
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from runmem.deaths import Cause, Death
 from runmem.errors import ClusterError
-from runmem.slurm.client import JobState, missing_command, recorded_states, states_now
-from runmem.slurm.reasons import state_name
+from runmem.slurm.client import missing_command, recorded_ends, states_now
+from runmem.slurm.reasons import WAITING, has_ended
 from runmem.store.batch_job import SLURM, BatchJob
 from runmem.units import format_bytes
 
-__all__ = ["JobEnds", "death_in_job"]
+__all__ = ["JobEnds"]
 
 _PATIENCE_S = 0.6  # after the second in which a lost node may come back: the user is to know within about two
 _PAUSE_S = 0.1
@@ -31,17 +31,37 @@ _COMMAND_S = 3.0
 
 
 @dataclass
-class _Question:
-    """What became of the job of a process: its state and, if it was cancelled, by whom, or why that is not known.
+class JobEnd:
+    """What became of a job, as far as Slurm has said.
 
-    The answer is final if `is_final`.
+    Attributes
+    ----------
+    state : str or None
+        Slurm's word; None: it has not said.
+    reason : str or None
+        Slurm's reason for that state.
+    user : str or None
+        Who cancelled it.
+    used_bytes : int or None
+        Highest memory of a process of the job in the accounting.
+    fault : str or None
+        Why Slurm has not said.
     """
+
+    state: str | None = None
+    reason: str | None = None
+    user: str | None = None
+    used_bytes: int | None = None
+    fault: str | None = None
+
+
+@dataclass
+class _Question:
+    """What became of the job of a process; to be asked until `until_s`, or until the answer `is_final`."""
 
     job: BatchJob
     until_s: float
-    state: JobState | None = None
-    user: str | None = None
-    fault: str | None = None
+    end: JobEnd
     is_final: bool = False
 
 
@@ -77,14 +97,14 @@ class JobEnds:
             return replace(otherwise, words=f"{otherwise.words}; it ran in {job}")
         with self._lock:
             if (question := self._questions.get(process)) is None:
-                question = self._questions[process] = _Question(job, time.monotonic() + self._patience_s)
+                question = self._questions[process] = _Question(job, time.monotonic() + self._patience_s, JobEnd())
                 if self._thread is None:
                     self._thread = threading.Thread(target=self._loop, name="runmem-jobs", daemon=True)
                     self._thread.start()
             if not question.is_final and time.monotonic() < question.until_s:
                 return None
             del self._questions[process]
-            return death_in_job(job, question.state, question.user, question.fault, otherwise)
+            return death_in_job(job, question.end, otherwise)
 
     def _loop(self) -> None:
         while True:
@@ -98,43 +118,49 @@ class JobEnds:
                 _ask(waiting)
             except Exception as error:
                 for question in waiting:
-                    question.fault = str(error)
+                    question.end.fault = str(error)
             time.sleep(_PAUSE_S)
 
 
-def _ask(questions: Iterable[_Question]) -> None:
+def _ask(questions: Sequence[_Question]) -> None:
     """Ask Slurm once for the jobs of all questions."""
     fault = missing_command("squeue")
-    states = states_now(sorted({each.job.number for each in questions}), _COMMAND_S) if fault is None else {}
+    states = states_now(_numbers(questions), _COMMAND_S) if fault is None else {}
     unclear = []
     for each in questions:
-        each.fault, each.is_final = fault, fault is not None
-        if (state := states.get(each.job.number)) is not None:
-            each.state = state
-            each.is_final = state.is_waiting or (state.has_ended and state.state != "CANCELLED")
-            if state.state == "CANCELLED" or (state.state == "RUNNING" and each.job.step is not None):
-                unclear.append(each)
+        each.end.fault, each.is_final = fault, fault is not None
+        if (found := states.get(each.job.number)) is None:
+            continue
+        each.end.state, each.end.reason = found.state, found.reason
+        if found.state in ("CANCELLED", "FAILED") or (found.state == "RUNNING" and each.job.step is not None):
+            unclear.append(each)
+        else:
+            each.is_final = found.is_waiting or found.has_ended
     if unclear:
         _ask_accounting(unclear)
 
 
-def _ask_accounting(questions: Iterable[_Question]) -> None:
-    """Look up who cancelled jobs, and how steps of running jobs ended. Slurm may keep no accounts."""
+def _ask_accounting(questions: Sequence[_Question]) -> None:
+    """Look up who cancelled jobs, what they had used, and how steps of running jobs ended, if Slurm keeps it."""
     try:
-        records = recorded_states(sorted({each.job.number for each in questions}), _COMMAND_S)
-    except ClusterError:
+        records = recorded_ends(_numbers(questions), _COMMAND_S)
+    except (ClusterError, ValueError):
         records = {}
     for each in questions:
-        assert each.state is not None
-        number = each.job.number if each.state.has_ended else f"{each.job.number}.{each.job.step}"
-        record = records.get(number, "")
-        recorded = JobState(each.job.number, state_name(record))
-        if record and recorded.has_ended:
-            each.state, each.is_final = recorded, True
-            _, _, user = record.partition(" by ")
-            each.user = _user_name(user) if user else None
+        number, end = each.job.number, each.end
+        steps = [step for name, step in records.items() if name.startswith(f"{number}.")]
+        end.used_bytes = max((step.max_rss_bytes or 0 for step in steps), default=0) or None
+        if end.state == "RUNNING":
+            number = f"{number}.{each.job.step}"
+        if (record := records.get(number)) is not None and record.has_ended:
+            end.state, end.user = record.state, None if record.user is None else _user_name(record.user)
+            each.is_final = all(step.has_ended for step in steps) or "." in number
         elif not records:
-            each.is_final = each.state.has_ended
+            each.is_final = end.state != "RUNNING"
+
+
+def _numbers(questions: Iterable[_Question]) -> list[str]:
+    return sorted({each.job.number for each in questions})
 
 
 def _user_name(number: str) -> str:
@@ -144,48 +170,49 @@ def _user_name(number: str) -> str:
         return number
 
 
-def death_in_job(job: BatchJob, state: JobState | None, user: str | None, fault: str | None, otherwise: Death) -> Death:
-    """Return the death of a process in a job of Slurm that has ended so, as far as known.
+def death_in_job(job: BatchJob, end: JobEnd, otherwise: Death) -> Death:
+    """Return the death of a process in a job of Slurm.
 
     Parameters
     ----------
-    state : JobState or None
-        None: Slurm has not said.
-    user : str or None
-        Who cancelled the job.
-    fault : str or None
-        Why Slurm has not said.
     otherwise : Death
         What is known without the job.
     """
+    state = end.state
     if state is None:
-        why = fault or "Slurm did not say in time how that ended"
+        why = end.fault or "Slurm did not say in time how that ended"
         return replace(otherwise, words=f"{otherwise.words}; it ran in {job} ({why})")
-    name = state.state
-    if name == "OUT_OF_MEMORY":
-        asked = f": it may use {format_bytes(job.memory_bytes)} on a node" if job.memory_bytes else ""
-        owner = f"Slurm's job {job.number} (--mem, --mem-per-cpu)"
-        words = f"Slurm ended {job} for its memory ({name}){asked}"
-        return replace(otherwise, cause=Cause.SLURM_LIMIT, words=words, limit_bytes=job.memory_bytes, limit_owner=owner)
-    if name == "TIMEOUT":
-        words, owner = f"Slurm ended {job} at its time limit ({name})", f"Slurm's job {job.number} (--time)"
+    if state == "OUT_OF_MEMORY":
+        may = f": it may use {format_bytes(job.memory_bytes)} on a node" if job.memory_bytes else ""
+        return _for_memory(job, f"Slurm ended job {job.number} for its memory ({state}){may}", otherwise)
+    if state == "TIMEOUT":
+        words, owner = f"Slurm ended job {job.number} at its time limit ({state})", f"Slurm's job {job.number} (--time)"
         return replace(otherwise, cause=Cause.TIME_LIMIT, words=words, limit_owner=owner)
-    if state.is_waiting:
-        why = "a node of it failed, or a job of higher priority needed its place"
-        return _ended_by_slurm(otherwise, f"Slurm ended {job} and put it back into the queue ({name}): {why}")
-    if state.has_ended:
-        what = _ENDS.get(name, "{job} has ended").format(job=job, by="" if user is None else f" by {user}")
-        return _ended_by_slurm(otherwise, f"{what} ({name})")
-    return replace(otherwise, words=f"{otherwise.words}; for Slurm, {job} is {name} still")
-
-
-def _ended_by_slurm(otherwise: Death, words: str) -> Death:
+    if state in WAITING:
+        words = f"Slurm ended job {job.number} and put it back into the queue ({state}): a node of it failed, or a job "
+        return replace(otherwise, cause=Cause.NODE_GONE, words=words + "of higher priority needed its place")
+    if not has_ended(state):
+        return replace(otherwise, words=f"{otherwise.words}; {job} is still {state}")
+    by = "" if end.user is None else f" by {end.user}"
+    reason = "" if state in _ENDS or end.reason in (None, "None") else f", {end.reason}"
+    words = f"{_ENDS.get(state, '{job} has ended').format(job=job, by=by)} ({state}{reason})"
+    if state in ("FAILED", "CANCELLED") and job.memory_bytes and (end.used_bytes or 0) > job.memory_bytes:
+        # Without control groups Slurm polls the memory of jobs, and some versions do not call that end OUT_OF_MEMORY.
+        used, may = format_bytes(end.used_bytes), format_bytes(job.memory_bytes)
+        return _for_memory(
+            job, f"{words}, as it seems for its memory: it had used {used}, and may use {may}", otherwise
+        )
     return replace(otherwise, cause=Cause.NODE_GONE, words=words)
+
+
+def _for_memory(job: BatchJob, words: str, otherwise: Death) -> Death:
+    owner = f"Slurm's job {job.number} (--mem, --mem-per-cpu)"
+    return replace(otherwise, cause=Cause.SLURM_LIMIT, words=words, limit_bytes=job.memory_bytes, limit_owner=owner)
 
 
 _ENDS = {
     "CANCELLED": "{job} was cancelled{by}",
-    "PREEMPTED": "Slurm ended {job} for one of higher priority",
+    "PREEMPTED": "Slurm ended job {job.number} for one of higher priority",
     "NODE_FAIL": "a node of {job} failed",
-    "DEADLINE": "Slurm ended {job} at its deadline",
+    "DEADLINE": "Slurm ended job {job.number} at its deadline",
 }

@@ -28,6 +28,7 @@ from runmem.units import parse_bytes
 
 __all__ = [
     "JobState",
+    "RecordedEnd",
     "StepMemory",
     "answer",
     "cancel",
@@ -40,7 +41,7 @@ __all__ = [
     "node_address",
     "parse_memory",
     "parse_steps",
-    "recorded_states",
+    "recorded_ends",
     "recorded_steps",
     "refusal",
     "running_steps",
@@ -92,6 +93,23 @@ class JobState:
     def __str__(self) -> str:
         why = "" if self.explanation is None else f" ({self.explanation})"
         return f"job {self.job} is {self.state}{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEnd:
+    """State of a job or step in the accounting, id of the user who cancelled it, and the highest memory of a process.
+
+    Values that the accounting does not have are None.
+    """
+
+    state: str
+    user: str | None = None
+    max_rss_bytes: int | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        return self.state != "" and has_ended(self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,13 +230,17 @@ def states_now(jobs: Sequence[str], timeout_s: float) -> dict[str, JobState]:
     return {state.job: state for state in _parse_queue(answer(*command, timeout_s=timeout_s))}
 
 
-def recorded_states(jobs: Sequence[str], timeout_s: float) -> dict[str, str]:
-    """Read the states of jobs and their steps from the accounting, by number: ``12``, ``12.batch``, ``12.0``.
+def recorded_ends(jobs: Sequence[str], timeout_s: float) -> dict[str, RecordedEnd]:
+    """Read the accounts of jobs and of their steps, by number: ``12``, ``12.batch``, ``12.0``.
 
-    A cancelled one is ``CANCELLED by <user id>``. Raises ClusterError if it does not answer in time.
+    Raises ClusterError if the accounting does not answer in time, ValueError for a memory with an unknown unit.
     """
-    text = answer("sacct", "-n", "-P", "-j", ",".join(jobs), "-o", "JobIDRaw,State", timeout_s=timeout_s)
-    return {number: state for number, _, state in (line.partition("|") for line in text.splitlines()) if state}
+    command = "sacct", "-n", "-P", "--noconvert", "-j", ",".join(jobs), "-o", "JobIDRaw,State,MaxRSS"
+    rows = [line.split("|") for line in answer(*command, timeout_s=timeout_s).splitlines() if line.count("|") == 2]
+    return {
+        number: RecordedEnd(state_name(state), state.partition(" by ")[2] or None, parse_memory(memory) or None)
+        for number, state, memory in rows
+    }
 
 
 def recorded_steps(job: str) -> list[StepMemory] | None:

@@ -23,12 +23,13 @@ from runmem.store.output import write_file
 from runmem.store.provenance import read_provenance
 from runmem.store.records import LOST_END, killed, record_from_line
 from runmem.store.task_lines import TaskLines
-from runmem.store.workers_run import WORKERS_RUN, died, is_at_work
+from runmem.store.workers_run import WORKERS_RUN, died, has_workers_at_work, is_at_work
 
 __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of", "with_children"]
 
 _NO_CAUSE = "the cause is not known (`dask worker --preload-nanny runmem.preload` notes it)"
 _MOST_DEATHS = 20
+_END_MARGIN_S = 1.0  # readings end up to an interval before the process
 _Process = tuple[str, int]  # name of the folder of its node, and process id
 _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
@@ -142,7 +143,8 @@ def read_run(path: Path | str) -> RunData:
         records += _records_of_replicas(run, traces, records, provenance, skipped)
     skipped = {name: count for name, count in skipped.items() if count}
     if provenance.get("cluster") == WORKERS_RUN:
-        provenance = {**provenance, "lost": [*(provenance.get("lost") or []), *_deaths_of_workers(run, provenance)]}
+        deaths = _deaths_of_workers(run, provenance, records, traces)
+        provenance = {**provenance, "lost": [*(provenance.get("lost") or []), *deaths]}
     return RunData(run, provenance, records, traces, skipped, refused)
 
 
@@ -254,17 +256,49 @@ def _cut_off_at_worker(
     return with_children(killed(record, readings_of(readings, record.pid), death), readings)
 
 
-def _deaths_of_workers(run: RunDirectory, provenance: JsonObject) -> list[str]:
-    """Return a line for each worker that has died, in a run that its workers recorded themselves."""
+def _deaths_of_workers(
+    run: RunDirectory, provenance: JsonObject, records: list[TaskRecord], traces: list[Path]
+) -> list[str]:
+    """Return a line for each worker that has died, in a run that its workers recorded themselves.
+
+    Those that were ended with the cluster, while they ran no task, are left out.
+    """
     causes, jobs = _causes_of_deaths(run), _jobs_of_workers(run)
+    dead = died(provenance, causes)
+    ended = _ended_with_cluster(dead, causes, provenance, records, traces)
     found = []
-    for node, pid in died(provenance, causes):
+    for node, pid in dead:
         process = safe_name(node), pid
+        if process in ended:
+            continue
         death = causes.get(process)
         why = death.words if death is not None else _NO_CAUSE + _in_job(jobs.get(process))
         found.append(f"worker process {pid} on node {node}: it died: {why}")
     more = [f"worker processes: {len(found) - _MOST_DEATHS:,} more died"] if len(found) > _MOST_DEATHS else []
     return [*found[:_MOST_DEATHS], *more]
+
+
+def _ended_with_cluster(
+    dead: list[_Process], causes: dict[_Process, Death], provenance: JsonObject, records: list[TaskRecord],
+    traces: list[Path],
+) -> set[_Process]:  # fmt: skip
+    """Return the dead workers that somebody ended when the work was done: dask-jobqueue, a batch system.
+
+    No worker is at work any more, and none has begun a task since the last reading of such a process. It ran no task,
+    and no nanny has noted another cause.
+    """
+    unclear = [(safe_name(node), pid) for node, pid in dead if (safe_name(node), pid) not in causes]
+    if not unclear or has_workers_at_work(provenance):
+        return set()
+    killed = {(safe_name(record.node), record.pid) for record in records if record.status in ("killed", "running")}
+    last_begin_s = max((record.start_s for record in records), default=0.0)
+    readings = {safe_name(path.stem): read_trace(path) for path in traces}
+    found = set()
+    for node, pid in set(unclear) - killed:
+        times, _ = readings_of([readings[node]] if node in readings else [], pid)
+        if times and last_begin_s <= times[-1] + _END_MARGIN_S:
+            found.add((node, pid))
+    return found
 
 
 def _in_job(job: BatchJob | None) -> str:
