@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import dask
 from distributed.scheduler import KilledWorker
 
-from runmem.collection.collector import Kill
 from runmem.collection.killed_tasks import advice, facts_of, set_facts
+from runmem.collection.process_deaths import Kill
 from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution

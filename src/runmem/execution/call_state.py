@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import distributed
 
-from runmem.collection.collector import Kill
+from runmem.collection.process_deaths import Kill
 from runmem.execution.placement import Demand
 from runmem.graph.call import Execution, FileUse, Slot
 from runmem.graph.failure import OnFailure

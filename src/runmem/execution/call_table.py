@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from distributed.scheduler import KilledWorker
 
-from runmem.collection.collector import Kill
+from runmem.collection.process_deaths import Kill
 from runmem.errors import TaskCancelledError, TaskKilledError
 from runmem.events import TaskEnded
 from runmem.execution.call_errors import error_of, error_of_call, internal_error

@@ -20,8 +20,8 @@ from typing import Any
 
 import distributed
 
-from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
+from runmem.collection.process_deaths import Kill
 from runmem.execution.bundle import Durations
 from runmem.execution.calls_of_task import ProgramOfTask
 from runmem.execution.lazy_submitter import LazySubmitter
