@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import hashlib
+import pickle
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -30,8 +31,9 @@ from runmem.execution.submitter import DaskSubmitter
 from runmem.graph.call import TaskCall
 from runmem.graph.current import current_program, set_current_program
 from runmem.serialization.large_values import LargeValues
+from runmem.serialization.packed import Buffer
 from runmem.serialization.program_copy import ProgramCopies
-from runmem.worker import bundle_runner as on_worker
+from runmem.worker import loaded_tasks
 from runmem.worker.bundle_runner import run_bundle
 
 __all__ = ["Schedule", "SteppedSubmitter", "stepped"]
@@ -317,7 +319,7 @@ class InProcessCluster:
 
 def _calls(literals: Sequence[Any]) -> Any:
     data = literals[3]
-    return on_worker.pickle.loads(data.data if isinstance(data, on_worker.Buffer) else data)
+    return pickle.loads(data.data if isinstance(data, Buffer) else data)
 
 
 @contextmanager
@@ -326,7 +328,7 @@ def _on(worker: _Worker) -> Iterator[None]:
     program = current_program()
     set_current_program(None)
     try:
-        with mock.patch.object(on_worker, "program_copies", worker.copies):
+        with mock.patch.object(loaded_tasks, "program_copies", worker.copies):
             yield
     finally:
         set_current_program(program)

@@ -13,8 +13,8 @@ from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeout
 from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
 from runmem.serialization.task_error import set_root_task
-from runmem.worker.bundle_runner import BundleFailed
 from runmem.worker.isolation.time_limit import time_is_up
+from runmem.worker.packed_call import BundleFailed
 
 __all__ = [
     "attempts", "error_of", "error_of_call", "explain_kill", "internal_error", "timeout_error", "unfetchable",

@@ -17,7 +17,7 @@ from runmem.graph.failure import OnFailure
 from runmem.serialization.arguments import NO_PAYLOAD, Payload
 from runmem.settings import ON_MEMORY
 from runmem.store.layout import safe_name
-from runmem.worker.bundle_runner import PackedTask
+from runmem.worker.packed_call import PackedTask
 
 __all__ = ["KEY_MARK", "Bundle", "CallState", "Implementation", "state_of"]
 

@@ -32,8 +32,7 @@ from runmem.graph.call import Execution
 from runmem.graph.failure import MOST_TRIES, Management
 from runmem.serialization.packed import Wrapped
 from runmem.serialization.task_error import root_task
-from runmem.worker.bundle_runner import BundleFailed
-from runmem.worker.packed_call import Outcome
+from runmem.worker.packed_call import BundleFailed, Outcome
 
 __all__ = ["CallTable", "Loss"]
 
