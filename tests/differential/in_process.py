@@ -24,7 +24,7 @@ from distributed.protocol import pickle as dask_pickle
 from distributed.scheduler import KilledWorker
 
 from runmem.collection.observer import Observers
-from runmem.execution import call_table, sender, submitter
+from runmem.execution import call_table, next_bundles, sender, submitter
 from runmem.execution.run_services import RunServices
 from runmem.execution.sender import Sender
 from runmem.execution.submitter import DaskSubmitter
@@ -420,7 +420,7 @@ def stepped(schedule: Schedule, doomed: frozenset[int] = frozenset()) -> Iterato
     """Give a submitter on a cluster in this process, where no time passes."""
     clock = _Clock()
     with ExitStack() as stack:
-        for module in (call_table, sender, submitter):
+        for module in (call_table, next_bundles, sender, submitter):
             stack.enter_context(mock.patch.object(module, "time", clock))
         made = SteppedSubmitter(schedule, doomed)
         try:
