@@ -16,7 +16,7 @@ from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.reading import JsonObject, open_file, read_lines
 from runmem.store.batch_job import BatchJob, job_in_line
-from runmem.store.layout import RunDirectory, safe_name, worker_series
+from runmem.store.layout import JOBS, RunDirectory, safe_name, worker_series
 from runmem.store.left_spool import LeftSpool
 from runmem.store.node_name import node_name
 from runmem.store.output import write_file
@@ -308,7 +308,7 @@ def _in_job(job: BatchJob | None) -> str:
 def _jobs_of_workers(run: RunDirectory) -> dict[_Process, BatchJob]:
     """Return the batch jobs of the workers that ran in one."""
     found: dict[_Process, BatchJob] = {}
-    for path in run.replicas.glob("*/jobs.jsonl"):
+    for path in run.replicas.glob(f"*/{JOBS}"):
         with suppress(OSError):
             for line in read_lines(path):
                 with suppress(ValueError, KeyError, TypeError):
