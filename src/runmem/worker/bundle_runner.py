@@ -336,7 +336,7 @@ def _result(
         outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body, kept)
     finally:
         inputs.ended()
-    what = f"the result of task {task.name} (call {call.task_id})"
+    what = f"the result of call {call.task_id} of {task.place}"
     kept = tuple([pack_value(value, what) for value in outputs])
     result = None if not kept else kept[0] if len(kept) == 1 else kept
     if run is not None:
@@ -517,7 +517,10 @@ def _returned(value: Any, count: int, task: Any) -> Sequence[Any]:
         return (value,) if count else ()
     if isinstance(value, (tuple, list, Items)) and len(value) == count:
         return tuple(value)
-    got = f"{len(value)} values" if isinstance(value, (tuple, list, Items)) else f"one {type(value).__name__}"
+    if isinstance(value, (tuple, list, Items)):
+        got = f"{len(value)} value{'s' * (len(value) != 1)}"
+    else:
+        got = f"one {type(value).__name__}"
     raise ReturnedValuesError(
         f"{task.place} is declared to return {count} values, but returned {got}: correct returns= in @task"
     )
