@@ -24,7 +24,7 @@ _BESIDE: Any = {
     "loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "fontsize": 8, "frameon": False, "borderaxespad": 0,
 }  # fmt: skip
 _MOST_VARIANTS = 12
-_SCOPES = {"process": "largest process", "tree": "all processes"}
+_SCOPES = {"process": "one process", "tree": "all processes"}
 
 
 def swept(variants: Iterable[Variant]) -> list[str]:
