@@ -1,4 +1,4 @@
-"""What calls need now, and the order in which those get a place of which nothing is known yet."""
+"""Gives calls their places by what they need; while nothing is known of a task, one call of it at a time."""
 
 from __future__ import annotations
 

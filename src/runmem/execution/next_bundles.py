@@ -134,7 +134,7 @@ class NextBundles:
                         calls.fail(calls.recall(bundle), error)
                     else:  # sent one by one, the call that causes the error fails alone
                         again.update(executions)
-                        calls.requeue(calls.recall(bundle), alone=True)
+                        calls.requeue(calls.recall(bundle), single=True)
             for execution in bundle.executions:
                 self._last_moved_s[execution.name] = now_s
         return Outgoing(bundles, graph, turns)

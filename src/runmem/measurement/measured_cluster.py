@@ -115,8 +115,8 @@ class MeasuredCluster(RemoteNodes):
         if present and all(each in self._reports and self._reports[each].refusal for each in present):
             reasons = list(self.refusals().values())
             more = f"; and {len(reasons) - _MOST_NAMED:,} more" if len(reasons) > _MOST_NAMED else ""
-            told = "; ".join(reasons[:_MOST_NAMED])
-            raise ClusterError(f"no worker of the cluster can be measured: {told}{more}.")
+            named = "; ".join(reasons[:_MOST_NAMED])
+            raise ClusterError(f"no worker of the cluster can be measured: {named}{more}.")
 
     def refusals(self) -> dict[str, str]:
         """Return the workers that are not measured, with reason and remedy."""

@@ -53,14 +53,14 @@ if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.worker.running_calls import RunningCalls
     from runmem.worker.task_logging import TaskLogging
 
-__all__ = ["CallState", "WorkerRun", "stop_calls", "stopped_runs", "worker_runs"]
+__all__ = ["CallInProgress", "WorkerRun", "stop_calls", "stopped_runs", "worker_runs"]
 
 _BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _TOTAL_INTERVAL_S = 1.0
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")
 
 
-class CallState:
+class CallInProgress:
     """State of a call that is being measured."""
 
     def __init__(self) -> None:
@@ -70,11 +70,11 @@ class CallState:
         self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
 
 
-class _Current(threading.local, CallState):
+class _Current(threading.local, CallInProgress):
     """State of a thread: its task, and the probes that go on with the next call of its bundle."""
 
     def __init__(self) -> None:
-        CallState.__init__(self)
+        CallInProgress.__init__(self)
         self.task_id: int | None = None
         self.need: tuple[int, int] | None = None  # memory of the last call, see `need_of`
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
@@ -241,13 +241,13 @@ class WorkerRun:
         self._end(current, task_id, task, last)
         return result
 
-    def begin(self, task_id: int, task: Any) -> CallState:
+    def begin(self, task_id: int, task: Any) -> CallInProgress:
         """Begin to measure a call by itself, which `end` ends: no bundle, and others may be under way in its thread."""
-        current = CallState()
+        current = CallInProgress()
         self._begin(current, task_id, task)
         return current
 
-    def end(self, current: CallState, task_id: int, task: Any, error: BaseException | None = None) -> None:
+    def end(self, current: CallInProgress, task_id: int, task: Any, error: BaseException | None = None) -> None:
         """End the measuring of a call, which raised `error`; no line is written once the run has ended."""
         if self.stopped:
             self._probes.stop(current.states or [None])
@@ -259,7 +259,9 @@ class WorkerRun:
             self._busy.discard(current.thread)
             self._report_lost_lines()
 
-    def _begin(self, current: CallState, task_id: int, task: Any, argument_bytes: dict[str, int] | None = None) -> None:
+    def _begin(
+        self, current: CallInProgress, task_id: int, task: Any, argument_bytes: dict[str, int] | None = None
+    ) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         self._busy.add(current.thread)
         take_record_fields()  # of a call in a run that measures nothing
@@ -274,7 +276,7 @@ class WorkerRun:
         self._write(writer.start(task, task_id, current.thread, start_s, base, parent, argument_bytes))
 
     def _end(
-        self, current: CallState, task_id: int, task: Any, last: bool, status: str = "finished",
+        self, current: CallInProgress, task_id: int, task: Any, last: bool, status: str = "finished",
         error: BaseException | None = None,
     ) -> None:  # fmt: skip
         """Measure a call that has ended, with `error` if it raised one, and write its line."""

@@ -93,7 +93,7 @@ class WorkerMemoryEvents:
             self._write_spilled()
 
     def close(self) -> None:
-        """Follow it no more; call this in the worker's event loop."""
+        """Stop following it; call this in the worker's event loop."""
         self._end_spilling()
         self._closing.set()
         self._thread.join(1)
@@ -170,7 +170,7 @@ class NannyMemoryEvents:
                 self._pids[id(nanny)] = nanny, pid
 
     def close(self) -> None:
-        """Follow them no more."""
+        """Stop following them."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(1)
