@@ -75,10 +75,10 @@ class TaskFunction:
         # A partial or a callable object has no name of its own: it goes by that of what it calls.
         self.__qualname__ = _qualified_name(function)
         self.__module__ = getattr(_innermost(function), "__module__", None) or "__main__"
-        self.name = self.__qualname__.replace("<locals>.", "")
+        self.name: str = self.__qualname__.replace("<locals>.", "")
         code = getattr(_innermost(function), "__code__", None)
         self.file: str = code.co_filename if code is not None else ""
-        self.module = Path(self.file).stem if self.__module__ == "__main__" and self.file else self.__module__
+        self.module: str = Path(self.file).stem if self.__module__ == "__main__" and self.file else self.__module__
         where = f"@task on {self.name}"
         self._compilation = compiled.read(options, where)
         outputs = self._compilation.outputs if self._compilation is not None else 0
