@@ -25,7 +25,16 @@ from runmem.store.freeing import free_beginning
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 
-__all__ = ["SpoolNews", "SpoolQuestion", "read_spool", "read_spool_on", "read_last", "end_spool", "stop_sampler"]
+__all__ = [
+    "CHUNK_BYTES",
+    "SpoolNews",
+    "SpoolQuestion",
+    "end_spool",
+    "read_last",
+    "read_spool",
+    "read_spool_on",
+    "stop_sampler",
+]
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from runmem.worker.nanny import RunmemNanny
 from runmem.worker.run_on_workers import RunOnWorkers, stats_topic
 from runmem.worker.task_turns import DEATHS
 
-__all__ = ["MeasuredCluster"]
+__all__ = ["MeasuredCluster", "address_of"]
 
 _JOIN_S = 60.0  # a worker imports runmem meanwhile
 _LEAVE_S = 10.0
