@@ -261,7 +261,7 @@ class RunSummary:
     def next_commands(self) -> list[str]:
         """Suggest commands: draw the run, and plot the trace of the node with the highest peak."""
         found = []
-        if self.directory is not None:
+        if self.directory is not None and self.is_measured is not False:
             found.append(f"runmem report {shlex.quote(_near(self.directory))} --figure memory.png")
         if self.trace_files:
             nodes = [row for row in self.nodes if row.node != MASTER and row.trace and row.peak_bytes is not None]
