@@ -21,7 +21,7 @@ from runmem.collection.pace import Pace, WantedInterval
 from runmem.collection.process_deaths import DiedWorker, Kill, ProcessDeaths, StartDeath
 from runmem.collection.replicas import Replicas
 from runmem.collection.spool_lines import SpoolLines, is_trace, worker_of_tasks
-from runmem.collection.spool_reader import SpoolNews, read_spool
+from runmem.collection.spool_reader import SpoolNews, SpoolQuestion, read_spool
 from runmem.collection.spool_room import SpoolRoom
 from runmem.events import FIRST_NESTED, DataLost, TaskRecord
 from runmem.memory.allocator import trim_free_memory
@@ -201,7 +201,7 @@ class Collector:
         local = node_name()
         try:
             offsets, to_free = self._offsets.get(local, {}), self._to_free(local)
-            yield read_spool(self._run_id, offsets, self._interval_s, to_free, self.pace.wanted)
+            yield read_spool(SpoolQuestion(self._run_id, offsets, self._interval_s, to_free, self.pace.wanted))
         except Exception as error:
             self._observers.data_lost(DataLost(local, f"the spool could not be read: {error}"))
         if self._remote is not None:

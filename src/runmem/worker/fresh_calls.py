@@ -55,7 +55,7 @@ class CallPreparation(NamedTuple):
 
     Attributes
     ----------
-    run : RunOnWorkers
+    run_on_workers : RunOnWorkers
     logs : str
         File for what is logged.
     is_embedded : bool
