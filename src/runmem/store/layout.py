@@ -129,6 +129,17 @@ class RunDirectory(NamedTuple):
         return tuple(sorted(self.profiles.glob("memray-*.html")))
 
     @property
+    def task_graph(self) -> Path:
+        """Graph of the calls, for graphviz; its drawing has the suffix ``.svg``."""
+        return self.root / "complete_graph.dot"
+
+    @property
+    def shown_graph(self) -> Path | None:
+        """The drawing of the graph if there is one, else the graph; None if there is neither."""
+        files = (self.task_graph.with_suffix(".svg"), self.task_graph)
+        return next((file for file in files if file.is_file()), None)
+
+    @property
     def replicas(self) -> Path:
         """Folder of the copies of the nodes' spool files."""
         return self.root / "replica"
