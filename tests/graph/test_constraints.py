@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runmem.commands.decorators import constraint, io
+from runmem.commands.needs import constraint, io
 from runmem.errors import ArgumentError, TaskDeclarationError
 from runmem.graph.constraints import Constraints, gpus_of, memory_of, units_of
 from runmem.graph.task import task
