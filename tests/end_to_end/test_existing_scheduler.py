@@ -162,7 +162,7 @@ def test_workers_of_others_begin_no_other_call_of_a_program_that_fails(tmp_path,
     cancelled = {record["task_id"] for record in ran.records if record["status"] == "cancelled"}
     assert finished | cancelled == began | {1}
     assert len(cancelled) <= 1
-    assert len(began) < 20
+    assert len(began) < 80
     assert ran.provenance["lost"] == []
     # The worker has nothing of that run to do any more, and measures another.
     ran = runmem(tmp_path, "--python_memory_profile", "--scheduler", scheduler, "next.py")

@@ -198,21 +198,6 @@ def test_a_killed_quantum_is_tried_once_and_reported(root, tmp_path):
                                     if q.status is ExecutionStatus.FAILURE}  # fmt: skip
 
 
-def test_a_quantum_whose_time_is_up_is_killed_and_fails_alone(root, tmp_path):
-    ours, error = run_ours(root, "hanging", options={"timeout": 10.0}, hanging=[3])
-    assert isinstance(error, QuantumGraphExecutorError)
-    assert isinstance(error, MPTimeoutError)
-    assert ours.status is ExecutionStatus.TIMEOUT
-    statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
-    for visit in repository.VISITS:
-        assert statuses["scale", visit, 3] == ExecutionStatus.TIMEOUT.value
-        assert statuses["add", visit, -1] == ExecutionStatus.SKIPPED.value
-        assert [statuses["scale", visit, other] for other in (0, 1, 2)] == [ExecutionStatus.SUCCESS.value] * 3
-    assert [record.status for record in records(tmp_path)].count("killed") == len(repository.VISITS)
-    with pytest.raises(SettingError, match="timeout=0"):
-        QuantumGraphExecutor(None, timeout=0)
-
-
 def test_with_fail_fast_nothing_begins_after_the_first_failure(root, tmp_path):
     ours, error = run_ours(root, "fail_fast", workers=1, options={"fail_fast": True}, failing=[0])
     assert isinstance(error, QuantumGraphExecutorError)
@@ -330,3 +315,17 @@ class TestQuantaOfARunThatIsUnderWay:
         assert error is None
         added = {record.data_id: record for record in new_records() if record.name == "add"}
         assert added["{instrument: 'Cam', visit: 2}"].end_s <= added["{instrument: 'Cam', visit: 1}"].start_s
+
+    def test_a_quantum_whose_time_is_up_is_killed_and_fails_alone(self, root, new_records):
+        ours, error = run_ours(root, "hanging", options={"timeout": 5.0}, hanging=[3])
+        assert isinstance(error, QuantumGraphExecutorError)
+        assert isinstance(error, MPTimeoutError)
+        assert ours.status is ExecutionStatus.TIMEOUT
+        statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
+        for visit in repository.VISITS:
+            assert statuses["scale", visit, 3] == ExecutionStatus.TIMEOUT.value
+            assert statuses["add", visit, -1] == ExecutionStatus.SKIPPED.value
+            assert [statuses["scale", visit, other] for other in (0, 1, 2)] == [ExecutionStatus.SUCCESS.value] * 3
+        assert [record.status for record in new_records()].count("killed") == len(repository.VISITS)
+        with pytest.raises(SettingError, match="timeout=0"):
+            QuantumGraphExecutor(None, timeout=0)
