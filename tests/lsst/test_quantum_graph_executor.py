@@ -182,22 +182,6 @@ def test_each_quantum_has_a_record_with_label_data_id_and_its_own_peak(root, tmp
             assert metadata["quantum.endMaxResidentSetSize"] <= record.peak_bytes
 
 
-def test_a_killed_quantum_is_tried_once_and_reported(root, tmp_path):
-    ours, error = run_ours(root, "killed", killed=[2])
-    assert isinstance(error, QuantumGraphExecutorError)
-    statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
-    for visit in repository.VISITS:
-        assert statuses["scale", visit, 2] == ExecutionStatus.FAILURE.value
-        assert statuses["add", visit, -1] == ExecutionStatus.SKIPPED.value
-        assert [statuses["scale", visit, other] for other in (0, 1, 3)] == [ExecutionStatus.SUCCESS.value] * 3
-    killed = [record for record in records(tmp_path) if record.status == "killed"]
-    assert sorted(record.data_id for record in killed) == [
-        f"{{instrument: 'Cam', detector: 2, visit: {visit}}}" for visit in repository.VISITS
-    ]
-    assert "TaskKilledError" in {q.exceptionInfo.className.rpartition(".")[2] for q in ours.quantaReports
-                                    if q.status is ExecutionStatus.FAILURE}  # fmt: skip
-
-
 def test_with_fail_fast_nothing_begins_after_the_first_failure(root, tmp_path):
     ours, error = run_ours(root, "fail_fast", workers=1, options={"fail_fast": True}, failing=[0])
     assert isinstance(error, QuantumGraphExecutorError)
@@ -329,3 +313,18 @@ class TestQuantaOfARunThatIsUnderWay:
         assert [record.status for record in new_records()].count("killed") == len(repository.VISITS)
         with pytest.raises(SettingError, match="timeout=0"):
             QuantumGraphExecutor(None, timeout=0)
+
+    def test_a_killed_quantum_is_tried_once_and_reported(self, root, new_records):
+        ours, error = run_ours(root, "killed", killed=[2])
+        assert isinstance(error, QuantumGraphExecutorError)
+        statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
+        for visit in repository.VISITS:
+            assert statuses["scale", visit, 2] == ExecutionStatus.FAILURE.value
+            assert statuses["add", visit, -1] == ExecutionStatus.SKIPPED.value
+            assert [statuses["scale", visit, other] for other in (0, 1, 3)] == [ExecutionStatus.SUCCESS.value] * 3
+        killed = [record for record in new_records() if record.status == "killed"]
+        assert sorted(record.data_id for record in killed) == [
+            f"{{instrument: 'Cam', detector: 2, visit: {visit}}}" for visit in repository.VISITS
+        ]
+        assert "TaskKilledError" in {q.exceptionInfo.className.rpartition(".")[2] for q in ours.quantaReports
+                                        if q.status is ExecutionStatus.FAILURE}  # fmt: skip
