@@ -78,7 +78,8 @@ def test_programs_end_with_the_same_exit_code(tmp_path: Path) -> None:
     ends += [s for s in sources if "\ntold(wait_on(" in s and "= fail(" in s][:2]
     ends += [sources[-1], f"{sources[-1]}unseen = fail(3, 0, 'unseen')\n"]  # an error that the program never waits for
     codes = set()
-    for source, options in zip(ends, cycle((["--workers=2"], ["--workers=1", "--python_memory_profile"])), strict=False):
+    options_in_turn = cycle((["--workers=2"], ["--workers=1", "--python_memory_profile"]))
+    for source, options in zip(ends, options_in_turn, strict=False):
         (tmp_path / "app.py").write_text(source)
         right = runmem(tmp_path, "--sequential", "--no_summary", "app.py")
         found = runmem(tmp_path, *options, "--no_summary", "app.py")
