@@ -104,7 +104,7 @@ SHAPES = ["released_inputs", "tree", "graph", "packed_results", "large_arguments
 WAYS = {
     "one worker": ("1,10,50", "--workers=1"),
     "two workers": ("1,10,50", "--workers=2"),
-    "four workers, large results": ("1,10,100,200", "--workers=4", "--worker_memory=4GiB"),
+    "four workers, large results": ("1,10,150", "--workers=4", "--worker_memory=4GiB"),
 }
 
 
