@@ -19,7 +19,7 @@ pytestmark = [
 
 
 def test_kills_on_this_machine(tmp_path: Path, each_seed: Callable[..., Iterator[int]]) -> None:
-    all_of(each_seed(1000, 5, 0.5), tmp_path, [])
+    all_of(each_seed(1000, 3, 0.5), tmp_path, [])
 
 
 def test_kills_with_tls(tmp_path: Path, each_seed: Callable[..., Iterator[int]]) -> None:
