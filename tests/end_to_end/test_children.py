@@ -16,6 +16,7 @@ import multiprocessing, os, signal, subprocess, sys, time
 from runmem import task, wait_on
 
 HOLD = "x = b'x' * ({} << 20); import time; time.sleep({})"
+SEEN_S = 1.5  # even a busy machine lets the sampler see in that time what there is
 
 @task(returns=1)
 def alone():
@@ -31,7 +32,7 @@ def starts_little():
 
 def hold(mebibytes):
     x = b"x" * (mebibytes << 20)
-    time.sleep(1)
+    time.sleep(SEEN_S)
 
 @task(returns=1)
 def forks():
@@ -48,12 +49,12 @@ def dies(mark):
         return process.exitcode
     open(mark, "w").close()
     child = subprocess.Popen([sys.executable, "-S", "-c", HOLD.format(80, 600)])
-    time.sleep(1)
+    time.sleep(SEEN_S)
     child.kill()
     os.kill(os.getpid(), signal.SIGKILL)
 
 wait_on(alone())
-wait_on(starts(50, 1))
+wait_on(starts(50, SEEN_S))
 wait_on(starts(400, 0))
 for _ in range(4):
     wait_on(starts_little())

@@ -141,7 +141,7 @@ def test_a_task_writes_through_a_pipe(runmem, write, tmp_path):
     reader.start()
     ran = runmem(tmp_path, "--workers=1", "--no_summary", "app.py")
     assert (ran.code, ran.out) == (0, "written\n"), ran.err
-    reader.join(20)
+    reader.join(60)
     assert seen == ["through the pipe\n"]
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 

@@ -106,7 +106,7 @@ def test_no_process_of_the_run_is_left(killed_run: tuple[RunData, float]) -> Non
     run, _ = killed_run
     folder = str(run.directory.root.parent.parent)
     ours = [process for process in psutil.process_iter() if _belongs(process, folder)]
-    psutil.wait_procs(ours, timeout=20)
+    psutil.wait_procs(ours, timeout=60)
     assert [process.cmdline() for process in ours if process.is_running()] == []
 
 

@@ -77,7 +77,7 @@ tasks = _define()
 def _kill(pid: int) -> None:
     process = psutil.Process(pid)
     process.kill()
-    process.wait(10)
+    process.wait(60)
 
 
 def test_a_task_that_kills_its_worker_is_named_with_its_last_reading(session: Callable[..., Any]) -> None:
