@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from runmem import TaskKilledError, task, wait_on
-from runmem.collection.collector import DiedWorker, Kill
+from runmem.collection.process_deaths import DiedWorker, Kill
 from runmem.dask_private import worker_memory_limit
 from runmem.deaths import Cause, Death
 from runmem.events import TaskRecord

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from math import inf
 
-from runmem.collection.collector import DiedWorker, Kill
+from runmem.collection.process_deaths import DiedWorker, Kill
 from runmem.deaths import Death
 from runmem.errors import TaskKilledError
 from runmem.execution.call_errors import attempts

@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import distributed
 
-from runmem.collection.collector import Kill
+from runmem.collection.process_deaths import Kill
 from runmem.execution.placement import Demand
 from runmem.graph.call import Execution, FileUse, Slot
 from runmem.graph.failure import OnFailure
 from runmem.serialization.arguments import NO_PAYLOAD, Payload
 from runmem.settings import ON_MEMORY
 from runmem.store.layout import safe_name
-from runmem.worker.bundle_runner import PackedTask
+from runmem.worker.packed_call import PackedTask
 
 __all__ = ["KEY_MARK", "Bundle", "CallState", "Implementation", "state_of"]
 

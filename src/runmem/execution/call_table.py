@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from distributed.scheduler import KilledWorker
 
-from runmem.collection.collector import Kill
+from runmem.collection.process_deaths import Kill
 from runmem.errors import TaskCancelledError, TaskKilledError
 from runmem.events import TaskEnded
 from runmem.execution.call_errors import error_of, error_of_call, internal_error
@@ -32,8 +32,7 @@ from runmem.graph.call import Execution
 from runmem.graph.failure import MOST_TRIES, Management
 from runmem.serialization.packed import Wrapped
 from runmem.serialization.task_error import root_task
-from runmem.worker.bundle_runner import BundleFailed
-from runmem.worker.packed_call import Outcome
+from runmem.worker.packed_call import BundleFailed, Outcome
 
 __all__ = ["CallTable", "Loss"]
 

@@ -33,7 +33,7 @@ from runmem.settings import Settings
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import RunOnWorkers
+from runmem.worker.run_on_workers import RunOnWorkers
 
 __all__ = ["PreparedRun"]
 

@@ -14,9 +14,9 @@ from runmem.deadlines import within
 from runmem.errors import ClusterError
 from runmem.measurement.carrier import nanny_carrier, scheduler_plugin, worker_carrier
 from runmem.measurement.second_tries import SecondTries
-from runmem.worker.call_recorder import RunOnWorkers, stats_topic
 from runmem.worker.dask_tasks import LONGEST_KEY, DaskTasks
 from runmem.worker.nanny import RunmemNanny
+from runmem.worker.run_on_workers import RunOnWorkers, stats_topic
 from runmem.worker.task_turns import DEATHS
 
 __all__ = ["MeasuredCluster"]

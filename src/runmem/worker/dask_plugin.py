@@ -26,7 +26,7 @@ from runmem.memory.stored_data import stored_data
 from runmem.shadowed import stop_shadowing
 from runmem.store.node_name import node_name
 from runmem.worker.bundle_runner import isolated_calls
-from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, worker_runs
+from runmem.worker.call_recorder import WorkerRun, worker_runs
 from runmem.worker.fresh_calls import CallPreparation, prepare_process
 from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits
@@ -34,6 +34,7 @@ from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.nesting import nestings
 from runmem.worker.node_turns import NodeTurns
 from runmem.worker.process_state import follow, follow_no_more
+from runmem.worker.run_on_workers import RunOnWorkers, stats_topic
 from runmem.worker.running_calls import RunningCalls
 from runmem.worker.task_logging import TaskLogging
 from runmem.worker.task_output import keep_printing

@@ -39,11 +39,12 @@ from runmem.memory.peak import Window, process_meter
 from runmem.memory.stored_data import LEAST_BYTES, StoredItem, stored_data
 from runmem.store.line_writer import fields_of_line
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import CallState, RunOnWorkers, WorkerRun, stats_topic
+from runmem.worker.call_recorder import CallState, WorkerRun
 from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.node_turns import NodeTurns
 from runmem.worker.probe import Parts, PeakProbe
 from runmem.worker.record_fields import set_record_fields
+from runmem.worker.run_on_workers import RunOnWorkers, stats_topic
 from runmem.worker.spilling import follow_spilling, is_on_disk
 from runmem.worker.task_turns import DEATHS, LONGEST_HOLD_S, TaskTurn, Tries
 

@@ -23,10 +23,10 @@ from runmem.node.clock import clock_of
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import stats_topic
 from runmem.worker.isolation.watchdog import Watchdog
 from runmem.worker.memory_events import NannyMemoryEvents
 from runmem.worker.node_then import NodeThen
+from runmem.worker.run_on_workers import stats_topic
 from runmem.worker.running_calls import calls_of_dead
 
 __all__ = ["RunmemNanny"]
