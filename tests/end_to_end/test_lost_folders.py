@@ -74,5 +74,6 @@ def test_the_temporary_folder_fills_up(tmp_path, runmem, write, file_system, env
     assert "Traceback" not in ran.err
     assert [path.name for path in spool.iterdir() if path.name.startswith("runmem-dask-")] == []
     assert list(spool.glob("runmem-*/*")) == []
-    assert not [record for record in ran.records if record["status"] != "finished"]
+    for record in ran.records:  # the line of an end may be lost while that of its begin had room
+        assert record["status"] == "finished" or "the line that reports it was lost" in record["reason"], record
     assert shutil.disk_usage(spool).free < 1024**2
