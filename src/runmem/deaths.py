@@ -39,9 +39,9 @@ class Cause(StrEnum):
     EXIT = "exit"
     """The task, or a library that it calls, ended the process."""
     TIME_LIMIT = "time limit"
-    """The task, or one beside it in the same process, reached its time limit."""
+    """The task, one beside it in the same process, or the batch job reached its time limit."""
     NODE_GONE = "node gone"
-    """The node, or the connection to it, was lost."""
+    """The node, its batch job, or the connection to it was lost."""
     UNKNOWN = "unknown"
     """It is not known."""
 

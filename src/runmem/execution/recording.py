@@ -62,7 +62,7 @@ class Recording:
         logged = LoggedRecords()
         shows_reports = settings.log_level == "debug"
         profiles = ProfileWriter(directory, shows_reports, self.recorder.data_lost)
-        graph = [GraphWriter(directory.root)] if settings.graph else []
+        graph = [GraphWriter(directory.task_graph)] if settings.graph else []
         notes = AllocationNotes(settings.memray)
         self.observers = Observers([self.recorder, profiles, logged, notes, *graph, *observers])
         self.replicas = Replicas(directory, trace_folder)

@@ -28,12 +28,14 @@ from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.graph.task import TaskFunction
+from runmem.memory.limits import slurm_limits
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
 from runmem.store.append import LineAppender
+from runmem.store.batch_job import note_own_job
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter, NamedTask
 from runmem.store.node_name import node_name
@@ -155,6 +157,7 @@ class WorkerRun:
             if self._joined:
                 series, what = worker_series(os.getpid()), f"{run.app} on {self.node}"
                 join(self.spool.root, os.getpid(), trace, series, what, forks_calls=forks_calls, metric=run.metric)
+                note_own_job(self.spool, min((each.limit_bytes for each in slurm_limits(os.environ)), default=None))
             if samples:
                 from runmem.node.launch import ensure_sampler
 

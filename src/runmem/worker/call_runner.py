@@ -177,7 +177,7 @@ def _result(
         outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body, kept)
     finally:
         inputs.ended()
-    what = f"the result of task {task.name} (call {call.task_id})"
+    what = f"the result of call {call.task_id} of {task.place}"
     kept = tuple([pack_value(value, what) for value in outputs])
     result = None if not kept else kept[0] if len(kept) == 1 else kept
     if run is not None:
