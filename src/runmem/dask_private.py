@@ -51,8 +51,8 @@ __all__ = [
     "start_on_worker",
     "surround_actors",
     "surround_task",
-    "tell_of_exits",
-    "tell_of_receiving",
+    "report_exits",
+    "report_receiving",
     "tune_streams",
     "uncover_all_tasks",
     "uncover_task",
@@ -380,7 +380,7 @@ def count_deaths(scheduler: Any, key: object, deaths: int) -> None:
 _exit_listeners: list[Callable[[int, int], None]] = []
 
 
-def tell_of_exits(listener: Callable[[int, int], None]) -> Callable[[], None]:
+def report_exits(listener: Callable[[int, int], None]) -> Callable[[], None]:
     """Report the process id and exit code of each worker that ends under a nanny of this process.
 
     Returns
@@ -446,7 +446,7 @@ def set_worker_memory_limit(server: Any, limit_bytes: int | None) -> None:
         server.memory_manager.memory_limit = limit_bytes
 
 
-def tell_of_receiving(receiver: Receiver) -> bool:
+def report_receiving(receiver: Receiver) -> bool:
     """Report each block of memory into which this process receives data; return False if that is impossible."""
     reading = getattr(tcp, "read_bytes_rw", None)
     if reading is None:

@@ -1,9 +1,8 @@
-"""What calls need now, and the order in which those get a place of which nothing is known yet."""
+"""Gives calls their places by what they need; while nothing is known of a task, one call of it at a time."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable
 
 from runmem.errors import ArgumentError
@@ -64,27 +63,21 @@ class Demands:
         if self._expectations is not None:
             self._expectations.observe(name, needed_bytes, kept_bytes)
 
-    def admit(self, execution: Execution, in_flight: Counter[str]) -> bool:
-        """Return True if a call, whose inputs are ready, can be sent now; give it a place if it has a demand.
-
-        Parameters
-        ----------
-        in_flight : Counter
-            Number of calls, with a place or without, that were sent and have not ended, by the name of the task.
-        """
+    def admit(self, execution: Execution) -> bool:
+        """Return True if a call, whose inputs are ready, can be sent now; give it a place if it has a demand."""
         state, demand = state_of(execution), self.of(execution)
         if demand is None:
             return self._placement.open_hosts() != []
         if any(state_of(needed).error is not None for needed in state.needs):
             return True  # it ends with their error
         reason = None if state.demand is None else self._placement.refusal(state.demand)
-        if reason is None and self._give_place(execution, demand, in_flight):
+        if reason is None and self._give_place(execution, demand):
             return True
         for other in () if demand.alone else state.implementations:
             if self._placement.refusal(other.demand) is not None:
                 continue
             expected = self.expected(other.task.name, other.demand) or other.demand
-            if self._give_place(execution, expected, in_flight):
+            if self._give_place(execution, expected):
                 state.use(other)
                 return True
             reason = None  # it will fit later
@@ -112,18 +105,19 @@ class Demands:
             kept_bytes = self._expectations.kept_bytes(execution.name)
         self._placement.release(execution, kept_bytes)
 
-    def _give_place(self, execution: Execution, demand: Demand, in_flight: Counter[str]) -> bool:
+    def _give_place(self, execution: Execution, demand: Demand) -> bool:
         """Give a call a place; return False if it has to wait."""
-        name = execution.name
+        name, state = execution.name, state_of(execution)
         if demand.is_guess and self._placement.has_place(self._first.get(name)) and self._may_wait(name):
             return False
         demand = self._possible(name, demand)
-        if not self._placement.admit(execution, demand, in_flight.total() - self._placement.placed):
+        if not self._placement.admit(execution, demand):
             return False
         if demand.is_guess:
             self._first[name] = execution
             self._warn_of_unknown(name)
-        state_of(execution).is_placed = True
+        state.is_placed = True
+        state.runs_alone = state.runs_alone or demand.alone
         return True
 
     def _possible(self, name: str, demand: Demand) -> Demand:
@@ -136,8 +130,10 @@ class Demands:
             log.warning(
                 "runmem: warning: task %s is expected to need %s, and the largest worker may use %s: its calls run "
                 "alone on a node, and may be killed",
-                name, format_bytes(demand.memory_bytes), format_bytes(largest_bytes),
-            )  # fmt: skip
+                name,
+                format_bytes(demand.memory_bytes),
+                format_bytes(largest_bytes),
+            )
         return demand._replace(memory_bytes=largest_bytes, alone=True)
 
     def _warn_of_unknown(self, name: str) -> None:
@@ -150,5 +146,8 @@ class Demands:
         log.warning(
             "runmem: warning: --memory_from: %s has no measurement of task %s (it has %s%s): calls of such tasks start "
             "one at a time until the first has ended",
-            self._memory.source, name, ", ".join(known[:_MOST_NAMED]), more,
-        )  # fmt: skip
+            self._memory.source,
+            name,
+            ", ".join(known[:_MOST_NAMED]),
+            more,
+        )

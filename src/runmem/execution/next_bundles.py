@@ -108,7 +108,7 @@ class NextBundles:
             workers,
             calls.in_flight,
             self._may_wait,
-            self._admit,
+            self.demands.admit,
             calls.lost,
             self._awaited,
         )
@@ -134,7 +134,7 @@ class NextBundles:
                         calls.fail(calls.recall(bundle), error)
                     else:  # sent one by one, the call that causes the error fails alone
                         again.update(executions)
-                        calls.requeue(calls.recall(bundle), alone=True)
+                        calls.requeue(calls.recall(bundle), single=True)
             for execution in bundle.executions:
                 self._last_moved_s[execution.name] = now_s
         return Outgoing(bundles, graph, turns)
@@ -159,9 +159,6 @@ class NextBundles:
             return next((needed for needed in state.needs if queue.is_kept_aside(needed)), None)
         # One that gets a place would take it from others while it waits for its inputs.
         return next((needed for needed in state.needs if not state_of(needed).done), None)
-
-    def _admit(self, execution: Execution) -> bool:
-        return self.demands.admit(execution, self._calls.in_flight)
 
     def _read_reports(self) -> None:
         while self._needs:

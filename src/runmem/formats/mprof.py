@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Integers: TypeAlias = NDArray[np.int64]
 
-__all__ = ["Bracket", "ChildrenReading", "Trace", "read_trace"]
+__all__ = ["Bracket", "ChildrenReading", "Floats", "Integers", "Trace", "read_trace"]
 
 _MOST_MIB = float(2**43)  # 2**63 bytes, the limit of a 64-bit integer
 _MOST_S = 1e12

@@ -1,4 +1,4 @@
-"""Tell the children of tasks from other descendants of a worker, and name their commands.
+"""Distinguish the children of tasks from other descendants of a worker, and name their commands.
 
 Standard library only, and without the package: see `runmem.node`.
 """

@@ -79,7 +79,7 @@ class Report:
 
     Notes
     -----
-    Limitation: a lower bound (sampled) may pass ``<`` although the true value does not; the measurement's notes tell
+    Limitation: a lower bound (sampled) may pass ``<`` although the true value does not; the measurement's notes show
     how it was measured.
     """
 

@@ -21,20 +21,23 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from runmem.extensions import make_extensions
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
+from runmem.graph.task import TaskFunction
+from runmem.memory.limits import slurm_limits
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
 from runmem.store.append import LineAppender
+from runmem.store.batch_job import note_own_job
 from runmem.store.layout import Spool, safe_name, worker_series
-from runmem.store.line_writer import LineWriter
+from runmem.store.line_writer import LineWriter, NamedTask
 from runmem.store.node_name import node_name
 from runmem.worker.call_captures import files_in_spool, import_memray, recording
 from runmem.worker.call_statistics import CallStatistics, need_of
@@ -53,14 +56,16 @@ if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.worker.running_calls import RunningCalls
     from runmem.worker.task_logging import TaskLogging
 
-__all__ = ["CallState", "WorkerRun", "stop_calls", "stopped_runs", "worker_runs"]
+__all__ = ["CallInProgress", "WorkerRun", "stop_calls", "stopped_runs", "worker_runs"]
+
+Result = TypeVar("Result")
 
 _BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
 _TOTAL_INTERVAL_S = 1.0
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")
 
 
-class CallState:
+class CallInProgress:
     """State of a call that is being measured."""
 
     def __init__(self) -> None:
@@ -70,11 +75,11 @@ class CallState:
         self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
 
 
-class _Current(threading.local, CallState):
+class _Current(threading.local, CallInProgress):
     """State of a thread: its task, and the probes that go on with the next call of its bundle."""
 
     def __init__(self) -> None:
-        CallState.__init__(self)
+        CallInProgress.__init__(self)
         self.task_id: int | None = None
         self.need: tuple[int, int] | None = None  # memory of the last call, see `need_of`
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
@@ -114,10 +119,16 @@ class WorkerRun:
     """
 
     def __init__(
-        self, run: RunOnWorkers, limit_bytes: int | None, notify: Callable[[dict[str, Any]], None],
-        samples: bool = True, trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
-        probe: Probe | None = None, forks_calls: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        run: RunOnWorkers,
+        limit_bytes: int | None,
+        notify: Callable[[dict[str, object]], None],
+        samples: bool = True,
+        trace: str | None = None,
+        limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
+        probe: Probe | None = None,
+        forks_calls: bool = False,
+    ) -> None:
         self.measures = run.measures
         self.node = node_name()
         self._run = run
@@ -152,6 +163,7 @@ class WorkerRun:
             if self._joined:
                 series, what = worker_series(os.getpid()), f"{run.app} on {self.node}"
                 join(self.spool.root, os.getpid(), trace, series, what, forks_calls=forks_calls, metric=run.metric)
+                note_own_job(self.spool, min((each.limit_bytes for each in slurm_limits(os.environ)), default=None))
             if samples:
                 from runmem.node.launch import ensure_sampler
 
@@ -216,9 +228,13 @@ class WorkerRun:
             self.task_logging.began(task_id, name, levels)
 
     def measured(
-        self, task_id: int, task: Any, last: bool, body: Callable[[], Any],
+        self,
+        task_id: int,
+        task: NamedTask,
+        last: bool,
+        body: Callable[[], Result],
         argument_bytes: dict[str, int] | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Result:
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
@@ -241,13 +257,13 @@ class WorkerRun:
         self._end(current, task_id, task, last)
         return result
 
-    def begin(self, task_id: int, task: Any) -> CallState:
+    def begin(self, task_id: int, task: NamedTask) -> CallInProgress:
         """Begin to measure a call by itself, which `end` ends: no bundle, and others may be under way in its thread."""
-        current = CallState()
+        current = CallInProgress()
         self._begin(current, task_id, task)
         return current
 
-    def end(self, current: CallState, task_id: int, task: Any, error: BaseException | None = None) -> None:
+    def end(self, current: CallInProgress, task_id: int, task: NamedTask, error: BaseException | None = None) -> None:
         """End the measuring of a call, which raised `error`; no line is written once the run has ended."""
         if self.stopped:
             self._probes.stop(current.states or [None])
@@ -259,7 +275,9 @@ class WorkerRun:
             self._busy.discard(current.thread)
             self._report_lost_lines()
 
-    def _begin(self, current: CallState, task_id: int, task: Any, argument_bytes: dict[str, int] | None = None) -> None:
+    def _begin(
+        self, current: CallInProgress, task_id: int, task: NamedTask, argument_bytes: dict[str, int] | None = None
+    ) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         self._busy.add(current.thread)
         take_record_fields()  # of a call in a run that measures nothing
@@ -274,9 +292,14 @@ class WorkerRun:
         self._write(writer.start(task, task_id, current.thread, start_s, base, parent, argument_bytes))
 
     def _end(
-        self, current: CallState, task_id: int, task: Any, last: bool, status: str = "finished",
+        self,
+        current: CallInProgress,
+        task_id: int,
+        task: NamedTask,
+        last: bool,
+        status: str = "finished",
         error: BaseException | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Measure a call that has ended, with `error` if it raised one, and write its line."""
         exception = None if error is None else class_name(error)
         start_s, start_cpu_s = current.since
@@ -342,7 +365,7 @@ class WorkerRun:
         if self.measures:
             self._losses.report_lines(self._lines)
 
-    def _bracket(self, task: Any, start_s: float, end_s: float, height: int | None) -> None:
+    def _bracket(self, task: NamedTask, start_s: float, end_s: float, height: int | None) -> None:
         """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve.
 
         `height` is that total at most a second before the start.
@@ -352,7 +375,7 @@ class WorkerRun:
         if start is not None and end is not None:
             self._trace.write(func_line(f"{task.module}.{task.name}", start, start_s, end, end_s))
 
-    def ended(self, name: str, elapsed_s: float, result: Any) -> None:
+    def ended(self, name: str, elapsed_s: float, result: object) -> None:
         """Note a call that finished; report now and then how long calls of this name last.
 
         That is without measuring: as many calls travel together as where nothing is measured.
@@ -362,7 +385,7 @@ class WorkerRun:
         need, self._current.need = self._current.need, None
         self._statistics.ended(name, elapsed_s, result, need)
 
-    def recording(self, task: Any, body: Callable[[], Any]) -> Callable[[], Any]:
+    def recording(self, task: TaskFunction, body: Callable[[], Result]) -> Callable[[], Result]:
         """Return what runs the call of a task, and records its allocations if ``--memray`` names it."""
         return recording(self._run.memray, task, body)
 

@@ -41,7 +41,7 @@ class CallStatistics:
         Sends a message to the master.
     """
 
-    def __init__(self, notify: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, notify: Callable[[dict[str, object]], None]) -> None:
         self._notify = notify
         self._lock = threading.Lock()
         self._durations: dict[str, _Durations] = {}

@@ -15,7 +15,7 @@ from distributed import WorkerPlugin
 import runmem.serialization.dask_serialization  # noqa: F401  # registers with Dask
 from runmem.clusters.child_imports import is_embedded_worker
 from runmem.collection.spool_reader import read_last
-from runmem.dask_private import report_level, tell_of_receiving, worker_memory_limit
+from runmem.dask_private import report_level, report_receiving, worker_memory_limit
 from runmem.graph.current import current_program
 from runmem.memory.allocator import use_one_arena
 from runmem.memory.limits import memory_limit
@@ -74,9 +74,11 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             time_limits = partial(TimeLimits, later=worker.loop.add_callback)
         try:
             run = WorkerRun(
-                self._run, min(limits, default=None), lambda message: worker.log_event(topic, message),
+                self._run,
+                min(limits, default=None),
+                lambda message: worker.log_event(topic, message),
                 limits=time_limits,
-            )  # fmt: skip
+            )
         except Exception as error:
             log.warning("this worker cannot measure memory for run %s: %s", self._run.run_id, error)
             place = f"worker process {os.getpid()} on node {node_name()}"
@@ -86,7 +88,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             correct_lsst_timer()
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
-            tell_of_receiving(stored_data())
+            report_receiving(stored_data())
             self._memory_events = WorkerMemoryEvents(worker, run.write_trace, run.now)
             if self._run.memory_aware:
                 report_level(worker, process_meter().level_bytes)

@@ -39,7 +39,7 @@ from runmem.memory.peak import Window, process_meter
 from runmem.memory.stored_data import LEAST_BYTES, StoredItem, stored_data
 from runmem.store.line_writer import fields_of_line
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import CallState, WorkerRun
+from runmem.worker.call_recorder import CallInProgress, WorkerRun
 from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.node_turns import NodeTurns
 from runmem.worker.probe import Parts, PeakProbe
@@ -108,7 +108,7 @@ class _MeasuredCall:
 
     def __init__(self, run: WorkerRun, task: WorkerTask, stored: _Results, worker: str, turn: TaskTurn | None) -> None:
         self._run, self._task, self._stored, self._worker, self._turn = run, task, stored, worker, turn
-        self._state: CallState | None = None
+        self._state: CallInProgress | None = None
 
     def begin(self) -> None:
         if self._turn is not None:
@@ -209,7 +209,7 @@ class _Results:
         stored_data().removed(self.items.pop(key, None))
 
     def release_all(self) -> None:
-        """Follow them no more."""
+        """Stop following them."""
         self._end_spilling()
         for key in list(self.items):
             self.released(key)

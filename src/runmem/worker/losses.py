@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
 
 from runmem.store.append import LineAppender
 from runmem.worker.task_output import unwritten
@@ -23,7 +22,7 @@ class Losses:
         Sends a message to the master.
     """
 
-    def __init__(self, node: str, notify: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, node: str, notify: Callable[[dict[str, object]], None]) -> None:
         self._node = node
         self._notify = notify
         self._next_lines = 1

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from distributed import NannyPlugin
 
 from runmem.collection.spool_reader import read_last
-from runmem.dask_private import tell_of_exits, worker_memory_limit
+from runmem.dask_private import report_exits, worker_memory_limit
 from runmem.deaths import Cause, Death
 from runmem.memory.causes_of_death import death_by_exit, death_in_log, death_of_process
 from runmem.memory.kernel_kills import KernelKills
@@ -186,7 +186,7 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
         watchdog = Watchdog(spool, notes.note_late, self._report, notes.node.look)
         notes.noted = partial(self._send_last_news, watchdog)
         logs = [DeathWatch(notes, logging.getLogger(name), partial(_limit_of, watchdog)) for name in names]
-        return _Watches(watchdog, tell_of_exits(notes.note_exit), logs, notes)
+        return _Watches(watchdog, report_exits(notes.note_exit), logs, notes)
 
     def _send_last_news(self, watchdog: Watchdog, pid: int) -> None:
         """Send what the master has not read of this node if no worker is left, through which it could ask."""
