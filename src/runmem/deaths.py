@@ -1,4 +1,4 @@
-"""How a task came to its end with its process: the causes that are told apart, and the facts noted at that moment."""
+"""How a task came to its end with its process: the causes, and the facts noted at that moment."""
 
 from __future__ import annotations
 

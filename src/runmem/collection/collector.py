@@ -257,8 +257,10 @@ class Collector:
         if news.node in self.nodes:
             return
         self.nodes[news.node] = {
-            "memory_bytes": news.memory_bytes, "limit_bytes": news.limit_bytes, "limit_source": news.limit_source,
-        }  # fmt: skip
+            "memory_bytes": news.memory_bytes,
+            "limit_bytes": news.limit_bytes,
+            "limit_source": news.limit_source,
+        }
         self._node_found()
 
     def _note_jobs(self, node: str, jobs: Iterable[str]) -> None:

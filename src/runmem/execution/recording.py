@@ -57,6 +57,7 @@ class Recording:
         node_found: Callable[[], object],
     ) -> None:
         self._directory = directory
+        self._is_failure_said = False  # that run.json could not be written
         self.recorder = Recorder(directory)
         logged = LoggedRecords()
         shows_reports = settings.log_level == "debug"
@@ -107,7 +108,12 @@ class Recording:
             write_provenance(self._directory, values | known)
             return True
         except OSError as error:
-            log.error("%s could not be written: %s", self._directory.run_json, error)
+            if not self._is_failure_said:  # it is written several times in a run
+                log.error(
+                    "runmem: %s could not be written: %s. The program goes on without it.",
+                    self._directory.run_json, error.strerror or error,
+                )  # fmt: skip
+            self._is_failure_said = True
             return False
 
 

@@ -112,10 +112,13 @@ def write_provenance(run: RunDirectory, provenance: JsonObject) -> None:
     data = json.dumps(provenance, indent=1).encode() + b"\n"
     try:
         write_file(run.run_json, data)
-    except OSError:
-        with run.run_json.open("r+b") as file:
-            file.write(data)
-            file.truncate()
+    except OSError as error:
+        try:
+            with run.run_json.open("r+b") as file:
+                file.write(data)
+                file.truncate()
+        except FileNotFoundError:
+            raise error from None
 
 
 def newest_run(base: Path) -> Path:

@@ -119,10 +119,16 @@ class WorkerRun:
     """
 
     def __init__(
-        self, run: RunOnWorkers, limit_bytes: int | None, notify: Callable[[dict[str, object]], None],
-        samples: bool = True, trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
-        probe: Probe | None = None, forks_calls: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        run: RunOnWorkers,
+        limit_bytes: int | None,
+        notify: Callable[[dict[str, object]], None],
+        samples: bool = True,
+        trace: str | None = None,
+        limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
+        probe: Probe | None = None,
+        forks_calls: bool = False,
+    ) -> None:
         self.measures = run.measures
         self.node = node_name()
         self._run = run
@@ -222,9 +228,13 @@ class WorkerRun:
             self.task_logging.began(task_id, name, levels)
 
     def measured(
-        self, task_id: int, task: NamedTask, last: bool, body: Callable[[], Result],
+        self,
+        task_id: int,
+        task: NamedTask,
+        last: bool,
+        body: Callable[[], Result],
         argument_bytes: dict[str, int] | None = None,
-    ) -> Result:  # fmt: skip
+    ) -> Result:
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
@@ -282,9 +292,14 @@ class WorkerRun:
         self._write(writer.start(task, task_id, current.thread, start_s, base, parent, argument_bytes))
 
     def _end(
-        self, current: CallInProgress, task_id: int, task: NamedTask, last: bool, status: str = "finished",
+        self,
+        current: CallInProgress,
+        task_id: int,
+        task: NamedTask,
+        last: bool,
+        status: str = "finished",
         error: BaseException | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Measure a call that has ended, with `error` if it raised one, and write its line."""
         exception = None if error is None else class_name(error)
         start_s, start_cpu_s = current.since
