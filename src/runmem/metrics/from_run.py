@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runmem.errors import SettingError
+from runmem.formats.mprof import FORKED
 from runmem.metrics.from_records import metadata_from_records
 from runmem.metrics.from_traces import TracePeak
 from runmem.metrics.measured_run import MeasuredRun
@@ -15,6 +16,7 @@ from runmem.metrics.memory_metric import MemoryMetricTask
 from runmem.metrics.metric_task import MetadataMetricTask
 from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
 from runmem.reading import JsonObject
+from runmem.verify.bounds import LOWER, NONE
 from runmem.verify.job import Job
 from runmem.verify.measurement import Measurement
 from runmem.verify.metric import Metric
@@ -233,6 +235,11 @@ def _of_children(run: MeasuredRun, choice: MetricChoice) -> Measurement:
         "executions": len(records),
         "missed": len(records) - len(known),
     }
+    metric = next((trace.metric for trace in run.traces.values()), "rss")
+    if metric == "rss" and highest.children_method == "sampled" and highest.children_command == FORKED:
+        notes |= {"bound": NONE, "shared_pages": "memory that forked processes share counts in each of them"}
+    elif any(record.children_method != "hwm" for record in records):  # one of these may have had more
+        notes["bound"] = LOWER
     return Measurement(choice.name, peak, "byte", notes)
 
 
@@ -279,7 +286,7 @@ def _of_brackets(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     marking = [t for t in run.traces.values() if any(bracket.name == choice.target for bracket in t.brackets)]
     if any(trace.children for trace in marking):  # the total of one process would be a lower bound
         notes["value"] += ", which includes everything else that ran"
-        notes["bound"] = "none"
+        notes["bound"] = NONE
     return Measurement(choice.name, highest.peak_bytes, "byte", notes)
 
 

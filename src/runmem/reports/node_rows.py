@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from runmem.events import TaskRecord
-from runmem.formats.mprof import Trace
+from runmem.formats.mprof import FORKED, Trace
 from runmem.metrics.from_traces import MASTER, node_peak, trace_owner
 from runmem.reading import JsonObject
 
@@ -43,6 +43,8 @@ class NodeRow:
         Remarks of the trace's writer on its values.
     gpus : dict
         Name of each GPU (``gpu0``) to the most memory that was used on it, by all programs together.
+    counts_shared_pages : bool
+        Whether memory that forked processes share may count in each of them in `peak_bytes`.
 
     Notes
     -----
@@ -62,6 +64,7 @@ class NodeRow:
     limit_source: str | None = None
     notes: tuple[str, ...] = ()
     gpus: dict[str, int] = field(default_factory=dict)
+    counts_shared_pages: bool = False
 
     @property
     def allowed_fraction(self) -> float | None:
@@ -71,7 +74,7 @@ class NodeRow:
     @property
     def is_lower_bound(self) -> bool:
         """Whether the true peak is at least `peak_bytes`; not if shared pages were counted repeatedly."""
-        return not any(note.startswith(_SUM_NOTE) for note in self.notes)
+        return not self.counts_shared_pages and not any(note.startswith(_SUM_NOTE) for note in self.notes)
 
     @property
     def limit_fraction(self) -> float | None:
@@ -130,9 +133,16 @@ def node_rows(
                 limit_source=host.get("limit_source") or None,
                 notes=tuple(trace.notes) if trace else (),
                 gpus=_gpus(trace) if trace else {},
+                counts_shared_pages=_has_forked_processes(trace, peak.time_s) if trace and peak else False,
             )
         )
     return rows
+
+
+def _has_forked_processes(trace: Trace, time_s: float | None) -> bool:
+    """Return True if a reading includes processes that have run no other program than the worker that forked them."""
+    readings = [reading for series in trace.children_of_tasks.values() for reading in series]
+    return trace.metric == "rss" and any(each.time_s == time_s and each.command == FORKED for each in readings)
 
 
 def _gpus(trace: Trace) -> dict[str, int]:
