@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
@@ -19,7 +20,7 @@ START = 1_790_000_000.0
 
 def svg_text(path) -> str:
     """Matplotlib writes each text of an SVG file as a comment beside its outlines."""
-    return "\n".join(re.findall(r"<!-- (.*?) -->", path.read_text()))
+    return html.unescape("\n".join(re.findall(r"<!-- (.*?) -->", path.read_text())))
 
 
 def test_the_figure_shows_node_workers_limit_tasks_and_the_killed_one(write_run, record, killed, tmp_path):

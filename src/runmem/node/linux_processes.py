@@ -21,6 +21,7 @@ __all__ = ["LinuxProcesses", "read_file"]
 SAMPLER = b"/node/sampler.py"
 _PREPARED = b"runmem.worker.isolation.prepared_process"  # it forks the processes of tasks
 _OF_WORKERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver", b"/commands/supervisor.py")
+_SHARED = "rss-sum: tasks run in forked processes: what these share counts in each (--memory_metric=pss divides it)"
 _INTERPRETER = re.compile(rb"(python|perl|ruby|R|Rscript|julia|node|(ba|z|da|k)?sh)[\d.]*$").match
 _MOST_NAME = 80
 _NEW_NAME_PAGES = 256  # a process of this size that has doubled or halved may have called exec
@@ -81,6 +82,8 @@ class LinuxProcesses:
         self._prepared: set[int] = set()  # helpers that fork the processes of tasks
         self._names_of: dict[int, tuple[bytes, int]] = {}  # child of a task -> command, pages when it was read
         self._children: dict[int, tuple[int | None, bytes]] = {}
+        self._remarks: list[str] = []
+        self._has_remarked = False
         self._names: set[str] = set()
         self._last_pid: int | None = None
         self._unseen: dict[int, int] = {}  # new id without a process -> looks left
@@ -175,8 +178,9 @@ class LinuxProcesses:
         return pid if pid in self._trees else self._owner(pid)
 
     def notes(self) -> list[str]:
-        """Return the remarks since the last call: none."""
-        return []
+        """Return the remarks since the last call."""
+        remarks, self._remarks = self._remarks, []
+        return remarks
 
     def _find_alone(self) -> None:
         """Find the members without descendants; all count as changed."""
@@ -372,11 +376,12 @@ class LinuxProcesses:
         parent = self._parents.get(pid, 0)
         if _PREPARED in command and parent not in self._prepared and parent not in self._helpers:
             self._prepared.add(pid)
-        elif (
-            parent in self._prepared
-            or (parent == owner and self._members[owner].forks_calls)
-            or any(helper in command for helper in _OF_WORKERS)
-        ):
+        elif parent in self._prepared or (parent == owner and self._members[owner].forks_calls):
+            self._helpers.add(pid)
+            if not self._has_remarked:
+                self._has_remarked = True
+                self._remarks.append(_SHARED)
+        elif any(helper in command for helper in _OF_WORKERS):
             self._helpers.add(pid)
         else:
             self._name(pid, 0)

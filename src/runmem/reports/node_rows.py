@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from runmem.events import TaskRecord
-from runmem.formats.mprof import FORKED, Trace
-from runmem.metrics.from_traces import MASTER, node_peak, trace_owner
+from runmem.formats.mprof import Trace
+from runmem.metrics.from_traces import MASTER, includes_forked, node_peak, trace_owner
 from runmem.reading import JsonObject
 
 __all__ = ["MASTER", "NodeRow", "node_rows", "trace_owner"]
 
-_SUM_NOTE = "rss-sum"  # prefix of the note on a trace whose totals are sums of resident set sizes
+_SUM_NOTE = "rss-sum"  # prefix of a note on a trace whose totals count memory that processes share in each of them
 
 
 @dataclass(frozen=True)
@@ -133,16 +133,10 @@ def node_rows(
                 limit_source=host.get("limit_source") or None,
                 notes=tuple(trace.notes) if trace else (),
                 gpus=_gpus(trace) if trace else {},
-                counts_shared_pages=_has_forked_processes(trace, peak.time_s) if trace and peak else False,
+                counts_shared_pages=includes_forked(trace, peak.time_s) if trace and peak else False,
             )
         )
     return rows
-
-
-def _has_forked_processes(trace: Trace, time_s: float | None) -> bool:
-    """Return True if a reading includes processes that have run no other program than the worker that forked them."""
-    readings = [reading for series in trace.children_of_tasks.values() for reading in series]
-    return trace.metric == "rss" and any(each.time_s == time_s and each.command == FORKED for each in readings)
 
 
 def _gpus(trace: Trace) -> dict[str, int]:

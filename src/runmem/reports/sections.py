@@ -361,9 +361,10 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
         found.append((_call_line(record, f", attempt {record.attempt}"), "red"))
         fraction = record.last_bytes / record.limit_bytes if record.last_bytes and record.limit_bytes else None
         share = f" ({_percent(fraction)})" if fraction is not None else ""
-        found.append(
-            (f"    last reading {format_bytes(record.last_bytes)}, limit {format_bytes(record.limit_bytes)}{share}", "")
-        )
+        last = f"last reading {format_bytes(record.last_bytes)}"
+        if record.last_bytes is None and record.peak_bytes is not None:  # a call in a process of its own
+            last = f"peak >={format_bytes(record.peak_bytes)}"
+        found.append((f"    {last}, limit {format_bytes(record.limit_bytes)}{share}", ""))
         if record.children_peak_bytes is not None and record.death is None:
             command = f" ({printable(record.children_command)})" if record.children_command else ""
             found.append((f"    its child processes had {format_bytes(record.children_peak_bytes)}{command}", ""))

@@ -28,7 +28,7 @@ def bound_of(notes: Mapping[str, Any]) -> str:
     method = str(notes.get("method", ""))
     is_lower = "sampled" in method or notes.get("bound") == LOWER
     is_upper = any(word in f"{method} {notes.get('peak', '')}" for word in _UPPER)
-    is_upper = is_upper or str(notes.get("writer", "")).startswith("rss-sum") or notes.get("bound") == NONE
+    is_upper = is_upper or "rss-sum" in str(notes.get("writer", "")) or notes.get("bound") == NONE
     return ("~" if is_upper else ">=") if is_lower else "<=" if is_upper else ""
 
 
