@@ -9,7 +9,7 @@ import signal
 import socket
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +18,10 @@ import pytest
 T = TypeVar("T")
 
 TESTS = Path(__file__).parent
-SERVICES = ("slurm", "hosts")  # each makes something of which the machine has one: never two of them at once
+SERVICES = ("slurm", "hosts", "campaign/test_kills_over_hosts.py")
+"""What makes something of which the machine has one: never two of them at once."""
+SERVICES_APART = pytest.StashKey[bool]()
+"""Whether a process runs the services and nothing else."""
 SERVICE_FIXTURES = {"slurm", "network", "ssh_server"}  # what starts daemons: Slurm's, SSH servers
 SLOW = (  # folders and files whose tests nearly all take more than two seconds; single tests carry the mark themselves
     "campaign", "differential", "end_to_end", "examples", "workers",
@@ -44,6 +47,16 @@ def pytest_configure() -> None:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Give the services a process of their own beside those asked for: they wait for daemons most of their time."""
+    everything = [Path(argument).resolve() for argument in config.args] == [TESTS]
+    processes = config.getoption("numprocesses", None)
+    if everything and "service" not in config.option.markexpr and isinstance(processes, int) and processes > 1:
+        config.option.numprocesses += 1
+        config.stash[SERVICES_APART] = True
+
+
 @pytest.fixture(autouse=True)
 def _signal_handlers_restored() -> Iterator[None]:
     """Restore the signal handlers after each test: a command line that ends in this process ignores signals."""
@@ -66,11 +79,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.slow)
     if hasattr(config, "workerinput"):
         first = [*SERVICES, *LONG]
-        items.sort(key=lambda item: _rank(first, item.path.relative_to(TESTS).parts[0]))
+        items.sort(key=lambda item: _rank(first, item.path.relative_to(TESTS)))
 
 
-def _rank(first: list[str], folder: str) -> int:
-    return first.index(folder) if folder in first else len(first)
+def _rank(first: Sequence[str], place: Path) -> int:
+    """Return the number of the first of these folders and files that has a place."""
+    return next((rank for rank, each in enumerate(first) if place.is_relative_to(each)), len(first))
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -83,8 +97,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            path = Path(nodeid.partition("::")[0])
-            return "services" if path.parent.name in SERVICES else path.as_posix()
+            place = (config.rootpath / nodeid.partition("::")[0]).relative_to(TESTS)
+            return "services" if _rank(SERVICES, place) < len(SERVICES) else place.as_posix()
+
+        def _reschedule(self, node: Any) -> None:
+            if config.stash.get(SERVICES_APART, False) and "services" in self.assigned_work[node]:
+                if not node.shutting_down:
+                    node.shutdown()  # once it has run them
+            else:
+                super()._reschedule(node)
 
     config.option.loadscopereorder = False  # in our order
     return ByFile(config, log)

@@ -46,6 +46,27 @@ def test_the_import_of_dask_leaves_the_logging_of_a_program_as_it_was():
     ]
 
 
+def test_the_handler_of_a_dask_that_the_program_imported_first_has_the_level_of_the_run() -> None:
+    """Else the run prints what its scheduler and workers do, thirty lines for the shortest program."""
+    printed = said("""
+        import logging, sys
+        import distributed
+        own = logging.StreamHandler(sys.stdout)
+        logger = logging.getLogger("distributed")
+        logger.handlers[0].setStream(sys.stdout)
+        logger.addHandler(own)
+        from runmem.dask_logging import import_dask, set_dask_log_level
+        import_dask()
+        set_dask_log_level(logging.CRITICAL)
+        logging.getLogger("distributed.scheduler").info("State start")
+        set_dask_log_level(logging.WARNING)
+        logging.getLogger("distributed.nanny").warning("Worker process died")
+    """)
+    assert printed[:2] == ["State start", printed[1]]
+    assert printed[1].endswith("distributed.nanny - WARNING - Worker process died")
+    assert printed[2:] == ["Worker process died"]
+
+
 def test_a_program_that_imported_dask_itself_is_kept_apart_from_it_too():
     told = said("""
         import logging, sys

@@ -24,11 +24,11 @@ from runmem.dask_private import (
     is_wanted,
     memory_in_use,
     report_level,
+    report_receiving,
     send_graph,
     set_worker_memory_limit,
     size_of_task,
     surround_task,
-    tell_of_receiving,
     tune_streams,
     uncover_task,
     worker_memory_limit,
@@ -51,7 +51,7 @@ def client() -> Iterator[distributed.Client]:
 def test_where_dask_has_no_such_place_nobody_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     # First in this file: a cluster in this process could not read its messages meanwhile.
     monkeypatch.delattr(tcp, "read_bytes_rw")
-    assert not tell_of_receiving(Told())
+    assert not report_receiving(Told())
 
 
 def test_a_worker_reports_with_its_heartbeats_what_it_has_in_use(
@@ -145,8 +145,8 @@ def test_a_process_is_told_of_the_blocks_that_it_receives(
 ) -> None:
     monkeypatch.setattr(tcp, "read_bytes_rw", tcp.read_bytes_rw)  # put back at the end
     first, told = Told(), Told()
-    assert tell_of_receiving(first)
-    assert tell_of_receiving(told)  # in its place
+    assert report_receiving(first)
+    assert report_receiving(told)  # in its place
     sent = send_graph(client, {"received-1": (_array, (MIB,), [])})
     assert client.gather(sent["received-1"]).nbytes == MIB
     assert any(MIB <= size < MIB + 10_000 for size in told.coming_bytes)

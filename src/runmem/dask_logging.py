@@ -150,6 +150,7 @@ def import_dask() -> None:
     isolate_dask_log()
     _isolate_libraries()
     if "distributed" in sys.modules:
+        _find_dask_handler()
         _add_dask_handler()
         return
     try:
@@ -162,20 +163,42 @@ def import_dask() -> None:
 
 
 def _import_distributed() -> None:
-    from dask import config
-
     names = (*_DASK_LOGGERS, *_SHARED_LOGGERS, *_LOGGERS_SET_BY_DASK)
     before = {name: _LoggerState.of(logging.getLogger(name)) for name in names}
     import distributed  # noqa: F401
 
-    keys = [*config.get("distributed", {}), *config.config]
-    if "logging-file-config" in keys or "logging" in keys:
+    if _is_configured():
         return
     for name, state in before.items():
         # Dask's levels of its own loggers are kept, unless the program has set them.
         is_shared = name.partition(".")[0] in _SHARED_LOGGERS
         state.restore(logging.getLogger(name), with_level=is_shared or state.level != logging.NOTSET)
     _add_dask_handler()
+
+
+def _find_dask_handler() -> None:
+    """Take over the handler that Dask's import has added to its logger, if the program imported Dask first.
+
+    It prints all that a scheduler and its workers do. The handlers of the program are its own.
+    """
+    global _dask_handler
+    from dask import config
+
+    if _is_configured():
+        return
+    form = config.get("distributed.admin.log-format", None)
+    for handler in logging.getLogger("distributed").handlers:
+        formatter = handler.formatter
+        if type(handler) is logging.StreamHandler and formatter is not None and formatter._fmt == form:
+            _dask_handler = handler
+            handler.setLevel(_dask_level)
+
+
+def _is_configured() -> bool:
+    """Return True if Dask's own files have a configuration of the logging."""
+    from dask import config
+
+    return not {"logging-file-config", "logging"}.isdisjoint([*config.get("distributed", {}), *config.config])
 
 
 def _add_dask_handler() -> None:

@@ -51,9 +51,9 @@ __all__ = [
     "start_on_worker",
     "surround_actors",
     "surround_task",
-    "tell_of_exits",
-    "tell_no_more_of_receiving",
-    "tell_of_receiving",
+    "report_exits",
+    "report_no_receiving",
+    "report_receiving",
     "tune_streams",
     "uncover_all_tasks",
     "uncover_task",
@@ -381,7 +381,7 @@ def count_deaths(scheduler: Any, key: object, deaths: int) -> None:
 _exit_listeners: list[Callable[[int, int], None]] = []
 
 
-def tell_of_exits(listener: Callable[[int, int], None]) -> Callable[[], None]:
+def report_exits(listener: Callable[[int, int], None]) -> Callable[[], None]:
     """Report the process id and exit code of each worker that ends under a nanny of this process.
 
     Returns
@@ -447,10 +447,10 @@ def set_worker_memory_limit(server: Any, limit_bytes: int | None) -> None:
         server.memory_manager.memory_limit = limit_bytes
 
 
-def tell_of_receiving(receiver: Receiver) -> bool:
+def report_receiving(receiver: Receiver) -> bool:
     """Report each block of memory into which this process receives data; return False if that is impossible.
 
-    It does so until `tell_no_more_of_receiving`.
+    It does so until `report_no_receiving`.
     """
     reading = getattr(tcp, "read_bytes_rw", None)
     if reading is None:
@@ -471,7 +471,7 @@ def tell_of_receiving(receiver: Receiver) -> bool:
     return True
 
 
-def tell_no_more_of_receiving() -> None:
-    """End what `tell_of_receiving` has begun; does nothing if it has not."""
+def report_no_receiving() -> None:
+    """End what `report_receiving` has begun; does nothing if it has not."""
     reading = getattr(tcp, "read_bytes_rw", None)
     tcp.read_bytes_rw = getattr(reading, "plain", reading)

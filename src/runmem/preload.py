@@ -19,9 +19,9 @@ from runmem.memory.limits import memory_limit, node_memory_bytes
 from runmem.settings import resolve
 from runmem.store.node_name import node_name
 from runmem.store.workers_run import WORKERS_RUN, WorkersRun
-from runmem.worker.call_recorder import RunOnWorkers
 from runmem.worker.dask_tasks import DaskTasks
 from runmem.worker.nanny import RunmemNanny
+from runmem.worker.run_on_workers import RunOnWorkers
 
 __all__ = ["dask_setup", "dask_teardown"]
 

@@ -67,7 +67,8 @@ def _count(value: object) -> int:
 def _memory(value: Any) -> int:
     size = parse_bytes(value)
     if size < 100 * 1024**2:
-        raise ValueError("a worker uses some 65MiB before its first task: set at least 100MiB")
+        without_unit = f"without a unit {value} means {value} bytes; " if str(value).strip().isdecimal() else ""
+        raise ValueError(f"{without_unit}a worker uses some 65MiB before its first task: set at least 100MiB")
     return size
 
 

@@ -1,7 +1,7 @@
 """A campaign: random programs, and what people and machines do to them.
 
     pytest tests/campaign                                    about a minute, always the same seeds
-    RUNMEM_CAMPAIGN_S=3600 pytest tests/campaign/test_kills.py    for an hour, from the seeds after those on
+    RUNMEM_CAMPAIGN_S=3600 pytest tests/campaign -k kills         for an hour, from the seeds after those on
     RUNMEM_CAMPAIGN_SEED=1234 pytest tests/campaign -k kills      one trial again, with all that it left
 
 A failure names its seed, the command and the folder. What every trial must show is in `checks.py`.

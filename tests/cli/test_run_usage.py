@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 
 import pytest
 
@@ -10,6 +11,7 @@ from runmem.cli import COMMANDS, main
 from runmem.cli.options_after_program import options_after_program
 from runmem.cli.program import load_script
 from runmem.cli.run import command
+from runmem.cli.unknown_options import _OPTIONS_OF_SBATCH
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +45,7 @@ def refused(capsys, *arguments: str) -> str:
         ("--workers", "-1", "1 or more"),
         ("--worker_memory", "lots", "500MiB or 2GiB"),
         ("--worker_memory", "1MiB", "at least 100MiB"),
+        ("--worker_memory", "2", "without a unit 2 means 2 bytes"),
         ("--scheduler", "nonsense", "tcp://10.0.0.5:8786"),
         ("--log_level", "loud", "debug"),
     ],
@@ -61,8 +64,26 @@ def test_an_unusable_variable_is_named(capsys, monkeypatch):
     assert "environment variable RUNMEM_MEMORY_INTERVAL: '0'" in refused(capsys, "app.py")
 
 
-def test_a_misspelt_option_is_mended(capsys):
-    assert "'--workers'" in refused(capsys, "--wrokers", "3", "app.py")
+@pytest.mark.parametrize(
+    ("arguments", "remedy"),
+    [
+        (["--wrokers", "3"], "Did you mean '--workers'?"),
+        (["--python-memory-profile"], "Did you mean '--python_memory_profile'?"),
+        (["-workers", "2"], "Write it with two dashes: '--workers'."),
+        (["--num_nodes", "2"], "it is an option of `runmem submit`."),
+        (["submit", "--num-nodes", "2"], "Did you mean '--num_nodes'?"),
+        (["submit", "--mem", "4G"], "It is an option of sbatch; that of `runmem submit` is '--node_memory'."),
+        (["submit", "-N", "2"], "It is an option of sbatch; that of `runmem submit` is '--num_nodes'."),
+        (["submit", "--gres", "gpu:1"], "are given by --extra_submit_flag=--gres=..."),
+    ],
+)
+def test_the_message_for_an_unknown_option_has_the_right_one(capsys, arguments, remedy):
+    assert remedy in refused(capsys, *arguments, "app.py")
+
+
+def test_the_options_of_sbatch_in_messages_exist():
+    submit = import_module("runmem.cli.submit").command
+    assert set(_OPTIONS_OF_SBATCH.values()) <= {name for parameter in submit.params for name in parameter.opts}
 
 
 def test_an_option_without_its_value_is_named(capsys):
@@ -78,6 +99,16 @@ def test_a_misspelt_command_is_mended_and_the_commands_are_listed(capsys):
 
 def test_a_missing_program_is_no_misspelt_command(capsys):
     assert "no program 'reprot.py'" in refused(capsys, "reprot.py")
+
+
+def test_the_name_of_a_program_is_mended(capsys):
+    assert "Did you mean 'app.py'?" in refused(capsys, "ap.py")
+    assert " here (" not in refused(capsys, "/nowhere/app.py")
+
+
+def test_a_notebook_is_no_program(capsys, folder):
+    (folder / "book.ipynb").write_text('{"cells": []}')
+    assert "'book.ipynb' is a notebook" in refused(capsys, "book.ipynb")
 
 
 def test_a_file_without_a_suffix_is_a_program(capsys, folder):

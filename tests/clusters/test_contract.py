@@ -132,7 +132,7 @@ def test_close_ends_what_connect_started_and_nothing_else_and_may_be_called_twic
     cluster.close()
     assert client.status == "closed"
     left = [process for process in psutil.Process().children(recursive=True) if process.pid not in before]
-    _, alive = psutil.wait_procs([process for process in left if not _is_tracker(process)], timeout=10)
+    _, alive = psutil.wait_procs([process for process in left if not _is_tracker(process)], timeout=60)
     assert alive == []
     if "scheduler" in options:
         with distributed.Client(options["scheduler"], set_as_default=False, timeout=10) as client:

@@ -62,7 +62,7 @@ def _imported_at() -> float:
 
 def test_handlers_that_have_told_it_on_the_worker_do_not_again(study):
     _, own, above = study
-    deliver(line(told_by=["study.part"]), line(told_by=["study"]), line(told_by=["study", "study.part"]))
+    deliver(line(handled_by=["study.part"]), line(handled_by=["study"]), line(handled_by=["study", "study.part"]))
     assert [len(own.records), len(above.records)] == [1, 1]
 
 
@@ -72,9 +72,9 @@ def test_levels_and_filters_here_have_the_last_word(study):
     deliver(line())
     logger.setLevel(logging.NOTSET)
     logger.addFilter(lambda record: record.msg != "unwanted")
-    deliver(line(msg="unwanted"), line(msg="unwanted", told_by=["study"]), line(msg="wanted"))
+    deliver(line(msg="unwanted"), line(msg="unwanted", handled_by=["study"]), line(msg="wanted"))
     own.setLevel(logging.ERROR)
-    deliver(line(told_by=["study"]))
+    deliver(line(handled_by=["study"]))
     assert [record.msg for record in own.records] == ["wanted"]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from runmem.collection.pace import WantedInterval
-from runmem.collection.spool_reader import CHUNK_BYTES, end_spool, read_last, read_spool, read_spool_on
+from runmem.collection.spool_reader import CHUNK_BYTES, SpoolQuestion, end_spool, read_last, read_spool, read_spool_on
 from runmem.formats.mprof import read_trace
 from runmem.node.launch import sampler_pid
 from runmem.node.members import join, leave
@@ -32,27 +32,27 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Spool]:
 def test_only_whole_lines_are_read(spool: Spool) -> None:
     path = spool.tasks(5)
     path.write_bytes(b"one\ntwo\nthr")
-    news = read_spool(RUN, {}, None)
+    news = read_spool(SpoolQuestion(RUN, {}, None))
     assert news.node == socket.gethostname()
     assert news.files == {"tasks-5.jsonl": (0, b"one\ntwo\n")}
     assert news.memory_bytes >= news.limit_bytes > 0
-    assert read_spool(RUN, {"tasks-5.jsonl": 8}, None).files == {}
+    assert read_spool(SpoolQuestion(RUN, {"tasks-5.jsonl": 8}, None)).files == {}
     with path.open("ab") as file:
         file.write(b"ee\n")
-    assert read_spool(RUN, {"tasks-5.jsonl": 8}, None).files == {"tasks-5.jsonl": (8, b"three\n")}
+    assert read_spool(SpoolQuestion(RUN, {"tasks-5.jsonl": 8}, None)).files == {"tasks-5.jsonl": (8, b"three\n")}
 
 
 def test_other_files_are_not_read(spool: Spool) -> None:
     (spool.root / "stop-it.txt").write_text("x\n")
     (spool.root / "n.dat").write_text("MEM 1 1\n")
-    assert list(read_spool(RUN, {}, None).files) == ["n.dat"]
+    assert list(read_spool(SpoolQuestion(RUN, {}, None)).files) == ["n.dat"]
 
 
 def test_much_is_read_in_portions(spool: Spool) -> None:
     lines = [b"%03d " % number + b"x" * 20_000 + b"\n" for number in range(50)]
     spool.tasks(5).write_bytes(b"".join(lines))
     read, turns = b"", 0
-    while found := read_spool(RUN, {"tasks-5.jsonl": len(read)}, None, most_bytes=1).files:
+    while found := read_spool(SpoolQuestion(RUN, {"tasks-5.jsonl": len(read)}, None, most_bytes=1)).files:
         offset, data = found["tasks-5.jsonl"]
         assert offset == len(read)
         assert data.endswith(b"\n")
@@ -68,7 +68,7 @@ def test_the_files_of_a_node_share_what_is_read_at_once(spool: Spool) -> None:
         spool.tasks(pid).write_bytes(line * 100)
     spool.tasks(8).write_bytes(line)
     offsets = {"tasks-8.jsonl": len(line)}  # nothing new: it has no part
-    news = read_spool(RUN, offsets, None, most_bytes=800_000)
+    news = read_spool(SpoolQuestion(RUN, offsets, None, most_bytes=800_000))
     assert {file: len(data) for file, (_, data) in news.files.items()} == {
         f"tasks-{pid}.jsonl": 100_000 for pid in range(8)
     }
@@ -78,10 +78,10 @@ def test_the_files_of_a_node_share_what_is_read_at_once(spool: Spool) -> None:
 def test_a_line_longer_than_a_portion_is_read_whole(spool: Spool) -> None:
     long = b"x" * 200_000
     spool.profiles(5).write_bytes(long)
-    assert read_spool(RUN, {}, None, most_bytes=1).files == {}
+    assert read_spool(SpoolQuestion(RUN, {}, None, most_bytes=1)).files == {}
     with spool.profiles(5).open("ab") as file:
         file.write(b"\nnext\n")
-    assert read_spool(RUN, {}, None, most_bytes=1).files["profiles-5.jsonl"][1].startswith(long + b"\n")
+    assert read_spool(SpoolQuestion(RUN, {}, None, most_bytes=1)).files["profiles-5.jsonl"][1].startswith(long + b"\n")
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="a sampler on macOS reads once a second at most")
@@ -98,14 +98,14 @@ def test_the_sampler_takes_a_longer_interval_and_returns_to_its_own(
         times = [float(line.split()[2]) for line in text.splitlines() if line.startswith("MEM ")]
         return sorted(later - earlier for earlier, later in zip(times, times[1:], strict=False))
 
-    read_spool(RUN, {}, 0.02)
+    read_spool(SpoolQuestion(RUN, {}, 0.02))
     eventually(lambda: trace.is_file() and trace.read_text().count("MEM") > 5)
     long, short = WantedInterval(0.3, "lengthened\nto 0.3 s"), WantedInterval(0.001, "shortened")
     for wanted in (long, long):  # asked each time; noted once
-        read_spool(RUN, {}, 0.02, wanted=wanted)
+        read_spool(SpoolQuestion(RUN, {}, 0.02, wanted=wanted))
     eventually(lambda: len(gaps_after("lengthened to 0.3 s")) > 4)
     assert gaps_after("lengthened to 0.3 s")[2] > 0.1
-    read_spool(RUN, {}, 0.02, wanted=short)
+    read_spool(SpoolQuestion(RUN, {}, 0.02, wanted=short))
     eventually(lambda: len(gaps_after("shortened")) > 10)
     assert gaps_after("shortened")[5] > 0.005
     assert read_trace(trace).notes == ["lengthened to 0.3 s", "shortened"]
@@ -118,22 +118,22 @@ def test_a_member_that_died_is_named_and_the_sampler_is_started_again(spool: Spo
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     join(spool.root, process.pid, "n.dat", "worker-1", "app")
     join(spool.root, os.getpid(), "n.dat", "worker-2", "app")
-    assert read_spool(RUN, {}, 0.05).dead == []
+    assert read_spool(SpoolQuestion(RUN, {}, 0.05)).dead == []
     assert sampler_pid(spool.root) is not None
     process.kill()
     process.wait()
-    assert read_spool(RUN, {}, 0.05).dead == [process.pid]
+    assert read_spool(SpoolQuestion(RUN, {}, 0.05)).dead == [process.pid]
     end_spool(RUN, remove=False)
     assert sampler_pid(spool.root) is None
 
 
 def test_a_run_without_a_spool_has_no_news(spool: Spool) -> None:
-    assert read_spool("another-run", {}, 0.1).files == {}
+    assert read_spool(SpoolQuestion("another-run", {}, 0.1)).files == {}
 
 
 def test_an_error_comes_back_as_text(spool: Spool) -> None:
     (spool.root / "folder.dat").mkdir()
-    assert str(read_spool_on(RUN, {}, None)).startswith("IsADirectoryError")
+    assert str(read_spool_on(SpoolQuestion(RUN, {}, None))).startswith("IsADirectoryError")
 
 
 def test_the_end_removes_the_spool(spool: Spool) -> None:
@@ -143,9 +143,9 @@ def test_the_end_removes_the_spool(spool: Spool) -> None:
 
 def test_the_last_process_that_leaves_gives_what_the_master_lacks(spool: Spool) -> None:
     spool.tasks(5).write_bytes(b"one\n")
-    assert read_spool_on(RUN, {}, None).files == {"tasks-5.jsonl": (0, b"one\n")}
+    assert read_spool_on(SpoolQuestion(RUN, {}, None)).files == {"tasks-5.jsonl": (0, b"one\n")}
     assert read_last(RUN).files == {"tasks-5.jsonl": (0, b"one\n")}  # that answer may never have come
-    read_spool_on(RUN, {"tasks-5.jsonl": 4}, None)
+    read_spool_on(SpoolQuestion(RUN, {"tasks-5.jsonl": 4}, None))
     with spool.tasks(5).open("ab") as file:
         file.write(b"two\n")
     join(spool.root, os.getpid(), "n.dat", "worker-5", "app")
@@ -170,9 +170,9 @@ def test_a_request_that_was_long_on_its_way_finds_nothing_where_lines_were_freed
     line = b"x" * 99 + b"\n"
     spool.tasks(5).write_bytes(line * 1000)
     size = 100_000 // 4096 * 4096
-    news = read_spool(RUN, {"tasks-5.jsonl": 100_000}, None, {"tasks-5.jsonl": 100_000})
+    news = read_spool(SpoolQuestion(RUN, {"tasks-5.jsonl": 100_000}, None, {"tasks-5.jsonl": 100_000}))
     assert news.freed == {"tasks-5.jsonl": 100_000}
     if spool.tasks(5).read_bytes()[:size] != bytes(size):
         pytest.skip("nothing can be freed here")
-    assert read_spool(RUN, {"tasks-5.jsonl": 5000}, None).files == {}
-    assert read_spool(RUN, {"tasks-5.jsonl": 99_900}, None).files == {"tasks-5.jsonl": (99_900, line)}
+    assert read_spool(SpoolQuestion(RUN, {"tasks-5.jsonl": 5000}, None)).files == {}
+    assert read_spool(SpoolQuestion(RUN, {"tasks-5.jsonl": 99_900}, None)).files == {"tasks-5.jsonl": (99_900, line)}

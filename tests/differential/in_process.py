@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import hashlib
+import pickle
 import random
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -23,15 +24,16 @@ from distributed.protocol import pickle as dask_pickle
 from distributed.scheduler import KilledWorker
 
 from runmem.collection.observer import Observers
-from runmem.execution import call_table, sender, submitter
+from runmem.execution import call_table, next_bundles, sender, submitter
 from runmem.execution.run_services import RunServices
 from runmem.execution.sender import Sender
 from runmem.execution.submitter import DaskSubmitter
 from runmem.graph.call import TaskCall
 from runmem.graph.current import current_program, set_current_program
 from runmem.serialization.large_values import LargeValues
+from runmem.serialization.packed import Buffer
 from runmem.serialization.program_copy import ProgramCopies
-from runmem.worker import bundle_runner as on_worker
+from runmem.worker import loaded_tasks
 from runmem.worker.bundle_runner import run_bundle
 
 __all__ = ["Schedule", "SteppedSubmitter", "stepped"]
@@ -317,7 +319,7 @@ class InProcessCluster:
 
 def _calls(literals: Sequence[Any]) -> Any:
     data = literals[3]
-    return on_worker.pickle.loads(data.data if isinstance(data, on_worker.Buffer) else data)
+    return pickle.loads(data.data if isinstance(data, Buffer) else data)
 
 
 @contextmanager
@@ -326,7 +328,7 @@ def _on(worker: _Worker) -> Iterator[None]:
     program = current_program()
     set_current_program(None)
     try:
-        with mock.patch.object(on_worker, "program_copies", worker.copies):
+        with mock.patch.object(loaded_tasks, "program_copies", worker.copies):
             yield
     finally:
         set_current_program(program)
@@ -418,7 +420,7 @@ def stepped(schedule: Schedule, doomed: frozenset[int] = frozenset()) -> Iterato
     """Give a submitter on a cluster in this process, where no time passes."""
     clock = _Clock()
     with ExitStack() as stack:
-        for module in (call_table, sender, submitter):
+        for module in (call_table, next_bundles, sender, submitter):
             stack.enter_context(mock.patch.object(module, "time", clock))
         made = SteppedSubmitter(schedule, doomed)
         try:

@@ -21,7 +21,7 @@ from in_process import Schedule, SteppedSubmitter, stepped
 from running import as_program
 
 from runmem.errors import RunmemError, TaskKilledError
-from runmem.execution import sender as sender_module
+from runmem.execution import next_bundles
 from runmem.execution.call_state import Bundle
 from runmem.graph.synchronise import barrier, open_file, wait_on
 
@@ -118,14 +118,14 @@ def check(
 @contextmanager
 def mistakes_with(number: int | None) -> Iterator[None]:
     """Let the submitter fail to describe one call to Dask."""
-    right = sender_module.dask_task
+    right = next_bundles.dask_task
 
     def wrong(bundle: Bundle, *others: Any) -> Any:
         if number is not None and any(execution.task_id == number + 1 for execution in bundle.executions):
             raise LookupError("made for the test")
         return right(bundle, *others)
 
-    with mock.patch.object(sender_module, "dask_task", wrong):
+    with mock.patch.object(next_bundles, "dask_task", wrong):
         yield
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from runmem.collection.collector import Kill
+from runmem.collection.process_deaths import Kill
 from runmem.deaths import Cause, Death
 from runmem.errors import TaskKilledError
 from runmem.events import TaskRecord

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,7 @@ import json, random, sys
 import numpy as np
 from runmem import task, wait_on
 
-shape, seed, sizes = sys.argv[1], int(sys.argv[2]), [int(size) for size in sys.argv[3].split(",")]
-rng = random.Random(seed)
+sizes, shapes = [int(size) for size in sys.argv[1].split(",")], sys.argv[2:]
 expected = []  # MiB, call by call
 
 def size():
@@ -91,63 +91,66 @@ def large_arguments():
 
 for _ in range(3):  # the first calls take what modules need
     wait_on([called(None, use(1)), called(None, both(1, 1))])
-wait_on({"released_inputs": released_inputs, "tree": tree, "graph": graph, "packed_results": packed_results,
-         "large_arguments": large_arguments}[shape]())
-json.dump(expected, open("expected.json", "w"))
+calls = {}
+for shape in shapes:
+    rng = random.Random(1)
+    first = len(expected)
+    wait_on(globals()[shape]())
+    calls[shape] = [first + 1, len(expected)]
+json.dump({"mib": expected, "calls": calls}, open("expected.json", "w"))
 """
 
 SHAPES = ["released_inputs", "tree", "graph", "packed_results", "large_arguments"]
+WAYS = {
+    "one worker": ("1,10,50", "--workers=1"),
+    "two workers": ("1,10,50", "--workers=2"),
+    "four workers, large results": ("1,10,150", "--workers=4", "--worker_memory=4GiB"),
+}
 
 
-def marked_calls(ran: Any) -> list[str]:
-    """Return the reasons of the marked increments, having checked that every other is right."""
-    assert ran.code == 0, ran.err
-    expected = json.loads((ran.folder / "expected.json").read_text())
-    wrong, marked = [], []
-    for record in ran.records:
-        mib = expected[record["task_id"] - 1]
-        if record["increment_unclear"] is not None:
-            marked.append(record["increment_unclear"])
-        elif mib is not None and abs(record["increment_bytes"] - mib * MIB) > MIB + NOISE_BYTES:
-            wrong.append((record["task_id"], record["name"], mib, record["increment_bytes"] / MIB))
-    assert wrong == []
-    assert {record["task_id"] for record in ran.records} == set(range(1, len(expected) + 1))
-    return marked
-
-
-@pytest.fixture
-def run_graph(
-    runmem: Callable[..., Any], write: Callable[[Path, str, str], Path], tmp_path: Path
+@pytest.fixture(scope="module")
+def run_shapes(
+    runmem: Callable[..., Any], write: Callable[[Path, str, str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., Any]:
-    """Return what runs a program of calls that take so many MiB each."""
+    """Return what runs a program of calls, in one shape after the other, that take so many MiB each."""
 
-    def run(shape: str, sizes: str, *options: str) -> Any:
-        write(tmp_path, "app.py", TASKS)
-        return runmem(tmp_path, "--python_memory_profile", *options, "app.py", shape, "1", sizes, timeout_s=240)
+    @cache
+    def run(shapes: tuple[str, ...], sizes: str, *options: str) -> Any:
+        folder = tmp_path_factory.mktemp("shapes")
+        write(folder, "app.py", TASKS)
+        ran = runmem(folder, "--python_memory_profile", *options, "app.py", sizes, *shapes, timeout_s=240)
+        assert ran.code == 0, ran.err
+        return ran
 
     return run
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-def test_on_one_worker_nearly_every_increment_is_right_and_clear(run_graph: Callable[..., Any], shape: str) -> None:
-    ran = run_graph(shape, "1,10,50", "--workers", "1")
-    if shape != "large_arguments":  # these come from the program while other tasks run
-        assert len(marked_calls(ran)) <= 0.1 * len(ran.records)
-    else:
-        marked_calls(ran)
+def marked_calls(ran: Any, shape: str) -> tuple[list[str], int]:
+    """Return the reasons of the marked increments in a shape and its calls, having checked that the rest is right."""
+    expected = json.loads((ran.folder / "expected.json").read_text())
+    first, last = expected["calls"][shape]
+    records = [record for record in ran.records if first <= record["task_id"] <= last]
+    wrong, marked = [], []
+    for record in records:
+        mib = expected["mib"][record["task_id"] - 1]
+        if record["increment_unclear"] is not None:
+            marked.append(record["increment_unclear"])
+        elif abs(record["increment_bytes"] - mib * MIB) > MIB + NOISE_BYTES:
+            wrong.append((record["task_id"], record["name"], mib, record["increment_bytes"] / MIB))
+    assert wrong == []
+    assert {record["task_id"] for record in records} == set(range(first, last + 1))
+    return marked, last + 1 - first
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_on_two_workers_every_increment_is_right_or_marked(run_graph: Callable[..., Any], shape: str) -> None:
-    marked_calls(run_graph(shape, "1,10,50", "--workers", "2"))
-
-
-def test_while_results_are_spilled_to_disk_every_increment_is_right_or_marked(run_graph: Callable[..., Any]) -> None:
-    marked_calls(run_graph("tree", "10,50", "--workers", "1", "--worker_memory", "500MiB"))
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-def test_on_four_workers_with_large_results_every_increment_is_right_or_marked(
-    run_graph: Callable[..., Any], shape: str
+@pytest.mark.parametrize("way", WAYS)
+def test_every_increment_is_right_or_marked_and_on_one_worker_nearly_all_are_clear(
+    run_shapes: Callable[..., Any], way: str, shape: str
 ) -> None:
-    marked_calls(run_graph(shape, "1,10,100,300", "--workers", "4", "--worker_memory", "4GiB"))
+    marked, calls = marked_calls(run_shapes(tuple(SHAPES), *WAYS[way]), shape)
+    if way == "one worker" and shape != "large_arguments":  # these come from the program while other tasks run
+        assert len(marked) <= 0.1 * calls, marked
+
+
+def test_while_results_are_spilled_to_disk_every_increment_is_right_or_marked(run_shapes: Callable[..., Any]) -> None:
+    marked_calls(run_shapes(("tree",), "10,50", "--workers=1", "--worker_memory=500MiB"), "tree")

@@ -10,11 +10,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import distributed
 import numpy as np
 import pytest
 
 from runmem import TaskKilledError, task, wait_on
-from runmem.collection.collector import DiedWorker, Kill
+from runmem.collection.process_deaths import DiedWorker, Kill
 from runmem.dask_private import worker_memory_limit
 from runmem.deaths import Cause, Death
 from runmem.events import TaskRecord
@@ -31,17 +32,19 @@ def _define() -> SimpleNamespace:
         time.sleep(seconds)
         return len(block)
 
-    def grow(mib):
-        blocks = []
-        while len(blocks) * 10 < mib:
+    def grow(mib, then_s=60):  # until it is killed: on a busy machine Dask may see it late
+        blocks = [np.ones(200 * MIB, dtype=np.uint8)]
+        while len(blocks) * 10 < mib - 190:
             blocks.append(np.ones(10 * MIB, dtype=np.uint8))
             time.sleep(0.06)  # slow enough for Dask to see it soon after the limit
+        time.sleep(then_s)
 
     @task(returns=1)
     def grow_at_first(path):
         with open(path, "a") as file:
             file.write("begun\n")
-        grow(500 if len(Path(path).read_text().splitlines()) == 1 else 20)
+        if len(Path(path).read_text().splitlines()) == 1:
+            grow(500)
         time.sleep(0.3)
         return "ended"
 
@@ -55,7 +58,9 @@ def _define() -> SimpleNamespace:
 
     @task(returns=1, on_memory="retry_larger")
     def grow_larger():
-        grow(450)
+        grow(450, 0)
+        while (worker_memory_limit(distributed.get_worker()) or 0) < 450 * MIB:
+            time.sleep(0.05)  # it is killed the first time
         return "ended"
 
     return SimpleNamespace(**locals())

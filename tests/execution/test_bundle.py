@@ -54,7 +54,7 @@ def random_graph(seed: int, calls: int) -> list[Execution]:
         if needs and choose.random() < 0.5:
             needs = [made[-1]]  # a chain
         alone = choose.random() < 0.05
-        made.append(execution(number + 1, choose.choice((LONG, SHORT, TINY, TINY)), needs, alone=alone))
+        made.append(execution(number + 1, choose.choice((LONG, SHORT, TINY, TINY)), needs, is_single=alone))
     return made
 
 
@@ -77,7 +77,7 @@ def test_bundles_need_only_earlier_bundles_or_themselves(seed: int) -> None:
         assert [call.task_id for call in bundle.executions] == sorted(call.task_id for call in bundle.executions)
         largest = max(durations.calls_per_bundle(call.name) for call in bundle.executions)
         assert len(bundle.executions) <= min(largest, MOST_CALLS)
-        if any(call.state.alone or call.name == LONG for call in bundle.executions):
+        if any(call.state.is_single or call.name == LONG for call in bundle.executions):
             assert len(bundle.executions) == 1
 
 

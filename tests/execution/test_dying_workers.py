@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from runmem.collection.collector import StartDeath
+from runmem.collection.process_deaths import StartDeath
 from runmem.deaths import Cause, Death
 from runmem.errors import ClusterError
 from runmem.execution.dying_workers import DyingWorkers

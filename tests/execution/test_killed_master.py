@@ -15,6 +15,8 @@ from runmem.formats.mprof import read_trace
 from runmem.store.run import RunData, read_run, readings_of
 from runmem.units import MIB
 
+GOES_ON_S = 60.0  # the sampler reads workers until they have seen that the master is gone
+
 PROGRAM = """
 import os, signal, sys, time
 import numpy as np
@@ -88,7 +90,7 @@ def test_the_traces_reach_to_the_kill(killed_run: tuple[RunData, float]) -> None
     assert len(run.traces) == 2
     for path in run.traces:
         times = read_trace(path).times_s
-        assert killed_s - 1.5 < times[-1] < killed_s + 1
+        assert killed_s - 1.5 < times[-1] < killed_s + GOES_ON_S
     (record,) = [record for record in run.records if record.status == "killed"]
     assert max(readings_of([read_trace(path) for path in run.traces], record.pid)[1]) > 75 * MIB
 
@@ -104,7 +106,7 @@ def test_no_process_of_the_run_is_left(killed_run: tuple[RunData, float]) -> Non
     run, _ = killed_run
     folder = str(run.directory.root.parent.parent)
     ours = [process for process in psutil.process_iter() if _belongs(process, folder)]
-    psutil.wait_procs(ours, timeout=20)
+    psutil.wait_procs(ours, timeout=60)
     assert [process.cmdline() for process in ours if process.is_running()] == []
 
 

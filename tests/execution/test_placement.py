@@ -65,7 +65,7 @@ def test_with_one_node_any_worker_will_do() -> None:
     assert place.hosts_for(call) is None
 
 
-def test_a_call_alone_waits_for_all_others_of_its_node_and_keeps_it_closed() -> None:
+def test_a_call_alone_waits_for_those_with_a_place_on_its_node_and_keeps_it_closed() -> None:
     place = placement(*node("a", 4))
     first, alone, later = execution(1), execution(2), execution(3)
     assert place.admit(first, Demand(1, 0))
@@ -74,8 +74,7 @@ def test_a_call_alone_waits_for_all_others_of_its_node_and_keeps_it_closed() -> 
     assert not place.admit(later, Demand(1, 0))
     assert place.open_hosts() == []
     place.release(first)
-    assert not place.admit(alone, Demand(1, 0, alone=True), unplaced=1)
-    assert place.admit(alone, Demand(1, 0, alone=True), unplaced=0)
+    assert place.admit(alone, Demand(1, 0, alone=True))
     assert not place.admit(later, Demand(1, 0))
     assert place.open_hosts() == []
     place.release(alone)
@@ -83,9 +82,15 @@ def test_a_call_alone_waits_for_all_others_of_its_node_and_keeps_it_closed() -> 
     assert place.admit(later, Demand(1, 0))
 
 
-def test_other_nodes_go_on_while_a_call_is_alone() -> None:
+def test_other_nodes_go_on_while_a_call_is_alone_or_waits_for_that() -> None:
     place = placement(*node("a", 2), *node("b", 2))
+    before = [execution(4), execution(5)]
     alone, other, unplaced = execution(1), execution(2), execution(3)
+    assert all(place.admit(call, Demand(1, 0)) for call in before)
+    assert not place.admit(alone, Demand(1, 0, alone=True))
+    assert len(place.open_hosts() or []) == 1
+    for call in before:
+        place.release(call)
     assert place.admit(alone, Demand(1, 0, alone=True))
     (closed,) = place.hosts_for(alone) or []
     assert place.admit(other, Demand(1, 0))
@@ -97,7 +102,8 @@ def test_other_nodes_go_on_while_a_call_is_alone() -> None:
 
 def test_a_waiting_call_that_was_to_run_alone_opens_its_node_when_it_is_cancelled() -> None:
     place = placement(*node("a", 2))
-    assert not place.admit(alone := execution(1), Demand(1, 0, alone=True), unplaced=1)
+    assert place.admit(execution(3), Demand(1, 0))
+    assert not place.admit(alone := execution(1), Demand(1, 0, alone=True))
     place.release(alone)
     assert place.admit(execution(2), Demand(1, 0))
 

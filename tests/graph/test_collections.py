@@ -79,6 +79,20 @@ def test_nested_and_ragged_collections(start_program: Callable[..., Any], seed: 
     assert rows == [[[1], [2]], [], [[3]]]
 
 
+def test_an_object_in_place_of_a_row_is_an_element(submitter: Any) -> None:
+    @task(items={Type: COLLECTION_INOUT, Depth: 2})
+    def change(items):
+        items[0].add(1)
+        items[1] = "b"
+        items[2][0].append(9)
+
+    items: list[Any] = [{0}, "a", [[1], [2]]]
+    change(items)
+    add_to(items[2][1], 5)
+    assert wait_on(total(items[0])) == 1
+    assert wait_on(items) == [{0, 1}, "b", [[1, 9], [2, 5]]]
+
+
 def test_elements_that_cannot_be_told_apart_become_futures(submitter: Any) -> None:
     numbers: list[Any] = [None] * 3
     make(numbers, 1)

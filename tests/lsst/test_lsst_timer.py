@@ -50,11 +50,43 @@ def run(tmp_path, body, **environment):
 def told(tmp_path_factory):
     """What tasks of one program, one after the other in one worker, tell of their calls."""
     body = """
+    @task(returns=1)
+    def methods():
+        from lsst.pipe.base import TaskMetadata
+        from lsst.utils.timer import logInfo
+        from timed_tasks import TouchTask
+        from runmem.metrics.quantum_usage import quantum_usage
+        lsst_task = TouchTask(config=TouchTask.ConfigClass())
+        lsst_task.outer(20, 5)
+        lsst_task.run(1)
+        quantum, plain = TaskMetadata(), {}
+        for moment in ("prep", "start", "end"):
+            logInfo(None, moment, metadata=quantum)
+        logInfo(None, "end", metadata=plain)
+        whole = TaskMetadata()
+        whole["quantum"] = quantum
+        names = {name for name in quantum if name.endswith("Method")}
+        usage = quantum_usage(runmem.pipe_base.TaskMetadata.from_metadata(whole))
+        return {name: lsst_task.metadata.getArray(f"{name}PeakMethod") for name in ("run", "outer")}, names, \\
+            quantum["endPeakMethod"], plain["endPeakMethod"], usage.owner
+
+    def outside():
+        from timed_tasks import TouchTask, items
+        from runmem.memory.lsst_timer import correct_lsst_timer
+        correct_lsst_timer()
+        lsst_task = TouchTask(config=TouchTask.ConfigClass())
+        lsst_task.run(200)
+        lsst_task.run(20)
+        return items(lsst_task, "run")
+
+    import runmem.pipe_base
     print({
         "quanta": [wait_on(quanta([(n,)])) for n in (1, 200, 20, 60, 20)][1:],  # the first settles the heap
         "calls": wait_on(quanta([(200,), (20,), (60,), (20,)])),
         "outer": wait_on(quanta([(100, 40), (10, 70)], "outer")),
         "fails": wait_on(quanta([(80,), (20,)], "fails")),
+        "metadata": wait_on(methods()),
+        "outside": outside(),
     })
     """
     return run(tmp_path_factory.mktemp("timer"), body)
@@ -110,17 +142,8 @@ def test_on_request_the_original_reading_stays(tmp_path):
     assert peaks[1] == pytest.approx(peaks[0], abs=0.5)  # twice the first
 
 
-def test_outside_of_tasks_the_reading_is_the_original(tmp_path):
-    body = """
-    from timed_tasks import TouchTask, items
-    from runmem.memory.lsst_timer import correct_lsst_timer
-    correct_lsst_timer()
-    lsst_task = TouchTask(config=TouchTask.ConfigClass())
-    lsst_task.run(200)
-    lsst_task.run(20)
-    print(items(lsst_task, "run"))
-    """
-    _, peaks = run(tmp_path, body)
+def test_outside_of_tasks_the_reading_is_the_original(told):
+    _, peaks = told["outside"]
     assert peaks[1] == pytest.approx(peaks[0], abs=0.5)
 
 
@@ -136,30 +159,7 @@ def test_without_measuring_the_reading_is_the_original(tmp_path):
     assert peaks[1] == pytest.approx(peaks[0], abs=0.5)
 
 
-def test_the_metadata_say_that_a_peak_is_the_methods_own(tmp_path):
-    body = """
-    @task(returns=1)
-    def methods():
-        from lsst.pipe.base import TaskMetadata
-        from lsst.utils.timer import logInfo
-        from timed_tasks import TouchTask
-        from runmem.metrics.quantum_usage import quantum_usage
-        lsst_task = TouchTask(config=TouchTask.ConfigClass())
-        lsst_task.outer(20, 5)
-        lsst_task.run(1)
-        quantum, plain = TaskMetadata(), {}
-        for moment in ("prep", "start", "end"):
-            logInfo(None, moment, metadata=quantum)
-        logInfo(None, "end", metadata=plain)
-        whole = TaskMetadata()
-        whole["quantum"] = quantum
-        names = {name for name in quantum if name.endswith("Method")}
-        usage = quantum_usage(runmem.pipe_base.TaskMetadata.from_metadata(whole))
-        return {name: lsst_task.metadata.getArray(f"{name}PeakMethod") for name in ("run", "outer")}, names, \\
-            quantum["endPeakMethod"], plain["endPeakMethod"], usage.owner
-    import runmem.pipe_base
-    print(wait_on(methods()))
-    """
-    of_methods, names, of_quantum, of_mapping, owner = run(tmp_path, body)
+def test_the_metadata_say_that_a_peak_is_the_methods_own(told):
+    of_methods, names, of_quantum, of_mapping, owner = told["metadata"]
     assert of_methods == {"run": ["hwm", "hwm"], "outer": ["hwm"]}
     assert (names, of_quantum, of_mapping, owner) == ({"endPeakMethod"}, "hwm", ["hwm"], "own")

@@ -127,9 +127,21 @@ def records(tmp_path):
     return [record for folder in sorted(tmp_path.glob("runmem_runs/quanta_*")) for record in read_run(folder).records]
 
 
-def test_outputs_are_those_of_the_original_executor(root, tmp_path, theirs):
-    ours, error = run_ours(root, "ours")
+@pytest.fixture(scope="module")
+def ours(repo, tmp_path_factory):
+    """What our executor tells and stores, and the folder with the run that it made for it."""
+    before, folder = Path.cwd(), tmp_path_factory.mktemp("ours")
+    os.chdir(folder)
+    try:
+        report, error = run_ours(repo, "ours")
+    finally:
+        os.chdir(before)
     assert error is None
+    return report, folder
+
+
+def test_outputs_are_those_of_the_original_executor(root, ours, theirs):
+    ours, folder = ours
     assert outcomes(ours) == theirs[0]
     assert ours.status is ExecutionStatus.SUCCESS
     assert_same_outputs(comparable(root, "ours"), theirs[1])
@@ -137,7 +149,7 @@ def test_outputs_are_those_of_the_original_executor(root, tmp_path, theirs):
         "scale_metadata", instrument="Cam", visit=1, detector=0
     )
     assert (quantum["quantum.endPeakMethod"], quantum["scale.runPeakMethod"]) == ("hwm", "hwm")
-    assert not list(tmp_path.glob(".runmem-quanta-*"))
+    assert not list(folder.glob(".runmem-quanta-*"))
 
 
 def test_the_quanta_of_a_program_under_runmem_are_tasks_of_its_run_beside_its_own(root, tmp_path, theirs):
@@ -162,14 +174,12 @@ def test_the_quanta_of_a_program_under_runmem_are_tasks_of_its_run_beside_its_ow
     assert sizes == {}
 
 
-def test_each_quantum_has_a_record_with_label_data_id_and_its_own_peak(root, tmp_path):
-    _, error = run_ours(root, "recorded", workers=1)
-    assert error is None
-    by_name = {(record.name, record.data_id): record for record in records(tmp_path)}
+def test_each_quantum_has_a_record_with_label_data_id_and_its_own_peak(root, ours):
+    by_name = {(record.name, record.data_id): record for record in records(ours[1])}
     assert len(by_name) == 10
     for visit in repository.VISITS:
         assert by_name["add", f"{{instrument: 'Cam', visit: {visit}}}"].target == "pipeline_tasks.add"
-    datasets = repository.datasets(root, "recorded")
+    datasets = repository.datasets(root, "ours")
     for visit in repository.VISITS:
         for detector, mebibytes in repository.SIZES.items():
             data_id = ("instrument", "Cam"), ("visit", visit)
@@ -180,37 +190,6 @@ def test_each_quantum_has_a_record_with_label_data_id_and_its_own_peak(root, tmp
             assert record.status == "finished"
             assert metadata["scale.runEndMaxResidentSetSize"] <= metadata["quantum.endMaxResidentSetSize"]
             assert metadata["quantum.endMaxResidentSetSize"] <= record.peak_bytes
-
-
-def test_a_killed_quantum_is_tried_once_and_reported(root, tmp_path):
-    ours, error = run_ours(root, "killed", killed=[2])
-    assert isinstance(error, QuantumGraphExecutorError)
-    statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
-    for visit in repository.VISITS:
-        assert statuses["scale", visit, 2] == ExecutionStatus.FAILURE.value
-        assert statuses["add", visit, -1] == ExecutionStatus.SKIPPED.value
-        assert [statuses["scale", visit, other] for other in (0, 1, 3)] == [ExecutionStatus.SUCCESS.value] * 3
-    killed = [record for record in records(tmp_path) if record.status == "killed"]
-    assert sorted(record.data_id for record in killed) == [
-        f"{{instrument: 'Cam', detector: 2, visit: {visit}}}" for visit in repository.VISITS
-    ]
-    assert "TaskKilledError" in {q.exceptionInfo.className.rpartition(".")[2] for q in ours.quantaReports
-                                    if q.status is ExecutionStatus.FAILURE}  # fmt: skip
-
-
-def test_a_quantum_whose_time_is_up_is_killed_and_fails_alone(root, tmp_path):
-    ours, error = run_ours(root, "hanging", options={"timeout": 10.0}, hanging=[3])
-    assert isinstance(error, QuantumGraphExecutorError)
-    assert isinstance(error, MPTimeoutError)
-    assert ours.status is ExecutionStatus.TIMEOUT
-    statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
-    for visit in repository.VISITS:
-        assert statuses["scale", visit, 3] == ExecutionStatus.TIMEOUT.value
-        assert statuses["add", visit, -1] == ExecutionStatus.SKIPPED.value
-        assert [statuses["scale", visit, other] for other in (0, 1, 2)] == [ExecutionStatus.SUCCESS.value] * 3
-    assert [record.status for record in records(tmp_path)].count("killed") == len(repository.VISITS)
-    with pytest.raises(SettingError, match="timeout=0"):
-        QuantumGraphExecutor(None, timeout=0)
 
 
 def test_with_fail_fast_nothing_begins_after_the_first_failure(root, tmp_path):
@@ -330,3 +309,32 @@ class TestQuantaOfARunThatIsUnderWay:
         assert error is None
         added = {record.data_id: record for record in new_records() if record.name == "add"}
         assert added["{instrument: 'Cam', visit: 2}"].end_s <= added["{instrument: 'Cam', visit: 1}"].start_s
+
+    def test_a_quantum_whose_time_is_up_is_killed_and_fails_alone(self, root, new_records):
+        ours, error = run_ours(root, "hanging", options={"timeout": 5.0}, hanging=[3])
+        assert isinstance(error, QuantumGraphExecutorError)
+        assert isinstance(error, MPTimeoutError)
+        assert ours.status is ExecutionStatus.TIMEOUT
+        statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
+        for visit in repository.VISITS:
+            assert statuses["scale", visit, 3] == ExecutionStatus.TIMEOUT.value
+            assert statuses["add", visit, -1] == ExecutionStatus.SKIPPED.value
+            assert [statuses["scale", visit, other] for other in (0, 1, 2)] == [ExecutionStatus.SUCCESS.value] * 3
+        assert [record.status for record in new_records()].count("killed") == len(repository.VISITS)
+        with pytest.raises(SettingError, match="timeout=0"):
+            QuantumGraphExecutor(None, timeout=0)
+
+    def test_a_killed_quantum_is_tried_once_and_reported(self, root, new_records):
+        ours, error = run_ours(root, "killed", killed=[2])
+        assert isinstance(error, QuantumGraphExecutorError)
+        statuses = {key[:3]: status for *key, status in outcomes(ours) for key in [tuple(key)]}
+        for visit in repository.VISITS:
+            assert statuses["scale", visit, 2] == ExecutionStatus.FAILURE.value
+            assert statuses["add", visit, -1] == ExecutionStatus.SKIPPED.value
+            assert [statuses["scale", visit, other] for other in (0, 1, 3)] == [ExecutionStatus.SUCCESS.value] * 3
+        killed = [record for record in new_records() if record.status == "killed"]
+        assert sorted(record.data_id for record in killed) == [
+            f"{{instrument: 'Cam', detector: 2, visit: {visit}}}" for visit in repository.VISITS
+        ]
+        assert "TaskKilledError" in {q.exceptionInfo.className.rpartition(".")[2] for q in ours.quantaReports
+                                        if q.status is ExecutionStatus.FAILURE}  # fmt: skip

@@ -136,11 +136,16 @@ def _nanny_state(dask_worker: Any) -> list[str]:
     return list(dask_worker.plugins)
 
 
-def test_a_task_that_runs_on_is_recorded_as_cancelled(client, measure, eventually) -> None:
+def test_a_task_that_runs_on_is_recorded_as_cancelled(client, measure, eventually, tmp_path) -> None:
+    def waits(path: Path) -> None:
+        path.with_name("begun").touch()
+        while not path.exists():
+            time.sleep(0.01)
+
     with measure(client) as measured:
-        slow = client.submit(time.sleep, 2, key="slow-task", pure=False)
-        eventually(lambda: any(client.processing().values()))
-        time.sleep(0.3)
+        slow = client.submit(waits, tmp_path / "go", key="slow-task", pure=False)
+        eventually((tmp_path / "begun").exists)
+    (tmp_path / "go").touch()
     (record,) = [record for record in records(measured) if record.key == "slow-task"]
     assert (record.status, record.reason) == ("cancelled", "the measurement ended before the task did")
     slow.result()

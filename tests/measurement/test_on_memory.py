@@ -24,10 +24,12 @@ from runmem.units import MIB
 
 
 def grow(mib: int) -> int:
-    blocks: list[Any] = []
-    while len(blocks) * 10 < mib:
+    """Take memory in steps until the worker is killed for it."""
+    blocks: list[Any] = [np.ones(100 * MIB, dtype=np.uint8)]
+    while len(blocks) * 10 < mib - 90:
         blocks.append(np.ones(10 * MIB, dtype=np.uint8))
         time.sleep(0.05)  # slow enough for Dask to see it soon after the limit
+    time.sleep(60)  # on a busy machine Dask may see it late
     return mib
 
 
@@ -38,7 +40,8 @@ def is_first(path: Path) -> bool:
 
 
 def grow_at_first(path: Path) -> str:
-    grow(400 if is_first(path) else 10)
+    if is_first(path):
+        grow(400)
     time.sleep(0.3)
     return "ended"
 

@@ -15,7 +15,7 @@ class Counters(NamedTuple):
     """The kernel's counters, with the kill that they show."""
 
     kill: KernelKill | None = None
-    can_tell: bool = True
+    are_counted: bool = True
 
     def last(self) -> KernelKill | None:
         return self.kill
@@ -27,7 +27,7 @@ FULL = KernelKill(Cause.CGROUP_LIMIT, 300 * MIB, "the control group /sys/fs/cgro
 @pytest.mark.parametrize(
     ("message", "counters", "pid", "cause", "words"),
     [
-        ("Worker process 123 was killed by signal 9", Counters(can_tell=False), 123, Cause.SIGKILL,
+        ("Worker process 123 was killed by signal 9", Counters(are_counted=False), 123, Cause.SIGKILL,
          "the worker process was killed by signal 9"),
         ("Worker process 123 was killed by signal 9", Counters(), 123, Cause.SIGKILL,
          "the worker process was killed by signal 9, and not by the kernel for lack of memory: somebody sent it"),

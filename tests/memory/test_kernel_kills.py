@@ -31,7 +31,7 @@ def test_a_kill_at_the_limit_of_a_group_above_names_that_group(tmp_path: Path, v
     write(job, memory__oom_control=V1.format(0), memory__failcnt="3\n", memory__limit_in_bytes=f"{300 * MIB}\n")
     write(step, memory__oom_control=V1.format(0), memory__failcnt="0\n", memory__limit_in_bytes=f"{2**63 - 4096}\n")
     kills = KernelKills([CgroupFolder(1, step), CgroupFolder(1, job)], vmstat)
-    assert kills.can_tell
+    assert kills.are_counted
     assert kills.last() is None
     write(job, memory__failcnt="90\n")
     assert kills.last() is None  # it was full, and memory could be freed
@@ -80,5 +80,5 @@ def test_without_control_groups_the_count_of_the_node_decides(tmp_path: Path, vm
 
 def test_a_kernel_that_does_not_count_cannot_tell(tmp_path: Path) -> None:
     kills = KernelKills([], tmp_path / "missing")
-    assert not kills.can_tell
+    assert not kills.are_counted
     assert kills.last() is None

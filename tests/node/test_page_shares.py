@@ -77,7 +77,7 @@ def test_sizes_are_read_again_only_as_often_as_the_share_allows(parent: int) -> 
     sizes(processes, parent)
     for child in psutil.Process(parent).children():
         child.kill()
-        psutil.wait_procs([child], timeout=10)
+        psutil.wait_procs([child], timeout=60)
     changed = processes.changes()
     (tree,) = changed.values()
     assert tree is not None

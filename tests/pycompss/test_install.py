@@ -8,6 +8,7 @@ import sys
 import pytest
 
 import runmem
+from runmem.graph.future import Future
 from runmem.pycompss.install import install, installed
 
 
@@ -31,7 +32,8 @@ NAMES = {
     "pycompss.api.parameter": {
         name: getattr(runmem, name)
         for name in ("IN", "OUT", "INOUT", "IN_DELETE", "FILE_IN", "FILE_OUT", "FILE_INOUT", "COLLECTION_IN")
-    },
+    }
+    | {"StdIOStream": "stream", "Stream": "stream"},
     "pycompss.api.api": {
         "compss_wait_on": runmem.wait_on,
         "compss_barrier": runmem.barrier,
@@ -39,6 +41,8 @@ NAMES = {
         "compss_wait_on_file": runmem.wait_on_file,
     },
     "pycompss.functions.profile": {"profile": runmem.profile},
+    "pycompss.runtime.management.classes": {"Future": Future},
+    "pycompss.runtime.binding": {"Future": Future},
 }
 
 

@@ -15,7 +15,8 @@ from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Packed
 from runmem.serialization.snapshot import Snapshots
-from runmem.worker.bundle_runner import BundleFailed, PackedCall, PackedTask, run_bundle
+from runmem.worker.bundle_runner import run_bundle
+from runmem.worker.packed_call import BundleFailed, PackedCall, PackedTask
 
 
 class State:

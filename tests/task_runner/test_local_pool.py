@@ -122,7 +122,7 @@ def test_no_process_outlives_a_program_that_was_killed(program, isolation, event
         family = psutil.Process(master.pid).children(recursive=True)
         master.send_signal(signal.SIGKILL)
         master.wait()
-        _, alive = psutil.wait_procs(family, timeout=10)
+        _, alive = psutil.wait_procs(family, timeout=60)
         assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
     finally:
         master.kill()

@@ -46,7 +46,10 @@ def test_what_starts_many_short_processes_gives_hwm_executions_of_its_own():
 
 
 def test_what_computes_is_watched_by_all_methods_in_each_execution():
-    trial = trial_of(COMPUTING, "hwm", "rusage", repeat=2)
+    for _ in range(5):  # on a busy machine a stopped process may wait long before it goes on
+        trial = trial_of(COMPUTING, "hwm", "rusage", repeat=2)
+        if not is_slowed_down(trial.executions[0].outcome):
+            break
     assert watches(trial) == [(1, Watch.ALL), (2, Watch.ALL)]
     assert results_of(trial).grids()[1].title != "Wall time"
 

@@ -27,7 +27,8 @@ from runmem.serialization.inputs import PackedArguments
 from runmem.serialization.packed import Wrapped, load_stored, pack_value
 from runmem.serialization.snapshot import Snapshots
 from runmem.serialization.task_error import RemoteError, root_task
-from runmem.worker.bundle_runner import BundleFailed, PackedCall, PackedTask, run_bundle
+from runmem.worker.bundle_runner import run_bundle
+from runmem.worker.packed_call import BundleFailed, PackedCall, PackedTask
 
 UNKNOWN_RUN = "a run that this process does not work for"
 

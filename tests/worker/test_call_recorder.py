@@ -20,8 +20,9 @@ from runmem.node.sampled_peaks import PeakWriter, SampledPeak
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 from runmem.store.task_lines import TaskLines
-from runmem.worker.call_recorder import RunOnWorkers, WorkerRun
+from runmem.worker.call_recorder import WorkerRun
 from runmem.worker.record_fields import set_record_fields
+from runmem.worker.run_on_workers import RunOnWorkers
 
 TASK = SimpleNamespace(module="app", name="work", file="/app.py", data_id=None)
 OTHER = SimpleNamespace(module="app", name="other", file="/app.py", data_id=None)

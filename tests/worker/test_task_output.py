@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from runmem.worker.task_output import Unwritten, told_of_unwritten
+from runmem.worker.task_output import Unwritten, describe_unwritten
 
 FULL = Path("/dev/full")
 PRINTING = """
@@ -74,10 +74,10 @@ def test_a_pipe_that_nobody_reads_is_as_good_as_full(tmp_path: Path) -> None:
 
 
 def test_it_is_said_once_for_all_processes() -> None:
-    assert told_of_unwritten([]) is None
-    assert told_of_unwritten([Unwritten()]) is None
+    assert describe_unwritten([]) is None
+    assert describe_unwritten([Unwritten()]) is None
     found = [Unwritten(1000, "Broken pipe"), Unwritten(234, "Broken pipe"), Unwritten(1, "No space left on device")]
-    assert told_of_unwritten(found) == (
+    assert describe_unwritten(found) == (
         "at least 1,235 bytes that tasks printed could not be written (Broken pipe, No space left on device); the "
         "tasks went on without"
     )

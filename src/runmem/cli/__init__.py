@@ -106,7 +106,7 @@ def main(arguments: list[str] | None = None) -> None:
         code = 130
     except click.UsageError as error:
         help_text = f" See `{error.ctx.command_path} --help`." if error.ctx is not None else ""
-        _print_error(f"{as_sentence(error.format_message())}{help_text}", arguments)
+        _print_error(f"{as_sentence(_usage_error(error, arguments))}{help_text}", arguments)
         code = error.exit_code
     except click.ClickException as error:
         _print_error(error.format_message(), arguments)
@@ -123,6 +123,15 @@ def main(arguments: list[str] | None = None) -> None:
         _print_error("out of memory.", arguments)
         code = 2
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _usage_error(error: click.UsageError, arguments: Sequence[str] | None) -> str:
+    if not isinstance(error, click.NoSuchOption):
+        return error.format_message()
+    from runmem.cli.unknown_options import unknown_option
+
+    others = (import_module(f"runmem.cli.{name}").command for name in COMMANDS)
+    return unknown_option(error, sys.argv[1:] if arguments is None else arguments, others)
 
 
 def _is_possible(word: str) -> bool:

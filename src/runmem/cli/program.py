@@ -210,11 +210,19 @@ def load_script(path: str | Path) -> Script:
     try:
         source = _content(file)
     except FileNotFoundError:
-        raise SettingError(
-            f"there is no program {short_repr(argument)} here ({Path.cwd()}). Give the path of a Python file."
-        ) from None
+        from difflib import get_close_matches
+
+        place = "" if path.is_absolute() else f" here ({Path.cwd()})"
+        close = get_close_matches(path.name, _programs_in(path.parent), n=1, cutoff=0.7)
+        advice = f"Did you mean {str(path.parent / close[0])!r}?" if close else "Give the path of a Python file."
+        raise SettingError(f"there is no program {short_repr(argument)}{place}. {advice}") from None
     except OSError as error:
         raise SettingError(f"the program {short_repr(argument)} cannot be read: {error.strerror or error}.") from error
+    if path.suffix == ".ipynb":
+        raise SettingError(
+            f"{argument!r} is a notebook, not a Python program. In a notebook use runmem itself, with "
+            "`runmem.session` or `runmem.measure`; `jupyter nbconvert --to script` makes a program of it."
+        )
     if b"\0" in source:
         raise SettingError(f"{argument!r} is not a Python program: it is a binary file.")
     try:
@@ -225,6 +233,13 @@ def load_script(path: str | Path) -> Script:
             raise SettingError(f"{argument!r} is not a Python program: {error}.") from None
         raise
     return Script(path, argument, file, source, code, spec)
+
+
+def _programs_in(folder: Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(folder) if name.endswith(".py")]
+    except OSError:
+        return []
 
 
 def _content(file: str) -> bytes:

@@ -10,7 +10,7 @@ import click
 
 from runmem.settings import Settings, option_name
 
-__all__ = ["setting_options"]
+__all__ = ["Decorated", "setting_options"]
 
 Decorated = TypeVar("Decorated", bound=Callable[..., object])
 

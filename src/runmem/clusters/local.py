@@ -201,13 +201,13 @@ class EmbeddedCluster(Cluster):
 
     def _start(self) -> None:
         """Start scheduler and workers, again if a worker dies during the start, for example from lack of memory."""
-        from runmem.dask_private import tell_of_exits  # here, because it imports Dask
+        from runmem.dask_private import report_exits  # here, because it imports Dask
 
         patch_spawn()
         protocol, security = self._protection()
         kills = KernelKills()
         deaths: list[Death] = []  # until the workers are ready
-        end_of_exits = tell_of_exits(lambda pid, code: deaths.append(death_of_process(code, kills)))
+        end_of_exits = report_exits(lambda pid, code: deaths.append(death_of_process(code, kills)))
         try:
             for attempt in range(1, _START_ATTEMPTS + 1):
                 deaths.clear()

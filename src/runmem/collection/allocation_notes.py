@@ -1,4 +1,4 @@
-"""Tells the user at the end of a run which allocations were to be recorded and were not."""
+"""Reports at the end of a run which allocations were to be recorded and were not."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class LoggedRecords(Observer):
 
 def _handle(fields: dict[str, Any]) -> None:
     """Handle a record as the loggers here handle their own, except for the steps that were done on the worker."""
-    handled_by = fields.pop("told_by", [])
+    handled_by = fields.pop("handled_by", [])
     record = logging.makeLogRecord({})
     began_s = record.created - record.relativeCreated / 1000  # when `logging` was imported
     vars(record).update(fields)

@@ -16,7 +16,7 @@ import distributed
 from distributed import NannyPlugin, WorkerPlugin
 
 from runmem.collection.pace import WantedInterval
-from runmem.collection.spool_reader import CHUNK_BYTES, SpoolNews, end_spool, read_spool_on
+from runmem.collection.spool_reader import CHUNK_BYTES, SpoolNews, SpoolQuestion, end_spool, read_spool_on
 from runmem.dask_private import start_on_worker
 from runmem.deadlines import TimedFunction, within
 from runmem.errors import ClusterError
@@ -243,8 +243,9 @@ class RemoteNodes:
             nodes = {name: self._nodes[name] for name in names[first : first + self._at_once]}
             for name, node in nodes.items():
                 if node.asked is None and node.present:
-                    asking = self._run_id, offsets.get(name, {}), self._interval_s, to_free(name), wanted, most_bytes
-                    node.asked = self._ask(read_spool_on, node.address, node.nanny, *asking)
+                    known, to_free_there = offsets.get(name, {}), to_free(name)
+                    question = SpoolQuestion(self._run_id, known, self._interval_s, to_free_there, wanted, most_bytes)
+                    node.asked = self._ask(read_spool_on, node.address, node.nanny, question)
             began_s = time.monotonic()
             asked = [node.asked for node in nodes.values() if node.asked is not None]
             slow = wait(asked, max(patience_s, _LEAST_WAIT_S)).not_done

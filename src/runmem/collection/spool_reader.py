@@ -12,6 +12,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from runmem.collection.pace import WantedInterval
 from runmem.formats.totals import KEPT_BEGINNING, first_kept
@@ -24,7 +25,16 @@ from runmem.store.freeing import free_beginning
 from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 
-__all__ = ["SpoolNews", "read_spool", "read_spool_on", "read_last", "end_spool", "stop_sampler"]
+__all__ = [
+    "CHUNK_BYTES",
+    "SpoolNews",
+    "SpoolQuestion",
+    "end_spool",
+    "read_last",
+    "read_spool",
+    "read_spool_on",
+    "stop_sampler",
+]
 
 log = logging.getLogger(__name__)
 
@@ -69,29 +79,35 @@ class SpoolNews:
     is_lost: bool = False
 
 
-def read_spool(
-    run_id: str,
-    offsets: dict[str, int],
-    interval_s: float | None,
-    free: dict[str, int] | None = None,
-    wanted: WantedInterval | None = None,
-    most_bytes: int = CHUNK_BYTES,
-) -> SpoolNews:
-    """Return the whole lines of a run's spool on this node beyond `offsets`.
+class SpoolQuestion(NamedTuple):
+    """What the master asks a node: the whole lines of the spool of a run beyond `offsets`.
 
-    Parameters
+    Attributes
     ----------
+    run_id : str
     offsets : dict
         File name to the number of bytes that the master has.
     interval_s : float or None
         Sampling interval, to restart a sampler that died; None: memory is not measured.
-    free : dict, optional
+    free : dict or None
         File name to the offset before which it is to be freed: the master has that part on its disk.
-    wanted : WantedInterval, optional
+    wanted : WantedInterval or None
         A longer interval of the sampler, and its reason.
-    most_bytes : int, optional
+    most_bytes : int
         About how much to return. The files with new lines share it, but each may have 64 KiB.
     """
+
+    run_id: str
+    offsets: dict[str, int]
+    interval_s: float | None = None
+    free: dict[str, int] | None = None
+    wanted: WantedInterval | None = None
+    most_bytes: int = CHUNK_BYTES
+
+
+def read_spool(question: SpoolQuestion) -> SpoolNews:
+    """Return the lines that are asked for, of the spool on this node."""
+    run_id, offsets, interval_s, free, wanted, most_bytes = question
     spool = Spool.of_run(run_id)
     files: dict[str, tuple[int, bytes]] = {}
     more = False
@@ -174,18 +190,11 @@ def _free(spool: Spool, ends: dict[str, int]) -> None:
             log.warning("%s grows as long as the run: it cannot be freed (%s)", spool.file(file), error)
 
 
-def read_spool_on(
-    run_id: str,
-    offsets: dict[str, int],
-    interval_s: float | None,
-    free: dict[str, int] | None = None,
-    wanted: WantedInterval | None = None,
-    most_bytes: int = CHUNK_BYTES,
-) -> SpoolNews | str:
-    """Return the new lines, as `read_spool` does, or an error as text, for the run to report."""
+def read_spool_on(question: SpoolQuestion) -> SpoolNews | str:
+    """Return the lines that are asked for, or an error as text, for the run to report."""
     try:
-        _note_offsets(Spool.of_run(run_id), offsets)
-        return read_spool(run_id, offsets, interval_s, free, wanted, most_bytes)
+        _note_offsets(Spool.of_run(question.run_id), question.offsets)
+        return read_spool(question)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
 
@@ -202,7 +211,7 @@ def read_last(run_id: str) -> SpoolNews | None:
     with suppress(OSError, ValueError):  # never read, or this moment: then all of it
         offsets = json.loads(spool.taken.read_bytes())
     most_bytes = CHUNK_BYTES * max(1, len(_sizes(spool)))  # there is no second time, as there is for what is asked
-    return read_spool(run_id, offsets, None, most_bytes=most_bytes)
+    return read_spool(SpoolQuestion(run_id, offsets, most_bytes=most_bytes))
 
 
 def stop_sampler(run_id: str) -> None:

@@ -315,7 +315,7 @@ def _step(name: str, options: Options, default: str) -> Decorator:
 
 
 def multinode(**options: object) -> Decorator:
-    """Tell the task about its nodes and processes in environment variables; a call runs on one node here."""
+    """Set environment variables with the nodes and processes of the task; here a call runs on one node."""
     return above_task("multinode", options, _NODES, [], _set_multinode)
 
 
@@ -343,7 +343,7 @@ def constraint(**options: object) -> Decorator:
     Raises
     ------
     TaskDeclarationError
-        For a number that is none.
+        For a value that is not a number.
     """
 
     def change(task: TaskFunction, given: Options, where: str) -> None:

@@ -47,7 +47,7 @@ class Nodes:
 
     @contextmanager
     def environment(self, call: CallArguments) -> Iterator[None]:
-        """Tell the task about its nodes and cores in environment variables, as PyCOMPSs does."""
+        """Set environment variables with the nodes and cores of the task, as PyCOMPSs does."""
         units = str(max(1, call.units()))
         names = call.environment() | {
             "COMPSS_NUM_PROCS": str(self.processes_per_node.of(call)),

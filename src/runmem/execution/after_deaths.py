@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from math import inf
 
-from runmem.collection.collector import DiedWorker, Kill
+from runmem.collection.process_deaths import DiedWorker, Kill
 from runmem.deaths import Death
 from runmem.errors import TaskKilledError
 from runmem.execution.call_errors import attempts
@@ -103,7 +103,7 @@ class AfterDeaths:
             self._fail(execution, killed_error(execution.name, execution.task_id, cause), is_final=True)
             return None
         if died is None or not died.death.is_for_memory:
-            state.alone = True
+            state.is_single = True
             if state.deaths - state.memory_deaths >= attempts():
                 self._fail(execution, TaskKilledError(execution.name, execution.task_id), is_final=False)
             return None
@@ -118,7 +118,7 @@ class AfterDeaths:
         elif (refusal := self._prepare(state, died, kill)) is not None:
             error.tried = f"It was not tried again: {refusal}."
         else:
-            state.alone = state.runs_alone = True
+            state.is_single = state.runs_alone = True
             why = "" if self._news.measures else f"{died.death.words}; "  # else the cause is printed with its record
             return f"runmem: task {execution.name} (call {execution.task_id}): {why}it is tried again, {_how(state)}"
         self._fail(execution, error, is_final=True)

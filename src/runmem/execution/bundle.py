@@ -27,7 +27,7 @@ LARGEST_RESULT_BYTES = 64 * 1024
 
 
 @dataclass(slots=True)
-class _Seen:
+class _SeenDurations:
     ended: int = 0
     shortest_s: float = inf
     calls: float = 0.0
@@ -43,11 +43,11 @@ class Durations:
     """
 
     def __init__(self) -> None:
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _SeenDurations] = {}
 
     def observe(self, name: str, calls: int, total_s: float, largest_bytes: int) -> None:
         """Add the report of a worker: number of calls, their total duration, the size of their largest result."""
-        seen = self._seen.setdefault(name, _Seen())
+        seen = self._seen.setdefault(name, _SeenDurations())
         seen.ended += calls
         seen.shortest_s = min(seen.shortest_s, total_s / max(calls, 1))
         seen.calls = seen.calls / 2 + calls
@@ -180,7 +180,7 @@ def plan(
                 left[execution] = None
                 continue
             in_flight[name] += 1
-        alone = state.alone or state.has_value or state.is_placed
-        bundling.place(execution, 1 if alone else min(most_each, durations.calls_per_bundle(name)))
+        is_single = state.is_single or state.has_value or state.is_placed
+        bundling.place(execution, 1 if is_single else min(most_each, durations.calls_per_bundle(name)))
     queue.put_back(left)
     return bundling.close_all()

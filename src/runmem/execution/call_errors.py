@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import dask
 from distributed.scheduler import KilledWorker
 
-from runmem.collection.collector import Kill
 from runmem.collection.killed_tasks import advice, facts_of, set_facts
+from runmem.collection.process_deaths import Kill
 from runmem.errors import ResultError, RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.execution.call_state import Bundle, state_of
 from runmem.graph.call import Execution
 from runmem.serialization.task_error import set_root_task
-from runmem.worker.bundle_runner import BundleFailed
 from runmem.worker.isolation.time_limit import time_is_up
+from runmem.worker.packed_call import BundleFailed
 
 __all__ = [
     "attempts", "error_of", "error_of_call", "explain_kill", "internal_error", "timeout_error", "unfetchable",

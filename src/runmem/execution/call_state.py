@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 import distributed
 
-from runmem.collection.collector import Kill
+from runmem.collection.process_deaths import Kill
 from runmem.execution.placement import Demand
 from runmem.graph.call import Execution, FileUse, Slot
 from runmem.graph.failure import OnFailure
 from runmem.serialization.arguments import NO_PAYLOAD, Payload
 from runmem.settings import ON_MEMORY
 from runmem.store.layout import safe_name
-from runmem.worker.bundle_runner import PackedTask
+from runmem.worker.packed_call import PackedTask
 
 __all__ = ["KEY_MARK", "Bundle", "CallState", "Implementation", "state_of"]
 
@@ -63,7 +63,7 @@ class CallState:
         Executions that must end before, without their values.
     last_read : tuple of int
         Indexes of the inputs that nothing else reads, now or later, see `DaskSubmitter`.
-    alone : bool
+    is_single : bool
         Whether the call must not share a bundle, because another call of its last bundle was killed or failed.
     value, has_value
         A value that the program sends (a large argument), and True; there is no call then.
@@ -117,7 +117,7 @@ class CallState:
     writes: tuple[Slot, ...] = ()
     files: tuple[FileUse, ...] = ()
     last_read: tuple[int, ...] = ()
-    alone: bool = False
+    is_single: bool = False
     value: object = None
     has_value: bool = False
     classes: frozenset[int] = frozenset()

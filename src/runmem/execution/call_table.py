@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from distributed.scheduler import KilledWorker
 
-from runmem.collection.collector import Kill
+from runmem.collection.process_deaths import Kill
 from runmem.errors import TaskCancelledError, TaskKilledError
 from runmem.events import TaskEnded
 from runmem.execution.call_errors import error_of, error_of_call, internal_error
@@ -32,8 +32,7 @@ from runmem.graph.call import Execution
 from runmem.graph.failure import MOST_TRIES, Management
 from runmem.serialization.packed import Wrapped
 from runmem.serialization.task_error import root_task
-from runmem.worker.bundle_runner import BundleFailed
-from runmem.worker.packed_call import Outcome
+from runmem.worker.packed_call import BundleFailed, Outcome
 
 __all__ = ["CallTable", "Loss"]
 
@@ -163,15 +162,15 @@ class CallTable:
         executions, bundle.executions = bundle.executions, []
         return executions
 
-    def requeue(self, executions: Sequence[Execution], alone: bool = False) -> None:
-        """Return calls to the queue; `alone`: they no longer share a bundle. The caller has the lock."""
+    def requeue(self, executions: Sequence[Execution], single: bool = False) -> None:
+        """Return calls to the queue; `single`: they no longer share a bundle. The caller has the lock."""
         for execution in executions:
             self.release(execution)
             self._count(execution, False)
             state = state_of(execution)
             state.bundle = state.position = None
             state.done = False
-            state.alone = state.alone or alone
+            state.is_single = state.is_single or single
             self.open[execution] = None
         self.queue.put_back(executions)
 
@@ -236,7 +235,7 @@ class CallTable:
             self.requeue(executions)
             self.lost.update(dict.fromkeys(executions, loss))
         elif len(executions) > 1:
-            self.requeue(executions, alone=True)
+            self.requeue(executions, single=True)
         else:
             execution = executions[0]
             if isinstance(error, KilledWorker):
@@ -270,7 +269,7 @@ class CallTable:
         decided = final_error(execution, error, policy, tries, state.returns, has_changed_data)
         if decided is None:
             state.tries += 1
-            self.requeue([execution], alone=True)
+            self.requeue([execution], single=True)
         elif policy is not None and policy.management is Management.IGNORE and is_failure(execution, error):
             # Its process died, or the worker itself could not ignore the exception.
             self._store_separately(execution, outputs_of_ignored(execution, policy, state.returns, error))

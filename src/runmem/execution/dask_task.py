@@ -9,7 +9,8 @@ from runmem.execution.call_state import Bundle, state_of
 from runmem.execution.run_services import Caller
 from runmem.graph.call import Version
 from runmem.serialization.packed import LARGE_BYTES, Buffer
-from runmem.worker.bundle_runner import PackedCall, PackedTask, keep_value, run_bundle
+from runmem.worker.bundle_runner import keep_value, run_bundle
+from runmem.worker.packed_call import PackedCall, PackedTask
 
 __all__ = ["dask_task"]
 

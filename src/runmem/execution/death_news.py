@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from runmem.collection.collector import Collector, DiedWorker, Kill, StartDeath
+from runmem.collection.collector import Collector
+from runmem.collection.process_deaths import DiedWorker, Kill, StartDeath
 
 __all__ = ["DeathNews"]
 

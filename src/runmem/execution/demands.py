@@ -1,15 +1,18 @@
-"""What calls need now, and the order in which those get a place of which nothing is known yet."""
+"""Gives calls their places by what they need; while nothing is known of a task, one call of it at a time."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
 
+from runmem.errors import ArgumentError
 from runmem.execution.call_state import state_of
+from runmem.execution.call_table import CallTable
 from runmem.execution.expectations import Expectations
 from runmem.execution.placement import Demand, Placement
 from runmem.execution.run_services import MemoryAware
 from runmem.graph.call import Execution
+from runmem.serialization.task_error import set_root_task
 from runmem.units import format_bytes
 
 __all__ = ["Demands"]
@@ -38,6 +41,7 @@ class Demands:
         self._expectations = None if memory is None else Expectations(memory.known)
         self._may_wait = may_wait
         self._first: dict[str, Execution] = {}  # the call of each task that shows what its calls need
+        self._refused: dict[Execution, str] = {}
         self._too_large: set[str] = set()
         self._has_warned = False
 
@@ -59,33 +63,62 @@ class Demands:
         if self._expectations is not None:
             self._expectations.observe(name, needed_bytes, kept_bytes)
 
-    def admit(self, execution: Execution, demand: Demand, in_flight: int) -> bool:
-        """Give a call a place; return False if it has to wait.
+    def admit(self, execution: Execution) -> bool:
+        """Return True if a call, whose inputs are ready, can be sent now; give it a place if it has a demand."""
+        state, demand = state_of(execution), self.of(execution)
+        if demand is None:
+            return self._placement.open_hosts() != []
+        if any(state_of(needed).error is not None for needed in state.needs):
+            return True  # it ends with their error
+        reason = None if state.demand is None else self._placement.refusal(state.demand)
+        if reason is None and self._give_place(execution, demand):
+            return True
+        for other in () if demand.alone else state.implementations:
+            if self._placement.refusal(other.demand) is not None:
+                continue
+            expected = self.expected(other.task.name, other.demand) or other.demand
+            if self._give_place(execution, expected):
+                state.use(other)
+                return True
+            reason = None  # it will fit later
+        if reason is not None:
+            names = ", ".join(other.task.name for other in state.implementations)
+            self._refused[execution] = reason + (f"; neither can its other implementations ({names})" if names else "")
+        return False
 
-        Parameters
-        ----------
-        demand : Demand
-            What `of` has returned for it.
-        in_flight : int
-            Number of calls, with a place or without, that were sent and have not ended.
-        """
-        name = execution.name
-        if demand.is_guess and self._placement.has_place(self._first.get(name)) and self._may_wait(name):
-            return False
-        demand = self._possible(name, demand)
-        if not self._placement.admit(execution, demand, in_flight - self._placement.placed):
-            return False
-        if demand.is_guess:
-            self._first[name] = execution
-            self._warn_of_unknown(name)
-        return True
+    def end_refused(self, calls: CallTable) -> None:
+        """End the calls for which no node is large enough; the caller has the lock of `calls`."""
+        if not self._refused:
+            return
+        refused, self._refused = self._refused, {}
+        for execution in calls.queue.remove(refused):
+            where = f"call {execution.task_id} of {state_of(execution).place or execution.name}"
+            error = ArgumentError(f"{where} cannot run on any node: {refused[execution]}.")
+            set_root_task(error, execution.task_id)
+            calls.end(execution, error)
 
     def release(self, execution: Execution) -> None:
         """Take back the place of a call that has ended, or waits again."""
+        state_of(execution).is_placed = False
         kept_bytes = 0
         if self._expectations is not None and self._placement.has_place(execution):
             kept_bytes = self._expectations.kept_bytes(execution.name)
         self._placement.release(execution, kept_bytes)
+
+    def _give_place(self, execution: Execution, demand: Demand) -> bool:
+        """Give a call a place; return False if it has to wait."""
+        name, state = execution.name, state_of(execution)
+        if demand.is_guess and self._placement.has_place(self._first.get(name)) and self._may_wait(name):
+            return False
+        demand = self._possible(name, demand)
+        if not self._placement.admit(execution, demand):
+            return False
+        if demand.is_guess:
+            self._first[name] = execution
+            self._warn_of_unknown(name)
+        state.is_placed = True
+        state.runs_alone = state.runs_alone or demand.alone
+        return True
 
     def _possible(self, name: str, demand: Demand) -> Demand:
         """Return a demand that a node can meet: a call that is expected to need more than any has one for itself."""

@@ -21,7 +21,7 @@ _MARGIN = 0.1
 
 
 @dataclass(slots=True)
-class _Seen:
+class _SeenNeeds:
     needed_bytes: int = 0
     kept_bytes: int = 0
 
@@ -39,11 +39,11 @@ class Expectations:
     """
 
     def __init__(self, known: Mapping[str, int]) -> None:
-        self._seen = {name: _Seen(needed) for name, needed in known.items()}
+        self._seen = {name: _SeenNeeds(needed) for name, needed in known.items()}
 
     def observe(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
         """Note what a call has needed, and how much of that its worker still has in use after it."""
-        seen = self._seen.setdefault(name, _Seen())
+        seen = self._seen.setdefault(name, _SeenNeeds())
         seen.needed_bytes = max(seen.needed_bytes, needed_bytes)
         seen.kept_bytes = max(seen.kept_bytes, kept_bytes)
 

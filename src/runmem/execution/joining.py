@@ -18,11 +18,12 @@ from runmem.execution.death_counts import DeathCounts
 from runmem.execution.nested_numbers import NumberSource
 from runmem.shadowed import current_shadowing
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import RunOnWorkers, stats_topic, stop_calls
+from runmem.worker.call_recorder import stop_calls
 from runmem.worker.dask_plugin import RunmemWorker
 from runmem.worker.isolation.attempts import Attempts
 from runmem.worker.nanny import RunmemNanny
 from runmem.worker.process_state import import_paths
+from runmem.worker.run_on_workers import RunOnWorkers, stats_topic
 from runmem.worker.task_output import Unwritten
 
 __all__ = ["JoinedCluster", "join_cluster"]

@@ -20,8 +20,8 @@ from typing import Any
 
 import distributed
 
-from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
+from runmem.collection.process_deaths import Kill
 from runmem.execution.bundle import Durations
 from runmem.execution.calls_of_task import ProgramOfTask
 from runmem.execution.lazy_submitter import LazySubmitter
@@ -33,11 +33,12 @@ from runmem.serialization.definitions import Definitions, NoDefinitions
 from runmem.serialization.program_copy import ProgramCopy, program_copies
 from runmem.serialization.snapshot import Snapshots
 from runmem.serialization.task_definitions import TaskDefinitions, using
-from runmem.worker.call_recorder import WorkerRun, stats_topic
+from runmem.worker.call_recorder import WorkerRun
 from runmem.worker.cancellation import uninterruptible
 from runmem.worker.nesting import CallsOfTask
 from runmem.worker.packed_call import PackedCall, PackedTask
 from runmem.worker.process_state import become, process_of_task
+from runmem.worker.run_on_workers import stats_topic
 
 __all__ = ["NestedCalls"]
 

@@ -33,7 +33,8 @@ class Demand(NamedTuple):
     ----------
     units, memory_bytes : int
     alone : bool
-        Whether no other call of the run may run on its node meanwhile.
+        Whether a node is kept for it: it is sent there when the calls with a place have ended, and no other call until
+        it has ended. The worker waits for the rest, see `PackedCall.alone`.
     is_guess : bool
         Whether nothing is known of the memory that it needs.
     """
@@ -257,16 +258,10 @@ class Placement:
         limits = [node.largest_bytes for node in self._nodes.values() if node.workers]
         return max(limits, default=0) if all(limits) else 0
 
-    def admit(self, execution: Execution, demand: Demand, unplaced: int = 0) -> bool:
-        """Give a call room on the node that has most of it; return False if none has enough now.
-
-        Parameters
-        ----------
-        unplaced : int
-            Number of calls without a place here that were sent and have not ended; they may be on any node.
-        """
+    def admit(self, execution: Execution, demand: Demand) -> bool:
+        """Give a call room on the node that has most of it; return False if none has enough now."""
         if demand.alone:
-            return self._admit_alone(execution, demand, unplaced)
+            return self._admit_alone(execution, demand)
         if demand in self._full and execution not in self._overtaken:
             return False
         open_nodes = {name: node for name, node in self._nodes.items() if name != self.closed}
@@ -298,8 +293,8 @@ class Placement:
         most = _OVERTAKEN_A_THREAD * max(node.units for node in self._nodes.values())
         return next((execution for execution, (_, times) in self._overtaken.items() if times >= most), None)
 
-    def _admit_alone(self, execution: Execution, demand: Demand, unplaced: int) -> bool:
-        """Close a node to all other calls; give it to this call when those that it has, and all unplaced ones, end."""
+    def _admit_alone(self, execution: Execution, demand: Demand) -> bool:
+        """Close a node to all other calls; give it to this call when those that have a place there have ended."""
         if self._alone is not None and self._alone[0] is not execution:
             return False
         if self._alone is None or not self._nodes[self._alone[1]].workers:
@@ -307,7 +302,7 @@ class Placement:
             if not nodes:
                 return False
             self._alone = execution, min(nodes, key=lambda each: len(each[1].used))[0]
-        if unplaced or self._nodes[self._alone[1]].used:
+        if self._nodes[self._alone[1]].used:
             return False
         self._put(execution, demand, self._alone[1])
         return True
@@ -323,11 +318,6 @@ class Placement:
         """The host that one call has for itself, or waits for; None: all are open."""
         return None if self._alone is None else self._alone[1]
 
-    @property
-    def placed(self) -> int:
-        """Number of calls that have a place."""
-        return len(self._place)
-
     def has_place(self, execution: Execution | None) -> bool:
         """Return True if a call has a place."""
         return execution in self._place
@@ -336,10 +326,7 @@ class Placement:
         """Return the hosts to which calls without a place may be sent; None: to all of them."""
         if self._alone is None:
             return None
-        execution, closed = self._alone
-        if execution not in self._place:  # what is sent now would be waited for
-            return []
-        return [name for name, node in self._nodes.items() if name != closed and node.workers]
+        return [name for name, node in self._nodes.items() if name != self.closed and node.workers]
 
     def release(self, execution: Execution, left_bytes: int = 0) -> None:
         """Take back the room of a call that has ended, or waits again; `left_bytes` of it are in use still."""

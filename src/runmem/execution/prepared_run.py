@@ -33,7 +33,7 @@ from runmem.settings import Settings
 from runmem.store.append import LineAppender
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import RunOnWorkers
+from runmem.worker.run_on_workers import RunOnWorkers
 
 __all__ = ["PreparedRun"]
 
@@ -175,7 +175,7 @@ class PreparedRun:
         with suppress(OSError):  # `finish` tries again
             stop_sampler(self.run_id)
 
-    def tell_death(self, pid: int, cause: str) -> None:
+    def note_death(self, pid: int, cause: str) -> None:
         """Note why a process of this node died, for the record of the call that it ran."""
         deaths = LineAppender(Spool.of_run(self.run_id).deaths(os.getpid()))
         deaths.write(json.dumps({"pid": pid, "cause": cause}).encode() + b"\n")

@@ -255,16 +255,16 @@ class Run(PreparedRun):
                 self.on_this_node(1), memory_limit().limit_bytes, lambda message: None, trace=self._trace_name
             )
         except Exception as error:
-            self.tell_lost(f"process {os.getpid()} on node {node_name()}", f"its tasks were not measured: {error}")
+            self.report_lost(f"process {os.getpid()} on node {node_name()}", f"its tasks were not measured: {error}")
             return None
 
     def lost_output(self) -> str | None:
         """Describe the output of tasks for which their workers had no room; None: no loss is known."""
-        from runmem.worker.task_output import told_of_unwritten
+        from runmem.worker.task_output import describe_unwritten
 
-        return None if self._remote is None else told_of_unwritten([*self._remote.unwritten.values()])
+        return None if self._remote is None else describe_unwritten([*self._remote.unwritten.values()])
 
-    def tell_lost(self, place: str, what: str) -> None:
+    def report_lost(self, place: str, what: str) -> None:
         """Report that something was not measured."""
         self._recorded.report_loss(place, what)
 
@@ -299,7 +299,7 @@ class Run(PreparedRun):
         measure_peaks_of_lines(False)
         set_own_captures(None)
         recorded = self._recorded  # `start` may have failed before it was made
-        submitter, step = self.submitter.real, Steps(self.tell_lost)
+        submitter, step = self.submitter.real, Steps(self.report_lost)
         if self._wall_clock is not None:
             self._wall_clock.cancel()
         unseen: list[BaseException] = []
@@ -383,7 +383,7 @@ class Run(PreparedRun):
         step("the count of records", self._check_records)
         if remote is not None:
             for place, reason in {**remote.losses, **remote.silent, **remote.unreached()}.items():
-                self.tell_lost(place, reason)
+                self.report_lost(place, reason)
             if self.cut_off is None or not self._cluster.ours:
                 step("the workers", remote.leave)
             step("the spools of other nodes", remote.end, True)
@@ -395,7 +395,7 @@ class Run(PreparedRun):
             return
         missing = submitter.finished - self.collector.calls_recorded
         if missing > 0:
-            self.tell_lost("records of tasks", f"{missing} calls ended, and their measurements did not arrive here")
+            self.report_lost("records of tasks", f"{missing} calls ended, and their measurements did not arrive here")
 
     def __enter__(self) -> Run:
         return self.start()

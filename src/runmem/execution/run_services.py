@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 
 import distributed
 
-from runmem.collection.collector import Kill
 from runmem.collection.observer import Observers
+from runmem.collection.process_deaths import Kill
 from runmem.events import TaskRecord
 from runmem.execution.bundle import Durations
 from runmem.execution.death_news import DeathNews

@@ -31,8 +31,9 @@ from runmem.serialization.definitions import program_definitions, run_program
 from runmem.serialization.error_parts import set_field
 from runmem.serialization.large_values import LargeValues
 from runmem.serialization.packed import Packed
-from runmem.worker.bundle_runner import PackedCall, PackedTask, run_call
 from runmem.worker.call_recorder import WorkerRun
+from runmem.worker.call_runner import run_call
+from runmem.worker.packed_call import PackedCall, PackedTask
 
 __all__ = ["NestedInSequence", "SequentialSubmitter"]
 

@@ -119,7 +119,7 @@ class DaskSubmitter:
             files=call.files,
             last_read=last_read,
             classes=classes.union(*(each.travelling for _, each in others if each is not None)) if others else classes,
-            alone=call.isolation.attempts is not None,
+            is_single=call.isolation.attempts is not None,
             definitions=(snapshot, others) if others else snapshot,
             demand=demand,
             place=call.task.place if demand is not None else "",

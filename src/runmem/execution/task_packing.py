@@ -14,8 +14,8 @@ from runmem.graph.failure import retries_by_default
 from runmem.graph.task import TaskFunction
 from runmem.serialization.definitions import ProgramDefinitions
 from runmem.serialization.snapshot import Snapshot
-from runmem.worker.bundle_runner import PackedTask
 from runmem.worker.log_levels import program_levels
+from runmem.worker.packed_call import PackedTask
 
 __all__ = ["TaskPacking", "gets_copies"]
 

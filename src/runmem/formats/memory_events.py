@@ -56,7 +56,7 @@ class MemoryEvent(NamedTuple):
     def parse(cls, line: bytes) -> MemoryEvent:
         """Return the event of a line.
 
-        Raises ValueError if it is none.
+        Raises ValueError if it is not one.
         """
         word, kind, series, size, time, *spilled = line.decode("ascii").split()
         if word != "EVENT" or kind not in KINDS or not series.startswith(_SERIES) or len(spilled) not in (0, 2):

@@ -12,6 +12,8 @@ from runmem.graph.future import Future
 
 __all__ = ["Element", "as_type_of", "elements", "root", "set_element", "value_at", "with_elements"]
 
+_CONTAINERS = (list, tuple, dict)
+
 
 class _KeyAt(NamedTuple):
     """In a slot: the key at a position of a dictionary, for keys that are equal to themselves alone.
@@ -40,7 +42,10 @@ class Element(NamedTuple):
 
 
 def elements(value: object, depth: int, argument: int | str, where: str, are_paths: bool = False) -> Iterator[Element]:
-    """Yield the elements of a collection, `depth` levels down; branches may be of different lengths.
+    """Yield the elements of a collection, `depth` levels down.
+
+    Branches may be of different lengths. Where some branch has all levels, others may end earlier: an object in place
+    of a list is an element.
 
     Parameters
     ----------
@@ -50,19 +55,33 @@ def elements(value: object, depth: int, argument: int | str, where: str, are_pat
     Raises
     ------
     ArgumentError
-        If the value, or a container nested in it above level `depth`, is not a list, tuple or dictionary; `where` names
-        the parameter.
+        If no branch of the value has so many levels of lists, tuples or dictionaries; `where` names the parameter.
     """
-    yield from _below(value, depth, (argument,), where, are_paths)
+    yield from _below(value, depth, (argument,), where, are_paths, _has_levels(value, depth))
 
 
-def _below(container: object, depth: int, path: tuple[object, ...], where: str, are_paths: bool) -> Iterator[Element]:
+def _has_levels(value: object, depth: int) -> bool:
+    """Return True if some branch of a value has so many levels of containers."""
+    if not isinstance(value, _CONTAINERS):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return depth == 1 or any(_has_levels(item, depth - 1) for item in items)
+
+
+def _below(
+    container: object, depth: int, path: tuple[object, ...], where: str, are_paths: bool, may_end: bool
+) -> Iterator[Element]:
+    """Yield the elements in a container; `may_end`: whether an object above level `depth` is an element."""
     for key, value in _items(container, path, depth, where):
         here = (*path, key)
-        if value is None or depth == 1 and not (are_paths and isinstance(value, (list, tuple, dict))):
+        if isinstance(value, _CONTAINERS):
+            is_element = depth == 1 and not are_paths
+        else:
+            is_element = depth == 1 or may_end or value is None
+        if is_element:
             yield Element(here, value, container)
         else:
-            yield from _below(value, max(1, depth - 1), here, where, are_paths)
+            yield from _below(value, max(1, depth - 1), here, where, are_paths, may_end)
 
 
 def _items(container: object, path: tuple[object, ...], depth: int, where: str) -> Iterable[tuple[object, object]]:

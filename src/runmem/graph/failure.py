@@ -77,7 +77,7 @@ def failure_policy(options: Mapping[str, object], where: str) -> OnFailure | Non
     Raises
     ------
     TaskDeclarationError
-        For a value that is no policy.
+        For a value that is not a policy.
     """
     declared, values = options.get("on_failure"), options.get("defaults")
     if isinstance(declared, Parameter):  # a parameter of that name

@@ -1,6 +1,6 @@
 """What a program calls to wait for its tasks. Without a running program these return their arguments.
 
-But for coroutines: without a running program the call of an ``async`` task is one, and `wait_on` runs it.
+The exception are coroutines: without a running program a call of an ``async`` task gives one, which `wait_on` runs.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _one_or_all(results: list[Any]) -> Any:
 def file_exists(*paths: Any) -> Any:
     """Return True for a file that is there, or that a task has written.
 
-    Several paths give a list, and lists and tuples of paths give such of answers.
+    Several paths give a list of answers; a list or tuple of paths gives a list or tuple of them.
     """
     program = current_program()
 
@@ -116,7 +116,7 @@ def file_exists(*paths: Any) -> Any:
 def delete_file(*paths: Any) -> Any:
     """Delete files when the tasks that use them have ended; return whether there was one.
 
-    Several paths give a list, and lists and tuples of paths give such of answers.
+    Several paths give a list of answers; a list or tuple of paths gives a list or tuple of them.
     """
     program = current_program()
     delete = program.delete_file if program is not None else lambda path: True

@@ -75,10 +75,10 @@ class TaskFunction:
         # A partial or a callable object has no name of its own: it goes by that of what it calls.
         self.__qualname__ = _qualified_name(function)
         self.__module__ = getattr(_innermost(function), "__module__", None) or "__main__"
-        self.name = self.__qualname__.replace("<locals>.", "")
+        self.name: str = self.__qualname__.replace("<locals>.", "")
         code = getattr(_innermost(function), "__code__", None)
         self.file: str = code.co_filename if code is not None else ""
-        self.module = Path(self.file).stem if self.__module__ == "__main__" and self.file else self.__module__
+        self.module: str = Path(self.file).stem if self.__module__ == "__main__" and self.file else self.__module__
         where = f"@task on {self.name}"
         self._compilation = compiled.read(options, where)
         outputs = self._compilation.outputs if self._compilation is not None else 0
@@ -363,8 +363,8 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
     Raises
     ------
     TaskDeclarationError
-        At decoration, for a name that is no parameter, a direction that is none, a time that is none, an
-        asynchronous generator function, and what numba cannot do or, not being installed, is missing for.
+        At decoration: for a name that is not a parameter, an invalid direction or time, an asynchronous generator
+        function, and for what numba cannot do or is not installed for.
 
     Warns
     -----
@@ -374,10 +374,10 @@ def task(function: Callable[..., Any] | None = None, /, **options: Any) -> Any:
 
     Notes
     -----
-    What the task does to a parameter that is only read nobody else sees; large arrays among them refuse it. Names and
-    meaning are those of PyCOMPSs; options of PyCOMPSs that only say where a task runs have no effect. An ``async def``
-    is run to its end by the worker; without a running program its call gives a coroutine, as in plain Python, and
-    `wait_on` runs it.
+    If the task changes a parameter that it should only read, nobody else sees the change; large arrays refuse it. Names
+    and meaning are those of PyCOMPSs; options of PyCOMPSs that only say where a task runs have no effect. An
+    ``async def`` is run to its end by the worker; without a running program its call gives a coroutine, as in plain
+    Python, and `wait_on` runs it.
     """
     if function is not None:
         return _decorate(function, {})

@@ -2,7 +2,7 @@
 
 Dask gives a plugin to all workers, also to those that come later, and one that cannot load it does not start. So the
 plugins here travel by value: what is sent defines their classes. They load what they carry where the same version of
-runmem is, and else report that to the client.
+runmem is installed, and elsewhere report to the client that it is not.
 """
 
 from __future__ import annotations

@@ -93,7 +93,7 @@ _every: EveryClient | None = None
 
 @contextmanager
 def of_every_client(every: EveryClient) -> Iterator[None]:
-    """Tell `every` of the clients that are made in the block."""
+    """Pass each client that is made in the block to `every`."""
     global _every
     before = dask.config.get(PRELOAD, []) or []
     given = [before] if isinstance(before, str) else list(before)

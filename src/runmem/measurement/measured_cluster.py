@@ -14,12 +14,12 @@ from runmem.deadlines import within
 from runmem.errors import ClusterError
 from runmem.measurement.carrier import nanny_carrier, scheduler_plugin, worker_carrier
 from runmem.measurement.second_tries import SecondTries
-from runmem.worker.call_recorder import RunOnWorkers, stats_topic
 from runmem.worker.dask_tasks import LONGEST_KEY, DaskTasks
 from runmem.worker.nanny import RunmemNanny
+from runmem.worker.run_on_workers import RunOnWorkers, stats_topic
 from runmem.worker.task_turns import DEATHS
 
-__all__ = ["MeasuredCluster"]
+__all__ = ["MeasuredCluster", "address_of"]
 
 _JOIN_S = 60.0  # a worker imports runmem meanwhile
 _LEAVE_S = 10.0
@@ -115,8 +115,8 @@ class MeasuredCluster(RemoteNodes):
         if present and all(each in self._reports and self._reports[each].refusal for each in present):
             reasons = list(self.refusals().values())
             more = f"; and {len(reasons) - _MOST_NAMED:,} more" if len(reasons) > _MOST_NAMED else ""
-            told = "; ".join(reasons[:_MOST_NAMED])
-            raise ClusterError(f"no worker of the cluster can be measured: {told}{more}.")
+            named = "; ".join(reasons[:_MOST_NAMED])
+            raise ClusterError(f"no worker of the cluster can be measured: {named}{more}.")
 
     def refusals(self) -> dict[str, str]:
         """Return the workers that are not measured, with reason and remedy."""

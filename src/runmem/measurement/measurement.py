@@ -43,7 +43,7 @@ from runmem.node.members import join
 from runmem.settings import Settings, resolve
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import RunOnWorkers
+from runmem.worker.run_on_workers import RunOnWorkers
 
 __all__ = ["Measurement", "measurement_settings"]
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from distributed.scheduler import KilledWorker
 
-from runmem.collection.collector import DiedWorker, Kill
 from runmem.collection.observer import Observer
+from runmem.collection.process_deaths import DiedWorker, Kill
 from runmem.errors import SettingError, TaskKilledError
 from runmem.events import TaskMeasured, TaskRecord
 from runmem.execution.after_deaths import no_room_alone

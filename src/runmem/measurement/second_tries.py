@@ -73,7 +73,7 @@ class SecondTries(SchedulerPlugin):  # type: ignore[misc]
                 self._fail(key)
 
     def _fail(self, key: Any) -> None:
-        """Fail a task that waits for a worker or runs on one; another one when that is so."""
+        """Fail a task that waits for a worker or runs on one; fail any other once it does."""
         assert self._scheduler is not None
         task = self._scheduler.tasks.get(key)
         if key not in self._to_fail or task is None or task.state not in ("processing", "queued", "no-worker"):

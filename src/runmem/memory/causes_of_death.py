@@ -28,7 +28,7 @@ class Kills(Protocol):
     """Knows of kills by the kernel, see `runmem.memory.kernel_kills.KernelKills`."""
 
     @property
-    def can_tell(self) -> bool:
+    def are_counted(self) -> bool:
         """Whether the kernel counts its kills."""
 
     def last(self) -> KernelKill | None:
@@ -88,7 +88,7 @@ def death_by_signal(number: int, kills: Kills, what: str = _WORKER) -> Death:
             ended = "the worker" if what == _WORKER else what
             words = f"the kernel's out-of-memory killer ended {ended} (signal 9): {kill.place}"
             return Death(kill.cause, words, number, None, kill.limit_bytes, kill.limit_owner)
-        if kills.can_tell:
+        if kills.are_counted:
             return Death(Cause.SIGKILL, f"{killed}, and not by the kernel for lack of memory: somebody sent it", number)
         unclear = "the kernel of this node does not count its kills for lack of memory"
         return Death(Cause.SIGKILL, killed, number, missing=unclear)

@@ -66,7 +66,7 @@ class KernelKills:
         self._full = {folder: _times_full(folder) for folder in self._folders}
 
     @property
-    def can_tell(self) -> bool:
+    def are_counted(self) -> bool:
         """Whether the kernel counts its kills."""
         return self._group is not None or self._node is not None
 

@@ -10,7 +10,7 @@ from runmem.memory.source import SourceBlock
 from runmem.table import TableColumn, lay_out
 from runmem.units import mib
 
-__all__ = ["Allocations", "Place", "Site", "allocations_of"]
+__all__ = ["Allocations", "Place", "AllocationSite", "allocations_of"]
 
 _MOST_SITES = 10
 _LEAST_SHARE = 1000  # smaller parts of the whole are added up
@@ -40,7 +40,7 @@ class Place(NamedTuple):
         return self.source.texts[at].strip() if 0 <= at < len(self.source.texts) else ""
 
 
-class Site(NamedTuple):
+class AllocationSite(NamedTuple):
     """Code that has allocated memory: the line of the profiled function, and where that is done.
 
     Attributes
@@ -65,7 +65,7 @@ class Allocations(NamedTuple):
     ----------
     size_bytes, blocks : int
         All of it.
-    sites : tuple of Site
+    sites : tuple of AllocationSite
         By size, the largest first.
     by : str
         The tool, with its version.
@@ -73,7 +73,7 @@ class Allocations(NamedTuple):
 
     size_bytes: int
     blocks: int
-    sites: tuple[Site, ...]
+    sites: tuple[AllocationSite, ...]
     by: str
 
     def render(self, place: Place, precision: int) -> str:
@@ -110,7 +110,7 @@ def allocations_of(path: Path, place: Place) -> Allocations:
             size, blocks = found.get(key, (0, 0))
             found[key] = size + record.size, blocks + record.n_allocations
     ordered = sorted(found.items(), key=lambda item: -item[1][0])
-    sites = tuple(Site(size, blocks, line, where) for (line, where), (size, blocks) in ordered)
+    sites = tuple(AllocationSite(size, blocks, line, where) for (line, where), (size, blocks) in ordered)
     total, blocks = sum(site.size_bytes for site in sites), sum(site.blocks for site in sites)
     return Allocations(total, blocks, sites, f"memray {version('memray')}")
 

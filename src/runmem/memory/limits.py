@@ -14,17 +14,18 @@ from pathlib import Path
 from runmem.units import GIB, MIB
 
 __all__ = [
+    "CgroupFolder",
     "MemoryLimit",
-    "memory_limit",
-    "node_memory_bytes",
-    "reserve_bytes",
-    "share",
-    "oom_kill_count",
     "cgroup_folders",
     "cgroup_limits",
     "counter",
+    "memory_limit",
+    "node_memory_bytes",
+    "oom_kill_count",
     "own_cgroup_folders",
     "read_small",
+    "reserve_bytes",
+    "share",
     "slurm_limits",
 ]
 

@@ -25,7 +25,7 @@ class QuantumUsage(NamedTuple):
     peak_bytes : int or None
         Highest resident set size; None if the metadata have none.
     owner : str or None
-        Whose peak it is, see `owner_of_peak`; None if that cannot be told.
+        Whose peak it is, see `owner_of_peak`; None if that is not known.
     wall_s : float or None
         Wall time from the beginning of the preparations to the end, in seconds; None if unknown.
     """

@@ -16,7 +16,7 @@ from runmem.reading import JsonObject
 __all__ = ["UNCLEAR", "AboveThreshold", "PeakStatistics", "TaskUsage"]
 
 UNCLEAR = "unclear"
-"""Peaks of which the metadata do not tell whether they are the quantum's own."""
+"""Peaks of which the metadata do not show whether they are the quantum's own."""
 
 _OWNERS = (OWN, CONTAMINATED, SHARED, UNCLEAR)
 _HOUR_S = 3600

@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Member", "join", "leave", "read_members", "start_ticks"]
+__all__ = ["FOLDER", "Member", "join", "leave", "read_members", "start_ticks"]
 
 FOLDER = "members"
 

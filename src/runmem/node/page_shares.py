@@ -10,9 +10,11 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING or __package__:
-    from runmem.node.linux_processes import LinuxProcesses, read_file
+    from runmem.node.linux_processes import LinuxProcesses
+    from runmem.node.proc_files import read_file
 else:  # started by path
-    from linux_processes import LinuxProcesses, read_file
+    from linux_processes import LinuxProcesses
+    from proc_files import read_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -103,12 +105,12 @@ class PageShares(LinuxProcesses):
                 continue
             size = self._sizes_of[each] if each in self._sizes_of else self._read(each)
             total += size
-            if each in self._names_of:
+            if each in self._of_tasks:
                 children.append((each, size // self._page, 0))
         if children:
-            size, command = self._sum_of(children)
+            pages, command = self._of_tasks.sum_of(children)
             is_known = self._unreadable.isdisjoint(each for each, _, _ in children)
-            self._children[pid] = size if is_known else None, command
+            self._children[pid] = pages * self._page if is_known else None, command
         if ended:
             self._forget(pid, ended)
         return None if pid in ended else (total, 0)

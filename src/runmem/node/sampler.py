@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from runmem.node.gpu_memory import GpuMemory, GpuReading
     from runmem.node.processes import Processes
 
-__all__ = ["Sampler", "total_bytes", "main"]
+__all__ = ["Sampler", "main", "processes_of_this_system", "total_bytes"]
 
 _IDLE_S = 5.0
 _LONGEST_SLEEP_S = 0.5  # a long interval must not delay the end of a run

@@ -17,7 +17,7 @@ SHARED = "shared"
 
 
 def owner_of_peak(size: float, start_size: object, method: str | None = None) -> str | None:
-    """Return whose peak it is, None if that cannot be told.
+    """Return whose peak it is, None if that is not known.
 
     Parameters
     ----------

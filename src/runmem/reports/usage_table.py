@@ -15,7 +15,7 @@ _EXPLAINED = {
     "contaminated": "contaminated: reached before the quantum in the same process, for example by an earlier one; an "
     "upper bound",
     "shared": "shared: another call overlapped; an upper bound",
-    "unclear": "unclear: the metadata do not tell whether it was reached during the quantum; an upper bound",
+    "unclear": "unclear: the metadata do not show whether it was reached during the quantum; an upper bound",
 }
 _MOST_PROBLEMS = 5
 

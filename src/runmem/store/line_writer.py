@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import Protocol
 
 from runmem.reading import JsonObject
 
-__all__ = ["LineWriter", "fields_of_line", "line_of"]
+__all__ = ["LineWriter", "NamedTask", "fields_of_line", "line_of"]
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 _OF_DASK = ("key", "layer", "worker", "annotations", "input_bytes", "output_bytes")
@@ -50,11 +50,30 @@ def fields_of_line(values: JsonObject) -> bytes:
     return b"," + line_of(values, b"")[1:]
 
 
+class NamedTask(Protocol):
+    """A task as its lines name it; it may also have ``more``: other fields of its record (`fields_of_line`)."""
+
+    @property
+    def module(self) -> str:
+        """Name of the module."""
+
+    @property
+    def name(self) -> str:
+        """Name of the task."""
+
+    @property
+    def file(self) -> str:
+        """Source file."""
+
+    @property
+    def data_id(self) -> str | None:
+        """Data id, of a task that was made for one call."""
+
+
 class LineWriter:
     """Make the lines of the worker process `pid`, which may use `limit_bytes`.
 
-    Files in `folder`, that of the program, are named relative to it. A task has the attributes ``module``, ``name``,
-    ``file`` and ``data_id``, and may have ``more``: other fields of its record (`fields_of_line`).
+    Files in `folder`, that of the program, are named relative to it.
     """
 
     def __init__(self, node: str, limit_bytes: int | None, pid: int, folder: str = "") -> None:
@@ -62,7 +81,7 @@ class LineWriter:
         self._folder = folder.rstrip("/") + "/" if folder else ""
 
     def start(
-        self, task: Any, task_id: int, thread: int, start_s: float, base_bytes: int | None, parent_id: int = 0,
+        self, task: NamedTask, task_id: int, thread: int, start_s: float, base_bytes: int | None, parent_id: int = 0,
         argument_bytes: dict[str, int] | None = None,
     ) -> bytes:  # fmt: skip
         """Return the line of a task that starts."""
@@ -79,7 +98,7 @@ class LineWriter:
 
     def end(
         self,
-        task: Any,
+        task: NamedTask,
         task_id: int,
         thread: int,
         times: tuple[float, float, float],
@@ -106,7 +125,7 @@ class LineWriter:
             values["increment_bytes"] = max(0, peak - base)  # a process that runs nothing else
         return head.encode() + line_of(values, self._line_end(task))[1:]
 
-    def _line_end(self, task: Any) -> bytes:
+    def _line_end(self, task: NamedTask) -> bytes:
         file = task.file.removeprefix(self._folder)
         more: bytes = getattr(task, "more", b"")
         return more + _line_end(task.module, task.name, file, *self._process, task.data_id)

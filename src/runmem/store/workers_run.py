@@ -1,8 +1,8 @@
 """The run directory of workers that record their tasks themselves, where no program collects them (`runmem.preload`).
 
 The workers of a cluster share one directory; each node's lines and trace are in its ``replica/<node>/`` from the
-beginning. ``run.json`` has the processes that are at work, by node, so that a task without an end can be told from one
-that still runs.
+beginning. ``run.json`` has the processes that are at work, by node, which distinguishes a task that still runs
+from one without an end.
 """
 
 from __future__ import annotations

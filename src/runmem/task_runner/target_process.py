@@ -20,11 +20,12 @@ from runmem.memory.profile_report import set_report_sink
 from runmem.store.node_name import node_name
 from runmem.task_runner.target_outcome import TargetOutcome, run_target
 from runmem.task_runner.target_task import TargetTask, copies_of
-from runmem.worker.call_recorder import RunOnWorkers, WorkerRun
+from runmem.worker.call_recorder import WorkerRun
 from runmem.worker.isolation import messages
 from runmem.worker.isolation.fresh_process import FreshProcesses, Measured
 from runmem.worker.probe import Probe
 from runmem.worker.record_fields import set_record_fields
+from runmem.worker.run_on_workers import RunOnWorkers
 
 __all__ = ["INDEX", "PoolWork", "TargetProcess", "TargetReport"]
 

@@ -45,7 +45,7 @@ def run_targets(runner: TaskRunner, targets: Sequence[object]) -> tuple[list[obj
         if dedicated is not None and dedicated.run.is_local and runner.localPool and may_fork():
             run, processes = dedicated.run, min(runner.numProcesses, len(targets))
             work = PoolWork(
-                task, packed, processes, run.on_this_node(processes), run.worker_memory_bytes, run.tell_death
+                task, packed, processes, run.on_this_node(processes), run.worker_memory_bytes, run.note_death
             )
             outcomes = _outcomes_in_pool(work, dedicated, deadline)
         else:
@@ -73,7 +73,7 @@ def _outcomes_in_pool(work: PoolWork, dedicated: DedicatedRun, deadline: float |
         pool.close()
         run.own_calls = len(pool.outcomes)
         for place, what in pool.losses:
-            run.tell_lost(place, what)
+            run.report_lost(place, what)
 
 
 def _time_was_up(runner: TaskRunner, targets: Sequence[object], late: Sequence[int]) -> RunTimeoutError:

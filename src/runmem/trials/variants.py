@@ -15,7 +15,17 @@ from runmem.errors import SettingError
 from runmem.trials.control import PATTERNS
 from runmem.units import MIB, parse_bytes
 
-__all__ = ["CORES", "ControlRequest", "Variant", "control_requests", "control_variant", "parse_sweeps"]
+__all__ = [
+    "CORES",
+    "ControlRequest",
+    "Variant",
+    "check_program",
+    "control_requests",
+    "control_variant",
+    "numeric",
+    "parse_sweeps",
+    "variants_of",
+]
 __all__ += ["variants_of", "numeric"]
 
 CORES = "cores"

@@ -1,11 +1,11 @@
-"""Records the calls of one run in the process that runs them: task lines, profile reports, durations.
+"""Records the calls of one run in the process that runs them: a line when each begins, one with all values at its end.
 
 ::
 
     thread 1 ─> measured: begin, probes, call, probes, end ─┬─ one write a line ─> tasks-<pid>.jsonl
     thread 2 ─> measured: ...                               └─ brackets ─────────> <node>.dat
       state of each thread: `_Current`
-    all threads ─ `_lock` ─> durations ─> notify ─> master      reports of @profile ─> profiles-<pid>.jsonl
+    all threads ─> CallStatistics, Losses ─> notify ─> master      ProfileReports ─> profiles-<pid>.jsonl
     end of the run ─> stop: no other call begins, and nothing more is written
 
 Works without Dask, so that a process that has not imported it can run calls.
@@ -13,7 +13,6 @@ Works without Dask, so that a process that has not imported it can run calls.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import threading
@@ -22,123 +21,49 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from runmem.clusters.child_imports import MainModule
 from runmem.extensions import make_extensions
 from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
-from runmem.memory.memray_capture import memray_takes_part
+from runmem.graph.task import TaskFunction
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
-from runmem.memory.stored_data import stored_data
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
-from runmem.shadowed import Shadowing
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name, worker_series
-from runmem.store.line_writer import LineWriter
+from runmem.store.line_writer import LineWriter, NamedTask
 from runmem.store.node_name import node_name
-from runmem.worker.call_captures import CaptureSender, files_in_spool, import_memray, recording
+from runmem.worker.call_captures import files_in_spool, import_memray, recording
+from runmem.worker.call_statistics import CallStatistics, need_of
 from runmem.worker.children_probe import ChildrenProbe, children_fields
 from runmem.worker.isolation.time_limit import TimeLimits
+from runmem.worker.losses import Losses
 from runmem.worker.memory_errors import note_facts
 from runmem.worker.probe import PeakProbe, Probe, Probes
-from runmem.worker.record_fields import set_record_fields, take_record_fields
-from runmem.worker.task_output import unwritten
+from runmem.worker.profile_reports import ProfileReports
+from runmem.worker.record_fields import take_record_fields
+from runmem.worker.run_on_workers import RunOnWorkers
 
 if TYPE_CHECKING:  # a process without Dask has no such thing
     from runmem.worker.log_levels import LogLevels
-    from runmem.worker.nesting import Nesting
     from runmem.worker.node_turns import NodeTurns
     from runmem.worker.running_calls import RunningCalls
     from runmem.worker.task_logging import TaskLogging
 
-__all__ = ["CallState", "RunOnWorkers", "WorkerRun", "stats_topic", "stop_calls", "stopped_runs", "worker_runs"]
+__all__ = ["CallInProgress", "WorkerRun", "stop_calls", "stopped_runs", "worker_runs"]
+
+Result = TypeVar("Result")
 
 _BRACKETS_A_NODE = 12  # the legend of `mprof plot` has room for 26 lines, of workers and of record tasks too
-_REPORT_EVERY_S = 5.0
 _TOTAL_INTERVAL_S = 1.0
-_NOTICEABLE_BYTES = 1024**2
 _OWN = ("increment_bytes", "increment_unclear", "held_bytes")
 
 
-def stats_topic(run_id: str) -> str:
-    """Return the Dask topic on which workers report to the master."""
-    return f"runmem-{run_id}"
-
-
-class RunOnWorkers(NamedTuple):
-    """What the workers must know of a run.
-
-    Attributes
-    ----------
-    run_id : str
-    app : str
-        Name of the program, for the traces.
-    host, spool : str
-        Host name and spool folder of the master. Workers on its host share its spool, whatever their TMPDIR is.
-    measures : bool
-        Whether memory is measured.
-    interval_s : float
-        Seconds between two readings of the sampler.
-    malloc_trim : bool
-    profile_peak : bool
-        Whether `@profile` measures the peaks of lines where the decorator does not say.
-    memray : tuple of str
-        Names of the tasks whose allocations are recorded.
-    import_paths : tuple of str
-        Folders from which the program imports.
-    workers_a_node : int
-        Roughly; shares out the brackets of a node's trace.
-    prepare : tuple of str
-        Functions without arguments, as ``module:function``, that a worker calls first (import aliases).
-    quiet : bool
-        Whether the workers' own log of failed tasks is kept off the terminal: the error reaches the program anyway.
-    folder : str
-        The program's, from which records name its files.
-    probes : bytes
-        Pickle of those of the user: classes, objects, or names as ``module:Class``; empty: none.
-    main : MainModule
-        The program, for processes that a task spawns on a worker of the embedded cluster.
-    shadowing : Shadowing or None
-        Modules of the program that have the names of libraries, if it has some.
-    metric : str
-        What the sampler reads: ``rss``, ``pss`` or ``uss``.
-    nesting : Nesting or None
-        Makes the calls of tasks that tasks make; None: these are plain calls.
-    on_memory : str or None
-        What is done about Dask tasks that were killed for memory, in a measurement; None: what Dask does.
-    memory_aware : bool
-        Whether workers report how much memory calls need.
-    """
-
-    run_id: str
-    app: str
-    host: str
-    spool: str
-    measures: bool
-    interval_s: float
-    malloc_trim: bool = False
-    profile_peak: bool = False
-    memray: tuple[str, ...] = ()
-    import_paths: tuple[str, ...] = ()
-    workers_a_node: int = 1
-    prepare: tuple[str, ...] = ()
-    quiet: bool = False
-    main: MainModule = MainModule()
-    probes: bytes = b""
-    folder: str = ""
-    shadowing: Shadowing | None = None
-    nesting: Nesting | None = None
-    on_memory: str | None = None
-    metric: str = "rss"
-    memory_aware: bool = False
-
-
-class CallState:
+class CallInProgress:
     """State of a call that is being measured."""
 
     def __init__(self) -> None:
@@ -148,13 +73,13 @@ class CallState:
         self.since: tuple[float, float] = 0.0, 0.0  # wall and processor seconds at which `states` began
 
 
-class _Current(threading.local, CallState):
+class _Current(threading.local, CallInProgress):
     """State of a thread: its task, and the probes that go on with the next call of its bundle."""
 
     def __init__(self) -> None:
-        CallState.__init__(self)
+        CallInProgress.__init__(self)
         self.task_id: int | None = None
-        self.need: tuple[int, int] | None = None  # memory of the last call, see `_need_of`
+        self.need: tuple[int, int] | None = None  # memory of the last call, see `need_of`
         self.body_s: float | None = None  # seconds of the last call alone, without what measuring it took
 
 
@@ -192,16 +117,18 @@ class WorkerRun:
     """
 
     def __init__(
-        self, run: RunOnWorkers, limit_bytes: int | None, notify: Callable[[dict[str, Any]], None],
+        self, run: RunOnWorkers, limit_bytes: int | None, notify: Callable[[dict[str, object]], None],
         samples: bool = True, trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
         probe: Probe | None = None, forks_calls: bool = False,
     ) -> None:  # fmt: skip
         self.measures = run.measures
         self.node = node_name()
         self._run = run
-        self._notify = notify
         self.spool = Spool(Path(run.spool)) if run.host == self.node else Spool.of_run(run.run_id)
         self.spool.make()
+        self._losses = Losses(self.node, notify)
+        self._statistics = CallStatistics(notify)
+        self._reports = ProfileReports(self.spool, self.node, self._losses)
         self.now = clock_of(self.spool.root)
         measure_peaks_of_lines(run.profile_peak)
         self._limits_are_lost = False
@@ -211,16 +138,8 @@ class WorkerRun:
         self.node_turns: NodeTurns | None = None
         children = ChildrenProbe(self.spool.sampled(os.getpid())) if run.measures else None
         self._probes = Probes(probe or PeakProbe(run.malloc_trim), self._probes_of_the_user(), children)
-        self._stats: dict[str, list[float]] = {}
-        self._needs: dict[str, tuple[int, int]] = {}  # what was reported last
-        self._reported_s: dict[str, float] = {}
-        self._next_losses = 1
-        self._next_unwritten = unwritten().size_bytes + 1
-        self._reports: LineAppender | None = None
         self.captures = files_in_spool(self.spool.root, self.node)
-        self._capture_sender = CaptureSender(self.spool)
         import_memray(run.memray)
-        self._lock = threading.Lock()
         self._current = _Current()
         self._total_read_s = 0.0
         self._height: int | None = None
@@ -247,7 +166,7 @@ class WorkerRun:
         try:
             return make_extensions(pickle.loads(self._run.probes), Probe, "--probes")
         except Exception as error:
-            self._notify({"place": f"worker process {os.getpid()} on node {self.node}", "lost": str(error)})
+            self._losses.report(str(error))
             return []
 
     def write_trace(self, lines: bytes) -> None:
@@ -274,9 +193,7 @@ class WorkerRun:
                 leave(self.spool.root, os.getpid())
             self._lines.close()
             self._trace.close()
-        if self._reports is not None:
-            self._reports.close()
-        self._capture_sender.close()
+        self._reports.close()
         if self.task_logging is not None:
             self.task_logging.close()
 
@@ -288,8 +205,7 @@ class WorkerRun:
             if self._limits_are_lost:
                 return nullcontext()
             self._limits_are_lost = True
-            place = f"worker process {os.getpid()} on node {self.node}"
-            self._notify({"place": place, "lost": f"the time limits of its calls could not be set: {error}"})
+            self._losses.report(f"the time limits of its calls could not be set: {error}")
             return nullcontext()
 
     def began(self, task_id: int, name: str = "", levels: LogLevels | None = None, parent_id: int = 0) -> None:
@@ -303,9 +219,9 @@ class WorkerRun:
             self.task_logging.began(task_id, name, levels)
 
     def measured(
-        self, task_id: int, task: Any, last: bool, body: Callable[[], Any],
+        self, task_id: int, task: NamedTask, last: bool, body: Callable[[], Result],
         argument_bytes: dict[str, int] | None = None,
-    ) -> Any:  # fmt: skip
+    ) -> Result:  # fmt: skip
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
@@ -328,13 +244,13 @@ class WorkerRun:
         self._end(current, task_id, task, last)
         return result
 
-    def begin(self, task_id: int, task: Any) -> CallState:
+    def begin(self, task_id: int, task: NamedTask) -> CallInProgress:
         """Begin to measure a call by itself, which `end` ends: no bundle, and others may be under way in its thread."""
-        current = CallState()
+        current = CallInProgress()
         self._begin(current, task_id, task)
         return current
 
-    def end(self, current: CallState, task_id: int, task: Any, error: BaseException | None = None) -> None:
+    def end(self, current: CallInProgress, task_id: int, task: NamedTask, error: BaseException | None = None) -> None:
         """End the measuring of a call, which raised `error`; no line is written once the run has ended."""
         if self.stopped:
             self._probes.stop(current.states or [None])
@@ -346,7 +262,9 @@ class WorkerRun:
             self._busy.discard(current.thread)
             self._report_lost_lines()
 
-    def _begin(self, current: CallState, task_id: int, task: Any, argument_bytes: dict[str, int] | None = None) -> None:
+    def _begin(
+        self, current: CallInProgress, task_id: int, task: NamedTask, argument_bytes: dict[str, int] | None = None
+    ) -> None:
         """Write that a call begins; if no other ended just now, begin to measure too."""
         self._busy.add(current.thread)
         take_record_fields()  # of a call in a run that measures nothing
@@ -361,7 +279,7 @@ class WorkerRun:
         self._write(writer.start(task, task_id, current.thread, start_s, base, parent, argument_bytes))
 
     def _end(
-        self, current: CallState, task_id: int, task: Any, last: bool, status: str = "finished",
+        self, current: CallInProgress, task_id: int, task: NamedTask, last: bool, status: str = "finished",
         error: BaseException | None = None,
     ) -> None:  # fmt: skip
         """Measure a call that has ended, with `error` if it raised one, and write its line."""
@@ -395,7 +313,7 @@ class WorkerRun:
         if self._brackets.admits(end_s - start_s, values.get("peak_bytes")):
             self._bracket(task, start_s, end_s, self._height)
         if self._run.memory_aware and current is self._current:
-            self._current.need = _need_of(values)
+            self._current.need = need_of(values)
         times = start_s, end_s, cpu_s
         self._write(self._writer.end(task, task_id, current.thread, times, status, exception, values))
 
@@ -422,21 +340,14 @@ class WorkerRun:
             self._probes.stop(states)  # of a call that could not begin, because what it needs has failed
         if self.task_logging is not None:
             self.task_logging.bundle_ended()
-        if unwritten().size_bytes >= self._next_unwritten:
-            lost = unwritten()
-            self._next_unwritten = lost.size_bytes + lost.size_bytes // 4 + 1  # at most so much more goes unreported
-            self._notify({"unwritten": [*lost], "node": self.node, "pid": os.getpid()})
+        self._losses.report_output()
         self._report_lost_lines()
 
     def _report_lost_lines(self) -> None:
-        if self.measures and (count := self._lines.lost_lines) >= self._next_losses:
-            # Reported at the first and whenever they are twice as many: the scheduler keeps all messages.
-            self._next_losses = 2 * count
-            lines = f"at least {count} lines about tasks could not be written (disk full?)"
-            self._notify({"place": str(self._lines.path), "lost": f"{lines}, on node {self.node}", "node": self.node,
-                        "pid": os.getpid()})  # fmt: skip
+        if self.measures:
+            self._losses.report_lines(self._lines)
 
-    def _bracket(self, task: Any, start_s: float, end_s: float, height: int | None) -> None:
+    def _bracket(self, task: NamedTask, start_s: float, end_s: float, height: int | None) -> None:
         """Write the bracket of a task, at the height of the node's total: `mprof plot` draws it on that curve.
 
         `height` is that total at most a second before the start.
@@ -446,7 +357,7 @@ class WorkerRun:
         if start is not None and end is not None:
             self._trace.write(func_line(f"{task.module}.{task.name}", start, start_s, end, end_s))
 
-    def ended(self, name: str, elapsed_s: float, result: Any) -> None:
+    def ended(self, name: str, elapsed_s: float, result: object) -> None:
         """Note a call that finished; report now and then how long calls of this name last.
 
         That is without measuring: as many calls travel together as where nothing is measured.
@@ -454,52 +365,15 @@ class WorkerRun:
         body_s, self._current.body_s = self._current.body_s, None
         elapsed_s = elapsed_s if body_s is None else body_s
         need, self._current.need = self._current.need, None
-        with self._lock:
-            if need is not None:
-                self._report_need(name, *need)
-            stats = self._stats.setdefault(name, [0, 0.0, 0, 1])
-            stats[0] += 1
-            stats[1] += elapsed_s
-            if result is not None and stats[0] in (1, 2, 4, 8, 64, 512, 4096):
-                stats[2] = max(stats[2], _size(result))
-            now = time.monotonic()
-            # The first call at once, then at twice as many or after some seconds: the scheduler keeps all messages.
-            if stats[0] >= stats[3] or now - self._reported_s.get(name, 0.0) > _REPORT_EVERY_S:
-                calls, seconds, size, most = stats
-                self._stats[name] = [0, 0.0, 0, min(most * 2, 4096)]
-                self._reported_s[name] = now
-                self._notify({"name": name, "calls": int(calls), "seconds": seconds, "largest_bytes": int(size)})
+        self._statistics.ended(name, elapsed_s, result, need)
 
-    def recording(self, task: Any, body: Callable[[], Any]) -> Callable[[], Any]:
+    def recording(self, task: TaskFunction, body: Callable[[], Result]) -> Callable[[], Result]:
         """Return what runs the call of a task, and records its allocations if ``--memray`` names it."""
         return recording(self._run.memray, task, body)
 
-    def _report_need(self, name: str, needed_bytes: int, kept_bytes: int) -> None:
-        """Report what a call has needed if calls of its name had needed noticeably less so far."""
-        known, kept = self._needs.get(name, (-_NOTICEABLE_BYTES, -_NOTICEABLE_BYTES))
-        step = max(_NOTICEABLE_BYTES, known // 32)
-        if needed_bytes >= known + step or kept_bytes >= kept + step:
-            needed_bytes, kept_bytes = self._needs[name] = max(known, needed_bytes), max(kept, kept_bytes)
-            self._notify({"name": name, "needed_bytes": needed_bytes, "kept_bytes": kept_bytes})
-
     def report(self, report: ProfileReport) -> None:
         """Write a `@profile` report, and the allocations that were recorded for it, to the spool."""
-        line = {
-            "task_id": self._current.task_id, "node": self.node, "pid": os.getpid(),
-            "name": report.name, "text": report.text, "not_recorded": report.not_recorded,
-        }  # fmt: skip
-        if report.recorded_by is not None:
-            set_record_fields(recorded_by=report.recorded_by, increment_unclear=memray_takes_part(None))
-        with self._lock:
-            if self._reports is None:
-                self._reports = LineAppender(self.spool.profiles(os.getpid()))
-            self._reports.write(json.dumps(line).encode() + b"\n")
-        if report.capture is not None:
-            try:
-                self._capture_sender.send(report.capture)
-            except OSError as error:
-                what = f"recorded allocations could not be sent: {error.strerror or error}"
-                self._notify({"place": str(report.capture), "lost": what})
+        self._reports.write(report, self._current.task_id)
 
 
 stopped_runs: set[str] = set()
@@ -514,27 +388,3 @@ def stop_calls(run_id: str) -> None:
     stopped_runs.add(run_id)
     if (run := worker_runs.get(run_id)) is not None:
         run.stop()
-
-
-def _need_of(values: dict[str, Any]) -> tuple[int, int] | None:
-    """Return the memory that a call has needed and what of it is in use after it, in bytes; None if unknown.
-
-    Its inputs count in as far as other workers may have sent them.
-    """
-    base, peak, end = values.get("base_bytes"), values.get("peak_bytes"), values.get("end_bytes")
-    needed = values.get("increment_bytes")
-    if needed is None:
-        if base is None or peak is None:
-            return None
-        needed = peak - base
-    kept = 0 if end is None or base is None else max(0, end - base)
-    return max(0, needed) + stored_data().moved_bytes(), kept
-
-
-def _size(result: Any) -> int:
-    from dask.sizeof import sizeof  # here: a process without Dask reports no sizes
-
-    try:
-        return int(sizeof(result))
-    except Exception:
-        return 0

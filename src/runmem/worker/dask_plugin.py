@@ -15,7 +15,7 @@ from distributed import WorkerPlugin
 import runmem.serialization.dask_serialization  # noqa: F401  # registers with Dask
 from runmem.clusters.child_imports import is_embedded_worker
 from runmem.collection.spool_reader import read_last
-from runmem.dask_private import report_level, tell_of_receiving, worker_memory_limit
+from runmem.dask_private import report_level, report_receiving, worker_memory_limit
 from runmem.graph.current import current_program
 from runmem.memory.allocator import use_one_arena
 from runmem.memory.limits import memory_limit
@@ -26,7 +26,7 @@ from runmem.memory.stored_data import stored_data
 from runmem.shadowed import stop_shadowing
 from runmem.store.node_name import node_name
 from runmem.worker.bundle_runner import isolated_calls
-from runmem.worker.call_recorder import RunOnWorkers, WorkerRun, stats_topic, worker_runs
+from runmem.worker.call_recorder import WorkerRun, worker_runs
 from runmem.worker.fresh_calls import CallPreparation, prepare_process
 from runmem.worker.isolation.isolated_calls import IsolatedCalls
 from runmem.worker.isolation.time_limit import NoTimeLimits, TimeLimits
@@ -34,6 +34,7 @@ from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.nesting import nestings
 from runmem.worker.node_turns import NodeTurns
 from runmem.worker.process_state import follow, follow_no_more
+from runmem.worker.run_on_workers import RunOnWorkers, stats_topic
 from runmem.worker.running_calls import RunningCalls
 from runmem.worker.task_logging import TaskLogging
 from runmem.worker.task_output import keep_printing
@@ -85,7 +86,7 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             correct_lsst_timer()
             use_one_arena()
             process_meter().watch_this_thread()  # Dask's: it receives inputs, and reads what was spilled
-            tell_of_receiving(stored_data())
+            report_receiving(stored_data())
             self._memory_events = WorkerMemoryEvents(worker, run.write_trace, run.now)
             if self._run.memory_aware:
                 report_level(worker, process_meter().level_bytes)

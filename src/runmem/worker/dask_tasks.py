@@ -26,11 +26,11 @@ from distributed.utils import key_split_group
 
 from runmem.dask_private import (
     WorkerTask,
+    report_no_receiving,
+    report_receiving,
     size_of_task,
     surround_actors,
     surround_task,
-    tell_no_more_of_receiving,
-    tell_of_receiving,
     uncover_all_tasks,
     uncover_task,
     worker_memory_limit,
@@ -41,11 +41,12 @@ from runmem.memory.peak import Window, process_meter
 from runmem.memory.stored_data import LEAST_BYTES, StoredItem, stored_data
 from runmem.store.line_writer import fields_of_line
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import CallState, RunOnWorkers, WorkerRun, stats_topic, worker_runs
+from runmem.worker.call_recorder import CallInProgress, WorkerRun, worker_runs
 from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.node_turns import NodeTurns
 from runmem.worker.probe import Parts, PeakProbe
 from runmem.worker.record_fields import set_record_fields
+from runmem.worker.run_on_workers import RunOnWorkers, stats_topic
 from runmem.worker.spilling import follow_spilling, is_on_disk
 from runmem.worker.task_turns import DEATHS, LONGEST_HOLD_S, TaskTurn, Tries
 
@@ -109,7 +110,7 @@ class _MeasuredCall:
 
     def __init__(self, run: WorkerRun, task: WorkerTask, stored: _Results, worker: str, turn: TaskTurn | None) -> None:
         self._run, self._task, self._stored, self._worker, self._turn = run, task, stored, worker, turn
-        self._state: CallState | None = None
+        self._state: CallInProgress | None = None
 
     def begin(self) -> None:
         if self._turn is not None:
@@ -211,7 +212,7 @@ class _Results:
         stored_data().removed(self.items.pop(key, None))
 
     def release_all(self) -> None:
-        """Follow them no more."""
+        """Stop following them."""
         self._end_spilling()
         for key in list(self.items):
             self.released(key)
@@ -275,7 +276,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         self._end_of_actors = surround_actors(worker, self._method_of_actor)
         self._memory_events = WorkerMemoryEvents(worker, joined.run.write_trace, joined.run.now)
         if worker.address not in _results:
-            tell_of_receiving(stored_data())
+            report_receiving(stored_data())
             _results[worker.address] = _Results(worker)
         self._stored = _results[worker.address]
         self._stored.users += 1
@@ -299,7 +300,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
             self._stored.release_all()
             _results.pop(worker.address, None)
             if not _results and not worker_runs:
-                tell_no_more_of_receiving()
+                report_no_receiving()
         with _lock:
             joined = _joined.pop(self._run.run_id, None)
             if joined is None:

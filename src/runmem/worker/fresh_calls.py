@@ -20,14 +20,15 @@ from runmem.memory.profile_report import ProfileReport, set_job_name, set_report
 from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.shadowed import shadow
 from runmem.store.node_name import node_name
-from runmem.worker.bundle_runner import prepare_task, run_call
 from runmem.worker.call_captures import files_in_spool, import_memray, recording
-from runmem.worker.call_recorder import RunOnWorkers
+from runmem.worker.call_runner import run_call
 from runmem.worker.isolation.fresh_process import Measured
 from runmem.worker.isolation.isolated_calls import CallReport
+from runmem.worker.loaded_tasks import prepare_task
 from runmem.worker.log_levels import LogLevels
 from runmem.worker.packed_call import PackedCall, PackedTask
 from runmem.worker.process_state import follow
+from runmem.worker.run_on_workers import RunOnWorkers
 from runmem.worker.task_logging import TaskLogging
 
 __all__ = ["CallPreparation", "prepare_process"]
@@ -54,7 +55,7 @@ class CallPreparation(NamedTuple):
 
     Attributes
     ----------
-    run : RunOnWorkers
+    run_on_workers : RunOnWorkers
     logs : str
         File for what is logged.
     is_embedded : bool

@@ -77,12 +77,7 @@ class WorkerMemoryEvents:
         self._write(MemoryEvent(kind, os.getpid(), time_s, _own_size(), spilled_bytes, results).line())
 
     def _loop(self) -> None:
-        while not self._closing.wait(_LOOK_S):
-            try:
-                self._look()
-            except Exception:
-                log.exception("what Dask does about memory is not noted any more")
-                return
+        _look_often(self._look, _LOOK_S, self._closing, "what Dask does about memory is not noted any more")
 
     def _look(self) -> None:
         status = self._worker.status.name
@@ -93,12 +88,22 @@ class WorkerMemoryEvents:
             self._write_spilled()
 
     def close(self) -> None:
-        """Follow it no more; call this in the worker's event loop."""
+        """Stop following it; call this in the worker's event loop."""
         self._end_spilling()
         self._closing.set()
         self._thread.join(1)
         with self._lock:
             self._write_spilled(at_once=True)
+
+
+def _look_often(look: Callable[[], None], every_s: float, closing: threading.Event, failure: str) -> None:
+    """Call `look` at an interval, until `closing` is set or it raises; then log `failure`."""
+    while not closing.wait(every_s):
+        try:
+            look()
+        except Exception:
+            log.exception(failure)
+            return
 
 
 def _own_size() -> int | None:
@@ -154,12 +159,7 @@ class NannyMemoryEvents:
         self._file.write(MemoryEvent(kind, pid, self._now(), size).line())
 
     def _loop(self) -> None:
-        while not self._closing.wait(_NANNY_LOOK_S):
-            try:
-                self._look()
-            except Exception:
-                log.exception("restarts of workers are not noted any more")
-                return
+        _look_often(self._look, _NANNY_LOOK_S, self._closing, "restarts of workers are not noted any more")
 
     def _look(self) -> None:
         for nanny, before in list(self._pids.values()):
@@ -170,7 +170,7 @@ class NannyMemoryEvents:
                 self._pids[id(nanny)] = nanny, pid
 
     def close(self) -> None:
-        """Follow them no more."""
+        """Stop following them."""
         self._closing.set()
         if self._thread is not None:
             self._thread.join(1)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from distributed import NannyPlugin
 
 from runmem.collection.spool_reader import read_last
-from runmem.dask_private import tell_of_exits, worker_memory_limit
+from runmem.dask_private import report_exits, worker_memory_limit
 from runmem.deaths import Cause, Death
 from runmem.memory.causes_of_death import death_by_exit, death_in_log, death_of_process
 from runmem.memory.kernel_kills import KernelKills
@@ -23,10 +23,10 @@ from runmem.node.clock import clock_of
 from runmem.store.append import LineAppender
 from runmem.store.layout import Spool, safe_name
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import stats_topic
 from runmem.worker.isolation.watchdog import Watchdog
 from runmem.worker.memory_events import NannyMemoryEvents
 from runmem.worker.node_then import NodeThen
+from runmem.worker.run_on_workers import stats_topic
 from runmem.worker.running_calls import calls_of_dead
 
 __all__ = ["RunmemNanny"]
@@ -186,7 +186,7 @@ class RunmemNanny(NannyPlugin):  # type: ignore[misc]
         watchdog = Watchdog(spool, notes.note_late, self._report, notes.node.look)
         notes.noted = partial(self._send_last_news, watchdog)
         logs = [DeathWatch(notes, logging.getLogger(name), partial(_limit_of, watchdog)) for name in names]
-        return _Watches(watchdog, tell_of_exits(notes.note_exit), logs, notes)
+        return _Watches(watchdog, report_exits(notes.note_exit), logs, notes)
 
     def _send_last_news(self, watchdog: Watchdog, pid: int) -> None:
         """Send what the master has not read of this node if no worker is left, through which it could ask."""

@@ -158,5 +158,5 @@ class TaskLogging(logging.Handler):
         elif record.exc_text:
             fields["exc_text"] = record.exc_text
         if handled_by:
-            fields["told_by"] = handled_by
+            fields["handled_by"] = handled_by
         return fields | {name: value for name, value in vars(record).items() if name not in _STANDARD}

@@ -11,7 +11,7 @@ import sys
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-__all__ = ["Unwritten", "keep_printing", "told_of_unwritten", "unwritten"]
+__all__ = ["Unwritten", "keep_printing", "describe_unwritten", "unwritten"]
 
 
 class Unwritten(NamedTuple):
@@ -77,7 +77,7 @@ def keep_printing() -> None:
         setattr(sys, name, again)
 
 
-def told_of_unwritten(found: list[Unwritten]) -> str | None:
+def describe_unwritten(found: list[Unwritten]) -> str | None:
     """Return a message on how much of the tasks' output is lost, given the reports of processes; None: nothing is."""
     size = sum(one.size_bytes for one in found)
     if not size:

@@ -15,7 +15,7 @@ from runmem.trials.starts.barrier import JobBarrier, WaitingProcess
 from runmem.trials.starts.contract import Start, StartError
 from runmem.trials.starts.follower import Follower
 
-__all__ = ["SlurmJob"]
+__all__ = ["SlurmJob", "without_job"]
 
 _QUEUE_POLL_S = 0.5  # the controller serves many users
 _BARRIER_POLL_S = 0.02
