@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,6 +157,16 @@ def test_the_graph_knows_no_cluster():
         for entry in imports_of(name, path, known) if entry.target.split(".")[0] in DASK
     }  # fmt: skip
     assert found == set()
+
+
+def test_the_architecture_lists_all_files_of_its_rooms_and_no_others():
+    page = (SOURCE.parents[1] / "ARCHITECTURE.md").read_text()
+    table = page.partition("## Files of the rooms")[2].partition("\n## ")[0]
+    rooms = re.findall(r"^\| \*\*`(\w+)/`\*\*", table, re.MULTILINE)
+    listed = sorted(re.findall(r"`(\w+\.py)`", table))
+    files = [path.name for room in rooms for path in (SOURCE / room).rglob("*.py") if path.name != "__init__.py"]
+    assert "worker" in rooms
+    assert listed == sorted(files)
 
 
 WHERE_INSTALLED = {"pynvml"}  # the sampler does without it

@@ -226,7 +226,7 @@ def test_another_folder_takes_the_place_of_the_first(folder):
     assert current_shadowing() is None
 
 
-@pytest.mark.parametrize("name", ["psutil", "dask", "ssl"])
+@pytest.mark.parametrize("name", ["psutil", "dask", "ssl", "runmem"])
 def test_a_name_that_cannot_be_had_is_refused_with_the_file_and_the_remedy(folder, name):
     write(folder, name)
     shadow(Shadowing(str(folder)))

@@ -1,4 +1,4 @@
-"""How a task came to its end with its process: the causes that are told apart, and the facts noted at that moment."""
+"""How a task came to its end with its process: the causes, and the facts noted at that moment."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Cause(StrEnum):
     EXIT = "exit"
     """The task, or a library that it calls, ended the process."""
     TIME_LIMIT = "time limit"
-    """The task, or one beside it in the same process, reached its time limit."""
+    """The task, one beside it in the same process, or the batch job reached its time limit."""
     NODE_GONE = "node gone"
-    """The node, or the connection to it, was lost."""
+    """The node, its batch job, or the connection to it was lost."""
     UNKNOWN = "unknown"
     """It is not known."""
 

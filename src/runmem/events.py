@@ -290,6 +290,8 @@ class MemoryManaged:
         Resident set size of the worker then; None if it could not be read.
     spilled_bytes, results : int
         What was spilled since the event before, by Dask's estimate of its size in memory.
+    in_task : bool
+        Whether the worker ran a task then, as far as known. If it was terminated, a `TaskKilled` follows.
     """
 
     node: str
@@ -299,6 +301,7 @@ class MemoryManaged:
     size_bytes: int | None = None
     spilled_bytes: int = 0
     results: int = 0
+    in_task: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -332,7 +332,8 @@ def _shadowed_names(folder: str) -> frozenset[str]:
         name
         for name in found.difference(sys.builtin_module_names)
         if name is not None and name.isidentifier() and not _is_loaded_from(folder, name)
-        if name in sys.stdlib_module_names or PathFinder.find_spec(name, libraries) is not None
+        # An editable installation of runmem is in none of the folders.
+        if name in sys.stdlib_module_names or name in _RESERVED or PathFinder.find_spec(name, libraries) is not None
     )
 
 

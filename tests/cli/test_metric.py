@@ -264,6 +264,12 @@ def test_the_exit_code_tells_whether_the_specifications_hold(run, specs, code, t
     assert len(Job.read(run.root / "metrics" / "demo.Memory.json").specs) == len(specs)
 
 
+def test_the_package_of_a_specification_is_that_of_the_run(run):
+    result = invoke(run.root, "--spec", "MergeMemory<1 TiB")
+    assert result.exit_code == 0, result.output
+    assert ".MergeMemory.less_than" in result.output
+
+
 def test_a_metric_without_a_measurement_fails_its_specification(run):
     result = metric(run, "unmeasured", "--spec", "demo.Memory<1 TiB")
     assert result.exit_code == 3

@@ -176,6 +176,21 @@ def test_the_program_runs_with_its_arguments(run: Any) -> None:
     assert notes == ["runcompss: note: without effect here: --tracing, --comm"]
 
 
+def test_the_summary_counts_calls_where_memory_is_not_measured(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(
+        "from pycompss.api.api import compss_wait_on\nfrom pycompss.api.task import task\n"
+        "@task(returns=1)\ndef good(x): return x\n"
+        "@task(returns=1, on_failure='FAIL')\ndef bad(): raise ValueError('no')\n"
+        "good(good(1))\ntry: compss_wait_on(bad())\nexcept ValueError as error: print(error)\n"
+    )
+    done = runcompss(tmp_path, "--summary", "-g", "--sequential", "app.py")
+    rows = [line.split() for line in done.stderr.splitlines()]
+    assert (done.returncode, done.stdout) == (0, "no\n"), done.stderr
+    for row in ("Task Calls Finished Failed Cancelled", "good 2 2 0 0", "bad 1 0 1 0"):
+        assert row.split() in rows
+    assert "graph of the calls: runmem_runs/app_01/complete_graph." in done.stderr
+
+
 def test_the_output_is_linked_where_users_look_for_it(run: Any) -> None:
     folder, _ = run
     logs = folder / ".COMPSs" / "app.py_01"

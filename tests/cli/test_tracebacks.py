@@ -47,6 +47,13 @@ def test_a_future_used_as_a_value_points_at_the_program(use):
     assert set(files(error)) == {__file__}
 
 
+def test_arguments_that_do_not_fit_point_at_the_program():
+    error = caught(lambda: TaskSignature(lambda x: x, {}, None, None).check((), {}))
+    assert any("signature.py" in file for file in files(error))
+    shorten(error)
+    assert set(files(error)) == {__file__}
+
+
 def test_a_mistake_inside_runmem_keeps_its_frames():
     error = caught(lambda: parse_bytes([]))
     assert isinstance(error, TypeError)

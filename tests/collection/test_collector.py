@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -15,10 +17,13 @@ from runmem.collection.collector import Collector
 from runmem.collection.observer import Observer, Observers
 from runmem.collection.replicas import Replicas
 from runmem.collection.spool_reader import SpoolNews
+from runmem.dashboard.memory_warnings import MemoryWarnings
 from runmem.events import DataLost, RecordLines
+from runmem.formats.memory_events import MemoryEvent
 from runmem.store.layout import RunDirectory, Spool
 from runmem.store.line_writer import LineWriter
 from runmem.store.records import record_from_line
+from runmem.units import MIB
 
 
 @pytest.fixture
@@ -284,3 +289,43 @@ def test_who_ran_beside_a_task_whose_time_was_up_is_told_so(
     late, beside = (record_from_line(line) for line in notes.records.splitlines())
     assert (late.reason, late.stack) == ("exceeded its time limit of 3 s", "here")
     assert (beside.reason, beside.stack) == ("call 1, which ran in the same process, reached its time limit", None)
+
+
+def test_a_node_is_lost_with_its_job_and_slurm_says_why(
+    run: RunDirectory, replicas: Replicas, monkeypatch: pytest.MonkeyPatch, program: Any, eventually: Any
+) -> None:
+    """Two workers of one job and one of another, which still runs."""
+    program("squeue", "echo '12|OUT_OF_MEMORY|OutOfMemory|N/A'; echo '13|RUNNING|None|N/A'")
+    task = SimpleNamespace(module="app", name="work", file="a.py", data_id=None)
+    files = {f"tasks-{pid}.jsonl": (0, LineWriter("n", None, pid).start(task, pid, 7, 1.0, 1)) for pid in (11, 12, 13)}
+    jobs = {11: "12", 12: "12", 13: "13"}
+    line = '{"pid": %d, "system": "Slurm", "number": "%s", "step": null, "memory_bytes": 5}\n'
+    files["jobs.jsonl"] = 0, "".join(line % item for item in jobs.items()).encode()
+    monkeypatch.setattr("runmem.collection.collector.read_spool", lambda *_: SpoolNews("n", files, is_lost=True))
+    notes = Notes()
+    collector = Collector("run-1", run, replicas, Observers([notes]), 0.1, lambda: None)
+
+    def records() -> list[Any]:
+        collector.collect()
+        return [record_from_line(line) for line in notes.records.splitlines()]
+
+    found = {record.task_id: record for record in eventually(lambda: records() if len(records()) == 3 else None)}
+    causes = {number: (record.death.cause, record.death.limit_bytes) for number, record in found.items()}
+    assert causes == {11: ("slurm limit", 5), 12: ("slurm limit", 5), 13: ("node gone", None)}
+    assert found[13].reason.endswith("job 13 of Slurm is still RUNNING")
+    assert collector.nodes["n"]["jobs"] == ["job 12 of Slurm", "job 13 of Slurm"]
+    collector.finish(all_ended=True)
+
+
+def test_a_worker_that_dask_has_ended_in_a_task_is_not_reported_twice(
+    run: RunDirectory, replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines of the task and of its end may be read at once, those of the trace first."""
+    task = SimpleNamespace(module="app", name="work", file="a.py", data_id=None)
+    events = b"".join(MemoryEvent("terminated", pid, 2.0, 9 * MIB).line() for pid in (11, 12))
+    files = {"n.dat": (0, events), "tasks-11.jsonl": (0, LineWriter("n", None, 11).start(task, 1, 7, 1.0, 1))}
+    monkeypatch.setattr("runmem.collection.collector.read_spool", lambda *_: SpoolNews("n", files))
+    stream = io.StringIO()
+    collector = Collector("run-1", run, replicas, Observers([MemoryWarnings(stream)]), 0.1, lambda: None)
+    collector.collect()
+    assert re.findall("worker (.*) on n", stream.getvalue()) == ["12"]  # which ran none

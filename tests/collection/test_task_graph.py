@@ -21,7 +21,7 @@ CALLS = [
 
 
 def written(folder: Path, calls: list[TaskSubmitted], peaks: dict[int, list[int]] | None = None) -> str:
-    writer = GraphWriter(folder)
+    writer = GraphWriter(folder / "complete_graph.dot")
     for call in calls:
         writer.task_submitted(call)
     for task_id, values in (peaks or {}).items():
@@ -57,7 +57,7 @@ def test_a_run_without_calls_has_an_empty_graph(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_has_gone_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    writer = GraphWriter(tmp_path / "gone")
+    writer = GraphWriter(tmp_path / "gone" / "complete_graph.dot")
     writer.task_submitted(CALLS[0])
     writer.run_ended(RunEnded(0))
     assert "the graph could not be written to" in capsys.readouterr().err

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from runmem.commands.decorators import constraint, decaf, mpi, mpmd_mpi
+from runmem.commands.decorators import decaf, mpi, mpmd_mpi
+from runmem.commands.needs import constraint
 from runmem.errors import ArgumentError, CommandError, TaskDeclarationError
 from runmem.graph.directions import COLLECTION_IN, FILE_OUT, INOUT
 from runmem.graph.task import task

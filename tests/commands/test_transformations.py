@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runmem.commands.contents import copy_contents
-from runmem.commands.decorators import binary, constraint, data_transformation
+from runmem.commands.decorators import binary
+from runmem.commands.needs import constraint, data_transformation
 from runmem.commands.software import software
 from runmem.commands.synchronous import local
 from runmem.commands.transformations import KINDS

@@ -117,7 +117,13 @@ def test_what_ends_a_call_in_a_fresh_process_leaves_its_worker(run, records, how
     record = records("fail")[-1]
     assert record["status"] == ("failed" if how == "raises" else "killed")
     assert record["target_pid"] != record["pid"]
-    assert record.get("death", {}).get("cause") == cause
+    death = record.get("death", {})
+    assert death.get("cause") == cause
+    if cause is not None:
+        assert death["node_free_bytes"] > MIB
+        assert death["beside"] == ""
+        assert (death["growth_bytes_per_s"] is None) == ("its growth is not known" in (death["missing"] or ""))
+        assert how != "hangs" or death["missing"] is None
 
 
 def test_a_call_that_runs_in_a_fresh_process_ends_when_it_is_cancelled(run, tmp_path, eventually):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runmem.commands.decorators import constraint, io
+from runmem.commands.needs import constraint, io
 from runmem.errors import ArgumentError, TaskDeclarationError
 from runmem.graph.constraints import Constraints, gpus_of, memory_of, units_of
 from runmem.graph.task import task
@@ -127,7 +127,7 @@ def test_what_is_no_number_is_an_error_at_decoration(options, what, monkeypatch)
 )
 def test_an_expression_that_gives_no_number_is_an_error_of_the_call(expression, argument, what, submitter):
     call = call_of(submitter, constrained(computing_units=expression), argument)
-    with pytest.raises(ArgumentError, match=rf"call of task .*called: computing_units='{expression}'.*{what}"):
+    with pytest.raises(ArgumentError, match=rf"call of .*called \(.*py:\d+\): computing_units='{expression}'.*{what}"):
         units_of(call)
 
 

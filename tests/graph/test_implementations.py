@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runmem.commands.decorators import implement
+from runmem.commands.needs import implement
 from runmem.graph.implementations import implementations_of
 from runmem.graph.task import task
 

@@ -16,6 +16,8 @@ import pytest
 
 import runmem
 from runmem.errors import ClusterError
+from runmem.formats.mprof_lines import child_line
+from runmem.store.layout import worker_series
 from runmem.store.run import newest_run, read_run
 from runmem.store.workers_run import WorkersRun
 from runmem.units import MIB
@@ -147,3 +149,33 @@ def test_a_task_of_a_process_at_work_is_running_and_of_another_killed(tmp_path: 
     assert lost == ["tasks of worker a: at least 4 lines", "methods of actors: they have no record", told]
     assert read_run(run.directory.root).provenance["ended_s"] == 1_002.0
     assert {record.status for record in read_run(run.directory.root).records} == {"killed"}
+
+
+@pytest.mark.parametrize(
+    ("last_task_s", "is_named"),
+    [(5.0, False), (90.0, True)],  # the last reading of the dead worker is of the 10th second
+)
+def test_a_worker_that_ended_idle_with_the_cluster_is_no_death(
+    tmp_path: Path, last_task_s: float, is_named: bool
+) -> None:
+    run = WorkersRun.of_scheduler(tmp_path, "Scheduler-1234-5678")
+    run.spool.make()
+    made = [subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True) for _ in "ab"]
+    idle, other = (int(each.stdout) for each in made)
+    node = run.spool.root.name
+    for pid in (idle, other):
+        run.join(pid, {"cluster": "dask workers"}, {"memory_bytes": 5}, 1.0)
+    times = [(idle, 9.0), (idle, 10.0), (other, 99.0)]
+    trace = b"".join(child_line(worker_series(pid), MIB, time_s) for pid, time_s in times)
+    (run.spool.root / f"{node}.dat").write_bytes(trace)
+    line = {"task_id": 1, "thread": 1, "start_s": last_task_s, "end_s": last_task_s + 1, "module": "dask", "name": "f",
+            "file": "", "node": node, "pid": other, "status": "finished"}  # fmt: skip
+    run.spool.tasks(other).write_text(json.dumps(line, separators=(",", ":")) + "\n")
+    read = read_run(run.directory.root)
+    assert len(read.records) == 1
+    died = [line.split()[2] for line in read.provenance["lost"] if ": it died: " in line]
+    assert (str(idle) in died) == is_named
+    assert str(other) not in died
+    run.join(os.getpid(), {}, {}, 200.0)  # somebody is at work still: then it died before the end
+    died = [line.split()[2] for line in read_run(run.directory.root).provenance["lost"] if ": it died: " in line]
+    assert {str(idle), str(other)} == set(died)

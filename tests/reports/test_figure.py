@@ -11,7 +11,8 @@ import pytest
 
 from runmem.errors import SettingError
 from runmem.formats.mprof_lines import child_line, mem_line
-from runmem.reports.figure import draw, panel_of_trace, panels_of_run
+from runmem.reports.figure import _likely_time_s, draw, panel_of_trace, panels_of_run
+from runmem.reports.lanes import Bar
 from runmem.store.run import read_run
 from runmem.units import MIB
 
@@ -53,6 +54,17 @@ def test_a_peak_that_is_not_the_tasks_own_is_not_called_exact(write_run, record,
     text = svg_text(draw(panels_of_run(run), tmp_path / "run.svg"))
     assert said in text
     assert "exact" not in text
+
+
+def test_the_exact_peak_of_a_task_is_where_its_worker_was_highest(write_run, record) -> None:
+    panel = panels_of_run(read_run(write_run([record(1)]).root))[0]  # the worker grows, with a reading each second
+
+    def seconds(worker: str, start_s: float, end_s: float) -> float:
+        return _likely_time_s(Bar("f", worker, START + start_s, START + end_s), panel) - START
+
+    assert seconds("worker 10", 0.5, 2.7) == pytest.approx(2.0)
+    assert seconds("worker 10", 0.2, 0.6) == pytest.approx(0.4)  # no reading in it
+    assert seconds("worker 11", 0.0, 2.0) == pytest.approx(1.0)  # no readings of its worker
 
 
 def test_a_png_is_a_picture_that_is_not_empty(write_run, record, tmp_path):

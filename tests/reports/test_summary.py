@@ -45,6 +45,11 @@ def test_it_ends_with_the_next_commands_to_type(write_run, record):
     assert lines[-1].split() == ["mprof", "plot", str(run.traces / "n1.dat")]  # which shows nothing without a screen
 
 
+def test_no_figure_is_suggested_where_memory_was_not_measured(write_run):
+    run = read_run(write_run([], trace_files=[], settings={"python_memory_profile": False}).root)
+    assert "--figure" not in printed(RunSummary.from_run(run))
+
+
 def test_a_path_with_a_space_is_quoted_in_the_next_command(tmp_path, write_run, record):
     run = write_run([record(1)])
     moved = run.root.rename(tmp_path / "my run")

@@ -706,14 +706,14 @@ def test_what_cannot_be_pickled_is_named_with_what_to_do(carrier: Any) -> None:
     def itemised():
         return list(items)
 
-    with pytest.raises(ArgumentError, match=r"locked cannot be sent .*type lock.*A lock guards nothing between"):
+    with pytest.raises(ArgumentError, match=r"locked \(.*py:\d+\) cannot be sent .*type lock.*A lock guards nothing"):
         carrier.call(locked, 1)
-    with pytest.raises(ArgumentError, match=r"itemised cannot be sent .*type generator.*into a list first"):
+    with pytest.raises(ArgumentError, match=r"itemised \(.*py:\d+\) cannot be sent .*generator.*into a list first"):
         carrier.call(itemised)
     app = program(
         "from runmem.graph.task import task\nTABLE = open('/dev/null', 'w')\n@task(returns=1)\ndef f(): TABLE\n"
     )
-    with pytest.raises(ArgumentError, match=r"f cannot be sent .*global 'TABLE'.*Pass the path"):
+    with pytest.raises(ArgumentError, match=r"f \(.*\) cannot be sent .*global 'TABLE'.*Pass the path"):
         carrier.call(app.f)
 
 
@@ -771,7 +771,7 @@ def test_a_call_is_refused_whatever_a_value_that_its_task_refers_to_raises(name:
         if name == "a value that comes later":
             assert carrier.call(app.f) == 1
             app.USED = app.Place("x")
-        with pytest.raises(ArgumentError, match=rf"f cannot be sent to a worker: .*not be pickled \({error}: e\)"):
+        with pytest.raises(ArgumentError, match=rf"f \(.*py:\d+\) cannot be sent .*not be pickled \({error}: e\)"):
             carrier.call(app.f)
 
 

@@ -1,35 +1,17 @@
 from __future__ import annotations
 
-import os
 import signal
 import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from runmem.store.append import LineAppender, read_lines
 
 _PAGE = 4096
 _MUCH = 1 << 22
 _LINES = [b"%05d " % number + b"x" * 300 + b"\n" for number in range(1000)]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Return a folder on a file system of 16 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.getuid() != 0:
-        pytest.skip("mounting a small file system needs root")
-    command = ["mount", "-t", "tmpfs", "-o", "size=16k", "none", str(folder)]
-    if subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("no small file system can be mounted here")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_lines_are_appended_to_a_private_file(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,14 @@ def test_provenance_is_written_whole(tmp_path: Path) -> None:
     run = _run(tmp_path, exit_code=3)
     assert read_run(run.root).provenance["exit_code"] == 3
     assert [path.name for path in run.root.iterdir() if path.suffix == ".partial"] == []
+
+
+def test_the_first_error_is_raised_where_there_is_no_run_json_to_overwrite(small_disk: Path) -> None:
+    run = RunDirectory.create("app", small_disk)
+    with suppress(OSError):
+        (small_disk / "filler").write_bytes(bytes(1 << 20))
+    with pytest.raises(OSError, match="No space left"):
+        write_provenance(run, {"app": "app"})
 
 
 def test_the_newest_run_is_the_one_written_last(tmp_path: Path) -> None:

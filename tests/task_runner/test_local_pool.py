@@ -109,6 +109,9 @@ def test_a_target_that_uses_more_memory_than_a_worker_may_is_ended_and_its_recor
     killed = [record for record in program.records() if record["status"] == "killed"]
     assert [yaml.safe_load(record["data_id"])["mib"] for record in killed] == [400]
     assert "used more than 95 % of its memory limit" in killed[0]["reason"]
+    death = killed[0]["death"]
+    assert (death["limit_bytes"], death["beside"] is None) == (250 * 2**20, False)
+    assert death["node_free_bytes"] > 2**20
     assert numbers(program) == [1, 2, 3]
 
 

@@ -19,7 +19,7 @@ __all__ = ["compss_options", "link_run", "translated_options"]
 _COMPSS_OPTIONS = (
     click.option("-d", "--debug", is_flag=True, help="The same as --log_level debug."),
     click.option("-g", "short_graph", is_flag=True, help="The same as --graph."),
-    click.option("--summary", is_flag=True, help="Print the table at the end, as without it."),
+    click.option("--summary", is_flag=True, help="Print a table of the tasks, also if memory is not measured."),
     click.option("--log_dir", "--base_log_dir", "log_dir", metavar="DIR", help="The same as --run_folder."),
     click.option("--python_interpreter", metavar="PATH", help="The same as --remote_python."),
     click.option("--project", metavar="FILE", type=click.Path(), help="COMPSs's XML file: nodes, limits of tasks."),

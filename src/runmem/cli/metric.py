@@ -115,7 +115,10 @@ def command(
     measured = read_measured_runs(runs)
     if output is not None and len(measured) > 1:
         raise SettingError(f"--output {output} is one file, but each of the {len(measured)} runs has its own Job")
-    wanted = _specifications(specs, package)
+    from runmem.metrics.from_run import default_package
+
+    names = {default_package(run) for run in measured} if not configs else set()
+    wanted = _specifications(specs, package or (names.pop() if len(names) == 1 else None))
     jobs: list[tuple[MeasuredRun, Job, Path]] = []
     for run in measured:
         choices = _choices(run, targets, package, metric_name, configs)

@@ -129,9 +129,13 @@ def _run_data(run: Path | None) -> RunData:
     from runmem.store.run import newest_run, read_run
 
     if run is not None and not run.exists():
-        raise SettingError(
-            f"{run} does not exist: give a run directory such as runmem_runs/wordcount_01, or a .dat file."
+        near = Path("runmem_runs") / run
+        advice = (
+            f"did you mean {near}?"
+            if near.exists()
+            else "give a run directory such as runmem_runs/wordcount_01, or a .dat file."
         )
+        raise SettingError(f"{run} does not exist: {advice}")
     return read_run(run if run is not None else newest_run(Path("runmem_runs")))
 
 

@@ -16,11 +16,13 @@ from runmem.cli.setting_options import setting_options
 from runmem.cli.summarise import relative, summarise_run
 from runmem.cli.termination import Terminated, raise_on_signals
 from runmem.cli.tracebacks import group_equal, print_exception
+from runmem.collection.task_counts import TaskCounts
 from runmem.dask_logging import isolate_dask_log, isolate_runmem_log
 from runmem.errors import FilePlacementError
 from runmem.settings import resolve
 from runmem.standard_error import say
 from runmem.start_signals import restore_python_signals
+from runmem.table import terminal_width
 
 if TYPE_CHECKING:
     from runmem.execution.run import Run
@@ -65,6 +67,7 @@ def command(
     Every option can also be set in the environment (RUNMEM_WORKERS=4) or in Dask's configuration (runmem: workers: 4).
     The traces go to the current folder, or to COMPSS_WORKER_PROFILE_PATH, as in PyCOMPSs.
     """
+    counts = TaskCounts() if options["summary"] else None
     given = translated_options(options)
     settings = resolve(given)
     if settings.sequential and settings.task_timeout_s is not None:
@@ -94,7 +97,8 @@ def command(
     isolate_runmem_log()
     view = terminal_view(sys.stderr)
     prepare = ["runmem.pycompss.install:install"]
-    run = Run(settings, script.name, sys.argv, [view], prepare, script.import_folder)
+    observers = [view, counts] if counts is not None else [view]
+    run = Run(settings, script.name, sys.argv, observers, prepare, script.import_folder)
     restore_python_signals()
     with raise_on_signals() as received:
         try:
@@ -114,12 +118,12 @@ def command(
             exit_code, unseen = _execute(run, script, arguments)
         finally:
             view.close()
-    _report_end(run, unseen, no_summary)
+    _report_end(run, unseen, no_summary, counts)
     ignore_signals()
     sys.exit(exit_code or (1 if unseen else 0))
 
 
-def _report_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None:
+def _report_end(run: Run, unseen: list[BaseException], no_summary: bool, counts: TaskCounts | None) -> None:
     """Print the calls cut off by the program's end, the errors it did not wait for, and the summary."""
     full = run.settings.log_level == "debug"
     if run.cut_off is not None and (run.cut_off.cancelled or run.cut_off.not_begun):
@@ -134,6 +138,8 @@ def _report_end(run: Run, unseen: list[BaseException], no_summary: bool) -> None
     if no_summary:
         _say_lost_output(run)
     elif run.program.calls or run.settings.python_memory_profile:
+        if counts is not None and not run.settings.python_memory_profile:
+            say("\n".join(["", *counts.lines(terminal_width(sys.stderr)), ""]))
         summarise(run)
 
 
@@ -174,6 +180,8 @@ def summarise(run: Run) -> None:
             f"runmem: {calls} task call{'s' * (calls != 1)}; memory was not measured (--python_memory_profile does). "
             f"The run is in {relative(run.directory.root)}"
         )
+        if (shown := run.directory.shown_graph) is not None:
+            say(f"runmem: graph of the calls: {relative(shown)}")
         for graph in run.directory.flame_graphs:
             say(f"runmem: flame graph: {relative(graph)}")
         return

@@ -23,7 +23,7 @@ _USAGE = """Usage: runcompss [OPTIONS] PROGRAM [ARGUMENTS]...
 
     -d, --debug, --log_level=LEVEL     off, info or debug; api means info, trace means debug
     -g, --graph[=true|false]           write complete_graph.dot; an SVG too where graphviz is installed
-    --summary                          the table at the end, which is always printed
+    --summary                          a table of the tasks at the end
     --python_memory_profile            measure memory
     --pythonpath=FOLDERS               folders to import from
     --env_script=FILE                  shell script to source before the program and its workers start

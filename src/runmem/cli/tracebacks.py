@@ -117,7 +117,8 @@ def shorten(error: BaseException) -> None:
     """
     from runmem.serialization.task_error import root_task  # imports cloudpickle, needed only by programs with tasks
 
-    if not issubclass(type(error), (RunmemError, KeyboardInterrupt)) and root_task(error) is None:
+    is_ours = issubclass(type(error), (RunmemError, KeyboardInterrupt)) or _is_of_wrong_arguments(error)
+    if not is_ours and root_task(error) is None:
         return
     folders = _hidden_folders()
     link, seen = error, {id(error)}
@@ -131,6 +132,16 @@ def shorten(error: BaseException) -> None:
             return
         seen.add(id(before))
         link = before
+
+
+def _is_of_wrong_arguments(error: BaseException) -> bool:
+    """Return True for the error of a call whose arguments do not fit the task; its type is that of Python."""
+    from runmem.graph.signature import TaskSignature
+
+    trace: TracebackType | None = _get(error, "__traceback__")
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_code is TaskSignature.check.__code__
 
 
 def _printed_before(error: BaseException) -> BaseException | None:

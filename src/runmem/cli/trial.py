@@ -268,11 +268,12 @@ def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: boo
     from runmem.trials.report.results import results_of
 
     results = results_of(trial)
+    is_counted = any(each.counts for each in trial.executions)
     if sys.stderr.isatty():
         click.echo("\r\x1b[K", err=True, nl=False)
     if as_json:
         click.echo(json.dumps(document(results, known), indent=1))
-    else:
+    elif is_counted or not trial.failed:  # else there is nothing in the tables
         console = Console(highlight=False, width=None if sys.stdout.isatty() else _CONSOLE_WIDTH)
         for grid in results.grids():
             for line, style in grid.lines(console.width if sys.stdout.isatty() else None):
@@ -287,7 +288,8 @@ def _show(trial: Trial, known: dict[str, Any], output: Path | None, as_json: boo
         )
     if trial.stopped is not None:
         hint = " (use --keep-going to continue after a failure)" if trial.failed else ""
-        click.echo(f"runmem trial: {trial.stopped}; these are the results up to then{hint}", err=True)
+        results_so_far = "; these are the results up to then" if is_counted else ""
+        click.echo(f"runmem trial: {trial.stopped}{results_so_far}{hint}", err=True)
     if output is not None:
         written = write_folder(results, known, output)
         click.echo(f"written: {', '.join(str(path) for path in written)}", err=as_json)

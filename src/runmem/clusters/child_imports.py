@@ -7,15 +7,16 @@ the embedded cluster too, but they receive functions by value. Their import is s
 Undocumented features of the standard library that are used: in the parent, `multiprocessing` calls
 ``multiprocessing.spawn.get_preparation_data(name)`` for each process that it spawns (also from a fork server), which
 returns a dictionary with the keys ``init_main_from_name``, ``init_main_from_path`` (the module to import) and
-``sys_path``; next it calls ``multiprocessing.util._args_from_interpreter_flags()`` in the same thread, as
-``multiprocessing.resource_tracker`` does for its process; and before, it flushes the program's streams by
-``multiprocessing.util._flush_std_streams()``.
+``sys_path``; the child unpickles it first of all, and ignores other keys. Next it calls
+``multiprocessing.util._args_from_interpreter_flags()`` in the same thread, as ``multiprocessing.resource_tracker`` does
+for its process; and before, it flushes the program's streams by ``multiprocessing.util._flush_std_streams()``.
 """
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -134,12 +135,22 @@ def _preparation_data(name: str) -> dict[str, Any]:
         data.pop(_BY_NAME, None)
         data.pop(_BY_PATH, None)
     if is_worker:
-        return data
+        return data | {"interrupts": _IgnoredInterrupts()}
     if _main_module is not None:
         data |= _main_module.preparation_data()
     if _import_folders:
         data["sys_path"] = [*data.get("sys_path", sys.path), *_import_folders]
     return data
+
+
+class _IgnoredInterrupts:
+    """Makes the process that unpickles it ignore SIGINT: a worker that still imports Dask would print a traceback.
+
+    Once it has started, `local_worker` handles the signal.
+    """
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return signal.signal, (signal.SIGINT, signal.SIG_IGN)
 
 
 def is_embedded_worker() -> bool:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from runmem.collection.observer import Observers
@@ -26,7 +26,7 @@ from runmem.collection.spool_room import SpoolRoom
 from runmem.events import FIRST_NESTED, DataLost, TaskRecord
 from runmem.memory.allocator import trim_free_memory
 from runmem.settings import Settings
-from runmem.store.layout import RunDirectory
+from runmem.store.layout import JOBS, RunDirectory
 from runmem.store.node_name import node_name
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB
@@ -34,6 +34,7 @@ from runmem.units import MIB
 __all__ = ["Collector"]
 
 _TRIM_AFTER_BYTES = 16 * MIB
+_SHORT_PAUSE_S = 0.1  # while Slurm is asked about a death
 _MOST_PORTIONS = 100  # in a round: nodes may write faster than the master reads
 
 ToFree = Callable[[str], dict[str, int]]
@@ -174,7 +175,7 @@ class Collector:
         return self._deaths.last_kill(task_id)
 
     def _loop(self) -> None:
-        while not self._stop.wait(self.pace.pause_s):
+        while not self._stop.wait(_SHORT_PAUSE_S if self._deaths.are_clear_soon else self.pace.pause_s):
             began_s = time.monotonic()
             self.collect()
             self.pace.round_took(time.monotonic() - began_s, len(self._offsets))
@@ -218,6 +219,7 @@ class Collector:
         self._room.freed(news.node, news.freed)
         offsets = self._offsets.setdefault(news.node, {})
         tasks: dict[int, bytes] = {}
+        traces: dict[str, bytes] = {}
         for file, (begin, read) in news.files.items():
             offset = offsets.get(file, 0)
             data = read[offset - begin :] if begin <= offset else b""  # without the part that was copied before
@@ -230,11 +232,18 @@ class Collector:
                 tasks[pid] = data
                 continue
             if is_trace(file):
+                traces[file] = data
+            elif file == JOBS:
                 self._note_node(news)
-            self._lines.read(news.node, file, data)
+                self._note_jobs(news.node, self._lines.read_jobs(news.node, data))
+            else:
+                self._lines.read(news.node, file, data)
         if tasks:
             self._note_node(news)
             self._lines.read_tasks(news.node, tasks)
+        for file, data in traces.items():  # after the tasks: whether a worker was busy that Dask has ended
+            self._note_node(news)
+            self._lines.read(news.node, file, data)
         if news.is_lost:
             self._deaths.note_lost_node(news.node)
         self._deaths.note_dead(news.node, news.dead)
@@ -248,9 +257,17 @@ class Collector:
         if news.node in self.nodes:
             return
         self.nodes[news.node] = {
-            "memory_bytes": news.memory_bytes, "limit_bytes": news.limit_bytes, "limit_source": news.limit_source,
-        }  # fmt: skip
+            "memory_bytes": news.memory_bytes,
+            "limit_bytes": news.limit_bytes,
+            "limit_source": news.limit_source,
+        }
         self._node_found()
+
+    def _note_jobs(self, node: str, jobs: Iterable[str]) -> None:
+        known = self.nodes[node]
+        before = known.get("jobs", [])
+        if new := [job for job in dict.fromkeys(jobs) if job not in before]:
+            self.nodes[node] = {**known, "jobs": [*before, *new]}  # not in place: another thread may write it
 
     def finish(self, all_ended: bool) -> None:
         """Collect for the last time and complete the replicas.

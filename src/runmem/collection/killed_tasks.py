@@ -118,6 +118,8 @@ def advice(death: Death | None) -> str:
     death = death or _NO_DEATH
     if death.cause in (Cause.CRASH, Cause.ABORT) and death.limit_bytes is not None:
         return _ADVICE[Cause.ADDRESS_SPACE]
+    if death.cause is Cause.TIME_LIMIT and death.limit_owner is not None:
+        return "Ask for more time for the job (--time), or make the tasks shorter."
     limit = format_bytes(death.limit_bytes) if death.limit_bytes is not None else "so much"
     return _ADVICE.get(death.cause, _MORE_MEMORY).format(limit=limit)
 
@@ -131,7 +133,8 @@ _ADVICE = {
     Cause.NANNY_LIMIT: "It needs more than {limit}: raise --worker_memory, or use fewer --workers.",
     Cause.CGROUP_LIMIT: "All processes of this group together may use {limit}: give the container or session more "
     "memory, or use fewer --workers, so that fewer tasks run at a time.",
-    Cause.SLURM_LIMIT: "The job may use {limit} on the node: ask for more (--mem), or use fewer workers on a node.",
+    Cause.SLURM_LIMIT: "Ask for more memory for the job (--mem; with --cluster slurm, --worker_memory), or use fewer "
+    "workers on a node.",
     Cause.NODE_MEMORY: "Use fewer --workers, so that fewer tasks run at a time, or a node with more memory.",
     Cause.ADDRESS_SPACE: "Raise the limit on the address space of the workers first (`ulimit -v`).",
     Cause.SIGKILL: "If you did not end it, the logs of the node say who did (a batch system, systemd-oomd). "

@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from runmem.collection.job_ends import JobEnds
 from runmem.collection.killed_tasks import with_tasks_in_process
 from runmem.collection.observer import Observers
 from runmem.deaths import Cause, Death
 from runmem.events import RecordLines, TaskKilled, TaskMeasured, TaskRecord
 from runmem.formats.mprof import read_trace
 from runmem.formats.totals import offset_before
+from runmem.store.batch_job import BatchJob
 from runmem.store.layout import RunDirectory
 from runmem.store.records import LOST_END, killed, record_to_line
 from runmem.store.run import readings_of, with_children
@@ -25,6 +27,7 @@ _LONGEST_CAUSE_WAIT_S = 1.0  # for the cause of a death, after the death itself
 _NODE_GONE = "the node was lost: neither its workers nor their nannies are connected any more"
 _ONLY_THERE = "what happened there is known on that node only, if it still runs"
 _UNKNOWN_DEATH = "the worker process died for an unknown reason"
+_NO_NANNY = "no nanny has noted the node's free memory and the other tasks then"
 _LEFT = "its worker left the cluster before the task ended; the task was run again"
 
 
@@ -99,6 +102,8 @@ class ProcessDeaths:
         self._closed: set[tuple[str, int]] = set()
         self._cut_off: str | None = None
         self._died_before: set[tuple[str, int]] = set()  # before the calls were cut off
+        self._jobs: dict[tuple[str, int], BatchJob] = {}
+        self._job_ends = JobEnds()
         self._incomplete: set[str] = set()
         self._kills: dict[int, Kill] = {}
         self.unsure: set[tuple[str, int]] = set()
@@ -122,6 +127,11 @@ class ProcessDeaths:
         """Return the calls that were killed and never ended otherwise."""
         return [task_id for task_id in self._kills if not self._tasks.has_ended(task_id)]
 
+    @property
+    def are_clear_soon(self) -> bool:
+        """Whether a batch system is being asked about a death."""
+        return self._job_ends.is_asking
+
     # --- what the collector reads -------------------------------------------------------------------------------------
 
     def note(self, node: str, noted: dict[str, Any]) -> None:
@@ -139,6 +149,10 @@ class ProcessDeaths:
             self._at_start.append(StartDeath(node, death))
         else:
             self._died.setdefault(noted["worker"], DiedWorker(death, frozenset(noted["calls"])))
+
+    def note_job(self, node: str, pid: int, job: BatchJob) -> None:
+        """Note the batch job in which a process runs."""
+        self._jobs[node, pid] = job
 
     def note_dead(self, node: str, pids: Iterable[int]) -> None:
         """Note that processes are gone."""
@@ -171,9 +185,13 @@ class ProcessDeaths:
             noted = self._causes.get((node, pid))
             if noted is None and not last and time.monotonic() - since < _LONGEST_CAUSE_WAIT_S:
                 continue
+            death = noted.death if noted is not None else Death(Cause.UNKNOWN, _UNKNOWN_DEATH, missing=_NO_NANNY)
+            in_job = self._death_in_job(node, pid, death)
+            if in_job is None and not last:
+                continue
+            death = in_job or death
             self._closed.add((node, pid))
             unfinished = self._tasks.pop_unfinished(node, pid)
-            death = noted.death if noted is not None else Death.unknown(_UNKNOWN_DEATH)
             if noted is not None and noted.task_id is not None:
                 late = [replace(record, stack=noted.stack) for record in unfinished if record.task_id == noted.task_id]
                 self._record(late, death, "killed")
@@ -184,6 +202,14 @@ class ProcessDeaths:
                 self._record(unfinished, Death.unknown(self._cut_off), "cancelled")
             else:
                 self._record(unfinished, death, "killed")
+
+    def _death_in_job(self, node: str, pid: int, death: Death) -> Death | None:
+        """Return a death with what is known of the batch job, if nobody on the node knows more; None: soon."""
+        job = self._jobs.get((node, pid))
+        is_clear = death.cause not in (Cause.UNKNOWN, Cause.NODE_GONE) or self._cut_off is not None
+        if is_clear or job is None or not self._tasks.is_busy(node, pid):
+            return death
+        return self._job_ends.death((node, pid), job, death)
 
     def close_all(self, all_ended: bool) -> None:
         """Record all unfinished calls, at the end of the run.

@@ -21,6 +21,7 @@ from runmem.events import (
     TaskStarted,
 )
 from runmem.formats.memory_events import MemoryEvent
+from runmem.store.batch_job import job_in_line
 from runmem.store.records import record_from_line
 from runmem.store.task_lines import TaskLines
 from runmem.units import MIB
@@ -85,6 +86,18 @@ class SpoolLines:
                 if (record := record_from_line(line)) is not None:
                     self._observers.task_measured(TaskMeasured(record))
 
+    def read_jobs(self, node: str, data: bytes) -> list[str]:
+        """Read the batch jobs of the workers of a node; return the names of those jobs."""
+        found = []
+        for line in data.splitlines():
+            try:
+                pid, job = job_in_line(line)
+            except (ValueError, KeyError, TypeError):  # damaged: that worker is in no known job
+                continue
+            self._deaths.note_job(node, pid, job)
+            found.append(str(job))
+        return found
+
     def _read(self, node: str, file: str, data: bytes) -> None:
         if _PROFILES.fullmatch(file):
             for line in data.splitlines():
@@ -107,15 +120,16 @@ class SpoolLines:
             _, size, time_s = data[begin : data.find(b"\n", begin)].split()
             self._observers.node_sampled(NodeSampled(node, float(time_s), int(float(size) * MIB)))
         for line in _EVENT.findall(data) if b"EVENT " in data else []:
-            self._observers.memory_managed(_managed(node, MemoryEvent.parse(line)))
+            event = MemoryEvent.parse(line)
+            self._observers.memory_managed(_managed(node, event, self._tasks.is_busy(node, event.pid)))
         for number in _LOST.findall(data) if b"LOST " in data else []:  # the search alone takes longer than the copy
             reason = f"the node could not write {int(number)} lines (disk full?)"
             self._observers.data_lost(DataLost(f"{node}/{file}", reason))
 
 
-def _managed(node: str, event: MemoryEvent) -> MemoryManaged:
+def _managed(node: str, event: MemoryEvent, in_task: bool) -> MemoryManaged:
     return MemoryManaged(
-        node, event.pid, event.kind, event.time_s, event.size_bytes, event.spilled_bytes, event.results
+        node, event.pid, event.kind, event.time_s, event.size_bytes, event.spilled_bytes, event.results, in_task
     )
 
 

@@ -27,12 +27,12 @@ class GraphWriter(Observer):
 
     Parameters
     ----------
-    folder : Path
-        Folder of the files.
+    dot : Path
+        Its file; that of the drawing is beside it.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._dot = folder / "complete_graph.dot"
+    def __init__(self, dot: Path) -> None:
+        self._dot = dot
         self._calls: dict[int, TaskSubmitted] = {}
         self._peaks: dict[int, int] = {}
 

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from runmem.commands import decorators
+from runmem.commands import decorators, needs
 from runmem.errors import TaskDeclarationError, TaskWarning
 from runmem.graph.task import TaskFunction, task
 
@@ -81,7 +81,7 @@ def _decorated(function: Any, config: Mapping[str, Any], path: str) -> Any:
         function = _EXECUTIONS[kind](**execution)(function)
     for name, decorator in (
         ("container", decorators.container), ("prolog", decorators.prolog), ("epilog", decorators.epilog),
-        ("constraints", decorators.constraint),
+        ("constraints", needs.constraint),
     ):  # fmt: skip
         if config.get(name):
             function = decorator(**config[name])(function)

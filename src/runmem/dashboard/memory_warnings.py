@@ -21,6 +21,8 @@ _TEXTS = {
 class MemoryWarnings(Observer):
     """Prints a line when Dask spills, pauses or ends for the first time; the summary has the rest.
 
+    A worker that is ended while it runs a task is left out: `DeathReports` says more about that.
+
     Parameters
     ----------
     stream : TextIO, optional
@@ -34,6 +36,8 @@ class MemoryWarnings(Observer):
     def memory_managed(self, event: MemoryManaged) -> None:
         """Print the first event of each kind."""
         if event.kind not in _TEXTS or event.kind in self._said:
+            return
+        if event.kind == "terminated" and event.in_task:
             return
         self._said.add(event.kind)
         size = "" if event.size_bytes is None else f", at {format_bytes(event.size_bytes)}"

@@ -130,8 +130,10 @@ class Demands:
             log.warning(
                 "runmem: warning: task %s is expected to need %s, and the largest worker may use %s: its calls run "
                 "alone on a node, and may be killed",
-                name, format_bytes(demand.memory_bytes), format_bytes(largest_bytes),
-            )  # fmt: skip
+                name,
+                format_bytes(demand.memory_bytes),
+                format_bytes(largest_bytes),
+            )
         return demand._replace(memory_bytes=largest_bytes, alone=True)
 
     def _warn_of_unknown(self, name: str) -> None:
@@ -144,5 +146,8 @@ class Demands:
         log.warning(
             "runmem: warning: --memory_from: %s has no measurement of task %s (it has %s%s): calls of such tasks start "
             "one at a time until the first has ended",
-            self._memory.source, name, ", ".join(known[:_MOST_NAMED]), more,
-        )  # fmt: skip
+            self._memory.source,
+            name,
+            ", ".join(known[:_MOST_NAMED]),
+            more,
+        )

@@ -57,11 +57,12 @@ class Recording:
         node_found: Callable[[], object],
     ) -> None:
         self._directory = directory
+        self._is_failure_said = False  # that run.json could not be written
         self.recorder = Recorder(directory)
         logged = LoggedRecords()
         shows_reports = settings.log_level == "debug"
         profiles = ProfileWriter(directory, shows_reports, self.recorder.data_lost)
-        graph = [GraphWriter(directory.root)] if settings.graph else []
+        graph = [GraphWriter(directory.task_graph)] if settings.graph else []
         notes = AllocationNotes(settings.memray)
         self.observers = Observers([self.recorder, profiles, logged, notes, *graph, *observers])
         self.replicas = Replicas(directory, trace_folder)
@@ -107,7 +108,12 @@ class Recording:
             write_provenance(self._directory, values | known)
             return True
         except OSError as error:
-            log.error("%s could not be written: %s", self._directory.run_json, error)
+            if not self._is_failure_said:  # it is written several times in a run
+                log.error(
+                    "runmem: %s could not be written: %s. The program goes on without it.",
+                    self._directory.run_json, error.strerror or error,
+                )  # fmt: skip
+            self._is_failure_said = True
             return False
 
 

@@ -185,7 +185,7 @@ def _at_call(task: TaskFunction, name: str, args: tuple[Any, ...], kwargs: Mappi
     text = dict(task.constraints.expressions).get(name)
     if text is None:
         return None
-    where = f"call of task {task.name}: {name}={text!r} in @constraint"
+    where = f"call of {task.place}: {name}={text!r} in @constraint"
     text = os.path.expandvars(text)
     if "$" in text or not text.strip():
         return None
@@ -198,7 +198,7 @@ def _at_call(task: TaskFunction, name: str, args: tuple[Any, ...], kwargs: Mappi
         number = math.nan if isinstance(value, bool) else float(value)
     except Exception as error:
         raise ArgumentError(
-            f"{where} cannot be used for this call ({type(error).__name__}: {error}). It is evaluated with the "
-            "arguments, of which none in it may be a future."
+            f"{where} cannot be used for this call ({type(error).__name__}: {error}). Write a number, a "
+            "variable such as ${UNITS}, or an expression over globals and arguments that are not futures."
         ) from error
     return _checked(name, number, f"{where} gives {value!r}, which", ArgumentError)

@@ -26,7 +26,6 @@ class Future:
     """
 
     __slots__ = ("_version", "_cls", "_known", "_program_id", "is_deleted", "__weakref__")
-    __array_ufunc__ = None  # numpy leaves `array + future` to the future
 
     def __init__(self, version: Version, cls: type | None = None, program_id: object = None) -> None:
         self._version = version
@@ -107,7 +106,14 @@ class Future:
             return repr(self)
         if _is_implicit():
             return format(self._fetched(), spec)
-        _refusal(f"format {spec!r}")(self)
+        _refusal(f"the format {spec!r}")(self)
+
+    def __array_ufunc__(self, function: Any, method: str, *inputs: object, **options: object) -> object:
+        """Apply a function of numpy to the value, or refuse it as an operator is."""
+        if not _is_implicit():
+            _refusal(f"numpy.{function.__name__}")(self)
+        values = [each._fetched() if isinstance(each, Future) else each for each in inputs]
+        return getattr(function, method)(*values, **options)
 
     def __bool__(self) -> bool:
         return bool(self._fetched()) if _is_implicit() else True
@@ -121,8 +127,8 @@ class Future:
 def _refusal(name: str) -> Callable[..., NoReturn]:
     def refuse(self: Future, *_: object) -> NoReturn:
         raise FutureError(
-            f"this is the future of task {self._version.execution.name!r}, not its value, so it has no {name}; "
-            "get the value with wait_on first."
+            f"this is the future of task {self._version.execution.name!r}, not its value, so {name} does not work with "
+            "it; get the value with wait_on first."
         )
 
     return refuse
@@ -133,7 +139,7 @@ def _operator(name: str) -> Callable[..., object]:
     reflected = name.startswith("r") and name[1:] in _OPERATORS
     plain = name[1:] if reflected else name
     apply = getattr(builtins, plain, None) or getattr(operator, f"__{plain}__")
-    refuse = _refusal(f"__{name}__")
+    refuse = _refusal(_AS_WRITTEN.get(plain, f"{plain}()"))
 
     def method(self: Future, *others: object) -> object:
         if not _is_implicit():
@@ -172,7 +178,13 @@ _OTHERS = (
     "lt", "le", "gt", "ge", "neg", "pos", "abs", "invert", "int", "float", "complex", "index", "round", "len", "iter",
     "getitem", "contains",
 )  # fmt: skip
+_AS_WRITTEN = {
+    "add": "'+'", "sub": "'-'", "mul": "'*'", "matmul": "'@'", "truediv": "'/'", "floordiv": "'//'", "mod": "'%'",
+    "pow": "'**'", "lshift": "'<<'", "rshift": "'>>'", "and": "'&'", "xor": "'^'", "or": "'|'",
+    "lt": "'<'", "le": "'<='", "gt": "'>'", "ge": "'>='", "neg": "'-'", "pos": "'+'", "invert": "'~'",
+    "index": "use as an index", "iter": "a loop", "getitem": "'[...]'", "contains": "'in'",
+}  # fmt: skip
 for _name in (*_OPERATORS, *(f"r{name}" for name in _OPERATORS), *_OTHERS):
     setattr(Future, f"__{_name}__", _operator(_name))
-for _name in ("setitem", "delitem"):
-    setattr(Future, f"__{_name}__", _refusal(f"__{_name}__"))
+for _name, _use in (("setitem", "'[...] = '"), ("delitem", "'del ...[...]'")):
+    setattr(Future, f"__{_name}__", _refusal(_use))

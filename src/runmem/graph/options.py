@@ -67,6 +67,7 @@ _IGNORED = {
     "processes_per_node": _Ignored(_more_than_one, "a call runs in one process on one node"),
 }
 # Those of reductions are read by `runmem.graph.reduction`; without is_reduce the chunk size means nothing.
+_LEAST_BYTES = 1024**2  # of `memory=` without a unit: less is a number of MiB or GiB
 _REDUCTION = {"is_reduce", "chunk_size"}
 _VALUED = _HINTS | _IGNORED.keys() | _REDUCTION
 _OTHERS = {"returns", "target_direction", "varargs_type"} | compiled.OPTIONS
@@ -149,6 +150,8 @@ def memory_size(options: dict[str, Any], where: str) -> int | None:
         raise TaskDeclarationError(
             f'{where}: memory={value!r} is not an amount of memory, such as "2GiB", "500MB" or a number of bytes.'
         )
+    if size < _LEAST_BYTES and str(value).strip().isdecimal():
+        raise TaskDeclarationError(f'{where}: memory={value!r} means {size} bytes: write a unit, such as "{value}GiB".')
     return size
 
 

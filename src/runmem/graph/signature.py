@@ -9,6 +9,7 @@ from typing import Any
 from runmem.errors import TaskDeclarationError
 from runmem.graph.directions import IN, INOUT, Parameter, as_parameter
 from runmem.graph.options import nearest_name
+from runmem.standard_error import as_sentence
 
 __all__ = ["TaskSignature"]
 
@@ -77,7 +78,7 @@ class TaskSignature:
             if name not in self.signature.parameters and self.varkwargs is None:
                 raise TaskDeclarationError(
                     f"@task({name}=...): {self._name}{self.signature} has no parameter {name!r} and @task has no such "
-                    f"option; {nearest_name(name, self.signature.parameters)}."
+                    f"option; {as_sentence(nearest_name(name, self.signature.parameters))}"
                 )
             uses[name] = as_parameter(written, f"@task({name}=...) of {self._name}{self.signature}")
         return uses

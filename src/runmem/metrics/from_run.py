@@ -31,6 +31,7 @@ __all__ = [
     "camel_case",
     "chosen",
     "configured",
+    "default_package",
     "full_target",
     "job_of_run",
     "measure",
@@ -333,8 +334,13 @@ def _tags(unit: str) -> tuple[str, ...]:
     return ("memory",) if unit == "byte" else ("time",)
 
 
+def default_package(run: MeasuredRun) -> str:
+    """Return the package of the metrics of a run that is given none: the name of its program."""
+    return _word(run.name)
+
+
 def _package(run: MeasuredRun, package: str | None) -> str:
-    return _word(run.name) if package is None else checked_part("package", package, "package ")
+    return default_package(run) if package is None else checked_part("package", package, "package ")
 
 
 def _word(text: str) -> str:

@@ -49,9 +49,16 @@ class Member:
     __slots__ = ("pid", "start", "trace", "series", "cmdline", "descendants", "forks_calls", "metric")
 
     def __init__(
-        self, pid: int, start: int | None, trace: str, series: str = "", cmdline: str = "", descendants: bool = True,
-        forks_calls: bool = False, metric: str = "rss",
-    ) -> None:  # fmt: skip
+        self,
+        pid: int,
+        start: int | None,
+        trace: str,
+        series: str = "",
+        cmdline: str = "",
+        descendants: bool = True,
+        forks_calls: bool = False,
+        metric: str = "rss",
+    ) -> None:
         self.pid = pid
         self.start = start
         self.trace = trace
@@ -72,9 +79,16 @@ def start_ticks(pid: int) -> int | None:
 
 
 def join(
-    spool_root: Path, pid: int, trace: str, series: str = "", cmdline: str = "", *, descendants: bool = True,
-    forks_calls: bool = False, metric: str = "rss",
-) -> None:  # fmt: skip
+    spool_root: Path,
+    pid: int,
+    trace: str,
+    series: str = "",
+    cmdline: str = "",
+    *,
+    descendants: bool = True,
+    forks_calls: bool = False,
+    metric: str = "rss",
+) -> None:
     """Sample process `pid` from the next tick on. Joining again changes its trace or series.
 
     Raises ValueError if `trace` is not a plain file name. Raises OSError if the file cannot be written.
@@ -146,5 +160,13 @@ def _read_member(path: str, pid: int) -> Member | None:
         return None
     known_start = start if isinstance(start, int) else None
     command, descendants = str(line.get("cmdline") or ""), bool(line.get("descendants", True))
-    return Member(pid, known_start, trace, series, command, descendants, bool(line.get("forks_calls")),
-                  str(line.get("metric") or "rss"))  # fmt: skip
+    return Member(
+        pid,
+        known_start,
+        trace,
+        series,
+        command,
+        descendants,
+        bool(line.get("forks_calls")),
+        str(line.get("metric") or "rss"),
+    )

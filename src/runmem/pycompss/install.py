@@ -16,12 +16,13 @@ from types import ModuleType
 from runmem.clusters.child_imports import add_import_folder
 from runmem.errors import RunmemError
 
-__all__ = ["NotOfferedError", "install", "installed"]
+__all__ = ["ALIAS_FOLDER", "NotOfferedError", "install", "installed"]
 
 _NAME = "pycompss"
 _OURS = "runmem.pycompss"
-_NOT_THEIRS = (f"{_NAME}.install", f"{_NAME}.options")
-_ALIAS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "alias")  # a folder with a `pycompss` that is ours
+_NOT_THEIRS = (f"{_NAME}.__main__", f"{_NAME}.install", f"{_NAME}.options")
+ALIAS_FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "alias")
+"""A folder with a `pycompss` that is ours, for the import path of other processes."""
 
 
 class NotOfferedError(RunmemError, ModuleNotFoundError):
@@ -91,7 +92,7 @@ def _modules() -> list[str]:
 
 def _real_is_importable() -> bool:
     """Return True if the real PyCOMPSs can be imported now; an empty folder of that name does not count."""
-    spec = importlib.machinery.PathFinder.find_spec(_NAME, [folder for folder in sys.path if folder != _ALIAS])
+    spec = importlib.machinery.PathFinder.find_spec(_NAME, [folder for folder in sys.path if folder != ALIAS_FOLDER])
     return spec is not None and spec.origin is not None
 
 
@@ -114,4 +115,4 @@ def install() -> None:
     """
     if not any(isinstance(finder, _Alias) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Alias())
-    add_import_folder(_ALIAS)
+    add_import_folder(ALIAS_FOLDER)

@@ -224,7 +224,8 @@ def _save(figure: Figure, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, drawn(figure, path))
     except (OSError, ValueError) as error:
-        raise SettingError(f"the figure cannot be written to {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise SettingError(f"the figure cannot be written to {path}: {reason}") from error
 
 
 def drawn(figure: Figure, path: Path) -> bytes:
@@ -358,11 +359,21 @@ def _mark_peaks(axis: Axes, panel: Panel, zero_s: float, scale: float) -> None:
 
     marked = known[:_MOST_PEAKS]
     axis.plot(
-        [(bar.start_s + bar.end_s) / 2 - zero_s for bar in marked],
+        [_likely_time_s(bar, panel) - zero_s for bar in marked],
         [(bar.peak_bytes or 0) / scale for bar in marked],
         linestyle="none", marker=CARETDOWN, markersize=4, color="#111111", zorder=4,  # its tip is at the peak
         label="exact peak of a task" if len(known) <= _MOST_PEAKS else f"exact peak of a task (highest {_MOST_PEAKS})",
     )  # fmt: skip
+
+
+def _likely_time_s(bar: Bar, panel: Panel) -> float:
+    """Return when a task probably had its peak: at the highest reading of its worker, else in the middle."""
+    times, sizes = panel.trace.children.get(bar.lane.replace(" ", "-", 1), (None, None))
+    if times is not None and sizes is not None:
+        first, last = times.searchsorted([bar.start_s, bar.end_s])
+        if first < last:
+            return float(times[first + int(sizes[first:last].argmax())])
+    return (bar.start_s + bar.end_s) / 2
 
 
 def _mark_killed(axis: Axes, panel: Panel, zero_s: float, scale: float) -> None:

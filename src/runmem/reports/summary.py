@@ -62,6 +62,8 @@ class RunSummary:
         Number of files of `@profile` reports in the run directory.
     flame_graphs : tuple of Path
         Pages with the allocations of recorded calls.
+    task_graph : Path or None
+        Graph of the calls (``--graph``), its drawing if there is one.
     started_s, ended_s : float or None
         Seconds since the epoch.
     exit_code : int or None
@@ -93,6 +95,7 @@ class RunSummary:
     trace_files: list[Path] = field(default_factory=list)
     profile_count: int = 0
     flame_graphs: tuple[Path, ...] = ()
+    task_graph: Path | None = None
     started_s: float | None = None
     ended_s: float | None = None
     exit_code: int | None = None
@@ -123,6 +126,7 @@ class RunSummary:
             trace_files=_trace_files(run),
             profile_count=sum(path.is_file() for path in run.directory.profiles.glob("*.txt")),
             flame_graphs=run.directory.flame_graphs,
+            task_graph=run.directory.shown_graph,
         )
 
     @classmethod
@@ -145,7 +149,7 @@ class RunSummary:
         provenance : mapping
             Content of ``run.json``.
         **files
-            `directory`, `trace_files`, `profile_count`, `flame_graphs`.
+            `directory`, `trace_files`, `profile_count`, `flame_graphs`, `task_graph`.
         """
         records, traces, known = list(records), dict(traces or {}), dict(provenance or {})
         nodes, settings = known.get("nodes") or {}, known.get("settings") or {}
@@ -248,6 +252,8 @@ class RunSummary:
             found.insert(0, f"run       {_near(self.directory)}")
         if self.profile_count and self.directory is not None:
             found.append(f"profiles  {_near(self.directory / 'profiles')} ({_files(self.profile_count)})")
+        if self.task_graph is not None:
+            found.append(f"graph     {_near(self.task_graph)}")
         found += [f"graph     {_near(path)}" for path in self.flame_graphs[:_MOST_GRAPHS]]
         if len(self.flame_graphs) > _MOST_GRAPHS:
             found.append(f"and {len(self.flame_graphs) - _MOST_GRAPHS} more flame graphs beside them")
@@ -256,7 +262,7 @@ class RunSummary:
     def next_commands(self) -> list[str]:
         """Suggest commands: draw the run, and plot the trace of the node with the highest peak."""
         found = []
-        if self.directory is not None:
+        if self.directory is not None and self.is_measured is not False:
             found.append(f"runmem report {shlex.quote(_near(self.directory))} --figure memory.png")
         if self.trace_files:
             nodes = [row for row in self.nodes if row.node != MASTER and row.trace and row.peak_bytes is not None]

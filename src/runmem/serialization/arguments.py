@@ -265,17 +265,17 @@ class _CallPacking:
         self._parts.pop(part, None)
 
     def _refusal(self, part: Part, value: object, error: BaseException, snapshot: Snapshot | None) -> str:
-        name = self._call.task.name
+        place = self._call.task.place
         if type(error) is FutureGoneError:
-            return f"{name}: {error}"
+            return f"{place}: {error}"
         if type(part) is tuple and snapshot is not None:
             return (
-                f"task {name} cannot be sent to a worker: {snapshot.describe(part[1])}, a value of type "
+                f"task {place} cannot be sent to a worker: {snapshot.describe(part[1])}, a value of type "
                 f"{class_name(value)}, could not be pickled ({text_of(error)}). {remedy(error)}."
             )
         parameter = self._call.parameter_of(part)  # type: ignore[arg-type]
         return (
-            f"{name}: parameter {parameter!r} cannot be sent to a worker: a value of type {class_name(value)} could "
+            f"{place}: parameter {parameter!r} cannot be sent to a worker: a value of type {class_name(value)} could "
             f"not be pickled ({text_of(error)}). {remedy(error)}."
         )
 

@@ -137,7 +137,7 @@ class Snapshots:
             if is_interrupt(error):
                 raise
             raise ArgumentError(
-                f"task {task.name} cannot be sent to a worker: something it refers to could not be pickled "
+                f"task {task.place} cannot be sent to a worker: something it refers to could not be pickled "
                 f"({text_of(error)}). {remedy(error)}."
             ) from error
 

@@ -28,6 +28,7 @@ from runmem.units import parse_bytes
 
 __all__ = [
     "JobState",
+    "RecordedEnd",
     "StepMemory",
     "answer",
     "cancel",
@@ -40,14 +41,17 @@ __all__ = [
     "node_address",
     "parse_memory",
     "parse_steps",
+    "recorded_ends",
     "recorded_steps",
     "refusal",
     "running_steps",
+    "states_now",
     "submit",
     "why_no_memory",
 ]
 
 _COMMAND_S = 60.0
+_QUEUE = "%A|%T|%r|%S"  # %A: also of an element of an array a number of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,23 @@ class JobState:
     def __str__(self) -> str:
         why = "" if self.explanation is None else f" ({self.explanation})"
         return f"job {self.job} is {self.state}{why}"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedEnd:
+    """State of a job or step in the accounting, id of the user who cancelled it, and the highest memory of a process.
+
+    Values that the accounting does not have are None.
+    """
+
+    state: str
+    user: str | None = None
+    max_rss_bytes: int | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has ended."""
+        return self.state != "" and has_ended(self.state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +209,38 @@ def jobs_in_queue(jobs: Sequence[str]) -> list[JobState]:
 
 
 def _queue(*selection: str) -> list[JobState]:
-    lines = (_ask("squeue", "-h", *selection, "-o", "%i|%T|%r|%S") or "").splitlines()
+    return _parse_queue(_ask("squeue", "-h", *selection, "-o", _QUEUE) or "")
+
+
+def _parse_queue(text: str) -> list[JobState]:
+    lines = text.splitlines()
     found = [line.split("|", 3) for line in lines if line.count("|") >= 3]
     return [
         JobState(job, state_name(state), reason, expected_start=_known(start) if state in WAITING else None)
         for job, state, reason, start in found
     ]
+
+
+def states_now(jobs: Sequence[str], timeout_s: float) -> dict[str, JobState]:
+    """Ask `squeue` for the states of jobs, with one call for all; unknown jobs are omitted.
+
+    Raises ClusterError if it does not answer in time.
+    """
+    command = "squeue", "-h", "-t", "all", "-j", ",".join(jobs), "-o", _QUEUE
+    return {state.job: state for state in _parse_queue(answer(*command, timeout_s=timeout_s))}
+
+
+def recorded_ends(jobs: Sequence[str], timeout_s: float) -> dict[str, RecordedEnd]:
+    """Read the accounts of jobs and of their steps, by number: ``12``, ``12.batch``, ``12.0``.
+
+    Raises ClusterError if the accounting does not answer in time, ValueError for a memory with an unknown unit.
+    """
+    command = "sacct", "-n", "-P", "--noconvert", "-j", ",".join(jobs), "-o", "JobIDRaw,State,MaxRSS"
+    rows = [line.split("|") for line in answer(*command, timeout_s=timeout_s).splitlines() if line.count("|") == 2]
+    return {
+        number: RecordedEnd(state_name(state), state.partition(" by ")[2] or None, parse_memory(memory) or None)
+        for number, state, memory in rows
+    }
 
 
 def recorded_steps(job: str) -> list[StepMemory] | None:
@@ -258,9 +305,9 @@ def why_no_memory() -> str | None:
     return "Slurm gathers no memory here (JobAcctGatherType)" if "jobacct_gather/none" in plugin else None
 
 
-def answer(*command: str) -> str:
+def answer(*command: str, timeout_s: float = _COMMAND_S) -> str:
     """Run a command of Slurm and return its output. Raises ClusterError with the command and its message."""
-    done = _run(command)
+    done = _run(command, timeout_s)
     if done.returncode:
         raise ClusterError(f"`{shlex.join(command)}` failed: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout

@@ -16,8 +16,11 @@ from typing import NamedTuple
 from runmem.errors import SettingError
 from runmem.store.node_name import node_name
 
-__all__ = ["RunDirectory", "Spool", "safe_name", "worker_series"]
+__all__ = ["JOBS", "RunDirectory", "Spool", "safe_name", "worker_series"]
 
+
+JOBS = "jobs.jsonl"
+"""Name of the file of a spool in which workers note their batch jobs."""
 
 _MOST_NAME_BYTES = 200  # of the 255 of a file name: a number and an ending may follow
 
@@ -129,6 +132,17 @@ class RunDirectory(NamedTuple):
         return tuple(sorted(self.profiles.glob("memray-*.html")))
 
     @property
+    def task_graph(self) -> Path:
+        """Graph of the calls, for graphviz; its drawing has the suffix ``.svg``."""
+        return self.root / "complete_graph.dot"
+
+    @property
+    def shown_graph(self) -> Path | None:
+        """The drawing of the graph if there is one, else the graph; None if there is neither."""
+        files = (self.task_graph.with_suffix(".svg"), self.task_graph)
+        return next((file for file in files if file.is_file()), None)
+
+    @property
     def replicas(self) -> Path:
         """Folder of the copies of the nodes' spool files."""
         return self.root / "replica"
@@ -203,6 +217,11 @@ class Spool(NamedTuple):
     def deaths(self, pid: int) -> Path:
         """Return the file in which process `pid` records why workers died."""
         return self.root / f"deaths-{pid}.jsonl"
+
+    @property
+    def jobs(self) -> Path:
+        """File in which the workers of the node note in which batch job each of them runs."""
+        return self.root / JOBS
 
     def profiles(self, pid: int) -> Path:
         """Return the file of `@profile` reports of worker process `pid`."""

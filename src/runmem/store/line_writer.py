@@ -81,9 +81,15 @@ class LineWriter:
         self._folder = folder.rstrip("/") + "/" if folder else ""
 
     def start(
-        self, task: NamedTask, task_id: int, thread: int, start_s: float, base_bytes: int | None, parent_id: int = 0,
+        self,
+        task: NamedTask,
+        task_id: int,
+        thread: int,
+        start_s: float,
+        base_bytes: int | None,
+        parent_id: int = 0,
         argument_bytes: dict[str, int] | None = None,
-    ) -> bytes:  # fmt: skip
+    ) -> bytes:
         """Return the line of a task that starts."""
         line = (
             f'{{"event":"start","task_id":{task_id},"thread":{thread},"start_s":{start_s:.6f},'

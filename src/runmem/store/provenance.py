@@ -106,7 +106,7 @@ def _mapping(checks: dict[str, Check]) -> Check:
 
 
 _size = _number("number of bytes", MAX_SIZE)
-_node = _mapping({"memory_bytes": _size, "limit_bytes": _size, "limit_source": _text})
+_node = _mapping({"memory_bytes": _size, "limit_bytes": _size, "limit_source": _text, "jobs": _texts})
 
 
 def _nodes(value: object, place: str, refused: list[str]) -> JsonObject | None:

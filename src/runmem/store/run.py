@@ -15,19 +15,22 @@ from runmem.errors import SettingError
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace, read_trace
 from runmem.reading import JsonObject, open_file, read_lines
-from runmem.store.layout import RunDirectory, safe_name, worker_series
+from runmem.store.batch_job import BatchJob, job_in_line
+from runmem.store.layout import JOBS, RunDirectory, safe_name, worker_series
 from runmem.store.left_spool import LeftSpool
 from runmem.store.node_name import node_name
 from runmem.store.output import write_file
 from runmem.store.provenance import read_provenance
 from runmem.store.records import LOST_END, killed, record_from_line
 from runmem.store.task_lines import TaskLines
-from runmem.store.workers_run import WORKERS_RUN, died, is_at_work
+from runmem.store.workers_run import WORKERS_RUN, died, has_workers_at_work, is_at_work
 
 __all__ = ["RunData", "read_run", "each_record", "newest_run", "write_provenance", "readings_of", "with_children"]
 
 _NO_CAUSE = "the cause is not known (`dask worker --preload-nanny runmem.preload` notes it)"
 _MOST_DEATHS = 20
+_END_MARGIN_S = 1.0  # readings end up to an interval before the process
+_Process = tuple[str, int]  # name of the folder of its node, and process id
 _TASK_FILE = re.compile(r"tasks-(\d+)\.jsonl")
 
 
@@ -109,10 +112,13 @@ def write_provenance(run: RunDirectory, provenance: JsonObject) -> None:
     data = json.dumps(provenance, indent=1).encode() + b"\n"
     try:
         write_file(run.run_json, data)
-    except OSError:
-        with run.run_json.open("r+b") as file:
-            file.write(data)
-            file.truncate()
+    except OSError as error:
+        try:
+            with run.run_json.open("r+b") as file:
+                file.write(data)
+                file.truncate()
+        except FileNotFoundError:
+            raise error from None
 
 
 def newest_run(base: Path) -> Path:
@@ -140,7 +146,8 @@ def read_run(path: Path | str) -> RunData:
         records += _records_of_replicas(run, traces, records, provenance, skipped)
     skipped = {name: count for name, count in skipped.items() if count}
     if provenance.get("cluster") == WORKERS_RUN:
-        provenance = {**provenance, "lost": [*(provenance.get("lost") or []), *_deaths_of_workers(run, provenance)]}
+        deaths = _deaths_of_workers(run, provenance, records, traces)
+        provenance = {**provenance, "lost": [*(provenance.get("lost") or []), *deaths]}
     return RunData(run, provenance, records, traces, skipped, refused)
 
 
@@ -217,8 +224,8 @@ def _records_of_replicas(
         skipped[place] = skipped.get(place, 0) + lines.skipped - before + read.count(None)
     unfinished = lines.pop_unfinished()
     if unfinished and provenance.get("cluster") == WORKERS_RUN:
-        readings, causes = [read_trace(path) for path in traces], _causes_of_deaths(run)
-        unfinished = [_cut_off_at_worker(record, readings, provenance, causes) for record in unfinished]
+        readings, causes, jobs = [read_trace(path) for path in traces], _causes_of_deaths(run), _jobs_of_workers(run)
+        unfinished = [_cut_off_at_worker(record, readings, provenance, causes, jobs) for record in unfinished]
     elif unfinished and not _still_running(provenance):
         readings = [read_trace(path) for path in [*spool.traces(), *traces]]
         unfinished = [_cut_off(record, readings, provenance, spool) for record in unfinished]
@@ -240,31 +247,82 @@ def _task_lines(folder: Path | None, spool: LeftSpool | None) -> dict[int, bytes
 
 
 def _cut_off_at_worker(
-    record: TaskRecord, readings: list[Trace], provenance: JsonObject, causes: dict[tuple[str, int], Death]
-) -> TaskRecord:
+    record: TaskRecord, readings: list[Trace], provenance: JsonObject, causes: dict[_Process, Death],
+    jobs: dict[_Process, BatchJob],
+) -> TaskRecord:  # fmt: skip
     """Return the record of a task without a known end, in a run that its workers recorded themselves."""
     if is_at_work(provenance, record.node, record.pid):
         return record
-    unknown = Death.unknown("its worker process ended before the task did")
-    death = causes.get((record.node, record.pid), unknown)
+    process = record.node, record.pid
+    unknown = Death.unknown(f"its worker process ended before the task did{_in_job(jobs.get(process))}")
+    death = causes.get(process, unknown)
     return with_children(killed(record, readings_of(readings, record.pid), death), readings)
 
 
-def _deaths_of_workers(run: RunDirectory, provenance: JsonObject) -> list[str]:
-    """Return a line for each worker that has died, in a run that its workers recorded themselves."""
-    causes = _causes_of_deaths(run)
+def _deaths_of_workers(
+    run: RunDirectory, provenance: JsonObject, records: list[TaskRecord], traces: list[Path]
+) -> list[str]:
+    """Return a line for each worker that has died, in a run that its workers recorded themselves.
+
+    Those that were ended with the cluster, while they ran no task, are left out.
+    """
+    causes, jobs = _causes_of_deaths(run), _jobs_of_workers(run)
+    dead = died(provenance, causes)
+    ended = _ended_with_cluster(dead, causes, provenance, records, traces)
     found = []
-    for node, pid in died(provenance, causes):
-        death = causes.get((safe_name(node), pid))
-        why = death.words if death is not None else _NO_CAUSE
+    for node, pid in dead:
+        process = safe_name(node), pid
+        if process in ended:
+            continue
+        death = causes.get(process)
+        why = death.words if death is not None else _NO_CAUSE + _in_job(jobs.get(process))
         found.append(f"worker process {pid} on node {node}: it died: {why}")
     more = [f"worker processes: {len(found) - _MOST_DEATHS:,} more died"] if len(found) > _MOST_DEATHS else []
     return [*found[:_MOST_DEATHS], *more]
 
 
-def _causes_of_deaths(run: RunDirectory) -> dict[tuple[str, int], Death]:
-    """Return why processes died, by node and process id, as their nannies noted it."""
-    found: dict[tuple[str, int], Death] = {}
+def _ended_with_cluster(
+    dead: list[_Process], causes: dict[_Process, Death], provenance: JsonObject, records: list[TaskRecord],
+    traces: list[Path],
+) -> set[_Process]:  # fmt: skip
+    """Return the dead workers that somebody ended when the work was done: dask-jobqueue, a batch system.
+
+    No worker is at work any more, and none has begun a task since the last reading of such a process. It ran no task,
+    and no nanny has noted another cause.
+    """
+    unclear = [(safe_name(node), pid) for node, pid in dead if (safe_name(node), pid) not in causes]
+    if not unclear or has_workers_at_work(provenance):
+        return set()
+    killed = {(safe_name(record.node), record.pid) for record in records if record.status in ("killed", "running")}
+    last_begin_s = max((record.start_s for record in records), default=0.0)
+    readings = {safe_name(path.stem): read_trace(path) for path in traces}
+    found = set()
+    for node, pid in set(unclear) - killed:
+        times, _ = readings_of([readings[node]] if node in readings else [], pid)
+        if times and last_begin_s <= times[-1] + _END_MARGIN_S:
+            found.add((node, pid))
+    return found
+
+
+def _in_job(job: BatchJob | None) -> str:
+    return "" if job is None else f"; it ran in {job}, whose log may say more"
+
+
+def _jobs_of_workers(run: RunDirectory) -> dict[_Process, BatchJob]:
+    """Return the batch jobs of the workers that ran in one."""
+    found: dict[_Process, BatchJob] = {}
+    for path in run.replicas.glob(f"*/{JOBS}"):
+        with suppress(OSError):
+            for line in read_lines(path):
+                with suppress(ValueError, KeyError, TypeError):
+                    pid, job = job_in_line(line)
+                    found[path.parent.name, pid] = job
+    return found
+
+
+def _causes_of_deaths(run: RunDirectory) -> dict[_Process, Death]:
+    """Return why processes died, as their nannies noted it."""
+    found: dict[_Process, Death] = {}
     for path in run.replicas.glob("*/deaths-*.jsonl"):
         with suppress(OSError):
             for line in read_lines(path):

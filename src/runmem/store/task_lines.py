@@ -138,6 +138,10 @@ class TaskLines:
         """Return the processes of a node that run tasks, as far as known."""
         return [pid for (name, pid), tasks in self._running.items() if name == node and tasks]
 
+    def is_busy(self, node: str, pid: int) -> bool:
+        """Return True if a process runs tasks, as far as known."""
+        return bool(self._running.get((node, pid)))
+
     def has_ended(self, task_id: int) -> bool:
         """Return True if a task ended at least once."""
         return task_id in self._ended

@@ -22,7 +22,7 @@ from runmem.store.node_name import node_name
 from runmem.store.output import write_file
 from runmem.store.provenance import read_provenance
 
-__all__ = ["WORKERS_RUN", "WorkersRun", "died", "is_at_work"]
+__all__ = ["WORKERS_RUN", "WorkersRun", "died", "has_workers_at_work", "is_at_work"]
 
 WORKERS_RUN = "dask workers"
 """What ``run.json`` says of the cluster of such a run."""
@@ -136,6 +136,11 @@ def _processes(provenance: JsonObject, name: str) -> dict[str, list[int]]:
 def is_at_work(provenance: JsonObject, node: str, pid: int) -> bool:
     """Return True if a process may still run tasks: it has not left, and is not known to have died."""
     return pid in _at_work(provenance).get(node, []) and (node != node_name() or _is_alive(pid))
+
+
+def has_workers_at_work(provenance: JsonObject) -> bool:
+    """Return True if a process of any node may still run tasks."""
+    return any(is_at_work(provenance, node, pid) for node, pids in _at_work(provenance).items() for pid in pids)
 
 
 def died(provenance: JsonObject, causes: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:

@@ -150,16 +150,20 @@ class TargetProcess:
         """Run a target, and write its record."""
         data_id, target = self._work.targets[index]
         if run is None or not run.measures:
-            return self._outcome(index, target, processes)
+            return self._outcome(index, target, processes, None)
         run.began(index + 1)
         outcome: TargetOutcome = run.measured(
-            index + 1, self._work.task.named(data_id), True, lambda: self._outcome(index, target, processes)
+            index + 1, self._work.task.named(data_id), True, lambda: self._outcome(index, target, processes, run)
         )
         run.bundle_ended()
         return outcome
 
-    def _outcome(self, index: int, target: bytes, processes: FreshProcesses) -> TargetOutcome:
+    def _outcome(self, index: int, target: bytes, processes: FreshProcesses, run: WorkerRun | None) -> TargetOutcome:
         ended = processes.run(INDEX.pack(index) + target, self._work.task.isolation.limit_s)
+        if ended.result is None and run is not None:
+            from runmem.worker.isolation.isolated_calls import with_neighbours  # here, because few pools need it
+
+            ended = with_neighbours(ended, run.spool)
         fields = ended.fields
         if ended.result is None:
             outcome = TargetOutcome(node_name(), ended.pid, killed=ended.cause, timed_out=ended.timed_out)

@@ -91,9 +91,14 @@ def _noted(run: WorkerRun | None) -> AbstractContextManager[Callable[[int], None
 
 
 def _run_calls(
-    run: WorkerRun | None, run_id: str, key: str, calls: Sequence[PackedCall], tasks: Sequence[PackedTask],
-    dependencies: Sequence[Any], note: Callable[[int], None],
-) -> Any:  # fmt: skip
+    run: WorkerRun | None,
+    run_id: str,
+    key: str,
+    calls: Sequence[PackedCall],
+    tasks: Sequence[PackedTask],
+    dependencies: Sequence[Any],
+    note: Callable[[int], None],
+) -> Any:
     outcomes: list[Outcome] = []
     begin_calls = partial(nestings[run_id].begin, run) if run_id in nestings else None
     isolated, cancelled = isolated_calls.get(run_id), cancelled_calls[run_id]

@@ -28,12 +28,14 @@ from runmem.formats.brackets import BracketBudget
 from runmem.formats.mprof_lines import func_line
 from runmem.formats.totals import total_at
 from runmem.graph.task import TaskFunction
+from runmem.memory.limits import slurm_limits
 from runmem.memory.profile_report import ProfileReport, set_job_name
 from runmem.memory.profiled_call import measure_peaks_of_lines
 from runmem.node.clock import clock_of
 from runmem.node.members import join, leave
 from runmem.serialization.error_parts import class_name
 from runmem.store.append import LineAppender
+from runmem.store.batch_job import note_own_job
 from runmem.store.layout import Spool, safe_name, worker_series
 from runmem.store.line_writer import LineWriter, NamedTask
 from runmem.store.node_name import node_name
@@ -117,10 +119,16 @@ class WorkerRun:
     """
 
     def __init__(
-        self, run: RunOnWorkers, limit_bytes: int | None, notify: Callable[[dict[str, object]], None],
-        samples: bool = True, trace: str | None = None, limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
-        probe: Probe | None = None, forks_calls: bool = False,
-    ) -> None:  # fmt: skip
+        self,
+        run: RunOnWorkers,
+        limit_bytes: int | None,
+        notify: Callable[[dict[str, object]], None],
+        samples: bool = True,
+        trace: str | None = None,
+        limits: Callable[[Path, Path], TimeLimits] = TimeLimits,
+        probe: Probe | None = None,
+        forks_calls: bool = False,
+    ) -> None:
         self.measures = run.measures
         self.node = node_name()
         self._run = run
@@ -155,6 +163,7 @@ class WorkerRun:
             if self._joined:
                 series, what = worker_series(os.getpid()), f"{run.app} on {self.node}"
                 join(self.spool.root, os.getpid(), trace, series, what, forks_calls=forks_calls, metric=run.metric)
+                note_own_job(self.spool, min((each.limit_bytes for each in slurm_limits(os.environ)), default=None))
             if samples:
                 from runmem.node.launch import ensure_sampler
 
@@ -219,9 +228,13 @@ class WorkerRun:
             self.task_logging.began(task_id, name, levels)
 
     def measured(
-        self, task_id: int, task: NamedTask, last: bool, body: Callable[[], Result],
+        self,
+        task_id: int,
+        task: NamedTask,
+        last: bool,
+        body: Callable[[], Result],
         argument_bytes: dict[str, int] | None = None,
-    ) -> Result:  # fmt: skip
+    ) -> Result:
         """Run `body`, the call of a task, with the probes around it and a line before and after.
 
         Parameters
@@ -279,9 +292,14 @@ class WorkerRun:
         self._write(writer.start(task, task_id, current.thread, start_s, base, parent, argument_bytes))
 
     def _end(
-        self, current: CallInProgress, task_id: int, task: NamedTask, last: bool, status: str = "finished",
+        self,
+        current: CallInProgress,
+        task_id: int,
+        task: NamedTask,
+        last: bool,
+        status: str = "finished",
         error: BaseException | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Measure a call that has ended, with `error` if it raised one, and write its line."""
         exception = None if error is None else class_name(error)
         start_s, start_cpu_s = current.since

@@ -50,9 +50,13 @@ class CallRecorder(Protocol):
         """Note the task that this thread runs, and the call that has made this one."""
 
     def measured(
-        self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result],
+        self,
+        task_id: int,
+        task: TaskFunction,
+        last: bool,
+        body: Callable[[], Result],
         argument_bytes: dict[str, int] | None = None,
-    ) -> Result:  # fmt: skip
+    ) -> Result:
         """Run `body`, and measure it."""
 
     def recording(self, task: TaskFunction, body: Callable[[], Result]) -> Callable[[], Result]:
@@ -177,7 +181,7 @@ def _result(
         outputs, elapsed_s = _run_recorded(run, call, packed_task, task, last, body, kept)
     finally:
         inputs.ended()
-    what = f"the result of task {task.name} (call {call.task_id})"
+    what = f"the result of call {call.task_id} of {task.place}"
     kept = tuple([pack_value(value, what) for value in outputs])
     result = None if not kept else kept[0] if len(kept) == 1 else kept
     if run is not None:
@@ -186,9 +190,14 @@ def _result(
 
 
 def _result_apart(
-    run: CallRecorder | None, call: PackedCall, packed_task: PackedTask, task: TaskFunction, last: bool,
-    body: Callable[[], Outcome], kept: Sequence[object],
-) -> Outcome:  # fmt: skip
+    run: CallRecorder | None,
+    call: PackedCall,
+    packed_task: PackedTask,
+    task: TaskFunction,
+    last: bool,
+    body: Callable[[], Outcome],
+    kept: Sequence[object],
+) -> Outcome:
     """Run a call by `body`, in a fresh process, and return its outcome."""
     (good, result), elapsed_s = _run_recorded(run, call, packed_task, task, last, body, kept)
     if good and run is not None:
@@ -205,9 +214,14 @@ def _run_isolated(isolated: IsolatedCalls, call: PackedCall, task: PackedTask, k
 
 
 def _run_recorded(
-    run: CallRecorder | None, call: PackedCall, packed_task: PackedTask, task: TaskFunction, last: bool,
-    body: Callable[[], Result], kept: Sequence[object],
-) -> tuple[Result, float]:  # fmt: skip
+    run: CallRecorder | None,
+    call: PackedCall,
+    packed_task: PackedTask,
+    task: TaskFunction,
+    last: bool,
+    body: Callable[[], Result],
+    kept: Sequence[object],
+) -> tuple[Result, float]:
     """Run and record `body` as the call of a task; return its result and duration in seconds."""
     if run is not None:
         run.began(call.task_id, task.name, packed_task.log_levels, call.parent)

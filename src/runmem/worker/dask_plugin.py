@@ -74,9 +74,11 @@ class RunmemWorker(WorkerPlugin):  # type: ignore[misc]
             time_limits = partial(TimeLimits, later=worker.loop.add_callback)
         try:
             run = WorkerRun(
-                self._run, min(limits, default=None), lambda message: worker.log_event(topic, message),
+                self._run,
+                min(limits, default=None),
+                lambda message: worker.log_event(topic, message),
                 limits=time_limits,
-            )  # fmt: skip
+            )
         except Exception as error:
             log.warning("this worker cannot measure memory for run %s: %s", self._run.run_id, error)
             place = f"worker process {os.getpid()} on node {node_name()}"

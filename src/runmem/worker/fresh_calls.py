@@ -128,9 +128,13 @@ class _FreshCallRecorder:
         self.logging.began(task_id, name, levels)
 
     def measured(
-        self, task_id: int, task: TaskFunction, last: bool, body: Callable[[], Result],
+        self,
+        task_id: int,
+        task: TaskFunction,
+        last: bool,
+        body: Callable[[], Result],
         argument_bytes: dict[str, int] | None = None,
-    ) -> Result:  # fmt: skip
+    ) -> Result:
         """Run `body`, and measure it."""
         with Measured(self.fields):
             return body()

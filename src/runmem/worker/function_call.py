@@ -123,7 +123,10 @@ def _returned(value: Any, count: int, task: TaskFunction) -> Sequence[Any]:
         return (value,) if count else ()
     if isinstance(value, (tuple, list, Items)) and len(value) == count:
         return tuple(value)
-    got = f"{len(value)} values" if isinstance(value, (tuple, list, Items)) else f"one {type(value).__name__}"
+    if isinstance(value, (tuple, list, Items)):
+        got = f"{len(value)} value{'s' * (len(value) != 1)}"
+    else:
+        got = f"one {type(value).__name__}"
     raise ReturnedValuesError(
         f"{task.place} is declared to return {count} values, but returned {got}: correct returns= in @task"
     )

@@ -19,7 +19,7 @@ from runmem.store.layout import Spool, worker_series
 from runmem.store.task_lines import TaskLines
 from runmem.units import format_bytes
 
-__all__ = ["NodeThen", "running_tasks"]
+__all__ = ["NodeThen", "running_tasks", "with_tasks_beside"]
 
 _TAIL_BYTES = 65536
 _MOST_NAMED = 5
@@ -57,33 +57,40 @@ class NodeThen:
         """Return the death of a process with the facts about the node."""
         death = in_limited_address_space(death, self._limits.get(pid))
         missing = [] if death.missing is None else [death.missing]
-        free, beside = self._free_bytes, None
+        free = self._free_bytes
         if free is None:
             missing.append("this system does not say how much memory is free")
-        try:
-            beside = self._beside(pid)
-        except Exception as error:
-            missing.append(f"the other tasks on the node are not known: {error}")
-        return replace(death, node_free_bytes=free, beside=beside, missing="; ".join(missing) or None)
+        death = replace(death, node_free_bytes=free, missing="; ".join(missing) or None)
+        return with_tasks_beside(death, self._spool, pid)
 
-    def _beside(self, pid: int) -> str:
-        """Describe the tasks in the other worker processes of the node."""
-        found = []
-        for member in read_members(str(self._spool.root)):
-            is_worker = member.pid != pid and member.series == worker_series(member.pid)
-            if is_worker and (member.start is None or start_ticks(member.pid) == member.start):
-                tasks = running_tasks(self._spool.tasks(member.pid))
-                if tasks:
-                    found.append(_Process(tasks, resident_bytes_of(member.pid)))
-        found.sort(key=lambda process: process.size_bytes or 0, reverse=True)
-        texts = [
-            f"{' and '.join(map(name_of, process.tasks))} with {format_bytes(process.size_bytes)}"
-            for process in found[:_MOST_NAMED]
-        ]
-        if more := found[_MOST_NAMED:]:
-            total = sum(process.size_bytes or 0 for process in more)
-            texts.append(f"{len(more)} more with {format_bytes(total)} together")
-        return ", ".join(texts)
+
+def with_tasks_beside(death: Death, spool: Spool, pid: int) -> Death:
+    """Return a death in process `pid`, or in one forked from it, with the tasks in the other workers of the node."""
+    try:
+        return replace(death, beside=_tasks_beside(spool, pid))
+    except Exception as error:
+        why = f"the other tasks on the node are not known: {error}"
+        return replace(death, missing=why if death.missing is None else f"{death.missing}; {why}")
+
+
+def _tasks_beside(spool: Spool, pid: int) -> str:
+    """Describe the tasks in the other worker processes of the node."""
+    found = []
+    for member in read_members(str(spool.root)):
+        is_worker = member.pid != pid and member.series == worker_series(member.pid)
+        if is_worker and (member.start is None or start_ticks(member.pid) == member.start):
+            tasks = running_tasks(spool.tasks(member.pid))
+            if tasks:
+                found.append(_Process(tasks, resident_bytes_of(member.pid)))
+    found.sort(key=lambda process: process.size_bytes or 0, reverse=True)
+    texts = [
+        f"{' and '.join(map(name_of, process.tasks))} with {format_bytes(process.size_bytes)}"
+        for process in found[:_MOST_NAMED]
+    ]
+    if more := found[_MOST_NAMED:]:
+        total = sum(process.size_bytes or 0 for process in more)
+        texts.append(f"{len(more)} more with {format_bytes(total)} together")
+    return ", ".join(texts)
 
 
 def running_tasks(path: Path) -> list[TaskRecord]:

@@ -39,9 +39,13 @@ class ProfileReports:
     def write(self, report: ProfileReport, task_id: int | None) -> None:
         """Write a report of the task that this thread runs."""
         line = {
-            "task_id": task_id, "node": self._node, "pid": os.getpid(),
-            "name": report.name, "text": report.text, "not_recorded": report.not_recorded,
-        }  # fmt: skip
+            "task_id": task_id,
+            "node": self._node,
+            "pid": os.getpid(),
+            "name": report.name,
+            "text": report.text,
+            "not_recorded": report.not_recorded,
+        }
         if report.recorded_by is not None:
             set_record_fields(recorded_by=report.recorded_by, increment_unclear=memray_takes_part(None))
         with self._lock:

@@ -67,7 +67,7 @@ if __name__ == "__main__":
     print(launch_pycompss_application("elsewhere/other.py", "app", a=3, b=4, sequential=True))
 """
 INTERACTIVE = """
-import runmem.pycompss.interactive as ipycompss
+import pycompss.interactive as ipycompss
 from runmem import task, wait_on
 
 
@@ -93,11 +93,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("RUNMEM_", "COMPSS_"))}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+def run(folder: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RUNMEM_", "COMPSS_"))}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=kept | variables, capture_output=True, text=True, check=False)
 
 
 def test_a_program_and_its_tasks_launch_another_in_the_same_run(folder: Path) -> None:
@@ -126,9 +125,10 @@ def test_what_cannot_be_launched_is_named(folder: Path) -> None:
         )
 
 
-def test_an_interactive_run_goes_from_start_to_stop(folder: Path) -> None:
+def test_an_interactive_run_goes_from_start_to_stop_under_pycompss_s_name(folder: Path) -> None:
     (folder / "script.py").write_text(INTERACTIVE)
-    done = run(folder, "script.py")
+    ours = run(folder, "-m", "runmem.pycompss").stdout.strip()
+    done = run(folder, "script.py", PYTHONPATH=os.pathsep.join([os.environ.get("PYTHONPATH", ""), ours]))
     assert done.stdout == "2 2 4 8\n", done.stderr
     lines = done.stderr.splitlines()
     assert "runmem: note: interactive.start: without effect here: trace, monitor" in lines

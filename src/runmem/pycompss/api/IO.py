@@ -1,6 +1,6 @@
 """`pycompss.api.IO`."""
 
-from runmem.commands.decorators import io
+from runmem.commands.needs import io
 
 IO = io
 

@@ -1,6 +1,6 @@
 """`pycompss.api.constraint`."""
 
-from runmem.commands.decorators import constraint
+from runmem.commands.needs import constraint
 
 Constraint = constraint
 

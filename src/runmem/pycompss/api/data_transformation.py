@@ -1,6 +1,6 @@
 """`pycompss.api.data_transformation`: the decorator, and the kinds of `type`."""
 
-from runmem.commands.decorators import data_transformation
+from runmem.commands.needs import data_transformation
 from runmem.commands.transformations import KINDS, Transformation, transformation_of
 
 __all__ = ["DTObject", "DataTransformation", "data_transformation", "dt", "dto", *KINDS]

@@ -1,6 +1,6 @@
 """`pycompss.api.implement`."""
 
-from runmem.commands.decorators import implement
+from runmem.commands.needs import implement
 
 Implement = implement
 

@@ -24,6 +24,7 @@ _BESIDE: Any = {
     "loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "fontsize": 8, "frameon": False, "borderaxespad": 0,
 }  # fmt: skip
 _MOST_VARIANTS = 12
+_SCOPES = {"process": "one process", "tree": "all processes"}
 
 
 def swept(variants: Iterable[Variant]) -> list[str]:
@@ -79,7 +80,7 @@ def draw_methods(results: TrialResults, path: Path) -> Path:
             known = [(at, each.readings[name].size_bytes) for at, name in enumerate(columns)]
             points = [(size / scale, at + shift) for at, size in known if size is not None]
             axis.plot([x for x, _ in points], [y for _, y in points], "o", color=colour, alpha=0.6, markersize=5)
-    names = [f"{name}\n{scopes[name]}" for name in columns]
+    names = [f"{name}\n{_SCOPES.get(scopes[name], scopes[name])}" for name in columns]
     axis.set_yticks(range(len(columns)), names, fontsize=8)
     for tick, name in zip(axis.get_yticklabels(), columns, strict=True):
         if all(each.is_trusted for each in results.verdict.columns if each.column.name == name):

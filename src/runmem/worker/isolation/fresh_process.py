@@ -18,11 +18,11 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, replace
 from typing import NamedTuple
 
-from runmem.deaths import Cause, Death
+from runmem.deaths import Cause, Death, growth_of
 from runmem.memory.causes_of_death import death_by_exit, death_by_signal
 from runmem.memory.kernel_kills import KernelKills
 from runmem.memory.peak import process_meter
-from runmem.memory.process import resident_bytes_of
+from runmem.memory.process import node_free_bytes, resident_bytes_of
 from runmem.worker.children_probe import ENDED_CHILDREN, ended_children
 from runmem.worker.isolation import messages
 from runmem.worker.isolation.forked_process import ForkedProcess, describe_exit
@@ -36,6 +36,8 @@ _SHORT_S = 0.1
 _CHECK_S = 0.2  # of memory, and of exits: a process that died may have left its connection to one that it had started
 _EXIT_POLL_S = 0.005  # after the connection was closed
 _MEMORY_SHARE = 0.95  # of its limit; a process that uses more is ended, as Dask ends a worker
+_READ_S = 0.1  # at most so often, also while it sends much
+_MOST_READINGS = 10  # those of the last second
 _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 
 GIVEN_UP = "the program has given up this call"
@@ -64,6 +66,42 @@ class CallEnd(NamedTuple):
     cause: str | None = None
     timed_out: bool = False
     fields: dict[str, object] = {}
+
+
+class _LastReadings:
+    """The last readings of a process while it runs a call, and of the node's free memory."""
+
+    def __init__(self) -> None:
+        self._times_s: list[float] = []
+        self._sizes: list[int] = []
+        self._free_bytes = node_free_bytes()
+
+    def read(self, pid: int) -> int | None:
+        """Return the size of the process, read now or just before; None: it cannot be read."""
+        now_s = time.monotonic()
+        if not self._times_s or now_s - self._times_s[-1] >= _READ_S:
+            size_bytes = resident_bytes_of(pid)
+            if not size_bytes:  # it has ended
+                return None
+            self._times_s = [*self._times_s[-_MOST_READINGS:], now_s]
+            self._sizes = [*self._sizes[-_MOST_READINGS:], size_bytes]
+            self._free_bytes = node_free_bytes()
+        return self._sizes[-1]
+
+    def complete(self, death: Death) -> Death:
+        """Return a death with what they say, and why the rest is not known."""
+        growth = growth_of(self._times_s, self._sizes)
+        missing = [] if death.missing is None else [death.missing]
+        if growth is None:
+            missing.append(f"its growth is not known: {len(self._sizes)} readings were made while it ran")
+        if self._free_bytes is None:
+            missing.append("this system does not say how much memory is free")
+        return replace(
+            death,
+            growth_bytes_per_s=growth,
+            node_free_bytes=self._free_bytes,
+            missing="; ".join(missing) or None,
+        )
 
 
 class FreshProcesses:
@@ -96,6 +134,7 @@ class FreshProcesses:
         self._ended: ForkedProcess | None = None  # it has reported its result and is not reaped yet
         self._is_short = False
         self._kills = KernelKills()
+        self._last = _LastReadings()
 
     def run(self, call: bytes, limit_s: float | None = None) -> CallEnd:
         """Run a call for at most `limit_s` seconds, and as long as the caller wants it.
@@ -105,6 +144,7 @@ class FreshProcesses:
         began = time.monotonic()
         process, self._next = self._next or self._forked(), None
         base_bytes = resident_bytes_of(process.pid)
+        self._last = _LastReadings()
         report: bytes | None = None
         cause: str | None = None
         try:
@@ -129,6 +169,7 @@ class FreshProcesses:
             return CallEnd(process.pid, report)
         timed_out = limit_s is not None and cause == time_is_up(limit_s)
         death = self._death_by_us(cause, timed_out) if cause else self._death(code)
+        death = self._last.complete(death)
         return CallEnd(process.pid, None, death.words, timed_out, _fields_at_death(usage, death, base_bytes))
 
     def _wait(self, process: ForkedProcess, deadline: float | None, limit_s: float) -> tuple[bytes | None, str | None]:
@@ -149,7 +190,8 @@ class FreshProcesses:
                 return reports[0], None
             if has_exited:
                 return None, None
-            if self._limit_bytes and (resident_bytes_of(process.pid) or 0) > _MEMORY_SHARE * self._limit_bytes:
+            size_bytes = self._last.read(process.pid)
+            if self._limit_bytes and (size_bytes or 0) > _MEMORY_SHARE * self._limit_bytes:
                 return None, f"its process used more than {_MEMORY_SHARE * 100:.0f} % of its memory limit"
 
     def _death_by_us(self, words: str, timed_out: bool) -> Death:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from dataclasses import asdict
 from typing import TYPE_CHECKING, NamedTuple
 
 from runmem.collection.killed_tasks import set_facts
@@ -10,16 +12,18 @@ from runmem.deaths import Death
 from runmem.errors import RunmemError, TaskKilledError, TaskTimeoutError
 from runmem.memory.profile_report import ProfileReport
 from runmem.serialization.task_error import PackedError, set_root_task
+from runmem.store.layout import Spool
 from runmem.store.node_name import node_name
 from runmem.worker.cancellation import cancelled_calls
 from runmem.worker.isolation.fresh_process import CallEnd
 from runmem.worker.isolation.prepared_process import Preparation, PreparedProcess
+from runmem.worker.node_then import with_tasks_beside
 from runmem.worker.record_fields import set_record_fields
 
 if TYPE_CHECKING:
     from runmem.worker.call_recorder import WorkerRun
 
-__all__ = ["CallReport", "IsolatedCalls", "killed_error"]
+__all__ = ["CallReport", "IsolatedCalls", "killed_error", "with_neighbours"]
 
 
 class CallReport(NamedTuple):
@@ -85,6 +89,8 @@ class IsolatedCalls:
         self._idle.append(process)
         own = {"target_pid": ended.pid} if ended.pid else {}
         if ended.result is None:
+            if run is not None:
+                ended = with_neighbours(ended, run.spool)
             set_record_fields(**ended.fields, **own)
             return False, PackedError.of(_error(ended, name, task_id, limit_s))
         report: CallReport = pickle.loads(ended.result)
@@ -110,6 +116,15 @@ class IsolatedCalls:
         """End the processes that run no call."""
         while self._idle:
             self._idle.pop().close()
+
+
+def with_neighbours(ended: CallEnd, spool: Spool) -> CallEnd:
+    """Return the end of a call whose process, forked on behalf of this one, died, with the tasks beside it."""
+    found = ended.fields.get("death")
+    if not isinstance(found, dict) or (death := Death.from_values(found)) is None:
+        return ended
+    death = with_tasks_beside(death, spool, os.getpid())
+    return ended._replace(fields={**ended.fields, "death": asdict(death)})
 
 
 def _error(ended: CallEnd, name: str, task_id: int, limit_s: float | None) -> RunmemError:

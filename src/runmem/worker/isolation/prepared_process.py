@@ -13,8 +13,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Protocol
 
+from runmem.deaths import Cause, Death
 from runmem.errors import RunmemError
 from runmem.store.node_name import node_name
 from runmem.worker.isolation import messages
@@ -92,7 +94,8 @@ class PreparedProcess:
             return ended
         except (EOFError, OSError):
             self.close()
-            return CallEnd(0, None, cause, fields={"status": "killed", "reason": cause})
+            death = Death(Cause.UNKNOWN, cause, missing="the process of the call could not be looked at any more")
+            return CallEnd(0, None, cause, fields={"status": "killed", "reason": cause, "death": asdict(death)})
 
     def close(self) -> None:
         """End the process, and the call that it runs."""

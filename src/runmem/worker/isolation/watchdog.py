@@ -60,9 +60,12 @@ class Watchdog:
     """
 
     def __init__(
-        self, spool: Spool, note_death: Callable[..., object], report: Callable[[object, dict[str, object]], object],
+        self,
+        spool: Spool,
+        note_death: Callable[..., object],
+        report: Callable[[object, dict[str, object]], object],
         look: Callable[[list[int]], object] = lambda pids: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._spool, self._note_death, self._report, self._look = spool, note_death, report, look
         self.nannies: list[Watched] = []
         self._closing = threading.Event()
