@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.machinery
 import inspect
 import multiprocessing
+import pickle
+import signal
 import subprocess
 import sys
 import textwrap
@@ -49,6 +51,21 @@ def test_a_worker_imports_nothing_of_the_program_and_another_process_does(tmp_pa
         env={"PYTHONPATH": str(Path(child_imports.__file__).parents[2])},
     )  # fmt: skip
     assert done.stdout == "Dask Worker process (from Nanny) False False\nmine True True\n", done.stderr
+
+
+def test_only_workers_of_the_embedded_cluster_ignore_ctrl_c_while_they_start() -> None:
+    child_imports.patch_spawn()
+    worker = f"{child_imports.WORKER_NAME} (from Nanny)"
+    with child_imports.interrupts_ignored_in_workers():
+        ours = spawn.get_preparation_data(worker)
+        assert "interrupts" not in spawn.get_preparation_data("mine")
+    assert "interrupts" not in spawn.get_preparation_data(worker)
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        pickle.loads(pickle.dumps(ours["interrupts"]))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("module", [popen_spawn_posix, popen_forkserver])

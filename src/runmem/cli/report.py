@@ -65,8 +65,8 @@ def command(
       runmem report node1.dat                           the peak of a trace
       runmem report --butler repo --collections u/me/run --threshold 4GiB,6GiB
 
-    Torn, foreign and binary lines of the files are skipped, and their number is printed. An unknown value is shown as
-    - (null in JSON), never as 0. The 95th percentile is by nearest rank.
+    Incomplete, unknown and binary lines of the files are skipped, and their number is printed. An unknown value is
+    shown as - (null in JSON), never as 0. The 95th percentile is by nearest rank.
     """
     if figure is not None:
         from runmem.store.output import check_output

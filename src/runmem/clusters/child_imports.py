@@ -19,7 +19,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
@@ -28,6 +29,7 @@ __all__ = [
     "MainModule",
     "add_import_folder",
     "exclude_from_workers",
+    "interrupts_ignored_in_workers",
     "is_embedded_worker",
     "is_importing_main",
     "patch_spawn",
@@ -39,6 +41,7 @@ _BY_NAME, _BY_PATH = "init_main_from_name", "init_main_from_path"
 _import_folders: list[str] = []  # added for child processes
 _excluded_folder: str | None = None  # removed for workers
 _spawning = threading.local()  # `is_worker`: whether this thread is starting a worker
+_is_embedded_cluster_starting = False
 _main_module: MainModule | None = None  # in place of the main module of this process
 _original: Callable[[str], dict[str, Any]] | None = None
 
@@ -135,7 +138,7 @@ def _preparation_data(name: str) -> dict[str, Any]:
         data.pop(_BY_NAME, None)
         data.pop(_BY_PATH, None)
     if is_worker:
-        return data | {"interrupts": _IgnoredInterrupts()}
+        return data | {"interrupts": _IgnoredInterrupts()} if _is_embedded_cluster_starting else data
     if _main_module is not None:
         data |= _main_module.preparation_data()
     if _import_folders:
@@ -143,11 +146,19 @@ def _preparation_data(name: str) -> dict[str, Any]:
     return data
 
 
-class _IgnoredInterrupts:
-    """Makes the process that unpickles it ignore SIGINT: a worker that still imports Dask would print a traceback.
+@contextmanager
+def interrupts_ignored_in_workers() -> Iterator[None]:
+    """Make workers that are started meanwhile ignore SIGINT until `local_worker` handles it."""
+    global _is_embedded_cluster_starting
+    _is_embedded_cluster_starting = True
+    try:
+        yield
+    finally:
+        _is_embedded_cluster_starting = False
 
-    Once it has started, `local_worker` handles the signal.
-    """
+
+class _IgnoredInterrupts:
+    """Makes the process that unpickles it ignore SIGINT: a worker that still imports Dask would print a traceback."""
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return signal.signal, (signal.SIGINT, signal.SIG_IGN)

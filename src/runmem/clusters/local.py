@@ -14,7 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import ClassVar
 
-from runmem.clusters.child_imports import WORKER_NAME, patch_spawn
+from runmem.clusters.child_imports import WORKER_NAME, interrupts_ignored_in_workers, patch_spawn
 from runmem.clusters.contract import Cluster
 from runmem.clusters.in_process_scheduler import (
     InProcessScheduler,
@@ -212,7 +212,8 @@ class EmbeddedCluster(Cluster):
             for attempt in range(1, _START_ATTEMPTS + 1):
                 deaths.clear()
                 try:
-                    self._start_once(protocol, security)
+                    with interrupts_ignored_in_workers():
+                        self._start_once(protocol, security)
                     break
                 except Exception as error:
                     first = deaths[0] if deaths else None  # the others were ended because this one had died

@@ -263,10 +263,10 @@ def _of_whole_run(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     if peak is None and len(run.masters) > 1:
         raise NoWorkFound(f"there are {len(run.masters)} traces of programs and none of a node: they are not one run")
     if peak is None:
-        advice = "; was the program started with --python_memory_profile?" if run.has_records else ""
+        advice = ". Start the program with --python_memory_profile to measure memory" if run.has_records else ""
         if run.has_records and run.masters and not run.targets:
             raise NoWorkFound("no task ran, so there is no trace of a node; the program itself is node:master")
-        raise NoWorkFound(f"there is no trace of a node with a total in it (no MEM line){advice}")
+        raise NoWorkFound(f"there is no trace with the memory of a node (no MEM line){advice}")
     nodes = run.nodes or run.masters
     node_peaks = [found.peak_bytes for node in nodes if (found := run.node_peak(node)) is not None]
     notes = _trace_notes(run, peak, nodes) | {"nodes": len(node_peaks)}
