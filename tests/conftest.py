@@ -20,8 +20,8 @@ T = TypeVar("T")
 TESTS = Path(__file__).parent
 SERVICES = ("slurm", "hosts", "campaign/test_kills_over_hosts.py")
 """What makes something of which the machine has one: never two of them at once."""
-SERVICES_APART = pytest.StashKey[bool]()
-"""Whether a process runs the services and nothing else."""
+ONE_MORE = pytest.StashKey[bool]()
+"""Whether there is one process more than was asked for."""
 SERVICE_FIXTURES = {"slurm", "network", "ssh_server"}  # what starts daemons: Slurm's, SSH servers
 SLOW = (  # folders and files whose tests nearly all take more than two seconds; single tests carry the mark themselves
     "campaign", "differential", "end_to_end", "examples", "workers",
@@ -49,12 +49,12 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Give the services a process of their own beside those asked for: they wait for daemons most of their time."""
+    """Add a process for the services and long tests of a full run: these wait a third of their time."""
     everything = [Path(argument).resolve() for argument in config.args] == [TESTS]
     processes = config.getoption("numprocesses", None)
     if everything and "service" not in config.option.markexpr and isinstance(processes, int) and processes > 1:
         config.option.numprocesses += 1
-        config.stash[SERVICES_APART] = True
+        config.stash[ONE_MORE] = True
 
 
 @pytest.fixture(autouse=True)
@@ -101,9 +101,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return "services" if _rank(SERVICES, place) < len(SERVICES) else place.as_posix()
 
         def _reschedule(self, node: Any) -> None:
-            if config.stash.get(SERVICES_APART, False) and "services" in self.assigned_work[node]:
+            following = Path(next(iter(self.workqueue), ""))
+            is_one_more = config.stash.get(ONE_MORE, False) and "services" in self.assigned_work[node]
+            if is_one_more and _rank(LONG, following) == len(LONG):
                 if not node.shutting_down:
-                    node.shutdown()  # once it has run them
+                    node.shutdown()  # once it has run what it has
             else:
                 super()._reschedule(node)
 

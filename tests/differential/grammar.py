@@ -19,7 +19,7 @@ from pieces import CLASSES, HELPERS, NAMES, PRELUDE, TASKS
 
 __all__ = ["PROGRAMS", "drawn", "programs"]
 
-PROGRAMS = int(os.environ.get("DIFFERENTIAL_PROGRAMS", "200"))  # how many each test tries
+PROGRAMS = int(os.environ.get("DIFFERENTIAL_PROGRAMS", "100"))  # how many each test tries
 
 
 class _Writer:

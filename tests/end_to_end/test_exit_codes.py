@@ -205,7 +205,7 @@ def begin():
 )
 
 
-@pytest.mark.parametrize(("end", "code"), [("", 0), ("sys.exit()", 0), ("sys.exit(0)", 0), ("sys.exit(256)", 0)])
+@pytest.mark.parametrize(("end", "code"), [("", 0), ("sys.exit(256)", 0)])
 def test_a_program_that_ends_well_has_its_tasks_completed(tmp_path, runmem, write, end, code):
     write(tmp_path, "app.py", WAITING + f"begin()\nPath('go').touch()\n{end}\n")
     ran = runmem(tmp_path, "--workers=1", "app.py")
@@ -213,9 +213,7 @@ def test_a_program_that_ends_well_has_its_tasks_completed(tmp_path, runmem, writ
     assert len(list(tmp_path.glob("written*"))) == 4
 
 
-@pytest.mark.parametrize(
-    ("end", "code"), [("sys.exit(3)", 3), ("sys.exit('some text')", 1), ("sys.exit(-1)", 255), ("1 / 0", 1)]
-)
+@pytest.mark.parametrize(("end", "code"), [("sys.exit(3)", 3), ("1 / 0", 1)])
 def test_a_program_that_fails_has_its_tasks_given_up(tmp_path, runmem, write, end, code):
     write(tmp_path, "app.py", WAITING + f"begin()\n{end}\n")
     ran = runmem(tmp_path, "--workers=1", "app.py")  # else it would never end

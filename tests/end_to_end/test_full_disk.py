@@ -33,7 +33,7 @@ def lost_part(err: str) -> str:
 def test_on_the_master(tmp_path, runmem, write, file_system):
     write(tmp_path, "app.py", PROGRAM)
     folder = file_system(tmp_path / "small", "size=200k")
-    ran = runmem(folder, "--python_memory_profile", "--workers=2", "../app.py")
+    ran = runmem(folder, "--python_memory_profile", "--workers=1", "../app.py")
     assert (ran.code, ran.out) == (4, RESULT), ran.err
     assert f"{folder}/runmem_runs/app_01" in lost_part(ran.err)
     assert "could not be written (disk full?)" in lost_part(ran.err)
@@ -48,7 +48,7 @@ def test_on_the_master_from_the_beginning(tmp_path, runmem, write, file_system):
     with pytest.raises(OSError, match="No space left"):
         (folder / "filler").write_bytes(bytes(1024**2))
     assert shutil.disk_usage(folder).free == 0
-    ran = runmem(folder, "--python_memory_profile", "--workers=2", "../app.py")
+    ran = runmem(folder, "--python_memory_profile", "--workers=1", "../app.py")
     assert (ran.code, ran.out) == (4, RESULT), ran.err
     assert "could not be written" in ran.err
     assert "Traceback" not in ran.err
@@ -58,7 +58,7 @@ def test_on_the_master_from_the_beginning(tmp_path, runmem, write, file_system):
 def test_on_the_node(tmp_path, runmem, write, file_system, environment, size):
     write(tmp_path, "app.py", PROGRAM)
     spool = file_system(tmp_path / "spool", f"size={size}")
-    ran = runmem(tmp_path, "--python_memory_profile", "--workers=2", "app.py", env=environment(TMPDIR=str(spool)))
+    ran = runmem(tmp_path, "--python_memory_profile", "--workers=1", "app.py", env=environment(TMPDIR=str(spool)))
     assert (ran.code, ran.out) == (4, RESULT), ran.err
     assert "at least" in lost_part(ran.err) or "was not measured" in lost_part(ran.err)
     assert "Killed" not in ran.err

@@ -39,7 +39,7 @@ HAPPENS = {
 def test_the_program_ends_well_and_the_loss_is_said(tmp_path, runmem, write, happens):
     write(tmp_path, "app.py", PROGRAM.replace("{happens}", HAPPENS[happens]))
     ran = runmem(
-        tmp_path, "--python_memory_profile", "--workers=2", f"--worker_profile_path={tmp_path / 'traces'}", "app.py"
+        tmp_path, "--python_memory_profile", "--workers=1", f"--worker_profile_path={tmp_path / 'traces'}", "app.py"
     )
     assert (ran.code, ran.out) == (4, RESULT), ran.err
     assert "Traceback" not in ran.err
@@ -57,7 +57,7 @@ def test_a_file_system_that_goes(tmp_path, runmem, write, file_system, request, 
         "is taken away": "subprocess.run(['umount', '-l', folder], check=True)",
     }[how]
     write(folder, "app.py", PROGRAM.replace("{happens}", happens))
-    ran = runmem(folder, "--python_memory_profile", "--workers=2", "app.py")
+    ran = runmem(folder, "--python_memory_profile", "--workers=1", "app.py")
     assert (ran.code, ran.out) == (4, RESULT), ran.err
     assert "Traceback" not in ran.err
     if how == "can be read only":
@@ -69,10 +69,11 @@ def test_the_temporary_folder_fills_up(tmp_path, runmem, write, file_system, env
     filler = "Path(os.environ['TMPDIR'], 'filler')"
     happens = f"try:\n    {filler}.write_bytes(bytes(10**7))\nexcept OSError:\n    pass"
     write(tmp_path, "app.py", PROGRAM.replace("{happens}", happens))
-    ran = runmem(tmp_path, "--python_memory_profile", "--workers=2", "app.py", env=environment(TMPDIR=str(spool)))
+    ran = runmem(tmp_path, "--python_memory_profile", "--workers=1", "app.py", env=environment(TMPDIR=str(spool)))
     assert (ran.code, ran.out) == (4, RESULT), ran.err
     assert "Traceback" not in ran.err
     assert [path.name for path in spool.iterdir() if path.name.startswith("runmem-dask-")] == []
     assert list(spool.glob("runmem-*/*")) == []
-    assert not [record for record in ran.records if record["status"] != "finished"]
+    for record in ran.records:  # the line of an end may be lost while that of its begin had room
+        assert record["status"] == "finished" or "the line that reports it was lost" in record["reason"], record
     assert shutil.disk_usage(spool).free < 1024**2

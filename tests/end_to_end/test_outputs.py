@@ -103,7 +103,7 @@ def both(folder, runmem, write, environment, program):
         [sys.executable, "app.py"], cwd=plain, env=environment(), capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    ran = runmem(run, "--workers=2", "--no_summary", "app.py")
+    ran = runmem(run, "--workers=1", "--no_summary", "app.py")
     assert (ran.code, ran.out) == (0, done.stdout), ran.err
     return plain, run
 
@@ -139,9 +139,9 @@ def test_a_task_writes_through_a_pipe(runmem, write, tmp_path):
     seen = []
     reader = threading.Thread(target=lambda: seen.append((tmp_path / "pipe").read_text()))
     reader.start()
-    ran = runmem(tmp_path, "--workers=2", "--no_summary", "app.py")
+    ran = runmem(tmp_path, "--workers=1", "--no_summary", "app.py")
     assert (ran.code, ran.out) == (0, "written\n"), ran.err
-    reader.join(20)
+    reader.join(60)
     assert seen == ["through the pipe\n"]
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
@@ -185,7 +185,7 @@ def test_a_file_that_two_runs_wrote_has_what_both_wrote_and_leaves_no_versions(r
     write(tmp_path, "app.py", TASKS + TWO_RUNS)
     (tmp_path / "a").write_text("0")
     for _ in range(2):
-        ran = runmem(tmp_path, "--workers=2", "--no_summary", "app.py")
+        ran = runmem(tmp_path, "--workers=1", "--no_summary", "app.py")
         assert ran.code == 0, ran.err
         assert not (ran.runs[-1] / "files").exists()
     assert (tmp_path / "a").read_text() == "01212"
@@ -194,7 +194,7 @@ def test_a_file_that_two_runs_wrote_has_what_both_wrote_and_leaves_no_versions(r
 def test_a_task_that_would_write_a_folder_is_refused_at_the_call(runmem, write, tmp_path):
     write(tmp_path, "app.py", TASKS + REFUSED)
     (tmp_path / "folder").mkdir()
-    ran = runmem(tmp_path, "--workers=2", "--no_summary", "app.py")
+    ran = runmem(tmp_path, "--workers=1", "--no_summary", "app.py")
     assert ran.code == 1
     assert (
         "write: parameter 'path' is declared FILE_OUT, so the task writes a file, and 'folder' is a folder" in ran.err
@@ -205,7 +205,7 @@ def test_a_task_that_would_write_a_folder_is_refused_at_the_call(runmem, write, 
 def test_a_version_that_finds_no_place_is_told_at_the_end(runmem, write, tmp_path):
     write(tmp_path, "app.py", TASKS + MISPLACED)
     (tmp_path / "a").write_text("0")
-    ran = runmem(tmp_path, "--workers=2", "--no_summary", "app.py")
+    ran = runmem(tmp_path, "--workers=1", "--no_summary", "app.py")
     assert ran.code == 1
     (version,) = tmp_path.glob("runmem_runs/app_01/files/*/a")
     assert f"{tmp_path}/a cannot be replaced by its new version: it is a folder. Copy it from {version}." in ran.err

@@ -63,8 +63,14 @@ asyncio.run(unhandled())
 """
 
 
-@pytest.mark.parametrize("program", [ON_STANDARD_OUTPUT, TO_A_FILE, FROM_A_DICTIONARY])
-@pytest.mark.parametrize("options", [[], ["--python_memory_profile"]], ids=["plain", "measured"])
+@pytest.mark.parametrize(
+    ("program", "options"),
+    [
+        (ON_STANDARD_OUTPUT, []), (TO_A_FILE, []), (TO_A_FILE, ["--python_memory_profile"]),
+        (FROM_A_DICTIONARY, ["--python_memory_profile"]),
+    ],
+    ids=["output", "file", "file measured", "dictionary measured"],
+)  # fmt: skip
 def test_nothing_of_dask_stands_in_it(tmp_path, runmem, write, environment, program, options):
     (tmp_path / "plain").mkdir()
     for folder in (tmp_path, tmp_path / "plain"):
@@ -122,11 +128,13 @@ print(names)
 """
 
 
-@pytest.mark.parametrize("how", ["run", "session"])
 @pytest.mark.parametrize(
-    ("asked", "names"),
-    [("propagate", {"distributed"}), ("handler", {"distributed"}), ("stream", set()), ("nothing", set())],
-)
+    ("how", "asked", "names"),
+    [
+        ("run", "propagate", {"distributed"}), ("run", "handler", {"distributed"}), ("run", "stream", set()),
+        ("run", "nothing", set()), ("session", "propagate", {"distributed"}), ("session", "stream", set()),
+    ],
+)  # fmt: skip
 def test_a_program_that_asks_for_what_dask_logs_gets_it(tmp_path, runmem, write, environment, how, asked, names):
     write(tmp_path, "app.py", ASKS)
     if how == "session":

@@ -182,12 +182,12 @@ def test_calls_run_in_the_order_of_the_program(runmem, write, tmp_path):
             return max(abs(n - place) for place, n in enumerate(began))
 
         made = [make(n) for n in range(60)]
-        print(out_of_order(made) <= 4)
+        print(out_of_order(made) <= 15)  # of 60; a busy machine may hold up one worker
         made = [make(n) for n in range(60)]
         used = [use(m) for m in made]
-        print(out_of_order(used) <= 8)
+        print(out_of_order(used) <= 20)
         times = dict(wait_on(made))
-        print(sum(when < times[59] for _, when in wait_on(used)) > 40)
+        print(sum(when < times[59] for _, when in wait_on(used)) > 30)
         """,
     )
     ran = runmem(tmp_path, "--workers=2", "--no_summary", "app.py")

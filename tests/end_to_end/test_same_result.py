@@ -411,7 +411,7 @@ def test_an_interrupt_ends_a_sequential_run(start, write, tmp_path) -> None:
     process = start(tmp_path, "--sequential", "app.py")
     assert process.stdout.readline() == "in\n"
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 128 + signal.SIGINT
+    assert process.wait(timeout=60) == 128 + signal.SIGINT
 
 
 @pytest.mark.parametrize("end", ["sys.exit(4)", "raise ValueError('the end')"])

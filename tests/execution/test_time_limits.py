@@ -105,13 +105,13 @@ def test_the_limit_of_the_run_counts_where_the_task_does_not_say(session: Callab
         time.sleep(seconds)
         return seconds
 
-    with session(python_memory_profile=False, task_timeout=0.7) as run:
+    with session(python_memory_profile=False, task_timeout=1.5) as run:
         free, late = tasks.unlimited(), sleep(60)
         error = _timed_out(late)
-        assert (error.limit_s, error.name) == (0.7, sleep.name)
+        assert (error.limit_s, error.name) == (1.5, sleep.name)
         assert wait_on(free) == "unlimited"
         assert wait_on([sleep(0.01 * number) for number in range(5)]) == [0.01 * number for number in range(5)]
-    assert run.settings.task_timeout_s == 0.7
+    assert run.settings.task_timeout_s == 1.5
 
 
 def test_a_time_that_nobody_waited_for_is_told_at_the_end(session: Callable[..., Any]) -> None:
