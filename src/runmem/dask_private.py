@@ -52,6 +52,7 @@ __all__ = [
     "surround_actors",
     "surround_task",
     "report_exits",
+    "report_no_receiving",
     "report_receiving",
     "tune_streams",
     "uncover_all_tasks",
@@ -447,7 +448,10 @@ def set_worker_memory_limit(server: Any, limit_bytes: int | None) -> None:
 
 
 def report_receiving(receiver: Receiver) -> bool:
-    """Report each block of memory into which this process receives data; return False if that is impossible."""
+    """Report each block of memory into which this process receives data; return False if that is impossible.
+
+    It does so until `report_no_receiving`.
+    """
     reading = getattr(tcp, "read_bytes_rw", None)
     if reading is None:
         return False
@@ -465,3 +469,9 @@ def report_receiving(receiver: Receiver) -> bool:
     read_bytes_rw.plain = plain  # type: ignore[attr-defined]
     tcp.read_bytes_rw = read_bytes_rw
     return True
+
+
+def report_no_receiving() -> None:
+    """End what `report_receiving` has begun; does nothing if it has not."""
+    reading = getattr(tcp, "read_bytes_rw", None)
+    tcp.read_bytes_rw = getattr(reading, "plain", reading)

@@ -172,8 +172,13 @@ class TaskRecord:
 
     @property
     def elapsed_s(self) -> float | None:
-        """Wall time of the task."""
+        """Wall time of the task; a lower bound if it was cut off."""
         return None if self.end_s is None else self.end_s - self.start_s
+
+    @property
+    def is_cut_off(self) -> bool:
+        """Whether `end_s` is the time of the last reading, since the worker has reported no end."""
+        return self.end_s is not None and self.cpu_s is None
 
 
 @dataclass(frozen=True, slots=True)

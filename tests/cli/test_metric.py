@@ -214,6 +214,40 @@ def test_a_node_or_several_targets_can_be_chosen(traced):
 
 
 @pytest.mark.parametrize(
+    ("fields", "mark"),
+    [
+        ([{"peak_bytes": 300 * MIB}, {}], ""),
+        ([{"peak_bytes": 300 * MIB}, {"method": "sampled", "status": "killed"}], ">="),
+        ([{"peak_bytes": 300 * MIB}, {"peak_bytes": None}], ">="),
+        ([{"peak_bytes": 300 * MIB, "shared": True}, {}], "<="),
+        ([{"peak_bytes": 300 * MIB, "recorded_by": "memray"}], "<="),
+        ([{"peak_bytes": 300 * MIB, "recorded_by": "memray"}, {"method": "sampled"}], "~"),
+    ],
+)
+def test_the_highest_of_several_executions_has_the_mark_of_what_it_is(run, fields, mark):
+    records = [record(number, **each) for number, each in enumerate(fields, 1)]
+    run.tasks_jsonl.write_bytes(b"".join(map(record_to_line, records)))
+    result = invoke(run.root)
+    assert re.search(rf"^wordcount\.CountWordsMemory +{mark}300\.0 MiB", result.output, re.MULTILINE), result.output
+
+
+@pytest.mark.parametrize(("bound", "spec", "code", "said"), [
+    ("sampled", "<500 MiB", 0, "the value is a lower bound, so the true one may be higher"),
+    ("sampled", "<50 MiB", 3, None),
+    ("shared", "<50 MiB", 3, "the value is an upper bound, so the true one may be lower"),
+    ("shared", "<500 MiB", 0, None),
+    ("exact", "<500 MiB", 0, None),
+])  # fmt: skip
+def test_a_result_that_the_true_value_may_not_give_says_so(run, bound, spec, code, said):
+    fields = {"sampled": {"method": "sampled"}, "shared": {"shared": True}, "exact": {}}[bound]
+    run.tasks_jsonl.write_bytes(record_to_line(record(1, **fields)))
+    result = metric(run, "wordcount.count_words", "--spec", f"demo.Memory{spec}")
+    assert result.exit_code == code
+    assert ("bound" in result.output) == (said is not None)
+    assert said is None or said in result.output
+
+
+@pytest.mark.parametrize(
     ("specs", "code", "told"),
     [
         (["demo.Memory<500 MiB"], 0, "passed"),

@@ -189,6 +189,18 @@ def test_results_of_other_tasks_are_known_also_from_before_and_in_each_measureme
         assert held["mine"] == pytest.approx(20 * MIB, abs=MIB)
 
 
+def test_data_that_arrives_during_a_task_is_not_its_increment(client, measure, eventually) -> None:
+    first, second = client.scheduler_info()["workers"]
+    with measure(client) as measured:
+        data = client.submit(np.ones, 20 * MIB // 8, workers=[first], pure=False)
+        eventually(data.done)
+        nap = client.submit(time.sleep, 0.5, workers=[second], key="nap")
+        taken = client.submit(len, data, workers=[second], key="taken")  # its input is fetched during the nap
+        assert client.gather([nap, taken]) == [None, 20 * MIB // 8]
+    (record,) = (record for record in records(measured) if record.key == "nap")
+    assert record.increment_unclear is not None or record.increment_bytes < 2 * MIB
+
+
 def test_a_failed_task_has_a_record_and_its_own_exception(client, measure) -> None:
     with measure(client) as measured, pytest.raises(ZeroDivisionError):
         client.submit(lambda: 1 / 0, key="fails").result()

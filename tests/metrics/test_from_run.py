@@ -17,6 +17,7 @@ from runmem.metrics.timing_metric import CpuTimingMetricTask, TimingMetricTask
 from runmem.store.layout import RunDirectory
 from runmem.store.records import record_to_line
 from runmem.units import MIB
+from runmem.verify.bounds import bound_of
 
 
 @pytest.fixture
@@ -83,6 +84,23 @@ def test_records_do_not_raise_the_peak_of_a_trace_of_another_metric(run):
 def test_a_time_of_a_task_is_in_seconds(run):
     (measurement,) = job_of_run(run, configured(run, [task(TimingMetricTask, "isr")])).measurements.values()
     assert (measurement.value, measurement.unit) == (2.5, "s")
+
+
+@pytest.mark.parametrize("kind", [TimingMetricTask, CpuTimingMetricTask])
+def test_a_time_is_a_lower_bound_where_the_end_of_a_task_is_not_known(run, kind):
+    cut_off = replace(run.records[0], status="killed", end_s=2.0, cpu_s=None)
+    for records, bound in ((run.records, ""), ([*run.records, cut_off], ">=")):
+        job = job_of_run(replace(run, records=records), configured(run, [task(kind, "isr")]))
+        assert bound_of(job.measurements["demo.M"].notes) == bound
+
+
+def test_forked_children_have_no_bound_unless_their_pages_are_divided(run):
+    few = [replace(run.records[0], children_method="sampled", children_peak_bytes=3 * MIB, children_command="(forked)")]
+    divided = {"n1": replace(run.traces["n1"], notes=["pss: values are proportional set sizes"])}
+    for traces, bound in ((run.traces, "~"), (divided, ">=")):
+        forked = replace(run, records=few, traces=traces)
+        job = job_of_run(forked, chosen(forked, ["children:isr"]))
+        assert bound_of(job.measurements["demo.IsrChildrenMemory"].notes) == bound
 
 
 def test_a_run_without_tasks_reports_that_none_ran(tmp_path):

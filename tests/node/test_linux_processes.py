@@ -344,9 +344,12 @@ def test_processes_forked_to_run_calls_are_not_children_of_tasks(start: Callable
     processes = watcher()
     processes.watch([Member(pool.pid, start_ticks(pool.pid), "a.dat", "w", forks_calls=True)])
     assert children(processes, pool.pid) is None
+    assert [note.partition(":")[0] for note in processes.notes()] == ["rss-sum"]
+    assert processes.notes() == []
     processes = watcher()
     processes.watch([member(pool.pid)])
     assert children(processes, pool.pid) is not None
+    assert processes.notes() == []
 
 
 def test_a_new_process_is_found_by_its_number_without_a_listing(start: Callable) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 import subprocess
 import sys
@@ -20,16 +21,39 @@ START = 1_790_000_000.0
 
 def svg_text(path) -> str:
     """Matplotlib writes each text of an SVG file as a comment beside its outlines."""
-    return "\n".join(re.findall(r"<!-- (.*?) -->", path.read_text()))
+    return html.unescape("\n".join(re.findall(r"<!-- (.*?) -->", path.read_text())))
 
 
 def test_the_figure_shows_node_workers_limit_tasks_and_the_killed_one(write_run, record, killed, tmp_path):
     run = read_run(write_run([record(1), record(2, name="merge"), killed]).root)
     text = svg_text(draw(panels_of_run(run), tmp_path / "run.svg", "wordcount_01", START))
-    for label in ("n1: peak 170.0 MiB", "master: peak 104.0 MiB", "worker 10", "all processes of the workers",
+    for label in ("n1: peak >=500.0 MiB, of a worker; the highest task 100.0 MiB (exact, count_words)",
+                  "master: peak >=104.0 MiB, the highest reading", "worker 10", "all processes of the workers",
                   "count_words", "merge", "killed", "big", "limit of a worker: 512.0 MiB", "exact peak of a task",
                   "memory (MiB)",                  "time since the start (s)"):  # fmt: skip
         assert label in text
+
+
+def test_a_task_above_all_readings_is_the_peak_of_its_node(write_run, record, tmp_path):
+    text = svg_text(
+        draw(panels_of_run(read_run(write_run([record(1, peak_bytes=300 * MIB)]).root)), tmp_path / "a.svg")
+    )
+    assert "n1: peak >=300.0 MiB, the exact peak of count_words" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"shared": True}, "n1: peak >=300.0 MiB, of a worker"),
+        ({"recorded_by": "memray"}, "n1: peak >=300.0 MiB, of a worker"),
+        ({"peak_bytes": 120 * MIB, "shared": True}, "n1: peak >=170.0 MiB, the highest reading"),
+    ],
+)
+def test_a_peak_that_is_not_the_tasks_own_is_not_called_exact(write_run, record, tmp_path, fields, said):
+    run = read_run(write_run([record(1, **{"peak_bytes": 300 * MIB, **fields})]).root)
+    text = svg_text(draw(panels_of_run(run), tmp_path / "run.svg"))
+    assert said in text
+    assert "exact" not in text
 
 
 def test_the_exact_peak_of_a_task_is_where_its_worker_was_highest(write_run, record) -> None:
@@ -54,7 +78,7 @@ def test_a_limit_far_above_is_in_the_title_and_not_drawn(write_run, record, tmp_
     nodes = {"n1": {"limit_bytes": 8000 * MIB}}
     run = read_run(write_run([record(1, limit_bytes=None)], nodes=nodes).root)
     text = svg_text(draw(panels_of_run(run), tmp_path / "run.svg"))
-    assert "n1: peak 170.0 MiB, limit of a worker 7.8 GiB" in text
+    assert "; the highest task 100.0 MiB (exact, count_words), limit of a worker 7.8 GiB" in text
     assert "limit of a worker:" not in text
 
 

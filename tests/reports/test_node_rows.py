@@ -94,3 +94,18 @@ def test_a_trace_belongs_to_the_node_it_is_named_after(file, owner):
 def test_an_odd_memory_size_is_taken_as_not_known(odd):
     (row,) = node_rows([], {}, {"n1": {"memory_bytes": odd, "limit_bytes": odd}})
     assert (row.memory_bytes, row.limit_bytes) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("note", "time_s", "command", "is_lower_bound"),
+    [
+        ("", 1001, "(forked)", False),
+        ("", 1000, "(forked)", True),
+        ("", 1001, "sort", True),
+        ("NOTE pss: divided\n", 1001, "(forked)", True),
+    ],
+)
+def test_a_total_with_forked_processes_is_no_lower_bound(trace, note, time_s, command, is_lower_bound):
+    lines = f"{note}MEM 100 1000\nMEM 300 1001\nCHLD worker-1 300 1001\nCHILDREN worker-1 {command} 200 {time_s}\n"
+    (row,) = node_rows([], {"n1.dat": trace(lines)}, {})
+    assert (row.peak_bytes, row.is_lower_bound) == (300 * MIB, is_lower_bound)

@@ -57,3 +57,59 @@ def test_a_name_that_two_modules_have_is_given_with_its_module(record):
 
 def test_no_records_make_no_rows():
     assert task_rows([]) == []
+
+
+@pytest.mark.parametrize(
+    ("highest", "other", "how"),
+    [
+        ({}, {"status": "killed", "method": "sampled"}, "sampled"),
+        ({}, {"peak_bytes": None}, "sampled"),
+        ({"shared": True}, {"method": "sampled"}, "unclear"),
+        ({"recorded_by": "memray"}, {"method": "sampled"}, "unclear"),
+        ({}, {"shared": True}, "exact"),
+        ({"method": "sampled"}, {}, "sampled"),
+    ],
+)
+def test_the_highest_peak_is_no_more_than_what_is_known_of_all_executions(record, highest, other, how):
+    (row,) = task_rows(
+        [record(1, **{"peak_bytes": 300 * MIB, **highest}), record(2, **{"peak_bytes": 200 * MIB, **other})]
+    )
+    assert (row.max_peak_bytes, row.max_how) == (300 * MIB, how)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "how"),
+    [
+        ([{}], "exact"),
+        ([{}, {"method": "sampled"}], "sampled"),
+        ([{}, {"shared": True}], "shared"),
+        ([{"method": "sampled"}, {"shared": True}], "unclear"),
+    ],
+)
+def test_a_percentile_is_a_bound_where_one_of_its_values_is(record, kinds, how):
+    (row,) = task_rows([record(number, **kinds[number % len(kinds)]) for number in range(20)])
+    assert row.p95_how == how
+
+
+def test_increments_of_sampled_peaks_are_lower_bounds(record):
+    (exact,), (sampled,) = task_rows([record(1)]), task_rows([record(1), record(2, method="sampled")])
+    (unclear,) = task_rows([record(1, increment_unclear="between")])
+    assert [row.increments_how for row in (exact, sampled, unclear)] == ["exact", "sampled", "unclear"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "metric", "how"),
+    [
+        ([{"children_method": "hwm"}], "rss", "exact"),
+        ([{"children_method": "hwm"}, {"children_method": "sampled", "children_peak_bytes": MIB}], "rss", "sampled"),
+        ([{"children_method": "hwm"}, {"children_method": "missed", "children_peak_bytes": None}], "rss", "sampled"),
+        ([{"children_method": "sampled", "children_command": "(forked)"}], "rss", "unclear"),
+        ([{"children_method": "sampled", "children_command": "(forked)"}], "pss", "sampled"),
+        ([{"children_method": "sampled", "children_command": "sort"}], "rss", "sampled"),
+    ],
+)
+def test_the_peak_of_children_is_a_bound_unless_all_are_known_exactly(record, fields, metric, how):
+    (row,) = task_rows(
+        [record(number, **{"children_peak_bytes": 9 * MIB, **each}) for number, each in enumerate(fields)], metric
+    )
+    assert (row.children_peak_bytes, row.children_how) == (9 * MIB, how)

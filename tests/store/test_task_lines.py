@@ -246,3 +246,10 @@ def test_files_of_the_program_are_named_from_its_folder_on() -> None:
         for file, named in (("/home/me/study/src/a.py", "src/a.py"), ("/home/me/study2/a.py", "/home/me/study2/a.py")):
             task = SimpleNamespace(module="a", name="f", file=file, data_id=None)
             assert json.loads(writer.start(task, 1, 7, 1.0, 1))["file"] == named
+
+
+def test_calls_that_overlap_in_a_process_are_shared() -> None:
+    lines = TaskLines()
+    lines.feed(NODE, {PID: start(1, 1.0) + start(2, 2.0) + end(2, 2.0, 3.0), PID + 1: start(3, 1.0)})
+    lines.feed(NODE, {PID + 1: end(3, 1.0, 4.0) + start(4, 4.0)})
+    assert {record.task_id: record.shared for record in lines.pop_unfinished()} == {1: True, 4: False}

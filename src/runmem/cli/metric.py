@@ -271,6 +271,7 @@ def _lines(run: MeasuredRun, job: Job, is_named: bool) -> list[str]:
 def _table(job: Job) -> list[str]:
     """Format one line per metric, then the metrics without a measurement and the reason."""
     from runmem.table import TableColumn, lay_out, printable, terminal_width
+    from runmem.verify.bounds import NONE
     from runmem.verify.job import NOT_MEASURED_KEY
 
     columns = [
@@ -291,7 +292,9 @@ def _table(job: Job) -> list[str]:
         if missing := measurement.notes.get("peaks_missing"):
             executions = measurement.notes["executions"]
             lines.append(f"  {measurement.metric_name}: {missing} of {executions} executions have no measured peak")
-        if measurement.notes.get("bound") == "none" and not explained:
+        if shared_pages := measurement.notes.get("shared_pages"):
+            lines.append(f"  {measurement.metric_name}: {shared_pages} (--memory_metric=pss divides it)")
+        elif measurement.notes.get("bound") == NONE and not explained:
             explained = True
             lines.append("  ~ the total of the trace while the task ran, including everything else that ran then")
         if missing := measurement.notes.get("nodes_without_trace"):
@@ -300,27 +303,19 @@ def _table(job: Job) -> list[str]:
 
 
 def _value(measurement: Measurement) -> str:
-    """Format a value with its kind of bound: ``>=`` sampled, ``<=`` shared or contaminated, ``~`` neither.
-
-    The total of a trace is a lower bound of the node's peak, but no bound of the peak of a task.
-    """
+    """Format a value with its kind of bound."""
     from runmem.units import format_bytes
+    from runmem.verify.bounds import bound_of
 
-    if measurement.unit != "byte":
-        return f"{measurement.value:.6g} {measurement.unit}"
-    method = str(measurement.notes.get("method", ""))
-    sampled = "sampled" in method
-    is_sum = str(measurement.notes.get("writer", "")).startswith("rss-sum")
-    no_bound = "shared" in method or "contaminated" in method or is_sum or measurement.notes.get("bound") == "none"
-    mark = ("~" if no_bound else ">=") if sampled else "<=" if no_bound else ""
-    return mark + format_bytes(measurement.value)
+    size = format_bytes(measurement.value) if measurement.unit == "byte" else None
+    return bound_of(measurement.notes) + (size or f"{measurement.value:.6g} {measurement.unit}")
 
 
 def _task_lines(measurement: Measurement, row: TaskRow) -> list[str]:
     """Format the value of a task with its calls, peaks and method."""
     again = f", {row.executions} executions" if row.executions != row.calls else ""
     ends = [f"{count} {what}" for what, count in (("failed", row.failed), ("killed", row.killed)) if count]
-    kinds = ("exact", "sampled", "shared", "unclear", "missing")
+    kinds = ("exact", "sampled", "shared", "recorded", "unclear", "missing")
     peaks = ", ".join(f"{count} {kind}" for kind in kinds if (count := getattr(row, kind)))
     lines = [
         str(measurement),

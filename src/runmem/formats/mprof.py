@@ -35,7 +35,10 @@ if TYPE_CHECKING:
     Floats: TypeAlias = NDArray[np.float64]
     Integers: TypeAlias = NDArray[np.int64]
 
-__all__ = ["Bracket", "ChildrenReading", "Floats", "Integers", "Trace", "read_trace"]
+__all__ = ["FORKED", "Bracket", "ChildrenReading", "Floats", "Integers", "Trace", "read_trace"]
+
+FORKED = "(forked)"
+"""Command of child processes that have run no other program: what they still share with their parent counts in each."""
 
 _MOST_MIB = float(2**43)  # 2**63 bytes, the limit of a 64-bit integer
 _MOST_S = 1e12

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import os
 import sys
 from functools import cache
 
@@ -22,15 +24,45 @@ def _glibc() -> ctypes.CDLL | None:
         library = ctypes.CDLL(None)
     except OSError:
         return None
-    return library if hasattr(library, "malloc_trim") else None
+    return library if hasattr(library, "malloc_trim") and not _is_replaced(library) else None
+
+
+class _SymbolInfo(ctypes.Structure):
+    """``Dl_info`` of the C library."""
+
+    _fields_ = (
+        ("file", ctypes.c_char_p), ("base", ctypes.c_void_p), ("name", ctypes.c_char_p), ("address", ctypes.c_void_p),
+    )  # fmt: skip
+
+
+def _is_replaced(process: ctypes.CDLL) -> bool:
+    """Return True if another allocator, such as jemalloc by ``LD_PRELOAD``, works in place of glibc's."""
+    try:
+        glibc = ctypes.CDLL("libc.so.6")
+        used, original = _file_of_malloc(process, glibc), _file_of_malloc(glibc, glibc)
+    except (OSError, AttributeError):
+        return False
+    program = os.path.realpath("/proc/self/exe")  # it may have a stub of its own that calls the library's
+    return used is not None and original is not None and used not in (original, program)
+
+
+def _file_of_malloc(library: ctypes.CDLL, glibc: ctypes.CDLL) -> str | None:
+    """Return the file with the function that `library` finds as ``malloc``; None if that is not known."""
+    info = _SymbolInfo()
+    address = ctypes.cast(library.malloc, ctypes.c_void_p)
+    return os.path.realpath(os.fsdecode(info.file)) if glibc.dladdr(address, ctypes.byref(info)) and info.file else None
 
 
 def trim_free_memory() -> bool:
     """Return the allocator's free memory to the kernel; return True if that is possible (glibc).
 
     Free memory that an earlier task left in the allocator hides the next task's increment. Costs about 0.1 ms if
-    nothing is free, and more otherwise.
+    nothing is free, and more otherwise. pyarrow has an allocator of its own.
     """
+    pool = getattr(sys.modules.get("pyarrow"), "default_memory_pool", None)
+    if pool is not None:
+        with contextlib.suppress(Exception):  # of any version of the library
+            pool().release_unused()
     library = _glibc()
     if library is None:
         return False

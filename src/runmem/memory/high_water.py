@@ -73,8 +73,8 @@ class HighWater:
         self._resident = resident
         for window in self._open:
             window._fold(mark, resident, self._stored_bytes)
-        if mark is not None and (self._lifetime_peak is None or mark > self._lifetime_peak):
-            self._lifetime_peak = mark
+        if mark is not None and (self._lifetime_peak is None or max(mark, resident) > self._lifetime_peak):
+            self._lifetime_peak = max(mark, resident)  # without a page fault the mark is an earlier one
         self._mark = mark
         return mark, resident
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 from runmem.memory.allocator import trim_free_memory
@@ -25,6 +26,7 @@ class Leftovers:
         self._resident = 0
         self._not_before = 0.0
         self._possible = True
+        self._floor = sys.maxsize
 
     def note_freed(self) -> None:
         """Record that a large block may have been freed."""
@@ -32,18 +34,27 @@ class Leftovers:
 
     def expected(self, resident: int) -> bool:
         """Return True if more than the tolerance may be free, in a process with this resident set size."""
-        return self._possible and (self._are_likely or resident > self._resident + TOLERANCE_BYTES)
+        return not self._possible or self._are_likely or resident > self._resident + TOLERANCE_BYTES
 
     def trim(self) -> bool:
-        """Trim the allocator, and call `note_trimmed` next; return False if it is too early for that."""
-        if time.monotonic() < self._not_before:
+        """Trim the allocator, and call `note_trimmed` next; return False if that is not possible, or not yet."""
+        if not self._possible or time.monotonic() < self._not_before:
             return False
         began_s = time.thread_time()
         self._possible = trim_free_memory()
         took_s = time.thread_time() - began_s
         if took_s > _SHORT_S:
             self._not_before = time.monotonic() + _PAUSE_FACTOR * took_s
-        return True
+        return self._possible
+
+    def may_hide(self, own_bytes: int) -> bool:
+        """Return True if more than the tolerance may be free, after `trim` has returned False.
+
+        `own_bytes`: the resident set size without the data that is stored for other tasks. Where the allocator cannot
+        be trimmed, what it has kept is at most the difference to the smallest of these sizes so far.
+        """
+        self._floor = min(self._floor, own_bytes)
+        return self._possible or own_bytes > self._floor + TOLERANCE_BYTES
 
     def note_trimmed(self, resident: int) -> None:
         """Record the resident set size after a trim."""

@@ -137,10 +137,11 @@ class PeakMeter(DataTracking):
         """Trim the allocator if more than the tolerance may be free."""
         try:
             readings = self._readings or own_process()
-            if self._leftovers.expected(readings.resident_bytes()):
+            resident = readings.resident_bytes()
+            if self._leftovers.expected(resident):
                 if self._leftovers.trim():
                     self._leftovers.note_trimmed(readings.resident_bytes())
-                else:
+                elif self._leftovers.may_hide(resident - self._stored_bytes):
                     window._hidden = _UNTRIMMED
         except UNREADABLE:
             return  # the reading that follows reports the error

@@ -28,6 +28,9 @@ def metadata_from_records(records: Iterable[TaskRecord]) -> TaskMetadata:
         the second the peak of this task, not of the process's life.
     ``count_wordsExecutions``, ``...Failed``, ``...Killed``
         Scalars: number of records, of exceptions, and of deaths of the process.
+    ``count_wordsCutOff``
+        Scalar: number of executions without a reported end, because their process died or the run ended first. Their
+        end, if any, is the time of the last reading.
     ``count_wordsPeaksMissing``, ``...PeaksSampled``, ``...PeaksShared``
         Scalars: number of missing peaks, of sampled ones (lower bounds), and of those shared with another task (upper
         bounds).
@@ -72,7 +75,7 @@ class _Executions:
         self._cpu_s: list[Primitive] = []
         self._base_bytes: list[Primitive] = []
         self._peak_bytes: list[Primitive] = []
-        self._counts = {"Executions": 0, "PeaksSampled": 0, "PeaksShared": 0, "Failed": 0, "Killed": 0}
+        self._counts = {"Executions": 0, "PeaksSampled": 0, "PeaksShared": 0, "Failed": 0, "Killed": 0, "CutOff": 0}
         self._highest: TaskRecord | None = None
 
     def add(self, record: TaskRecord) -> None:
@@ -82,6 +85,7 @@ class _Executions:
         if record.start_s is not None and record.end_s is not None:
             self._start_utc.append(_utc(record.start_s))
             self._end_utc.append(_utc(record.end_s))
+        counts["CutOff"] += record.cpu_s is None
         if record.cpu_s is not None:
             self._cpu_s.append(record.cpu_s)
         if record.base_bytes is not None:

@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runmem.errors import SettingError
+from runmem.formats.mprof import FORKED
 from runmem.metrics.from_records import metadata_from_records
-from runmem.metrics.from_traces import TracePeak
+from runmem.metrics.from_traces import TracePeak, includes_forked
 from runmem.metrics.measured_run import MeasuredRun
 from runmem.metrics.memory_metric import MemoryMetricTask
 from runmem.metrics.metric_task import MetadataMetricTask
 from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
 from runmem.reading import JsonObject
+from runmem.verify.bounds import LOWER, NONE
 from runmem.verify.job import Job
 from runmem.verify.measurement import Measurement
 from runmem.verify.metric import Metric
@@ -39,6 +41,9 @@ NODE = "node:"
 CHILDREN = "children:"
 WHOLE_RUN = "whole-run"  # not a valid name of a task, because of the hyphen
 _MOST_LISTED = 40
+_SHARED_PAGES: JsonObject = {
+    "bound": NONE, "shared_pages": "memory that forked processes share counts in each of them",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -234,6 +239,11 @@ def _of_children(run: MeasuredRun, choice: MetricChoice) -> Measurement:
         "executions": len(records),
         "missed": len(records) - len(known),
     }
+    metric = next((trace.metric for trace in run.traces.values()), "rss")
+    if metric == "rss" and highest.children_method == "sampled" and highest.children_command == FORKED:
+        notes |= _SHARED_PAGES
+    elif any(record.children_method != "hwm" for record in records):  # one of these may have had more
+        notes["bound"] = LOWER
     return Measurement(choice.name, peak, "byte", notes)
 
 
@@ -280,7 +290,7 @@ def _of_brackets(run: MeasuredRun, choice: MetricChoice) -> Measurement:
     marking = [t for t in run.traces.values() if any(bracket.name == choice.target for bracket in t.brackets)]
     if any(trace.children for trace in marking):  # the total of one process would be a lower bound
         notes["value"] += ", which includes everything else that ran"
-        notes["bound"] = "none"
+        notes["bound"] = NONE
     return Measurement(choice.name, highest.peak_bytes, "byte", notes)
 
 
@@ -293,7 +303,10 @@ def _trace_notes(run: MeasuredRun, peak: TracePeak, nodes: Iterable[str]) -> Jso
     }
     if peak.time_s is not None:
         notes["time_s"] = peak.time_s
-    said = {note for node in nodes if node in run.traces for note in run.traces[node].notes}
+    traces = [run.traces[node] for node in nodes if node in run.traces]
+    if any(includes_forked(trace, peak.time_s) for trace in traces):
+        notes |= _SHARED_PAGES
+    said = {note for trace in traces for note in trace.notes}
     if said:
         notes["writer"] = "; ".join(sorted(said))
     return notes

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from runmem.formats.mprof import Trace
+from runmem.formats.mprof import FORKED, Trace
 from runmem.store.layout import safe_name
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ __all__ = [
     "MASTER",
     "TracePeak",
     "bracket_peaks",
+    "includes_forked",
     "node_peak",
     "run_peak",
     "total_over_time",
@@ -76,6 +77,15 @@ def node_peak(trace: Trace, worker_peak_bytes: int | None = None) -> TracePeak |
     if worker_peak_bytes is not None and worker_peak_bytes > trace.peak_bytes:
         return TracePeak(worker_peak_bytes, None, samples)
     return TracePeak(trace.peak_bytes, trace.peak_time_s, samples)
+
+
+def includes_forked(trace: Trace, time_s: float | None) -> bool:
+    """Return True if a reading includes processes that have run no other program than the worker that forked them.
+
+    Memory that they share with it counts in each then.
+    """
+    readings = [reading for series in trace.children_of_tasks.values() for reading in series]
+    return trace.metric == "rss" and any(each.time_s == time_s and each.command == FORKED for each in readings)
 
 
 def with_children(trace: Trace) -> Trace:

@@ -13,6 +13,7 @@ from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
 from runmem.pipe_base.metadata import Primitive, TaskMetadata
 from runmem.pipe_base.peak_owner import CONTAMINATED, OWN, SHARED, owners_of_peaks
 from runmem.reading import JsonObject
+from runmem.verify.bounds import LOWER
 from runmem.verify.measurement import Measurement
 
 __all__ = ["MemoryMetricConfig", "MemoryMetricConnections", "MemoryMetricTask", "checked_size", "unit_bytes_at"]
@@ -240,6 +241,8 @@ def _notes(beside: TaskMetadata, prefix: str, sizes: Sequence[float]) -> JsonObj
         counts = {note: _value(beside, prefix + item) for item, note in _COUNTS.items()}
         notes |= {note: value for note, value in counts.items() if value is not None}
         notes["peak"] = SHARED if SHARED in str(notes.get("method")) else OWN
+        if notes.get("peaks_sampled") or notes.get("peaks_missing"):  # one of these may have had more
+            notes["bound"] = LOWER
     elif owners[at] is not None:
         notes["peak"] = owners[at]
     if count > 1 and (found := owners.count(CONTAMINATED)):

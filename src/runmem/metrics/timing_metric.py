@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from runmem.metrics.metric_task import MetadataMetricTask
 from runmem.pipe_base.errors import MetricComputationError, NoWorkFound
 from runmem.pipe_base.metadata import TaskMetadata
+from runmem.verify.bounds import LOWER
 from runmem.verify.datum import Datum
 from runmem.verify.measurement import Measurement
 
@@ -79,6 +80,10 @@ class _ElapsedMetricTask(MetadataMetricTask, ABC):
         key = keys.get(self._readings[0])
         if key is not None and (count := len(content.getArray(key))) > 1:
             measurement.notes["values"] = f"the maximum of {count} values"
+        level, _, item = (key or "").rpartition(".")
+        task = item.removesuffix("StartUtc").removesuffix("StartCpuTime")
+        if found := content.level(level).scalars.get(f"{task}CutOff"):  # in a run: one of these may have lasted longer
+            measurement.notes.update(cut_off=found, bound=LOWER)
 
     def _check_pair(self, no_start: bool, no_end: bool, found: tuple[str | None, str | None]) -> None:
         """Raise `MetricComputationError` for a start without an end, or an end without a start."""

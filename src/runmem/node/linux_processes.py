@@ -127,8 +127,9 @@ class LinuxProcesses:
         return pid if pid in self._trees else self._owner(pid)
 
     def notes(self) -> list[str]:
-        """Return the remarks since the last call: none."""
-        return []
+        """Return the remarks since the last call."""
+        notes, self._of_tasks.notes = self._of_tasks.notes, []
+        return notes
 
     def _find_alone(self) -> None:
         """Find the members without descendants; all count as changed."""

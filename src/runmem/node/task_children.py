@@ -24,6 +24,9 @@ UNKNOWN = b"(unknown)"
 
 _PREPARED = b"runmem.worker.isolation.prepared_process"  # it forks the processes of tasks
 _OF_WORKERS = (b"multiprocessing.resource_tracker", b"multiprocessing.forkserver", b"/commands/supervisor.py")
+_SHARED_PAGES = (
+    "rss-sum: tasks run in forked processes: what these share counts in each (--memory_metric=pss divides it)"
+)
 _INTERPRETER = re.compile(rb"(python|perl|ruby|R|Rscript|julia|node|(ba|z|da|k)?sh)[\d.]*$").match
 _MOST_NAME = 80
 _NEW_NAME_PAGES = 256  # a process of this size that has doubled or halved may have called exec
@@ -41,6 +44,11 @@ class TaskChildren:
         Where ``/proc`` is.
     parent : callable
         Returns the parent of a process.
+
+    Attributes
+    ----------
+    notes : list of str
+        Remarks for the traces; the caller empties it.
     """
 
     def __init__(self, proc: str, parent: Callable[[int], int]) -> None:
@@ -48,6 +56,8 @@ class TaskChildren:
         self._parent = parent
         self._helpers: set[int] = set()
         self._prepared: set[int] = set()  # helpers that fork the processes of tasks
+        self._has_noted = False
+        self.notes: list[str] = []
         self._names: dict[int, tuple[bytes, int]] = {}  # child of a task -> command, pages when it was read
 
     def __contains__(self, pid: int) -> bool:
@@ -67,7 +77,12 @@ class TaskChildren:
         parent = self._parent(pid)
         if _PREPARED in command and parent not in self._prepared and parent not in self._helpers:
             self._prepared.add(pid)
-        elif parent in self._prepared or runs_call or any(helper in command for helper in _OF_WORKERS):
+        elif parent in self._prepared or runs_call:
+            self._helpers.add(pid)
+            if not self._has_noted:
+                self._has_noted = True
+                self.notes.append(_SHARED_PAGES)
+        elif any(helper in command for helper in _OF_WORKERS):
             self._helpers.add(pid)
         else:
             self._name(pid, 0)

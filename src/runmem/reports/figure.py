@@ -15,7 +15,8 @@ from runmem.metrics.from_traces import with_children
 from runmem.reading import MAX_TIME_S
 from runmem.reports.event_marks import mark_events
 from runmem.reports.lanes import Bar, bars_of_brackets, bars_of_records, lanes
-from runmem.reports.node_rows import MASTER, node_rows, trace_owner
+from runmem.reports.node_rows import MASTER, NodeRow, node_rows, trace_owner
+from runmem.reports.task_rows import how_measured
 from runmem.store.output import write_file
 from runmem.store.run import RunData
 from runmem.units import GIB, MIB, format_bytes
@@ -57,6 +58,10 @@ class Panel:
     killed : list of TaskRecord
     limit_bytes : int or None
         Memory limit of one worker.
+    peak : str
+        The peak, as in the report, and what it is.
+    peak_bytes : int
+        Its size; 0 if it is not known.
     """
 
     title: str
@@ -64,6 +69,8 @@ class Panel:
     bars: list[Bar] = field(default_factory=list)
     killed: list[TaskRecord] = field(default_factory=list)
     limit_bytes: int | None = None
+    peak: str = ""
+    peak_bytes: int = 0
 
 
 def panels_of_run(run: RunData) -> list[Panel]:
@@ -81,16 +88,32 @@ def panels_of_run(run: RunData) -> list[Panel]:
         owner = trace_owner(path.name, hosts)
         records = [record for record in run.records if record.node == owner]
         killed = [record for record in records if record.status == "killed" and record.end_s is not None]
-        (row,) = node_rows(records, {}, {owner: run.nodes.get(owner, {})})
+        (row,) = node_rows(records, {path.name: trace}, {owner: run.nodes.get(owner, {})})
         bars = bars_of_records(records) or bars_of_brackets(trace.brackets)
         bars = [bar for bar in bars if window[0] <= bar.start_s and bar.end_s <= window[1]]
         killed = [record for record in killed if window[0] <= (record.end_s or 0) <= window[1]]
-        panels.append(Panel(owner, trace, bars, killed, row.limit_bytes))
+        peak = _described_peak(row, trace, records)
+        panels.append(Panel(owner, trace, bars, killed, row.limit_bytes, peak, row.peak_bytes or 0))
     if not panels:
         raise SettingError(
             f"{run.directory.root} has no trace to draw: was it started with --python_memory_profile, and long enough?"
         )
-    return sorted(panels, key=lambda panel: (panel.title == MASTER, -(panel.trace.peak_bytes or 0)))
+    return sorted(panels, key=lambda panel: (panel.title == MASTER, -panel.peak_bytes))
+
+
+def _described_peak(row: NodeRow, trace: Trace, records: Sequence[TaskRecord] = ()) -> str:
+    """Return the peak of a node or a trace with what it is, and the exact peak of its highest task."""
+    exact = [record for record in records if how_measured(record) == "exact"]
+    highest = max(exact, key=lambda record: record.peak_bytes or 0, default=None)
+    mark = ">=" if row.is_lower_bound else "~"
+    text = f"peak {mark}{format_bytes(row.peak_bytes)}"
+    if highest is not None and highest.peak_bytes == row.peak_bytes:
+        return f"{text}, the exact peak of {highest.name}"
+    kind = "" if trace.metric == "rss" else f" of {trace.metric}"
+    text += f", the highest reading{kind}" if row.peak_time_s is not None else ", of a worker"
+    if highest is not None:
+        text += f"; the highest task {format_bytes(highest.peak_bytes)} (exact, {highest.name})"
+    return text
 
 
 def _window(run: RunData) -> tuple[float, float]:
@@ -126,7 +149,9 @@ def panel_of_trace(path: Path) -> Panel:
     trace = with_children(read_trace(path))
     if not trace.times_s.size:
         raise SettingError(f"{path} has no MEM line to draw.")
-    return Panel(path.name, trace, bars_of_brackets(trace.brackets))
+    (row,) = node_rows([], {path.name: trace}, {})
+    peak = _described_peak(row, trace)
+    return Panel(path.name, trace, bars_of_brackets(trace.brackets), peak=peak, peak_bytes=row.peak_bytes or 0)
 
 
 def draw(panels: Sequence[Panel], path: Path, title: str = "", start_s: float | None = None) -> Path:
@@ -279,7 +304,7 @@ def _draw_workers(axis: Axes, panel: Panel, zero_s: float, scale: float) -> int:
 
 
 def _title(panel: Panel) -> str:
-    text = f"{panel.title}: peak {format_bytes(panel.trace.peak_bytes)}"
+    text = f"{panel.title}: {panel.peak}"
     highest = max(panel.trace.peak_bytes or 0, _top_worker(panel))
     if panel.limit_bytes is not None and panel.limit_bytes > _NEAR * highest:
         text += f", limit of a worker {format_bytes(panel.limit_bytes)}"  # a line far above would flatten the curves

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Bracket
+from runmem.reports.task_rows import how_measured
 
 __all__ = ["Bar", "bars_of_records", "bars_of_brackets", "lanes"]
 
@@ -17,7 +18,7 @@ __all__ = ["Bar", "bars_of_records", "bars_of_brackets", "lanes"]
 class Bar:
     """A task from `start_s` to `end_s` (seconds since the epoch) on the worker `lane`.
 
-    Its peak (bytes) is None if it is not known for this task alone.
+    Its peak (bytes) is None if it is not exactly that of this task alone.
     """
 
     name: str
@@ -37,7 +38,7 @@ def bars_of_records(records: Iterable[TaskRecord]) -> list[Bar]:
             record.start_s,
             record.end_s,
             record.status == "killed",
-            record.peak_bytes if record.method == "hwm" and not record.shared else None,
+            record.peak_bytes if how_measured(record) == "exact" else None,
         )
         for record in records
         if record.end_s is not None

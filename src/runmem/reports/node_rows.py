@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from runmem.events import TaskRecord
 from runmem.formats.mprof import Trace
-from runmem.metrics.from_traces import MASTER, node_peak, trace_owner
+from runmem.metrics.from_traces import MASTER, includes_forked, node_peak, trace_owner
 from runmem.reading import JsonObject
 
 __all__ = ["MASTER", "NodeRow", "node_rows", "trace_owner"]
 
-_SUM_NOTE = "rss-sum"  # prefix of the note on a trace whose totals are sums of resident set sizes
+_SUM_NOTE = "rss-sum"  # prefix of a note on a trace whose totals count memory that processes share in each of them
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class NodeRow:
         Remarks of the trace's writer on its values.
     gpus : dict
         Name of each GPU (``gpu0``) to the most memory that was used on it, by all programs together.
+    counts_shared_pages : bool
+        Whether memory that forked processes share may count in each of them in `peak_bytes`.
 
     Notes
     -----
@@ -62,6 +64,7 @@ class NodeRow:
     limit_source: str | None = None
     notes: tuple[str, ...] = ()
     gpus: dict[str, int] = field(default_factory=dict)
+    counts_shared_pages: bool = False
 
     @property
     def allowed_fraction(self) -> float | None:
@@ -71,7 +74,7 @@ class NodeRow:
     @property
     def is_lower_bound(self) -> bool:
         """Whether the true peak is at least `peak_bytes`; not if shared pages were counted repeatedly."""
-        return not any(note.startswith(_SUM_NOTE) for note in self.notes)
+        return not self.counts_shared_pages and not any(note.startswith(_SUM_NOTE) for note in self.notes)
 
     @property
     def limit_fraction(self) -> float | None:
@@ -130,6 +133,7 @@ def node_rows(
                 limit_source=host.get("limit_source") or None,
                 notes=tuple(trace.notes) if trace else (),
                 gpus=_gpus(trace) if trace else {},
+                counts_shared_pages=includes_forked(trace, peak.time_s) if trace and peak else False,
             )
         )
     return rows

@@ -57,7 +57,7 @@ def _cells(record: TaskRecord, zero_s: float) -> list[str]:
         str(record.pid),
         status,
         f"{record.start_s - zero_s:.3f} s",
-        seconds(record.elapsed_s),
+        f"{'>=' if record.is_cut_off else ''}{seconds(record.elapsed_s)}",
         format_bytes(record.base_bytes),
         format_bytes(record.peak_bytes),
         format_bytes(record.held_bytes),

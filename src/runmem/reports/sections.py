@@ -44,6 +44,8 @@ _MEANING = {
     "recorded": "  <= recorded: memray recorded the allocations, and its own memory is included, an upper bound",
     "unclear": "  ~ sampled while another task overlapped in the same process: neither bound",
 }
+_SHARED_PAGES = "memory that forked processes share counts in each of them (--memory_metric=pss divides it)"
+_MAY_BE_HIGHER = "  >= or ~ also where an execution that was sampled, or whose peak is missing, may have had more"
 _UPPER_BOUNDS = (
     "  For {bounds:,} of {all:,} the worker ran more than the task. For exact peaks start workers with one thread each:"
 )
@@ -141,7 +143,7 @@ def task_table(rows: Sequence[TaskRow], width: int | None, most_rows: int | None
         (TableColumn("Max incr.", right=True), lambda row: _increment(row, row.max_increment_bytes)),
     ]
     if has_percentiles:
-        columns.insert(4, (TableColumn("p95 peak", right=True), lambda row: format_bytes(row.p95_peak_bytes)))
+        columns.insert(4, (TableColumn("p95 peak", right=True), _p95_peak))
     if any(row.killed for row in rows):
         columns.insert(3, (TableColumn("Killed", right=True), lambda row: str(row.killed)))
     if any(row.children_peak_bytes or row.children_missed for row in rows):
@@ -168,6 +170,10 @@ def _max_peak(row: TaskRow) -> str:
     return _BOUND.get(row.max_how or "", "") + format_bytes(row.max_peak_bytes)
 
 
+def _p95_peak(row: TaskRow) -> str:
+    return _BOUND.get(row.p95_how or "", "") + format_bytes(row.p95_peak_bytes)
+
+
 def _children_peak(row: TaskRow) -> str:
     if row.children_peak_bytes is None:
         return "missed" if row.children_missed else "-"
@@ -187,7 +193,8 @@ def children_lines(rows: Sequence[TaskRow], metric: str = "rss") -> list[Line]:
         found.append("Children: the child processes of a task, not in its peak. >= is their highest sum in a sample,")
         found.append("  a value without >= the kernel's high-water mark of the largest one.")
         if seen & {"shared", "unclear"}:
-            found.append("  <= or ~: they may belong to another task, which ran in the same process.")
+            found.append("  <= or ~: they may belong to another task, which ran in the same process,")
+            found.append(f"  or {_SHARED_PAGES}")
     if missed:
         executions = f"{missed:,} execution{'' if missed == 1 else 's'}"
         found.append(f"  missed: in {executions} they ended before they were sampled, or could not be read")
@@ -197,7 +204,7 @@ def children_lines(rows: Sequence[TaskRow], metric: str = "rss") -> list[Line]:
 
 
 def _increment(row: TaskRow, value: int | None) -> str:
-    return ("" if row.increments_are_clear else "~") + format_bytes(value)
+    return _BOUND.get(row.increments_how or "", "") + format_bytes(value)
 
 
 def unclear_lines(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]:
@@ -231,6 +238,8 @@ def how_line(rows: Sequence[TaskRow], reasons: Iterable[str] = ()) -> list[Line]
     text = ", ".join(f"{count} {kind}" for kind, count in counts.items() if count)
     found = [(f"Peaks{of_all}: {text}.", ""), *again]
     found += [(_MEANING[kind], "dim") for kind in _MEANING if counts[kind]]
+    if any(row.others_may_be_higher for row in rows):
+        found.append((_MAY_BE_HIGHER, "dim"))
     if (bounds := counts["shared"] + counts["unclear"]) and rows[0].is_plain_dask:
         found += [(_UPPER_BOUNDS.format(bounds=bounds, all=executions), ""), (_ONE_THREAD, "")]
     return found + [(f"  missing: {printable(reason)}", "dim") for reason in reasons]
@@ -253,7 +262,7 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
             _after(row.peak_time_s, started_s),
             format_bytes(row.allowed_bytes),
             _percent(row.allowed_fraction),
-            format_bytes(row.worker_peak_bytes),
+            "-" if row.worker_peak_bytes is None else _bound_of(row) + format_bytes(row.worker_peak_bytes),
             format_bytes(row.limit_bytes),
             _percent(row.limit_fraction),
         ]
@@ -264,6 +273,8 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
     ]
     if any(row.peak_bytes is not None and row.is_lower_bound for row in rows):
         found.append((_MEANING["sampled"], "dim"))
+    if any(row.counts_shared_pages for row in rows):
+        found.append((f"  ~ sampled, {_SHARED_PAGES}", "dim"))
     found += [(f"  {limit}", "dim") for limit in limits]
     for row in rows:
         gpus = ", ".join(f"{name} {_BOUND['sampled']}{format_bytes(size)}" for name, size in row.gpus.items())
@@ -272,9 +283,11 @@ def node_table(rows: Sequence[NodeRow], started_s: float | None, width: int | No
 
 
 def _node_peak(row: NodeRow) -> str:
-    if row.peak_bytes is None:
-        return "-"
-    return _BOUND["sampled" if row.is_lower_bound else "unclear"] + format_bytes(row.peak_bytes)
+    return "-" if row.peak_bytes is None else _bound_of(row) + format_bytes(row.peak_bytes)
+
+
+def _bound_of(row: NodeRow) -> str:
+    return _BOUND["sampled" if row.is_lower_bound else "unclear"]
 
 
 def _limits(rows: Sequence[NodeRow]) -> list[str]:
@@ -348,9 +361,10 @@ def killed_lines(records: Sequence[TaskRecord], most: int | None = None) -> list
         found.append((_call_line(record, f", attempt {record.attempt}"), "red"))
         fraction = record.last_bytes / record.limit_bytes if record.last_bytes and record.limit_bytes else None
         share = f" ({_percent(fraction)})" if fraction is not None else ""
-        found.append(
-            (f"    last reading {format_bytes(record.last_bytes)}, limit {format_bytes(record.limit_bytes)}{share}", "")
-        )
+        last = f"last reading {format_bytes(record.last_bytes)}"
+        if record.last_bytes is None and record.peak_bytes is not None:  # a call in a process of its own
+            last = f"peak >={format_bytes(record.peak_bytes)}"
+        found.append((f"    {last}, limit {format_bytes(record.limit_bytes)}{share}", ""))
         if record.children_peak_bytes is not None and record.death is None:
             command = f" ({printable(record.children_command)})" if record.children_command else ""
             found.append((f"    its child processes had {format_bytes(record.children_peak_bytes)}{command}", ""))

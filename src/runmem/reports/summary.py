@@ -155,9 +155,10 @@ class RunSummary:
         nodes, settings = known.get("nodes") or {}, known.get("settings") or {}
         reasons = Counter(r.reason or _without_reason(r) for r in records if r.peak_bytes is None)
         unclear = unclear_reasons(records)
+        metric = str(settings.get("memory_metric") or "rss")
         return cls(
             title=title,
-            tasks=task_rows(records),
+            tasks=task_rows(records, metric),
             nodes=node_rows(records, traces, nodes, known.get("host"), known.get("cluster") == "local"),
             killed=[record for record in records if record.status == "killed"],
             memory_errors=[r for r in records if r.status == "failed" and r.death is not None],
@@ -174,7 +175,7 @@ class RunSummary:
             calls=known.get("calls") if known.get("ended_s") and not any(r.key for r in records) else None,
             nested_calls=known.get("nested_calls_recorded") or 0,
             is_measured=settings.get("python_memory_profile"),
-            memory_metric=str(settings.get("memory_metric") or "rss"),
+            memory_metric=metric,
             memory=memory_rows(traces, [*nodes, *{record.node: None for record in records}]),
             **files,
         )

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from runmem.events import TaskRecord
+from runmem.formats.mprof import FORKED
 
-__all__ = ["TaskRow", "task_rows", "how_measured", "unclear_reasons", "percentile"]
+__all__ = ["TaskRow", "counts_shared_pages", "task_rows", "how_measured", "unclear_reasons", "percentile"]
 
 LEAST_FOR_P95 = 20
 """With fewer values the 95th percentile would be the highest, so it is omitted."""
@@ -37,7 +38,8 @@ class TaskRow:
     increments_are_clear : bool
         Whether median and highest are of clear increments.
     max_node, max_how : str or None
-        Node of the highest peak, and how it was measured (see `how_measured`).
+        Node of the highest peak, and what it is as the highest of all executions: how it was measured (see
+        `how_measured`), unless another one, sampled or missing, may have had more (see `others_may_be_higher`).
     exact, sampled, shared, unclear, missing : int
         Number of executions whose peak is exact; sampled (a lower bound); shared with an overlapping task (an upper
         bound); sampled and shared (neither bound); or unknown. With `recorded` they add up to `executions`.
@@ -52,12 +54,18 @@ class TaskRow:
     children_command : str or None
         Command of the children with the largest share of it.
     children_how : str or None
-        How it was measured: ``exact`` (the kernel's mark of one process), ``sampled``, ``shared`` or ``unclear``, as
-        for a task's peak.
+        What it is, as `max_how` for a task's peak: ``exact`` (the kernel's mark of one process), ``sampled``,
+        ``shared`` or ``unclear`` (also where forked processes share memory, which counts in each).
     children_missed : int
         Number of executions that had children of which no peak is known.
     gpu_peak_bytes : int or None
         Highest memory on GPUs, a lower bound.
+    others_may_be_higher : bool
+        Whether an execution that was sampled, or has no peak, may have had more than the highest that is known:
+        `max_how` is then ``sampled`` (a lower bound) in place of ``exact``, and ``unclear`` in place of other kinds.
+    p95_how, increments_how : str or None
+        What the 95th percentile is, and median and highest of the increments: ``exact``, ``sampled`` (a lower bound),
+        ``shared`` (an upper bound) or ``unclear`` (neither).
     """
 
     target: str
@@ -87,6 +95,9 @@ class TaskRow:
     children_how: str | None = None
     children_missed: int = 0
     gpu_peak_bytes: int | None = None
+    others_may_be_higher: bool = False
+    p95_how: str | None = None
+    increments_how: str | None = None
 
 
 def how_measured(record: TaskRecord) -> str:
@@ -117,17 +128,23 @@ def unclear_reasons(records: Iterable[TaskRecord]) -> Counter[str]:
     )
 
 
-def task_rows(records: Iterable[TaskRecord]) -> list[TaskRow]:
-    """Return a row for each task, in descending order of their highest peaks, with those without a peak last."""
+def task_rows(records: Iterable[TaskRecord], metric: str = "rss") -> list[TaskRow]:
+    """Return a row for each task, in descending order of their highest peaks, with those without a peak last.
+
+    Parameters
+    ----------
+    metric : str
+        What was read in samples: ``rss``, ``pss`` or ``uss``.
+    """
     groups: dict[str, list[TaskRecord]] = defaultdict(list)
     for record in records:
         groups[record.target].append(record)
     short = Counter(group[0].name for group in groups.values())
-    rows = [_row(target, group, short[group[0].name] == 1) for target, group in groups.items()]
+    rows = [_row(target, group, short[group[0].name] == 1, metric) for target, group in groups.items()]
     return sorted(rows, key=lambda row: (-(row.max_peak_bytes or 0), row.target))
 
 
-def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
+def _row(target: str, group: list[TaskRecord], name_is_unique: bool, metric: str) -> TaskRow:
     measured = [record for record in group if record.peak_bytes is not None]
     highest = max(measured, key=lambda record: record.peak_bytes or 0, default=None)
     how = Counter(map(how_measured, group))
@@ -140,6 +157,10 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
     counted = [more for record in clear or increments if (more := record.increment_bytes) is not None]
     parents = [record for record in group if record.children_peak_bytes is not None]
     of_children = max(parents, key=lambda record: record.children_peak_bytes or 0, default=None)
+    max_how = how_measured(highest) if highest else None
+    may_be_higher = max_how in ("exact", "shared", "recorded") and bool(
+        how["sampled"] + how["unclear"] + how["missing"]
+    )
     return TaskRow(
         target=target,
         name=group[0].name if name_is_unique else target,
@@ -154,7 +175,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         unclear_increments=len(increments) - len(clear),
         increments_are_clear=bool(clear) or not increments,
         max_node=highest.node if highest else None,
-        max_how=how_measured(highest) if highest else None,
+        max_how=max_how if not may_be_higher else "sampled" if max_how == "exact" else "unclear",
         exact=how["exact"],
         sampled=how["sampled"],
         shared=how["shared"],
@@ -165,10 +186,44 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool) -> TaskRow:
         recorded=how["recorded"],
         children_peak_bytes=of_children.children_peak_bytes if of_children else None,
         children_command=of_children.children_command if of_children else None,
-        children_how=_how(of_children.children_method, of_children.shared) if of_children else None,
+        children_how=_how_of_children(of_children, group, metric) if of_children else None,
         children_missed=sum(record.children_method == "missed" for record in group),
         gpu_peak_bytes=max((peak for record in group if (peak := record.gpu_peak_bytes) is not None), default=None),
+        others_may_be_higher=may_be_higher,
+        p95_how=_bound_of({kind for kind in how if how[kind]} - {"missing"}),
+        increments_how=_bound_of_increments(clear or increments, bool(clear)),
     )
+
+
+def _how_of_children(highest: TaskRecord, group: list[TaskRecord], metric: str) -> str:
+    """Return what the highest peak of children is, as that of all executions: another one may have had more."""
+    how = _how(highest.children_method, highest.shared)
+    if counts_shared_pages(highest, metric):
+        return "unclear"
+    if how in ("exact", "shared") and any(record.children_method in ("sampled", "missed") for record in group):
+        return "sampled" if how == "exact" else "unclear"
+    return how
+
+
+def counts_shared_pages(record: TaskRecord, metric: str) -> bool:
+    """Return True if memory that child processes share may count in each of them: they have run no other program."""
+    return metric == "rss" and record.children_method == "sampled" and record.children_command == FORKED
+
+
+def _bound_of(kinds: set[str]) -> str | None:
+    """Return what an order statistic of peaks of these kinds is; None without any."""
+    lower, upper = "sampled" in kinds, bool(kinds & {"shared", "recorded"})
+    if "unclear" in kinds or (lower and upper):
+        return "unclear"
+    return "sampled" if lower else "shared" if upper else "exact" if kinds else None
+
+
+def _bound_of_increments(counted: list[TaskRecord], are_clear: bool) -> str | None:
+    if not counted:
+        return None
+    if not are_clear:
+        return "unclear"
+    return "sampled" if any(record.method == "sampled" for record in counted) else "exact"
 
 
 def _call_of(record: TaskRecord) -> object:

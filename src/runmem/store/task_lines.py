@@ -13,7 +13,7 @@ know which tasks are running, and how often a task was attempted.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from runmem.events import FIRST_NESTED, TaskRecord
@@ -29,15 +29,17 @@ _TIMES = re.compile(rb'"(?:start|end)_s": ?([\d.]+)')
 
 
 class StartedAttempt(NamedTuple):
-    """One attempt at a task, with its start line."""
+    """One attempt at a task, with its start line, and whether another task of its process overlaps with it."""
 
     number: int
     attempt: int
     line: bytes
+    shared: bool = False
 
     def record(self) -> TaskRecord | None:
         """Return its unfinished record; None if the line is damaged."""
-        return record_from_line(self.line)
+        record = record_from_line(self.line)
+        return replace(record, shared=True) if record is not None and self.shared else record
 
 
 @dataclass(slots=True)
@@ -101,7 +103,10 @@ class TaskLines:
             if not self._begun.add(number):
                 attempt = self._repeated[number] = self._attempts(number) + 1
             self._running_count += number not in running
-            started = running[number] = StartedAttempt(number, attempt, _numbered(line, attempt))
+            running.pop(number, None)
+            if running:  # a worker with several threads, or a task that waits for one that it has called
+                running.update({other: begun._replace(shared=True) for other, begun in running.items()})
+            started = running[number] = StartedAttempt(number, attempt, _numbered(line, attempt), bool(running))
             new.started.append(started)
         else:
             ended = running.pop(number, None)

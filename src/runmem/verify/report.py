@@ -11,6 +11,7 @@ from runmem.errors import SettingError
 from runmem.reading import JsonObject
 from runmem.table import TableColumn, lay_out
 from runmem.verify import quantity as quantities
+from runmem.verify.bounds import doubt_of
 from runmem.verify.measurement import Measurement
 from runmem.verify.metric import Metric
 from runmem.verify.named_items import html_table
@@ -44,7 +45,7 @@ class ReportRow:
         Such as ``< 500 MiB``.
     metric_tags, spec_tags : tuple of str
     reason : str or None
-        Why there is no measurement, or why it cannot be compared.
+        Why there is no measurement, why it cannot be compared, or why the true value may give another result.
     """
 
     status: str
@@ -79,8 +80,8 @@ class Report:
 
     Notes
     -----
-    Limitation: a lower bound (sampled) may pass ``<`` although the true value does not; the measurement's notes show
-    how it was measured.
+    Limitation: a lower bound (sampled) may pass ``<`` although the true value does not, and an upper one fail; the
+    reason says so where the notes of the measurement do.
     """
 
     def __init__(
@@ -197,4 +198,4 @@ def _outcome(spec: ThresholdSpecification, measured: Measurement | None, known: 
         passed = spec.check(quantities.Quantity(measured.value, measured.unit))
     except quantities.UnitError as error:
         return FAILED, str(error)
-    return (PASSED if passed else FAILED), None
+    return (PASSED if passed else FAILED), doubt_of(measured.notes, spec.operator_str, passed)

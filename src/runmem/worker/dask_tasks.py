@@ -26,6 +26,8 @@ from distributed.utils import key_split_group
 
 from runmem.dask_private import (
     WorkerTask,
+    report_no_receiving,
+    report_receiving,
     size_of_task,
     surround_actors,
     surround_task,
@@ -39,7 +41,7 @@ from runmem.memory.peak import Window, process_meter
 from runmem.memory.stored_data import LEAST_BYTES, StoredItem, stored_data
 from runmem.store.line_writer import fields_of_line
 from runmem.store.node_name import node_name
-from runmem.worker.call_recorder import CallInProgress, WorkerRun
+from runmem.worker.call_recorder import CallInProgress, WorkerRun, worker_runs
 from runmem.worker.memory_events import WorkerMemoryEvents
 from runmem.worker.node_turns import NodeTurns
 from runmem.worker.probe import Parts, PeakProbe
@@ -188,12 +190,13 @@ class _Results:
         """Return those of some results that are in memory; from any thread."""
         return [item for key in keys if (item := self.items.get(key)) is not None]
 
-    def stored(self, key: Any) -> None:
-        """Note that a result is stored."""
+    def stored(self, key: Any, received: bool = False) -> None:
+        """Note that a result is stored; `received`: another worker has sent it."""
         if key not in self.items:
             size_bytes = size_of_task(self._worker, key) or 0
             if size_bytes < LEAST_BYTES or not is_on_disk(self._worker, key):
-                self.items[key] = stored_data().add(size_bytes)
+                account = stored_data()
+                self.items[key] = account.add_received(size_bytes, 0) if received else account.add(size_bytes)
 
     def _spilled(self, key: Any, size_bytes: int) -> None:
         if key not in self.items:  # it goes to disk before Dask reports it as stored
@@ -273,6 +276,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         self._end_of_actors = surround_actors(worker, self._method_of_actor)
         self._memory_events = WorkerMemoryEvents(worker, joined.run.write_trace, joined.run.now)
         if worker.address not in _results:
+            report_receiving(stored_data())
             _results[worker.address] = _Results(worker)
         self._stored = _results[worker.address]
         self._stored.users += 1
@@ -295,6 +299,8 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
             uncover_all_tasks(worker)
             self._stored.release_all()
             _results.pop(worker.address, None)
+            if not _results and not worker_runs:
+                report_no_receiving()
         with _lock:
             joined = _joined.pop(self._run.run_id, None)
             if joined is None:
@@ -319,7 +325,7 @@ class DaskTasks(WorkerPlugin):  # type: ignore[misc]
         if self._stored is None:
             return
         if finish == "memory":
-            self._stored.stored(key)
+            self._stored.stored(key, received=start == "flight")
         elif start == "memory":
             self._stored.released(key)
 
