@@ -82,6 +82,7 @@ def test_workers_are_jobs_that_end_with_the_program_and_what_slurm_ends_is_told_
     assert gone == "node gone", done.stderr
     assert re.fullmatch(r"job \d+ of Slurm was cancelled by \w+ \(CANCELLED\)", cancelled), done.stderr
     assert f" was killed on node {records[-1]['node']}: {cancelled}\n" in done.stderr
+    assert "distributed" not in done.stderr  # Dask's log
     assert cancelled.partition(" was")[0] in provenance["nodes"][records[-1]["node"]]["jobs"]
 
 

@@ -83,6 +83,7 @@ class JobQueueCluster(Cluster):
             self._submit()
             self._wait_for_worker(self._queue_check())
             check_versions(self._client.get_versions(packages=["runmem"]))
+            set_dask_log_level(logging.CRITICAL)  # the run itself reports what happens to its workers
         except (ClusterError, SettingError):
             raise
         except Exception as error:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from runmem.reading import JsonObject
+from runmem.store.batch_job import BatchJob
 from runmem.store.layout import RunDirectory, Spool, safe_name
 from runmem.store.node_name import node_name
 from runmem.store.output import write_file
@@ -65,7 +66,10 @@ class WorkersRun(NamedTuple):
             Seconds since the epoch.
         """
         with self._changed({**values, "started_s": now_s}) as found:
-            found["nodes"] = {**(found.get("nodes") or {}), node_name(): node}
+            nodes = found.get("nodes") or {}
+            if jobs := _jobs_with_own(nodes.get(node_name()) or {}):
+                node = {**node, "jobs": jobs}
+            found["nodes"] = {**nodes, node_name(): node}
             self._note_dead(found)
             found["at_work"] = {**_at_work(found), node_name(): [*self._alive(found), pid]}
             found["ended_s"] = found["exit_code"] = None
@@ -115,6 +119,12 @@ class WorkersRun(NamedTuple):
             write_file(self.directory.run_json, json.dumps(found, indent=1).encode() + b"\n")
         finally:
             os.close(lock)
+
+
+def _jobs_with_own(node: JsonObject) -> list[str]:
+    """Return the batch jobs of a node, with that of this process."""
+    own = BatchJob.of_environment(os.environ)
+    return list(dict.fromkeys([*(node.get("jobs") or []), *([str(own)] if own is not None else [])]))
 
 
 def _at_work(provenance: JsonObject) -> dict[str, list[int]]:
