@@ -252,7 +252,7 @@ def give_lock():
     return threading.Lock()
 for failing in (give(), take(Unmade()), give_lock()):
     name, text = tried(failing)
-    print(name, "KeyError" in text or "pickle" in text, "(call " in text)
+    print(name, "KeyError" in text or "pickle" in text, "call " in text)
 """
 FAILURES_OUT = """\
 ('ValueError', 'the head of a chain') 2

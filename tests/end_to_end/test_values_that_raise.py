@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +145,7 @@ def test_errors_arrive_as_themselves_or_as_text(said: list[str], name: str) -> N
 @pytest.mark.parametrize("number", range(4))
 def test_arguments_whose_class_raises_are_an_error_that_names_the_task(said: list[str], number: int) -> None:
     found = line(said, f"argument {number}")
-    assert found.startswith(f"argument {number} ArgumentError passed: parameter 'value'")
+    assert re.match(rf"argument {number} ArgumentError passed \(.*app\.py:\d+\): parameter 'value'", found)
 
 
 def test_a_group_has_the_exceptions_of_the_program_in_it(said: list[str]) -> None:

@@ -250,5 +250,5 @@ def test_a_result_that_cannot_be_pickled_is_told_with_what_to_do() -> None:
     def locked():
         return threading.Lock()
 
-    with pytest.raises(ResultError, match=r"result of task .*locked .*cannot be sent .*cannot pickle '_thread.lock'"):
+    with pytest.raises(ResultError, match=r"result of call .*locked .*cannot be sent .*cannot pickle '_thread.lock'"):
         wait_on(locked())

@@ -181,6 +181,26 @@ def test_too_few_levels_are_refused_at_the_call(submitter: Any) -> None:
     assert submitter.calls == []
 
 
+@task(rows={Type: COLLECTION_IN, Depth: 2}, returns=1)
+def number_of(rows):
+    return len(rows)
+
+
+@pytest.mark.parametrize("rows", [[1, 2], ["ab"], {"a": 1}, 3, [b"c", 4]])
+def test_too_few_levels_are_refused_also_if_the_task_only_reads(submitter: Any, rows: object) -> None:
+    with pytest.raises(ArgumentError, match=r"number_of .*: parameter 'rows'.* is not nested so deeply: correct Depth"):
+        number_of(rows)
+    assert submitter.calls == []
+
+
+def test_what_may_have_enough_levels_is_accepted(submitter: Any) -> None:
+    values: list[list[int]] = [[1]]
+    add_to(values[0], 2)
+    for rows in ([], [[]], [[1], 2], [2, [1]], [None], [range(3)], [total([1])], total([1]), {"a": {"b": 1}}, values):
+        number_of(rows)
+    number_of(row for row in [[1]])
+
+
 def test_an_element_that_a_task_removes_is_an_error(submitter: Any) -> None:
     @task(blocks=COLLECTION_INOUT)
     def shorten(blocks):

@@ -21,6 +21,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from multiprocessing import spawn, util
 from typing import Any, NamedTuple
 
@@ -161,7 +162,8 @@ class _IgnoredInterrupts:
     """Makes the process that unpickles it ignore SIGINT: a worker that still imports Dask would print a traceback."""
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return signal.signal, (signal.SIGINT, signal.SIG_IGN)
+        of_c = import_module("_signal")  # found by this name also if the program has a module named signal
+        return of_c.signal, (int(signal.SIGINT), int(signal.SIG_IGN))
 
 
 def is_embedded_worker() -> bool:

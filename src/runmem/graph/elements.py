@@ -10,7 +10,7 @@ from runmem.errors import ArgumentError
 from runmem.graph.call import Slot
 from runmem.graph.future import Future
 
-__all__ = ["Element", "as_type_of", "elements", "root", "set_element", "value_at", "with_elements"]
+__all__ = ["Element", "as_type_of", "can_have_levels", "elements", "root", "set_element", "value_at", "with_elements"]
 
 _CONTAINERS = (list, tuple, dict)
 
@@ -66,6 +66,16 @@ def _has_levels(value: object, depth: int) -> bool:
         return False
     items = value.values() if isinstance(value, dict) else value
     return depth == 1 or any(_has_levels(item, depth - 1) for item in items)
+
+
+def can_have_levels(value: object, depth: int) -> bool:
+    """Return True if a value that is only read may have so many levels of collections; also of arrays, and futures."""
+    if isinstance(value, Future) or value is None:
+        return True
+    if not isinstance(value, _CONTAINERS):
+        return isinstance(value, Iterable) and not isinstance(value, (str, bytes, bytearray))
+    items = value.values() if isinstance(value, dict) else value
+    return depth == 1 or not items or any(can_have_levels(item, depth - 1) for item in items)
 
 
 def _below(

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 from runmem.errors import ArgumentError, FilePlacementError
 from runmem.graph.call import Execution, Origin, Slot, Submitter, TaskCall, Version
-from runmem.graph.elements import as_type_of, elements, root, set_element, with_elements
+from runmem.graph.directions import Parameter
+from runmem.graph.elements import as_type_of, can_have_levels, elements, root, set_element, with_elements
 from runmem.graph.file_arguments import FilesOfCall, file_arguments, use_files
 from runmem.graph.files import FileVersions
 from runmem.graph.future import Future
@@ -23,6 +24,7 @@ from runmem.graph.lazy_values import Items
 from runmem.graph.returns import Returns
 from runmem.graph.task import TaskFunction, only_warns
 from runmem.graph.versions import ObjectVersions, can_change
+from runmem.reading import short_repr
 
 __all__ = ["Program"]
 
@@ -108,6 +110,8 @@ class Program:
         self, task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any], execution: Execution
     ) -> list[_Written]:
         """Submit a call; return the data that it writes. If the call cannot be sent, restore the state before it."""
+        if task.signature.reads_collections:
+            _check_nesting(task, args, kwargs)
         if task.signature.only_reads:
             self._send(task, args, kwargs, execution, FilesOfCall({}, [], []), [])
             return []
@@ -375,19 +379,12 @@ def _written_data(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, A
         if use.is_path or not use.direction.writes:
             continue
         value = args[argument] if isinstance(argument, int) else kwargs[argument]
-        what = f"parameter {task.signature.parameter_at(argument)!r} is declared {use!r}"
+        what = _declaration(task, argument, use)
         where = f"{task.place}: {what}"
         if not use.depth or type(value) is Future:
             if value is not None and not can_change(value):
                 remedy = "return the new value, or pass an object that contains it, such as a list."
-                if not only_warns():
-                    raise ArgumentError(
-                        f"{where}, but a task cannot change {value!r} (type {type(value).__name__}): {remedy}"
-                    )
-                task.warn(
-                    f"{task.name}: {what}, but a task cannot change a value of type {type(value).__name__}, and no "
-                    f"change comes back: {remedy}"
-                )
+                _reject(task, what, value, f"a task cannot change {{}}: {remedy}")
                 continue
             found.append(_Written(argument, value))
             continue
@@ -395,3 +392,24 @@ def _written_data(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, A
         times = Counter(id(element.value) for element in its)
         found += [_Written(*element, is_repeated=times[id(element.value)] > 1) for element in its]
     return found
+
+
+def _check_nesting(task: TaskFunction, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise ArgumentError, or warn, if a collection that a call only reads is nested less deeply than declared."""
+    for argument, use in task.signature.collections_read(args, kwargs):
+        value = args[argument] if isinstance(argument, int) else kwargs[argument]
+        if not can_have_levels(value, use.depth):
+            remedy = "correct Depth, or pass nested lists."
+            _reject(task, _declaration(task, argument, use), value, f"{{}} is not nested so deeply: {remedy}")
+
+
+def _declaration(task: TaskFunction, argument: int | str, use: Parameter) -> str:
+    return f"parameter {task.signature.parameter_at(argument)!r} is declared {use!r}"
+
+
+def _reject(task: TaskFunction, what: str, value: object, why: str) -> None:
+    """Raise ArgumentError for an argument of a call; in a program that imports pycompss only warn."""
+    kind = type(value).__name__
+    if not only_warns():
+        raise ArgumentError(f"{task.place}: {what}, but {why.format(f'{short_repr(value)} (type {kind})')}")
+    task.warn(f"{task.name}: {what}, but {why.format(f'a value of type {kind}')}")

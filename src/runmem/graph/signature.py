@@ -66,6 +66,7 @@ class TaskSignature:
         if self.varargs is not None:
             self._uses.setdefault(self.varargs, as_parameter(varargs_type or IN, f"{self._name}, varargs_type"))
         self.only_reads = all(use.is_plain_input and not use.is_deleted for use in self._uses.values())
+        self.reads_collections = any(use.depth and use.is_plain_input for use in self._uses.values())
         self._declared_defaults = {
             p.name: p.default
             for p in parameters.values()
@@ -117,12 +118,19 @@ class TaskSignature:
 
     def uses(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int | str, Parameter]]:
         """Yield the place of each argument that is not a plain object to read, with its direction."""
+        for place, use in self._all_uses(args, kwargs):
+            if not use.is_plain_input or use.is_deleted:
+                yield place, use
+
+    def collections_read(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int | str, Parameter]]:
+        """Yield the place of each argument that is a collection of objects to read, with its direction."""
+        for place, use in self._all_uses(args, kwargs):
+            if use.depth and use.is_plain_input:
+                yield place, use
+
+    def _all_uses(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[int | str, Parameter]]:
         for position in range(len(args)):
             name = self.positional[position] if position < len(self.positional) else self.varargs
-            use = self._uses.get(name or "", IN)
-            if not use.is_plain_input or use.is_deleted:
-                yield position, use
+            yield position, self._uses.get(name or "", IN)
         for name in kwargs:
-            use = self.use_of(name)
-            if not use.is_plain_input or use.is_deleted:
-                yield name, use
+            yield name, self.use_of(name)
