@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,25 @@ def test_nothing_of_this_process_was_changed_by_loading(tmp_path):
     before = list(sys.path), list(sys.argv), sys.modules["__main__"]
     load_script(tmp_path / "app.py")
     assert (sys.path, sys.argv, sys.modules["__main__"]) == before
+
+
+def test_a_signal_ends_a_process_that_the_program_has_just_forked():
+    """Python forgets a signal with a handler that reaches a process before it runs, and its parent waits for it."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    try:
+        with raise_on_signals() as received:
+            for _ in range(50):
+                pid = os.fork()
+                if pid == 0:
+                    try:
+                        time.sleep(20)
+                    finally:
+                        os._exit(1)
+                os.kill(pid, signal.SIGTERM)
+                assert os.waitpid(pid, 0)[1] == signal.SIGTERM
+            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+            assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == blocked
+        assert received == []
+    finally:
+        signal.signal(signal.SIGTERM, before)
