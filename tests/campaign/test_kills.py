@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from judge import all_of
+from judge import wrong_trials
 
 from runmem.clusters.certificate import make_certificate
 from runmem.clusters.security import TlsSecurity
@@ -19,10 +19,10 @@ pytestmark = [
 
 
 def test_kills_on_this_machine(tmp_path: Path, each_seed: Callable[..., Iterator[int]]) -> None:
-    all_of(each_seed(1000, 3, 0.5), tmp_path, [])
+    assert wrong_trials(each_seed(1000, 3, 0.5), tmp_path, []) == []
 
 
 def test_kills_with_tls(tmp_path: Path, each_seed: Callable[..., Iterator[int]]) -> None:
     files = TlsSecurity(*make_certificate()).write(tmp_path / "tls")
     options = [f"--tls_ca={files.ca}", f"--tls_cert={files.cert}", f"--tls_key={files.key}"]
-    all_of(each_seed(2000, 1, 0.2), tmp_path, options)
+    assert wrong_trials(each_seed(2000, 1, 0.2), tmp_path, options) == []

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from faults import TARGETS
-from judge import all_of
+from judge import wrong_trials
 
 HOSTS = Path(__file__).parents[1] / "hosts" / "hosts.sh"
 pytestmark = [
@@ -44,4 +44,4 @@ def over_two_hosts(tmp_path: Path) -> Iterator[list[str]]:
 def test_kills_over_two_hosts(
     tmp_path: Path, over_two_hosts: list[str], each_seed: Callable[..., Iterator[int]]
 ) -> None:
-    all_of(each_seed(3000, 1, 0.3), tmp_path, over_two_hosts, (*TARGETS, "host"))
+    assert wrong_trials(each_seed(3000, 1, 0.3), tmp_path, over_two_hosts, (*TARGETS, "host")) == []

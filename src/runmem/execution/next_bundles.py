@@ -147,7 +147,7 @@ class NextBundles:
         return tuple(state_of(first).workers or self._placement.hosts_for(first) or ()) or None
 
     def _changes(self) -> tuple[int, int]:
-        """Return what changes whenever a call can be sent that could not be before."""
+        """Return numbers that grow whenever a call can be sent that could not be before."""
         return self._calls.queue.changes, self._placement.changes
 
     def _awaited(self, execution: Execution) -> Execution | None:

@@ -196,7 +196,7 @@ def _row(target: str, group: list[TaskRecord], name_is_unique: bool, metric: str
 
 
 def _how_of_children(highest: TaskRecord, group: list[TaskRecord], metric: str) -> str:
-    """Return what the highest peak of children is, as that of all executions: another one may have had more."""
+    """Classify the highest peak of children as that of all executions: another one may have had more."""
     how = _how(highest.children_method, highest.shared)
     if counts_shared_pages(highest, metric):
         return "unclear"
@@ -211,7 +211,7 @@ def counts_shared_pages(record: TaskRecord, metric: str) -> bool:
 
 
 def _bound_of(kinds: set[str]) -> str | None:
-    """Return what an order statistic of peaks of these kinds is; None without any."""
+    """Classify an order statistic of peaks of these kinds; None without any."""
     lower, upper = "sampled" in kinds, bool(kinds & {"shared", "recorded"})
     if "unclear" in kinds or (lower and upper):
         return "unclear"
